@@ -1,0 +1,166 @@
+"""What bin/nginy and bin/test do before nginy can be imported: find a Python and the packages.
+
+In order: a Python of 3.10 or newer, this one or another on PATH; the packages, if this Python
+has them; else a private environment in the checkout, made once; else one command for the reader
+to type. Nothing is ever installed outside the checkout, and nothing at all where it need not be.
+
+A private environment is complete or absent: it is built under another name, renamed when it is
+done, and never changed afterwards. Starts at the same time are serialized by a file lock, which
+the kernel drops when an interrupted start dies. Each purpose and each Python version has an
+environment of its own, so that none is in another's way.
+
+Not here: what nginy does once it runs (nginy/cli.py). The file has to compile on Python 3.6, or
+whoever has an old Python would see a SyntaxError and not the sentence that helps.
+"""
+
+import fcntl
+import importlib.machinery
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+
+CHECKOUT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+OLDEST = (3, 10)
+NEWEST_MINOR = 14  # the newest name worth looking for on PATH
+
+# The module that is imported -> the package that has it. A test compares them with setup.cfg.
+RUN = {"yaml": "PyYAML", "docopt": "docopt"}
+TEST = {**RUN, "pytest": "pytest", "pytest_timeout": "pytest-timeout"}
+
+# How a system's own Python gets a package: the program to look for, the command, the name there.
+SYSTEM_PACKAGES = (
+    ("apt-get", "apt install", lambda module, _: "python3-" + module.replace("_", "-")),
+    ("dnf", "dnf install", lambda _, package: "python3-" + package.lower()),
+    ("apk", "apk add", lambda module, _: "py3-" + module.replace("_", "-")),
+)
+
+
+class ImpossibleError(Exception):
+    """The private environment cannot be made; the text says why."""
+
+
+def prepare(purpose, needed):
+    """Return once the modules of `needed` can be imported: at once, or after an exec.
+
+    An exec keeps the process id, so that signals reach what was started. `purpose` names the
+    environment. Where nothing helps: the reason and the one command to type, status 1.
+    """
+    if sys.version_info < OLDEST:
+        run_newer_python()
+    missing = {name: package for name, package in needed.items() if not is_importable(name)}
+    if not missing:
+        return
+    try:
+        path = environment(purpose, needed)
+    except ImpossibleError as reason:
+        give_up(missing, reason)
+    except KeyboardInterrupt:
+        sys.exit(130)  # as a shell reports what Ctrl-C ended
+    python = os.path.join(path, "bin", "python")
+    os.execv(python, [python, *sys.argv])
+
+
+def run_newer_python():
+    """Become the newest Python on PATH that is new enough; end with one sentence if none is."""
+    for minor in range(NEWEST_MINOR, OLDEST[1] - 1, -1):
+        python = shutil.which(f"python3.{minor}")
+        # a version manager's shim has the name of every version, and fails when it is run
+        if python and subprocess.call([python, "-c", ""], stderr=subprocess.DEVNULL) == 0:
+            os.execv(python, [python, *sys.argv])
+    found = ".".join(map(str, sys.version_info[:3]))
+    sys.exit(f"nginy: Python 3.10 or newer is needed; {sys.executable} is {found}, no other found")
+
+
+def is_importable(module):
+    """Tell whether `module` can be found. It is not run: docopt warns on newer Pythons."""
+    spec = importlib.util.find_spec(module)
+    return spec is not None and spec.loader is not None
+
+
+def environment(purpose, needed):
+    """Return the path of a complete private environment; build it first if there is none.
+
+    Raises ImpossibleError.
+    """
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    path = os.path.join(CHECKOUT, ".venv", f"{purpose}-{version}")
+    packages_path = os.path.join(path, "lib", f"python{version}", "site-packages")
+
+    def is_complete():
+        # a dangling link is left when the Python that it was built with has been removed
+        return os.access(os.path.join(path, "bin", "python"), os.X_OK) and all(
+            importlib.machinery.PathFinder.find_spec(module, [packages_path]) for module in needed
+        )
+
+    if is_complete():
+        if os.path.realpath(path) == os.path.realpath(sys.prefix):  # it would exec itself for ever
+            raise ImpossibleError(f"{path} is damaged; remove it")
+        return path
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(os.path.join(os.path.dirname(path), "lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not is_complete():  # it was built while this start waited for the lock
+                build(path, needed)
+    except OSError as error:
+        raise ImpossibleError(error) from None
+    return path
+
+
+def build(path, needed):
+    """Make the environment `path` with the packages of `needed`. The caller holds the lock."""
+    for module in ("venv", "ensurepip"):
+        if not is_importable(module):
+            raise ImpossibleError(f"{sys.executable} has no module {module}")
+    home = os.path.dirname(path)
+    for name in os.listdir(home):
+        if name.startswith(".new-"):  # left by an interrupted start
+            shutil.rmtree(os.path.join(home, name), ignore_errors=True)
+    packages = sorted(needed.values())
+    print(f"nginy: installing {', '.join(packages)} in {path}, once", file=sys.stderr, flush=True)
+    new = os.path.join(home, f".new-{os.getpid()}")
+    try:
+        run([sys.executable, "-m", "venv", new])
+        pip = [os.path.join(new, "bin", "python"), "-m", "pip"]
+        run([*pip, "install", "--quiet", "--no-input", "--retries", "1", *packages])
+        shutil.rmtree(path, ignore_errors=True)
+        os.rename(new, path)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def run(command):
+    """Run `command` to its end in silence. Raises ImpossibleError with its last line."""
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        last = (done.stdout.strip() or f"status {done.returncode}").splitlines()[-1]
+        raise ImpossibleError(f"{command[2]} failed ({last})")
+
+
+def give_up(missing, reason):
+    """End with the reason why `missing` cannot be had, and with the one command that helps."""
+    names = " and ".join(missing.values())
+    sys.exit(
+        f"nginy: {names} not found; no private environment: {reason}. Type\n"
+        f"    {install_command(missing)}"
+    )
+
+
+def install_command(missing):
+    """Return the command that gives this Python the packages of `missing`."""
+    is_system_python = sys.prefix == sys.base_prefix and sys.prefix in ("/usr", "/")
+    for program, command, name in SYSTEM_PACKAGES:
+        if is_system_python and shutil.which(program):
+            names = [name(module, package) for module, package in missing.items()]
+            sudo = "sudo " if os.geteuid() and shutil.which("sudo") else ""
+            return f"{sudo}{command} {' '.join(names)}"
+    return f"{sys.executable} -m pip install {' '.join(missing.values())}"
