@@ -1,0 +1,17 @@
+"""The balancing algorithms: which backend serves the next session, and nothing else.
+
+Here are pure policies. An algorithm sees its backends through `peer.Peer`, is told the time, is
+given its random source, and answers with a peer or None. It opens no socket, reads no clock, logs
+nothing and never counts a session: `backend.pool` does all of that, keeps one balancer for the
+primaries and one for the backups, and owns retries.
+
+- `peer` what an algorithm may see of a backend, the contract of a balancer, passive failures
+- `round_robin` nginx's smooth weighted round robin, which every other method falls back on
+- `least` fewest connections, least time
+- `pick_random` at random, and the better of two
+- `hashing` nginx's plain hash of a key
+- `ring` nginx's consistent hash (ketama), and the same with bounded loads
+- `maglev`, `rendezvous` consistent methods that need no order of the list to agree between nodes
+
+Read first `peer`, then `round_robin`.
+"""

@@ -1,0 +1,141 @@
+"""What an algorithm may see of a backend, what it must do, and how passive failures are counted.
+
+`Peer` is the view, `Balancer` the contract, and three small functions are the rules that all
+algorithms share: who may be picked, when the one probe of a failed peer is due, and what a failure
+or a success changes. The backend itself, with its address, its health checks and its counters, is
+`backend.backend`; who calls `failure` and `success`, and when, is `backend.pool`.
+
+The one idea: the peers' own numbers are the state. A balancer keeps at most a table made from names
+and weights, so that a reload, or a simulation, carries the state over by carrying the peers over.
+
+Source: nginx ngx_stream_upstream_round_robin.h ngx_stream_upstream_rr_peer_t.
+Read next: `round_robin`.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Protocol, TypeVar
+
+
+class Peer(Protocol):
+    """A backend as the algorithms see it: properties are read only, attributes are theirs to
+    change.
+
+    Peers are told apart by identity: an implementation defines no `__eq__`.
+    """
+
+    effective_weight: int
+    """The weight in use: falls with each failure, climbs back to `weight` by one a pick."""
+    current_weight: int
+    """The account of smooth round robin; 0 at first."""
+    fails: int
+    """Failures since the last success that followed a probe."""
+    accessed_s: int
+    """When the last failure was seen: whole seconds of a clock that never runs backwards."""
+    checked_s: int
+    """When the window of `fail_timeout_s` began: at a failure, or at the pick that probes."""
+
+    @property
+    def name(self) -> str:
+        """The address as configured, "127.0.0.1:9001" or "unix:/path"; consistent methods hash
+        it."""
+
+    @property
+    def weight(self) -> int:
+        """The nominal weight now, at least 1; slow start and agents may change it between picks."""
+
+    @property
+    def conns(self) -> int:
+        """Sessions that the peer serves now."""
+
+    @property
+    def max_conns(self) -> int:
+        """The most it may serve; 0 is no limit."""
+
+    @property
+    def max_fails(self) -> int:
+        """Failures that take the peer out for `fail_timeout_s`; 0 is never."""
+
+    @property
+    def fail_timeout_s(self) -> int:
+        """How long `max_fails` failures take the peer out, in seconds."""
+
+    @property
+    def down(self) -> bool:
+        """Not to be picked, by configuration, by a health check or by an operator."""
+
+
+P = TypeVar("P", bound=Peer)
+
+
+class Balancer(Protocol[P]):
+    """One way to choose among the peers of a group. The pool creates it; nothing is to be
+    closed."""
+
+    __slots__ = ()
+
+    def pick(self, key: bytes, tried: Collection[P], now_s: int) -> P | None:
+        """Choose the peer for a session.
+
+        `key` is what hash methods hash, ignored by the others; `tried` are the peers that this very
+        session was given before. Returns None if no usable peer is left. Keeps the books of round
+        robin and of probes in the peers, but counts no session: `conns` is the pool's. The same
+        state gives the same answer.
+        """
+
+    def rebuild_steps(self, peers: Sequence[P]) -> Iterator[None]:
+        """Take a changed list of peers, in steps of a millisecond or so, to be spread over turns.
+
+        Due when members, their order, their names or their weights changed; round robin and the
+        least methods read weights as they are at each pick, hash methods and random only see them
+        here. Until the last step is done the old list serves: a peer that left it must be `down`. A
+        rebuild may be dropped half-way for a newer one.
+        """
+
+    def rebuild(self, peers: Sequence[P]) -> None:
+        """Do all of `rebuild_steps` at once."""
+        for _ in self.rebuild_steps(peers):
+            pass
+
+
+def is_usable(peer: Peer, now_s: int) -> bool:
+    """Whether a session may go to `peer`: not down, not failed too often just now, not full."""
+    return not (
+        peer.down
+        or (0 < peer.max_fails <= peer.fails and now_s - peer.checked_s <= peer.fail_timeout_s)
+        or 0 < peer.max_conns <= peer.conns
+    )
+
+
+def open_window(peer: Peer, now_s: int) -> None:
+    """Note that `peer` was picked: if it had failed, it gets no other for `fail_timeout_s`.
+
+    Source: the end of nginx ngx_stream_upstream_round_robin.c ngx_stream_upstream_get_peer.
+    """
+    if now_s - peer.checked_s > peer.fail_timeout_s:
+        peer.checked_s = now_s
+
+
+def failure(peer: Peer, now_s: int, *, single: bool = False) -> None:
+    """Count a failed session against `peer`: it weighs less, and after `max_fails` it is out.
+
+    `single`: the peer is the only primary and has no backup. Nothing is held against it then, as
+    there is nobody else to send a client to.
+
+    Source: nginx ngx_stream_upstream_round_robin.c ngx_stream_upstream_free_round_robin_peer.
+    """
+    if single:
+        return
+    peer.fails += 1
+    peer.accessed_s = peer.checked_s = now_s
+    if peer.max_fails:
+        loss = peer.weight // peer.max_fails
+        peer.effective_weight = max(0, peer.effective_weight - loss)
+
+
+def success(peer: Peer) -> None:
+    """Forget the failures of `peer` if this session was the probe that came after the last of them.
+
+    Source: as for `failure`.
+    """
+    if peer.accessed_s < peer.checked_s:
+        peer.fails = 0

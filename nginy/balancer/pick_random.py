@@ -1,0 +1,65 @@
+"""A peer at random, in proportion to weight; or the better of two such picks.
+
+Random needs no state that many processes would have to share, and the better of two random peers
+comes close to the least loaded of all: Mitzenmacher, The Power of Two Choices in Randomized Load
+Balancing, 2001. Counting what is least among all peers is in `least`.
+
+The source of randomness is an argument, so a run can be repeated. The distribution is nginx's; its
+sequence is not.
+
+Source: nginx ngx_stream_upstream_random_module.c.
+Read first `least`.
+"""
+
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Sequence
+from itertools import accumulate
+from random import Random
+from typing import Final
+
+from nginy.balancer.peer import P, is_usable, open_window
+from nginy.balancer.round_robin import RoundRobin
+
+MAX_MISSES: Final = 20
+"""Draws that may find no usable peer; one more, and round robin decides."""
+
+
+class PickRandom(RoundRobin[P]):
+    """A random peer; with `two`, of two different random peers the one with fewer sessions for its
+    weight."""
+
+    __slots__ = ("_ends", "_rng", "_two")
+
+    def __init__(self, peers: Sequence[P], rng: Random, *, two: bool = False) -> None:
+        self._rng = rng
+        self._two = two
+        super().__init__(peers)
+
+    def rebuild_steps(self, peers: Sequence[P]) -> Iterator[None]:
+        """Sum the weights up, at once."""
+        self._ends = list(accumulate(peer.weight for peer in peers))
+        return super().rebuild_steps(peers)
+
+    def pick(self, key: bytes, tried: Collection[P], now_s: int) -> P | None:
+        """Draw until one usable peer is found, or two. O(log peers) unless it falls back."""
+        peers = self._peers
+        if len(peers) < 2:
+            return super().pick(key, tried, now_s)
+        ends = self._ends
+        draw = self._rng.random
+        first: P | None = None
+        misses = 0
+        while misses <= MAX_MISSES:
+            peer = peers[bisect_right(ends, int(draw() * ends[-1]))]
+            if peer in tried or not is_usable(peer, now_s) or peer is first:
+                misses += 1
+            elif self._two and first is None:
+                first = peer
+                # nginx counts the first of two as a try as well.
+                misses += 1
+            else:
+                if first is not None and peer.conns * first.weight > first.conns * peer.weight:
+                    peer = first
+                open_window(peer, now_s)
+                return peer
+        return super().pick(key, tried, now_s)
