@@ -1,0 +1,19 @@
+"""The one exception of the wire layer.
+
+What lives here is only `WireError`. Errors that a user sees as such (a bad configuration file) are
+in `nginy.errors`; what the network does to a connection is a value in `nginy.event`, never an
+exception.
+
+The one idea: a caller of any parser needs one `except`, and everything else that comes out of a
+parser is a bug of ours.
+"""
+
+from __future__ import annotations
+
+
+class WireError(ValueError):
+    """Bytes, or a text to be made into bytes, break the rules of their format.
+
+    The message is one clause without a final stop, fit for the end of a log line or of a
+    configuration error. It holds no bytes of the message itself, so it is safe to print.
+    """

@@ -1,0 +1,103 @@
+r"""What a check sends, and what it hopes to read: the keys `send` and `expect`.
+
+Both are texts of the configuration. `send` is bytes with escapes. `expect` is a literal that the
+answer must start with, or after a "~" a regular expression that must be found in it. \xNN stands
+for a byte in both; a literal that starts with a tilde is written \x7e.
+
+The sockets are in `backend/checks.py`; HTTP answers are judged by `http`.
+
+The one idea: three verdicts, three values. A wrong first byte is a NO at once, a short answer asks
+for MORE, and only the caller knows whether more can come: a datagram and a closed connection are
+complete.
+
+Source: nginx Plus, ngx_stream_upstream_hc_module, `match`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from nginy.wire.errors import WireError
+
+# An answer longer than this is judged by its head. It also bounds what a regular expression that
+# backtracks can cost, as the loop waits for it.
+MAX_ANSWER_BYTES: Final = 4096
+
+ESCAPE: Final = re.compile(rb"\\(x[0-9A-Fa-f]{2}|.|$)", re.DOTALL)
+SIMPLE_ESCAPES: Final = {
+    b"r": b"\r",
+    b"n": b"\n",
+    b"t": b"\t",
+    b"\\": b"\\",
+    b'"': b'"',
+    b"'": b"'",
+}
+
+
+class Verdict(Enum):
+    """Whether an answer is what was expected."""
+
+    YES = "as expected"
+    NO = "not as expected"
+    MORE = "incomplete"
+
+
+def unescape(text: str) -> bytes:
+    r"""Return the bytes of a text with \xNN, \r, \n, \t, \\ and quotes; the rest is UTF-8.
+
+    Raises WireError on any other escape, so that a typing error is not sent to a backend.
+    """
+    return ESCAPE.sub(_unescape_one, text.encode("utf-8"))
+
+
+def _unescape_one(match: re.Match[bytes]) -> bytes:
+    escape = match[1]
+    if len(escape) == 3:
+        return bytes.fromhex(escape[1:].decode("ascii"))
+    if escape not in SIMPLE_ESCAPES:
+        raise WireError(r"an escape is one of \xNN \r \n \t \\ \" and \'")
+    return SIMPLE_ESCAPES[escape]
+
+
+@dataclass(frozen=True, slots=True)
+class Expect:
+    """An expectation, made by `parse_expect`: a literal `prefix` if there is no `pattern`."""
+
+    prefix: bytes
+    pattern: re.Pattern[bytes] | None = None
+
+    def judge(self, received: bytes, *, is_complete: bool) -> Verdict:
+        """Judge an answer as far as it has come; with `is_complete` the verdict is YES or NO.
+
+        Only the first MAX_ANSWER_BYTES count.
+        """
+        head = received[:MAX_ANSWER_BYTES]
+        if self._is_met(head):
+            return Verdict.YES
+        if is_complete or len(received) >= MAX_ANSWER_BYTES or not self._can_be_met(head):
+            return Verdict.NO
+        return Verdict.MORE
+
+    def _is_met(self, head: bytes) -> bool:
+        if self.pattern is not None:
+            return self.pattern.search(head) is not None
+        return head.startswith(self.prefix)
+
+    def _can_be_met(self, head: bytes) -> bool:
+        return self.pattern is not None or self.prefix.startswith(head)
+
+
+def parse_expect(text: str) -> Expect:
+    """Return the expectation of a configuration's text. Raises WireError."""
+    if not text.startswith("~"):
+        prefix = unescape(text)
+        if not 0 < len(prefix) <= MAX_ANSWER_BYTES:
+            raise WireError(f"what is expected has 1 to {MAX_ANSWER_BYTES} bytes")
+        return Expect(prefix)
+    try:
+        return Expect(b"", re.compile(text[1:].encode("utf-8")))
+    except (re.error, RecursionError, OverflowError) as error:
+        raise WireError(f"not a regular expression: {error}") from None

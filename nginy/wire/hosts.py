@@ -1,0 +1,107 @@
+"""The files that come before a name server: /etc/hosts (hosts(5)) and resolv.conf (resolver(5)).
+
+Here are the contents only; who reads the files, and when again, is `backend/resolver.py`. The
+messages to the name servers are in `dns`.
+
+The one idea: do as the C library does, so that a name means the same to nginy as to `ping` on the
+same machine. Lines that make no sense are skipped, never an error: the files are not nginy's own,
+and the C library skips them too.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Final
+
+MAX_NAMESERVERS: Final = 3  # resolv.h MAXNS
+MAX_TIMEOUT_S: Final = 30  # resolv.h RES_MAXRETRANS
+MAX_NDOTS: Final = 15  # resolv.h RES_MAXNDOTS
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvConf:
+    """What resolv.conf says; the defaults are those of an absent file."""
+
+    nameservers: tuple[str, ...] = ("127.0.0.1",)
+    search: tuple[str, ...] = ()
+    timeout_s: int = 5  # resolv.h RES_TIMEOUT
+    ndots: int = 1
+
+
+def parse_hosts(content: bytes) -> dict[str, tuple[str, ...]]:
+    """Return each name of a hosts file, in lower case and without a final dot, with its addresses.
+
+    A name may stand on several lines; its addresses are in the file's order, each once.
+    """
+    found: dict[str, dict[str, None]] = {}
+    for address, *names in _lines(content, comment_marks="#"):
+        if _is_address(address):
+            for name in names:
+                found.setdefault(name.lower().removesuffix("."), {})[address] = None
+    return {name: tuple(addresses) for name, addresses in found.items()}
+
+
+def parse_resolv_conf(content: bytes) -> ResolvConf:
+    """Return the keys that matter: nameserver, search or domain, options timeout and ndots.
+
+    Of several search or domain lines the last counts; of nameservers the first three.
+    """
+    nameservers: list[str] = []
+    search: tuple[str, ...] = ()
+    options: dict[str, int] = {}
+    for keyword, *values in _lines(content, comment_marks="#;"):
+        if keyword == "nameserver" and values and _is_address(values[0]):
+            nameservers.append(values[0])
+        elif keyword in ("search", "domain"):
+            search = tuple(value.lower().removesuffix(".") for value in values if value != ".")
+        elif keyword == "options":
+            options.update(_numeric_options(values))
+    default = ResolvConf()
+    return ResolvConf(
+        tuple(nameservers[:MAX_NAMESERVERS]) or default.nameservers,
+        search,
+        min(max(options.get("timeout", default.timeout_s), 1), MAX_TIMEOUT_S),
+        min(options.get("ndots", default.ndots), MAX_NDOTS),
+    )
+
+
+def candidates(name: str, conf: ResolvConf) -> tuple[str, ...]:
+    """Return the full names to ask for, in order, until one exists.
+
+    A final dot means that the name is full already. One with at least `ndots` dots is first tried
+    as it is; one with fewer only after the search domains. Source: resolv.conf(5).
+    """
+    if name.endswith("."):
+        return (name.removesuffix("."),)
+    searched = tuple(f"{name}.{domain}" for domain in conf.search)
+    return (name, *searched) if name.count(".") >= conf.ndots else (*searched, name)
+
+
+def _lines(content: bytes, comment_marks: str) -> list[list[str]]:
+    """Return the words of each line that has any, without comments."""
+    lines: list[list[str]] = []
+    for line in content.decode("utf-8", "replace").splitlines():
+        kept = line
+        for mark in comment_marks:
+            kept = kept.partition(mark)[0]
+        words = kept.split()
+        if words:
+            lines.append(words)
+    return lines
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _numeric_options(values: list[str]) -> dict[str, int]:
+    """Return the options of the form name:number."""
+    parts = (value.partition(":") for value in values)
+    return {
+        name: int(number) for name, _, number in parts if number.isdecimal() and len(number) < 10
+    }
