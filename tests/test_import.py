@@ -1,0 +1,102 @@
+"""Importing a module of nginy does nothing: no socket, no log, no process, no foreign package.
+
+Each module is imported in an interpreter of its own with warnings as errors, because what one
+import leaves behind would hide what the next one needs. A second pass repeats it all with -O,
+which removes assertions, and with -bb, which makes a comparison of bytes with text an error.
+"""
+
+import pathlib
+import subprocess
+import sys
+
+import nginy
+import pytest
+
+ROOT = pathlib.Path(nginy.__file__).parent
+CHECKOUT = ROOT.parent
+MODULES = sorted(
+    ".".join(path.relative_to(CHECKOUT).with_suffix("").parts).removesuffix(".__init__")
+    for path in ROOT.rglob("*.py")
+    if path.name != "__main__.py"
+)
+
+# Runs in the child. What must not happen raises where it would happen, by an audit hook.
+PROBE = """
+import logging, signal, sys
+
+modules = sys.argv[1:]
+forbidden = {"socket.__new__", "socket.bind", "socket.connect", "subprocess.Popen", "os.fork",
+             "os.exec", "os.posix_spawn", "os.system", "os.remove", "os.mkdir", "os.rename"}
+WRITING = 0o3  # the access mode bits of open(2): O_WRONLY | O_RDWR
+
+def hook(event, arguments):
+    opened_to_write = event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING
+    if event in forbidden or opened_to_write:
+        raise RuntimeError(f"import does {event} {arguments}")
+
+handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+sys.dont_write_bytecode = True
+sys.addaudithook(hook)
+for module in modules:
+    __import__(module)
+
+loggers = [logging.root, *map(logging.getLogger, logging.root.manager.loggerDict)]
+assert_free = {
+    "log handlers": [logger for logger in loggers if logger.handlers],
+    "signal handlers": handlers != [signal.getsignal(n) for n in signal.valid_signals()],
+    "packages": sorted({name.partition(".")[0] for name in sys.modules}
+                       - sys.stdlib_module_names - ALLOWED),
+}
+left = {what: found for what, found in assert_free.items() if found}
+if left:
+    sys.exit(f"import leaves {left}")
+"""
+# what site adds by itself: __main__, and in some environments hooks of installed packages
+STARTUP = "import sys; ALLOWED = {'nginy', 'yaml', '_yaml', '__main__', *sys.modules}\n"
+
+
+def probe(modules: list[str], *flags: str, path: pathlib.Path = CHECKOUT) -> str:
+    """Import `modules` in a clean interpreter; return what it had to say, "" if nothing."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *flags, "-c", STARTUP + PROBE, *modules],
+        cwd=path,
+        capture_output=True,
+        text=True,
+        timeout=15,
+        check=False,
+    )
+    return done.stdout + done.stderr + (f"status {done.returncode}" if done.returncode else "")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_import_has_no_effect(module: str) -> None:
+    assert probe([module]) == ""
+
+
+@pytest.mark.parametrize("flag", ["-O", "-bb"])
+def test_all_modules_import_under(flag: str) -> None:
+    assert probe(MODULES, flag) == ""
+
+
+# -- the gate can fail --
+
+
+@pytest.mark.parametrize(
+    ("source", "complaint"),
+    [
+        ("import socket; socket.socket().bind(('127.0.0.1', 0))", "import does socket."),
+        ("import subprocess; subprocess.call(['true'])", "import does subprocess.Popen"),
+        ("open('left', 'w').close()", "import does open"),
+        ("import logging; logging.basicConfig()", "import leaves {'log handlers'"),
+        ("import signal; signal.signal(signal.SIGUSR1, print)", "import leaves {'signal handlers'"),
+        ("import neighbor", "import leaves {'packages': ['neighbor']}"),
+        ("import warnings; warnings.warn('old')", "UserWarning: old"),
+        ("print('loaded')", "loaded"),
+    ],
+)
+def test_an_effect_of_an_import_is_seen(
+    tmp_path: pathlib.Path, source: str, complaint: str
+) -> None:
+    (tmp_path / "nginy.py").write_text(source)
+    (tmp_path / "neighbor.py").write_text("")
+    assert complaint in probe(["nginy"], path=tmp_path)

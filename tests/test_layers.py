@@ -1,0 +1,235 @@
+"""The import rules of nginy/README.md, checked on the syntax trees of all modules.
+
+A module imports only from the layers listed for it; nothing is imported inside a function to
+dodge a cycle; no cycle exists; and what would bring a second way of waiting is not there at all.
+Imports for the type checker alone obey the layers too, but may close a cycle inside one package:
+they do not exist when the program runs.
+"""
+
+import ast
+import pathlib
+from collections.abc import Iterator
+
+import nginy
+
+ROOT = pathlib.Path(nginy.__file__).parent
+
+LEAVES = {"address", "errors", "escape", "logtools", "timetext", "units"}
+LOG = {"log", "logfile", "logoutput"}
+EVERYTHING_BELOW_THE_SERVER = {
+    "event",
+    "wire",
+    "balancer",
+    "backend",
+    "proxy",
+    "admin",
+    "config",
+}
+
+# top-level name -> the others that it may import. Leaves may be imported by everyone.
+ALLOWED: dict[str, set[str]] = {
+    **{leaf: set() for leaf in LEAVES},
+    **dict.fromkeys(LOG, LOG),
+    "event": set(),
+    "wire": set(),
+    "balancer": set(),
+    "backend": {"event", "wire", "balancer"},
+    "proxy": {"event", "wire", "backend"},
+    "admin": {"event", "wire", "backend", "proxy"},
+    "config": {"event", "wire", "balancer", "backend", "proxy", "admin"},
+    "server": EVERYTHING_BELOW_THE_SERVER | LOG,
+    "supervisor": EVERYTHING_BELOW_THE_SERVER | LOG | {"server"},
+    "cli": {"server", "supervisor", "config"},
+    "__main__": {"cli"},
+    "tour": set(),
+}
+
+# One thread and one loop: nginy waits in its selector and nowhere else.
+FORBIDDEN = {
+    "asyncio",
+    "asyncore",
+    "concurrent",
+    "multiprocessing",
+    "socketserver",
+    "threading",
+    "_thread",
+}
+# Values in, values out: these packages see no socket's readiness, no clock and no log.
+PURE = {"wire", "balancer"}
+IMPURE = {"logging", "select", "selectors", "signal", "subprocess", "time"}
+
+Sources = dict[str, str]
+
+
+def nginy_sources() -> Sources:
+    """Dotted module name -> source text, for every module of nginy."""
+    found = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT.parent).with_suffix("").parts
+        found[".".join(parts)] = path.read_text()
+    return found
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def walk_at_run_time(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes that exist when the program runs: all but the bodies of TYPE_CHECKING."""
+    for child in ast.iter_child_nodes(tree):
+        if not is_type_checking(child):
+            yield child
+            yield from walk_at_run_time(child)
+
+
+def imported_names(module: str, nodes: Iterator[ast.AST]) -> set[str]:
+    """Dotted names that the import statements among `nodes` bring in, relative ones resolved."""
+    found: set[str] = set()
+    package = module.removesuffix(".__init__").split(".")
+    if not module.endswith(".__init__"):
+        package.pop()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            found.update(f"{source}.{alias.name}" for alias in node.names)
+    return found
+
+
+def layer_offences(sources: Sources) -> list[str]:
+    wrong = []
+    for module, source in sources.items():
+        if module == "nginy.__init__":
+            continue
+        layer = module.split(".")[1]
+        if layer not in ALLOWED:
+            wrong.append(f"{module} belongs to no layer")
+            continue
+        names = imported_names(module, ast.walk(ast.parse(source)))
+        used = {name.split(".")[1] for name in names if name.startswith("nginy.")}
+        extra = used - ALLOWED[layer] - LEAVES - {layer, "__version__"}
+        wrong += [f"{module} imports nginy.{name}" for name in sorted(extra)]
+    return wrong
+
+
+def forbidden_offences(sources: Sources) -> list[str]:
+    wrong = []
+    for module, source in sources.items():
+        forbidden = FORBIDDEN | (IMPURE if module.split(".")[1] in PURE else set())
+        names = imported_names(module, ast.walk(ast.parse(source)))
+        roots = {name.split(".")[0] for name in names}
+        wrong += [f"{module} imports {name}" for name in sorted(roots & forbidden)]
+    return wrong
+
+
+def local_import_offences(sources: Sources) -> list[str]:
+    """Imports inside functions; docopt in cli.main is the one that is wanted (it warns)."""
+    wrong = []
+    for module, source in sources.items():
+        for function in ast.walk(ast.parse(source)):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+                names = imported_names(module, ast.walk(function))
+                if module == "nginy.cli":
+                    names = {name for name in names if name.split(".")[0] != "docopt"}
+                wrong += [f"{module} imports {name} inside a function" for name in sorted(names)]
+    return wrong
+
+
+def cycle_offences(sources: Sources) -> list[str]:
+    """Each cycle of imports at run time, as the way round it."""
+    modules = {name.removesuffix(".__init__") for name in sources}
+    graph: dict[str, set[str]] = {}
+    for module, source in sources.items():
+        targets = set()
+        for name in imported_names(module, walk_at_run_time(ast.parse(source))):
+            target = name if name in modules else name.rpartition(".")[0]
+            if target in modules:
+                targets.add(target)
+        graph[module.removesuffix(".__init__")] = targets - {module.removesuffix(".__init__")}
+    finished: set[str] = set()
+    wrong: list[str] = []
+
+    def visit(module: str, way: list[str]) -> None:
+        if module in way:
+            wrong.append(" -> ".join([*way[way.index(module) :], module]))
+        elif module not in finished:
+            for target in sorted(graph[module]):
+                visit(target, [*way, module])
+            finished.add(module)
+
+    for module in sorted(graph):
+        visit(module, [])
+    return wrong
+
+
+def test_modules_import_only_from_their_layers() -> None:
+    assert layer_offences(nginy_sources()) == []
+
+
+def test_nothing_waits_or_runs_beside_the_loop() -> None:
+    assert forbidden_offences(nginy_sources()) == []
+
+
+def test_no_import_hides_in_a_function() -> None:
+    assert local_import_offences(nginy_sources()) == []
+
+
+def test_no_imports_form_a_cycle() -> None:
+    assert cycle_offences(nginy_sources()) == []
+
+
+# -- the gates can fail --
+
+
+def test_an_upward_import_is_seen_even_when_it_is_relative_or_for_types_only() -> None:
+    sources = {
+        "nginy.event.loop": "import nginy.proxy.tcp",
+        "nginy.backend.__init__": "from ..config import build",
+        "nginy.wire.dns": "if TYPE_CHECKING:\n    from nginy.event import loop",
+        "nginy.errors": "from nginy import cli",
+        "nginy.extra": "",
+    }
+    assert layer_offences(sources) == [
+        "nginy.event.loop imports nginy.proxy",
+        "nginy.backend.__init__ imports nginy.config",
+        "nginy.wire.dns imports nginy.event",
+        "nginy.errors imports nginy.cli",
+        "nginy.extra belongs to no layer",
+    ]
+
+
+def test_a_forbidden_import_is_seen() -> None:
+    sources = {
+        "nginy.server": "import os, threading",
+        "nginy.event.loop": "import time\nfrom concurrent import futures",
+        "nginy.wire.dns": "def now():\n    import time",
+    }
+    assert forbidden_offences(sources) == [
+        "nginy.server imports threading",
+        "nginy.event.loop imports concurrent",
+        "nginy.wire.dns imports time",
+    ]
+
+
+def test_an_import_inside_a_function_is_seen() -> None:
+    sources = {
+        "nginy.server": "class Server:\n    def run(self):\n        from . import log",
+        "nginy.cli": "def main():\n    import docopt",
+    }
+    assert local_import_offences(sources) == ["nginy.server imports nginy.log inside a function"]
+
+
+def test_a_cycle_is_seen_and_one_for_types_only_is_not() -> None:
+    sources = {
+        "nginy.event.__init__": "",
+        "nginy.event.a": "from nginy.event.b import B",
+        "nginy.event.b": "from nginy.event import c",
+        "nginy.event.c": "import nginy.event.a",
+    }
+    assert cycle_offences(sources) == [
+        "nginy.event.a -> nginy.event.b -> nginy.event.c -> nginy.event.a"
+    ]
+    sources["nginy.event.c"] = "if TYPE_CHECKING:\n    import nginy.event.a"
+    assert cycle_offences(sources) == []
