@@ -17,8 +17,7 @@ from typing import Protocol, TypeVar
 
 
 class Peer(Protocol):
-    """A backend as the algorithms see it: properties are read only, attributes are theirs to
-    change.
+    """A backend as the algorithms see it: they read the properties, they change the attributes.
 
     Peers are told apart by identity: an implementation defines no `__eq__`.
     """
@@ -95,6 +94,17 @@ class Balancer(Protocol[P]):
         """Do all of `rebuild_steps` at once."""
         for _ in self.rebuild_steps(peers):
             pass
+
+
+def group_by_name(peers: Sequence[P]) -> dict[str, list[P]]:
+    """Put peers of one name together: the addresses that one configured host name stands for.
+
+    They share a place in the tables of the consistent methods, and take turns there.
+    """
+    groups: dict[str, list[P]] = {}
+    for peer in peers:
+        groups.setdefault(peer.name, []).append(peer)
+    return groups
 
 
 def is_usable(peer: Peer, now_s: int) -> bool:

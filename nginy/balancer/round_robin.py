@@ -23,7 +23,7 @@ def pick_smooth(peers: Sequence[P], tried: Collection[P], now_s: int) -> P | Non
     best_current = total = 0
     for peer in peers:
         # The tests of `is_usable`, in place: this loop runs for every session of nearly every
-        # configuration, and the call would cost a third of it (10 peers: 2.4 µs instead of 1.8).
+        # configuration, and the call would add a third to it (10 peers: 1.6 µs instead of 1.2).
         if peer.down or (tried and peer in tried):
             continue
         if 0 < peer.max_fails <= peer.fails and now_s - peer.checked_s <= peer.fail_timeout_s:
