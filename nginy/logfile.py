@@ -103,14 +103,13 @@ class LogFile:
         `line` may be several lines that belong together; each ends with a newline. `severity` is
         syslog's number and of no effect elsewhere.
         """
-        self._append(self._output.frame(line, severity))
-        self.flush()
+        if self._append(self._output.frame(line, severity)):
+            self.flush()
 
     def put(self, line: bytes, severity: int = INFO) -> None:
         """Let `line` wait for the next `flush`; otherwise as `write`."""
         is_first = not self._pending
-        self._append(self._output.frame(line, severity))
-        if is_first and self._pending and self._want_flush is not None:
+        if self._append(self._output.frame(line, severity)) and is_first and self._want_flush:
             self._want_flush()
 
     def flush(self) -> None:
@@ -121,7 +120,7 @@ class LogFile:
             self._unreported_lines = 0
             self._pending += self._output.frame(notice.encode("utf-8", "backslashreplace"), WARN)
             self._drain()
-        if self._pending and self._want_flush is not None:
+        if self._pending and self._want_flush:
             self._want_flush()
 
     def reopen(self) -> bool:
@@ -160,8 +159,8 @@ class LogFile:
         self._limit_bytes = 0
         self._output.close()
 
-    def _append(self, line: bytes) -> None:
-        """Put `line` at the end of the queue, or lose it."""
+    def _append(self, line: bytes) -> bool:
+        """Put `line` at the end of the queue, or lose it; tell whether it waits there now."""
         if self._unreported_lines or len(self._pending) + len(line) > self._limit_bytes:
             # Room may have come since. After a loss the queue opens again only when it is empty:
             # so the notice stands where the lines are missing, and a reader that is a little too
@@ -169,11 +168,12 @@ class LogFile:
             self.flush()
             if self._unreported_lines and self._pending:
                 self._lose(line.count(b"\n"), self._why)
-                return
+                return False
             if len(self._pending) + len(line) > self._limit_bytes:
                 self._lose(line.count(b"\n"), self._why or os.strerror(errno.EMSGSIZE))
-                return
+                return False
         self._pending += line
+        return True
 
     def _lose(self, lines: int, why: str) -> None:
         self.lost_lines += lines

@@ -43,12 +43,14 @@ FILE_CHUNK_BYTES: Final = 65536
 DATAGRAM_BYTES: Final = 8192
 """The longest syslog message, the usual receiver's limit (rsyslog's $MaxMessageSize)."""
 
+RWF_NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)
+"""Linux; pipes and sockets know it, terminals and devices do not."""
+
 LOG_MODE: Final = 0o644  # nginx NGX_FILE_DEFAULT_ACCESS
 
 _FACILITY: Final = 23  # local7, nginx's default
 _SYSLOG_PORT: Final = 514
 _HOST_PORT: Final = re.compile(r"(?:\[(?P<v6>[^]]*)\]|(?P<v4>[0-9.]*))(?::(?P<port>[0-9]{1,5}))?")
-_RWF_NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)
 
 
 class Output(Protocol):
@@ -160,16 +162,17 @@ class SharedOutput:
 
     It is duplicated at once: should somebody close the original, its number may come back as a
     client's connection, and log lines must not go there. The original stays the caller's.
+    `rwf_nowait` is the kernel's flag for a write that does not wait, 0 where there is none.
     """
 
     __slots__ = ("_fd", "_nowait", "_poll", "chunk_bytes")
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, rwf_nowait: int = RWF_NOWAIT) -> None:
         self._fd = _reopen_terminal(fd) if os.isatty(fd) else os.dup(fd)
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLOUT)
         # Not for regular files, where EAGAIN need not ever end.
-        self._nowait = 0 if stat.S_ISREG(os.fstat(self._fd).st_mode) else _RWF_NOWAIT
+        self._nowait = 0 if stat.S_ISREG(os.fstat(self._fd).st_mode) else rwf_nowait
         self.chunk_bytes = PIPE_BUF
 
     def frame(self, line: bytes, severity: int) -> bytes:
