@@ -105,12 +105,12 @@ class ErrorLog(logging.Handler):
     def close(self) -> None:
         """Detach from the logger and close the sink. A second call does nothing.
 
-        With the last handler gone the logger is as it was before `setup_error_log`.
+        With the last error log gone the logger is as it was before `setup_error_log`.
         """
         logger = logging.getLogger(ROOT_LOGGER)
         if self in logger.handlers:
             logger.removeHandler(self)
-            if not logger.handlers:
+            if not any(isinstance(handler, ErrorLog) for handler in logger.handlers):
                 logger.propagate = True
                 logger.setLevel(logging.NOTSET)
         self.sink.close()
