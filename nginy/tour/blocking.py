@@ -1,0 +1,31 @@
+"""A proxy in twenty lines that serves one client at a time.
+
+Each call waits until it is done: recv() for the client's next bytes, sendall() for the backend to
+take them. While one client thinks, all others stand in the kernel's queue, and an answer that
+comes before its question, or in two pieces, is not passed on in time. Next: lossy.py.
+"""
+
+import socket
+import sys
+
+
+def serve_client(client: socket.socket, backend: tuple[str, int]) -> None:
+    """Pass questions to `backend` and answers back, in turn, until the client has no more."""
+    with client, socket.create_connection(backend) as upstream:
+        while question := client.recv(65536):
+            upstream.sendall(question)
+            client.sendall(upstream.recv(65536))
+
+
+def main(listen: str, backend: str) -> None:
+    """Listen on HOST:PORT and proxy to HOST:PORT, for ever."""
+    host, port = listen.split(":")
+    backend_host, backend_port = backend.split(":")
+    listener = socket.create_server((host, int(port)))
+    print("listening on", *listener.getsockname(), flush=True)
+    while True:
+        serve_client(listener.accept()[0], (backend_host, int(backend_port)))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
