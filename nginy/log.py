@@ -187,8 +187,7 @@ class AccessLog(Generic[T]):
         if not self._buffer_bytes:
             self.sink.write(line)
             return
-        self.sink.put(line)
-        if self.sink.pending_bytes >= self._buffer_bytes:
+        if self.sink.put(line) and self.sink.pending_bytes >= self._buffer_bytes:
             self.sink.flush()
 
     def flush(self) -> None:

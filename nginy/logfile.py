@@ -106,11 +106,14 @@ class LogFile:
         if self._append(self._output.frame(line, severity)):
             self.flush()
 
-    def put(self, line: bytes, severity: int = INFO) -> None:
-        """Let `line` wait for the next `flush`; otherwise as `write`."""
+    def put(self, line: bytes, severity: int = INFO) -> bool:
+        """Let `line` wait for the next `flush`; otherwise as `write`. False: it is lost."""
         is_first = not self._pending
-        if self._append(self._output.frame(line, severity)) and is_first and self._want_flush:
+        if not self._append(self._output.frame(line, severity)):
+            return False
+        if is_first and self._want_flush:
             self._want_flush()
+        return True
 
     def flush(self) -> None:
         """Write what waits, as far as it goes, and say what was lost once nothing waits."""

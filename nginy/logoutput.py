@@ -212,8 +212,9 @@ class SharedOutput:
 def _reopen_terminal(fd: int) -> int:
     """Return a non-blocking descriptor of the same terminal, with a description of our own.
 
-    After another user's login (su) the terminal may not be ours to open; then a duplicate does,
-    with poll() before each write.
+    A terminal of another user (after su) cannot be opened; then a duplicate has to do, with poll()
+    before each write. That much can wait after all: poll() promises room for some bytes, not for
+    all of a line, and a terminal emulator that hangs would hold the write up.
     """
     try:
         return os.open(os.ttyname(fd), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)

@@ -252,6 +252,12 @@ def test_a_storm_of_one_message_leaves_a_line_a_second(error_log):
     ]
 
 
+def test_flushing_the_handler_writes_what_waits(error_log):
+    error_log.log.sink.put(b"waits\n")
+    error_log.log.flush()
+    assert error_log.lines() == ["waits"]
+
+
 def test_emerg_is_above_every_level_of_logging():
     assert max(logging.CRITICAL, logging.FATAL) < EMERG
 

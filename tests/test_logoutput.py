@@ -95,6 +95,21 @@ def test_a_stopped_terminal_takes_nothing_and_stays_blocking_for_the_shell(share
         os.close(master)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+def test_a_terminal_of_another_user_is_written_all_the_same(shared):
+    master, slave = pty.openpty()
+    os.seteuid(65534)
+    try:
+        output = shared(slave)
+        assert output.write(b"line\n") == 5
+    finally:
+        os.seteuid(0)
+    assert os.read(master, 100) == b"line\r\n"
+    assert os.get_blocking(slave)
+    os.close(slave)
+    os.close(master)
+
+
 def test_a_device_without_nowait_falls_back_to_a_plain_write(shared):
     null, full = os.open("/dev/null", os.O_WRONLY), os.open("/dev/full", os.O_WRONLY)
     try:
