@@ -1,0 +1,112 @@
+"""Backend: one server address, with its weight, its counters and what is known of its health.
+
+A backend is what a balancing algorithm sees as a `Peer` (`balancer/peer.py`): the algorithm reads
+its weights and counts and keeps its own books in it, so that a reload which keeps the backend
+keeps its place in the round as well. Which backends form a group, and who may be picked from it,
+is in `backend/pool.py`; how checks move a backend between its states is in `backend/health.py`.
+
+nginx: `ngx_stream_upstream_rr_peer_t` in `ngx_stream_upstream_round_robin.h`, less the links and
+locks that its shared memory needs.
+"""
+
+from dataclasses import dataclass, field
+
+from nginy.address import Address
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSettings:
+    """What the configuration says of a backend; equal settings mean that a reload changes
+    nothing."""
+
+    name: str
+    """The address as configured: the backend's identity within its pool."""
+    address: Address
+    weight: int = 1
+    max_conns: int = 0
+    """Sessions at a time; 0 is no limit."""
+    max_fails: int = 1
+    """Failed attempts within `fail_timeout_s` that take the backend out; 0: never."""
+    fail_timeout_s: int = 10
+    backup: bool = False
+    down: bool = False
+
+
+@dataclass(slots=True)
+class Counters:
+    """What is counted for a listener, and for a backend, since the process started."""
+
+    sessions: int = 0
+    bytes_received: int = 0
+    """From the client."""
+    bytes_sent: int = 0
+    """To the client."""
+    terminations: dict[str, int] = field(default_factory=dict)
+    """Ended sessions by termination code."""
+
+    def count(self, termination: str, received: int, sent: int) -> None:
+        """Count one ended session."""
+        self.sessions += 1
+        self.bytes_received += received
+        self.bytes_sent += sent
+        self.terminations[termination] = self.terminations.get(termination, 0) + 1
+
+
+class Backend:
+    """One server of a pool (nginx `ngx_stream_upstream_rr_peer_t`); satisfies `balancer.Peer`.
+
+    Created by config/build.py, kept by its `BackendPool` for as long as the configuration names it.
+    """
+
+    __slots__ = (
+        "accessed_s",
+        "address",
+        "checked_s",
+        "conns",
+        "counters",
+        "current_weight",
+        "down",
+        "effective_weight",
+        "fail_timeout_s",
+        "fails",
+        "failures",
+        "max_conns",
+        "max_fails",
+        "name",
+        "settings",
+        "sockaddr",
+        "weight",
+    )
+
+    def __init__(self, settings: BackendSettings) -> None:
+        self.current_weight = 0
+        self.effective_weight = settings.weight
+        self.conns = 0
+        """Sessions, and attempts to connect, at this moment."""
+        self.fails = 0
+        self.accessed_s = 0
+        self.checked_s = 0
+        self.failures = 0
+        """Failed attempts since the process started."""
+        self.counters = Counters()
+        self.apply(settings)
+
+    def apply(self, settings: BackendSettings) -> None:
+        """Take new settings over and keep counts, failures and the place in the round."""
+        self.settings = settings
+        self.name = settings.name
+        self.address = settings.address
+        self.sockaddr = settings.address.sockaddr
+        self.weight = settings.weight
+        self.effective_weight = min(self.effective_weight, settings.weight)
+        self.max_conns = settings.max_conns
+        self.max_fails = settings.max_fails
+        self.fail_timeout_s = settings.fail_timeout_s
+        self.down = settings.down
+
+    def __repr__(self) -> str:
+        """Show address, weights and counts."""
+        return (
+            f"<Backend {self.name} weight={self.effective_weight}/{self.weight} "
+            f"conns={self.conns} fails={self.fails}{' down' if self.down else ''}>"
+        )

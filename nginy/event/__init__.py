@@ -1,0 +1,7 @@
+"""Sockets, readiness and time: the event core, which knows nothing of balancing.
+
+Read the modules in this order: `event`, `buffer` and the fields of `connection` (the data),
+`clock` and `timer` (time), `selector` and `loop` (one turn of it all), then the methods of
+`connection`, and `listener`. Sessions, backends and configuration live above, in the other
+packages; nothing here imports them.
+"""

@@ -1,0 +1,47 @@
+"""Time as the loop sees it: one monotonic reading a turn, shared by everyone who runs in that turn.
+
+A handler that asks "what time is it?" gets the instant at which the current turn woke up. That
+makes time cheap (an attribute instead of a system call), makes all decisions of one turn agree
+with each other, and lets tests put a clock of their own in its place. nginx does the same:
+`ngx_time_update()` in `ngx_times.c`, read back as `ngx_current_msec`.
+
+Deadlines and durations never use wall time, which steps when an operator or NTP sets it; only log
+lines do. The texts of log lines are not made here but in `nginy/timetext.py`. Next:
+`event/timer.py`.
+"""
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What the loop and the sessions need of a clock; tests pass one that moves only when told
+    to."""
+
+    now_ms: int
+    """Milliseconds on a clock that never steps back; its zero means nothing."""
+
+    def update(self) -> None:
+        """Read the time anew; the loop calls this once a turn, right after its selector
+        returned."""
+
+    def wall_ms(self) -> int:
+        """Return milliseconds since 1970-01-01 UTC, for log lines only."""
+
+
+class MonotonicClock:
+    """The real clock (`clock_gettime(CLOCK_MONOTONIC)`)."""
+
+    __slots__ = ("now_ms",)
+
+    def __init__(self) -> None:
+        self.now_ms = 0
+        self.update()
+
+    def update(self) -> None:
+        """Read the time anew."""
+        self.now_ms = time.monotonic_ns() // 1_000_000
+
+    def wall_ms(self) -> int:
+        """Return milliseconds since 1970-01-01 UTC."""
+        return time.time_ns() // 1_000_000

@@ -1,0 +1,293 @@
+"""Connection: one socket that we own, with its two events.
+
+The counterpart of nginx's `ngx_connection_s` (`ngx_connection.h`), field by field as far as a
+field is of use in Python. Absent are `pool` (the garbage collector does it), `socklen`, `type` and
+bit widths (addresses are tuples), `queue` (connections are not pooled; pools brought nothing
+measurable) and `instance` (see `Event`). `log` is the module's logger, `log->action` is
+`Connection.action`.
+
+A connection knows how to receive, send, shut down and close, and nothing of what the bytes mean:
+that is the business of its owner, the object in `data` (a session, a health check, a listener).
+Reading and writing have outcomes that cannot be confused: a count above zero is bytes, `EOF` is
+the end of the stream, `AGAIN` means "would block", `ERROR` means that the connection is broken,
+with the reason in `errno`. Nothing is raised for what a peer does.
+
+**One owner closes, in one order** (`ngx_close_connection`): timers, interest, posted events,
+flags, then the descriptor. After that `fd` is -1, no handler is called any more, and no reference
+leads from here to the owner, so that closing leaves nothing for the cyclic garbage collector to
+find.
+
+Sockets are `_socket.socket` objects, the C type beneath `socket.socket`: 5 % of the CPU time of a
+short connection is saved by not running the Python layer above it.
+"""
+
+import errno
+import struct
+from _socket import (
+    MSG_PEEK,
+    SHUT_WR,
+    SO_ERROR,
+    SO_LINGER,
+    SOL_SOCKET,
+    socket,
+)
+from typing import TYPE_CHECKING, Final
+
+from nginy.event.event import Event, Owner, ignore
+
+if TYPE_CHECKING:
+    from nginy.event.buffer import Buffer
+    from nginy.event.listener import Listener
+    from nginy.event.loop import Loop
+
+SockAddr = tuple[str, int] | tuple[str, int, int, int] | str
+"""What the socket calls take and return: IPv4, IPv6, or the path of a unix socket."""
+
+EOF: Final = 0
+"""Outcome of `recv`: the peer has finished sending (nginx: 0)."""
+ERROR: Final = -1
+"""Outcome: the connection is broken, `Connection.errno` says how (NGX_ERROR)."""
+AGAIN: Final = -2
+"""Outcome: nothing can be moved now; the event is no longer ready (NGX_AGAIN)."""
+
+RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+"""SO_LINGER on with 0 seconds: close() sends RST and drops what is unsent (RFC 9293 §3.10.4,
+ABORT)."""
+
+
+def sockaddr_text(sockaddr: SockAddr) -> str:
+    """Return an address as logs and the configuration write it: 127.0.0.1:80, [::1]:80,
+    unix:/path."""
+    if isinstance(sockaddr, tuple):
+        host = sockaddr[0]
+        return f"[{host}]:{sockaddr[1]}" if ":" in host else f"{host}:{sockaddr[1]}"
+    # The kernel gives abstract unix addresses as bytes with a leading zero byte.
+    return f"unix:{sockaddr}" if isinstance(sockaddr, str) else "unix:"
+
+
+class Connection:
+    """One socket, its two events and what is known of its peer (nginx `ngx_connection_t`).
+
+    Created by a `Listener` for an accepted client, or by whoever connects to an upstream; closed
+    by its owner alone, through `close`.
+    """
+
+    __slots__ = (
+        "_local_sockaddr",
+        "action",
+        "active_at_ms",
+        "buffer",
+        "data",
+        "errno",
+        "fd",
+        "full_reads",
+        "listening",
+        "loop",
+        "number",
+        "read",
+        "received",
+        "registered",
+        "sent",
+        "sockaddr",
+        "socket",
+        "start_time_ms",
+        "write",
+    )
+
+    def __init__(self, loop: "Loop", sock: socket, sockaddr: SockAddr) -> None:
+        self.loop = loop
+        self.socket = sock
+        self.fd = sock.fileno()
+        """The descriptor; -1 once closed, the test for a stale connection."""
+        self.sockaddr = sockaddr
+        """The peer's address."""
+        self.data: Owner | None = None
+        """Whom this connection serves; cleared by `close`."""
+        self.read = Event(self, ignore)
+        self.write = Event(self, ignore)
+        self.listening: Listener | None = None
+        """The listener that accepted it; None for a connection to an upstream."""
+        self.action = ""
+        """What is being done, for the log: "connecting to upstream" (nginx `log->action`)."""
+        self.buffer: Buffer | None = None
+        """Bytes received from this connection that nobody has taken yet; None while there are
+        none."""
+        self.received = 0
+        """Bytes received."""
+        self.sent = 0
+        """Bytes sent."""
+        self.full_reads = 0
+        """How many reads in a row filled their buffer: the measure of a bulk transfer."""
+        self.number = 0
+        """The session's number, in every log line about it."""
+        self.start_time_ms = self.active_at_ms = loop.clock.now_ms
+        """When it was opened, and when it last moved a byte: idle timers are held against it."""
+        self.errno = 0
+        """Why the last call ended with ERROR."""
+        self.registered = 0
+        """What a level-triggered selector has been told (see `LevelInterest`)."""
+        self._local_sockaddr: SockAddr | None = None
+        loop.connections += 1
+        loop.interest.add(self)
+
+    def __repr__(self) -> str:
+        """Show number, descriptor, peer and both events."""
+        return (
+            f"<{type(self).__name__} {self.number} fd={self.fd} {self.addr_text} "
+            f"read={self.read!r} write={self.write!r}>"
+        )
+
+    @property
+    def addr_text(self) -> str:
+        """The peer's address as text (nginx `addr_text`), "unix:" for an unnamed unix peer."""
+        return sockaddr_text(self.sockaddr)
+
+    @property
+    def local_sockaddr(self) -> SockAddr:
+        """Our own address on this connection, asked from the kernel once; "" if it is closed."""
+        if self._local_sockaddr is None:
+            try:
+                self._local_sockaddr = self.socket.getsockname()
+            except OSError:
+                return ""
+        return self._local_sockaddr
+
+    # Interest: whoever waits says so, and is called by the loop when there is something to do.
+
+    def resume_read(self) -> None:
+        """Have the read handler called, in this turn if the connection is known to be readable."""
+        if not self.read.active:
+            self.read.active = True
+            self.loop.interest.change(self)
+
+    def pause_read(self) -> None:
+        """Do not have the read handler called; what arrives stays in the kernel."""
+        if self.read.active:
+            self.read.active = False
+            self.loop.interest.change(self)
+
+    def resume_write(self) -> None:
+        """Have the write handler called as soon as the connection is writable."""
+        if not self.write.active:
+            self.write.active = True
+            self.loop.interest.change(self)
+
+    def pause_write(self) -> None:
+        """Do not have the write handler called."""
+        if self.write.active:
+            self.write.active = False
+            self.loop.interest.change(self)
+
+    # Bytes.
+
+    def recv(self, memory: memoryview) -> int:
+        """Receive into `memory`, which must not be empty; return a count, EOF, AGAIN or ERROR.
+
+        `read.ready` stays set only if there may be more to read: after a short read there is not,
+        unless the peer's FIN has been reported, since then EOF waits behind the bytes (nginx
+        `ngx_unix_recv`).
+        """
+        rev = self.read
+        try:
+            count = self.socket.recv_into(memory)
+        except BlockingIOError:
+            rev.ready = False
+            return AGAIN
+        except OSError as error:
+            return self._broken(rev, error)
+        if not count:
+            rev.eof = True
+            rev.ready = False
+            return EOF
+        if count < len(memory) and not rev.pending_eof:
+            rev.ready = False
+        self.received += count
+        return count
+
+    def send(self, memory: "bytes | memoryview") -> int:
+        """Send what the kernel takes of `memory`; return a count, AGAIN or ERROR (nginx
+        `ngx_unix_send`)."""
+        wev = self.write
+        try:
+            count = self.socket.send(memory)
+        except BlockingIOError:
+            wev.ready = False
+            return AGAIN
+        except OSError as error:
+            return self._broken(wev, error)
+        if count < len(memory):
+            wev.ready = False
+        self.sent += count
+        return count
+
+    def peek(self) -> int:
+        """Return 1 if a byte waits to be received, else EOF, AGAIN or ERROR; takes nothing."""
+        try:
+            data = self.socket.recv(1, MSG_PEEK)
+        except BlockingIOError:
+            self.read.ready = False
+            return AGAIN
+        except OSError as error:
+            return self._broken(self.read, error)
+        return len(data)
+
+    def _broken(self, event: Event, error: OSError) -> int:
+        event.error = True
+        event.ready = False
+        self.errno = error.errno or 0
+        return ERROR
+
+    # The end.
+
+    def shutdown(self) -> None:
+        """Send FIN after the bytes already sent; receiving goes on (half-close, RFC 9293 §3.6)."""
+        self.write.eof = True
+        try:
+            self.socket.shutdown(SHUT_WR)
+        except OSError as error:
+            # The peer has reset the connection already; reading will say so.
+            if error.errno != errno.ENOTCONN:
+                self._broken(self.write, error)
+
+    def take_error(self) -> int:
+        """Return the socket's pending error, 0 if none: the result of a connect (SO_ERROR)."""
+        try:
+            self.errno = self.socket.getsockopt(SOL_SOCKET, SO_ERROR)
+        except OSError as error:
+            self.errno = error.errno or errno.EBADF
+        return self.errno
+
+    def close(self, reset: bool = False) -> None:
+        """Close, with RST instead of FIN if `reset`; harmless when closed already.
+
+        Nothing of this connection is called after that. `data` and the handlers are cleared, so
+        the owner is free as soon as it lets go of the connection.
+        """
+        if self.fd < 0:
+            return
+        for event in (self.read, self.write):
+            if event.timer is not None:
+                self.loop.timers.cancel(event.timer)
+                event.timer = None
+            event.posted = event.active = event.ready = False
+            event.handler = ignore
+        self.loop.interest.remove(self)
+        self.loop.connections -= 1
+        if self.buffer is not None:
+            self.loop.budget.used_bytes -= len(self.buffer)
+            self.buffer = None
+        self.data = None
+        self.fd = -1
+        try:
+            if reset:
+                self.socket.setsockopt(SOL_SOCKET, SO_LINGER, RESET_ON_CLOSE)
+            self.socket.close()
+        except OSError as error:
+            # ECONNRESET of a close(), say: the descriptor is gone all the same (close(2)).
+            self.errno = error.errno or 0
+
+    def abort(self) -> None:
+        """End the owner, or only this connection if it has none; for the loop, after a bug."""
+        if self.data is not None:
+            self.data.abort()
+        self.close(reset=True)

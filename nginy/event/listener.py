@@ -1,0 +1,274 @@
+"""Listener: a bound socket, and the connections that are accepted from it.
+
+A listener is opened (bound, so that an address in use is known before anything else is changed),
+then started on a loop, paused and resumed, and closed. What becomes of an accepted connection is
+the business of its `handler`, a protocol handler of the layer above. nginx: `ngx_listening_t`, and
+`ngx_event_accept` in `ngx_event_accept.c`.
+
+Three rules of accepting:
+- A budget for each turn: a crowd of new clients must not keep the others waiting.
+- Out of descriptors or memory: stop for half a second instead of spinning, since the queue of the
+  kernel keeps the listener readable (nginx `ngx_event_accept`: it disables accept events for 500
+  ms).
+- A client that has left the queue before we came (ECONNABORTED) is skipped.
+
+Options that accepted sockets inherit from the listening one on Linux (TCP_NODELAY, SO_KEEPALIVE
+and its times) are set here once, which saves a system call for each connection.
+
+UDP has no connections to accept; its listener hands the readable event itself to the handler of
+`proxy/udp.py`.
+"""
+
+import errno
+import logging
+import os
+import stat
+from _socket import (
+    AF_INET6,
+    AF_UNIX,
+    IPPROTO_IPV6,
+    IPPROTO_TCP,
+    IPV6_V6ONLY,
+    SO_KEEPALIVE,
+    SO_REUSEADDR,
+    SOCK_DGRAM,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    TCP_KEEPCNT,
+    TCP_KEEPIDLE,
+    TCP_KEEPINTVL,
+    TCP_NODELAY,
+    socket,
+)
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from nginy.address import Address
+from nginy.errors import NginyError
+from nginy.event.connection import Connection
+from nginy.event.event import Event
+from nginy.event.timer import Timer
+
+if TYPE_CHECKING:
+    from nginy.event.loop import Loop
+
+logger = logging.getLogger("nginy.event")
+
+ACCEPT_BUDGET: Final = 8
+"""Connections accepted in one turn: 6 % less CPU time a connection than one at a time, and not yet
+unfair."""
+ACCEPT_PAUSE_MS: Final = 500
+"""How long to stop accepting when out of descriptors (nginx `ngx_event_accept`)."""
+EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+"""The process or the system has none left: descriptors, or memory for one more socket."""
+
+
+class ListenError(NginyError):
+    """A listener cannot be opened; the message names the address and the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeepAlive:
+    """TCP keep-alive of a listener's clients; None leaves the system's own value."""
+
+    idle_s: int | None = None
+    interval_s: int | None = None
+    count: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListenOptions:
+    """What a listening socket is opened with; two equal ones are the same listener after a
+    reload."""
+
+    address: Address
+    udp: bool = False
+    backlog: int = 511
+    nodelay: bool = True
+    keepalive: KeepAlive | None = None
+
+
+class Listener:
+    """A bound socket (nginx `ngx_listening_t`). Created and closed by the server."""
+
+    __slots__ = ("_accept", "address", "connection", "handler", "options", "socket", "timer")
+
+    def __init__(self, options: ListenOptions, sock: socket | None = None) -> None:
+        """Bind and listen, or take over the inherited `sock`; raises ListenError."""
+        self.options = options
+        self.socket = sock or _bind(options)
+        self.address = options.address
+        if not self.address.is_unix and not self.address.port:
+            # Port 0 asks the kernel for a free one.
+            self.address = Address(self.address.family, *self.socket.getsockname()[:2])
+        self.connection: Connection | None = None
+        """The listening socket as the loop sees it; None before `start` (nginx
+        `ls->connection`)."""
+        self.handler: Callable[[Connection], None] = Connection.close
+        """Takes an accepted connection over."""
+        self.timer: Timer | None = None
+        # The C method below socket.accept(), which would make a socket.socket.
+        self._accept = self.socket._accept  # type: ignore[attr-defined]  # noqa: SLF001
+
+    def __repr__(self) -> str:
+        """Show the address."""
+        return f"<Listener {self.address}>"
+
+    def start(self, loop: "Loop", handler: Callable[[Connection], None]) -> None:
+        """Accept connections on `loop` from now on, each handed to `handler`."""
+        self.handler = handler
+        c = self._connect_to(loop)
+        c.read.handler = self._post_handler
+        c.resume_read()
+
+    def start_datagrams(self, loop: "Loop", handler: Callable[[Event], None]) -> Connection:
+        """Have `handler` called on `loop` when there are datagrams to receive from the returned
+        connection."""
+        c = self._connect_to(loop)
+        c.read.handler = handler
+        c.resume_read()
+        return c
+
+    def _connect_to(self, loop: "Loop") -> Connection:
+        c = Connection(loop, self.socket, self.address.sockaddr)
+        c.data = self
+        c.listening = self
+        c.action = "accepting connections"
+        self.connection = c
+        return c
+
+    def _post_handler(self, event: Event) -> None:
+        """Accept later in this turn, after those who are already connected were served."""
+        event.handler = self._accept_handler
+        event.data.loop.post(event)
+
+    def _accept_handler(self, event: Event) -> None:
+        loop = event.data.loop
+        options = self.options
+        family = options.address.family
+        for _ in range(ACCEPT_BUDGET):
+            try:
+                fd, sockaddr = self._accept()
+            except BlockingIOError:
+                event.ready = False
+                event.handler = self._post_handler
+                return
+            except OSError as error:
+                if error.errno == errno.ECONNABORTED:
+                    continue
+                self._accept_failed(error)
+                return
+            sock = socket(family, SOCK_STREAM, 0, fd)
+            sock.setblocking(False)
+            c = Connection(loop, sock, sockaddr)
+            c.listening = self
+            self.handler(c)
+            if not event.active:  # the handler has closed or paused us
+                return
+        loop.post(event)
+
+    def _accept_failed(self, error: OSError) -> None:
+        logger.critical("accept() failed (%s: %s) on %s", error.errno, error.strerror, self.address)
+        c = self.connection
+        if c is None or error.errno not in EXHAUSTED:
+            return
+        self.pause()
+        if self.timer is None:
+            self.timer = c.read.timer = Timer(self._resume_handler, self)
+        c.loop.timers.start(self.timer, c.loop.clock.now_ms + ACCEPT_PAUSE_MS)
+
+    def _resume_handler(self, _timer: Timer) -> None:
+        self.resume()
+
+    def pause(self) -> None:
+        """Accept nothing until `resume`; the kernel's queue keeps those who come."""
+        if self.connection is not None:
+            self.connection.pause_read()
+
+    def resume(self) -> None:
+        """Accept again, beginning with those who wait."""
+        if self.connection is not None:
+            self.connection.read.ready = True
+            self.connection.resume_read()
+
+    def close(self) -> None:
+        """Close the socket; a unix socket's path is removed, as nginx does."""
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
+        self.socket.close()
+        self.timer = None
+        self.handler = Connection.close
+        if self.address.is_unix:
+            _remove_socket(self.address.path)
+
+    def abort(self) -> None:
+        """Go on listening: a bug in accepting one client is not the listener's end."""
+
+
+def _bind(options: ListenOptions) -> socket:
+    address = options.address
+    sock = socket(address.family, SOCK_DGRAM if options.udp else SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        if address.is_unix:
+            _remove_stale(address.path)
+        else:
+            _set_options(sock, options)
+        sock.bind(address.sockaddr)
+        if not options.udp:
+            sock.listen(options.backlog)
+    except OSError as error:
+        sock.close()
+        raise ListenError(
+            f"bind() to {address} failed ({error.errno}: {error.strerror})"
+        ) from error
+    return sock
+
+
+def _set_options(sock: socket, options: ListenOptions) -> None:
+    if not options.udp:
+        # Not for UDP, where it would let a second process take half of the datagrams.
+        sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+        sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, int(options.nodelay))
+    if options.address.family == AF_INET6:
+        sock.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 1)
+    keepalive = options.keepalive
+    if keepalive is not None:
+        sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+        for option, value in (
+            (TCP_KEEPIDLE, keepalive.idle_s),
+            (TCP_KEEPINTVL, keepalive.interval_s),
+            (TCP_KEEPCNT, keepalive.count),
+        ):
+            if value is not None:
+                sock.setsockopt(IPPROTO_TCP, option, value)
+
+
+def _remove_stale(path: str) -> None:
+    """Remove a unix socket that nobody listens on any more: what a killed process leaves behind."""
+    if not _is_socket(path):
+        return
+    probe = socket(AF_UNIX, SOCK_STREAM)
+    try:
+        probe.setblocking(False)
+        if probe.connect_ex(path) == errno.ECONNREFUSED:
+            os.unlink(path)
+    finally:
+        probe.close()
+
+
+def _remove_socket(path: str) -> None:
+    try:
+        if _is_socket(path):
+            os.unlink(path)
+    except OSError as error:
+        logger.warning("unlink() %s failed (%s: %s)", path, error.errno, error.strerror)
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:
+        return False

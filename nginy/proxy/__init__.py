@@ -1,0 +1,7 @@
+"""One client's exchange, from accept to the reason why it ended.
+
+`context` holds the facts of a client, `session` what every session is, `upstream` how a backend is
+reached and the next one tried, `tcp` the pump, `udp` the session table of the connectionless;
+`handler` is what the sessions of one listener share. Read them in this order. Which backend is
+chosen is decided in `backend/` and `balancer/`; how sockets and readiness work is in `event/`.
+"""

@@ -1,0 +1,71 @@
+"""ConnectionContext: the facts of one client that do not change while it is served.
+
+A context is made when a client is accepted (TCP) or heard of for the first time (UDP) and belongs
+to its session; nothing else refers to it, and there is no table of contexts. Rules, hash keys and
+log lines are worked out from it (`proxy/variables.py`). What does change, such as bytes, attempts
+and the reason of the end, is in `proxy/session.py::Session`.
+
+nginx spreads the same facts over `ngx_stream_session_t` and `ngx_connection_t`.
+"""
+
+from nginy.event.connection import SockAddr
+
+
+class ConnectionContext:
+    """Who the client is, and whom it asked. Not to be changed after it was made.
+
+    A plain class and not a frozen dataclass, which would cost 1 µs more for every session.
+    """
+
+    __slots__ = ("listener", "local_sockaddr", "number", "protocol", "sockaddr")
+
+    def __init__(
+        self,
+        number: int,
+        protocol: str,
+        listener: str,
+        sockaddr: SockAddr,
+        local_sockaddr: SockAddr,
+    ) -> None:
+        self.number = number
+        """The session's number, counted from 1 since the process started."""
+        self.protocol = protocol
+        """"TCP" or "UDP"."""
+        self.listener = listener
+        """The listener's name."""
+        self.sockaddr = sockaddr
+        """The client's address."""
+        self.local_sockaddr = local_sockaddr
+        """The address the client asked."""
+
+    @property
+    def remote_addr(self) -> str:
+        """The client's IP address, "unix:" for one on a unix socket (nginx `$remote_addr`)."""
+        return host_of(self.sockaddr)
+
+    @property
+    def remote_port(self) -> str:
+        """The client's port, empty on a unix socket."""
+        return port_of(self.sockaddr)
+
+    @property
+    def server_addr(self) -> str:
+        """The IP address that was asked, or "unix:/path" (nginx `$server_addr`)."""
+        if isinstance(self.local_sockaddr, str):
+            return f"unix:{self.local_sockaddr}"
+        return host_of(self.local_sockaddr)
+
+    @property
+    def server_port(self) -> str:
+        """The port that was asked, empty on a unix socket."""
+        return port_of(self.local_sockaddr)
+
+
+def host_of(sockaddr: SockAddr) -> str:
+    """Return the IP address of a socket address, "unix:" for any other."""
+    return sockaddr[0] if isinstance(sockaddr, tuple) else "unix:"
+
+
+def port_of(sockaddr: SockAddr) -> str:
+    """Return the port of a socket address as text, "" where there is none."""
+    return str(sockaddr[1]) if isinstance(sockaddr, tuple) else ""

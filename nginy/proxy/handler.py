@@ -1,0 +1,128 @@
+"""ProtocolHandler: what all sessions of one listener share.
+
+A listener is handed to a protocol handler, which turns what arrives into sessions: `TcpHandler`
+(in `proxy/tcp.py`), `UdpHandler` (in `proxy/udp.py`), or the handlers of `proxy/reply.py` for
+built-in answers. The base class here holds the listener's settings, its upstream, its counters and
+its log. A reload replaces settings and upstream in place; sessions that have begun keep those they
+began with as far as they have used them.
+
+nginx: `ngx_stream_core_srv_conf_t` with the proxy module's `ngx_stream_proxy_srv_conf_t`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nginy.address import Address
+from nginy.backend.backend import Counters
+from nginy.backend.pool import BackendPool
+from nginy.event.connection import Connection
+from nginy.proxy.context import ConnectionContext
+
+if TYPE_CHECKING:
+    from nginy.event.loop import Loop
+    from nginy.proxy.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class ProxySettings:
+    """How the sessions of a listener are treated; names and defaults are the configuration's."""
+
+    connect_timeout_ms: int = 60_000
+    timeout_ms: int | None = 600_000
+    """Idle time after which a session ends; None: never."""
+    half_close: bool = True
+    next_upstream: bool = True
+    """Whether another backend may be tried when one cannot be connected to."""
+    next_upstream_tries: int = 0
+    """Attempts in all; 0: as many as there are backends that are not down."""
+    next_upstream_timeout_ms: int | None = None
+    """No further attempt later than this after the first one; None: no limit."""
+    buffer_size: int = 65536
+    """Bytes read at a time, but for bulk transfers: see proxy/tcp.py."""
+    bind: Address | None = None
+    """The local address of connections to backends; None: the system chooses."""
+    tcp_nodelay: bool = True
+    socket_keepalive: bool = False
+    requests: int = 0
+    """UDP: client datagrams after which the client's next one starts a new session; 0: no limit."""
+    responses: int | None = None
+    """UDP: datagrams expected from the backend for each of the client's; None: any number."""
+    max_sessions: int = 0
+    """UDP: sessions at a time above which new clients are shed; 0: no limit."""
+
+
+class ProtocolHandler:
+    """The base of what turns a listener's clients into sessions. Created by config/build.py."""
+
+    __slots__ = (
+        "_local_sockaddr",
+        "counters",
+        "log_session",
+        "loop",
+        "name",
+        "sessions",
+        "settings",
+    )
+
+    def __init__(
+        self,
+        loop: "Loop",
+        name: str,
+        address: Address,
+        settings: ProxySettings,
+    ) -> None:
+        self.loop = loop
+        self.name = name
+        """The listener's name."""
+        self.settings = settings
+        self.counters = Counters()
+        self.sessions = 0
+        """Sessions open now."""
+        self.log_session: Callable[[Session], None] | None = None
+        """Writes an ended session to the access log; None if that is off."""
+        # On a wildcard address only the accepted socket knows which of the machine's it was.
+        self._local_sockaddr = None if address.is_wildcard else address.sockaddr
+
+    def new_context(self, protocol: str, client: Connection) -> ConnectionContext:
+        """Return the facts of a new client, with the next session number."""
+        loop = self.loop
+        loop.sessions_started += 1
+        return ConnectionContext(
+            loop.sessions_started,
+            protocol,
+            self.name,
+            client.sockaddr,
+            self._local_sockaddr or client.local_sockaddr,
+        )
+
+    def session_ended(self, session: "Session") -> None:
+        """Count a session and write it to the access log; called once for each."""
+        self.sessions -= 1
+        self.counters.count(session.termination, session.bytes_received, session.bytes_sent)
+        if self.log_session is not None:
+            self.log_session(session)
+
+
+class ProxyHandler(ProtocolHandler):
+    """The base of what passes a listener's clients on to the backends of a pool."""
+
+    __slots__ = ("hash_key", "pool")
+
+    def __init__(
+        self,
+        loop: "Loop",
+        name: str,
+        address: Address,
+        pool: BackendPool,
+        settings: ProxySettings,
+    ) -> None:
+        super().__init__(loop, name, address, settings)
+        self.pool = pool
+        self.hash_key: Callable[[Session], str] | None = None
+        """Works out the key that the pool's hash method hashes; None if it has none."""
+
+    def apply(self, pool: BackendPool, settings: ProxySettings) -> None:
+        """Take over what a reload has changed; sessions that have begun go on as they are."""
+        self.pool = pool
+        self.settings = settings

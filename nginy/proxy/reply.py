@@ -1,0 +1,113 @@
+"""Built-in answers: a listener with `return` sends its text and closes.
+
+nginx: `ngx_stream_return_module.c`. One thing is done better: what the client sends is read and
+dropped until it closes, for a few seconds at most. Closing with unread bytes makes the kernel send
+a reset, which can overtake the answer in the client's eyes (nginx's HTTP side knows this as
+`lingering_close`).
+
+For UDP the answer to each datagram is sent by `proxy/udp.py`.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from nginy.event.buffer import Buffer
+from nginy.event.connection import AGAIN, ERROR, Connection
+from nginy.event.event import Event
+from nginy.event.timer import Timer
+from nginy.proxy.handler import ProtocolHandler
+from nginy.proxy.session import Reason, Session
+
+LINGER_MS: Final = 5000
+"""How long to wait for the client to close (nginx `lingering_timeout`)."""
+DISCARD_BYTES: Final = 1024 * 1024
+"""Bytes read and dropped for one event; then the others have their turn."""
+
+
+class ReplyHandler(ProtocolHandler):
+    """Makes sessions that answer by themselves."""
+
+    __slots__ = ("address", "text")
+
+    text: Callable[[Session], bytes]
+    """Makes the answer; set by config/build.py."""
+
+    def accept_handler(self, client: Connection) -> None:
+        """Begin the session of a client that was just accepted."""
+        ReplySession(self, client, self.new_context("TCP", client)).start(self.text)
+
+
+class ReplySession(Session):
+    """A client that is told something and sent away."""
+
+    __slots__ = ()
+
+    def start(self, text: Callable[[Session], bytes]) -> None:
+        """Send the answer, or as much of it as the client takes now."""
+        client = self.client
+        client.action = "returning text"
+        client.buffer = Buffer(text(self))
+        client.loop.budget.used_bytes += len(client.buffer)
+        client.read.handler = self._discard_handler
+        client.read.timer = Timer(self._timer_handler, self)
+        self._start_timer(self.handler.settings.timeout_ms)
+        client.resume_read()
+        self._write_handler(client.write)
+
+    def _start_timer(self, timeout_ms: int | None) -> None:
+        timer, loop = self.client.read.timer, self.client.loop
+        if timer is not None and timeout_ms is not None:
+            loop.timers.start(timer, loop.clock.now_ms + timeout_ms)
+
+    def _write_handler(self, event: Event) -> None:
+        client = self.client
+        if client.buffer is None:
+            return
+        sent = client.send(client.buffer.pending())
+        if sent == AGAIN:
+            event.handler = self._write_handler
+            client.resume_write()
+            return
+        if sent == ERROR:
+            self.finalize(Reason.CLIENT_RESET)
+            return
+        client.loop.budget.used_bytes -= sent
+        client.buffer.consume(sent)
+        if client.buffer:
+            event.handler = self._write_handler
+            client.resume_write()
+            return
+        client.buffer = None
+        client.pause_write()
+        client.action = "waiting for the client to close"
+        client.shutdown()
+        self._start_timer(LINGER_MS)
+        if client.read.eof:
+            self.finalize(Reason.COMPLETED)
+
+    def _discard_handler(self, event: Event) -> None:
+        client = self.client
+        discarded = 0
+        while discarded < DISCARD_BYTES:
+            count = client.recv(client.loop.memory)
+            if count == AGAIN:
+                return
+            if count <= 0:
+                self._read_ended(count)
+                return
+            discarded += count
+            if not event.ready:
+                return
+        client.loop.post(event)
+
+    def _read_ended(self, outcome: int) -> None:
+        if outcome == ERROR:
+            # After the answer was sent, how the client closes is its own affair.
+            self.finalize(Reason.CLIENT_RESET if self.client.buffer else Reason.COMPLETED)
+        elif self.client.buffer is None:
+            self.finalize(Reason.COMPLETED)
+        else:
+            self.client.pause_read()
+
+    def _timer_handler(self, _timer: Timer) -> None:
+        self.finalize(Reason.CLIENT_IDLE if self.client.buffer else Reason.COMPLETED)

@@ -1,0 +1,178 @@
+"""Session: one client's exchange, and the one reason for which it ends.
+
+Every session, whatever its protocol, is created by a `ProtocolHandler`, works on through handlers
+of its connections, and ends in `finalize`, once: backend given back, both connections closed,
+counted and logged with a status (nginx's), a termination code of two letters (HAProxy's, "8.5.
+Session state at disconnection") and one plain sentence.
+
+Which code stands for which event is the table of this module, `Reason`; the connecting phase is in
+`proxy/upstream.py`, the exchange of bytes in `proxy/tcp.py` and `proxy/udp.py`.
+
+nginx: `ngx_stream_session_t` in `ngx_stream.h`, `ngx_stream_finalize_session` in
+`ngx_stream_handler.c`.
+"""
+
+import errno
+import logging
+import os
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from nginy.event.connection import Connection
+from nginy.proxy.context import ConnectionContext
+
+if TYPE_CHECKING:
+    from nginy.proxy.handler import ProtocolHandler
+    from nginy.proxy.upstream import Attempt
+
+logger = logging.getLogger("nginy.proxy")
+
+
+class Reason(Enum):
+    """Why a session ended: status, termination code, sentence, and the level it is logged with.
+
+    The first letter of a code says who ended the session: C or c the client (by an act, by
+    silence), S or s the backend, P the proxy's own rules, R a resource, D a backend that went down,
+    K an operator, L the session's own limit. The second says when: C connecting, Q queued, D in
+    data, R before the request was complete.
+    """
+
+    COMPLETED = (200, "--", "completed", logging.DEBUG)
+    CLIENT_GONE_CONNECTING = (
+        400, "CC", "client went away while connecting to upstream", logging.INFO,
+    )  # fmt: skip
+    CLIENT_RESET = (200, "CD", "client reset the connection", logging.INFO)
+    CLIENT_IDLE = (200, "cD", "idle timeout, client was to speak", logging.INFO)
+    BACKEND_TIMED_OUT = (502, "sC", "connecting to upstream timed out", logging.ERROR)
+    BACKEND_UNREACHABLE = (502, "SC", "connecting to upstream failed", logging.ERROR)
+    NO_BACKEND = (502, "SC", "no usable backend", logging.ERROR)
+    BACKEND_RESET = (502, "SD", "backend reset the connection", logging.ERROR)
+    BACKEND_IDLE = (200, "sD", "idle timeout, backend was to speak", logging.INFO)
+    OVER_LIMIT = (503, "PC", "over a limit", logging.WARNING)
+    RESOURCE = (500, "RC", "no descriptor, port or memory", logging.CRITICAL)
+    KILLED = (200, "KD", "closed at the drain deadline", logging.INFO)
+    BUG = (500, "ID", "internal error", logging.CRITICAL)
+
+    def __init__(self, status: int, code: str, sentence: str, level: int) -> None:
+        self.status = status
+        self.code = code
+        self.sentence = sentence
+        self.level = level
+
+
+class Session:
+    """One client's exchange (nginx `ngx_stream_session_t`).
+
+    Owns its client connection and its upstream connection: `finalize` closes both. Nobody keeps a
+    list of TCP sessions; they live as long as a connection's `data` refers to them.
+    """
+
+    __slots__ = (
+        "attempts",
+        "client",
+        "context",
+        "handler",
+        "reason",
+        "status",
+        "termination",
+        "upstream",
+    )
+
+    def __init__(
+        self,
+        handler: "ProtocolHandler",
+        client: Connection,
+        context: ConnectionContext,
+    ) -> None:
+        self.handler = handler
+        self.context = context
+        self.client = client
+        self.upstream: Connection | None = None
+        self.attempts: list[Attempt] = []
+        """One for each backend tried; the last is the one in use."""
+        self.status = 0
+        """0 as long as the session goes on."""
+        self.termination = ""
+        self.reason = ""
+        client.data = self
+        client.number = context.number
+        handler.sessions += 1
+
+    def __repr__(self) -> str:
+        """Show the number, both connections and the reason, if there is one already."""
+        return (
+            f"<{type(self).__name__} {self.context.number} client={self.client!r} "
+            f"upstream={self.upstream!r} {self.termination} {self.reason}>"
+        )
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes received from the client."""
+        return self.client.received
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes sent to the client."""
+        return self.client.sent
+
+    @property
+    def requests(self) -> int:
+        """Client datagrams; a TCP session is one request."""
+        return 1
+
+    @property
+    def responses(self) -> int:
+        """Datagrams from the backend; 1 for a TCP session that was answered at all."""
+        return 1 if self.client.sent else 0
+
+    def finalize(self, reason: Reason, detail: str = "", reset: bool = False) -> None:
+        """End the session; only the first call counts.
+
+        `detail` takes the place of the reason's own sentence. `reset` closes with RST, so that
+        neither side takes a broken stream for a complete one.
+        """
+        if self.status:
+            return
+        self.status = reason.status
+        self.termination = reason.code
+        self.reason = detail or reason.sentence
+        if reason is not Reason.COMPLETED:
+            self.log(reason.level, self.reason)
+        if self.upstream is not None:
+            self.upstream.close(reset)
+        self.client.close(reset)
+        self.handler.session_ended(self)
+
+    def abort(self) -> None:
+        """End the session after a bug in one of its handlers."""
+        self.finalize(Reason.BUG, reset=True)
+
+    def kill(self) -> None:
+        """End the session because the process ends."""
+        self.finalize(Reason.KILLED)
+
+    def log(self, level: int, message: str) -> None:
+        """Write to the error log, in nginx's grammar: what, while doing what, for whom.
+
+        nginx: `ngx_stream_log_error` in `ngx_stream_handler.c`.
+        """
+        if not logger.isEnabledFor(level):
+            return
+        client, upstream = self.client, self.upstream
+        parts = [message]
+        if client.action:
+            parts.append(f" while {client.action}")
+        parts.append(f", client: {client.addr_text}, listener: {self.context.listener}")
+        if self.attempts:
+            parts.append(f", upstream: {self.attempts[-1].address}")
+        parts.append(f", bytes from/to client:{client.received}/{client.sent}")
+        if upstream is not None:
+            parts.append(f", bytes from/to upstream:{upstream.received}/{upstream.sent}")
+        logger.log(level, "%s", "".join(parts), extra={"number": self.context.number})
+
+
+def failure_text(call: str, code: int) -> str:
+    """Return "connect() failed (111: Connection refused)" for a call and its errno."""
+    if code == errno.ETIMEDOUT:
+        return f"{call}() timed out ({code}: {os.strerror(code)})"
+    return f"{call}() failed ({code}: {os.strerror(code)})"

@@ -1,0 +1,281 @@
+"""The pump: what comes from one side of a TCP session goes to the other.
+
+Both directions are one function, told its direction, as in nginx (`ngx_stream_proxy_process`). It
+reads into a buffer that the whole loop shares and sends at once; most of the time that is all:
+receive, send, done. If the other side does not take everything, the rest is kept in the buffer of
+the connection it was read from, nothing more is read from there, and the write handler goes on
+when there is room. So a session at rest owns no memory, and one that is stuck owns at most one
+read each way.
+
+How much is read at a time grows with the transfer: `proxy_buffer_size` at first, doubling up to 1
+MiB for a connection that has filled several reads in a row, as long as the budget for unsent bytes
+of the whole process lasts (`event/buffer.py`).
+
+The end of a stream is forwarded as such. EOF from one side, once its bytes are delivered, shuts
+the other down for writing, and the session is complete when both sides are done (RFC 9293 §3.6). A
+reset is forwarded as a reset. A side that can no longer be written to is still read to its end,
+since a server may answer and close without reading everything that it was sent.
+
+One timer serves both directions: whoever moves bytes notes the time, and the timer, when it fires,
+goes back to sleep for what is left.
+"""
+
+from typing import Final
+
+from nginy.address import Address
+from nginy.backend.pool import BackendPool
+from nginy.event.buffer import Buffer
+from nginy.event.connection import AGAIN, ERROR, Connection
+from nginy.event.event import Event
+from nginy.event.loop import Loop
+from nginy.event.timer import Timer
+from nginy.proxy.handler import ProxyHandler, ProxySettings
+from nginy.proxy.session import Reason
+from nginy.proxy.upstream import UpstreamSession
+
+FULL_READS_BEFORE_BULK: Final = 3
+"""Reads in a row that must have been full before they grow: short exchanges never get there."""
+QUOTA_BYTES: Final = 1024 * 1024
+"""Bytes moved for one event; then the others have their turn."""
+
+
+def read_sizes(memory: memoryview, buffer_size: int) -> tuple[memoryview, ...]:
+    """Return the views to read into after 0, 1, 2 ... full reads in a row.
+
+    They are made once, as a slice costs 50 ns and a message has two of them otherwise.
+    """
+    first = memory[: min(buffer_size, len(memory))]
+    views = [first] * (FULL_READS_BEFORE_BULK + 1)
+    while len(views[-1]) < len(memory):
+        views.append(memory[: min(2 * len(views[-1]), len(memory))])
+    return tuple(views)
+
+
+class TcpHandler(ProxyHandler):
+    """Makes TCP sessions of a listener's clients."""
+
+    __slots__ = ("read_sizes",)
+
+    def __init__(
+        self,
+        loop: Loop,
+        name: str,
+        address: Address,
+        pool: BackendPool,
+        settings: ProxySettings,
+    ) -> None:
+        super().__init__(loop, name, address, pool, settings)
+        self.read_sizes = read_sizes(loop.memory, settings.buffer_size)
+
+    def apply(self, pool: BackendPool, settings: ProxySettings) -> None:
+        """Take over what a reload has changed; sessions that have begun go on as they are."""
+        super().apply(pool, settings)
+        self.read_sizes = read_sizes(self.loop.memory, settings.buffer_size)
+
+    def accept_handler(self, client: Connection) -> None:
+        """Begin the session of a client that was just accepted."""
+        session = TcpSession(self, client, self.new_context("TCP", client))
+        session.read_sizes = self.read_sizes
+        session.start()
+
+
+class TcpSession(UpstreamSession):
+    """A TCP client and its backend, exchanging bytes."""
+
+    __slots__ = ("read_sizes",)
+
+    read_sizes: tuple[memoryview, ...]
+    """What to read into, by full reads in a row; the handler's at the time of the accept."""
+
+    def established(self) -> None:
+        """Begin to pump, with what the client has sent while it waited."""
+        client, upstream = self.client, self.upstream
+        if upstream is None:
+            return
+        client.action = "proxying connection"
+        self._start_idle_timer()
+        upstream.read.handler = self._first_upstream_read_handler
+        upstream.resume_read()
+        client.read.handler = self._client_read_handler
+        client.resume_read()
+        if client.read.ready:
+            self._pump(client, upstream)
+
+    # The handlers of the two connections: each only says which way.
+
+    def _client_read_handler(self, event: Event) -> None:
+        if self.upstream is not None:
+            self._pump(event.data, self.upstream)
+
+    def _upstream_read_handler(self, event: Event) -> None:
+        self._pump(event.data, self.client)
+
+    def _first_upstream_read_handler(self, event: Event) -> None:
+        """Note when the first byte came, and never be called again."""
+        event.handler = self._upstream_read_handler
+        self.attempt.first_byte_at_ms = self.handler.loop.clock.now_ms
+        self._pump(event.data, self.client)
+
+    def _client_write_handler(self, event: Event) -> None:
+        if self.upstream is not None:
+            self._flush(self.upstream, event.data)
+
+    def _upstream_write_handler(self, event: Event) -> None:
+        self._flush(self.client, event.data)
+
+    # The pump.
+
+    def _pump(self, src: Connection, dst: Connection) -> None:
+        """Move bytes from `src` to `dst` until one of them would block or ends, or the quota is
+        used.
+
+        nginx: `ngx_stream_proxy_process`.
+        """
+        loop = src.loop
+        sizes = self.read_sizes
+        quota = QUOTA_BYTES
+        while True:
+            # -- read
+            full_reads = src.full_reads
+            if full_reads and loop.budget.is_spent:
+                full_reads = 0
+            memory = sizes[full_reads]
+            count = src.recv(memory)
+            if count <= 0:
+                self._read_ended(src, dst, count)
+                return
+            # -- send
+            src.active_at_ms = loop.clock.now_ms
+            sent = dst.send(memory[:count])
+            if sent < count:
+                self._keep_rest(src, dst, memory[:count], sent)
+                return
+            # -- again?
+            if count < len(memory):
+                src.full_reads = 0
+            elif full_reads < len(sizes) - 1:
+                src.full_reads = full_reads + 1
+            if not src.read.ready:
+                return
+            quota -= count
+            if quota <= 0:
+                loop.post(src.read)
+                return
+
+    def _keep_rest(self, src: Connection, dst: Connection, memory: memoryview, sent: int) -> None:
+        """Keep what `dst` did not take, and read nothing more from `src` until it has."""
+        if sent == ERROR:
+            self._cannot_send(src, dst)
+            return
+        rest = src.buffer = Buffer(memory[max(sent, 0) :])
+        src.loop.budget.used_bytes += len(rest)
+        src.pause_read()
+        dst.write.handler = (
+            self._client_write_handler if dst is self.client else self._upstream_write_handler
+        )
+        dst.resume_write()
+
+    def _flush(self, src: Connection, dst: Connection) -> None:
+        """Send the rest that was read from `src`; when all is sent, read on."""
+        rest = src.buffer
+        if rest is None:
+            return
+        sent = dst.send(rest.pending())
+        if sent == AGAIN:
+            return
+        if sent == ERROR:
+            self._cannot_send(src, dst)
+            return
+        src.active_at_ms = src.loop.clock.now_ms
+        src.loop.budget.used_bytes -= sent
+        rest.consume(sent)
+        if rest:
+            return
+        src.buffer = None
+        dst.pause_write()
+        src.resume_read()
+
+    # How a direction ends.
+
+    def _read_ended(self, src: Connection, dst: Connection, outcome: int) -> None:
+        """Deal with a read that brought no byte."""
+        if outcome == AGAIN:
+            return
+        if outcome == ERROR or src.errno:
+            # With `errno` set, sending to this side has failed before: its EOF is no clean end.
+            self._reset(src)
+        else:
+            self._end_of_stream(src, dst)
+
+    def _end_of_stream(self, src: Connection, dst: Connection) -> None:
+        """Forward EOF, or end the session if it was the second one."""
+        if dst.read.eof or not self.handler.settings.half_close:
+            self.finalize(Reason.COMPLETED)
+        else:
+            dst.shutdown()
+            src.read.handler = self._after_eof_handler
+            if not src.loop.interest.is_edge_triggered:
+                src.pause_read()
+
+    def _after_eof_handler(self, event: Event) -> None:
+        """After its EOF a side has nothing to say but that it has gone altogether."""
+        if event.error and event.data.take_error():
+            self._reset(event.data)
+
+    def _cannot_send(self, src: Connection, dst: Connection) -> None:
+        """Give up the direction from `src` to `dst`, but deliver what `dst` has sent before it
+        left."""
+        if src.buffer is not None:
+            src.loop.budget.used_bytes -= len(src.buffer)
+            src.buffer = None
+        dst.pause_write()
+        src.pause_read()
+        if dst.read.eof:
+            self._reset(dst)
+        elif dst.buffer is None:
+            dst.read.ready = True
+            dst.loop.post(dst.read)
+
+    def _reset(self, side: Connection) -> None:
+        """End the session because `side` has broken the connection; the other side gets a reset
+        too."""
+        reason = Reason.CLIENT_RESET if side is self.client else Reason.BACKEND_RESET
+        self.finalize(reason, reset=True)
+
+    # Idleness.
+
+    def _start_idle_timer(self) -> None:
+        timeout_ms = self.handler.settings.timeout_ms
+        timers = self.handler.loop.timers
+        if timeout_ms is None:
+            timers.cancel(self._timer)
+            return
+        self._timer.handler = self._idle_timer_handler
+        # Where connecting may take longer than idleness, the deadline moves up. The usual case is
+        # the other one: the timer stays where it is, fires early once, and goes back to sleep for
+        # the rest.
+        if timeout_ms < self.handler.settings.connect_timeout_ms:
+            timers.start(self._timer, self.handler.loop.clock.now_ms + timeout_ms)
+
+    def _idle_timer_handler(self, timer: Timer) -> None:
+        client, upstream = self.client, self.upstream
+        timeout_ms = self.handler.settings.timeout_ms
+        if upstream is None or timeout_ms is None:
+            return
+        deadline_ms = max(client.active_at_ms, upstream.active_at_ms) + timeout_ms
+        if deadline_ms > self.handler.loop.clock.now_ms:
+            self.handler.loop.timers.start(timer, deadline_ms)
+        else:
+            self.finalize(self._idle_reason(client, upstream))
+
+    def _idle_reason(self, client: Connection, upstream: Connection) -> Reason:
+        """Say who was to act: who has bytes to take, else who has not ended, else who spoke
+        first."""
+        if upstream.buffer is not None or upstream.read.eof:
+            return Reason.CLIENT_IDLE
+        if client.buffer is not None or client.read.eof:
+            return Reason.BACKEND_IDLE
+        backend_spoke_last = upstream.received and upstream.active_at_ms >= client.active_at_ms
+        return (
+            Reason.CLIENT_IDLE if backend_spoke_last or not client.received else Reason.BACKEND_IDLE
+        )

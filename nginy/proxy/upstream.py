@@ -1,0 +1,261 @@
+"""The connecting phase: pick a backend, connect to it, try the next one if that fails.
+
+`UpstreamSession` is what a TCP session is until it has a connection to a backend; then
+`established`, which `proxy/tcp.py::TcpSession` defines, takes over. While connecting, nothing is
+read from the client beyond what was read before (preread bytes stay in `client.buffer` and go to
+whichever backend is reached, so a retry loses none), but a client that goes away is noticed.
+
+Another backend is tried only here: once a connection is established, bytes may have been exchanged
+that nobody can take back. How many tries, and until when, are settings; which backend is the
+pool's choice.
+
+nginx: `ngx_stream_proxy_connect`, `ngx_stream_proxy_connect_handler` and
+`ngx_stream_proxy_next_upstream` in `ngx_stream_proxy_module.c`, `ngx_event_connect_peer` in
+`ngx_event_connect.c`.
+"""
+
+import errno
+from _socket import (
+    AF_UNIX,
+    IPPROTO_IP,
+    IPPROTO_TCP,
+    SO_KEEPALIVE,
+    SOCK_NONBLOCK,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    TCP_NODELAY,
+    socket,
+)
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Final
+
+from nginy.backend.backend import Backend
+from nginy.event.connection import ERROR, Connection
+from nginy.event.event import Event
+from nginy.event.timer import Timer
+from nginy.proxy.context import ConnectionContext
+from nginy.proxy.session import Reason, Session, failure_text
+
+if TYPE_CHECKING:
+    from nginy.proxy.handler import ProxyHandler
+
+IP_BIND_ADDRESS_NO_PORT: Final = 24
+"""Linux, in.h: bind() chooses no port yet, so that connect() can share one between destinations."""
+
+EXHAUSTED: Final = frozenset(
+    (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL)
+)
+"""Errors of socket(), bind() and connect() that are ours and not the backend's."""
+
+
+class Attempt:
+    """One backend tried for a session: the element of nginx's comma-separated `$upstream_...`
+    lists.
+
+    Times are of the loop's clock; None stands for "never happened".
+    """
+
+    __slots__ = (
+        "address",
+        "backend",
+        "bytes_received",
+        "bytes_sent",
+        "connected_at_ms",
+        "ended_at_ms",
+        "first_byte_at_ms",
+        "started_at_ms",
+    )
+
+    def __init__(self, backend: Backend | None, address: str, started_at_ms: int) -> None:
+        self.backend = backend
+        """The backend; None once it was given back, or if there was none to be had."""
+        self.address = address
+        self.started_at_ms = started_at_ms
+        self.connected_at_ms: int | None = None
+        self.first_byte_at_ms: int | None = None
+        self.ended_at_ms: int | None = None
+        self.bytes_received = 0
+        self.bytes_sent = 0
+
+
+class UpstreamSession(Session, ABC):
+    """A session on its way to a backend."""
+
+    __slots__ = ("_timer", "_tried", "attempt")
+
+    handler: "ProxyHandler"
+    attempt: Attempt
+    """The last of `attempts`; there is none before `connect`."""
+
+    def __init__(
+        self,
+        handler: "ProxyHandler",
+        client: Connection,
+        context: ConnectionContext,
+    ) -> None:
+        super().__init__(handler, client, context)
+        self._tried: tuple[Backend, ...] = ()
+        # One timer for the whole session: it limits connecting, then idleness.
+        self._timer = client.read.timer = Timer(self._connect_timer_handler, self)
+
+    @abstractmethod
+    def established(self) -> None:
+        """Begin to exchange bytes: `upstream` is connected."""
+
+    def start(self) -> None:
+        """Connect to a backend; the client may be gone when this returns."""
+        client = self.client
+        client.action = "connecting to upstream"
+        client.read.handler = self._client_waits_handler
+        client.resume_read()
+        self.connect()
+
+    def connect(self) -> None:
+        """Try backends until an attempt is under way or there is nobody left to try."""
+        handler = self.handler
+        now_ms = handler.loop.clock.now_ms
+        key = handler.hash_key(self).encode() if handler.hash_key is not None else b""
+        while not self.status:
+            backend = handler.pool.pick(key, self._tried, now_ms // 1000)
+            if backend is None:
+                self._no_backend(now_ms)
+                return
+            self.attempt = Attempt(backend, backend.name, now_ms)
+            self.attempts.append(self.attempt)
+            if self._open(backend):
+                return
+
+    def _no_backend(self, now_ms: int) -> None:
+        if self.attempts:
+            # Each attempt has logged its own failure.
+            self.finalize(Reason.BACKEND_UNREACHABLE, "no further usable backend")
+            return
+        name = self.handler.pool.name
+        self.attempts.append(Attempt(None, name, now_ms))
+        self.finalize(Reason.NO_BACKEND, f'no usable backend in upstream "{name}"')
+
+    def _open(self, backend: Backend) -> bool:
+        """Begin to connect; return False if this failed at once and another backend may be
+        tried."""
+        loop = self.handler.loop
+        if loop.connections >= loop.max_connections:
+            self.finalize(Reason.OVER_LIMIT, "worker_connections are used up")
+            return True
+        call = "socket"
+        try:
+            sock = socket(backend.address.family, SOCK_STREAM | SOCK_NONBLOCK)
+            call = "connect"
+            self._prepare(sock)
+            code = sock.connect_ex(backend.sockaddr)
+        except OSError as error:
+            code = error.errno or errno.EBADF
+        if code not in (0, errno.EINPROGRESS):
+            return self._connect_failed(call, code)
+        upstream = self.upstream = Connection(loop, sock, backend.sockaddr)
+        upstream.data = self
+        upstream.number = self.context.number
+        upstream.write.handler = self._connect_handler
+        upstream.resume_write()
+        self._timer.handler = self._connect_timer_handler
+        loop.timers.start(self._timer, loop.clock.now_ms + self.handler.settings.connect_timeout_ms)
+        return True
+
+    def _prepare(self, sock: socket) -> None:
+        settings = self.handler.settings
+        if settings.socket_keepalive:
+            sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+        if settings.bind is not None and sock.family == settings.bind.family:
+            sock.setsockopt(IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+            sock.bind(settings.bind.sockaddr)
+
+    def _connect_handler(self, event: Event) -> None:
+        """The connect has ended, one way or the other."""
+        upstream = event.data
+        # Epoll tells success and failure apart; any other selector only says "writable".
+        if event.error or not self.handler.loop.interest.is_edge_triggered:
+            code = upstream.take_error()
+            if code:
+                self._retry("connect", code)
+                return
+        self.attempt.connected_at_ms = self.handler.loop.clock.now_ms
+        if self.attempt.backend is not None:
+            self.handler.pool.succeeded(self.attempt.backend)
+        upstream.pause_write()
+        settings = self.handler.settings
+        if settings.tcp_nodelay and upstream.socket.family != AF_UNIX:
+            upstream.socket.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+        self.established()
+
+    def _connect_timer_handler(self, _timer: Timer) -> None:
+        self._retry("connect", errno.ETIMEDOUT)
+
+    def _retry(self, call: str, code: int) -> None:
+        if self._connect_failed(call, code) is False:
+            self.connect()
+
+    def _connect_failed(self, call: str, code: int) -> bool:
+        """Count a failed attempt; return False if another backend may be tried, else end."""
+        text = failure_text(call, code)
+        self.end_attempt(failed=code not in EXHAUSTED)
+        if self.upstream is not None:
+            self.upstream.close()
+            self.upstream = None
+        if code in EXHAUSTED:
+            self.finalize(Reason.RESOURCE, text)
+            return True
+        if self._may_try_next():
+            self.log(Reason.BACKEND_UNREACHABLE.level, text)
+            return False
+        timed_out = code == errno.ETIMEDOUT
+        self.finalize(Reason.BACKEND_TIMED_OUT if timed_out else Reason.BACKEND_UNREACHABLE, text)
+        return True
+
+    def _may_try_next(self) -> bool:
+        settings = self.handler.settings
+        tries = settings.next_upstream_tries or self.handler.pool.tries
+        if not settings.next_upstream or len(self.attempts) >= tries:
+            return False
+        limit_ms = settings.next_upstream_timeout_ms
+        elapsed_ms = self.handler.loop.clock.now_ms - self.attempts[0].started_at_ms
+        return limit_ms is None or elapsed_ms < limit_ms
+
+    def end_attempt(self, failed: bool) -> None:
+        """Give the backend back and keep the attempt's numbers for the log."""
+        attempt = self.attempt
+        backend = attempt.backend
+        if backend is None:
+            return
+        now_ms = self.handler.loop.clock.now_ms
+        attempt.backend = None
+        attempt.ended_at_ms = now_ms
+        if self.upstream is not None:
+            attempt.bytes_received = self.upstream.received
+            attempt.bytes_sent = self.upstream.sent
+        self.handler.pool.release(backend)
+        if failed:
+            self._tried += (backend,)
+            self.handler.pool.failed(backend, now_ms // 1000)
+
+    def finalize(self, reason: Reason, detail: str = "", reset: bool = False) -> None:
+        """End the session and give its backend back."""
+        if self.status:
+            return
+        attempts = self.attempts
+        backend = attempts[-1].backend if attempts else None
+        if backend is not None:
+            self.end_attempt(failed=False)
+            backend.counters.count(reason.code, self.bytes_received, self.bytes_sent)
+        super().finalize(reason, detail, reset)
+
+    def _client_waits_handler(self, event: Event) -> None:
+        """While connecting, bytes of the client wait in the kernel; only its going away counts."""
+        client = event.data
+        if event.error:
+            gone = client.take_error() != 0
+        elif client.loop.interest.is_edge_triggered:
+            return
+        else:
+            gone = client.peek() == ERROR
+            client.pause_read()
+        if gone:
+            self.finalize(Reason.CLIENT_GONE_CONNECTING)
