@@ -8,6 +8,7 @@ import pytest
 from nginy.log import AccessLog, setup_error_log
 from nginy.logfile import LogFile
 from nginy.logtools import EMERG, LEVELS, NOTICE, RateLimited, similar
+from nginy.timetext import TimeText
 
 LINE = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[(?P<level>\w+)\] (?P<pid>\d+)#0: (?P<rest>.*)")
 
@@ -53,6 +54,12 @@ def test_a_line_has_nginx_form_and_level_names(error_log, level):
     assert match["level"] == level
     assert int(match["pid"]) == os.getpid()
     assert match["rest"] == "bind() failed (98: Address already in use)"
+
+
+def test_a_line_carries_the_time_of_its_record(error_log):
+    at_s = 1795458901.9
+    record = logging.makeLogRecord({"msg": "hello", "levelno": logging.INFO, "created": at_s})
+    assert error_log.log.format(record).startswith(f"{TimeText(at_s).error_log} [info] ")
 
 
 def test_a_line_is_in_the_file_as_soon_as_it_is_logged(error_log):

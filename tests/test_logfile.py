@@ -207,6 +207,8 @@ def test_lines_that_belong_together_are_lost_together_and_counted_each(open_log)
     log = open_log("/dev/full", limit_bytes=10)
     log.write(b"message\n    one\n    two\n")
     assert log.lost_lines == 3
+    log.write(b"message\n    one\n")
+    assert log.lost_lines == 5
 
 
 def test_the_words_about_lost_lines_can_be_chosen(tmp_path, open_log):

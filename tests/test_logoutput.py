@@ -88,7 +88,7 @@ def test_a_full_shared_socket_takes_nothing_and_never_waits(shared):
 def test_a_stopped_terminal_takes_nothing_and_stays_blocking_for_the_shell(shared):
     master, slave = pty.openpty()
     try:
-        assert write_until_refused(shared(slave), b"x" * 100) > 0
+        assert write_until_refused(shared(slave), b"x" * (PIPE_BUF - 1) + b"\n") > 0
         assert os.get_blocking(slave)
     finally:
         os.close(slave)
