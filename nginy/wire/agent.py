@@ -14,8 +14,6 @@ Source: HAProxy configuration manual, `agent-check`; HAProxy tcpcheck.c,
 tcpcheck_agent_expect_reply.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from enum import Enum

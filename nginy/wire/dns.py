@@ -15,8 +15,6 @@ additional section is read for its extended RCODE and otherwise ignored: address
 Read first: `dns_names`.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import struct
 from dataclasses import dataclass

@@ -15,8 +15,6 @@ decoded, so a whole message costs time in proportion to its length.
 Read next: `dns`.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Final
 

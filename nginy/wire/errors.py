@@ -8,8 +8,6 @@ The one idea: a caller of any parser needs one `except`, and everything else tha
 parser is a bug of ours.
 """
 
-from __future__ import annotations
-
 
 class WireError(ValueError):
     """Bytes, or a text to be made into bytes, break the rules of their format.

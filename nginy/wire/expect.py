@@ -13,8 +13,6 @@ complete.
 Source: nginx Plus, ngx_stream_upstream_hc_module, `match`.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from enum import Enum

@@ -8,8 +8,6 @@ same machine. Lines that make no sense are skipped, never an error: the files ar
 and the C library skips them too.
 """
 
-from __future__ import annotations
-
 import ipaddress
 from dataclasses import dataclass
 from typing import Final

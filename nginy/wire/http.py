@@ -9,9 +9,7 @@ and bytes that cannot become a status line are refused at once instead of at the
 
 Source: RFC 9112 §3 and §4. As nginx does, a status line may lack its reason and the space ahead of
 it, and may end in LF alone.
-"""  # noqa: A005 - nginy.wire.http cannot be taken for the standard library's http
-
-from __future__ import annotations
+"""
 
 import re
 from typing import Final

@@ -1,0 +1,15 @@
+"""Who can serve: the backends of each upstream, their counters and their health.
+
+What a backend is and how a pool picks one is in `backend` and `pool`. What is known about a
+backend's health is in `states` (the vocabulary and the one table of transitions), `voices` (who
+says what at the moment), `health` (what happens, and what follows), `schedule` (when the next check
+is due) and `eject` (how long it stays out after failures of sessions). These are pure: no socket,
+no clock, no log.
+
+What a session does with a backend is in `nginy.proxy`; the arithmetic of choosing is in
+`nginy.balancer`; the bytes of checks and name servers are in `nginy.wire`.
+
+The one idea: causes that may take a backend out (an operator, a check, an agent, the resolver,
+failures of sessions) never overwrite each other. Each has a word of its own, and the worst word
+counts. See README.md beside this file for the diagram.
+"""

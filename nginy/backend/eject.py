@@ -1,0 +1,49 @@
+"""Passive ejection: how long a backend whose sessions fail stays out, and how many may be out.
+
+When failures are too many is nginx's `max_fails` within `fail_timeout`, in `nginy.balancer`. That
+an ejected backend gets no sessions is `states`. Here is the arithmetic.
+
+The one idea: a backend that fails again soon after it came back stays out longer each time, base x
+number of ejections in a row, up to a maximum; and every base spent in service takes one off the
+number. So a flapping backend does less and less harm, and a mended one is forgiven.
+
+Source: Envoy, outlier detection, "Ejection algorithm" (base_ejection_time, max_ejection_time,
+max_ejection_percent). Envoy forgives one ejection an analysis interval; nginy has no such interval.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EjectSettings:
+    """The key `eject`."""
+
+    base_ms: int
+    max_ms: int
+    max_percent: int
+
+
+class Ejection:
+    """The ejections of one backend; held by its `Health`."""
+
+    __slots__ = ("in_row", "until_at_ms")
+
+    def __init__(self) -> None:
+        self.in_row = 0
+        self.until_at_ms = 0  # the end of the last ejection, or of the present one
+
+    def begin(self, settings: EjectSettings, now_ms: int) -> int:
+        """Start an ejection; return how long it lasts, in ms."""
+        forgiven = max(now_ms - self.until_at_ms, 0) // settings.base_ms
+        self.in_row = max(self.in_row - forgiven, 0) + 1
+        duration_ms = min(settings.base_ms * self.in_row, max(settings.base_ms, settings.max_ms))
+        self.until_at_ms = now_ms + duration_ms
+        return duration_ms
+
+
+def may_eject(settings: EjectSettings, ejected: int, total: int) -> bool:
+    """Say whether one more of a group's `total` backends may be ejected beside `ejected` others.
+
+    Never more than max_percent, so a group of one is never emptied at 50 %.
+    """
+    return (ejected + 1) * 100 <= settings.max_percent * total

@@ -1,0 +1,69 @@
+"""When the next check of a backend is due.
+
+What its result means is in `health`; the timers and sockets are in `checks`.
+
+The one idea: checks start on a grid of slots one interval apart, and the jitter is added to each
+slot by itself. So jitter never adds up, and a backend that dies is found out after
+fails x interval, give or take one jitter, however long each check takes. The grids of a group's
+backends are shifted, so that their first checks are spread over one interval.
+
+The next check is never lost: `next_at_ms` is set the moment a check starts, not when its result
+comes, and never lies in the past. It is None only while checks are paused.
+"""
+
+import random
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class CheckSettings:
+    """How a backend is checked: the part of `health_check` that is policy.
+
+    `fails` and `passes` are results in a row. `is_initially_up` is `initial: up`. The jitter is to
+    be less than both intervals.
+    """
+
+    interval_ms: int
+    interval_down_ms: int
+    timeout_ms: int
+    jitter_ms: int
+    fails: int
+    passes: int
+    is_initially_up: bool
+
+
+class CheckSchedule:
+    """The slots of one backend's checks; held by its `Health`."""
+
+    __slots__ = ("_next_slot_at_ms", "_slot_at_ms", "next_at_ms")
+
+    def __init__(self) -> None:
+        self._slot_at_ms = 0  # of the check that started last
+        self._next_slot_at_ms = 0
+        self.next_at_ms: int | None = None
+
+    def begin(self, first_slot_at_ms: int, interval_ms: int) -> None:
+        """Lay the grid through a first slot; `plan` then sets the time of the check in it."""
+        self._slot_at_ms = first_slot_at_ms - interval_ms
+
+    def start(self, interval_ms: int, now_ms: int) -> None:
+        """Enter the slot of a check that starts now.
+
+        After a delay that used up whole slots (a stopped process, a slow turn) the grid is laid
+        anew from now, so that missed checks are not made up for in a burst.
+        """
+        is_late = now_ms - self._next_slot_at_ms >= interval_ms
+        self._slot_at_ms = now_ms if is_late else self._next_slot_at_ms
+
+    def plan(self, interval_ms: int, jitter_ms: int, now_ms: int, rng: random.Random) -> None:
+        """Plan the next check, one interval after the last slot and up to a jitter later."""
+        self._next_slot_at_ms = self._slot_at_ms + interval_ms
+        self.next_at_ms = max(self._next_slot_at_ms + rng.randint(0, jitter_ms), now_ms)
+
+    def pause(self) -> None:
+        """Plan no check."""
+        self.next_at_ms = None
+
+    def resume(self, now_ms: int) -> None:
+        """Plan a check at once: the backend comes back from where it was not checked."""
+        self._next_slot_at_ms = self.next_at_ms = now_ms

@@ -1,0 +1,161 @@
+"""The states of a backend, what may cause them, and the one table of transitions.
+
+What is said about one backend at the moment is in `voices`, its counters and its weight in
+`health`. This module has no state of its own.
+
+The one idea: **each cause has a voice, and the worst word counts.** Seven causes speak about a
+backend, each for itself: an operator's "ready" does not undo an agent's "drain", and an ejection
+that ends does not bring back what a check has found to be down. The table says how each voice
+changes. What the backend *is*, is the worst of what is said; `State` is in that order:
+
+    up < checking < ejected < draining < down < unresolved < maintenance
+
+The order is by what becomes of sessions. Draining is worse than ejected, as it was asked for and
+has no end of its own; down is worse than draining, as a draining backend that dies must not keep
+its old sessions; without an address, and under maintenance, nothing is checked, so nothing below
+is known.
+
+The diagram in README.md is `diagram()`; a test compares them.
+
+Read next: `voices`, `health`.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from typing import Final
+
+
+class State(IntEnum):
+    """What a backend is, and what one cause says about it; the worse, the greater."""
+
+    UP = 0  # gets new sessions; as one cause's word: no objection
+    CHECKING = 1  # no new sessions until a check has passed: it was not to be seen before
+    EJECTED = 2  # no new sessions for a while: too many failed
+    DRAINING = 3  # no new sessions, old ones finish: somebody asked for it
+    DOWN = 4  # a check or the agent says that it does not work
+    UNRESOLVED = 5  # its name has no address
+    MAINTENANCE = 6  # out, and not checked: somebody asked for it
+
+    def __str__(self) -> str:
+        """Return the word for logs and pages."""
+        return self.name.lower()
+
+
+class Cause(Enum):
+    """Who speaks about a backend. The agent has three voices, as its words are independent."""
+
+    OPERATOR = "operator"  # runtime changes, and `down` in the configuration
+    AGENT_MODE = "agent mode"  # ready, drain, maint
+    AGENT_CONDITION = "agent condition"  # up, down, fail, stopped
+    AGENT_WEIGHT = "agent weight"  # 0 % is a way to say drain
+    NAME = "name"  # the resolver
+    CHECK = "check"  # the active health check
+    PASSIVE = "passive"  # failures of sessions
+
+
+class Event(Enum):
+    """What happens to a voice."""
+
+    READY = "ready"
+    DRAIN = "drain"
+    MAINT = "maint"
+    AGENT_UP = "agent says up"
+    AGENT_DOWN = "agent says down"
+    WEIGHT_ZERO = "weight 0%"
+    WEIGHT_SOME = "weight above 0%"
+    ADDRESS_LOST = "address lost"
+    ADDRESS_FOUND = "address found"
+    CHECK_PASSED = "check passed"
+    CHECK_FAILED = "check failed"
+    CHECKS_PAUSED = "checks paused"
+    TOO_MANY_FAILURES = "too many failures"
+    EJECTION_OVER = "ejection over"
+
+
+class Needs(Enum):
+    """How many results of one kind in a row a transition takes."""
+
+    ONE = ""
+    FAILS = " x fails"  # the setting `fails`
+    PASSES = " x passes"  # the setting `passes`
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One line of the table: `cause` says `before`, `event` happens, and it now says `after`."""
+
+    cause: Cause
+    before: State
+    event: Event
+    after: State
+    needs: Needs = Needs.ONE
+
+
+def _modes(cause: Cause) -> tuple[Transition, ...]:
+    """Return the transitions between ready, drain and maint: each word leads to its state."""
+    words = {
+        Event.READY: State.UP,
+        Event.DRAIN: State.DRAINING,
+        Event.MAINT: State.MAINTENANCE,
+    }
+    return tuple(
+        Transition(cause, before, event, after)
+        for before in words.values()
+        for event, after in words.items()
+        if before is not after
+    )
+
+
+# What is not in the table changes nothing: a repeated word, or the end of what is not.
+TRANSITIONS: Final = (
+    *_modes(Cause.OPERATOR),
+    *_modes(Cause.AGENT_MODE),
+    Transition(Cause.AGENT_CONDITION, State.UP, Event.AGENT_DOWN, State.DOWN),
+    Transition(Cause.AGENT_CONDITION, State.DOWN, Event.AGENT_UP, State.UP),
+    Transition(Cause.AGENT_WEIGHT, State.UP, Event.WEIGHT_ZERO, State.DRAINING),
+    Transition(Cause.AGENT_WEIGHT, State.DRAINING, Event.WEIGHT_SOME, State.UP),
+    Transition(Cause.NAME, State.UP, Event.ADDRESS_LOST, State.UNRESOLVED),
+    Transition(Cause.NAME, State.UNRESOLVED, Event.ADDRESS_FOUND, State.UP),
+    # One pass is enough for a backend of which nothing bad is known (`initial: down`).
+    Transition(Cause.CHECK, State.CHECKING, Event.CHECK_PASSED, State.UP),
+    Transition(Cause.CHECK, State.CHECKING, Event.CHECK_FAILED, State.DOWN, Needs.FAILS),
+    Transition(Cause.CHECK, State.UP, Event.CHECK_FAILED, State.DOWN, Needs.FAILS),
+    Transition(Cause.CHECK, State.DOWN, Event.CHECK_PASSED, State.UP, Needs.PASSES),
+    # What was found before a pause is out of date after it.
+    Transition(Cause.CHECK, State.UP, Event.CHECKS_PAUSED, State.CHECKING),
+    Transition(Cause.CHECK, State.DOWN, Event.CHECKS_PAUSED, State.CHECKING),
+    Transition(Cause.PASSIVE, State.UP, Event.TOO_MANY_FAILURES, State.EJECTED),
+    Transition(Cause.PASSIVE, State.EJECTED, Event.EJECTION_OVER, State.UP),
+)
+
+LOOKUP: Final = {(t.cause, t.before, t.event): t for t in TRANSITIONS}
+
+# Out because somebody wants it or nothing else is possible: `fail_open` does not override these.
+DELIBERATE: Final = frozenset({State.DRAINING, State.UNRESOLVED, State.MAINTENANCE})
+
+# No check is made in these: there is nowhere to send it, or its failure is expected.
+UNCHECKED: Final = frozenset({State.UNRESOLVED, State.MAINTENANCE})
+
+# What a voice may say first; [*] in the diagram.
+FIRST_WORDS: Final = dict.fromkeys(Cause, (State.UP,)) | {
+    Cause.OPERATOR: (State.UP, State.MAINTENANCE),  # `down: true`
+    Cause.CHECK: (State.UP, State.CHECKING),  # `initial: up` and `initial: down`
+    Cause.NAME: (State.UP, State.UNRESOLVED),  # an address literal, a host name
+}
+
+
+def diagram() -> str:
+    """Return the table as a Mermaid state diagram: one region for each cause."""
+    lines = ["stateDiagram-v2"]
+    for cause in Cause:
+        region = cause.value.replace(" ", "_")
+        rows = [t for t in TRANSITIONS if t.cause is cause]
+        lines.append(f'    state "{cause.value}" as {region} {{')
+        lines.extend(f"        {region}_{s} : {s}" for s in sorted({t.before for t in rows}))
+        lines.extend(f"        [*] --> {region}_{state}" for state in FIRST_WORDS[cause])
+        lines.extend(
+            f"        {region}_{t.before} --> {region}_{t.after} : {t.event.value}{t.needs.value}"
+            for t in rows
+        )
+        lines.append("    }")
+    return "\n".join(lines)

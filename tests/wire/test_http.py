@@ -1,0 +1,133 @@
+"""The request of a check, and the status line of its answer."""
+
+import random
+
+import pytest
+from nginy.wire.errors import WireError
+from nginy.wire.http import MAX_STATUS_LINE_BYTES, build_request, parse_status, parse_statuses
+
+
+def test_a_request_names_its_host_and_asks_for_a_close():
+    assert build_request("/health?full=1", "web:8080") == (
+        b"GET /health?full=1 HTTP/1.1\r\n"
+        b"Host: web:8080\r\n"
+        b"User-Agent: nginy\r\n"
+        b"Connection: close\r\n"
+        b"\r\n"
+    )
+
+
+def test_a_request_may_be_of_version_1_0():
+    assert build_request("/", "[::1]", version="1.0").startswith(b"GET / HTTP/1.0\r\nHost: [::1]")
+
+
+@pytest.mark.parametrize(
+    ("path", "host", "version"),
+    [
+        ("", "web", "1.1"),
+        ("health", "web", "1.1"),
+        ("/a b", "web", "1.1"),
+        ("/a\r\nX: y", "web", "1.1"),
+        ("/a\n", "web", "1.1"),
+        ("/ü", "web", "1.1"),
+        ("/", "", "1.1"),
+        ("/", "web\r\nX: y", "1.1"),
+        ("/", "web", "2"),
+    ],
+)
+def test_what_would_break_the_request_is_refused(path, host, version):
+    with pytest.raises(WireError):
+        build_request(path, host, version=version)
+
+
+@pytest.mark.parametrize(
+    ("received", "status"),
+    [
+        (b"HTTP/1.1 200 OK\r\n", 200),
+        (b"HTTP/1.0 404 Not Found\r\nServer: x\r\n\r\nbody", 404),
+        (b"HTTP/1.1 503 \r\n", 503),
+        (b"HTTP/1.1 204\r\n", 204),
+        (b"HTTP/1.1 301 Moved\n", 301),
+        (b"HTTP/1.1 200 \xfcber\r\n", 200),
+    ],
+)
+def test_the_status_is_known_with_the_first_line(received, status):
+    assert parse_status(received, is_eof=False) == status
+
+
+def test_every_head_of_a_status_line_waits_for_more():
+    line = b"HTTP/1.1 200 OK\r\n"
+    heads = [line[:n] for n in range(len(line))]
+    assert [parse_status(head, is_eof=False) for head in heads] == [None] * len(line)
+
+
+@pytest.mark.parametrize("received", [b"", b"HTTP/1.1 200 O"])
+def test_a_status_line_that_ends_with_the_connection_is_refused(received):
+    with pytest.raises(WireError, match="incomplete"):
+        parse_status(received, is_eof=True)
+
+
+@pytest.mark.parametrize(
+    "received",
+    [
+        b"S",
+        b"SSH-2.0",
+        b"HTTP/2",
+        b"HTTP/1.x",
+        b"HTTP/1.1 2x",
+        b"http/1.1",
+        b"\r",
+        b"HTTP/1.1 600 X\r\n",
+        b"HTTP/1.1 2000 OK\r\n",
+        b"HTTP/1.1 200\tOK\r\n",
+        b"HTTP/1.1 200 O\rK\r\n",
+    ],
+)
+def test_what_cannot_become_a_status_line_is_refused_at_once(received):
+    with pytest.raises(WireError, match="not HTTP"):
+        parse_status(received, is_eof=False)
+
+
+def test_a_status_line_without_an_end_is_given_up():
+    line = b"HTTP/1.1 200 ".ljust(MAX_STATUS_LINE_BYTES, b"x")
+    assert parse_status(line[:-1], is_eof=False) is None
+    with pytest.raises(WireError, match="too long"):
+        parse_status(line, is_eof=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("200", {200}),
+        ("200 204", {200, 204}),
+        ("200,204", {200, 204}),
+        ("200-202 404", {200, 201, 202, 404}),
+        ("100-599", set(range(100, 600))),
+    ],
+)
+def test_statuses_are_numbers_and_ranges(text, expected):
+    assert parse_statuses(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "2xx", "20", "200-", "399-200", "099", "600", "200..204"]
+)
+def test_what_lists_no_statuses_is_refused(text):
+    with pytest.raises(WireError):
+        parse_statuses(text)
+
+
+def test_random_bytes_are_a_status_or_more_or_an_error():
+    seed = 20266
+    print("seed", seed)
+    rng = random.Random(seed)
+    line = b"HTTP/1.1 200 OK\r\n"
+    for _ in range(3000):
+        octets = bytearray(line[: rng.randrange(len(line) + 1)])
+        if octets:
+            octets[rng.randrange(len(octets))] = rng.randrange(256)
+        try:
+            status = parse_status(bytes(octets), is_eof=False)
+        except WireError:
+            continue
+        assert status is None or 100 <= status <= 599
