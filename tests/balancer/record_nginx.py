@@ -279,7 +279,10 @@ RECOVERY: list[Step] = [
     *([("second",), *in_turn(5)] * 4),
     ("revive", 0),
     *([("second",), *in_turn(12)] * 4),
+    ("kill", 0),
+    *([("second",), *in_turn(8)] * 2),
 ]
+FLAPPING: list[Step] = [("kill", 0), *in_turn(4), ("revive", 0), *in_turn(6)] * 8
 
 CASES: dict[str, tuple[str, list[Server], list[Step]]] = {
     "round_robin_5_1_1": ("", weighted(5, 1, 1), in_turn(100)),
@@ -297,6 +300,7 @@ CASES: dict[str, tuple[str, list[Server], list[Step]]] = {
         [*weighted(5, max_fails=2, fail_timeout=1), *weighted(3, 1)],
         RECOVERY,
     ),
+    "round_robin_flapping": ("", [*weighted(4, max_fails=3), *weighted(3, 1)], FLAPPING),
     "round_robin_backup": (
         "",
         [*weighted(2, 1, **DEAD), *weighted(2, 1, backup=True)],
@@ -338,6 +342,11 @@ CASES: dict[str, tuple[str, list[Server], list[Step]]] = {
         [*weighted(3, 40), *weighted(2, 30, max_fails=0, **DEAD)],
         in_turn(200),
     ),
+    "hash_mostly_dead": (
+        HASH,
+        [*weighted(1, 1), *weighted(12, 11, 10, 9, max_fails=0, **DEAD)],
+        in_turn(100),
+    ),
     "hash_recovery": (HASH, [*weighted(5, max_fails=2, fail_timeout=1), *weighted(3, 1)], RECOVERY),
     "hash_max_conns": (HASH, weighted(2, 1, 1, max_conns=3), overlapping(200)),
     "hash_empty_key": (HASH, weighted(3, 1), [*without_key(20), *in_turn(20), *without_key(20)]),
@@ -356,6 +365,11 @@ CASES: dict[str, tuple[str, list[Server], list[Step]]] = {
         RING,
         [*weighted(3, 40), *weighted(2, 30, max_fails=0, **DEAD)],
         in_turn(200),
+    ),
+    "ring_mostly_dead": (
+        RING,
+        [*weighted(1, 1), *weighted(12, 11, 10, 9, max_fails=0, **DEAD)],
+        in_turn(100),
     ),
     "ring_recovery": (RING, [*weighted(5, max_fails=2, fail_timeout=1), *weighted(3, 1)], RECOVERY),
     "ring_max_conns": (RING, weighted(2, 1, 1, max_conns=3), overlapping(200)),
