@@ -131,6 +131,8 @@ class LogFile:
 
         When that fails the old file stays in use, the error log says so, and False is returned.
         """
+        if self._is_closed:
+            return False
         self.flush()
         try:
             is_new = self._output.reopen()

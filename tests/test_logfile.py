@@ -233,6 +233,14 @@ def test_closing_writes_what_waits_and_later_lines_are_lost(tmp_path):
     assert log.lost_lines == 2
 
 
+def test_a_closed_log_is_not_opened_again(tmp_path):
+    log = LogFile(str(tmp_path / "log"))
+    log.close()
+    (tmp_path / "log").unlink()
+    assert log.reopen() is False
+    assert not (tmp_path / "log").exists()
+
+
 def test_what_waits_at_the_close_counts_as_lost():
     log = LogFile("/dev/full")
     write_numbered(log, 0, 7)
