@@ -1,0 +1,303 @@
+"""bin/nginy and bin/test as a newcomer starts them, on machines that lack this or that.
+
+A checkout is imitated: the real launchers beside a package `nginy` that only says who runs it.
+What a machine lacks is imitated by a sitecustomize module, which hides modules from the launcher,
+and packages come from wheels made here, so that no test needs a network.
+"""
+
+import ast
+import configparser
+import os
+import pathlib
+import shutil
+import stat
+import subprocess
+import sys
+import zipfile
+from collections.abc import Mapping
+
+import nginy
+import pytest
+
+CHECKOUT = pathlib.Path(nginy.__file__).parent.parent
+BIN = CHECKOUT / "bin"
+SAYS_WHO_RUNS = """
+import os, sys
+def main():
+    import docopt, yaml
+    print("nginy", os.getpid(), sys.prefix, *sys.argv[1:])
+    return 3
+"""
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    return make_checkout(tmp_path_factory.mktemp("checkout"))
+
+
+def make_checkout(path: pathlib.Path) -> pathlib.Path:
+    shutil.copytree(BIN, path / "bin", ignore=shutil.ignore_patterns("__pycache__"))
+    (path / "nginy").mkdir()
+    (path / "nginy" / "__init__.py").touch()
+    (path / "nginy" / "cli.py").write_text(SAYS_WHO_RUNS)
+    return path
+
+
+def environment(customize: str, directory: pathlib.Path, **extra: str) -> dict[str, str]:
+    """The environment of a process for which `customize` is run before anything else."""
+    directory.mkdir(exist_ok=True)
+    (directory / "sitecustomize.py").write_text("import sys\n" + customize)
+    return {**os.environ, "PYTHONPATH": str(directory), "PYTHONDONTWRITEBYTECODE": "1", **extra}
+
+
+def without(*modules: str) -> str:
+    return f"sys.modules.update(dict.fromkeys({modules}))"
+
+
+def start(
+    script: pathlib.Path,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    python: str = sys.executable,
+) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [python, str(script), *arguments],
+        cwd="/",
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
+    with process:
+        out, err = process.communicate(timeout=50)
+    return process.returncode, out, err
+
+
+def run(script: pathlib.Path, *arguments: str, **options: object) -> tuple[int, str, str]:
+    return finish(start(script, *arguments, **options))  # type: ignore[arg-type]
+
+
+# -- what is there is used --
+
+
+def test_it_runs_with_the_packages_that_are_there_and_installs_nothing(
+    checkout: pathlib.Path,
+) -> None:
+    process = start(checkout / "bin" / "nginy", "-t", "x.yml")
+    assert finish(process) == (3, f"nginy {process.pid} {sys.prefix} -t x.yml\n", "")
+    assert not (checkout / ".venv").exists()
+
+
+def test_it_runs_through_a_symbolic_link(checkout: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "balancer").symlink_to(checkout / "bin" / "nginy")
+    status, out, err = run(tmp_path / "balancer")
+    assert (status, out.split()[0], err) == (3, "nginy", "")
+
+
+def test_it_ends_with_the_status_of_the_command_line(checkout: pathlib.Path) -> None:
+    assert run(checkout / "bin" / "nginy")[0] == 3
+
+
+def test_bin_test_gives_its_arguments_to_pytest_from_any_directory() -> None:
+    status, out, err = run(BIN / "test", "--collect-only", "-q", "tests/test_layers.py")
+    assert (status, err) == (0, "")
+    assert "tests/test_layers.py::test_modules_import_only_from_their_layers" in out
+
+
+# -- a private environment --
+
+
+def make_wheel(directory: pathlib.Path, package: str, module: str) -> None:
+    """Write a wheel of the least that pip accepts: one module and its metadata."""
+    info = f"{package}-1.dist-info"
+    files = {
+        f"{module}.py": "",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {package}\nVersion: 1\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(f"{name},,\n" for name in [*files, f"{info}/RECORD"])
+    with zipfile.ZipFile(directory / f"{package}-1-py3-none-any.whl", "w") as wheel:
+        for name, text in [*files.items(), (f"{info}/RECORD", record)]:
+            wheel.writestr(name, text)
+
+
+@pytest.fixture(scope="module")
+def bare_python(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A Python that has nothing but the standard library."""
+    path = tmp_path_factory.mktemp("bare") / "python"
+    base = getattr(sys, "_base_executable", sys.executable)
+    subprocess.run([base, "-m", "venv", "--without-pip", path], check=True)
+    return str(path / "bin" / "python")
+
+
+def offline(directory: pathlib.Path) -> dict[str, str]:
+    """The environment of a process whose pip finds the wheels in `directory`, and no network."""
+    pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(directory), "PIP_CONFIG_FILE": os.devnull}
+    return {**os.environ, **pip}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(100)
+def test_two_starts_at_once_make_one_private_environment_and_run_in_it(
+    tmp_path: pathlib.Path, bare_python: str
+) -> None:
+    checkout = make_checkout(tmp_path / "checkout")
+    (checkout / ".venv" / ".new-1" / "left by an interrupted start").mkdir(parents=True)
+    make_wheel(tmp_path, "PyYAML", "yaml")
+    make_wheel(tmp_path, "docopt", "docopt")
+    script, env = checkout / "bin" / "nginy", offline(tmp_path)
+    processes = [start(script, env=env, python=bare_python) for _ in range(2)]
+    results = [finish(process) for process in processes]
+    [home] = (checkout / ".venv").glob("run-*")
+    assert [out for _, out, _ in results] == [f"nginy {p.pid} {home}\n" for p in processes]
+    said = "".join(err for _, _, err in results)
+    assert said == f"nginy: installing PyYAML, docopt in {home}, once\n"
+    assert not list((checkout / ".venv").glob(".new-*"))
+    assert run(script, env=env, python=bare_python)[2] == ""  # once
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(100)
+def test_a_damaged_environment_is_not_used_and_without_a_network_one_command_helps(
+    tmp_path: pathlib.Path, bare_python: str
+) -> None:
+    checkout = make_checkout(tmp_path / "checkout")
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    home = checkout / ".venv" / f"run-{version}"
+    (home / "bin").mkdir(parents=True)
+    (home / "bin" / "python").symlink_to("/nonexistent/python")
+    script = checkout / "bin" / "nginy"
+    status, out, err = run(script, env=offline(tmp_path / "empty"), python=bare_python)
+    assert (status, out) == (1, "")
+    assert "Traceback" not in err
+    assert "PyYAML and docopt not found; no private environment: pip failed" in err
+    assert err.splitlines()[-1].strip() == f"{bare_python} -m pip install PyYAML docopt"
+
+
+def test_ctrl_c_while_installing_ends_without_a_traceback(
+    tmp_path: pathlib.Path, bare_python: str
+) -> None:
+    checkout = make_checkout(tmp_path / "checkout")
+    process = start(checkout / "bin" / "nginy", env=offline(tmp_path), python=bare_python)
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("nginy: installing")
+    process.send_signal(2)
+    assert finish(process) == (130, "", "")
+    assert not list((checkout / ".venv").glob("*-*"))
+
+
+# -- where no environment can be made --
+
+
+@pytest.mark.parametrize("module", ["venv", "ensurepip"])
+def test_a_python_without(module: str, checkout: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    env = environment(without("yaml", "docopt", module), tmp_path)
+    status, out, err = run(checkout / "bin" / "nginy", env=env)
+    assert (status, out) == (1, "")
+    assert err == (
+        f"nginy: PyYAML and docopt not found; no private environment: "
+        f"{sys.executable} has no module {module}. Type\n"
+        f"    {sys.executable} -m pip install PyYAML docopt\n"
+    )
+
+
+def test_a_checkout_that_cannot_be_written(tmp_path: pathlib.Path) -> None:
+    checkout = make_checkout(tmp_path / "checkout")
+    (checkout / ".venv").touch()  # as root every directory can be written, but not in a file
+    env = environment(without("docopt"), tmp_path / "site")
+    status, out, err = run(checkout / "bin" / "nginy", env=env)
+    assert (status, out) == (1, "")
+    assert "docopt not found; no private environment: [Errno " in err
+    assert err.endswith(f"    {sys.executable} -m pip install docopt\n")
+
+
+def test_an_environment_that_does_not_help_is_not_entered_for_ever(tmp_path: pathlib.Path) -> None:
+    checkout = make_checkout(tmp_path / "checkout")
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    home = checkout / ".venv" / f"run-{version}"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
+    for module in ("yaml", "docopt"):
+        (home / "lib" / f"python{version}" / "site-packages" / f"{module}.py").touch()
+    env = environment(without("yaml"), tmp_path / "site")  # in the environment as well
+    status, _, err = run(checkout / "bin" / "nginy", env=env)
+    assert status == 1
+    assert f"{home} is damaged; remove it" in err
+
+
+@pytest.mark.skipif(
+    not os.access("/usr/bin/python3", os.X_OK)
+    or subprocess.call(
+        ["/usr/bin/python3", "-c", "import sys; sys.exit(sys.version_info < (3, 10))"]
+    ),
+    reason="/usr/bin/python3 is not there or older than 3.10",
+)
+@pytest.mark.parametrize(
+    ("program", "command"),
+    [
+        ("apt-get", "apt install python3-yaml python3-docopt"),
+        ("dnf", "dnf install python3-pyyaml python3-docopt"),
+        ("apk", "apk add py3-yaml py3-docopt"),
+    ],
+)
+def test_a_system_python_is_helped_by_the_package_manager_of_the_system(
+    program: str, command: str, checkout: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    make_program(tmp_path / program, "exit 1")
+    site = tmp_path / "site"
+    env = environment(without("yaml", "docopt", "venv"), site, PATH=str(tmp_path))
+    _, _, err = run(checkout / "bin" / "nginy", env=env, python="/usr/bin/python3")
+    assert err.splitlines()[-1].strip() == command
+
+
+def make_program(path: pathlib.Path, script: str) -> None:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+# -- old Pythons --
+
+AS_OLD_PYTHON = "sys.version_info = (3, 9, 18, 'final', 0)"
+
+
+def test_an_old_python_gives_way_to_a_newer_one_that_works(
+    checkout: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    make_program(tmp_path / "python3.13", "exit 127")  # a version manager's, for another version
+    make_program(tmp_path / "python3.12", 'test "$1" = -c || echo 3.12 runs "$@"')
+    env = environment(AS_OLD_PYTHON, tmp_path / "site", PATH=str(tmp_path))
+    script = checkout / "bin" / "nginy"
+    assert run(script, "-t", env=env) == (0, f"3.12 runs {script} -t\n", "")
+
+
+def test_an_old_python_alone_is_told_so_in_one_sentence(
+    checkout: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    env = environment(AS_OLD_PYTHON, tmp_path / "site", PATH=str(tmp_path))
+    status, out, err = run(checkout / "bin" / "nginy", env=env)
+    assert (status, out) == (1, "")
+    assert err == (
+        f"nginy: Python 3.10 or newer is needed; {sys.executable} is 3.9.18, no other found\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["bootstrap.py", "nginy", "test"])
+def test_the_launchers_compile_on_old_pythons(name: str) -> None:
+    ast.parse((BIN / name).read_text(), feature_version=(3, 6))
+
+
+# -- one list of packages --
+
+
+def test_the_launchers_need_what_the_package_declares() -> None:
+    setup = configparser.RawConfigParser()
+    setup.read(CHECKOUT / "setup.cfg")
+    declared_run = setup["options"]["install_requires"].split()
+    declared_test = setup["options.extras_require"]["test"].split()
+    code = f"import sys; sys.path[0] = {str(BIN)!r}; from bootstrap import *; print([RUN, TEST])"
+    found = subprocess.check_output([sys.executable, "-c", code], text=True)
+    needed_run, needed_test = (list(needed.values()) for needed in ast.literal_eval(found))
+    assert needed_run == declared_run
+    assert needed_test == declared_run + declared_test
