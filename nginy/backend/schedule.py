@@ -49,11 +49,12 @@ class CheckSchedule:
     def start(self, interval_ms: int, now_ms: int) -> None:
         """Enter the slot of a check that starts now.
 
-        After a delay that used up whole slots (a stopped process, a slow turn) the grid is laid
-        anew from now, so that missed checks are not made up for in a burst.
+        Outside of its slot the grid is laid anew from now. After a delay that used up whole slots
+        (a stopped process, a slow turn) missed checks are thus not made up for in a burst; and a
+        check ahead of its time does not put off the next one.
         """
-        is_late = now_ms - self._next_slot_at_ms >= interval_ms
-        self._slot_at_ms = now_ms if is_late else self._next_slot_at_ms
+        is_in_slot = 0 <= now_ms - self._next_slot_at_ms < interval_ms
+        self._slot_at_ms = self._next_slot_at_ms if is_in_slot else now_ms
 
     def plan(self, interval_ms: int, jitter_ms: int, now_ms: int, rng: random.Random) -> None:
         """Plan the next check, one interval after the last slot and up to a jitter later."""

@@ -388,7 +388,7 @@ def test_mutated_responses_raise_nothing_but_wire_errors():
     print("seed", seed)
     rng = random.Random(seed)
     outcomes = set()
-    for _ in range(6000):
+    for _ in range(1000):
         query, message = random_response(rng)
         try:
             answer = parse_response(mutated(rng, message), query)

@@ -106,7 +106,7 @@ def test_random_bytes_are_a_name_or_an_error_and_every_read_ends():
     seed = 20261
     print("seed", seed)
     rng = random.Random(seed)
-    for _ in range(3000):
+    for _ in range(800):
         alphabet = [0, 1, 2, 0xC0, 0xC0, 12, 13, 14, 20, 0x40, ord("a")]
         message = HEADER + bytes(rng.choices(alphabet, k=rng.randrange(40)))
         reader = NameReader(message)

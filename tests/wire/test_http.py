@@ -109,9 +109,7 @@ def test_statuses_are_numbers_and_ranges(text, expected):
     assert parse_statuses(text) == expected
 
 
-@pytest.mark.parametrize(
-    "text", ["", " ", "2xx", "20", "200-", "399-200", "099", "600", "200..204"]
-)
+@pytest.mark.parametrize("text", ["", " ", "2xx", "20", "200-", "399-200", "099", "600"])
 def test_what_lists_no_statuses_is_refused(text):
     with pytest.raises(WireError):
         parse_statuses(text)
