@@ -1,0 +1,52 @@
+"""What every test gets without asking: a log line that was not announced makes it fail."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+import pytest
+
+from kit.clock import FakeClock
+from kit.harness import METHODS, Harness
+from kit.logs import LogWatch
+
+ExpectLog = Callable[..., AbstractContextManager[list[logging.LogRecord]]]
+
+
+@pytest.fixture(autouse=True)
+def log_watch(request: pytest.FixtureRequest) -> Iterator[LogWatch]:
+    """Fail the test if nginy logs a warning, or worse, that the test has not announced.
+
+    A test that asks for pytest's `caplog`, or opens an error log, reads that one instead.
+    """
+    watch = LogWatch()
+    logging.getLogger().addHandler(watch)
+    yield watch
+    logging.getLogger().removeHandler(watch)
+    if "caplog" not in request.fixturenames:
+        assert watch.unannounced() == []
+
+
+@pytest.fixture
+def expect_log(log_watch: LogWatch) -> ExpectLog:
+    """Announce log records: `with expect_log(r"connect\\(\\) failed"): ...`."""
+    return log_watch.expect
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """A clock that moves only when told to."""
+    return FakeClock()
+
+
+@pytest.fixture(params=METHODS)
+def method(request: pytest.FixtureRequest) -> str:
+    """Each way to wait, one after the other."""
+    return str(request.param)
+
+
+@pytest.fixture
+def harness(method: str, clock: FakeClock) -> Iterator[Harness]:
+    """A loop and what is around it, for each way to wait; the test's `clock` is its clock."""
+    with Harness(method, clock) as made:
+        yield made

@@ -1,0 +1,23 @@
+"""A clock that moves only when a test moves it: an hour passes in no time, and never by itself."""
+
+START_MS = 1_000_000_000
+WALL_MS = 1_795_458_901_000  # 2026-11-23 18:35:01 UTC
+
+
+class FakeClock:
+    """Satisfies `nginy.event.clock.Clock`."""
+
+    def __init__(self, now_ms: int = START_MS) -> None:
+        self.now_ms = now_ms
+        self._started_at_ms = now_ms
+
+    def advance(self, duration_ms: int) -> None:
+        """Let time pass."""
+        self.now_ms += duration_ms
+
+    def update(self) -> None:
+        """Do nothing: the loop asks for the time, but only the test makes it pass."""
+
+    def wall_ms(self) -> int:
+        """Return the time of day, which passes along."""
+        return WALL_MS + self.now_ms - self._started_at_ms

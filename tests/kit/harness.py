@@ -1,0 +1,292 @@
+"""A loop with listeners, pools and backends around it, all turned by the test, in its own thread.
+
+    harness = Harness("poll")
+    backend = harness.add(EchoBackend())
+    proxy = harness.proxy(harness.pool(backend.name), timeout_ms=5000)
+    client = proxy.connect()
+    client.send(b"hello")
+    harness.turn_until(lambda: client.received == b"hello")
+
+Nothing here sleeps or waits for a length of time: `turn_until` turns until a condition holds, and
+fails the test if that takes unreasonably long. Time is a `FakeClock` unless a test brings another,
+so no timer fires unless the test lets time pass.
+"""
+
+import contextlib
+import os
+import selectors
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from nginy.address import Address, parse_address
+from nginy.backend.backend import Backend, BackendSettings
+from nginy.backend.pool import BackendPool, MakeBalancer
+from nginy.balancer.round_robin import RoundRobin
+from nginy.event.clock import Clock
+from nginy.event.listener import Listener, ListenOptions
+from nginy.event.loop import Loop
+from nginy.event.selector import LevelInterest
+from nginy.proxy.handler import ProtocolHandler, ProxySettings
+from nginy.proxy.reply import ReplyHandler
+from nginy.proxy.session import Session
+from nginy.proxy.tcp import TcpHandler
+
+from kit.clock import FakeClock
+from kit.ends import PATIENCE_S, End, connect
+
+METHODS = ("epoll", "level", "poll", "select")
+"""Every way to wait. "level" is the standard library's epoll, as where `event_method: auto` finds
+no edge-triggered selector."""
+
+ANY_PORT = Address(parse_address("127.0.0.1:1").family, "127.0.0.1", 0)
+
+
+def make_loop(
+    method: str = "auto", clock: Clock | None = None, max_connections: int = 16384
+) -> Loop:
+    """Return a loop that waits by one of `METHODS`."""
+    if method != "level":
+        return Loop(method, clock, max_connections)
+    loop = Loop("poll", clock, max_connections)
+    loop.close()
+    loop.selector = selectors.DefaultSelector()
+    loop.interest = LevelInterest(loop.selector)
+    return loop
+
+
+def descriptor_count() -> int:
+    """How many descriptors this process has open."""
+    return len(os.listdir("/proc/self/fd")) - 1
+
+
+class Steps(Protocol):
+    """What a test plays beside the loop."""
+
+    def step(self) -> bool:
+        """Do what can be done now; return whether anything was."""
+
+    def close(self) -> None:
+        """Give all descriptors back."""
+
+
+S = TypeVar("S", bound=Steps)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What is left of a session that has ended: plain values, so that nothing is kept alive."""
+
+    termination: str
+    status: int
+    reason: str
+    bytes_received: int
+    bytes_sent: int
+    upstreams: tuple[str, ...]
+    """The addresses that were tried."""
+
+
+class Front:
+    """A listener with its handler, and the sessions that have ended there."""
+
+    def __init__(self, harness: "Harness", listener: Listener, handler: ProtocolHandler) -> None:
+        self.harness = harness
+        self.listener = listener
+        self.handler = handler
+        self.ended: list[Ended] = []
+        handler.log_session = self._session_ended
+
+    def _session_ended(self, session: Session) -> None:
+        self.ended.append(
+            Ended(
+                session.termination,
+                session.status,
+                session.reason,
+                session.bytes_received,
+                session.bytes_sent,
+                tuple(attempt.address for attempt in session.attempts),
+            )
+        )
+
+    @property
+    def terminations(self) -> list[str]:
+        """The termination codes of the sessions that have ended."""
+        return [ended.termination for ended in self.ended]
+
+    def connect(self, rcvbuf_bytes: int = 0) -> End:
+        """Return a new client of the listener."""
+        return self.harness.add(connect(self.listener.address.sockaddr, rcvbuf_bytes))
+
+    def only(self) -> Ended:
+        """Turn until a session has ended, and return it; it must be the only one so far."""
+        self.harness.turn_until(lambda: self.ended)
+        (ended,) = self.ended
+        return ended
+
+
+class Harness:
+    """Owns the loop and everything around it; `close` ends it all and fails if anything is left."""
+
+    def __init__(
+        self,
+        method: str = "auto",
+        clock: Clock | None = None,
+        max_connections: int = 16384,
+    ) -> None:
+        self.clock = clock or FakeClock()
+        self.loop = make_loop(method, self.clock, max_connections)
+        self.pools: list[BackendPool] = []
+        self.fronts: list[Front] = []
+        self.listeners: list[Listener] = []
+        self._around: list[Steps] = []
+        self._has_moved = False
+
+    def __enter__(self) -> "Harness":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            with contextlib.suppress(AssertionError):  # the test has failed already
+                self.close()
+
+    # What is around the loop.
+
+    def add(self, thing: S) -> S:
+        """Let `thing` have its step before each turn, and close it in the end."""
+        self._around.append(thing)
+        return thing
+
+    def pool(
+        self,
+        *names: str,
+        make_balancer: MakeBalancer = RoundRobin,
+        **settings: int | bool,
+    ) -> BackendPool:
+        """Return a pool of backends with these addresses and settings."""
+        backends = [
+            Backend(BackendSettings(name, parse_address(name), **settings))  # type: ignore[arg-type]
+            for name in names
+        ]
+        return self.add_pool(BackendPool("backends", backends, make_balancer))
+
+    def add_pool(self, pool: BackendPool) -> BackendPool:
+        """Have `close` see to it that all of its backends were given back."""
+        self.pools.append(pool)
+        return pool
+
+    def proxy(
+        self,
+        pool: BackendPool,
+        address: Address = ANY_PORT,
+        settings: ProxySettings | None = None,
+        **changes: object,
+    ) -> Front:
+        """Listen, and pass TCP clients on to `pool`; `changes` are fields of `ProxySettings`."""
+        if settings is None:
+            settings = ProxySettings(**changes)  # type: ignore[arg-type]
+        listener = self.listen(address)
+        handler = TcpHandler(self.loop, "front", listener.address, pool, settings)
+        listener.start(self.loop, handler.accept_handler)
+        return self._front(listener, handler)
+
+    def reply(self, text: bytes, address: Address = ANY_PORT, **changes: object) -> Front:
+        """Listen, and answer with `text`."""
+        listener = self.listen(address)
+        settings = ProxySettings(**changes)  # type: ignore[arg-type]
+        handler = ReplyHandler(self.loop, "front", listener.address, settings)
+        handler.text = lambda _session: text
+        listener.start(self.loop, handler.accept_handler)
+        return self._front(listener, handler)
+
+    def listen(self, address: Address = ANY_PORT, **options: object) -> Listener:
+        """Return an open listener, not yet started."""
+        listener = Listener(ListenOptions(address, **options))  # type: ignore[arg-type]
+        self.listeners.append(listener)
+        return listener
+
+    def _front(self, listener: Listener, handler: ProtocolHandler) -> Front:
+        front = Front(self, listener, handler)
+        self.fronts.append(front)
+        return front
+
+    # Time and turns.
+
+    def advance(self, duration_ms: int) -> None:
+        """Let fake time pass, and have the timers that are due by then fire."""
+        assert isinstance(self.clock, FakeClock)
+        self.clock.advance(duration_ms)
+        self.turn()
+
+    def turn(self) -> None:
+        """Let everybody do a step, then do a turn of the loop; waits a little if none had to do."""
+        self._has_moved = False
+        for thing in self._around:
+            self._has_moved |= thing.step()
+        self.loop.turn(0 if self._has_moved else 1)
+
+    def turn_until(self, condition: Callable[[], object], timeout_s: float = PATIENCE_S) -> None:
+        """Turn until `condition()` is true; fail the test if it is not within `timeout_s`."""
+        deadline_s = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < deadline_s, f"waited in vain:\n{self.describe()}"
+            self.turn()
+
+    def settle(self, turns: int = 5) -> None:
+        """Turn until nobody had anything to do `turns` times in a row: the network is quiet.
+
+        For tests that say what must not happen.
+        """
+        quiet = 0
+        while quiet < turns:
+            before = self._activity()
+            self.turn()
+            quiet = 0 if self._has_moved or self._activity() != before else quiet + 1
+
+    def _activity(self) -> object:
+        moved = [(c.number, c.received, c.sent) for c in self.connections()]
+        return moved, [len(front.ended) for front in self.fronts]
+
+    def connections(self) -> list:  # type: ignore[type-arg]
+        """The connections that the selector knows."""
+        return [key.data for key in self.loop.selector.get_map().values()]
+
+    def describe(self) -> str:
+        """Return the state of everything, for the message of a failed test."""
+        things = [*self.connections(), *self._around, *self.pools]
+        things += [ended for front in self.fronts for ended in front.ended]
+        return "\n".join(map(repr, things))
+
+    # The end.
+
+    def close(self) -> None:
+        """End everything; fail if a connection, a byte of the budget or a backend is left over."""
+        for thing in self._around:
+            if isinstance(thing, End):
+                thing.reset()
+            thing.close()
+        self._around.clear()
+        for listener in self.listeners:
+            listener.close()
+        try:
+            self._end_sessions()
+            assert self.loop.connections == 0, f"still open:\n{self.describe()}"
+            assert self.loop.budget.used_bytes == 0
+            assert [b for pool in self.pools for b in pool.backends if b.conns] == []
+            assert [front.handler.sessions for front in self.fronts if front.handler.sessions] == []
+        finally:
+            for c in self.connections():
+                c.close()
+            self.loop.close()
+
+    def _end_sessions(self) -> None:
+        """Let the sessions notice that their ends are gone; time passes for those that cannot."""
+        for _ in range(100):
+            if not self.loop.connections:
+                return
+            self.turn()
+        if isinstance(self.clock, FakeClock):
+            for _ in range(10):
+                self.advance(3_600_000)
