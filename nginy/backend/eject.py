@@ -33,8 +33,8 @@ class Ejection:
         self.until_at_ms = 0  # the end of the last ejection, or of the present one
 
     def begin(self, settings: EjectSettings, now_ms: int) -> int:
-        """Start an ejection; return how long it lasts, in ms."""
-        forgiven = max(now_ms - self.until_at_ms, 0) // settings.base_ms
+        """Start an ejection, the last one being over; return how long it lasts, in ms."""
+        forgiven = (now_ms - self.until_at_ms) // settings.base_ms
         self.in_row = max(self.in_row - forgiven, 0) + 1
         duration_ms = min(settings.base_ms * self.in_row, max(settings.base_ms, settings.max_ms))
         self.until_at_ms = now_ms + duration_ms

@@ -321,7 +321,6 @@ class Health:
             self._recovered_at_ms = now_ms
         elif self.state in COLD:
             self._is_cold = True
-            self._recovered_at_ms = None
 
     def _begin_check_voice(self, *, is_trusted: bool) -> None:
         """Let the check begin without results: with no objection to a backend that is trusted."""

@@ -86,9 +86,12 @@ def test_two_pointers_that_point_at_each_other_are_refused():
 
 def test_a_name_that_pointers_make_longer_than_255_bytes_is_refused():
     part = b"\x3f" + b"x" * 63
-    message = HEADER + part * 3 + b"\x00" + part + b"\xc0\x0c"
+    start = len(HEADER + part * 3) + 1
+    longest = HEADER + part * 3 + b"\x00" + b"\x3d" + b"y" * 61 + b"\xc0\x0c"
+    assert len(NameReader(longest).read(start)[0]) == 255
+    too_long = HEADER + part * 3 + b"\x00" + b"\x3e" + b"y" * 62 + b"\xc0\x0c"
     with pytest.raises(WireError, match="too long"):
-        NameReader(message).read(12 + 64 * 3 + 1)
+        NameReader(too_long).read(start)
 
 
 def test_a_chain_of_thousands_of_pointers_does_not_recurse():
