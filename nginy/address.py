@@ -11,7 +11,7 @@ the quoted text.
 
 import re
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from nginy.errors import InvalidValueError
@@ -35,6 +35,12 @@ class Address:
     host: str = ""
     port: int = 0
     path: str = ""
+    written: str = field(default="", compare=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The text as configured, which consistent hashing hashes, as nginx does."""
+        return self.written or str(self)
 
     @property
     def is_unix(self) -> bool:
@@ -73,7 +79,7 @@ def parse_address(text: str) -> Address:
     host, port = _split(text)
     if port is None:
         raise InvalidValueError("has no port")
-    return _ip(host, _port(port))
+    return replace(_ip(host, _port(port)), written=text)
 
 
 def parse_listen(text: str) -> tuple[Address, ...]:

@@ -1,0 +1,83 @@
+"""The kinds of addresses: to connect to, to connect from, and to listen on.
+
+How an address is written is nginy/address.py's affair; here it becomes a value of the
+configuration. Only `listen` needs thought: one item may be a range of ports, so the list that is
+read is longer than the one that was written, and printing folds runs of ports together again.
+"""
+
+from dataclasses import replace
+
+from nginy.address import Address, parse_address, parse_bind_address, parse_listen
+from nginy.config.node import Mark, Node, Reading
+from nginy.config.record import ListOf
+from nginy.config.types import Kind, Plain, ScalarKind
+
+
+class PeerAddress(ScalarKind[Address]):
+    """An address to connect to."""
+
+    expected = 'an IP address and port such as 127.0.0.1:80 or "[::1]:80", or unix:/path'
+
+    def parse(self, text: str, mark: Mark) -> Address:
+        """Return the address."""
+        return parse_address(text)
+
+    def write(self, value: Address) -> Plain:
+        """Return its text as configured, which hashing depends on."""
+        return value.name
+
+
+class BindAddress(ScalarKind[Address]):
+    """A local IP address to connect from; its port may be left to the kernel."""
+
+    expected = 'an IP address such as 127.0.0.2 or "[::1]"'
+
+    def parse(self, text: str, mark: Mark) -> Address:
+        """Return the address, with port 0 where none is given."""
+        return parse_bind_address(text)
+
+    def write(self, value: Address) -> Plain:
+        """Return its text, without a port of 0."""
+        return str(value) if value.port else value.host_text
+
+
+class ListenAddress(ScalarKind[tuple[Address, ...]]):
+    """What one item of `listen` stands for: an address, or one for each port of a range."""
+
+    expected = 'an address such as 127.0.0.1:80, "[::1]:80", 127.0.0.1:8000-8010 or unix:/path'
+
+    def parse(self, text: str, mark: Mark) -> tuple[Address, ...]:
+        """Return the addresses in ascending order of ports."""
+        return parse_listen(text)
+
+    def write(self, value: tuple[Address, ...]) -> Plain:
+        """Return the text of one run of ports."""
+        first, last = value[0], value[-1]
+        return str(first) if first == last else f"{first}-{last.port}"
+
+
+class ListenAddresses(Kind[tuple[Address, ...]]):
+    """All addresses of a listener."""
+
+    def __init__(self) -> None:
+        self.items = ListOf(ListenAddress())
+        self.expected = self.items.expected
+
+    def read(self, node: Node, reading: Reading) -> tuple[Address, ...]:
+        """Return the addresses of all items, in the order written."""
+        return tuple(address for run in self.items.read(node, reading) for address in run)
+
+    def write(self, value: tuple[Address, ...]) -> Plain:
+        """Return a list of addresses and ranges."""
+        runs: list[tuple[Address, ...]] = []
+        for address in value:
+            if runs and _follows(runs[-1][-1], address):
+                runs[-1] = (runs[-1][0], address)
+            else:
+                runs.append((address,))
+        return self.items.write(tuple(runs))
+
+
+def _follows(first: Address, second: Address) -> bool:
+    """Return whether `second` is the next port of the same host."""
+    return not first.is_unix and second == replace(first, port=first.port + 1)

@@ -1,0 +1,198 @@
+"""The files of a configuration joined into one tree: read, `include`, and ${NAME} from the
+environment.
+
+Joining happens before anything is understood: what the keys at the top of each file hold is put
+together, and a name or a setting that two files give is an error with both places. ${NAME} is
+filled in after parsing and in values only, so no value of the environment can change the shape of
+the tree.
+
+Everything that a file can do to its reader is bounded: size, depth and number of includes, here;
+nesting and aliases in parse.py. Only regular files are opened, as reading a pipe may never end.
+"""
+
+import codecs
+import glob
+import os
+import re
+import stat
+from collections.abc import Mapping
+from typing import Final
+
+from nginy.config.node import (
+    MappingNode,
+    Mark,
+    Node,
+    Reading,
+    RefusedError,
+    ScalarNode,
+    SequenceNode,
+    describe,
+    did_you_mean,
+    quote,
+)
+from nginy.config.parse import mark_at, parse
+from nginy.proxy.variables import VARIABLES
+from nginy.units import format_size
+
+FILE_MAX_BYTES: Final = 16 << 20
+FILES_MAX: Final = 1000
+INCLUDE_DEPTH_MAX: Final = 8
+
+# Keys whose values are joined when several files have them.
+JOINED: Final = frozenset({"defaults", "listeners", "log_formats", "upstreams"})
+
+_REFERENCE = re.compile(r"\$\{([^}]*)(\}?)")
+_VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.ASCII | re.DOTALL)
+
+
+class Files:
+    """The files of one configuration, joined at their top keys."""
+
+    def __init__(self, environ: Mapping[str, str], reading: Reading) -> None:
+        self.environ = environ
+        self.reading = reading
+        self.pairs: dict[str, tuple[ScalarNode, Node]] = {}
+        self.count = 0
+        self.is_whole = True
+
+    def load(self, path: str) -> MappingNode:
+        """Return the joined mapping of all files; RefusedError if one of them cannot be parsed."""
+        whole = Mark(path, 0, 0)
+        self._add(path, whole, ())
+        if not self.is_whole:
+            raise RefusedError
+        if not self.pairs and not self.reading.problems:
+            raise self.reading.refuse(whole, "the file is empty, expected at least listeners")
+        return MappingNode(tuple(self.pairs.values()), whole)
+
+    def _add(self, path: str, mark: Mark, chain: tuple[str, ...]) -> None:
+        """Add a file that is named at `mark`, and what it includes in turn."""
+        text = _read_text(path, mark, self.reading)
+        node = parse(text, path, self.reading)
+        if node is None:
+            return
+        if not isinstance(node, MappingNode):
+            what = f"{describe(node)}, expected a mapping with keys such as listeners"
+            raise self.reading.refuse(node.mark, what)
+        for name, value in node.pairs:
+            self._join(name, self._fill(value))
+        included = self.pairs.pop("include", None)
+        if included is not None:
+            self._include(included[1], path, (*chain, os.path.realpath(path)))
+
+    def _join(self, name: ScalarNode, value: Node) -> None:
+        """Add one top key, to what other files have under it if it is a key of many."""
+        if name.text not in self.pairs:
+            self.pairs[name.text] = (name, value)
+            return
+        first, others = self.pairs[name.text]
+        if name.text not in JOINED:
+            text = f"{quote(name.text)} is already set at {first.mark}"
+            self.reading.report(name.mark, text)
+        elif isinstance(value, MappingNode) and isinstance(others, MappingNode):
+            self.pairs[name.text] = (first, self._join_mappings(others, value))
+        else:
+            items = (*_items(others), *_items(value))
+            self.pairs[name.text] = (first, SequenceNode(items, others.mark))
+
+    def _join_mappings(self, others: MappingNode, value: MappingNode) -> MappingNode:
+        names = {name.text: name.mark for name, _ in others.pairs}
+        for name, _ in value.pairs:
+            if name.text in names:
+                text = f"{quote(name.text)} is already set at {names[name.text]}"
+                self.reading.report(name.mark, text)
+        return MappingNode((*others.pairs, *value.pairs), others.mark)
+
+    def _include(self, node: Node, path: str, chain: tuple[str, ...]) -> None:
+        """Add the files of an `include`, pattern by pattern, each in alphabetical order."""
+        for item in _items(node):
+            with self.reading.under("include"):
+                names = self._matches(item, path)
+                for name in names:
+                    self._add_included(name, item.mark, chain)
+
+    def _matches(self, item: Node, path: str) -> list[str]:
+        """Return the files of a pattern; a name without wildcards stands for itself."""
+        if not isinstance(item, ScalarNode) or item.is_missing:
+            text = f"{describe(item)}, expected a path such as conf.d/*.yml"
+            raise self.reading.refuse(item.mark, text)
+        directory = os.path.dirname(path)
+        if not re.search(r"[*?\[]", item.text):
+            return [os.path.join(directory, item.text)]
+        return sorted(glob.glob(os.path.join(glob.escape(directory), item.text)))
+
+    def _add_included(self, name: str, mark: Mark, chain: tuple[str, ...]) -> None:
+        """Add one file unless that would never end; go on after one that cannot be read."""
+        self.count += 1
+        if os.path.realpath(name) in chain:
+            raise self.reading.refuse(mark, f"{quote(name)} includes itself")
+        if len(chain) > INCLUDE_DEPTH_MAX:
+            text = f"{quote(name)} is more than {INCLUDE_DEPTH_MAX} files deep"
+            raise self.reading.refuse(mark, text)
+        if self.count > FILES_MAX:
+            raise self.reading.refuse(mark, f"more than {FILES_MAX} files")
+        try:
+            self._add(name, mark, chain)
+        except RefusedError:
+            self.is_whole = False
+
+    def _fill(self, node: Node) -> Node:
+        """Return the node with ${NAME} filled in, in values only."""
+        if isinstance(node, SequenceNode):
+            return SequenceNode(tuple(self._fill(item) for item in node.items), node.mark)
+        if isinstance(node, MappingNode):
+            pairs = tuple((name, self._fill(value)) for name, value in node.pairs)
+            return MappingNode(pairs, node.mark)
+        if "${" not in node.text:
+            return node
+        text = _REFERENCE.sub(lambda match: self._environment(match, node.mark), node.text)
+        return ScalarNode(text, node.mark, is_plain=False)
+
+    def _environment(self, match: re.Match[str], mark: Mark) -> str:
+        """Return what ${NAME} stands for; of a value that has none, say so once and no more."""
+        reference = _VARIABLE.fullmatch(match[1])
+        if reference is None or not match[2]:
+            text = f"{quote(match[0])} is not understood, expected ${{NAME}} or ${{NAME:-default}}"
+        else:
+            name, default = reference.groups()
+            value = self.environ.get(name)
+            if value is None or (value == "" and default is not None):
+                value = default
+            if value is not None:
+                return value
+            hint = did_you_mean(f"${name}" if name in VARIABLES else None)
+            text = f"the environment variable {name} is not set, expected it or a default{hint}"
+        if mark not in self.reading.refused:
+            self.reading.report(mark, text)
+            self.reading.refused.add(mark)
+        return ""
+
+
+def _items(node: Node) -> tuple[Node, ...]:
+    return node.items if isinstance(node, SequenceNode) else (node,)
+
+
+def _read_text(path: str, mark: Mark, reading: Reading) -> str:
+    """Return the text of a file that is named at `mark`."""
+    subject = "" if mark.line == 0 else f"{quote(path)} "
+    try:
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode):
+            what = "a directory" if stat.S_ISDIR(mode) else "a device, pipe or socket"
+            raise reading.refuse(mark, f"{subject}is {what}, expected a file")
+        with open(path, "rb") as file:
+            data = file.read(FILE_MAX_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        reason = (
+            error.strerror if isinstance(error, OSError) else "there is a zero byte in the path"
+        )
+        raise reading.refuse(mark, f"{subject}cannot be read: {reason}") from None
+    if len(data) > FILE_MAX_BYTES:
+        size = format_size(FILE_MAX_BYTES)
+        raise reading.refuse(mark, f"{subject}is larger than {size}, expected a configuration")
+    try:
+        return data.removeprefix(codecs.BOM_UTF8).decode()
+    except UnicodeDecodeError as error:
+        good = error.object[: error.start].decode()
+        text = f"the byte 0x{error.object[error.start]:02x}, expected text in UTF-8"
+        raise reading.refuse(mark_at(good, len(good), path), text) from None

@@ -1,0 +1,80 @@
+"""A configuration from its file: joined, read, checked, and returned as one Config.
+
+load() is all that the rest of nginy needs. Nothing is applied and nothing is kept between calls,
+so a reload can load a new file beside the running configuration and throw it away.
+
+The order matters in one place only: what listeners and upstreams inherit (`defaults`,
+`access_log`) is read first.
+
+Not here: files and YAML (files.py, parse.py), types and the table (types.py, record.py,
+schema.py), and what no single key can know (check.py).
+"""
+
+from collections.abc import Mapping
+
+from nginy.config.check import check, complete
+from nginy.config.files import Files
+from nginy.config.node import (
+    MappingNode,
+    Node,
+    Reading,
+    RefusedError,
+    closest,
+    describe,
+    did_you_mean,
+    quote,
+)
+from nginy.config.schema import CONFIG, DIRECTIVES, LISTENER, NOT_FOR_DEFAULTS, UPSTREAM, Config
+from nginy.errors import ConfigError
+
+
+def load(path: str, environ: Mapping[str, str]) -> Config:
+    """Return the checked configuration of the file `path` and all that it includes.
+
+    `environ` fills in ${NAME}. Raise ConfigError with everything that is wrong.
+    """
+    reading = Reading()
+    try:
+        config = _read_config(Files(environ, reading).load(path), reading)
+    except RefusedError:
+        raise ConfigError(reading.problems) from None
+    if reading.problems:
+        raise ConfigError(reading.problems)
+    return config
+
+
+def _read_config(top: MappingNode, reading: Reading) -> Config:
+    """Return the configuration, which is only good if nothing has been reported."""
+    nodes = {name.text: value for name, value in top.pairs}
+    if "access_log" in nodes:  # listeners inherit it, unless `defaults` has one
+        with reading.under("access_log"):
+            log = LISTENER.keys["access_log"].kind.read(nodes["access_log"], reading)
+            reading.inherited["access_log"] = log
+    if "defaults" in nodes:
+        with reading.under("defaults"):
+            reading.inherited.update(_read_defaults(nodes["defaults"], reading))
+    pairs = tuple(pair for pair in top.pairs if pair[0].text not in DIRECTIVES)
+    config = CONFIG.read(MappingNode(pairs, top.mark), reading)
+    config = complete(config, reading)
+    check(config, reading)
+    return config
+
+
+def _read_defaults(node: Node, reading: Reading) -> dict[str, object]:
+    """Return the values that listeners and upstreams inherit, by key."""
+    rows = {**UPSTREAM.keys, **LISTENER.keys}
+    known = sorted(rows.keys() - NOT_FOR_DEFAULTS)
+    if not isinstance(node, MappingNode):
+        text = f"{describe(node)}, expected keys of listeners and upstreams"
+        raise reading.refuse(node.mark, text)
+    values: dict[str, object] = {}
+    for name, value in node.pairs:
+        if name.text in known:
+            with reading.under(name.text):
+                values[name.text] = rows[name.text].kind.read(value, reading)
+        elif name.text in NOT_FOR_DEFAULTS:
+            reading.report(name.mark, f"{name.text} cannot be the same for all")
+        else:
+            hint = did_you_mean(closest(name.text, known))
+            reading.report(name.mark, f"unknown key {quote(name.text)}{hint}")
+    return values

@@ -1,0 +1,143 @@
+"""Configuration text as a tree whose every node knows where it was written.
+
+A node is text, a list or a mapping; nothing has a type yet. YAML's own guesses (1:30 is 90, 010
+is 8, no is false) are never made: scalars stay the text that was typed until a kind of types.py
+reads them.
+
+Reading collects what is wrong. A reader that cannot go on reports its problem and raises
+RefusedError, which carries nothing: the nearest list or mapping catches it and goes on with its
+next item, so that one run finds all mistakes.
+
+Not here: how nodes come from YAML (parse.py) and from several files (load.py).
+"""
+
+import contextlib
+import difflib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from nginy.errors import Problem
+
+# What a message quotes of a value: enough to find it, and still one line.
+QUOTED_MAX_CHARACTERS: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A place in a file. Lines and columns count from 1; line 0 is the file as a whole."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+NOWHERE: Final = Mark("", 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class ScalarNode:
+    """One piece of text. `is_plain` says that it was written without quotes."""
+
+    text: str
+    mark: Mark = NOWHERE
+    is_plain: bool = True
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether nothing was written after the colon (or YAML's words for nothing)."""
+        return self.is_plain and self.text in ("", "~", "null")
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceNode:
+    """A list, in either of YAML's styles."""
+
+    items: tuple["Node", ...]
+    mark: Mark = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class MappingNode:
+    """Keys and values in the order of the file; no key occurs twice."""
+
+    pairs: tuple[tuple[ScalarNode, "Node"], ...]
+    mark: Mark = NOWHERE
+
+
+Node: TypeAlias = ScalarNode | SequenceNode | MappingNode
+
+
+class RefusedError(Exception):
+    """A node could not be read; the problem has been reported already."""
+
+
+class Reading:
+    """One run over a configuration: the problems so far, and what `defaults` holds.
+
+    `key` is the key whose value is being read; it opens each message. `failures` counts reports,
+    also those about `refused` places, which have had their message already.
+    """
+
+    __slots__ = ("failures", "inherited", "key", "problems", "refused")
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self.failures = 0
+        self.refused: set[Mark] = set()
+        self.inherited: dict[str, object] = {}
+        self.key = ""
+
+    @contextlib.contextmanager
+    def under(self, key: str) -> Iterator[None]:
+        """Read the value of `key` in this block; a refusal ends the block and nothing more."""
+        outer, self.key = self.key, key
+        try:
+            yield
+        except RefusedError:
+            pass
+        finally:
+            self.key = outer
+
+    def report(self, mark: Mark, text: str) -> None:
+        """Note one problem and go on."""
+        self.failures += 1
+        if mark in self.refused:
+            return
+        text = f"{self.key}: {text}" if self.key else text
+        self.problems.append(Problem(mark.file, mark.line, mark.column, text))
+
+    def refuse(self, mark: Mark, text: str) -> RefusedError:
+        """Note one problem; return what the caller raises, as it has no value to return."""
+        self.report(mark, text)
+        return RefusedError()
+
+
+def describe(node: Node) -> str:
+    """Return how a message names the value that was found."""
+    if isinstance(node, SequenceNode):
+        return "a list" if node.items else "an empty list"
+    if isinstance(node, MappingNode):
+        return "a mapping"
+    return "no value" if node.is_missing else quote(node.text)
+
+
+def quote(text: str) -> str:
+    """Return `text` in double quotes, on one line and not too long."""
+    if len(text) > QUOTED_MAX_CHARACTERS:
+        text = f"{text[:QUOTED_MAX_CHARACTERS]}..."
+    return '"' + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text) + '"'
+
+
+def closest(text: str, names: Iterable[str]) -> str | None:
+    """Return the name that was probably meant by `text`, or None where none is close."""
+    close = difflib.get_close_matches(text, sorted(names), n=1)
+    return close[0] if close else None
+
+
+def did_you_mean(hint: str | None) -> str:
+    """Return the end of a message that offers `hint`, or nothing without one."""
+    return f" (did you mean {quote(hint)}?)" if hint is not None else ""

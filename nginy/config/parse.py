@@ -1,0 +1,191 @@
+"""One file's YAML into nodes, without YAML's guesses, and every syntax error as one sentence.
+
+Built from the parser's events and not from PyYAML's constructed values: those have lost their
+places, and what was typed. Only what a configuration needs is taken: tags are refused; anchors,
+aliases and merge keys (`<<`) work, but what they multiply to is bounded, so that a "billion
+laughs" file is refused before it costs anything.
+
+libyaml parses ten times faster than PyYAML's own parser, which matters to a reload of thousands
+of backends; PyYAML's own explains an error in the same words everywhere, so it is asked again
+where there is one.
+
+Not here: reading files, `include` and the environment (load.py).
+"""
+
+import re
+from typing import Final, Protocol
+
+import yaml
+
+from nginy.config.node import MappingNode, Mark, Node, Reading, ScalarNode, SequenceNode, quote
+
+NODES_MAX: Final = 1_000_000  # of one file, an alias counted as often as it is used
+DEPTH_MAX: Final = 32  # the language needs 6; this keeps every recursion over nodes shallow
+
+# What PyYAML says (a pattern), and what the writer of the file should look at.
+EXPLANATIONS: Final = (
+    (r"character '\\t'", "a tab, expected spaces"),
+    (r"character '(.)' that", r'"\1" cannot begin a value, expected it in quotes'),
+    (r"mapping values are not", 'an unexpected ":", expected other indentation, or quotes'),
+    (r"expected <block end>", "this does not belong to what is above, expected other indentation"),
+    (r"could not find expected ':'", 'no ":" after the key'),
+    (r"expected ',' or '(.)'", r'no "," or "\1" where the list or mapping goes on or ends'),
+    (r"expected the node content", "no value, expected one (an address in brackets needs quotes)"),
+    (r"unexpected end of stream", "a quote that is never closed"),
+    (r"unknown escape character", r"an unknown escape, expected \\\\ for a backslash in quotes"),
+)
+
+# yaml.CSafeLoader is there where PyYAML was built with libyaml.
+_FAST_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_UNPRINTABLE: Final = re.compile(
+    r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufeff\uff00-\ufffd\U00010000-\U0010ffff]"
+)
+
+
+def parse(text: str, file: str, reading: Reading) -> Node | None:
+    """Return the document of `text`, None if there is nothing but comments.
+
+    Report what is wrong; raise RefusedError at the first error of syntax, as the rest cannot be
+    known then.
+    """
+    match = _UNPRINTABLE.search(text)
+    if match:
+        mark = mark_at(text, match.start(), file)
+        code = f"U+{ord(match.group()):04X}"
+        raise reading.refuse(mark, f"the character {code}, expected printable text")
+    tree = _Tree(file, reading)
+    try:
+        for event in yaml.parse(text, Loader=_FAST_LOADER):
+            tree.add(event)
+    except yaml.YAMLError as error:
+        raise _refuse_syntax(text, file, error, reading) from None
+    return tree.root
+
+
+def mark_at(text: str, position: int, file: str) -> Mark:
+    """Return the mark of a position in a text."""
+    line_start = text.rfind("\n", 0, position) + 1
+    return Mark(file, text.count("\n", 0, position) + 1, position - line_start + 1)
+
+
+def _refuse_syntax(text: str, file: str, error: yaml.YAMLError, reading: Reading) -> Exception:
+    """Return the refusal of a text that is not YAML, in words that do not depend on the parser."""
+    try:
+        for _ in yaml.parse(text, Loader=yaml.SafeLoader):
+            pass
+    except yaml.YAMLError as own_error:
+        error = own_error
+    position = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+    problem = (error.problem if isinstance(error, yaml.MarkedYAMLError) else None) or str(error)
+    mark = _mark(position, file)
+    for pattern, explanation in EXPLANATIONS:
+        match = re.search(pattern, problem)
+        if match:
+            return reading.refuse(mark, match.expand(explanation))
+    return reading.refuse(mark, f"not YAML: {problem}")
+
+
+class _Position(Protocol):
+    """What the marks of PyYAML and of libyaml have in common; they count from 0."""
+
+    line: int
+    column: int
+
+
+def _mark(position: _Position | None, file: str) -> Mark:
+    """Return a mark of ours; without a position, that of the whole file."""
+    return (
+        Mark(file, 0, 0) if position is None else Mark(file, position.line + 1, position.column + 1)
+    )
+
+
+class _Open:
+    """A list or mapping whose end has not been seen; keys and values alternate in `nodes`."""
+
+    __slots__ = ("anchor", "is_mapping", "mark", "nodes", "size")
+
+    def __init__(self, mark: Mark, anchor: str | None, *, is_mapping: bool) -> None:
+        self.mark = mark
+        self.anchor = anchor
+        self.is_mapping = is_mapping
+        self.nodes: list[Node] = []
+        self.size = 1
+
+
+class _Tree:
+    """Builds the nodes of one document out of parser events.
+
+    An anchor is known once its node is complete, so no node can contain itself. Each is kept
+    with its size, the count of all nodes in it.
+    """
+
+    def __init__(self, file: str, reading: Reading) -> None:
+        self.file = file
+        self.reading = reading
+        self.root: Node | None = None
+        self.open: list[_Open] = []
+        self.anchors: dict[str, tuple[Node, int]] = {}
+
+    def add(self, event: yaml.Event) -> None:
+        """Take the next event of the document."""
+        mark = _mark(event.start_mark, self.file)
+        if isinstance(event, yaml.ScalarEvent):
+            self._refuse_tag(event.tag, mark)
+            self._close(ScalarNode(event.value, mark, not event.style), 1, event.anchor)
+        elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
+            self._refuse_tag(event.tag, mark)
+            if len(self.open) == DEPTH_MAX:
+                raise self.reading.refuse(mark, f"more than {DEPTH_MAX} levels of nesting")
+            is_mapping = isinstance(event, yaml.MappingStartEvent)
+            self.open.append(_Open(mark, event.anchor, is_mapping=is_mapping))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            top = self.open.pop()
+            node = (
+                self._mapping(top) if top.is_mapping else SequenceNode(tuple(top.nodes), top.mark)
+            )
+            self._close(node, top.size, top.anchor)
+        elif isinstance(event, yaml.AliasEvent):
+            if event.anchor not in self.anchors:
+                raise self.reading.refuse(mark, f"no anchor &{event.anchor} is complete above")
+            self._close(*self.anchors[event.anchor], None)
+        elif isinstance(event, yaml.DocumentStartEvent) and self.root is not None:
+            raise self.reading.refuse(mark, "a second document, expected one a file")
+
+    def _close(self, node: Node, size: int, anchor: str | None) -> None:
+        """Put a complete node where it belongs."""
+        if anchor is not None:
+            self.anchors[anchor] = (node, size)
+        if not self.open:
+            self.root = node
+            return
+        top = self.open[-1]
+        top.nodes.append(node)
+        top.size += size
+        if top.size > NODES_MAX:
+            raise self.reading.refuse(node.mark, f"more than {NODES_MAX} values in one file")
+
+    def _refuse_tag(self, tag: str | None, mark: Mark) -> None:
+        if tag is not None and tag != "!":
+            raise self.reading.refuse(mark, f"the tag {quote(tag)}, expected a value without one")
+
+    def _mapping(self, top: _Open) -> MappingNode:
+        """Return the mapping; of a key that occurs twice, the first counts."""
+        pairs: dict[str, tuple[ScalarNode, Node]] = {}
+        merged: list[Node] = []
+        for name, value in zip(top.nodes[::2], top.nodes[1::2], strict=True):
+            if not isinstance(name, ScalarNode):
+                self.reading.report(name.mark, "a list or mapping as a key, expected text")
+            elif name.text == "<<" and name.is_plain:
+                merged.extend(value.items if isinstance(value, SequenceNode) else (value,))
+            elif name.text in pairs:
+                first = pairs[name.text][0].mark
+                self.reading.report(name.mark, f"{quote(name.text)} is already set at {first}")
+            else:
+                pairs[name.text] = (name, value)
+        for source in merged:
+            if not isinstance(source, MappingNode):
+                self.reading.report(source.mark, 'not a mapping, expected one after "<<"')
+                continue
+            for name, value in source.pairs:
+                pairs.setdefault(name.text, (name, value))
+        return MappingNode(tuple(pairs.values()), top.mark)

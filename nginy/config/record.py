@@ -1,0 +1,284 @@
+"""Lists, mappings and records: the kinds that are made of other kinds, and `key`, a row of the
+table.
+
+A record is a frozen dataclass whose fields are made by key(). The field's type is what the rest
+of nginy sees, the row is what the reader, the printer and the reference page see; neither is
+written twice. A field is named after its key, plus the unit of its values: `proxy_timeout` is
+`proxy_timeout_ms`. (A closing underscore, as in `return_`, is Python's need.)
+
+Reading never stops at a mistake: it is reported, the default stands in, and the checks of
+check.py leave out what Place.bad names. The result is thrown away then, but every mistake of the
+file has been seen.
+
+Read first: node.py and types.py. Read next: schema.py, the table itself.
+"""
+
+import contextlib
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from typing import Final, Generic, TypeVar
+
+from nginy.config.node import (
+    NOWHERE,
+    MappingNode,
+    Mark,
+    Node,
+    Reading,
+    RefusedError,
+    ScalarNode,
+    SequenceNode,
+    closest,
+    describe,
+    did_you_mean,
+    quote,
+)
+from nginy.config.types import Kind, Plain
+
+T = TypeVar("T")
+
+NAME_PATTERN: Final = re.compile(r"""[^\s"'`$]+""")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Place:
+    """Where a record and each of its values were written, and which keys were refused."""
+
+    mark: Mark = NOWHERE
+    keys: Mapping[str, Mark] = dataclasses.field(default_factory=dict)
+    bad: frozenset[str] = frozenset()
+
+    def of(self, key: str) -> Mark:
+        """Return where `key` is set, or where the record is if it does not set it."""
+        return self.keys.get(key, self.mark)
+
+    def has(self, *keys: str) -> bool:
+        """Return whether all these keys may be checked further: none was refused."""
+        return self.bad.isdisjoint(keys)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A record of the configuration. Where it was written does not count for equality."""
+
+    place: Place = dataclasses.field(default=Place(), compare=False, repr=False)
+
+
+R = TypeVar("R", bound=Entry)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Key(Generic[T]):
+    """One row of the table: what a key is, what stands in for it, and what it is for.
+
+    `default` is as written in YAML, None if the key must be set; `udp_default`, where it differs
+    for UDP listeners. `only` is "tcp" or "udp" for a key that means nothing to the other.
+    """
+
+    kind: Kind[T]
+    about: str
+    default: str | None
+    blank: Callable[[], T] | None
+    only: str | None
+    udp_default: str | None
+    name: str = ""
+    field: str = ""
+
+
+def key(
+    kind: Kind[T],
+    default: str | None,
+    about: str,
+    *,
+    blank: Callable[[], T] | None = None,
+    only: str | None = None,
+    udp_default: str | None = None,
+) -> T:
+    """Declare one key of a record.
+
+    `default` is a scalar as written in YAML, or None for a key that must be set. `blank` makes an
+    empty list or mapping: the default where no scalar can say it, and what stands in for a key
+    that must be set and is refused.
+    """
+    row = {"key": Key(kind, about, default, blank, only, udp_default)}
+    if blank is not None:
+        return dataclasses.field(default_factory=blank, metadata=row)
+    if default is None:
+        required: T = dataclasses.field(metadata=row)
+        return required
+    return dataclasses.field(
+        default=kind.read(ScalarNode(default, is_plain=False), Reading()), metadata=row
+    )
+
+
+def keys_of(record: type[Entry]) -> dict[str, Key[object]]:
+    """Return the rows of a record by name, in the order of its fields."""
+    rows = {}
+    for field in dataclasses.fields(record):
+        if "key" in field.metadata:
+            row: Key[object] = field.metadata["key"]
+            name = field.name.removesuffix(row.kind.unit).removesuffix("_")
+            rows[name] = dataclasses.replace(row, name=name, field=field.name)
+    return rows
+
+
+class Record(Kind[R]):
+    """A mapping with known keys.
+
+    A scalar alone is taken for the key `shorthand`, where there is one. With `inherits`, keys
+    that are not set come from `defaults` before they come from the table.
+    """
+
+    def __init__(
+        self,
+        record: type[R],
+        noun: str,
+        *,
+        shorthand: str = "",
+        inherits: bool = False,
+        directives: tuple[str, ...] = (),
+    ) -> None:
+        self.make: Callable[..., R] = record
+        self.keys = keys_of(record)
+        self.noun = noun
+        self.shorthand = shorthand
+        self.inherits = inherits
+        self.directives = directives
+        self.expected = f"the keys of {noun}"
+        if shorthand:
+            self.expected += f", or {self.keys[shorthand].kind.expected}"
+
+    def read(self, node: Node, reading: Reading) -> R:
+        """Return the record; RefusedError if a key has no value and nothing can stand in for it."""
+        if self.shorthand and isinstance(node, ScalarNode) and not node.is_missing:
+            node = MappingNode(((ScalarNode(self.shorthand, node.mark), node),), node.mark)
+        if not isinstance(node, MappingNode):
+            raise reading.refuse(node.mark, f"{describe(node)}, expected {self.expected}")
+        nodes = self._known_keys(node, reading)
+        values: dict[str, object] = {}
+        bad = set()
+        for name, row in self.keys.items():
+            before = reading.failures
+            if name in nodes:
+                with reading.under(name):
+                    values[row.field] = row.kind.read(nodes[name], reading)
+            elif self.inherits and name in reading.inherited and _applies(row, values):
+                values[row.field] = reading.inherited[name]
+            elif row.udp_default is not None and values.get("protocol") == "udp":
+                values[row.field] = row.kind.read(
+                    ScalarNode(row.udp_default, is_plain=False), reading
+                )
+            elif row.default is None:
+                reading.report(node.mark, f'"{name}" is missing, expected {row.kind.expected}')
+            if reading.failures > before:
+                bad.add(name)
+        if any(
+            row.default is None and row.blank is None and row.field not in values
+            for row in self.keys.values()
+        ):
+            raise RefusedError
+        marks = {name: value.mark for name, value in nodes.items()}
+        return self.make(**values, place=Place(node.mark, marks, frozenset(bad)))
+
+    def _known_keys(self, node: MappingNode, reading: Reading) -> dict[str, Node]:
+        """Return the values by key; report the keys that the table does not know."""
+        nodes = {}
+        for name, value in node.pairs:
+            if name.text in self.keys:
+                nodes[name.text] = value
+                continue
+            hint = did_you_mean(closest(name.text, self.keys))
+            reading.report(name.mark, f"unknown key {quote(name.text)} in {self.noun}{hint}")
+        return nodes
+
+    def write(self, value: R) -> Plain:
+        """Return all keys and values, without those that mean nothing for the protocol."""
+        protocol = getattr(value, "protocol", None)
+        return {
+            name: row.kind.write(getattr(value, row.field))
+            for name, row in self.keys.items()
+            if row.only is None or row.only == protocol
+        }
+
+
+class Switch(Kind[R | None]):
+    """A record, `off` for None, and `on` for the record with all its defaults where it has them."""
+
+    def __init__(self, record: Record[R]) -> None:
+        self.record = record
+        self.has_on = all(row.default is not None for row in record.keys.values())
+        self.expected = f"{'on, off' if self.has_on else 'off'}, or {record.expected}"
+
+    def read(self, node: Node, reading: Reading) -> R | None:
+        """Return the record or None."""
+        if isinstance(node, ScalarNode):
+            if node.text == "off":
+                return None
+            if node.text == "on" and self.has_on:
+                return self.record.read(MappingNode((), node.mark), reading)
+            if not self.record.shorthand or node.is_missing:
+                text = f"{describe(node)}, expected {self.expected}"
+                raise reading.refuse(node.mark, text)
+        return self.record.read(node, reading)
+
+    def write(self, value: R | None) -> Plain:
+        """Return the record or `off`."""
+        return "off" if value is None else self.record.write(value)
+
+
+class ListOf(Kind[tuple[T, ...]]):
+    """One or more values of a kind; one alone needs no brackets."""
+
+    def __init__(self, item: Kind[T]) -> None:
+        self.item = item
+        self.expected = f"{item.expected}, or a list of these"
+
+    def read(self, node: Node, reading: Reading) -> tuple[T, ...]:
+        """Return the items that could be read; an empty list is refused."""
+        if isinstance(node, SequenceNode) and not node.items:
+            raise reading.refuse(node.mark, f"an empty list, expected {self.expected}")
+        items = node.items if isinstance(node, SequenceNode) else (node,)
+        values = []
+        for item in items:
+            with contextlib.suppress(RefusedError):
+                values.append(self.item.read(item, reading))
+        return tuple(values)
+
+    def write(self, value: tuple[T, ...]) -> Plain:
+        """Return a list, also of one."""
+        return [self.item.write(item) for item in value]
+
+
+class MapOf(Kind[dict[str, T]]):
+    """Values of a kind under names that the user chooses.
+
+    For a value that is refused `blank()` stands in, so that its name is known all the same.
+    """
+
+    def __init__(self, item: Kind[T], noun: str, blank: Callable[[], T]) -> None:
+        self.item = item
+        self.blank = blank
+        self.expected = f"a mapping of names to {noun}"
+
+    def read(self, node: Node, reading: Reading) -> dict[str, T]:
+        """Return what could be read, by name, in the order of the file."""
+        if not isinstance(node, MappingNode):
+            raise reading.refuse(node.mark, f"{describe(node)}, expected {self.expected}")
+        values: dict[str, T] = {}
+        for name, value in node.pairs:
+            if not NAME_PATTERN.fullmatch(name.text):
+                text = f"{quote(name.text)} is not a name, expected no spaces, quotes or $"
+                reading.report(name.mark, text)
+            values[name.text] = self.blank()
+            with reading.under(name.text):
+                values[name.text] = self.item.read(value, reading)
+        return values
+
+    def write(self, value: dict[str, T]) -> Plain:
+        """Return a mapping by the same names."""
+        return {name: self.item.write(item) for name, item in value.items()}
+
+
+def _applies(row: Key[object], values: Mapping[str, object]) -> bool:
+    """Return whether an inherited key means something for the protocol that has been read."""
+    return row.only is None or row.only == values.get("protocol", "tcp")

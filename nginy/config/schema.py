@@ -1,0 +1,267 @@
+"""The language: every key of the configuration with its type, its default and what it is for.
+
+Each class is one record of the file, each row one key. The type left of the row is what the rest
+of nginy sees once a configuration has been checked: durations in milliseconds, sizes in bytes,
+`off` as None, defaults filled in. The reader, `nginy -T` and the reference page are made from the
+rows (record.py), so a new key is one row here.
+
+Names, meanings and defaults are nginx's (ngx_stream_core_module, ngx_stream_proxy_module,
+ngx_stream_upstream_module) where nginx has the key. What no single key can know is checked in
+check.py.
+
+Read first: Config at the end, then Listener and Upstream. Read next: load.py.
+"""
+
+# ruff: noqa: RUF009 - key() makes a field, as dataclasses.field() does
+
+from dataclasses import dataclass
+from typing import Final
+
+from nginy.address import Address
+from nginy.config.addresses import BindAddress, ListenAddresses, PeerAddress
+from nginy.config.balance import Balance, BalanceKind
+from nginy.config.record import Entry, ListOf, MapOf, Record, Switch, key
+from nginy.config.types import (
+    Choice,
+    Duration,
+    FilePath,
+    Flag,
+    Integer,
+    OrOff,
+    Size,
+    Template,
+    Text,
+)
+from nginy.proxy.variables import KEY_VARIABLES, VARIABLES
+
+LOG_LEVELS: Final = ("debug", "info", "notice", "warn", "error", "crit")
+
+# Ready-made formats for access_log. A file may give `main` another text; `json` is escaped as JSON.
+LOG_FORMATS: Final = {
+    "main": (
+        "$remote_addr:$remote_port [$time_iso8601] $protocol $status $termination"
+        ' $bytes_received/$bytes_sent $session_time $upstream_addr "$reason"'
+    ),
+    "json": (
+        '{"time":"$time_iso8601","session":"$session_id","listener":"$listener",'
+        '"remote_addr":"$remote_addr",'
+        '"remote_port":"$remote_port","server_addr":"$server_addr","server_port":"$server_port",'
+        '"protocol":"$protocol","status":"$status","termination":"$termination","reason":"$reason",'
+        '"bytes_received":$bytes_received,"bytes_sent":$bytes_sent,"session_time":$session_time,'
+        '"upstream_addr":"$upstream_addr","upstream_connect_time":"$upstream_connect_time",'
+        '"upstream_bytes_sent":"$upstream_bytes_sent",'
+        '"upstream_bytes_received":"$upstream_bytes_received"}'
+    ),
+}
+
+LOG_PATH: Final = FilePath("stderr", schemes=("syslog:",))
+DURATION: Final = Duration()
+SECONDS: Final = Duration(step_ms=1000)
+FLAG: Final = Flag()
+COUNT: Final = Integer(0)
+POSITIVE: Final = Integer(1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorLog(Entry):
+    """Where nginy's own messages go."""
+
+    path: str = key(LOG_PATH, "stderr", "A file, `stderr`, or `syslog:HOST:PORT`.")
+    level: str = key(Choice(*LOG_LEVELS), "notice", "The least severe messages to write.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessLog(Entry):
+    """Where a line for each session goes, when it has ended."""
+
+    path: str = key(LOG_PATH, None, "A file, `stderr`, or `syslog:HOST:PORT`.")
+    format: str = key(
+        Text("the name of a log format", r"[\w.-]+"),
+        "main",
+        "`main`, `json`, or one of log_formats.",
+    )
+    buffer_bytes: int | None = key(
+        OrOff(Size(1024, 16 << 20)), "off", "How much is collected before it is written."
+    )
+    flush_ms: int | None = key(OrOff(DURATION), "off", "How long a line may wait in the buffer.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend(Entry):
+    """One server of an upstream."""
+
+    address: Address = key(PeerAddress(), None, "Where it listens.")
+    weight: int = key(POSITIVE, "1", "Its share, beside the weights of the others.")
+    max_conns: int = key(COUNT, "0", "The most sessions it may have at once; 0 is no limit.")
+    max_fails: int = key(COUNT, "1", "Failures within fail_timeout that take it out; 0 never does.")
+    fail_timeout_ms: int = key(
+        SECONDS, "10s", "How long failures are counted, and how long it is left out then."
+    )
+    backup: bool = key(FLAG, "off", "Serves only while no other backend can.")
+    down: bool = key(FLAG, "off", "Serves no sessions, but keeps its place in a hash.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upstream(Entry):
+    """A group of backends, and how one of them is chosen."""
+
+    balance: Balance = key(BalanceKind(), "round_robin", "The balancing method.")
+    backends: tuple[Backend, ...] = key(
+        ListOf(Record(Backend, "a backend", shorthand="address")),
+        None,
+        "The servers of the group.",
+        blank=tuple,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoKeepalive(Entry):
+    """TCP keepalive with its own times; None leaves the system's."""
+
+    idle_ms: int | None = key(
+        OrOff(SECONDS), "off", "Silence before the first probe (TCP_KEEPIDLE)."
+    )
+    interval_ms: int | None = key(OrOff(SECONDS), "off", "Time between probes (TCP_KEEPINTVL).")
+    count: int | None = key(
+        OrOff(Integer(1, 127)), "off", "Probes without an answer (TCP_KEEPCNT)."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextUpstream(Entry):
+    """How far to look for a backend that can be connected to."""
+
+    tries: int = key(COUNT, "0", "The most backends to try; 0 is each of them once.")
+    timeout_ms: int | None = key(
+        OrOff(DURATION), "off", "No further try this long after the first began."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener(Entry):
+    """One or more addresses where clients connect, and what happens to their sessions.
+
+    Either `proxy_pass` or `return_` is set. `proxy_pass` is always the name of one of
+    Config.upstreams: where the file has an address, an upstream of that name is made for it.
+    """
+
+    listen: tuple[Address, ...] = key(
+        ListenAddresses(), None, "Where clients connect.", blank=tuple
+    )
+    protocol: str = key(Choice("tcp", "udp"), "tcp", "What is accepted there.")
+    name: str = key(
+        Text("a name for logs and counters", r"[^\x00-\x1f]*"), "", "Default: the address."
+    )
+    proxy_pass: str | None = key(
+        OrOff(Text("an upstream's name or an address")), "off", "Where sessions go."
+    )
+    return_: str | None = key(
+        OrOff(Template(KEY_VARIABLES)),
+        "off",
+        "Answer this text and end the session, as nginx's return.",
+    )
+    backlog: int = key(POSITIVE, "511", "Connections that may wait to be accepted.", only="tcp")
+    so_keepalive: SoKeepalive | None = key(
+        Switch(Record(SoKeepalive, "so_keepalive")), "off", "Probe silent clients.", only="tcp"
+    )
+    tcp_nodelay: bool = key(FLAG, "on", "Send small pieces at once.", only="tcp")
+    proxy_connect_timeout_ms: int | None = key(
+        OrOff(DURATION), "60s", "How long a backend may take to accept.", only="tcp"
+    )
+    proxy_timeout_ms: int | None = key(
+        OrOff(DURATION),
+        "10m",
+        "A session ends when nothing has moved in either direction for this long.",
+        udp_default="60s",
+    )
+    proxy_half_close: bool = key(
+        FLAG, "on", "The end of one direction does not end the other.", only="tcp"
+    )
+    proxy_next_upstream: NextUpstream | None = key(
+        Switch(Record(NextUpstream, "proxy_next_upstream")),
+        "on",
+        "Try another backend if one cannot be connected to.",
+        only="tcp",
+    )
+    proxy_buffer_size_bytes: int = key(
+        Size(1024, 64 << 20), "64k", "What a direction may hold unsent.", only="tcp"
+    )
+    proxy_bind: Address | None = key(
+        OrOff(BindAddress()), "off", "The local address to connect from."
+    )
+    proxy_socket_keepalive: bool = key(FLAG, "off", "Probe silent backends.", only="tcp")
+    proxy_requests: int = key(
+        COUNT, "0", "A session ends after this many datagrams; 0 is no limit.", only="udp"
+    )
+    proxy_responses: int | None = key(
+        OrOff(COUNT), "off", "Answers expected for each datagram; off is any number.", only="udp"
+    )
+    max_sessions: int | None = key(
+        OrOff(POSITIVE, "auto"),
+        "auto",
+        "New sessions beyond these are refused; auto is 70 % of the descriptor limit.",
+        only="udp",
+    )
+    udp_offload: bool = key(
+        FLAG, "on", "Let the kernel cut and join runs of equal datagrams.", only="udp"
+    )
+    access_log: AccessLog | None = key(
+        Switch(Record(AccessLog, "access_log", shorthand="path")),
+        "off",
+        "Default: the access_log of the whole file.",
+    )
+
+
+UPSTREAM: Final = Record(Upstream, "an upstream", inherits=True)
+LISTENER: Final = Record(Listener, "a listener", inherits=True)
+
+# What makes a listener or an upstream the one it is cannot be the same for all of them.
+NOT_FOR_DEFAULTS: Final = frozenset({"listen", "name", "proxy_pass", "return", "backends"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config(Entry):
+    """A whole configuration, checked."""
+
+    worker_connections: int = key(
+        POSITIVE, "16384", "The most connections, to clients and backends together."
+    )
+    worker_shutdown_timeout_ms: int | None = key(
+        OrOff(DURATION), "30s", "After a graceful stop, sessions still open are closed then."
+    )
+    shutdown_grace_ms: int | None = key(
+        OrOff(DURATION), "off", "Keep accepting this long after a graceful stop."
+    )
+    user: str | None = key(
+        OrOff(Text("the name of a user", r"[\w.-]+\$?")),
+        "off",
+        "Become this user once all listeners are bound; only root can.",
+    )
+    pid: str | None = key(OrOff(FilePath()), "off", "The file that holds the process id.")
+    event_method: str = key(
+        Choice("auto", "epoll", "poll", "select"), "auto", "How to wait; nginx's `use`."
+    )
+    error_log: ErrorLog = key(
+        Record(ErrorLog, "error_log", shorthand="path"), "stderr", "nginy's own messages."
+    )
+    log_formats: dict[str, str] = key(
+        MapOf(Template(VARIABLES), "log formats", str),
+        "{}",
+        "Lines for access_log, by name.",
+        blank=dict,
+    )
+    access_log: AccessLog | None = key(
+        Switch(Record(AccessLog, "access_log", shorthand="path")), "off", "A line for each session."
+    )
+    upstreams: dict[str, Upstream] = key(
+        MapOf(UPSTREAM, "upstreams", Upstream), "{}", "Groups of backends, by name.", blank=dict
+    )
+    listeners: tuple[Listener, ...] = key(
+        ListOf(LISTENER), None, "Where clients connect.", blank=tuple
+    )
+
+
+# Keys of a file that are used up while it is loaded.
+DIRECTIVES: Final = ("include", "defaults")
+
+CONFIG: Final = Record(Config, "the configuration", directives=DIRECTIVES)

@@ -1,0 +1,277 @@
+"""What one value may be: on or off, a number, a duration, an address, and how each is read and
+printed.
+
+A Kind turns a node into a value and a value back into what YAML shows. Its `expected` ends every
+refusal, so that the reader of a message learns what to write and not only what was wrong. Kinds
+made of other kinds (lists, mappings, records) are in record.py; `balance` has a module of its
+own, balance.py.
+
+Scalars are read from their text alone: nothing depends on what YAML takes an unquoted word for.
+"""
+
+import os
+import re
+from typing import Final, Generic, TypeAlias, TypeVar
+
+from nginy.address import parse_address
+from nginy.config.node import (
+    Mark,
+    Node,
+    Reading,
+    ScalarNode,
+    closest,
+    describe,
+    did_you_mean,
+    quote,
+)
+from nginy.errors import InvalidValueError
+from nginy.units import format_duration, format_size, parse_duration_ms, parse_size_bytes
+
+T = TypeVar("T")
+
+# What dump.py can print: YAML's own three shapes, all scalars already text.
+Plain: TypeAlias = str | list["Plain"] | dict[str, "Plain"]
+
+INTEGER_MAX: Final = (1 << 31) - 1  # nginx's ngx_int_t on 32 bits; more is a slip of the finger
+
+ON_WORDS: Final = frozenset({"on", "yes", "true"})
+OFF_WORDS: Final = frozenset({"off", "no", "false"})
+
+
+class Kind(Generic[T]):
+    """One type of value. `unit` is what names of such values end in, inside nginy."""
+
+    unit = ""
+    expected = ""
+
+    def read(self, node: Node, reading: Reading) -> T:
+        """Return the value of `node`; report each problem, raise RefusedError without a value."""
+        raise NotImplementedError
+
+    def write(self, value: T) -> Plain:
+        """Return what read() turns back into `value`."""
+        raise NotImplementedError
+
+
+class ScalarKind(Kind[T]):
+    """A value that is one piece of text."""
+
+    def parse(self, text: str, mark: Mark) -> T:
+        """Return the value of `text`, written at `mark`; raise InvalidValueError."""
+        raise NotImplementedError
+
+    def read(self, node: Node, reading: Reading) -> T:
+        """Read a scalar; everything else is refused by its shape."""
+        if not isinstance(node, ScalarNode) or node.is_missing:
+            raise reading.refuse(node.mark, f"{describe(node)}, expected {self.expected}")
+        try:
+            return self.parse(node.text, node.mark)
+        except InvalidValueError as error:
+            hint = self._hint(error, node.mark)
+            text = f"{quote(node.text)} {error.clause}, expected {self.expected}{hint}"
+            raise reading.refuse(node.mark, text) from None
+
+    def _hint(self, error: InvalidValueError, mark: Mark) -> str:
+        """Offer the error's hint only if this kind would take it."""
+        try:
+            self.parse(error.hint or "", mark)
+        except InvalidValueError:
+            return ""
+        return did_you_mean(error.hint)
+
+
+class OrOff(ScalarKind[T | None]):
+    """Another scalar kind, or `off`, which is None."""
+
+    def __init__(self, kind: ScalarKind[T], off: str = "off") -> None:
+        self.kind = kind
+        self.off = off
+        self.unit = kind.unit
+        self.expected = f"{kind.expected}, or {off}"
+
+    def parse(self, text: str, mark: Mark) -> T | None:
+        """Return None for the word `off`."""
+        return None if text == self.off else self.kind.parse(text, mark)
+
+    def write(self, value: T | None) -> Plain:
+        """Return the word for None."""
+        return self.off if value is None else self.kind.write(value)
+
+
+class Flag(ScalarKind[bool]):
+    """On or off; YAML's other words for them are taken too."""
+
+    expected = "on or off"
+
+    def parse(self, text: str, mark: Mark) -> bool:
+        """Return True for on, yes and true, in any case."""
+        word = text.lower()
+        if word not in ON_WORDS | OFF_WORDS:
+            raise InvalidValueError("is neither")
+        return word in ON_WORDS
+
+    def write(self, value: bool) -> Plain:
+        """Return nginx's words."""
+        return "on" if value else "off"
+
+
+class Integer(ScalarKind[int]):
+    """A whole number within bounds, both of them included."""
+
+    def __init__(self, low: int, high: int = INTEGER_MAX) -> None:
+        self.low = low
+        self.high = high
+        bound = f"from {low}" if high == INTEGER_MAX else f"from {low} to {high}"
+        self.expected = f"a whole number {bound}"
+
+    def parse(self, text: str, mark: Mark) -> int:
+        """Return the decimal number; a leading zero is refused, as YAML would read it as octal."""
+        if not re.fullmatch(r"-?[0-9]{1,18}", text):
+            raise InvalidValueError("is not a whole number")
+        if re.fullmatch(r"-?0[0-9]+", text):
+            raise InvalidValueError("begins with a zero", text.lstrip("-0") or "0")
+        number = int(text)
+        if number < self.low:
+            raise InvalidValueError("is too small")
+        if number > self.high:
+            raise InvalidValueError("is too large")
+        return number
+
+    def write(self, value: int) -> Plain:
+        """Return the decimal number."""
+        return str(value)
+
+
+class Duration(ScalarKind[int]):
+    """A duration in milliseconds; `step_ms` is the finest that the use of it can honor."""
+
+    unit = "_ms"
+
+    def __init__(self, step_ms: int = 1) -> None:
+        self.step_ms = step_ms
+        self.expected = (
+            "a duration such as 500ms, 10s or 1m30s"
+            if step_ms == 1
+            else "a duration in whole seconds such as 10s or 1m30s"
+        )
+
+    def parse(self, text: str, mark: Mark) -> int:
+        """Return milliseconds."""
+        duration_ms = parse_duration_ms(text)
+        if duration_ms % self.step_ms:
+            raise InvalidValueError("is too fine")
+        return duration_ms
+
+    def write(self, value: int) -> Plain:
+        """Return the shortest text."""
+        return format_duration(value)
+
+
+class Size(ScalarKind[int]):
+    """A size in bytes within bounds."""
+
+    unit = "_bytes"
+
+    def __init__(self, low: int, high: int) -> None:
+        self.low = low
+        self.high = high
+        self.expected = f"a size from {format_size(low)} to {format_size(high)}, such as 16k"
+
+    def parse(self, text: str, mark: Mark) -> int:
+        """Return bytes."""
+        size_bytes = parse_size_bytes(text)
+        if size_bytes < self.low:
+            raise InvalidValueError("is too small")
+        if size_bytes > self.high:
+            raise InvalidValueError("is too large")
+        return size_bytes
+
+    def write(self, value: int) -> Plain:
+        """Return the shortest text."""
+        return format_size(value)
+
+
+class Choice(ScalarKind[str]):
+    """One of a few words."""
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+        self.expected = " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+    def parse(self, text: str, mark: Mark) -> str:
+        """Return the word itself."""
+        if text not in self.words:
+            raise InvalidValueError("is not known", closest(text, self.words))
+        return text
+
+    def write(self, value: str) -> Plain:
+        """Return the word itself."""
+        return value
+
+
+class Text(ScalarKind[str]):
+    """Any text, as it stands."""
+
+    def __init__(self, expected: str, pattern: str = r"(?s:.*)") -> None:
+        self.expected = expected
+        self._pattern = re.compile(pattern)
+
+    def parse(self, text: str, mark: Mark) -> str:
+        """Return the text itself if the pattern allows it."""
+        if not self._pattern.fullmatch(text):
+            raise InvalidValueError("is not one")
+        return text
+
+    def write(self, value: str) -> Plain:
+        """Return the text itself."""
+        return value
+
+
+class Template(ScalarKind[str]):
+    """Text with variables in it, as nginx's complex values; `${NAME}` is gone by then (load.py)."""
+
+    expected = "text with variables such as $remote_addr"
+
+    def __init__(self, variables: frozenset[str]) -> None:
+        self.variables = variables
+
+    def parse(self, text: str, mark: Mark) -> str:
+        """Return the text itself if it names only known variables."""
+        unknown = [name for name in re.findall(r"\$(\w*)", text) if name not in self.variables]
+        if unknown:
+            names = ", ".join(f"${name}" for name in unknown)
+            hint = closest(unknown[0], self.variables)
+            raise InvalidValueError(f"names unknown variables ({names})", hint and f"${hint}")
+        return text
+
+    def write(self, value: str) -> Plain:
+        """Return the text itself."""
+        return value
+
+
+class FilePath(ScalarKind[str]):
+    """A path; a relative one counts from the directory of the file that names it, as in nginx.
+
+    `words` stand for themselves (stderr), and so does what begins with one of `schemes` (syslog:).
+    """
+
+    def __init__(self, *words: str, schemes: tuple[str, ...] = ()) -> None:
+        self.words = words
+        self.schemes = schemes
+        more = [*words, *(f"{scheme}HOST:PORT" for scheme in schemes)]
+        self.expected = " or ".join(["the path of a file", *more])
+
+    def parse(self, text: str, mark: Mark) -> str:
+        """Return an absolute path, a word, or an address behind its scheme."""
+        if text in self.words:
+            return text
+        for scheme in self.schemes:
+            if text.startswith(scheme):
+                return f"{scheme}{parse_address(text.removeprefix(scheme))}"
+        if not text or "\0" in text:
+            raise InvalidValueError("is not a path")
+        return os.path.abspath(os.path.join(os.path.dirname(mark.file), text))
+
+    def write(self, value: str) -> Plain:
+        """Return the absolute path."""
+        return value
