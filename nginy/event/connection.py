@@ -127,8 +127,12 @@ class Connection:
         self.registered = 0
         """What a level-triggered selector has been told (see `LevelInterest`)."""
         self._local_sockaddr: SockAddr | None = None
-        loop.connections += 1
-        loop.interest.add(self)
+        self.watch()
+
+    def watch(self) -> None:
+        """Count this connection and begin to watch it; datagrams do it differently."""
+        self.loop.connections += 1
+        self.loop.interest.add(self)
 
     def __repr__(self) -> str:
         """Show number, descriptor, peer and both events."""
@@ -271,6 +275,8 @@ class Connection:
                 event.timer = None
             event.posted = event.active = event.ready = False
             event.handler = ignore
+            # Each refers to the other, which only the cyclic garbage collector could undo.
+            del event.data
         self.loop.interest.remove(self)
         self.loop.connections -= 1
         if self.buffer is not None:

@@ -47,7 +47,7 @@ class Event:
 
     def __init__(self, data: "Connection", handler: "Callable[[Event], None]") -> None:
         self.data = data
-        """The connection."""
+        """The connection; there is no such attribute any more once it is closed."""
         self.handler = handler
         """Called with this event when it became ready while active."""
         self.active = False

@@ -15,8 +15,8 @@ Three rules of accepting:
 Options that accepted sockets inherit from the listening one on Linux (TCP_NODELAY, SO_KEEPALIVE
 and its times) are set here once, which saves a system call for each connection.
 
-UDP has no connections to accept; its listener hands the readable event itself to the handler of
-`proxy/udp.py`.
+UDP has no connections to accept; what arrives on its listeners is received by
+`event/datagram.py::DatagramReceiver`.
 """
 
 import errno
@@ -47,6 +47,7 @@ from typing import TYPE_CHECKING, Final
 from nginy.address import Address
 from nginy.errors import NginyError
 from nginy.event.connection import Connection
+from nginy.event.datagram import DatagramHandler, DatagramReceiver
 from nginy.event.event import Event
 from nginy.event.timer import Timer
 
@@ -77,16 +78,24 @@ class KeepAlive:
     count: int | None = None
 
 
+ListenKey = tuple[Address, bool]
+"""What tells listeners apart: the address, and whether it is UDP's."""
+
+
 @dataclass(frozen=True, slots=True)
 class ListenOptions:
-    """What a listening socket is opened with; two equal ones are the same listener after a
-    reload."""
+    """What a listening socket is opened with."""
 
     address: Address
     udp: bool = False
     backlog: int = 511
     nodelay: bool = True
     keepalive: KeepAlive | None = None
+
+    @property
+    def key(self) -> ListenKey:
+        """What stays the same when a reload changes the rest."""
+        return (self.address, self.udp)
 
 
 class Listener:
@@ -118,25 +127,22 @@ class Listener:
     def start(self, loop: "Loop", handler: Callable[[Connection], None]) -> None:
         """Accept connections on `loop` from now on, each handed to `handler`."""
         self.handler = handler
-        c = self._connect_to(loop)
+        c = Connection(loop, self.socket, self.address.sockaddr)
         c.read.handler = self._post_handler
-        c.resume_read()
+        self._start(c, "accepting connections")
 
-    def start_datagrams(self, loop: "Loop", handler: Callable[[Event], None]) -> Connection:
-        """Have `handler` called on `loop` when there are datagrams to receive from the returned
-        connection."""
-        c = self._connect_to(loop)
-        c.read.handler = handler
-        c.resume_read()
+    def start_datagrams(self, loop: "Loop", handler: DatagramHandler) -> DatagramReceiver:
+        """Have `handler` called on `loop` with each datagram from now on."""
+        c = DatagramReceiver(loop, self.socket, self.address, handler)
+        self._start(c, "receiving datagrams")
         return c
 
-    def _connect_to(self, loop: "Loop") -> Connection:
-        c = Connection(loop, self.socket, self.address.sockaddr)
+    def _start(self, c: Connection, action: str) -> None:
         c.data = self
         c.listening = self
-        c.action = "accepting connections"
+        c.action = action
         self.connection = c
-        return c
+        c.resume_read()
 
     def _post_handler(self, event: Event) -> None:
         """Accept later in this turn, after those who are already connected were served."""
@@ -181,6 +187,20 @@ class Listener:
     def _resume_handler(self, _timer: Timer) -> None:
         self.resume()
 
+    def apply(self, options: ListenOptions) -> None:
+        """Take over options that a reload has changed; they hold for clients accepted later."""
+        if options == self.options:
+            return
+        self.options = options
+        try:
+            _set_options(self.socket, options)
+            if not options.udp:
+                self.socket.listen(options.backlog)
+        except OSError as error:
+            logger.critical(
+                "setsockopt() failed (%s: %s) on %s", error.errno, error.strerror, self.address
+            )
+
     def pause(self) -> None:
         """Accept nothing until `resume`; the kernel's queue keeps those who come."""
         if self.connection is not None:
@@ -214,8 +234,7 @@ def _bind(options: ListenOptions) -> socket:
         sock.setblocking(False)
         if address.is_unix:
             _remove_stale(address.path)
-        else:
-            _set_options(sock, options)
+        _set_options(sock, options)
         sock.bind(address.sockaddr)
         if not options.udp:
             sock.listen(options.backlog)
@@ -228,15 +247,19 @@ def _bind(options: ListenOptions) -> socket:
 
 
 def _set_options(sock: socket, options: ListenOptions) -> None:
+    if options.address.is_unix:
+        return
     if not options.udp:
         # Not for UDP, where it would let a second process take half of the datagrams.
         sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
         sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, int(options.nodelay))
-    if options.address.family == AF_INET6:
+    if options.address.family == AF_INET6 and not sock.getsockname()[1]:
+        # Only before bind(); both families on one socket would make the addresses of IPv4 clients
+        # ugly.
         sock.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 1)
     keepalive = options.keepalive
+    sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, int(keepalive is not None))
     if keepalive is not None:
-        sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
         for option, value in (
             (TCP_KEEPIDLE, keepalive.idle_s),
             (TCP_KEEPINTVL, keepalive.interval_s),

@@ -159,10 +159,12 @@ class Loop:
 
     def _run(self, queue: Iterable[Runnable]) -> None:
         for item in queue:
+            # Asked before, since a connection that is closed meanwhile lets go of its events.
+            owner = item.data
             try:
                 item.handler(item)
             except Exception:  # noqa: BLE001 - the one blind except: a bug ends one session, not the process
-                self._abort(item.data)
+                self._abort(owner)
 
     def _abort(self, owner: Owner) -> None:
         """Log the exception being handled and end whoever it happened to."""

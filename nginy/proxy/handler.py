@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 class ProxySettings:
     """How the sessions of a listener are treated; names and defaults are the configuration's."""
 
-    connect_timeout_ms: int = 60_000
+    connect_timeout_ms: int | None = 60_000
+    """How long a backend may take to accept; None: as long as the system tries."""
     timeout_ms: int | None = 600_000
     """Idle time after which a session ends; None: never."""
     half_close: bool = True

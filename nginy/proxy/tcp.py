@@ -245,8 +245,8 @@ class TcpSession(UpstreamSession):
     # Idleness.
 
     def _start_idle_timer(self) -> None:
-        timeout_ms = self.handler.settings.timeout_ms
-        timers = self.handler.loop.timers
+        settings, timers = self.handler.settings, self.handler.loop.timers
+        timeout_ms, connect_timeout_ms = settings.timeout_ms, settings.connect_timeout_ms
         if timeout_ms is None:
             timers.cancel(self._timer)
             return
@@ -254,7 +254,7 @@ class TcpSession(UpstreamSession):
         # Where connecting may take longer than idleness, the deadline moves up. The usual case is
         # the other one: the timer stays where it is, fires early once, and goes back to sleep for
         # the rest.
-        if timeout_ms < self.handler.settings.connect_timeout_ms:
+        if connect_timeout_ms is None or timeout_ms < connect_timeout_ms:
             timers.start(self._timer, self.handler.loop.clock.now_ms + timeout_ms)
 
     def _idle_timer_handler(self, timer: Timer) -> None:

@@ -156,8 +156,10 @@ class UpstreamSession(Session, ABC):
         upstream.number = self.context.number
         upstream.write.handler = self._connect_handler
         upstream.resume_write()
-        self._timer.handler = self._connect_timer_handler
-        loop.timers.start(self._timer, loop.clock.now_ms + self.handler.settings.connect_timeout_ms)
+        timeout_ms = self.handler.settings.connect_timeout_ms
+        if timeout_ms is not None:
+            self._timer.handler = self._connect_timer_handler
+            loop.timers.start(self._timer, loop.clock.now_ms + timeout_ms)
         return True
 
     def _prepare(self, sock: socket) -> None:
@@ -246,6 +248,9 @@ class UpstreamSession(Session, ABC):
             self.end_attempt(failed=False)
             backend.counters.count(reason.code, self.bytes_received, self.bytes_sent)
         super().finalize(reason, detail, reset)
+        # The timer refers to the session as well: together they would wait for the cyclic garbage
+        # collector.
+        del self._timer
 
     def _client_waits_handler(self, event: Event) -> None:
         """While connecting, bytes of the client wait in the kernel; only its going away counts."""

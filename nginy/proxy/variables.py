@@ -26,38 +26,6 @@ Variable = Callable[[Session], str]
 
 _REFERENCE: Final = re.compile(r"\$(?:(\w+)|\{(\w+)\})", re.ASCII)
 
-MAIN_FORMAT: Final = (
-    "$remote_addr:$remote_port [$time_iso8601] $protocol $status $termination "
-    '$bytes_received/$bytes_sent $session_time $upstream_addr "$reason"'
-)
-"""The log format `main`."""
-
-JSON_FIELDS: Final = (
-    "time_iso8601",
-    "session_id",
-    "protocol",
-    "listener",
-    "remote_addr",
-    "remote_port",
-    "server_addr",
-    "server_port",
-    "status",
-    "termination",
-    "reason",
-    "bytes_received",
-    "bytes_sent",
-    "session_time",
-    "requests",
-    "responses",
-    "upstream_addr",
-    "upstream_bytes_sent",
-    "upstream_bytes_received",
-    "upstream_connect_time",
-    "upstream_first_byte_time",
-    "upstream_session_time",
-)
-"""The members of the log format `json`, each the variable of that name as a string."""
-
 
 def seconds(duration_ms: int) -> str:
     """Return a duration as nginx's variables have it: 0.005."""
