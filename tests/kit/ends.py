@@ -36,6 +36,8 @@ class End:
         self.write_bytes = 65536
         """The most that one step sends."""
         self.has_eof = False
+        self.is_finishing_last = False
+        """Send FIN once the other side has, and everything is sent."""
         self.errno = 0
         """How the connection broke: ECONNRESET, EPIPE; 0 if it did not."""
         self._is_ending = self._has_ended = False
@@ -122,18 +124,22 @@ class End:
             return True
         self.received += data
         self.has_eof = not data
+        if self.has_eof and self.is_finishing_last:
+            self.finish()
         return True
 
 
 class EchoEnd(End):
     """Sends back what it receives, and FIN for FIN."""
 
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        self.is_finishing_last = True
+
     def _receive(self) -> bool:
         before = len(self.received)
         has_moved = super()._receive()
         self.send(bytes(self.received[before:]))
-        if self.has_eof:
-            self.finish()
         return has_moved
 
 

@@ -159,6 +159,10 @@ class Harness:
         self._around.append(thing)
         return thing
 
+    def forget(self, thing: Steps) -> None:
+        """Take out what `add` has added; it was closed already."""
+        self._around.remove(thing)
+
     def pool(
         self,
         *names: str,
