@@ -1,0 +1,285 @@
+"""The contenders: how each proxy is found, configured and started for a work.
+
+Everyone gets one worker, no access log unless the work is about it, errors in a file, the same
+time-outs and the same descriptors. "Tuned" is what an administrator who measures would set:
+nginx accepts and drains UDP until nothing is left and reads into 1 MiB, HAProxy has buffers of
+1 MiB and may splice. Starting and ending them is measure.py's and processes.py's.
+"""
+
+import shutil
+import signal
+import subprocess
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bench.works import Work
+
+CHECKOUT: Final = Path(__file__).resolve().parents[2]
+SEARCH_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+CONNECTIONS: Final = 20_000  # idle-8000 needs 16,000 and a few
+HAPROXY_CONNECTIONS: Final = 9_500  # two descriptors each, and some for pipes and listeners
+VERSION_TIMEOUT_S: Final = 90  # the first start of nginy may install what it needs
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a contender is to be configured for: the work, the ports, a directory of its own."""
+
+    work: Work
+    directory: Path
+    port: int  # the contender's own; TCP or UDP, as the work is
+    backend_port: int
+    has_access_log: bool = False
+
+    def backends(self) -> Iterator[str]:
+        """Yield the addresses of the backends: loopback addresses, all of the one port."""
+        for number in range(self.work.backends):
+            yield f"127.0.{number // 250}.{number % 250 + 1}:{self.backend_port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """How to start a contender, how many processes it becomes, how to make it reload."""
+
+    argv: Sequence[str]
+    processes: int
+    reload_signal: signal.Signals = signal.SIGHUP
+
+
+class Contender(ABC):
+    """One proxy in one configuration. Stateless: processes belong to whoever starts them."""
+
+    is_udp_capable = True
+    is_proxy = True  # False: the clients talk to the backend
+
+    def __init__(self, name: str, title: str) -> None:
+        self.name = name
+        self.title = title
+
+    @abstractmethod
+    def missing(self) -> str | None:
+        """Return what has to be installed before it can run, None if it can."""
+
+    @abstractmethod
+    def version(self) -> str:
+        """Return the one line that the program says of itself."""
+
+    @abstractmethod
+    def command(self, setup: Setup) -> Command:
+        """Write the configuration into the setup's directory and return how to start it."""
+
+
+def _program(name: str) -> str | None:
+    return shutil.which(name, path=SEARCH_PATH)
+
+
+def _first_line(argv: Sequence[str]) -> str:
+    done = subprocess.run(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=VERSION_TIMEOUT_S,
+    )
+    return (done.stdout.strip() or f"status {done.returncode}").splitlines()[0]
+
+
+class Direct(Contender):
+    """No proxy at all: what the generator and the kernel can do."""
+
+    is_proxy = False
+
+    def missing(self) -> str | None:
+        return None
+
+    def version(self) -> str:
+        return "clients talk to the backend"
+
+    def command(self, setup: Setup) -> Command:
+        raise LookupError("there is no program behind a direct connection")
+
+
+class Nginx(Contender):
+    """nginx's stream module."""
+
+    MODULES: Final = (
+        Path("/usr/lib/nginx/modules/ngx_stream_module.so"),
+        Path("/usr/lib64/nginx/modules/ngx_stream_module.so"),
+    )
+
+    LOG_FORMAT: Final = (
+        "log_format main '$remote_addr:$remote_port [$time_iso8601] $protocol $status "
+        "$bytes_received/$bytes_sent $session_time $upstream_addr';"
+    )
+
+    def __init__(self, name: str, title: str, *, is_tuned: bool) -> None:
+        super().__init__(name, title)
+        self.is_tuned = is_tuned
+
+    def missing(self) -> str | None:
+        program = _program("nginx")
+        if program is None:
+            return "Debian packages nginx and libnginx-mod-stream"
+        if self._module() is None and not self._has_stream(program):
+            return "Debian package libnginx-mod-stream"
+        return None
+
+    def version(self) -> str:
+        return _first_line([_program("nginx") or "nginx", "-v"])
+
+    def command(self, setup: Setup) -> Command:
+        path = setup.directory / "nginx.conf"
+        path.write_text(self._configuration(setup))
+        program = _program("nginx") or "nginx"
+        errors = str(setup.directory / "error.log")
+        argv = (program, "-e", errors, "-p", str(setup.directory), "-c", str(path))
+        return Command(argv, processes=1 + setup.work.workers)
+
+    def _module(self) -> Path | None:
+        return next((path for path in self.MODULES if path.exists()), None)
+
+    @staticmethod
+    def _has_stream(program: str) -> bool:
+        built = subprocess.run(
+            [program, "-V"], capture_output=True, text=True, check=False, timeout=10
+        )
+        return "--with-stream " in built.stderr + " "
+
+    def _configuration(self, setup: Setup) -> str:
+        work, module = setup.work, self._module()
+        # several workers: sockets of their own, or one of them takes most of the connections
+        reuseport = " reuseport" if work.workers > 1 else ""
+        protocol = " udp" if work.is_udp else ""
+        log = f"access_log {setup.directory}/access.log main" + (
+            " buffer=64k flush=1s" if self.is_tuned else ""
+        )
+        lines = [
+            f"load_module {module};" if module else "",
+            "daemon off;",
+            f"pid {setup.directory}/nginx.pid;",
+            f"worker_processes {work.workers};",
+            f"worker_rlimit_nofile {CONNECTIONS};",
+            f"error_log {setup.directory}/error.log error;",
+            f"events {{ worker_connections {CONNECTIONS};",
+            "multi_accept on;" if self.is_tuned else "",
+            "}",
+            "stream {",
+            self.LOG_FORMAT,
+            f"{log};" if setup.has_access_log else "access_log off;",
+            "proxy_buffer_size 1m;" if self.is_tuned else "",
+            "upstream u {",
+            *(f"server {address};" for address in setup.backends()),
+            "}",
+            f"server {{ listen 127.0.0.1:{setup.port}{protocol}{reuseport}; proxy_pass u;",
+            f"proxy_timeout {work.udp_timeout_ms}ms;" if work.is_udp else "",
+            "" if work.udp_responses is None else f"proxy_responses {work.udp_responses};",
+            "}",
+            "}",
+        ]
+        return "\n".join(filter(None, lines)) + "\n"
+
+
+class HAProxy(Contender):
+    """HAProxy in TCP mode. It does not balance UDP."""
+
+    is_udp_capable = False
+
+    def __init__(self, name: str, title: str, *, is_tuned: bool) -> None:
+        super().__init__(name, title)
+        self.is_tuned = is_tuned
+
+    def missing(self) -> str | None:
+        return None if _program("haproxy") else "Debian package haproxy"
+
+    def version(self) -> str:
+        return _first_line([_program("haproxy") or "haproxy", "-v"])
+
+    def command(self, setup: Setup) -> Command:
+        path = setup.directory / "haproxy.cfg"
+        path.write_text(self._configuration(setup))
+        argv = [_program("haproxy") or "haproxy", "-db", "-f", str(path)]
+        if not setup.work.reloads:
+            return Command(argv, processes=1)
+        return Command([*argv, "-W"], processes=2, reload_signal=signal.SIGUSR2)
+
+    def _configuration(self, setup: Setup) -> str:
+        log = "log stdout format raw local0 info"
+        lines = [
+            "global",
+            f"nbthread {setup.work.workers}",
+            f"maxconn {HAPROXY_CONNECTIONS}",
+            "tune.bufsize 1048576\nmaxpipes 64" if self.is_tuned else "",
+            log if setup.has_access_log else "",
+            "defaults",
+            "mode tcp",
+            "timeout connect 60s",
+            "timeout client 10m",
+            "timeout server 10m",
+            "option splice-auto" if self.is_tuned else "",
+            "log global" if setup.has_access_log else "",
+            "option tcplog" if setup.has_access_log else "",
+            f"listen l\nbind 127.0.0.1:{setup.port}",
+            *(f"server s{number} {address}" for number, address in enumerate(setup.backends())),
+        ]
+        return "\n".join(filter(None, lines)) + "\n"
+
+
+class Nginy(Contender):
+    """nginy from this checkout, run by the Python that runs the benchmark."""
+
+    PROGRAM: Final = CHECKOUT / "bin" / "nginy"
+
+    def missing(self) -> str | None:
+        return None if self.PROGRAM.exists() else "bin/nginy of this checkout"
+
+    def version(self) -> str:
+        python = ".".join(map(str, sys.version_info[:3]))
+        return f"{_first_line([sys.executable, str(self.PROGRAM), '-v'])} on Python {python}"
+
+    def command(self, setup: Setup) -> Command:
+        path = setup.directory / "nginy.yml"
+        path.write_text(self._configuration(setup))
+        workers = setup.work.workers
+        argv = (sys.executable, str(self.PROGRAM), str(path))
+        return Command(argv, processes=1 if workers == 1 else 1 + workers)
+
+    @staticmethod
+    def _configuration(setup: Setup) -> str:
+        work = setup.work
+        log = f"{{path: {setup.directory}/access.log, buffer: 64k, flush: 1s}}"
+        listener = f'listen: "127.0.0.1:{setup.port}", proxy_pass: u'
+        if work.is_udp:
+            listener += f", protocol: udp, proxy_timeout: {work.udp_timeout_ms}ms"
+        if work.udp_responses is not None:
+            listener += f", proxy_responses: {work.udp_responses}"
+        lines = [
+            f"workers: {work.workers}" if work.workers > 1 else "",
+            f"worker_connections: {CONNECTIONS}",
+            f"access_log: {log}" if setup.has_access_log else "access_log: off",
+            f"error_log: {{path: {setup.directory}/error.log, level: error}}",
+            "upstreams:",
+            "  u:",
+            "    backends:",
+            *(f'      - "{address}"' for address in setup.backends()),
+            "listeners:",
+            f"  - {{{listener}}}",
+        ]
+        return "\n".join(filter(None, lines)) + "\n"
+
+
+NGINY: Final = "nginy"
+
+CONTENDERS: Final[tuple[Contender, ...]] = (
+    Nginy(NGINY, "nginy"),
+    Nginx("nginx", "nginx, defaults", is_tuned=False),
+    Nginx("nginx-tuned", "nginx, multi_accept, 1 MiB buffers", is_tuned=True),
+    HAProxy("haproxy", "HAProxy, defaults", is_tuned=False),
+    HAProxy("haproxy-tuned", "HAProxy, 1 MiB buffers, splice", is_tuned=True),
+    Direct("direct", "no proxy"),
+)

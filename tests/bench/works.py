@@ -1,0 +1,105 @@
+"""The works: what every contender is made to do, and which of its costs is compared.
+
+A work says what the generator does (`load`, load.c), how many clients do it at once, and how the
+contender is set up for it. Adding one is adding a row. What a result must reach is in bars.py;
+how it is taken is in measure.py.
+"""
+
+import enum
+from dataclasses import dataclass
+from typing import Final
+
+MIB: Final = 1 << 20
+
+
+class Figure(enum.Enum):
+    """Which cost of a work is compared; less is better in all of them."""
+
+    CPU = "CPU time an operation"
+    MEMORY = "resident memory an idle pair"
+    LOG = "CPU time an operation, access log on"
+    LATENCY = "slowest operation"
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One kind of traffic through one kind of setup."""
+
+    name: str
+    title: str
+    load: str  # the generator's WORK
+    connections: int  # clients at once
+    unit: str  # of an operation, in the singular
+    unit_size: int = 1  # operations of the generator that make one of ours
+    is_udp: bool = False
+    figure: Figure = Figure.CPU
+    is_quick: bool = True  # belongs to --quick
+    udp_timeout_ms: int = 10_000
+    udp_responses: int | None = None  # None: a session takes any number of answers
+    workers: int = 1
+    backends: int = 1  # all of them the same socket, under addresses of their own
+    reloads: int = 0  # signals to reload, spread over the run
+
+
+WORKS: Final = (
+    Work("connect-close", "connect, 64 B each way, close", "connect", 64, "connection"),
+    Work("ping-pong-64", "64 B to and fro, 64 connections", "pingpong", 64, "round trip"),
+    Work("ping-pong-1000", "64 B to and fro, 1,000 connections", "pingpong", 1000, "round trip"),
+    Work("bulk-up", "4 clients send", "up", 4, "MiB", MIB),
+    Work("bulk-down", "4 clients receive", "down", 4, "MiB", MIB, is_quick=False),
+    Work("bulk-both", "4 clients send and receive", "both", 4, "MiB", MIB, is_quick=False),
+    Work("udp", "64 B request and response, 64 clients", "udp", 64, "round trip", is_udp=True),
+    Work("udp-flood", "64 B one way, 4 clients", "flood", 4, "datagram", is_udp=True),
+    Work(
+        "udp-churn",
+        "each request from a new port, sessions expire after 100 ms",
+        "churn",
+        64,
+        "session",
+        is_udp=True,
+        udp_timeout_ms=100,
+    ),
+    Work(
+        "udp-one-answer",
+        "each request from a new port, sessions end with their one response",
+        "churn",
+        64,
+        "session",
+        is_udp=True,
+        udp_responses=1,
+        is_quick=False,
+    ),
+    Work("idle-1000", "1,000 idle pairs", "idle", 1000, "pair", figure=Figure.MEMORY),
+    Work(
+        "idle-8000", "8,000 idle pairs", "idle", 8000, "pair", figure=Figure.MEMORY, is_quick=False
+    ),
+    Work(
+        "access-log",
+        "connect-close, access log on",
+        "connect",
+        64,
+        "connection",
+        figure=Figure.LOG,
+        is_quick=False,
+    ),
+    Work(
+        "two-workers",
+        "connect-close with two workers, nothing pinned",
+        "connect",
+        64,
+        "connection",
+        workers=2,
+        is_quick=False,
+    ),
+    Work(
+        "reload",
+        "connect-close, 1,000 backends, reloaded four times",
+        "connect",
+        64,
+        "connection",
+        figure=Figure.LATENCY,
+        backends=1000,
+        reloads=4,
+        is_quick=False,
+    ),
+)
