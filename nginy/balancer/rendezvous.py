@@ -31,8 +31,7 @@ class Rendezvous(RoundRobin[P]):
 
     def rebuild_steps(self, peers: Sequence[P]) -> Iterator[None]:
         """Hash the names, at once: 1,000 take 2 ms."""
-        # Sorted, so that not even a draw depends on the order of the list.
-        groups = sorted(group_by_name(peers).items())
+        groups = group_by_name(peers).items()
         self._bidders = [(stable_hash(encoded(name)), group) for name, group in groups]
         return super().rebuild_steps(peers)
 
