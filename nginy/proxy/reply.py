@@ -5,18 +5,19 @@ dropped until it closes, for a few seconds at most. Closing with unread bytes ma
 a reset, which can overtake the answer in the client's eyes (nginx's HTTP side knows this as
 `lingering_close`).
 
-For UDP the answer to each datagram is sent by `proxy/udp.py`.
+On a UDP listener each datagram is answered with one, and is a session of its own, as in nginx.
 """
 
 from collections.abc import Callable
 from typing import Final
 
 from nginy.event.buffer import Buffer
-from nginy.event.connection import AGAIN, ERROR, Connection
+from nginy.event.connection import AGAIN, ERROR, Connection, SockAddr
+from nginy.event.datagram import DatagramReceiver, SharedConnection
 from nginy.event.event import Event
 from nginy.event.timer import Timer
 from nginy.proxy.handler import ProtocolHandler
-from nginy.proxy.session import Reason, Session
+from nginy.proxy.session import Reason, Session, failure_text
 
 LINGER_MS: Final = 5000
 """How long to wait for the client to close (nginx `lingering_timeout`)."""
@@ -35,6 +36,30 @@ class ReplyHandler(ProtocolHandler):
     def accept_handler(self, client: Connection) -> None:
         """Begin the session of a client that was just accepted."""
         ReplySession(self, client, self.new_context("TCP", client)).start(self.text)
+
+
+class DatagramReplyHandler(ProtocolHandler):
+    """Answers datagrams by itself."""
+
+    __slots__ = ("text",)
+
+    text: Callable[[Session], bytes]
+    """Makes the answer; set by config/build.py."""
+
+    def datagram_handler(
+        self, receiver: DatagramReceiver, sockaddr: SockAddr, local: bytes, data: memoryview
+    ) -> None:
+        """Answer a datagram, unless it comes from port 0, to which none can be sent (RFC 768)."""
+        if not sockaddr[1]:
+            return
+        client = SharedConnection(receiver, sockaddr, local)
+        session = Session(self, client, self.new_context("UDP", client))
+        client.action = "returning text"
+        client.received = len(data)
+        if client.send(self.text(session)) < 0:
+            session.finalize(Reason.CLIENT_RESET, failure_text("sendmsg", client.errno))
+        else:
+            session.finalize(Reason.COMPLETED)
 
 
 class ReplySession(Session):

@@ -48,6 +48,8 @@ class Reason(Enum):
     NO_BACKEND = (502, "SC", "no usable backend", logging.ERROR)
     BACKEND_RESET = (502, "SD", "backend reset the connection", logging.ERROR)
     BACKEND_IDLE = (200, "sD", "idle timeout, backend was to speak", logging.INFO)
+    ANSWERS_MISSING = (502, "sD", "answers of the backend are missing", logging.ERROR)
+    BACKEND_DOWN = (200, "DD", "backend went down", logging.INFO)
     OVER_LIMIT = (503, "PC", "over a limit", logging.WARNING)
     RESOURCE = (500, "RC", "no descriptor, port or memory", logging.CRITICAL)
     KILLED = (200, "KD", "closed at the drain deadline", logging.INFO)

@@ -1,0 +1,241 @@
+"""Datagrams: UDP sockets as connections, which UDP itself does not have.
+
+Three classes, one for each use of a socket. `DatagramConnection` is connected to one peer, as the
+upstream of a session is. `DatagramReceiver` is a listener's socket, on which the datagrams of all
+clients arrive. `SharedConnection` is one such client: it sends through the listener's socket and
+owns neither descriptor nor event, so closing it costs nothing (nginx: a connection with `shared`
+set). Which datagrams make up a session is decided in `proxy/udp.py`.
+
+A datagram is moved whole or not at all. The largest has 65,535 bytes less its headers, everyone
+receives into a mebibyte (`Loop.memory`), so nothing is ever cut; what does not fit into a packet
+on its way out is refused by the kernel with EMSGSIZE. A datagram may be empty: for the classes
+here 0 is a count like any other, and there is no EOF.
+
+Only reading is watched. The kernel calls a UDP socket writable anew with each datagram that has
+left, so an interest in that would be one more wakeup for each datagram; one that the socket's
+buffer has no room for is dropped by its owner instead of waiting.
+
+On a wildcard address, the kernel is asked which of the machine's addresses each datagram was sent
+to (IP_PKTINFO of ip(7), RFC 3542 §6 for IPv6), and the reply leaves from there.
+
+nginx: `ngx_event_recvmsg` in `ngx_event_udp.c`, `ngx_udp_unix_recv`, `ngx_sendmsg`.
+"""
+
+import logging
+import struct
+from _socket import (
+    AF_INET,
+    AF_INET6,
+    IPPROTO_IP,
+    IPPROTO_IPV6,
+    IPV6_PKTINFO,
+    IPV6_RECVPKTINFO,
+    SO_RCVBUF,
+    SOL_SOCKET,
+    inet_ntop,
+    socket,
+)
+from collections.abc import Callable
+from errno import EAGAIN
+from selectors import EVENT_READ
+from typing import TYPE_CHECKING, Final
+
+from nginy.event.connection import AGAIN, ERROR, Connection, SockAddr
+from nginy.event.event import Event
+
+if TYPE_CHECKING:
+    from nginy.address import Address
+    from nginy.event.loop import Loop
+
+logger = logging.getLogger("nginy.event")
+
+RECEIVE_BUDGET: Final = 32
+"""Datagrams received for one event; then the others have their turn.
+
+Enough for the read that finds nothing more, which costs as much as one that does, to be rare under
+load."""
+
+RECEIVE_BUFFER_BYTES: Final = 4 * 1024 * 1024
+"""Asked for as a listener's SO_RCVBUF; the system grants at most `net.core.rmem_max`.
+
+The usual 208 KiB hold 277 small datagrams, at 768 bytes of kernel memory each: less than what
+arrives at 100,000 a second while one turn of the loop takes 3 ms."""
+
+IP_PKTINFO: Final = 8
+"""Linux, in.h; `socket` has no name for it before Python 3.14."""
+PKTINFO_V4: Final = struct.Struct("@i4s4s")
+"""`struct in_pktinfo`: interface, the local address to answer from, the destination in the
+header."""
+PKTINFO_V6: Final = struct.Struct("@16si")
+"""`struct in6_pktinfo`: destination, interface."""
+IPV4_BYTES: Final = 4
+"""Length of a packed IPv4 address."""
+ANCILLARY_BYTES: Final = 64
+"""Room for either of them with its header."""
+
+DatagramHandler = Callable[["DatagramReceiver", SockAddr, bytes, memoryview], None]
+"""Takes one datagram: where it arrived, who sent it, to which of our addresses (packed; b"" if the
+listener has but one), and its bytes, which are gone once the handler has returned."""
+
+
+class DatagramConnection(Connection):
+    """A UDP socket connected to one peer: each call moves one datagram, 0 is an empty one.
+
+    Created and closed by the session whose upstream it is. An error stands for one datagram and
+    leaves the connection usable: ECONNREFUSED is the ICMP answer to an earlier one (RFC 1122
+    §4.1.3.3).
+    """
+
+    __slots__ = ()
+
+    def watch(self) -> None:
+        """Count this connection and watch it for reading only."""
+        loop = self.loop
+        loop.connections += 1
+        if loop.interest.is_edge_triggered:
+            loop.selector.register(self.fd, EVENT_READ, self)
+        else:
+            loop.interest.add(self)
+
+    def recv(self, memory: memoryview) -> int:
+        """Receive one datagram into `memory`; return its length, AGAIN or ERROR."""
+        try:
+            count = self.socket.recv_into(memory)
+        except BlockingIOError:
+            self.read.ready = False
+            return AGAIN
+        except OSError as error:
+            self.errno = error.errno or 0
+            return ERROR
+        self.received += count
+        return count
+
+    def send(self, memory: "bytes | memoryview") -> int:
+        """Send one datagram; return its length, AGAIN or ERROR."""
+        try:
+            count = self.socket.send(memory)
+        except OSError as error:
+            self.errno = error.errno or 0
+            return AGAIN if self.errno == EAGAIN else ERROR
+        self.sent += count
+        return count
+
+
+class DatagramReceiver(DatagramConnection):
+    """A UDP listener's socket; created by `Listener.start_datagrams`, closed by the listener."""
+
+    __slots__ = ("address", "handler", "is_wildcard")
+
+    def __init__(
+        self, loop: "Loop", sock: socket, address: "Address", handler: DatagramHandler
+    ) -> None:
+        """Set the socket's options and begin to watch it; raises OSError."""
+        self.handler = handler
+        """Called for each datagram; a reload may replace it."""
+        self.address = address
+        self.is_wildcard = address.is_wildcard
+        sock.setsockopt(SOL_SOCKET, SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+        if self.is_wildcard:
+            if address.family == AF_INET6:
+                sock.setsockopt(IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
+            else:
+                sock.setsockopt(IPPROTO_IP, IP_PKTINFO, 1)
+        super().__init__(loop, sock, address.sockaddr)
+        self.read.handler = self._receive_handler
+
+    def _receive_handler(self, event: Event) -> None:
+        """Hand on up to `RECEIVE_BUDGET` datagrams."""
+        memory = self.loop.memory
+        handler = self.handler
+        receive = self.socket.recvfrom_into
+        is_wildcard = self.is_wildcard
+        local = b""
+        for _ in range(RECEIVE_BUDGET):
+            try:
+                if is_wildcard:
+                    count, sockaddr, local = self._receive_with_destination(memory)
+                else:
+                    count, sockaddr = receive(memory)
+            except BlockingIOError:
+                event.ready = False
+                return
+            except OSError as error:
+                # Not posted: the next datagram brings us back, and no spinning error does.
+                logger.critical("recvmsg() failed (%s: %s)", error.errno, error.strerror)
+                return
+            self.received += count
+            handler(self, sockaddr, local, memory[:count])
+            if not event.active:  # the handler has closed or paused us
+                return
+        self.loop.post(event)
+
+    def _receive_with_destination(self, memory: memoryview) -> tuple[int, SockAddr, bytes]:
+        """Receive one datagram; return its length, its sender, and our address that it was sent
+        to."""
+        count, ancillary, _flags, sockaddr = self.socket.recvmsg_into((memory,), ANCILLARY_BYTES)
+        for level, kind, data in ancillary:
+            if level == IPPROTO_IP and kind == IP_PKTINFO:
+                # Not the destination in the header, which may be a broadcast address.
+                return count, sockaddr, PKTINFO_V4.unpack(data)[1]
+            if level == IPPROTO_IPV6 and kind == IPV6_PKTINFO:
+                return count, sockaddr, PKTINFO_V6.unpack(data)[0]
+        return count, sockaddr, b""
+
+
+class SharedConnection(Connection):
+    """A client that is reached through its listener's socket (nginx: `shared`).
+
+    Created and closed by the session of that client. Both events are the listener's, since it is
+    the listener that hears: what this class adds to it is a destination and counts.
+    """
+
+    __slots__ = ("_ancillary",)
+
+    def __init__(self, receiver: DatagramReceiver, sockaddr: SockAddr, local: bytes) -> None:
+        """Reply to `sockaddr`, from our address `local` (packed) unless that is empty."""
+        loop = receiver.loop
+        self.loop = loop
+        self.socket = receiver.socket
+        self.fd = receiver.fd
+        self.sockaddr = sockaddr
+        self.data = None
+        self.read = receiver.read
+        self.write = receiver.write
+        self.listening = receiver.listening
+        self.action = ""
+        self.buffer = None
+        self.received = self.sent = 0
+        self.full_reads = self.number = self.errno = self.registered = 0
+        self.start_time_ms = self.active_at_ms = loop.clock.now_ms
+        self._local_sockaddr = None
+        self._ancillary: tuple[tuple[int, int, bytes], ...] = ()
+        if local:
+            self._reply_from(local, receiver.address.port)
+
+    def _reply_from(self, local: bytes, port: int) -> None:
+        """Have the kernel take the address `local` for the source of what is sent."""
+        if len(local) == IPV4_BYTES:
+            self._local_sockaddr = (inet_ntop(AF_INET, local), port)
+            self._ancillary = ((IPPROTO_IP, IP_PKTINFO, PKTINFO_V4.pack(0, local, local)),)
+        else:
+            self._local_sockaddr = (inet_ntop(AF_INET6, local), port, 0, 0)
+            self._ancillary = ((IPPROTO_IPV6, IPV6_PKTINFO, PKTINFO_V6.pack(local, 0)),)
+
+    def send(self, memory: "bytes | memoryview") -> int:
+        """Send one datagram to the client; return its length, AGAIN or ERROR."""
+        try:
+            if self._ancillary:
+                count = self.socket.sendmsg((memory,), self._ancillary, 0, self.sockaddr)
+            else:
+                count = self.socket.sendto(memory, self.sockaddr)
+        except OSError as error:
+            self.errno = error.errno or 0
+            return AGAIN if self.errno == EAGAIN else ERROR
+        self.sent += count
+        return count
+
+    def close(self, reset: bool = False) -> None:
+        """Let go of the listener's socket, which goes on; nothing is sent, whatever `reset`
+        says."""
+        self.data = None
+        self.fd = -1

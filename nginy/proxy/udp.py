@@ -1,0 +1,148 @@
+"""UDP listeners: which datagrams make up a session, and the table of sessions that says so.
+
+UDP has no connections, so this is the one place with a table of sessions: by the client's address,
+and on a wildcard listener by the address it asked as well. A datagram of a known client goes to
+its session, one of a new client begins a session, if the limits permit.
+
+A session's key may be let go before the session ends (`proxy_requests`): then the client's next
+datagram begins a new session, with a new choice of a backend, while the old one may still get
+answers. A client whose backend has gone down does not stay with it either: its next datagram gets
+a new decision at once, and so does the datagram that brings to light that earlier ones were
+refused, since it was not sent itself. No datagram is ever sent twice.
+
+A datagram that cannot be passed on is dropped, which UDP permits, and counted by reason, which an
+operator needs. What a session does is in `proxy/udp_session.py`, how the sockets work in
+`event/datagram.py`.
+
+nginx: `ngx_event_udp.c`, where the table is a red-black tree for each listener.
+"""
+
+import logging
+from typing import Final
+
+from nginy.address import Address
+from nginy.backend.pool import BackendPool
+from nginy.event.connection import SockAddr, sockaddr_text
+from nginy.event.datagram import DatagramReceiver, SharedConnection
+from nginy.event.loop import Loop
+from nginy.logtools import RateLimited, similar
+from nginy.proxy.handler import ProxyHandler, ProxySettings
+from nginy.proxy.session import Reason, Session
+from nginy.proxy.udp_session import ClientKey, UdpSession
+
+logger = logging.getLogger("nginy.proxy")
+
+DROPS: Final = (
+    "no_backend",  # no usable backend
+    "shed",  # a new client, with max_sessions reached or while draining
+    "access",  # denied by a rule
+    "limit",  # a new client, with worker_connections, descriptors or ports used up
+    "truncated",  # too long for the way on, which cannot carry it whole
+    "send_error",  # refused by the network or its rules
+    "invalid",  # cannot be answered, or cannot be parsed
+    "queue_full",  # the socket's send buffer has no room
+)
+"""Reasons for which a datagram is dropped."""
+
+
+class UdpHandler(ProxyHandler):
+    """Makes UDP sessions of a listener's clients, and finds them again."""
+
+    __slots__ = ("_detached", "drops", "is_draining", "limited", "table")
+
+    def __init__(
+        self,
+        loop: Loop,
+        name: str,
+        address: Address,
+        pool: BackendPool,
+        settings: ProxySettings,
+    ) -> None:
+        super().__init__(loop, name, address, pool, settings)
+        self.table: dict[ClientKey, UdpSession] = {}
+        """The sessions that hold their client's key."""
+        self._detached: dict[UdpSession, None] = {}
+        """Those that have let it go."""
+        self.drops = dict.fromkeys(DROPS, 0)
+        """Datagrams dropped, by reason, both directions."""
+        self.is_draining = False
+        """Set to serve known clients only, before the listener is to go."""
+        self.limited = RateLimited()
+        """Keeps clients from filling the error log."""
+
+    def datagram_handler(
+        self, receiver: DatagramReceiver, sockaddr: SockAddr, local: bytes, data: memoryview
+    ) -> None:
+        """Pass a datagram of a client on."""
+        key: ClientKey = (sockaddr, local) if local else sockaddr
+        session = self.table.get(key)
+        if session is not None:
+            backend = session.backend
+            if not (backend.down or backend.fails) or not session.has_lost_backend():
+                if session.forward(data):
+                    return
+                # ECONNREFUSED of a send() is about an earlier datagram: this one was not sent.
+            else:
+                session.finalize(Reason.BACKEND_DOWN)
+        session = self._begin(receiver, key, sockaddr, local)
+        if session is not None:
+            session.forward(data)
+
+    def _begin(
+        self, receiver: DatagramReceiver, key: ClientKey, sockaddr: SockAddr, local: bytes
+    ) -> UdpSession | None:
+        """Begin the session of a new client, or drop its datagram and return None."""
+        loop = self.loop
+        max_sessions = self.settings.max_sessions
+        if self.is_draining:
+            self._refuse("shed", "the listener takes no new clients", sockaddr)
+        elif 0 < max_sessions <= self.sessions:
+            self._refuse("shed", f"max_sessions ({max_sessions}) are used up", sockaddr)
+        elif loop.connections >= loop.max_connections:
+            self._refuse("limit", "worker_connections are used up", sockaddr)
+        elif not sockaddr[1]:
+            # RFC 768: port 0 means that no reply is expected, and none can be sent to it.
+            self._refuse("invalid", "datagram from port 0", sockaddr)
+        else:
+            client = SharedConnection(receiver, sockaddr, local)
+            session = UdpSession(self, client, self.new_context("UDP", client))
+            if session.open():
+                session.key = key
+                self.table[key] = session
+                return session
+        return None
+
+    def _refuse(self, reason: str, message: str, sockaddr: SockAddr) -> None:
+        """Drop a datagram for which no session is begun."""
+        self.drops[reason] += 1
+        suppressed = self.limited.admit(message, self.loop.clock.now_ms)
+        if suppressed is not None:
+            logger.warning(
+                "%s%s, client: %s, listener: %s",
+                message,
+                similar(suppressed),
+                sockaddr_text(sockaddr),
+                self.name,
+            )
+
+    def detach(self, session: UdpSession) -> None:
+        """Let a session's key go: its client's next datagram begins a new session."""
+        if session.key is not None:
+            del self.table[session.key]
+            session.key = None
+            self._detached[session] = None
+
+    def session_ended(self, session: Session) -> None:
+        """Forget, count and log a session."""
+        if isinstance(session, UdpSession):
+            if session.key is not None:
+                del self.table[session.key]
+                session.key = None
+            else:
+                self._detached.pop(session, None)
+        super().session_ended(session)
+
+    def close_sessions(self, reason: Reason) -> None:
+        """End every session, because the process ends or the listener is closed."""
+        for session in (*self.table.values(), *self._detached):
+            session.finalize(reason)

@@ -1,0 +1,305 @@
+"""UDP sessions: the way of a client's datagrams to a backend, and of the answers back.
+
+A session has a socket of its own, connected to its backend. Each datagram of the client is sent on
+it, and what comes back on it goes to the client through the listener's socket. That is the whole
+exchange: a datagram is never kept, cut, joined or sent twice; one that cannot be sent is counted
+in the handler's `drops`.
+
+The session ends well when the answers it expects are there (`proxy_responses`) or when it has been
+idle and lacks none; it ends badly, and that counts against the backend, when answers are missing
+or the backend cannot be reached. The one timer is not moved for each datagram: activity is noted,
+and the timer, when it fires early, goes back to sleep for the rest.
+
+Which datagrams belong to a session is decided in `proxy/udp.py`; what UDP has in common with TCP
+is in `proxy/session.py`.
+
+nginx: the parts for SOCK_DGRAM of `ngx_stream_proxy_module.c`.
+"""
+
+import errno
+from _socket import IPPROTO_IP, SOCK_DGRAM, SOCK_NONBLOCK, socket
+from typing import TYPE_CHECKING, Final
+
+from nginy.backend.backend import Backend
+from nginy.event.connection import AGAIN, Connection, SockAddr
+from nginy.event.datagram import DatagramConnection, SharedConnection
+from nginy.event.event import Event
+from nginy.event.timer import Timer
+from nginy.logtools import similar
+from nginy.proxy.context import ConnectionContext
+from nginy.proxy.session import Reason, Session, failure_text
+from nginy.proxy.upstream import EXHAUSTED, IP_BIND_ADDRESS_NO_PORT, Attempt
+
+if TYPE_CHECKING:
+    from nginy.proxy.udp import UdpHandler
+
+RESPONSE_BUDGET: Final = 32
+"""Answers passed on for one event; then the others have their turn."""
+
+NO_PORTS: Final = frozenset((*EXHAUSTED, errno.EAGAIN))
+"""Errors of socket() and connect() that are ours and not the backend's; EAGAIN is how connect()
+says, for UDP, that the ephemeral ports are used up."""
+
+UNREACHABLE: Final = frozenset(
+    (
+        errno.ECONNREFUSED,
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+        errno.EHOSTDOWN,
+        errno.ENETDOWN,
+        errno.ENOPROTOOPT,
+    )
+)
+"""Errors by which an ICMP message, or the system itself, says that a backend cannot be reached
+(Linux, icmp.c `icmp_err_convert`)."""
+
+QUEUE_FULL: Final = frozenset((errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM))
+"""Errors of send() by which the system has no room for a datagram now."""
+
+BACKEND_FAILURES: Final = frozenset(
+    (Reason.BACKEND_RESET, Reason.BACKEND_UNREACHABLE, Reason.ANSWERS_MISSING)
+)
+"""Reasons that count against the backend (`max_fails`)."""
+
+ClientKey = SockAddr | tuple[SockAddr, bytes]
+"""What tells clients apart: the address, on a wildcard listener with the packed address asked."""
+
+
+class UdpSession(Session):
+    """A client's datagrams and a backend's answers to them."""
+
+    __slots__ = ("_attempt", "_requests", "_responses", "backend", "key")
+
+    handler: "UdpHandler"
+    backend: Backend
+    """The backend; there is none before `open`."""
+    upstream: DatagramConnection | None
+    _attempt: Attempt
+
+    def __init__(
+        self,
+        handler: "UdpHandler",
+        client: SharedConnection,
+        context: ConnectionContext,
+    ) -> None:
+        super().__init__(handler, client, context)
+        self.key: ClientKey | None = None
+        """Its key in the handler's table, None if it is not there."""
+        self._requests = 0
+        self._responses = 0
+
+    @property
+    def requests(self) -> int:
+        """Datagrams of the client that were sent on."""
+        return self._requests
+
+    @property
+    def responses(self) -> int:
+        """Datagrams of the backend, those included that could not be sent to the client."""
+        return self._responses
+
+    # The beginning.
+
+    def open(self) -> bool:
+        """Choose a backend and open a socket to it; if that fails, the session ends and False is
+        returned."""
+        handler, client = self.handler, self.client
+        client.action = "connecting to upstream"
+        now_ms = handler.loop.clock.now_ms
+        key = handler.hash_key(self).encode() if handler.hash_key is not None else b""
+        backend = handler.pool.pick(key, (), now_ms // 1000)
+        if backend is None:
+            name = handler.pool.name
+            handler.drops["no_backend"] += 1
+            self.attempts.append(Attempt(None, name, now_ms))
+            self.finalize(Reason.NO_BACKEND, f'no usable backend in upstream "{name}"')
+            return False
+        self.backend = backend
+        self._attempt = Attempt(backend, backend.name, now_ms)
+        self.attempts.append(self._attempt)
+        return self._connect(backend)
+
+    def _connect(self, backend: Backend) -> bool:
+        loop = self.handler.loop
+        sock = None
+        call = "socket"
+        try:
+            sock = socket(backend.address.family, SOCK_DGRAM | SOCK_NONBLOCK)
+            call = "bind"
+            self._bind(sock)
+            call = "connect"
+            sock.connect(backend.sockaddr)
+        except OSError as error:
+            if sock is not None:
+                sock.close()
+            self._not_connected(failure_text(call, error.errno or 0), error.errno in NO_PORTS)
+            return False
+        now_ms = loop.clock.now_ms
+        self._attempt.connected_at_ms = now_ms
+        upstream = self.upstream = DatagramConnection(loop, sock, backend.sockaddr)
+        upstream.data = self
+        upstream.number = self.context.number
+        upstream.read.handler = self._upstream_read_handler
+        upstream.resume_read()
+        self.client.action = "proxying datagrams"
+        timeout_ms = self.handler.settings.timeout_ms
+        if timeout_ms is not None:
+            timer = upstream.read.timer = Timer(self._idle_timer_handler, self)
+            loop.timers.start(timer, now_ms + timeout_ms)
+        return True
+
+    def _bind(self, sock: socket) -> None:
+        bind = self.handler.settings.bind
+        if bind is not None and sock.family == bind.family:
+            sock.setsockopt(IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+            sock.bind(bind.sockaddr)
+
+    def _not_connected(self, text: str, is_exhausted: bool) -> None:
+        """End a session that has no socket, and drop the datagram that began it."""
+        if is_exhausted:
+            self.handler.drops["limit"] += 1
+            self.finalize(Reason.RESOURCE, text)
+        else:
+            self.handler.drops["send_error"] += 1
+            self.finalize(Reason.BACKEND_UNREACHABLE, text)
+
+    # From the client to the backend.
+
+    def forward(self, data: memoryview) -> bool:
+        """Send a datagram of the client to the backend, or drop it.
+
+        Returns False, with the session ended, if it was not sent because the system had news of an
+        earlier datagram: that the backend cannot be reached (ICMP). Then it may begin a new
+        session. The session may be complete, and ended, after a True as well.
+        """
+        client, upstream, handler = self.client, self.upstream, self.handler
+        if upstream is None:
+            return False
+        if upstream.send(data) < 0:
+            return self._not_forwarded(upstream, data)
+        client.received += len(data)
+        client.active_at_ms = client.loop.clock.now_ms
+        self._requests += 1
+        settings = handler.settings
+        if 0 < settings.requests <= self._requests:
+            handler.detach(self)
+        if settings.responses is not None and self.is_answered(settings.responses):
+            self.finalize(Reason.COMPLETED)
+        return True
+
+    def _not_forwarded(self, upstream: Connection, data: memoryview) -> bool:
+        if upstream.errno in UNREACHABLE:
+            self.finalize(Reason.BACKEND_RESET, failure_text("send", upstream.errno))
+            return False
+        self.client.received += len(data)
+        self._drop(upstream.errno)
+        return True
+
+    def has_lost_backend(self) -> bool:
+        """Whether the backend is down, or was taken out by failures since this session began.
+
+        A session that began after those failures is the probe which is to show whether the backend
+        works again.
+        """
+        backend = self.backend
+        if backend.down:
+            return True
+        now_s = self.handler.loop.clock.now_ms // 1000
+        return (
+            0 < backend.max_fails <= backend.fails
+            and backend.accessed_s >= self._attempt.started_at_ms // 1000
+            and now_s - backend.checked_s <= backend.fail_timeout_s
+        )
+
+    # From the backend to the client.
+
+    def _upstream_read_handler(self, event: Event) -> None:
+        upstream, client = event.data, self.client
+        loop = upstream.loop
+        memory = loop.memory
+        for _ in range(RESPONSE_BUDGET):
+            count = upstream.recv(memory)
+            if count == AGAIN:
+                return
+            if count < 0:
+                if upstream.errno in UNREACHABLE:
+                    self.finalize(Reason.BACKEND_RESET, failure_text("recv", upstream.errno))
+                    return
+                self._drop(upstream.errno)
+                continue
+            self._count_response()
+            if client.send(memory[:count]) < 0:
+                self._drop(client.errno)
+            expected = self.handler.settings.responses
+            if expected is not None and self.is_answered(expected):
+                self.finalize(Reason.COMPLETED)
+                return
+        loop.post(event)
+
+    def _count_response(self) -> None:
+        now_ms = self.client.active_at_ms = self.handler.loop.clock.now_ms
+        if not self._responses:
+            self._attempt.first_byte_at_ms = now_ms
+            self.handler.pool.succeeded(self.backend)
+        self._responses += 1
+
+    def _drop(self, code: int) -> None:
+        """Count a datagram that could not be sent, by its errno."""
+        if code == errno.EMSGSIZE:
+            reason = "truncated"
+        elif code in QUEUE_FULL:
+            reason = "queue_full"
+        else:
+            reason = "send_error"
+        self.handler.drops[reason] += 1
+
+    # The end.
+
+    def is_answered(self, expected: int) -> bool:
+        """Whether there is nothing left to wait for, with `expected` answers to each datagram.
+
+        As long as `proxy_requests` still holds the key for more datagrams, there is (nginx
+        ngx_stream_proxy_test_finalize).
+        """
+        return self._responses >= expected * self._requests and not (
+            self.key is not None and self.handler.settings.requests
+        )
+
+    def _idle_timer_handler(self, timer: Timer) -> None:
+        settings, loop = self.handler.settings, self.handler.loop
+        if settings.timeout_ms is None:
+            return
+        deadline_ms = self.client.active_at_ms + settings.timeout_ms
+        if deadline_ms > loop.clock.now_ms:
+            loop.timers.start(timer, deadline_ms)
+        elif settings.responses is None or self._responses >= settings.responses * self._requests:
+            self.finalize(Reason.COMPLETED)
+        else:
+            self.finalize(Reason.ANSWERS_MISSING)
+
+    def finalize(self, reason: Reason, detail: str = "", reset: bool = False) -> None:
+        """End the session, give its backend back, and tell whether it has failed."""
+        if self.status:
+            return
+        attempt = self.attempts[-1]
+        backend = attempt.backend
+        if backend is not None:
+            pool, now_ms = self.handler.pool, self.handler.loop.clock.now_ms
+            attempt.backend = None
+            attempt.ended_at_ms = now_ms
+            if self.upstream is not None:
+                attempt.bytes_received = self.upstream.received
+                attempt.bytes_sent = self.upstream.sent
+            pool.release(backend)
+            if reason in BACKEND_FAILURES:
+                pool.failed(backend, now_ms // 1000)
+            elif reason is Reason.COMPLETED:
+                pool.succeeded(backend)
+            backend.counters.count(reason.code, self.bytes_received, self.bytes_sent)
+        super().finalize(reason, detail, reset)
+
+    def log(self, level: int, message: str) -> None:
+        """Write to the error log, but each message at most once a second for the listener."""
+        suppressed = self.handler.limited.admit(message, self.handler.loop.clock.now_ms)
+        if suppressed is not None:
+            super().log(level, message + similar(suppressed))

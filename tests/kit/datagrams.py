@@ -1,0 +1,128 @@
+"""UDP around the loop: clients, backends with one habit each, and listeners of the harness.
+
+As in `kit.ends` nothing waits: everyone is a non-blocking socket with a `step`.
+"""
+
+import contextlib
+import socket
+from collections.abc import Callable
+
+from nginy.address import Address
+from nginy.backend.pool import BackendPool
+from nginy.proxy.handler import ProxySettings
+from nginy.proxy.reply import DatagramReplyHandler
+from nginy.proxy.udp import UdpHandler
+
+from kit.ends import SockAddr, family_of
+from kit.harness import ANY_PORT, Front, Harness
+from kit.servers import address_text
+
+MAX_BYTES = 65535
+ROOM_BYTES = 1024 * 1024
+
+
+class UdpEnd:
+    """A UDP socket that collects what it receives, each datagram with its sender."""
+
+    def __init__(self, sockaddr: SockAddr = ("127.0.0.1", 0)) -> None:
+        self.socket = socket.socket(family_of(sockaddr), socket.SOCK_DGRAM)
+        self.socket.setblocking(False)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM_BYTES)
+        self.socket.bind(sockaddr)
+        self.received: list[bytes] = []
+        self.senders: list[SockAddr] = []
+        self.sockaddr: SockAddr = self.socket.getsockname()
+
+    @property
+    def name(self) -> str:
+        """The address as the configuration writes it."""
+        return address_text(self.socket)
+
+    def step(self) -> bool:
+        """Receive what there is; return whether there was anything."""
+        has_moved = False
+        with contextlib.suppress(BlockingIOError):
+            while self.socket.fileno() >= 0:
+                data, sender = self.socket.recvfrom(MAX_BYTES)
+                has_moved = True
+                self.received.append(data)
+                self.senders.append(sender)
+                self.heard(data, sender)
+        return has_moved
+
+    def heard(self, data: bytes, sender: SockAddr) -> None:
+        """React to a datagram."""
+
+    def send_to(self, data: bytes, sockaddr: SockAddr) -> None:
+        assert self.socket.sendto(data, sockaddr) == len(data)
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+class UdpClient(UdpEnd):
+    """Talks to one address, but hears whoever speaks to it."""
+
+    def __init__(self, target: SockAddr, source: SockAddr = ("127.0.0.1", 0)) -> None:
+        super().__init__(source)
+        self.target = target
+
+    def send(self, data: bytes) -> None:
+        self.send_to(data, self.target)
+
+
+class UdpBackend(UdpEnd):
+    """Answers each datagram with what `answers` makes of it; by default with an echo."""
+
+    def __init__(
+        self,
+        answers: Callable[[bytes], list[bytes]] = lambda data: [data],
+        sockaddr: SockAddr = ("127.0.0.1", 0),
+    ) -> None:
+        super().__init__(sockaddr)
+        self.answers = answers
+
+    def heard(self, data: bytes, sender: SockAddr) -> None:
+        for answer in self.answers(data):
+            self.send_to(answer, sender)
+
+
+class UdpFront(Front):
+    """A UDP listener of the harness."""
+
+    handler: UdpHandler
+
+    def client(self, source: str = "") -> UdpClient:
+        """Return a new client of the listener, whose address may be given."""
+        target = self.listener.address.sockaddr
+        assert isinstance(target, tuple)
+        return self.client_of(target, source)
+
+    def client_of(self, target: SockAddr, source: str = "") -> UdpClient:
+        """Return a new client that talks to another of the listener's addresses."""
+        host = source or ("::1" if family_of(target) == socket.AF_INET6 else "127.0.0.1")
+        return self.harness.add(UdpClient(target, (host, 0)))
+
+
+def udp_proxy(
+    harness: Harness, pool: BackendPool, address: Address = ANY_PORT, **changes: object
+) -> UdpFront:
+    """Listen, and pass UDP clients on to `pool`; `changes` are fields of `ProxySettings`."""
+    listener = harness.listen(address, udp=True)
+    settings = ProxySettings(**{"timeout_ms": 60_000, **changes})  # type: ignore[arg-type]
+    handler = UdpHandler(harness.loop, "front", listener.address, pool, settings)
+    listener.start_datagrams(harness.loop, handler.datagram_handler)
+    front = UdpFront(harness, listener, handler)
+    harness.fronts.append(front)
+    return front
+
+
+def udp_reply(harness: Harness, text: bytes, address: Address = ANY_PORT) -> UdpFront:
+    """Listen, and answer each datagram with `text`."""
+    listener = harness.listen(address, udp=True)
+    handler = DatagramReplyHandler(harness.loop, "front", listener.address, ProxySettings())
+    handler.text = lambda _session: text
+    listener.start_datagrams(harness.loop, handler.datagram_handler)
+    front = UdpFront(harness, listener, handler)
+    harness.fronts.append(front)
+    return front
