@@ -86,6 +86,9 @@ class AccessLog(Entry):
     flush_ms: int | None = key(OrOff(DURATION), "off", "How long a line may wait in the buffer.")
 
 
+ACCESS_LOG: Final = Switch(Record(AccessLog, "access_log", shorthand="path"))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend(Entry):
     """One server of an upstream."""
@@ -206,7 +209,7 @@ class Listener(Entry):
         FLAG, "on", "Let the kernel cut and join runs of equal datagrams.", only="udp"
     )
     access_log: AccessLog | None = key(
-        Switch(Record(AccessLog, "access_log", shorthand="path")),
+        ACCESS_LOG,
         "off",
         "Default: the access_log of the whole file.",
     )
@@ -250,9 +253,7 @@ class Config(Entry):
         "Lines for access_log, by name.",
         blank=dict,
     )
-    access_log: AccessLog | None = key(
-        Switch(Record(AccessLog, "access_log", shorthand="path")), "off", "A line for each session."
-    )
+    access_log: AccessLog | None = key(ACCESS_LOG, "off", "A line for each session.")
     upstreams: dict[str, Upstream] = key(
         MapOf(UPSTREAM, "upstreams", Upstream), "{}", "Groups of backends, by name.", blank=dict
     )
