@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Final
 
 PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+PR_SET_CHILD_SUBREAPER: Final = 36
 END_TIMEOUT_S: Final = 5.0
 POLL_S: Final = 0.005
 
@@ -43,6 +44,8 @@ class ProcessGroup:
         inherited_fd: int | None = None,
         is_piped: bool = False,
     ) -> None:
+        # workers whose master is killed become children of this process, and are reaped by end()
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 argv,
@@ -84,7 +87,16 @@ class ProcessGroup:
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 pipe.close()
-        wait_until(lambda: not self.pids(), END_TIMEOUT_S)
+        wait_until(self._is_reaped, END_TIMEOUT_S)
+
+    def _is_reaped(self) -> bool:
+        """Reap what can be reaped. Return whether nothing of the group is left."""
+        try:
+            while os.waitpid(-self.id, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return not self.pids()
+        return False
 
 
 def _bind_to_parent(parent: int, cpus: set[int]) -> Callable[[], None]:
