@@ -1,4 +1,4 @@
-"""What sessions leave behind: objects that are still alive, and such as only the collector finds."""
+"""What sessions leave behind: objects still alive, and those that only the collector finds."""
 
 import contextlib
 import gc

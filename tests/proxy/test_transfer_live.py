@@ -10,11 +10,12 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from nginy.address import Address, parse_address
+
 from kit.ends import End
 from kit.harness import Front, Harness, descriptor_count
 from kit.leaks import alive, no_garbage
 from kit.servers import Server
-from nginy.address import Address, parse_address
 
 TRANSFERS = 160
 """For each way to wait."""
