@@ -31,7 +31,7 @@
 #define OPENING_MAX     64              /* connects under way: far under any listener's backlog */
 #define FLOOD_WINDOW    128             /* 64-byte datagrams that surely fit a default SO_RCVBUF */
 #define LOST_AFTER      (1500 * MS)     /* above TCP's first retransmission of a SYN, 1 s */
-#define STUCK_AFTER     (20000 * MS)
+#define STUCK_AFTER     (10000 * MS)
 #define ERRORS_MAX      100             /* a run with so many is given up: enough is known */
 #define SUB_BUCKETS     32              /* a power of two of latency in 32 steps: 3 % resolution */
 
