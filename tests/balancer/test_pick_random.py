@@ -80,12 +80,13 @@ def test_a_change_of_weight_counts_after_a_rebuild() -> None:
     assert 870 < picks.count(peers[0]) < 930
 
 
-def test_round_robin_decides_when_draws_find_nobody() -> None:
-    peers = peers_of(1_000_000_000, 1, 1)
+def test_round_robin_decides_after_21_draws_of_unusable_peers() -> None:
+    peers = peers_of(2, 1, 1)
     peers[0].down = True
-    observed = counts(peers, 200)
-    assert observed[0] == 0
-    assert abs(observed[1] - observed[2]) <= 2
+    rng = Scripted(*[0.0] * 21 * 4)
+    balancer = PickRandom(peers, rng)
+    assert [balancer.pick(b"", (), NOW_S) for _ in range(4)] == [peers[1], peers[2]] * 2
+    assert rng.numbers == []
 
 
 def test_two_falls_back_to_the_only_one_left() -> None:
