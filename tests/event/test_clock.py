@@ -1,0 +1,17 @@
+import time
+
+from nginy.event.clock import MonotonicClock
+
+
+def test_the_time_stands_still_until_the_clock_is_read() -> None:
+    clock = MonotonicClock()
+    before_ms = clock.now_ms
+    while time.monotonic_ns() // 1_000_000 == before_ms:
+        pass
+    assert clock.now_ms == before_ms
+    clock.update()
+    assert clock.now_ms > before_ms
+
+
+def test_wall_time_is_since_1970() -> None:
+    assert abs(MonotonicClock().wall_ms() / 1000 - time.time()) < 5
