@@ -29,12 +29,16 @@ def test_shares_differ_from_the_weights_by_chance_alone() -> None:
 class Scripted(random.Random):
     """A source that gives the numbers it was told to."""
 
-    def __init__(self, *numbers: float) -> None:
-        super().__init__(0)
-        self.numbers = list(numbers)
+    numbers: list[float]
 
     def random(self) -> float:
         return self.numbers.pop(0)
+
+
+def scripted(*numbers: float) -> Scripted:
+    rng = Scripted(0)
+    rng.numbers = list(numbers)
+    return rng
 
 
 @pytest.mark.parametrize(
@@ -49,7 +53,7 @@ class Scripted(random.Random):
 def test_two_different_draws_are_compared(draws: tuple[float, ...], index: int) -> None:
     peers = peers_of(1, 1, 1)
     peers[0].conns, peers[1].conns, peers[2].conns = 1, 2, 1
-    rng = Scripted(*draws)
+    rng = scripted(*draws)
     assert PickRandom(peers, rng, two=True).pick(b"", (), NOW_S) is peers[index]
     assert rng.numbers == []
 
@@ -83,7 +87,7 @@ def test_a_change_of_weight_counts_after_a_rebuild() -> None:
 def test_round_robin_decides_after_21_draws_of_unusable_peers() -> None:
     peers = peers_of(2, 1, 1)
     peers[0].down = True
-    rng = Scripted(*[0.0] * 21 * 4)
+    rng = scripted(*[0.0] * 21 * 4)
     balancer = PickRandom(peers, rng)
     assert [balancer.pick(b"", (), NOW_S) for _ in range(4)] == [peers[1], peers[2]] * 2
     assert rng.numbers == []
