@@ -15,14 +15,10 @@ Read first `round_robin`; read next `ring`.
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
 from itertools import accumulate
-from typing import Final
 from zlib import crc32
 
 from nginy.balancer.peer import P, is_usable, open_window
-from nginy.balancer.round_robin import RoundRobin, pick_smooth
-
-MAX_MISSES: Final = 20
-"""Unusable peers that a walk passes over; one more, and round robin decides. nginx's number."""
+from nginy.balancer.round_robin import MAX_MISSES, RoundRobin, pick_smooth
 
 
 class Hash(RoundRobin[P]):

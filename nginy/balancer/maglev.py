@@ -21,10 +21,9 @@ from collections.abc import Collection, Iterator, Sequence
 from hashlib import blake2b
 from typing import Final
 
-from nginy.balancer.hashing import MAX_MISSES
 from nginy.balancer.peer import P, group_by_name
 from nginy.balancer.rendezvous import Rendezvous, encoded, stable_hash
-from nginy.balancer.round_robin import pick_smooth
+from nginy.balancer.round_robin import MAX_MISSES, pick_smooth
 
 SLOTS: Final = 65_537
 """A prime, so that every stride visits all slots: the paper's size for hundreds of backends."""

@@ -15,18 +15,13 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
 from itertools import accumulate
 from random import Random
-from typing import Final
 
 from nginy.balancer.peer import P, is_usable, open_window
-from nginy.balancer.round_robin import RoundRobin
-
-MAX_MISSES: Final = 20
-"""Draws that may find no usable peer; one more, and round robin decides."""
+from nginy.balancer.round_robin import MAX_MISSES, RoundRobin
 
 
 class PickRandom(RoundRobin[P]):
-    """A random peer; with `two`, of two different random peers the one with fewer sessions for its
-    weight."""
+    """A random peer; with `two`, the one of two that has fewer sessions for its weight."""
 
     __slots__ = ("_ends", "_rng", "_two")
 

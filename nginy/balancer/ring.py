@@ -25,10 +25,9 @@ from itertools import islice
 from typing import Final
 from zlib import crc32
 
-from nginy.balancer.hashing import MAX_MISSES
 from nginy.balancer.least import pick_least
 from nginy.balancer.peer import P, group_by_name, is_usable
-from nginy.balancer.round_robin import RoundRobin, pick_smooth
+from nginy.balancer.round_robin import MAX_MISSES, RoundRobin, pick_smooth
 
 POINTS: Final = 160
 """Points for a unit of weight, as nginx; shares then stray by about 1 / sqrt(160), 8 %."""

@@ -13,8 +13,12 @@ Read first `peer`; read next `least` and `hashing`.
 """
 
 from collections.abc import Collection, Iterator, Sequence
+from typing import Final
 
 from nginy.balancer.peer import Balancer, P, open_window
+
+MAX_MISSES: Final = 20
+"""Unusable peers that hashes and random draws may meet; one more, and round robin decides."""
 
 
 def pick_smooth(peers: Sequence[P], tried: Collection[P], now_s: int) -> P | None:
