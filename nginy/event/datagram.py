@@ -41,7 +41,7 @@ from selectors import EVENT_READ
 from typing import TYPE_CHECKING, Final
 
 from nginy.event.connection import AGAIN, ERROR, Connection, SockAddr
-from nginy.event.event import Event
+from nginy.event.event import Event, Owner
 
 if TYPE_CHECKING:
     from nginy.address import Address
@@ -124,7 +124,7 @@ class DatagramConnection(Connection):
 class DatagramReceiver(DatagramConnection):
     """A UDP listener's socket; created by `Listener.start_datagrams`, closed by the listener."""
 
-    __slots__ = ("address", "handler", "is_wildcard")
+    __slots__ = ("address", "handler", "is_wildcard", "serving")
 
     def __init__(
         self, loop: "Loop", sock: socket, address: "Address", handler: DatagramHandler
@@ -132,6 +132,8 @@ class DatagramReceiver(DatagramConnection):
         """Set the socket's options and begin to watch it; raises OSError."""
         self.handler = handler
         """Called for each datagram; a reload may replace it."""
+        self.serving: Owner | None = None
+        """The session that the current datagram belongs to, as far as the handler has found it."""
         self.address = address
         self.is_wildcard = address.is_wildcard
         sock.setsockopt(SOL_SOCKET, SO_RCVBUF, RECEIVE_BUFFER_BYTES)
@@ -164,6 +166,7 @@ class DatagramReceiver(DatagramConnection):
                 logger.critical("recvmsg() failed (%s: %s)", error.errno, error.strerror)
                 return
             self.received += count
+            self.serving = None
             handler(self, sockaddr, local, memory[:count])
             if not event.active:  # the handler has closed or paused us
                 return
@@ -180,6 +183,19 @@ class DatagramReceiver(DatagramConnection):
             if level == IPPROTO_IPV6 and kind == IPV6_PKTINFO:
                 return count, sockaddr, PKTINFO_V6.unpack(data)[0]
         return count, sockaddr, b""
+
+    def close(self, reset: bool = False) -> None:
+        """Close the socket, and forget whom it has served last."""
+        self.serving = None
+        super().close(reset)
+
+    def abort(self) -> None:
+        """End the session whose datagram it was, and go on with the next: for the loop, after a
+        bug."""
+        if self.serving is not None:
+            self.serving.abort()
+            self.serving = None
+        self.loop.post(self.read)
 
 
 class SharedConnection(Connection):

@@ -53,7 +53,7 @@ class DatagramReplyHandler(ProtocolHandler):
         if not sockaddr[1]:
             return
         client = SharedConnection(receiver, sockaddr, local)
-        session = Session(self, client, self.new_context("UDP", client))
+        session = receiver.serving = Session(self, client, self.new_context("UDP", client))
         client.action = "returning text"
         client.received = len(data)
         if client.send(self.text(session)) < 0:

@@ -77,6 +77,7 @@ class UdpHandler(ProxyHandler):
         key: ClientKey = (sockaddr, local) if local else sockaddr
         session = self.table.get(key)
         if session is not None:
+            receiver.serving = session
             backend = session.backend
             if not (backend.down or backend.fails) or not session.has_lost_backend():
                 if session.forward(data):
@@ -106,6 +107,7 @@ class UdpHandler(ProxyHandler):
         else:
             client = SharedConnection(receiver, sockaddr, local)
             session = UdpSession(self, client, self.new_context("UDP", client))
+            receiver.serving = session
             if session.open():
                 session.key = key
                 self.table[key] = session

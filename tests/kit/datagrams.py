@@ -11,6 +11,7 @@ from nginy.address import Address
 from nginy.backend.pool import BackendPool
 from nginy.proxy.handler import ProxySettings
 from nginy.proxy.reply import DatagramReplyHandler
+from nginy.proxy.session import Reason
 from nginy.proxy.udp import UdpHandler
 
 from kit.ends import SockAddr, family_of
@@ -104,6 +105,19 @@ class UdpFront(Front):
         return self.harness.add(UdpClient(target, (host, 0)))
 
 
+class SessionCloser:
+    """Ends a handler's sessions when the harness closes: nothing but time would."""
+
+    def __init__(self, handler: UdpHandler) -> None:
+        self.handler = handler
+
+    def step(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        self.handler.close_sessions(Reason.KILLED)
+
+
 def udp_proxy(
     harness: Harness, pool: BackendPool, address: Address = ANY_PORT, **changes: object
 ) -> UdpFront:
@@ -112,6 +126,7 @@ def udp_proxy(
     settings = ProxySettings(**{"timeout_ms": 60_000, **changes})  # type: ignore[arg-type]
     handler = UdpHandler(harness.loop, "front", listener.address, pool, settings)
     listener.start_datagrams(harness.loop, handler.datagram_handler)
+    harness.add(SessionCloser(handler))
     front = UdpFront(harness, listener, handler)
     harness.fronts.append(front)
     return front
