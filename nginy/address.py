@@ -9,6 +9,7 @@ core/ngx_inet.c) and raise InvalidValueError, whose clause continues a sentence 
 the quoted text.
 """
 
+import os
 import re
 import socket
 from dataclasses import dataclass, field, replace
@@ -95,9 +96,9 @@ def parse_listen(text: str) -> tuple[Address, ...]:
     host, port = _split(text)
     if port is None:
         raise InvalidValueError("has no port")
-    address = _ip("0.0.0.0" if host == "*" else host, 0)
     first, dash, last = port.partition("-")
     low = _port(first)
+    address = _ip("0.0.0.0" if host == "*" else host, low)
     high = _port(last) if dash else low
     if high < low:
         raise InvalidValueError(
@@ -120,7 +121,9 @@ def _unix(text: str) -> Address:
     path = text.removeprefix("unix:")
     if not path.startswith("/"):
         raise InvalidValueError("is not an absolute path")
-    if "\0" in path or len(path.encode()) > UNIX_PATH_MAX_BYTES:
+    if "\0" in path:
+        raise InvalidValueError("has a zero byte in its path")
+    if len(os.fsencode(path)) > UNIX_PATH_MAX_BYTES:
         raise InvalidValueError(
             f"is longer than the {UNIX_PATH_MAX_BYTES} bytes of a unix socket's path"
         )
@@ -166,7 +169,8 @@ def _ip(host: str, port: int) -> Address:
     if not host.strip("0123456789."):
         raise InvalidValueError("is not an IPv4 address" if host else "has no host")
     if host == "localhost":
-        raise InvalidValueError("is a host name, and names are not supported", f"127.0.0.1:{port}")
+        hint = f"127.0.0.1:{port}" if port else "127.0.0.1"
+        raise InvalidValueError("is a host name, and names are not supported", hint)
     if _HOST_NAME.fullmatch(host):
         raise InvalidValueError("is a host name, and names are not supported")
     raise InvalidValueError("is not an address")

@@ -17,9 +17,18 @@ from typing import Final, Protocol
 
 import yaml
 
-from nginy.config.node import MappingNode, Mark, Node, Reading, ScalarNode, SequenceNode, quote
+from nginy.config.node import (
+    MappingNode,
+    Mark,
+    Node,
+    Reading,
+    ScalarNode,
+    SequenceNode,
+    describe,
+    quote,
+)
 
-NODES_MAX: Final = 1_000_000  # of one file, an alias counted as often as it is used
+NODES_MAX: Final = 250_000  # of one file, 20,000 backends; aliases count as what they stand for
 DEPTH_MAX: Final = 32  # the language needs 6; this keeps every recursion over nodes shallow
 
 # What PyYAML says (a pattern), and what the writer of the file should look at.
@@ -131,7 +140,7 @@ class _Tree:
         mark = _mark(event.start_mark, self.file)
         if isinstance(event, yaml.ScalarEvent):
             self._refuse_tag(event.tag, mark)
-            self._close(ScalarNode(event.value, mark, not event.style), 1, event.anchor)
+            self._close(ScalarNode(event.value, mark, not event.style), 1, event.anchor, mark)
         elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
             self._refuse_tag(event.tag, mark)
             if len(self.open) == DEPTH_MAX:
@@ -143,16 +152,16 @@ class _Tree:
             node = (
                 self._mapping(top) if top.is_mapping else SequenceNode(tuple(top.nodes), top.mark)
             )
-            self._close(node, top.size, top.anchor)
+            self._close(node, top.size, top.anchor, top.mark)
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor not in self.anchors:
                 raise self.reading.refuse(mark, f"no anchor &{event.anchor} is complete above")
-            self._close(*self.anchors[event.anchor], None)
+            self._close(*self.anchors[event.anchor], None, mark)
         elif isinstance(event, yaml.DocumentStartEvent) and self.root is not None:
             raise self.reading.refuse(mark, "a second document, expected one a file")
 
-    def _close(self, node: Node, size: int, anchor: str | None) -> None:
-        """Put a complete node where it belongs."""
+    def _close(self, node: Node, size: int, anchor: str | None, mark: Mark) -> None:
+        """Put a complete node where it belongs; `mark` is where it is used."""
         if anchor is not None:
             self.anchors[anchor] = (node, size)
         if not self.open:
@@ -162,7 +171,7 @@ class _Tree:
         top.nodes.append(node)
         top.size += size
         if top.size > NODES_MAX:
-            raise self.reading.refuse(node.mark, f"more than {NODES_MAX} values in one file")
+            raise self.reading.refuse(mark, f"more than {NODES_MAX} values in one file")
 
     def _refuse_tag(self, tag: str | None, mark: Mark) -> None:
         if tag is not None and tag != "!":
@@ -184,7 +193,8 @@ class _Tree:
                 pairs[name.text] = (name, value)
         for source in merged:
             if not isinstance(source, MappingNode):
-                self.reading.report(source.mark, 'not a mapping, expected one after "<<"')
+                text = f'{describe(source)}, expected a mapping after "<<"'
+                self.reading.report(source.mark, text)
                 continue
             for name, value in source.pairs:
                 pairs.setdefault(name.text, (name, value))
