@@ -3,7 +3,7 @@
 A bid depends on the key, the backend's name and its weight, and on nothing else. So all nodes agree
 whatever the order of their lists, there is no table to build, and when a backend leaves, only its
 own keys move, to the second highest bids. The price is a look at every backend for each session,
-about 1 µs: 10 µs for 10 backends, 1 ms for 1,000.
+about 1.3 µs (CPython 3.11): 13 µs for 10 backends.
 
 A table that answers at once and promises nearly the same is `maglev`; nginx's ring is `ring`.
 

@@ -74,8 +74,7 @@ class Ring(RoundRobin[P]):
         return pick_smooth(self._peers, tried, now_s)
 
     def walk(self, key: bytes) -> Iterator[list[P]]:
-        """Yield the owners of the points, once around, from the first at or after the key's
-        hash."""
+        """Yield the points' owners once around, from the first at or after the key's hash."""
         groups = self._groups
         owners = self._owners
         start = bisect_left(self._points, crc32(key))
