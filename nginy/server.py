@@ -27,16 +27,18 @@ from nginy.config import build, schema
 from nginy.config.load import load
 from nginy.errors import ConfigError, NginyError
 from nginy.event.connection import Connection
+from nginy.event.datagram import DatagramReceiver
 from nginy.event.listener import Listener, ListenKey, ListenOptions
 from nginy.event.loop import Loop
 from nginy.event.signals import SignalReceiver
 from nginy.event.timer import Timer
 from nginy.logset import LogSet
 from nginy.logtools import NOTICE
-from nginy.proxy.handler import ProtocolHandler
+from nginy.proxy.handler import ProtocolHandler, ProxyHandler
 from nginy.proxy.reply import ReplyHandler
 from nginy.proxy.session import Session
 from nginy.proxy.tcp import TcpHandler
+from nginy.proxy.udp import UdpHandler
 
 logger = logging.getLogger("nginy.server")
 
@@ -79,7 +81,7 @@ class Server:
         self._signals: SignalReceiver | None = None
         self._timer = Timer(self._grace_handler, self)
         self._is_draining = False
-        self._closed: list[ProtocolHandler] = []
+        self._retiring: dict[ListenKey, Service] = {}
         self._pid_file = ""
 
     # Starting and reloading.
@@ -93,6 +95,7 @@ class Server:
         }
         self.logs.open(config)
         opened = self._open_listeners(wanted)
+        self._take_back(wanted)
         self.config = config
         self.loop.max_connections = config.worker_connections
         self._apply_upstreams(config)
@@ -110,13 +113,20 @@ class Server:
         opened: dict[ListenKey, Listener] = {}
         try:
             for key, (options, _) in wanted.items():
-                if key not in self.services:
+                if key not in self.services and key not in self._retiring:
                     opened[key] = Listener(options)
         except NginyError:
             for listener in opened.values():
                 listener.close()
             raise
         return opened
+
+    def _take_back(self, wanted: Mapping[ListenKey, Wanted]) -> None:
+        """Go on with UDP listeners that were about to go and are wanted again."""
+        for key in [key for key in self._retiring if key in wanted]:
+            service = self.services[key] = self._retiring.pop(key)
+            if isinstance(service.handler, UdpHandler):
+                service.handler.is_draining = False
 
     def _apply_upstreams(self, config: schema.Config) -> None:
         self.pools = {
@@ -127,8 +137,11 @@ class Server:
     def _add_service(self, listener: Listener, settings: schema.Listener) -> None:
         handler = self._handler(settings, listener, None)
         self.services[listener.options.key] = Service(listener, handler)
-        listener.start(self.loop, handler.accept_handler)
-        logger.log(NOTICE, "listening on %s", listener.address)
+        if listener.options.udp:
+            listener.start_datagrams(self.loop, handler.datagram_handler)
+        else:
+            listener.start(self.loop, handler.accept_handler)
+        logger.log(NOTICE, "listening on %s", listener)
 
     def _change_service(
         self,
@@ -140,42 +153,78 @@ class Server:
         service.listener.apply(options)
         handler = self._handler(settings, service.listener, service.handler)
         service.handler = handler
-        service.listener.handler = handler.accept_handler
+        receiver = service.listener.connection
+        if isinstance(receiver, DatagramReceiver):
+            receiver.handler = handler.datagram_handler
+        else:
+            service.listener.handler = handler.accept_handler
 
     def _handler(
         self,
         settings: schema.Listener,
         listener: Listener,
         current: ProtocolHandler | None,
-    ) -> "TcpHandler | ReplyHandler":
+    ) -> ProtocolHandler:
         """Return the handler for a listener: `current`, changed in place, wherever that will do."""
-        formats = self.config.log_formats
+        if settings.return_ is not None:
+            handler: ProtocolHandler = self._reply_handler(settings, listener, current)
+        else:
+            handler = self._proxy_handler(settings, listener, current)
+        handler.log_session = self.logs.session_logger(settings.access_log, self.config.log_formats)
+        return handler
+
+    def _reply_handler(
+        self,
+        settings: schema.Listener,
+        listener: Listener,
+        current: ProtocolHandler | None,
+    ) -> ReplyHandler:
         name = build.listener_name(settings, listener.options)
         proxy = build.proxy_settings(settings)
-        if settings.return_ is not None:
-            reply = current if isinstance(current, ReplyHandler) else None
-            if reply is None:
-                reply = ReplyHandler(self.loop, name, listener.address, proxy)
-            text = self.logs.compile(settings.return_)
-            reply.settings = proxy
-            reply.text = lambda session: text(session).encode()
-            reply.log_session = self.logs.session_logger(settings.access_log, formats)
-            return reply
-        pool = self.pools[settings.proxy_pass or ""]
-        handler = current if isinstance(current, TcpHandler) else None
+        text = self.logs.compile(settings.return_ or "")
+        handler = current if isinstance(current, ReplyHandler) else None
         if handler is None:
-            handler = TcpHandler(self.loop, name, listener.address, pool, proxy)
+            handler = ReplyHandler(self.loop, name, listener.address, proxy)
+        handler.settings = proxy
+        handler.text = lambda session: text(session).encode()
+        return handler
+
+    def _proxy_handler(
+        self,
+        settings: schema.Listener,
+        listener: Listener,
+        current: ProtocolHandler | None,
+    ) -> ProxyHandler:
+        name = build.listener_name(settings, listener.options)
+        proxy = build.proxy_settings(settings)
+        pool = self.pools[settings.proxy_pass or ""]
+        handler = current if isinstance(current, ProxyHandler) else None
+        if handler is None:
+            make = UdpHandler if listener.options.udp else TcpHandler
+            handler = make(self.loop, name, listener.address, pool, proxy)
         handler.apply(pool, proxy)
         handler.hash_key = self.logs.compile(pool.key) if pool.key else None
-        handler.log_session = self.logs.session_logger(settings.access_log, formats)
         return handler
 
     def _close_service(self, key: ListenKey) -> None:
-        """Stop listening; sessions that have begun go on to their end."""
+        """Take no new clients; sessions that have begun go on to their end.
+
+        Those of UDP need the listener's socket to answer, so it is closed after the last of them.
+        """
         service = self.services.pop(key)
-        logger.log(NOTICE, "no longer listening on %s", service.listener.address)
-        service.listener.close()
-        self._closed.append(service.handler)
+        logger.log(NOTICE, "no longer listening on %s", service.listener)
+        self._retiring[key] = service
+        if isinstance(service.handler, UdpHandler):
+            service.handler.is_draining = True
+        else:
+            service.listener.close()
+
+    def _retire(self) -> None:
+        """Let go of closed services whose last session has ended."""
+        for key, service in list(self._retiring.items()):
+            if not service.handler.sessions:
+                service.listener.close()
+                del self._retiring[key]
 
     # Running.
 
@@ -186,13 +235,10 @@ class Server:
         loop.running = True
         while loop.running:
             loop.turn()
-            if self._is_draining and not self.has_sessions():
+            if self._retiring:
+                self._retire()
+            if self._is_draining and not self._retiring:
                 loop.running = False
-
-    def has_sessions(self) -> bool:
-        """Whether a session of a listener that was closed is still open."""
-        self._closed = [handler for handler in self._closed if handler.sessions]
-        return bool(self._closed)
 
     def _sessions(self) -> Iterator[Session]:
         for key in list(self.loop.selector.get_map().values()):
@@ -259,8 +305,9 @@ class Server:
         """End every session with KD, close the listeners and the logs, remove the pid file."""
         for key in list(self.services):
             self._close_service(key)
-        for session in self._sessions():
+        for session in list(self._sessions()):
             session.kill()
+        self._retire()
         self.loop.timers.cancel(self._timer)
         if self._signals is not None:
             self._signals.close()

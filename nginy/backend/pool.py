@@ -47,6 +47,8 @@ class BackendPool:
         self._backups = make_balancer(backups) if backups else None
         self.is_single = len(primaries) == 1 and not backups
         """One primary and no backup: passive failures never take it out, as in nginx."""
+        if self.is_single:
+            primaries[0].fails = 0
 
     def __repr__(self) -> str:
         """Show the name and the backends."""

@@ -122,7 +122,11 @@ class Listener:
 
     def __repr__(self) -> str:
         """Show the address."""
-        return f"<Listener {self.address}>"
+        return f"<Listener {self}>"
+
+    def __str__(self) -> str:
+        """Return the address, and "udp" where it is."""
+        return f"{self.address}{' udp' if self.options.udp else ''}"
 
     def start(self, loop: "Loop", handler: Callable[[Connection], None]) -> None:
         """Accept connections on `loop` from now on, each handed to `handler`."""

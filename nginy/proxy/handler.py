@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from nginy.address import Address
 from nginy.backend.backend import Counters
 from nginy.backend.pool import BackendPool
-from nginy.event.connection import Connection
+from nginy.event.connection import Connection, SockAddr
+from nginy.event.datagram import DatagramReceiver
 from nginy.proxy.context import ConnectionContext
 
 if TYPE_CHECKING:
@@ -96,6 +97,19 @@ class ProtocolHandler:
             client.sockaddr,
             self._local_sockaddr or client.local_sockaddr,
         )
+
+    def accept_handler(self, client: Connection) -> None:
+        """Begin the session of a TCP client that was just accepted."""
+        client.close()
+
+    def datagram_handler(
+        self,
+        receiver: DatagramReceiver,
+        sockaddr: SockAddr,
+        local: bytes,
+        data: memoryview,
+    ) -> None:
+        """Deal with a datagram that has come from `sockaddr` to `local`."""
 
     def session_ended(self, session: "Session") -> None:
         """Count a session and write it to the access log; called once for each."""

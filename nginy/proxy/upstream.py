@@ -237,6 +237,8 @@ class UpstreamSession(Session, ABC):
         if failed:
             self._tried += (backend,)
             self.handler.pool.failed(backend, now_ms // 1000)
+        elif backend.fails:
+            self.handler.pool.succeeded(backend)
 
     def finalize(self, reason: Reason, detail: str = "", reset: bool = False) -> None:
         """End the session and give its backend back."""
