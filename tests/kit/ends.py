@@ -12,7 +12,7 @@ import struct
 SockAddr = tuple[str, int] | tuple[str, int, int, int] | str
 
 PATIENCE_S = 5.0
-_ABORT = struct.pack("ii", 1, 0)
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 def family_of(sockaddr: SockAddr) -> socket.AddressFamily:
@@ -76,7 +76,7 @@ class End:
     def reset(self) -> None:
         """Close with RST."""
         if not self.is_closed and self.socket.family != socket.AF_UNIX:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         self.close()
 
     def close(self) -> None:

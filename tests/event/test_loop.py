@@ -1,0 +1,311 @@
+import logging
+import selectors
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from nginy.event.connection import Connection
+from nginy.event.event import Event
+from nginy.event.loop import Loop
+from nginy.event.timer import Timer
+
+from kit.clock import FakeClock
+from kit.harness import make_loop
+
+OpenPair = Callable[[], tuple[Connection, socket.socket]]
+
+
+class Owner:
+    """Owns a connection, or just a timer; counts how often it was ended because of a bug."""
+
+    def __init__(self) -> None:
+        self.aborted = 0
+
+    def __repr__(self) -> str:
+        return "<Owner 7>"
+
+    def abort(self) -> None:
+        self.aborted += 1
+
+
+class CountingClock(FakeClock):
+    """Counts how often it is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.updates = 0
+
+    def update(self) -> None:
+        self.updates += 1
+
+
+class RecordingSelector(selectors.BaseSelector):
+    """Reports nothing, at once, and remembers how long it might have slept."""
+
+    def __init__(self) -> None:
+        self.timeouts: list[float | None] = []
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.timeouts.append(timeout)
+        return []
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        raise NotImplementedError
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        raise NotImplementedError
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        return {}
+
+
+def bug(_item: Event | Timer) -> None:
+    raise ZeroDivisionError("a bug")
+
+
+# -- the six steps --
+
+
+def test_a_turn_runs_what_is_ready_then_timers_then_what_was_posted(
+    loop: Loop, open_pair: OpenPair, clock: FakeClock
+) -> None:
+    ready, peer = open_pair()
+    posted, _ = open_pair()
+    steps: list[str] = []
+    posted.read.handler = lambda _event: steps.append("posted")
+    posted.read.active = True
+    loop.post(posted.read)
+    loop.timers.start(Timer(lambda _timer: steps.append("timer"), Owner()), clock.now_ms)
+    ready.read.handler = lambda _event: steps.append("ready")
+    ready.resume_read()
+    peer.send(b"x")
+    loop.turn(0)
+    assert steps == ["ready", "timer", "posted"]
+
+
+def test_what_is_posted_in_step_4_or_5_runs_in_the_same_turn(
+    loop: Loop, open_pair: OpenPair, clock: FakeClock
+) -> None:
+    c, peer = open_pair()
+    one, _ = open_pair()
+    two, _ = open_pair()
+    steps: list[str] = []
+    one.read.active = two.read.active = True
+    one.read.handler = lambda _event: steps.append("posted by ready")
+    two.read.handler = lambda _event: steps.append("posted by timer")
+    c.read.handler = lambda _event: loop.post(one.read)
+    loop.timers.start(Timer(lambda _timer: loop.post(two.read), Owner()), clock.now_ms)
+    c.resume_read()
+    peer.send(b"x")
+    loop.turn(0)
+    assert steps == ["posted by ready", "posted by timer"]
+
+
+def test_the_clock_is_read_once_a_turn() -> None:
+    clock = CountingClock()
+    loop = make_loop("poll", clock)
+    loop.turn(0)
+    loop.turn(0)
+    assert (clock.updates, loop.turns) == (2, 2)
+    loop.close()
+
+
+@pytest.mark.parametrize("method", ["epoll"])
+def test_two_that_post_themselves_for_ever_take_turns(loop: Loop, open_pair: OpenPair) -> None:
+    """nginx runs its posted events until there are none, so one could starve the other."""
+    called: list[Event] = []
+
+    def again(event: Event) -> None:
+        called.append(event)
+        loop.post(event)
+
+    events = [open_pair()[0].read for _ in range(2)]
+    for event in events:
+        event.handler = again
+        event.active = True
+        loop.post(event)
+    for turns in range(1, 4):
+        loop.turn()  # returns, and does not sleep
+        assert called == events * turns
+
+
+@pytest.mark.parametrize("method", ["epoll"])
+def test_an_event_posted_twice_runs_once(loop: Loop, open_pair: OpenPair) -> None:
+    c, _ = open_pair()
+    called: list[Event] = []
+    c.read.handler = called.append
+    c.read.active = True
+    loop.post(c.read)
+    loop.post(c.read)
+    loop.turn(0)
+    assert called == [c.read]
+
+
+@pytest.mark.parametrize("method", ["epoll"])
+@pytest.mark.parametrize("end", [Connection.close, Connection.pause_read])
+def test_a_posted_event_does_not_run_once_its_connection_is_closed_or_paused(
+    loop: Loop, open_pair: OpenPair, end: Callable[[Connection], None]
+) -> None:
+    first, _ = open_pair()
+    second, _ = open_pair()
+    called: list[Event] = []
+    first.write.handler = lambda _event: end(second)
+    second.read.handler = called.append
+    first.write.active = second.read.active = True
+    loop.post(first.write)
+    loop.post(second.read)
+    loop.turn(0)
+    loop.turn(0)
+    assert called == []
+
+
+# -- how long it sleeps --
+
+
+@pytest.fixture
+def recorder(clock: FakeClock) -> tuple[Loop, RecordingSelector]:
+    loop = make_loop("poll", clock)
+    loop.close()
+    loop.selector = recorder = RecordingSelector()
+    return loop, recorder
+
+
+def test_an_idle_loop_sleeps_until_something_happens(
+    recorder: tuple[Loop, RecordingSelector],
+) -> None:
+    loop, selector = recorder
+    loop.turn()
+    loop.turn(250)
+    assert selector.timeouts == [None, 0.25]
+
+
+def test_a_loop_with_a_timer_sleeps_until_it_is_due(
+    recorder: tuple[Loop, RecordingSelector], clock: FakeClock
+) -> None:
+    loop, selector = recorder
+    loop.timers.start(Timer(lambda _timer: None, Owner()), clock.now_ms + 60_000)
+    loop.turn()
+    loop.turn(250)
+    clock.advance(59_900)
+    loop.turn(250)
+    clock.advance(10_000)
+    loop.turn()  # late: the timer fires in this turn
+    loop.turn()
+    assert selector.timeouts == [60.0, 0.25, 0.1, 0, None]
+
+
+# -- bugs --
+
+
+@pytest.mark.parametrize("method", ["epoll", "select"])
+def test_a_bug_in_a_handler_is_logged_once_and_ends_one_owner(
+    loop: Loop, open_pair: OpenPair, expect_log: Any
+) -> None:
+    broken, broken_peer = open_pair()
+    healthy, healthy_peer = open_pair()
+    owner = broken.data = Owner()
+    broken.read.handler = bug
+    called: list[Event] = []
+    healthy.read.handler = called.append
+    for c, peer in ((broken, broken_peer), (healthy, healthy_peer)):
+        c.resume_read()
+        peer.send(b"x")
+    with expect_log("bug in nginy, the session is closed: <Connection", count=1) as records:
+        loop.turn(0)
+        loop.turn(0)
+    (record,) = records
+    assert record.levelno == logging.CRITICAL
+    assert record.exc_info[0] is ZeroDivisionError
+    assert owner.aborted == 1
+    assert broken.fd == -1
+    assert healthy.fd >= 0
+    assert healthy.read in called
+
+
+@pytest.mark.parametrize("method", ["epoll"])
+def test_a_bug_closes_a_connection_without_an_owner(
+    loop: Loop, open_pair: OpenPair, expect_log: Any
+) -> None:
+    c, peer = open_pair()
+    c.read.handler = bug
+    c.resume_read()
+    peer.send(b"x")
+    with expect_log("bug in nginy", count=1):
+        loop.turn(0)
+    assert c.fd == -1
+    with pytest.raises(ConnectionResetError):
+        peer.recv(1)
+
+
+@pytest.mark.parametrize("method", ["epoll"])
+def test_a_bug_after_the_handler_has_closed_its_connection_ends_nobody_else(
+    loop: Loop, open_pair: OpenPair, expect_log: Any
+) -> None:
+    c, peer = open_pair()
+    owner = c.data = Owner()
+
+    def close_and_fail(event: Event) -> None:
+        c.close()
+        bug(event)
+
+    c.read.handler = close_and_fail
+    c.resume_read()
+    peer.send(b"x")
+    with expect_log("bug in nginy", count=1):
+        loop.turn(0)
+    assert owner.aborted == 0
+
+
+@pytest.mark.parametrize("method", ["epoll"])
+def test_a_bug_in_a_timer_or_a_posted_event_ends_its_owner(
+    loop: Loop, open_pair: OpenPair, clock: FakeClock, expect_log: Any
+) -> None:
+    c, _ = open_pair()
+    posts = c.data = Owner()
+    c.read.handler = bug
+    c.read.active = True
+    loop.post(c.read)
+    waits = Owner()
+    loop.timers.start(Timer(bug, waits), clock.now_ms)
+    with expect_log("bug in nginy", count=2) as records:
+        loop.turn(0)
+    assert (waits.aborted, posts.aborted) == (1, 1)
+    assert records[0].getMessage() == "bug in nginy, the session is closed: <Owner 7>"
+
+
+def test_interrupting_the_process_is_not_a_bug(open_pair: OpenPair, loop: Loop) -> None:
+    def interrupt(_event: Event) -> None:
+        raise KeyboardInterrupt
+
+    c, _ = open_pair()
+    c.write.handler = interrupt
+    c.resume_write()
+    with pytest.raises(KeyboardInterrupt):
+        loop.turn(0)
+
+
+# -- running --
+
+
+@pytest.mark.parametrize("method", ["epoll", "poll"])
+def test_it_turns_until_a_handler_says_that_it_is_enough(loop: Loop, clock: FakeClock) -> None:
+    def stop(_timer: Timer) -> None:
+        loop.running = False
+
+    loop.timers.start(Timer(stop, Owner()), clock.now_ms)
+    loop.run()
+    assert loop.turns == 1
+
+
+def test_a_method_that_the_system_lacks_is_an_error() -> None:
+    with pytest.raises(ValueError, match="kqueue"):
+        Loop("kqueue")
+
+
+def test_the_real_clock_is_the_default() -> None:
+    loop = Loop()
+    before_ms = loop.clock.now_ms
+    loop.turn(10)
+    assert loop.clock.now_ms > before_ms
+    loop.close()
