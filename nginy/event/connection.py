@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from nginy.event.buffer import Buffer
     from nginy.event.listener import Listener
     from nginy.event.loop import Loop
+    from nginy.event.tls import TlsState
 
 SockAddr = tuple[str, int] | tuple[str, int, int, int] | str
 """What the socket calls take and return: IPv4, IPv6, or the path of a unix socket."""
@@ -91,8 +92,12 @@ class Connection:
         "sockaddr",
         "socket",
         "start_time_ms",
+        "tls",
         "write",
     )
+
+    tls: "TlsState"
+    """What TLS keeps (nginx `ssl`); there is no such attribute on a plain connection."""
 
     def __init__(self, loop: "Loop", sock: socket, sockaddr: SockAddr) -> None:
         self.loop = loop
@@ -293,7 +298,9 @@ class Connection:
             self.errno = error.errno or 0
 
     def abort(self) -> None:
-        """End the owner, or only this connection if it has none; for the loop, after a bug."""
-        if self.data is not None:
+        """Let the owner end what it has to, or close if there is none; for the loop, after a
+        bug."""
+        if self.data is None:
+            self.close(reset=True)
+        else:
             self.data.abort()
-        self.close(reset=True)

@@ -1,0 +1,197 @@
+"""TLS behind `Connection.recv` and `Connection.send`: whoever moves bytes need not know of it.
+
+`start_tls` turns a connected `Connection` into a `TlsConnection`, in place: same object, same
+descriptor, same registration, but its methods encrypt and decrypt. That is what nginx does by
+putting `ngx_ssl_recv` into `c->recv`; here the class is exchanged, so that a plain connection pays
+nothing for what it does not use. Outcomes stay the three of `event/connection.py`. What goes wrong
+is never raised: `errno` is EPROTO for a violation of TLS, and `tls.failure` says which.
+
+Two things differ from a plain socket. OpenSSL reads whole records, so bytes may wait inside of it
+when the kernel has none left: `read.ready` stays set until a read ends in AGAIN, and `resume_read`
+looks for them. And a stream that ends without close_notify was cut, maybe by an attacker (RFC 8446
+§6.1): that is an ERROR, not EOF.
+
+Which certificates are used and trusted is in the `SSLContext` of the caller, who should refuse
+renegotiation there (`OP_NO_RENEGOTIATION`): reading never waits for writing then.
+
+nginx: `ngx_ssl_create_connection`, `ngx_ssl_handshake`, `ngx_ssl_recv`, `ngx_ssl_write` and
+`ngx_ssl_shutdown` in `ngx_event_openssl.c`.
+"""
+
+import errno
+import socket
+from _socket import MSG_PEEK, SHUT_WR
+from _socket import socket as plain_socket
+from ssl import SSLContext, SSLError, SSLSocket, SSLWantReadError, SSLWantWriteError
+from typing import Final
+
+from nginy.event.connection import AGAIN, EOF, ERROR, Connection
+from nginy.event.event import Event
+
+DONE: Final = 1
+"""Outcome of `handshake`: both sides agree, bytes may be moved."""
+
+
+class TlsState:
+    """What TLS keeps for a connection (nginx `ngx_ssl_connection_t`)."""
+
+    __slots__ = ("failure", "is_established")
+
+    def __init__(self) -> None:
+        self.is_established = False
+        """The handshake is done."""
+        self.failure = ""
+        """The violation of TLS that has broken the connection, in OpenSSL's words."""
+
+
+class TlsConnection(Connection):
+    """A connection that encrypts; made by `start_tls`, closed by its owner as any other."""
+
+    __slots__ = ()
+
+    socket: SSLSocket
+
+    def handshake(self) -> int:
+        """Go on with the handshake; return DONE, AGAIN or ERROR (nginx `ngx_ssl_handshake`).
+
+        After AGAIN it is to be called again when the connection has become readable or writable.
+        """
+        try:
+            self.socket.do_handshake()
+        except SSLWantReadError:
+            self.read.ready = False
+            return AGAIN
+        except SSLWantWriteError:
+            self.write.ready = False
+            return AGAIN
+        except OSError as error:
+            return self._violated(self.read, error)
+        self.tls.is_established = True
+        return DONE
+
+    def resume_read(self) -> None:
+        """Have the read handler called, also for bytes that OpenSSL has taken from the kernel."""
+        super().resume_read()
+        if self.socket.pending():
+            self.loop.post(self.read)
+
+    def recv(self, memory: memoryview) -> int:
+        """Receive and decrypt into `memory`; return a count, EOF, AGAIN or ERROR."""
+        rev = self.read
+        try:
+            count = self.socket.recv_into(memory)
+        except (SSLWantReadError, SSLWantWriteError):
+            rev.ready = False
+            return AGAIN
+        except OSError as error:
+            return self._violated(rev, error)
+        if not count:
+            rev.eof = True
+            rev.ready = False
+            return EOF
+        rev.ready = True
+        self.received += count
+        return count
+
+    def send(self, memory: "bytes | memoryview") -> int:
+        """Encrypt and send what the kernel takes; return a count, AGAIN or ERROR.
+
+        What was not taken has to be sent next: OpenSSL may have encrypted its beginning.
+        """
+        view = memoryview(memory)
+        count = 0
+        while count < len(view):
+            try:
+                count += self.socket.send(view[count:])
+            except (SSLWantReadError, SSLWantWriteError):
+                self.write.ready = False
+                break
+            except OSError as error:
+                return self._violated(self.write, error)
+        self.sent += count
+        return count or AGAIN
+
+    def peek(self) -> int:
+        """Return 1 if something waits to be received, be it encrypted, else EOF, AGAIN or ERROR."""
+        if self.socket.pending():
+            return 1
+        try:
+            return len(plain_socket.recv(self.socket, 1, MSG_PEEK))
+        except BlockingIOError:
+            self.read.ready = False
+            return AGAIN
+        except OSError as error:
+            return self._broken(self.read, error)
+
+    def shutdown(self) -> None:
+        """Send close_notify and FIN after the bytes already sent; receiving goes on.
+
+        What the peer is sending at this very moment may be lost, as OpenSSL looks for the peer's
+        close_notify at once.
+        """
+        if self.write.eof:
+            return
+        self.write.eof = True
+        self._notify()
+        try:
+            # SSLSocket.shutdown() would forget the keys, and what is received was ciphertext.
+            plain_socket.shutdown(self.socket, SHUT_WR)
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:
+                self._broken(self.write, error)
+
+    def close(self, reset: bool = False) -> None:
+        """Close, after a close_notify unless `reset` (nginx `ngx_ssl_shutdown`)."""
+        if self.fd >= 0 and not (reset or self.write.eof or self.errno):
+            self._notify()
+        super().close(reset)
+
+    def _notify(self) -> None:
+        """Send close_notify if there is a session to end; the peer's is not waited for."""
+        if not self.tls.is_established or self.tls.failure:
+            return
+        try:
+            self.socket.unwrap()
+        except (OSError, ValueError):
+            # It was sent, and the peer's has not come yet; or the connection is broken anyway.
+            return
+
+    def _violated(self, event: Event, error: OSError) -> int:
+        """Note why the connection is broken: by an errno, or by OpenSSL, whose codes are its
+        own."""
+        if not isinstance(error, SSLError):
+            return self._broken(event, error)
+        self.tls.failure = error.reason or str(error)
+        event.error = True
+        event.ready = False
+        self.errno = errno.EPROTO
+        return ERROR
+
+
+def start_tls(
+    c: Connection, context: SSLContext, server_name: str | None = None, *, is_server: bool = False
+) -> TlsConnection | None:
+    """Make a connected connection one that encrypts, and return it; `handshake` is to be called.
+
+    A client sends `server_name` (SNI), if not None, and has the certificate checked for it if
+    `context` says so. Returns None if the peer has broken the connection already: `errno` says
+    how, and nothing is left but to close it. Raises ValueError for a name that cannot be one.
+    """
+    plain = c.socket = socket.socket(fileno=c.socket.detach())
+    # Or the ssl module takes it for a blocking socket and spins (_ssl.c: a timeout below 0).
+    plain.setblocking(False)
+    try:
+        c.socket = context.wrap_socket(
+            plain,
+            server_side=is_server,
+            server_hostname=server_name,
+            do_handshake_on_connect=False,
+            suppress_ragged_eofs=False,
+        )
+    except OSError as error:
+        c.errno = error.errno or errno.EPROTO
+        return None
+    c.tls = TlsState()
+    c.__class__ = TlsConnection
+    assert isinstance(c, TlsConnection)
+    return c
