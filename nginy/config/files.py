@@ -37,6 +37,7 @@ from nginy.units import format_size
 FILE_MAX_BYTES: Final = 16 << 20
 FILES_MAX: Final = 1000
 INCLUDE_DEPTH_MAX: Final = 8
+PATH_MAX: Final = 4096  # Linux's; what is longer is cut in messages
 
 # Keys whose values are joined when several files have them.
 JOINED: Final = frozenset({"defaults", "listeners", "log_formats", "upstreams"})
@@ -113,7 +114,7 @@ class Files:
 
     def _matches(self, item: Node, path: str) -> list[str]:
         """Return the files of a pattern; a name without wildcards stands for itself."""
-        if not isinstance(item, ScalarNode) or item.is_missing:
+        if not isinstance(item, ScalarNode) or item.is_missing or "\0" in item.text:
             text = f"{describe(item)}, expected a path such as conf.d/*.yml"
             raise self.reading.refuse(item.mark, text)
         directory = os.path.dirname(path)
@@ -125,9 +126,9 @@ class Files:
         """Add one file unless that would never end; go on after one that cannot be read."""
         self.count += 1
         if os.path.realpath(name) in chain:
-            raise self.reading.refuse(mark, f"{quote(name)} includes itself")
+            raise self.reading.refuse(mark, f"{quote(name, PATH_MAX)} includes itself")
         if len(chain) > INCLUDE_DEPTH_MAX:
-            text = f"{quote(name)} is more than {INCLUDE_DEPTH_MAX} files deep"
+            text = f"{quote(name, PATH_MAX)} is more than {INCLUDE_DEPTH_MAX} files deep"
             raise self.reading.refuse(mark, text)
         if self.count > FILES_MAX:
             raise self.reading.refuse(mark, f"more than {FILES_MAX} files")
@@ -174,7 +175,7 @@ def _items(node: Node) -> tuple[Node, ...]:
 
 def _read_text(path: str, mark: Mark, reading: Reading) -> str:
     """Return the text of a file that is named at `mark`."""
-    subject = "" if mark.line == 0 else f"{quote(path)} "
+    subject = "" if mark.line == 0 else f"{quote(path, PATH_MAX)} "
     try:
         mode = os.stat(path).st_mode
         if not stat.S_ISREG(mode):
@@ -182,11 +183,8 @@ def _read_text(path: str, mark: Mark, reading: Reading) -> str:
             raise reading.refuse(mark, f"{subject}is {what}, expected a file")
         with open(path, "rb") as file:
             data = file.read(FILE_MAX_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
-        reason = (
-            error.strerror if isinstance(error, OSError) else "there is a zero byte in the path"
-        )
-        raise reading.refuse(mark, f"{subject}cannot be read: {reason}") from None
+    except OSError as error:
+        raise reading.refuse(mark, f"{subject}cannot be read: {error.strerror}") from None
     if len(data) > FILE_MAX_BYTES:
         size = format_size(FILE_MAX_BYTES)
         raise reading.refuse(mark, f"{subject}is larger than {size}, expected a configuration")

@@ -125,10 +125,10 @@ def describe(node: Node) -> str:
     return "no value" if node.is_missing else quote(node.text)
 
 
-def quote(text: str) -> str:
+def quote(text: str, max_characters: int = QUOTED_MAX_CHARACTERS) -> str:
     """Return `text` in double quotes, on one line and not too long."""
-    if len(text) > QUOTED_MAX_CHARACTERS:
-        text = f"{text[:QUOTED_MAX_CHARACTERS]}..."
+    if len(text) > max_characters:
+        text = f"{text[:max_characters]}..."
     return '"' + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text) + '"'
 
 

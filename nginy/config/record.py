@@ -187,7 +187,7 @@ class Record(Kind[R]):
             if name.text in self.keys:
                 nodes[name.text] = value
                 continue
-            hint = did_you_mean(closest(name.text, self.keys))
+            hint = did_you_mean(closest(name.text, (*self.keys, *self.directives)))
             reading.report(name.mark, f"unknown key {quote(name.text)} in {self.noun}{hint}")
         return nodes
 

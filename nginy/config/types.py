@@ -38,6 +38,11 @@ ON_WORDS: Final = frozenset({"on", "yes", "true"})
 OFF_WORDS: Final = frozenset({"off", "no", "false"})
 
 
+def alternatives(*words: str) -> str:
+    """Return "a, b or c"."""
+    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
 class Kind(Generic[T]):
     """One type of value. `unit` is what names of such values end in, inside nginy."""
 
@@ -196,7 +201,7 @@ class Choice(ScalarKind[str]):
 
     def __init__(self, *words: str) -> None:
         self.words = words
-        self.expected = " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+        self.expected = alternatives(*words)
 
     def parse(self, text: str, mark: Mark) -> str:
         """Return the word itself."""
@@ -259,7 +264,7 @@ class FilePath(ScalarKind[str]):
         self.words = words
         self.schemes = schemes
         more = [*words, *(f"{scheme}HOST:PORT" for scheme in schemes)]
-        self.expected = " or ".join(["the path of a file", *more])
+        self.expected = alternatives("the path of a file", *more)
 
     def parse(self, text: str, mark: Mark) -> str:
         """Return an absolute path, a word, or an address behind its scheme."""

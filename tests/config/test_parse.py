@@ -147,9 +147,8 @@ def test_deep_nesting_is_refused() -> None:
     ]
 
 
-def test_no_mutation_of_a_configuration_raises_anything_else() -> None:
-    seed = 11
-    print("seed", seed)
+@pytest.mark.parametrize("seed", range(5))
+def test_no_mutation_of_a_configuration_raises_anything_else(seed: int) -> None:
     rng = random.Random(seed)
     text = (
         "upstreams:\n  web: &w {balance: {hash: $a}, backends: ['127.0.0.1:1', \"b\"]}\n"
