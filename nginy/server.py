@@ -35,7 +35,7 @@ from nginy.event.timer import Timer
 from nginy.logset import LogSet
 from nginy.logtools import NOTICE
 from nginy.proxy.handler import ProtocolHandler, ProxyHandler
-from nginy.proxy.reply import ReplyHandler
+from nginy.proxy.reply import DatagramReplyHandler, ReplyHandler
 from nginy.proxy.session import Session
 from nginy.proxy.tcp import TcpHandler
 from nginy.proxy.udp import UdpHandler
@@ -178,13 +178,15 @@ class Server:
         settings: schema.Listener,
         listener: Listener,
         current: ProtocolHandler | None,
-    ) -> ReplyHandler:
+    ) -> ProtocolHandler:
+        make = DatagramReplyHandler if listener.options.udp else ReplyHandler
         name = build.listener_name(settings, listener.options)
         proxy = build.proxy_settings(settings)
         text = self.logs.compile(settings.return_ or "")
-        handler = current if isinstance(current, ReplyHandler) else None
-        if handler is None:
-            handler = ReplyHandler(self.loop, name, listener.address, proxy)
+        if isinstance(current, (ReplyHandler, DatagramReplyHandler)):
+            handler = current
+        else:
+            handler = make(self.loop, name, listener.address, proxy)
         handler.settings = proxy
         handler.text = lambda session: text(session).encode()
         return handler
