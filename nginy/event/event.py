@@ -26,7 +26,10 @@ class Owner(Protocol):
     """What the loop needs of whoever owns an event or a timer: a way to end it after a bug."""
 
     def abort(self) -> None:
-        """Release everything at once. Called when one of the owner's handlers has raised."""
+        """Release everything at once, the connection included, or see to it that work can go on.
+
+        Called when one of the owner's handlers has raised.
+        """
 
 
 class Event:

@@ -7,10 +7,10 @@ the business of its `handler`, a protocol handler of the layer above. nginx: `ng
 
 Three rules of accepting:
 - A budget for each turn: a crowd of new clients must not keep the others waiting.
-- Out of descriptors or memory: stop for half a second instead of spinning, since the queue of the
-  kernel keeps the listener readable (nginx `ngx_event_accept`: it disables accept events for 500
-  ms).
-- A client that has left the queue before we came (ECONNABORTED) is skipped.
+- A client whose connection has failed before we came is skipped: accept(2) reports its error.
+- After any other error, such as being out of descriptors, stop for half a second instead of
+  spinning, since the queue of the kernel keeps the listener readable (nginx `ngx_event_accept`: it
+  disables accept events for 500 ms).
 
 Options that accepted sockets inherit from the listening one on Linux (TCP_NODELAY, SO_KEEPALIVE
 and its times) are set here once, which saves a system call for each connection.
@@ -61,8 +61,20 @@ ACCEPT_BUDGET: Final = 8
 unfair."""
 ACCEPT_PAUSE_MS: Final = 500
 """How long to stop accepting when out of descriptors (nginx `ngx_event_accept`)."""
-EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
-"""The process or the system has none left: descriptors, or memory for one more socket."""
+CLIENT_GONE: Final = frozenset(
+    (
+        errno.ECONNABORTED,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ENOPROTOOPT,
+        errno.EOPNOTSUPP,
+        errno.EPROTO,
+    )
+)
+"""Errors of accept() that belong to the client at the head of the queue (accept(2), "Error
+handling")."""
 
 
 class ListenError(NginyError):
@@ -101,7 +113,16 @@ class ListenOptions:
 class Listener:
     """A bound socket (nginx `ngx_listening_t`). Created and closed by the server."""
 
-    __slots__ = ("_accept", "address", "connection", "handler", "options", "socket", "timer")
+    __slots__ = (
+        "_accept",
+        "_client",
+        "address",
+        "connection",
+        "handler",
+        "options",
+        "socket",
+        "timer",
+    )
 
     def __init__(self, options: ListenOptions, sock: socket | None = None) -> None:
         """Bind and listen, or take over the inherited `sock`; raises ListenError."""
@@ -117,6 +138,7 @@ class Listener:
         self.handler: Callable[[Connection], None] = Connection.close
         """Takes an accepted connection over."""
         self.timer: Timer | None = None
+        self._client: Connection | None = None
         # The C method below socket.accept(), which would make a socket.socket.
         self._accept = self.socket._accept  # type: ignore[attr-defined]  # noqa: SLF001
 
@@ -154,9 +176,10 @@ class Listener:
         event.data.loop.post(event)
 
     def _accept_handler(self, event: Event) -> None:
+        if event.posted:  # somebody new has come, and has his turn after those who wait
+            return
         loop = event.data.loop
-        options = self.options
-        family = options.address.family
+        family = self.options.address.family
         for _ in range(ACCEPT_BUDGET):
             try:
                 fd, sockaddr = self._accept()
@@ -165,24 +188,22 @@ class Listener:
                 event.handler = self._post_handler
                 return
             except OSError as error:
-                if error.errno == errno.ECONNABORTED:
+                if error.errno in CLIENT_GONE:
                     continue
-                self._accept_failed(error)
+                self._accept_failed(event.data, error)
                 return
             sock = socket(family, SOCK_STREAM, 0, fd)
             sock.setblocking(False)
-            c = Connection(loop, sock, sockaddr)
+            c = self._client = Connection(loop, sock, sockaddr)
             c.listening = self
             self.handler(c)
+            self._client = None
             if not event.active:  # the handler has closed or paused us
                 return
         loop.post(event)
 
-    def _accept_failed(self, error: OSError) -> None:
+    def _accept_failed(self, c: Connection, error: OSError) -> None:
         logger.critical("accept() failed (%s: %s) on %s", error.errno, error.strerror, self.address)
-        c = self.connection
-        if c is None or error.errno not in EXHAUSTED:
-            return
         self.pause()
         if self.timer is None:
             self.timer = c.read.timer = Timer(self._resume_handler, self)
@@ -228,7 +249,13 @@ class Listener:
             _remove_socket(self.address.path)
 
     def abort(self) -> None:
-        """Go on listening: a bug in accepting one client is not the listener's end."""
+        """End the client that was being accepted, and go on with the next: for the loop, after a
+        bug."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.abort()
+        if self.connection is not None:
+            self.connection.loop.post(self.connection.read)
 
 
 def _bind(options: ListenOptions) -> socket:

@@ -148,6 +148,10 @@ class Session:
     def abort(self) -> None:
         """End the session after a bug in one of its handlers."""
         self.finalize(Reason.BUG, reset=True)
+        # Only if the bug is in the ending itself is there anything left to close.
+        self.client.close(reset=True)
+        if self.upstream is not None:
+            self.upstream.close(reset=True)
 
     def kill(self) -> None:
         """End the session because the process ends."""

@@ -15,6 +15,7 @@ so no timer fires unless the test lets time pass.
 import contextlib
 import os
 import selectors
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,7 +41,8 @@ METHODS = ("epoll", "level", "poll", "select")
 """Every way to wait. "level" is the standard library's epoll, as where `event_method: auto` finds
 no edge-triggered selector."""
 
-ANY_PORT = Address(parse_address("127.0.0.1:1").family, "127.0.0.1", 0)
+ANY_PORT = Address(socket.AF_INET, "127.0.0.1")
+ANY_PORT_V6 = Address(socket.AF_INET6, "::1")
 
 
 def make_loop(

@@ -1,7 +1,10 @@
-"""What sessions leave behind: objects still alive, and those that only the collector finds."""
+"""What sessions leave behind, objects and descriptors, and what is done without any left."""
 
 import contextlib
+import errno
 import gc
+import os
+import resource
 from collections import Counter
 from collections.abc import Iterator
 
@@ -34,3 +37,30 @@ def no_garbage() -> Iterator[None]:
         gc.set_debug(0)
         gc.garbage.clear()
     assert not ours, f"only the cyclic collector finds {ours}"
+
+
+@contextlib.contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """Use up all descriptors that the process may have, for the block."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    taken: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        assert _is_exhausted()
+        yield
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def _is_exhausted() -> bool:
+    try:
+        os.close(os.dup(0))
+    except OSError as error:
+        return error.errno == errno.EMFILE
+    return False

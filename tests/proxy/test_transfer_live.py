@@ -13,7 +13,7 @@ import pytest
 from nginy.address import Address, parse_address
 
 from kit.ends import End
-from kit.harness import Front, Harness, descriptor_count
+from kit.harness import ANY_PORT, Front, Harness, descriptor_count
 from kit.leaks import alive, no_garbage
 from kit.servers import Server
 
@@ -131,9 +131,8 @@ class Lane:
 
 def addresses(directory: pathlib.Path) -> Iterator[tuple[Address, str]]:
     """Where to listen, and where the backend does: each kind of socket on each side."""
-    any_port = Address(parse_address("127.0.0.1:1").family, "127.0.0.1", 0)
     for number in range(LANES):
-        front = any_port
+        front = ANY_PORT
         backend = ""
         if number % 4 == 1:
             front = parse_address(f"unix:{directory}/front{number}")
