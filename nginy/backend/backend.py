@@ -9,6 +9,7 @@ nginx: `ngx_stream_upstream_rr_peer_t` in `ngx_stream_upstream_round_robin.h`, l
 locks that its shared memory needs.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 from nginy.address import Address
@@ -30,6 +31,10 @@ class BackendSettings:
     fail_timeout_s: int = 10
     backup: bool = False
     down: bool = False
+    resolve: bool = False
+    """Of a name: resolve it again whenever its answer expires."""
+    service: str = ""
+    """Of a name: the service whose SRV records are to be asked for."""
 
 
 @dataclass(slots=True)
@@ -41,7 +46,7 @@ class Counters:
     """From the client."""
     bytes_sent: int = 0
     """To the client."""
-    terminations: dict[str, int] = field(default_factory=dict)
+    terminations: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     """Ended sessions by termination code."""
 
     def count(self, termination: str, received: int, sent: int) -> None:
@@ -49,7 +54,7 @@ class Counters:
         self.sessions += 1
         self.bytes_received += received
         self.bytes_sent += sent
-        self.terminations[termination] = self.terminations.get(termination, 0) + 1
+        self.terminations[termination] += 1
 
 
 class Backend:
@@ -60,7 +65,9 @@ class Backend:
 
     __slots__ = (
         "accessed_s",
+        "addr_text",
         "address",
+        "average_ms",
         "checked_s",
         "conns",
         "counters",
@@ -88,6 +95,8 @@ class Backend:
         self.checked_s = 0
         self.failures = 0
         """Failed attempts since the process started."""
+        self.average_ms = 0
+        """Average of the time that `least_time` chooses by; 0 before the first session."""
         self.counters = Counters()
         self.apply(settings)
 
@@ -96,13 +105,16 @@ class Backend:
         self.settings = settings
         self.name = settings.name
         self.address = settings.address
+        self.addr_text = str(settings.address)
+        """The address for logs; `name` may be a name that stands for several."""
         self.sockaddr = settings.address.sockaddr
         self.weight = settings.weight
         self.effective_weight = min(self.effective_weight, settings.weight)
         self.max_conns = settings.max_conns
         self.max_fails = settings.max_fails
         self.fail_timeout_s = settings.fail_timeout_s
-        self.down = settings.down
+        # A name without an address: the place is kept until it has one.
+        self.down = settings.down or settings.address.is_name
 
     def __repr__(self) -> str:
         """Show address, weights and counts."""

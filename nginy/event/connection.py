@@ -167,25 +167,25 @@ class Connection:
         """Have the read handler called, in this turn if the connection is known to be readable."""
         if not self.read.active:
             self.read.active = True
-            self.loop.interest.change(self)
+            self.loop.interest.change(self.read)
 
     def pause_read(self) -> None:
         """Do not have the read handler called; what arrives stays in the kernel."""
         if self.read.active:
             self.read.active = False
-            self.loop.interest.change(self)
+            self.loop.interest.change(self.read)
 
     def resume_write(self) -> None:
         """Have the write handler called as soon as the connection is writable."""
         if not self.write.active:
             self.write.active = True
-            self.loop.interest.change(self)
+            self.loop.interest.change(self.write)
 
     def pause_write(self) -> None:
         """Do not have the write handler called."""
         if self.write.active:
             self.write.active = False
-            self.loop.interest.change(self)
+            self.loop.interest.change(self.write)
 
     # Bytes.
 
@@ -274,18 +274,19 @@ class Connection:
         """
         if self.fd < 0:
             return
+        loop = self.loop
         for event in (self.read, self.write):
             if event.timer is not None:
-                self.loop.timers.cancel(event.timer)
+                loop.timers.cancel(event.timer)
                 event.timer = None
-            event.posted = event.active = event.ready = False
+            event.posted = event.active = False
             event.handler = ignore
             # Each refers to the other, which only the cyclic garbage collector could undo.
             del event.data
-        self.loop.interest.remove(self)
-        self.loop.connections -= 1
+        loop.interest.remove(self)
+        loop.connections -= 1
         if self.buffer is not None:
-            self.loop.budget.used_bytes -= len(self.buffer)
+            loop.budget.used_bytes -= len(self.buffer)
             self.buffer = None
         self.data = None
         self.fd = -1

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
 
     from nginy.event.connection import Connection
+    from nginy.event.event import Event
 
 EVENT_EOF: Final = 4
 """Beside EVENT_READ: the peer has sent FIN, so reading has to go on until EOF. Only
@@ -47,22 +48,28 @@ BATCH: Final = 512
 """Events taken from the kernel in one turn (nginx `epoll_events`)."""
 
 
-def _translate(mask: int) -> int:
-    """Return the bits of `selectors`, and our two, for epoll's `mask` (nginx
-    ngx_epoll_process_events)."""
-    events = 0
-    if mask & select.EPOLLIN:
-        events |= EVENT_READ
-    if mask & select.EPOLLOUT:
-        events |= EVENT_WRITE
-    if mask & select.EPOLLRDHUP:
-        events |= EVENT_READ | EVENT_EOF
-    if mask & select.EPOLLHUP:
-        # Both directions are shut down: a normal end, or the company of an error.
-        events |= EVENT_READ | EVENT_WRITE | EVENT_EOF
-    if mask & select.EPOLLERR:
-        events |= EVENT_READ | EVENT_WRITE | EVENT_EOF | EVENT_ERROR
-    return events
+class _Translation(dict[int, int]):
+    """epoll's masks in the bits of `selectors`, and our two; at most 32 combinations.
+
+    nginx: `ngx_epoll_process_events`.
+    """
+
+    def __missing__(self, mask: int) -> int:
+        """Work a mask out the first time that it comes."""
+        events = 0
+        if mask & select.EPOLLIN:
+            events |= EVENT_READ
+        if mask & select.EPOLLOUT:
+            events |= EVENT_WRITE
+        if mask & select.EPOLLRDHUP:
+            events |= EVENT_READ | EVENT_EOF
+        if mask & select.EPOLLHUP:
+            # Both directions are shut down: a normal end, or the company of an error.
+            events |= EVENT_READ | EVENT_WRITE | EVENT_EOF
+        if mask & select.EPOLLERR:
+            events |= EVENT_READ | EVENT_WRITE | EVENT_EOF | EVENT_ERROR
+        self[mask] = events
+        return events
 
 
 class EpollSelector(BaseSelector):
@@ -71,8 +78,13 @@ class EpollSelector(BaseSelector):
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._keys: dict[FileDescriptorLike, SelectorKey] = {}
-        # One dict access instead of four tests an event; it holds at most 32 combinations.
-        self._translated: dict[int, int] = {}
+        self._translation = _Translation()
+        edge = select.EPOLLET | select.EPOLLRDHUP
+        self._masks = {
+            EVENT_READ: edge | select.EPOLLIN,
+            EVENT_WRITE: edge | select.EPOLLOUT,
+            EVENT_READ | EVENT_WRITE: edge | select.EPOLLIN | select.EPOLLOUT,
+        }
 
     def register(
         self,
@@ -85,12 +97,9 @@ class EpollSelector(BaseSelector):
         fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
         if fd in self._keys:
             raise KeyError(f"{fileobj!r} (FD {fd}) is already registered")
-        mask = select.EPOLLET | select.EPOLLRDHUP
-        if events & EVENT_READ:
-            mask |= select.EPOLLIN
-        if events & EVENT_WRITE:
-            mask |= select.EPOLLOUT
-        self._epoll.register(fd, mask)
+        if events not in self._masks:
+            raise ValueError(f"Invalid events: {events!r}")
+        self._epoll.register(fd, self._masks[events])
         key = self._keys[fd] = SelectorKey(fileobj, fd, events, data)
         return key
 
@@ -102,19 +111,13 @@ class EpollSelector(BaseSelector):
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         """Wait at most `timeout` seconds (None: for ever); return what became ready since the last
         call."""
-        ready = self._epoll.poll(timeout, BATCH)
-        keys = self._keys
-        translated = self._translated
-        batch = []
-        for fd, mask in ready:
-            # A child between fork and exec can keep a closed description alive: nobody's any more.
-            key = keys.get(fd)
-            if key is not None:
-                events = translated.get(mask)
-                if events is None:
-                    events = translated[mask] = _translate(mask)
-                batch.append((key, events))
-        return batch
+        keys, translation = self._keys, self._translation
+        # Not in `keys`: a child between fork and exec can keep a closed description alive.
+        return [
+            (keys[fd], translation[mask])
+            for fd, mask in self._epoll.poll(timeout, BATCH)
+            if fd in keys
+        ]
 
     def close(self) -> None:
         """Close the epoll descriptor."""
@@ -136,8 +139,8 @@ class Interest(Protocol):
     def add(self, c: "Connection") -> None:
         """Begin to watch a connection that was just opened."""
 
-    def change(self, c: "Connection") -> None:
-        """Tell the selector that `active` of one or both of the connection's events has changed."""
+    def change(self, event: "Event") -> None:
+        """Tell the selector that an event's `active` has changed."""
 
     def remove(self, c: "Connection") -> None:
         """Stop watching a connection that is about to be closed."""
@@ -157,11 +160,10 @@ class EdgeInterest:
         """Register both directions, for good."""
         self._selector.register(c.fd, EVENT_READ | EVENT_WRITE, c)
 
-    def change(self, c: "Connection") -> None:
+    def change(self, event: "Event") -> None:
         """Post what became wanted and was reported before: the kernel will not report it again."""
-        for event in (c.read, c.write):
-            if event.active and event.ready:
-                c.loop.post(event)
+        if event.active and event.ready:
+            event.data.loop.post(event)
 
     def remove(self, c: "Connection") -> None:
         """Unregister."""
@@ -180,10 +182,13 @@ class LevelInterest:
 
     def add(self, c: "Connection") -> None:
         """Register what is wanted, which may be nothing yet."""
-        self.change(c)
+        self._update(c)
 
-    def change(self, c: "Connection") -> None:
+    def change(self, event: "Event") -> None:
         """Register, modify or unregister, whichever brings the selector in step."""
+        self._update(event.data)
+
+    def _update(self, c: "Connection") -> None:
         wanted = (EVENT_READ if c.read.active else 0) | (EVENT_WRITE if c.write.active else 0)
         if wanted == c.registered:
             return
