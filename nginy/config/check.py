@@ -25,6 +25,7 @@ from nginy.config.node import (
     closest,
     did_you_mean,
     quote,
+    quote_path,
 )
 from nginy.config.schema import (
     LISTENER,
@@ -203,26 +204,33 @@ def _access_logs(config: Config) -> Iterator[AccessLog]:
 def check_files(config: Config) -> list[Problem]:
     """Return what would keep a start from writing its files or from changing its user."""
     reading = Reading()
-    logs = [(log.path, log.place.of("path")) for log in _access_logs(config)]
-    files = [(config.error_log.path, config.error_log.place.of("path")), *logs]
+    files = {config.error_log.path: ("error_log", config.error_log.place.of("path"))}
+    files.update({log.path: ("access_log", log.place.of("path")) for log in _access_logs(config)})
     if config.pid is not None:
-        files.append((config.pid, config.place.of("pid")))
-    for path, mark in files:
-        if path.startswith("/"):
-            _check_writable(path, mark, reading)
+        files[config.pid] = ("pid", config.place.of("pid"))
+    for path, (key, mark) in files.items():
+        problem = _unwritable(path)
+        if problem is not None:
+            reading.report(mark, f"{key}: {problem}")
     if config.user is not None:
         try:
             pwd.getpwnam(config.user)
         except KeyError:
             reading.report(config.place.of("user"), f"user: there is no user {quote(config.user)}")
-    return sorted(set(reading.problems))
+    return sorted(reading.problems)
 
 
-def _check_writable(path: str, mark: Mark, reading: Reading) -> None:
+def _unwritable(path: str) -> str | None:
+    """Return why a file cannot be written, None if it can or is none (stderr, syslog:)."""
     directory = os.path.dirname(path)
+    if not path.startswith("/"):
+        return None
     if os.path.isdir(path):
-        reading.report(mark, f"{quote(path)} is a directory, expected a file")
-    elif not os.path.isdir(directory):
-        reading.report(mark, f"the directory {quote(directory)} does not exist")
-    elif not os.access(path if os.path.exists(path) else directory, os.W_OK):
-        reading.report(mark, f"{quote(path)} cannot be written: Permission denied")
+        return f"{quote_path(path)} is a directory, expected a file"
+    if not os.path.isdir(directory):
+        return f"the directory {quote_path(directory)} does not exist"
+    effective = os.access in os.supports_effective_ids
+    target = path if os.path.exists(path) else directory
+    if not os.access(target, os.W_OK, effective_ids=effective):
+        return f"{quote_path(path)} cannot be written: Permission denied"
+    return None

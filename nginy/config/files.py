@@ -29,6 +29,7 @@ from nginy.config.node import (
     describe,
     did_you_mean,
     quote,
+    quote_path,
 )
 from nginy.config.parse import mark_at, parse
 from nginy.proxy.variables import VARIABLES
@@ -37,7 +38,6 @@ from nginy.units import format_size
 FILE_MAX_BYTES: Final = 16 << 20
 FILES_MAX: Final = 1000
 INCLUDE_DEPTH_MAX: Final = 8
-PATH_MAX: Final = 4096  # Linux's; what is longer is cut in messages
 
 # Keys whose values are joined when several files have them.
 JOINED: Final = frozenset({"defaults", "listeners", "log_formats", "upstreams"})
@@ -126,9 +126,9 @@ class Files:
         """Add one file unless that would never end; go on after one that cannot be read."""
         self.count += 1
         if os.path.realpath(name) in chain:
-            raise self.reading.refuse(mark, f"{quote(name, PATH_MAX)} includes itself")
+            raise self.reading.refuse(mark, f"{quote_path(name)} includes itself")
         if len(chain) > INCLUDE_DEPTH_MAX:
-            text = f"{quote(name, PATH_MAX)} is more than {INCLUDE_DEPTH_MAX} files deep"
+            text = f"{quote_path(name)} is more than {INCLUDE_DEPTH_MAX} files deep"
             raise self.reading.refuse(mark, text)
         if self.count > FILES_MAX:
             raise self.reading.refuse(mark, f"more than {FILES_MAX} files")
@@ -175,7 +175,7 @@ def _items(node: Node) -> tuple[Node, ...]:
 
 def _read_text(path: str, mark: Mark, reading: Reading) -> str:
     """Return the text of a file that is named at `mark`."""
-    subject = "" if mark.line == 0 else f"{quote(path, PATH_MAX)} "
+    subject = "" if mark.line == 0 else f"{quote_path(path)} "
     try:
         mode = os.stat(path).st_mode
         if not stat.S_ISREG(mode):

@@ -21,6 +21,7 @@ from nginy.errors import Problem
 
 # What a message quotes of a value: enough to find it, and still one line.
 QUOTED_MAX_CHARACTERS: Final = 60
+PATH_MAX_CHARACTERS: Final = 4096  # PATH_MAX of Linux
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,11 @@ def quote(text: str, max_characters: int = QUOTED_MAX_CHARACTERS) -> str:
     if len(text) > max_characters:
         text = f"{text[:max_characters]}..."
     return '"' + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text) + '"'
+
+
+def quote_path(path: str) -> str:
+    """Return `path` in double quotes, on one line and whole."""
+    return quote(path, PATH_MAX_CHARACTERS)
 
 
 def closest(text: str, names: Iterable[str]) -> str | None:

@@ -195,9 +195,9 @@ def test_a_missing_variable_is_named_once_and_hides_no_other_mistake(
         "nginy.yml:1:48: the environment variable B",
         "nginy.yml:3:14: the environment variable C",
         "nginy.yml:3:34: the environment variable D",
-        "nginy.yml:4:51: the environment variable E",
+        "nginy.yml:4:53: the environment variable E",
         (
-            'nginy.yml:4:74: proxy_timeout: "0" would be over at once, expected a duration such as'
+            'nginy.yml:4:76: proxy_timeout: "0" would be over at once, expected a duration such as'
             ' 500ms, 10s or 1m30s, or off (did you mean "off"?)'
         ),
     ]

@@ -1,0 +1,222 @@
+"""Mistakes that show only when keys are seen together."""
+
+import getpass
+import os
+import pathlib
+
+import pytest
+from nginy.config.check import check_files
+
+from kit.configs import LISTENER, loaded, refusals
+
+WEB = "upstreams: {web: {backends: 127.0.0.1:9}}\n"
+TARGET = "an upstream's name, or an IP address and port such as 127.0.0.1:80"
+
+
+def upstream(balance: str, *backends: str) -> str:
+    items = ", ".join(backends)
+    return f"{LISTENER}upstreams:\n  web:\n    balance: {balance}\n    backends: [{items}]\n"
+
+
+def listener(keys: str) -> str:
+    return f"{WEB}listeners:\n  - {{listen: 127.0.0.1:80, {keys}}}\n"
+
+
+ONE = "127.0.0.1:1"
+BACKUP = "{address: '127.0.0.1:2', backup: on}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        # References.
+        (listener("proxy_pass: shop"), '3:40: proxy_pass: there is no upstream "shop"'),
+        (
+            listener("proxy_pass: we"),
+            '3:40: proxy_pass: there is no upstream "we" (did you mean "web"?)',
+        ),
+        (
+            listener("proxy_pass: 127.0.0.1"),
+            f'3:40: proxy_pass: "127.0.0.1" has no port, expected {TARGET}',
+        ),
+        (
+            listener("proxy_pass: example.com:80"),
+            (
+                '3:40: proxy_pass: "example.com:80" is a host name, and names are not supported,'
+                f" expected {TARGET}"
+            ),
+        ),
+        (
+            listener("proxy_pass: localhost:80"),
+            (
+                '3:40: proxy_pass: "localhost:80" is a host name, and names are not supported,'
+                f' expected {TARGET} (did you mean "127.0.0.1:80"?)'
+            ),
+        ),
+        # What a listener does.
+        (listener("backlog: 5"), '3:5: "proxy_pass" is missing, expected it or "return"'),
+        (
+            listener("proxy_pass: web, return: x"),
+            "3:53: return: proxy_pass is set at nginy.yml:3:40, expected one of the two",
+        ),
+        # Protocols.
+        (
+            listener("proxy_pass: web, proxy_responses: 1"),
+            "3:62: proxy_responses: is for udp listeners, and this one is tcp",
+        ),
+        (
+            listener("proxy_pass: web, protocol: udp, proxy_half_close: on"),
+            "3:78: proxy_half_close: is for tcp listeners, and this one is udp",
+        ),
+        (
+            "listeners: {listen: unix:/x, protocol: udp, return: x}\n",
+            "1:21: listen: a unix socket, expected an IP address, as the protocol is udp",
+        ),
+        (
+            listener("proxy_pass: unix:/x, protocol: udp"),
+            (
+                "3:40: proxy_pass: leads to a unix socket, expected an IP address, as the protocol"
+                " is udp"
+            ),
+        ),
+        # Upstreams.
+        (
+            upstream("{hash: $remote_addr}", ONE, BACKUP),
+            '5:62: backup: a backend of balance "hash" cannot be a backup',
+        ),
+        (
+            upstream("random", BACKUP),
+            '5:49: backup: a backend of balance "random" cannot be a backup',
+        ),
+        (
+            upstream("least_conn", BACKUP, BACKUP),
+            "5:15: backends: all are backups, expected one that is not",
+        ),
+        (
+            upstream("{hash: x, consistent: on}", ONE, "{address: '127.0.0.1:2', weight: 65536}"),
+            "5:15: backends: weights add up to 65537, expected 65536 or less with consistent: on",
+        ),
+        # Duplicates.
+        (
+            f"{LISTENER}".replace("{", "[{").replace("}", "}, {listen: 127.0.0.1:80, return: y}]"),
+            "1:61: listen: 127.0.0.1:80 is already listened on at nginy.yml:1:22",
+        ),
+        (
+            "listeners: {listen: [127.0.0.1:80-90, 127.0.0.1:85-95], return: x}\n",
+            "1:21: listen: 127.0.0.1:85 is already listened on at nginy.yml:1:21",
+        ),
+        (
+            "listeners: {listen: ['[::1]:80', '[0:0::1]:80'], return: x}\n",
+            "1:21: listen: [::1]:80 is already listened on at nginy.yml:1:21",
+        ),
+        (
+            (
+                "listeners:\n- {listen: 127.0.0.1:80, return: x, name: a}\n"
+                "- {listen: 127.0.0.1:81, return: x, name: a}\n"
+            ),
+            '3:43: name: "a" is already set at nginy.yml:2:43',
+        ),
+        # Logs.
+        (
+            f"access_log: {{path: x, format: mian}}\n{LISTENER}",
+            '1:31: format: there is no log format "mian" (did you mean "main"?)',
+        ),
+        (
+            f"access_log: {{path: x, flush: 1s}}\n{LISTENER}",
+            "1:30: flush: has no meaning without buffer",
+        ),
+        (
+            f"log_formats: {{json: x}}\n{LISTENER}",
+            '1:14: "json" is a format of nginy\'s own, expected another name',
+        ),
+        (
+            "access_log: /x\n" + listener("return: x, access_log: {path: /x, buffer: 4k}"),
+            "4:51: access_log: buffer or flush differ from those for this file at nginy.yml:1:13",
+        ),
+    ],
+)
+def test_a_contradiction_is_named_with_its_place(
+    tmp_path: pathlib.Path, text: str, message: str
+) -> None:
+    assert refusals(tmp_path, text) == [f"nginy.yml:{message}"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        upstream("round_robin", ONE, BACKUP),
+        upstream("round_robin", "{address: '127.0.0.1:2', down: on}"),
+        upstream("round_robin", ONE, ONE),
+        (
+            "listeners: [{listen: 127.0.0.1:80, return: x},"
+            " {listen: 127.0.0.1:80, protocol: udp, return: x}]\n"
+        ),
+        "listeners: [{listen: 127.0.0.1:80, return: x}, {listen: 0.0.0.0:80, return: x}]\n",
+        "access_log: {path: /x, buffer: 4k}\n"
+        + listener("return: x, access_log: {path: /x, buffer: 4k, format: json}"),
+        "log_formats: {main: $status, own: $pid}\naccess_log: {path: /x, format: own}\n" + LISTENER,
+    ],
+)
+def test_what_only_looks_like_a_contradiction_is_taken(tmp_path: pathlib.Path, text: str) -> None:
+    assert loaded(tmp_path, text).listeners
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # The one mistake each has would make other checks fail as well.
+        listener("proxy_pass: [web]"),
+        listener("proxy_pass: web, protocol: upd, proxy_responses: 1"),
+        listener("return: $nonsense"),
+        upstream("hsh", ONE, BACKUP),
+        upstream("round_robin", BACKUP, "nonsense:1"),
+        upstream("{hash: x}", "{address: '127.0.0.1:2', backup: maybe}"),
+        LISTENER.replace("return: hello", "proxy_pass: web") + "upstreams: {web: nonsense}\n",
+        "log_formats: {own: $nonsense}\naccess_log: {path: /x, format: own}\n" + LISTENER,
+        "access_log: {path: /x, buffer: many, flush: 1s}\n" + LISTENER,
+    ],
+)
+def test_one_mistake_has_one_message(tmp_path: pathlib.Path, text: str) -> None:
+    assert len(refusals(tmp_path, text)) == 1
+
+
+# Files, for -t.
+
+
+def problems(directory: pathlib.Path, text: str) -> list[str]:
+    config = loaded(directory, f"{text}\n{LISTENER}")
+    return [str(problem).replace(f"{directory}/", "") for problem in check_files(config)]
+
+
+def test_files_that_can_be_written_are_fine(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "old.log").touch()
+    logs = "error_log: old.log\naccess_log: syslog:127.0.0.1:514"
+    text = f"pid: nginy.pid\n{logs}\nuser: {getpass.getuser()}"
+    assert problems(tmp_path, text) == []
+
+
+def test_files_that_cannot_be_written_are_named(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "d").mkdir()
+    text = "pid: none/nginy.pid\nerror_log: d\naccess_log: none/x.log\nuser: nobody.such"
+    assert problems(tmp_path, text) == [
+        'nginy.yml:1:6: pid: the directory "none" does not exist',
+        'nginy.yml:2:12: error_log: "d" is a directory, expected a file',
+        'nginy.yml:3:13: access_log: the directory "none" does not exist',
+        'nginy.yml:4:7: user: there is no user "nobody.such"',
+    ]
+
+
+def test_files_without_permission_are_named(
+    tmp_path: pathlib.Path, request: pytest.FixtureRequest
+) -> None:
+    config = loaded(tmp_path, f"pid: run/nginy.pid\n{LISTENER}")
+    (tmp_path / "run").mkdir(mode=0o555)
+    if os.geteuid() == 0:  # who may write everything
+        for directory in (tmp_path, *tmp_path.parents):
+            if directory.stat().st_uid == 0 and directory.stat().st_mode & 0o005 != 0o005:
+                request.addfinalizer(lambda path=directory: path.chmod(0o700))
+                directory.chmod(0o755)
+        request.addfinalizer(lambda: os.seteuid(0))
+        os.seteuid(65534)
+    (problem,) = check_files(config)
+    assert str(problem).endswith(f'pid: "{config.pid}" cannot be written: Permission denied')
