@@ -13,6 +13,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from nginy.address import Address
+from nginy.backend.health import Health
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ class BackendSettings:
     """Of a name: resolve it again whenever its answer expires."""
     service: str = ""
     """Of a name: the service whose SRV records are to be asked for."""
+    slow_start_ms: int | None = None
+    """How long the weight grows after the backend has come back; None: it is whole at once."""
 
 
 @dataclass(slots=True)
@@ -77,6 +80,7 @@ class Backend:
         "fail_timeout_s",
         "fails",
         "failures",
+        "health",
         "max_conns",
         "max_fails",
         "name",
@@ -98,6 +102,10 @@ class Backend:
         self.average_ms = 0
         """Average of the time that `least_time` chooses by; 0 before the first session."""
         self.counters = Counters()
+        # What a pool without a `PoolMonitor` makes do with; a monitor puts its own here.
+        self.health = Health(
+            None, 0, is_down=settings.down, is_resolved=not settings.address.is_name
+        )
         self.apply(settings)
 
     def apply(self, settings: BackendSettings) -> None:
@@ -115,6 +123,12 @@ class Backend:
         self.fail_timeout_s = settings.fail_timeout_s
         # A name without an address: the place is kept until it has one.
         self.down = settings.down or settings.address.is_name
+
+    def reweigh(self, weight: int) -> None:
+        """Weigh another weight than configured, for now; a failure's effect on it stays."""
+        gained = max(weight - self.weight, 0)
+        self.effective_weight = min(self.effective_weight + gained, weight)
+        self.weight = weight
 
     def __repr__(self) -> str:
         """Show address, weights and counts."""

@@ -12,9 +12,10 @@ nginx: `ngx_stream_upstream_srv_conf_t`, and `peer.get` and `peer.free` in
 `ngx_stream_upstream_round_robin.c`.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from nginy.backend.backend import Backend
+from nginy.balancer.least import moving_average_ms
 from nginy.balancer.peer import Balancer, failure, success
 
 MakeBalancer = Callable[[Sequence[Backend]], Balancer[Backend]]
@@ -24,7 +25,17 @@ MakeBalancer = Callable[[Sequence[Backend]], Balancer[Backend]]
 class BackendPool:
     """One upstream of the configuration. Created by config/build.py; survives reloads."""
 
-    __slots__ = ("_backups", "_primaries", "backends", "is_single", "key", "name")
+    __slots__ = (
+        "_backups",
+        "_primaries",
+        "backends",
+        "ejector",
+        "is_fail_open",
+        "is_single",
+        "key",
+        "measured",
+        "name",
+    )
 
     def __init__(
         self,
@@ -36,19 +47,49 @@ class BackendPool:
         self.name = name
         self.key = key
         """The text with variables that hash methods hash, as configured; "" if there is none."""
+        self.backends: tuple[Backend, ...] = ()
+        self.measured = ""
+        """The time that the method chooses by: connect, first_byte or last_byte; "" for none."""
+        self.ejector: Callable[[Backend], None] | None = None
+        """Puts a backend out that has reached `max_fails`; None without `eject`."""
+        self.is_fail_open = False
+        """Whether so few backends are up that health is ignored (`fail_open`)."""
         self.rebuild(backends, make_balancer)
 
     def rebuild(self, backends: Sequence[Backend], make_balancer: MakeBalancer) -> None:
         """Take a changed list of backends, or another method; those that stay keep their state."""
+        self.replace(backends)
+        for _ in self.build_steps(make_balancer):
+            pass
+
+    def replace(self, backends: Sequence[Backend]) -> None:
+        """Take a changed list of backends, whose tables `build_steps` has to make then.
+
+        Until they are done, those that joined get no session; those that left are down.
+        """
+        for backend in set(self.backends) - set(backends):
+            backend.down = True
         self.backends = tuple(backends)
-        primaries = [b for b in backends if not b.settings.backup]
-        backups = [b for b in backends if b.settings.backup]
-        self._primaries = make_balancer(primaries)
-        self._backups = make_balancer(backups) if backups else None
-        self.is_single = len(primaries) == 1 and not backups
+        self.is_single = len(backends) == 1 and not backends[0].settings.backup
         """One primary and no backup: passive failures never take it out, as in nginx."""
         if self.is_single:
-            primaries[0].fails = 0
+            backends[0].fails = 0
+
+    def build_steps(self, make_balancer: MakeBalancer) -> Iterator[None]:
+        """Build the tables of a method for the list as it is now, in steps of a millisecond or so.
+
+        The present ones serve until the last step.
+        """
+        primaries = [b for b in self.backends if not b.settings.backup]
+        backups = [b for b in self.backends if b.settings.backup]
+        # An empty balancer costs nothing; it is the filling that takes time.
+        for_primaries = make_balancer(())
+        yield from for_primaries.rebuild_steps(primaries)
+        for_backups = make_balancer(()) if backups else None
+        if for_backups is not None:
+            yield from for_backups.rebuild_steps(backups)
+        self._primaries = for_primaries
+        self._backups = for_backups
 
     def __repr__(self) -> str:
         """Show the name and the backends."""
@@ -78,11 +119,30 @@ class BackendPool:
         """Count an attempt that failed."""
         backend.failures += 1
         failure(backend, now_s, single=self.is_single)
+        if self.ejector is not None and 0 < backend.max_fails <= backend.fails:
+            self.ejector(backend)
 
     def succeeded(self, backend: Backend) -> None:
         """Forget the failures of a backend that has answered its probe."""
         if backend.fails:
             success(backend)
+
+    def reweigh(self) -> None:
+        """Have weights that have changed count; at once, so not for methods with large tables."""
+        self._primaries.rebuild([b for b in self.backends if not b.settings.backup])
+        if self._backups is not None:
+            self._backups.rebuild([b for b in self.backends if b.settings.backup])
+
+    def measure(self, backend: Backend, duration_ms: int) -> None:
+        """Take the time of a session that went well into a backend's average."""
+        backend.average_ms = moving_average_ms(backend.average_ms, duration_ms)
+
+    def choose_by(self, measured: str) -> None:
+        """Measure another time from now on; what was measured before says nothing about it."""
+        if measured != self.measured:
+            self.measured = measured
+            for backend in self.backends:
+                backend.average_ms = 0
 
     @property
     def tries(self) -> int:
