@@ -20,6 +20,8 @@ from nginy.errors import InvalidValueError
 PORT_MAX: Final = 65535
 # sizeof(sun_path) less the closing zero byte, unix(7). BSD and macOS hold 4 bytes less.
 UNIX_PATH_MAX_BYTES: Final = 107
+NAME_MAX_CHARACTERS: Final = 253  # RFC 1035 §2.3.4, less what only the wire form has
+LABEL_MAX_CHARACTERS: Final = 63
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?", re.ASCII)
 
@@ -29,6 +31,7 @@ class Address:
     """One end of a socket: IPv4 or IPv6 host and port, or the path of a unix socket.
 
     `host` is the number in its shortest text form, without brackets; unix sockets have only `path`.
+    A host name has the family AF_UNSPEC and can be used only once it has been resolved.
     Port 0 lets the kernel choose; no parse function but parse_bind_address() returns it.
     """
 
@@ -47,6 +50,11 @@ class Address:
     def is_unix(self) -> bool:
         """Whether this is the path of a unix socket."""
         return self.family is socket.AF_UNIX
+
+    @property
+    def is_name(self) -> bool:
+        """Whether the host is a name, which no socket call must be given: it would look it up."""
+        return self.family is socket.AF_UNSPEC
 
     @property
     def is_wildcard(self) -> bool:
@@ -81,6 +89,25 @@ def parse_address(text: str) -> Address:
     if port is None:
         raise InvalidValueError("has no port")
     return replace(_ip(host, _port(port)), written=text)
+
+
+def parse_peer(text: str) -> Address:
+    """Return what parse_address() returns, or a host name with its port, or with port 0 for none.
+
+    Names are those of RFC 1123 §2.1 with underscores: labels of up to 63 characters, 253 in all.
+    """
+    host, colon, port = text.partition(":")
+    is_name = host.strip("0123456789.") and _HOST_NAME.fullmatch(host) and host != "unix"
+    if not is_name or ":" in port:
+        return parse_address(text)
+    lengths = [len(label) for label in host.removesuffix(".").split(".")]
+    if (
+        len(host) > NAME_MAX_CHARACTERS
+        or not 0 < min(lengths) <= max(lengths) <= LABEL_MAX_CHARACTERS
+    ):
+        raise InvalidValueError("is no host name, for its length or that of a part")
+    number = _port(port) if colon else 0
+    return Address(socket.AF_UNSPEC, host.lower(), number, written=text)
 
 
 def parse_listen(text: str) -> tuple[Address, ...]:
