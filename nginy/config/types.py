@@ -11,6 +11,7 @@ Scalars are read from their text alone: nothing depends on what YAML takes an un
 
 import os
 import re
+from abc import ABC, abstractmethod
 from typing import Final, Generic, TypeAlias, TypeVar
 
 from nginy.address import parse_address
@@ -43,27 +44,27 @@ def alternatives(*words: str) -> str:
     return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
-class Kind(Generic[T]):
+class Kind(ABC, Generic[T]):
     """One type of value. `unit` is what names of such values end in, inside nginy."""
 
     unit = ""
     expected = ""
 
+    @abstractmethod
     def read(self, node: Node, reading: Reading) -> T:
         """Return the value of `node`; report each problem, raise RefusedError without a value."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write(self, value: T) -> Plain:
         """Return what read() turns back into `value`."""
-        raise NotImplementedError
 
 
 class ScalarKind(Kind[T]):
     """A value that is one piece of text."""
 
+    @abstractmethod
     def parse(self, text: str, mark: Mark) -> T:
         """Return the value of `text`, written at `mark`; raise InvalidValueError."""
-        raise NotImplementedError
 
     def read(self, node: Node, reading: Reading) -> T:
         """Read a scalar; everything else is refused by its shape."""

@@ -203,6 +203,13 @@ def test_a_missing_variable_is_named_once_and_hides_no_other_mistake(
     ]
 
 
+def test_a_value_with_two_missing_variables_has_one_message(tmp_path: pathlib.Path) -> None:
+    text = "listeners: {listen: 127.0.0.1:1, return: '${A} ${B}'}"
+    assert refusals(tmp_path, text) == [
+        "nginy.yml:1:42: the environment variable A is not set, expected it or a default"
+    ]
+
+
 def test_nginx_braces_around_a_variable_are_explained(tmp_path: pathlib.Path) -> None:
     text = "listeners: {listen: 127.0.0.1:1, return: '${remote_addr}'}"
     assert refusals(tmp_path, text) == [

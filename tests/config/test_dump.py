@@ -1,0 +1,121 @@
+"""`-T`: what is printed loads to the same configuration, whatever it is."""
+
+import pathlib
+import random
+
+import pytest
+from nginy.config.dump import dump
+from nginy.config.load import load
+
+from kit.configs import LISTENER, loaded, write
+
+EVERYTHING = """\
+    worker_connections: 20000
+    worker_shutdown_timeout: off
+    shutdown_grace: 1m30s
+    user: nobody
+    pid: run/nginy.pid
+    event_method: poll
+    error_log: {path: "syslog:[::1]:514", level: debug}
+    log_formats: {main: "$remote_addr: #\\t\\"$reason\\"", own: "ü 😀"}
+    access_log: {path: a.log, format: own, buffer: 64k, flush: 1s}
+    defaults: {proxy_timeout: 7s, balance: least_conn, protocol: tcp}
+    upstreams:
+      web:
+        backends:
+          - {address: "[2001:DB8::1]:9", weight: 2, max_conns: 3, max_fails: 0, fail_timeout: 1m}
+          - {address: unix:/run/x, backup: on, down: on}
+      hash: {balance: {hash: $remote_addr, consistent: on}, backends: 127.0.0.1:1}
+      two: {balance: {random: two}, backends: 127.0.0.1:1}
+      any: {balance: random, backends: 127.0.0.1:1}
+    listeners:
+      - listen: [127.0.0.1:10-20, 127.0.0.1:22, "[::1]:23", unix:/run/y, 127.0.0.2:24]
+        name: 'a "name": # of all'
+        proxy_pass: web
+        backlog: 1
+        so_keepalive: {idle: 1s, interval: 2s, count: 3}
+        tcp_nodelay: off
+        proxy_connect_timeout: off
+        proxy_timeout: off
+        proxy_half_close: off
+        proxy_next_upstream: {tries: 1, timeout: 2s}
+        proxy_buffer_size: 1000000
+        proxy_bind: "[::1]:99"
+        proxy_socket_keepalive: on
+        access_log: off
+      - listen: 127.0.0.1:30
+        protocol: udp
+        proxy_pass: 127.0.0.1:31
+        proxy_requests: 1
+        proxy_responses: 0
+        max_sessions: 9
+        udp_offload: off
+        proxy_bind: 127.0.0.3
+      - {listen: 127.0.0.1:31, return: "hello\\n $remote_addr\\n", so_keepalive: on}
+      - {listen: 127.0.0.1:32, return: "", proxy_next_upstream: off}
+    """
+
+
+def test_a_dump_of_every_key_loads_to_the_same_configuration(tmp_path: pathlib.Path) -> None:
+    config = loaded(tmp_path, EVERYTHING)
+    text = dump(config)
+    again = loaded(tmp_path / "elsewhere", text)
+    assert again == config
+    assert dump(again) == text
+    names = [backend.address.name for backend in again.upstreams["web"].backends]
+    assert names[0] == "[2001:DB8::1]:9"
+
+
+def test_the_least_configuration_is_printed_with_its_defaults(tmp_path: pathlib.Path) -> None:
+    assert dump(loaded(tmp_path, LISTENER)) == (
+        "worker_connections: 16384\n"
+        "worker_shutdown_timeout: 30s\n"
+        "shutdown_grace: off\n"
+        "user: off\n"
+        "pid: off\n"
+        "event_method: auto\n"
+        "error_log:\n"
+        "  path: stderr\n"
+        "  level: notice\n"
+        "log_formats: {}\n"
+        "access_log: off\n"
+        "upstreams: {}\n"
+        "listeners:\n"
+        "- listen:\n"
+        "  - 127.0.0.1:80\n"
+        "  protocol: tcp\n"
+        '  name: ""\n'
+        "  proxy_pass: off\n"
+        "  return: hello\n"
+        "  backlog: 511\n"
+        "  so_keepalive: off\n"
+        "  tcp_nodelay: on\n"
+        "  proxy_connect_timeout: 1m\n"
+        "  proxy_timeout: 10m\n"
+        "  proxy_half_close: on\n"
+        "  proxy_next_upstream:\n"
+        "    tries: 0\n"
+        "    timeout: off\n"
+        "  proxy_buffer_size: 64k\n"
+        "  proxy_bind: off\n"
+        "  proxy_socket_keepalive: off\n"
+        "  access_log: off\n"
+    )
+
+
+def test_a_range_of_ports_is_printed_as_one(tmp_path: pathlib.Path) -> None:
+    text = "listeners: {listen: [127.0.0.1:1-3, 127.0.0.1:4, 127.0.0.1:6], return: x}\n"
+    assert "  - 127.0.0.1:1-4\n  - 127.0.0.1:6\n" in dump(loaded(tmp_path, text))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_text_survives(tmp_path: pathlib.Path, seed: int) -> None:
+    rng = random.Random(seed)
+    letters = "ab :#-?!&*@`'\"\\%{}[],|>~<=\n\t\r é\u2028\x85\u00a0😀"
+    for _ in range(100):
+        text = "".join(rng.choice(letters) for _ in range(rng.randint(0, 8)))
+        config = loaded(
+            tmp_path, "listeners: {listen: 127.0.0.1:1, return: '${TEXT}'}", {"TEXT": text}
+        )
+        assert config.listeners[0].return_ == (None if text == "off" else text)
+        assert load(write(tmp_path, dump(config), "again.yml"), {}) == config

@@ -1,0 +1,246 @@
+"""The command line: what is printed where, exit statuses, and signals sent to real processes."""
+
+import pathlib
+import socket
+import subprocess
+import sys
+
+import pytest
+from nginy import __version__
+from nginy.cli import main
+from nginy.config.load import load
+
+from kit.configs import LISTENER, write
+
+Capture = pytest.CaptureFixture[str]
+
+# Says when it is ready, waits for a signal, and says which one it was.
+WAITER = """\
+import signal
+names = {signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1}
+signal.pthread_sigmask(signal.SIG_BLOCK, names)
+print("ready", flush=True)
+print(signal.Signals(signal.sigwait(names)).name, flush=True)
+"""
+
+
+def outcome(capsys: Capture, *argv: str) -> tuple[int, str, list[str]]:
+    """The exit status, what went to stdout, and the lines that went to stderr."""
+    status = main(argv)
+    printed = capsys.readouterr()
+    return status, printed.out, printed.err.splitlines()
+
+
+# Checking.
+
+
+def test_t_says_that_a_right_configuration_is_right(
+    tmp_path: pathlib.Path, capsys: Capture
+) -> None:
+    path = write(tmp_path, LISTENER)
+    assert outcome(capsys, "-t", path) == (
+        0,
+        "",
+        [
+            f"nginy: the configuration file {path} syntax is ok",
+            f"nginy: configuration file {path} test is successful",
+        ],
+    )
+
+
+def test_t_names_every_mistake_and_fails(tmp_path: pathlib.Path, capsys: Capture) -> None:
+    path = write(tmp_path, "pdi: x\nworker_connections: 0\n" + LISTENER)
+    assert outcome(capsys, "-t", path) == (
+        1,
+        "",
+        [
+            (
+                f'nginy: [emerg] {path}:1:1: unknown key "pdi" in the configuration'
+                ' (did you mean "pid"?)'
+            ),
+            (
+                f'nginy: [emerg] {path}:2:21: worker_connections: "0" is too small,'
+                " expected a whole number from 1"
+            ),
+            f"nginy: configuration file {path} test failed",
+        ],
+    )
+
+
+def test_t_names_files_that_could_not_be_written(tmp_path: pathlib.Path, capsys: Capture) -> None:
+    path = write(tmp_path, "pid: none/nginy.pid\n" + LISTENER)
+    assert outcome(capsys, "-t", path) == (
+        1,
+        "",
+        [
+            f"nginy: the configuration file {path} syntax is ok",
+            f'nginy: [emerg] {path}:1:6: pid: the directory "{tmp_path}/none" does not exist',
+            f"nginy: configuration file {path} test failed",
+        ],
+    )
+
+
+def test_a_missing_file_is_one_sentence(tmp_path: pathlib.Path, capsys: Capture) -> None:
+    path = str(tmp_path / "no.yml")
+    assert outcome(capsys, "-t", path) == (
+        1,
+        "",
+        [
+            f"nginy: [emerg] {path}: cannot be read: No such file or directory",
+            f"nginy: configuration file {path} test failed",
+        ],
+    )
+
+
+def test_without_t_a_wrong_configuration_is_not_called_a_test(
+    tmp_path: pathlib.Path, capsys: Capture
+) -> None:
+    path = write(tmp_path, "listeners: []\n")
+    status, _, lines = outcome(capsys, path)
+    assert status == 1
+    assert len(lines) == 1
+    assert lines[0].startswith(f"nginy: [emerg] {path}:1:12: listeners: an empty list")
+
+
+def test_the_dump_goes_to_stdout_and_loads_again(tmp_path: pathlib.Path, capsys: Capture) -> None:
+    path = write(tmp_path, LISTENER)
+    status, out, lines = outcome(capsys, "-T", path)
+    assert status == 0
+    assert lines[-1] == f"nginy: configuration file {path} test is successful"
+    assert out.startswith(f"# configuration file {path}:\nworker_connections: 16384\n")
+    assert load(write(tmp_path, out, "dumped.yml"), {}) == load(path, {})
+
+
+def test_the_environment_is_that_of_the_process(
+    tmp_path: pathlib.Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NGINY_TEST_TEXT", "from outside")
+    path = write(tmp_path, "listeners: {listen: 127.0.0.1:1, return: '${NGINY_TEST_TEXT}'}\n")
+    _, out, _ = outcome(capsys, "-T", path)
+    assert "  return: from outside\n" in out
+
+
+def test_a_reader_that_leaves_early_is_no_error(tmp_path: pathlib.Path) -> None:
+    command = [sys.executable, "-c", "import sys, nginy.cli; sys.exit(nginy.cli.main())"]
+    process = subprocess.Popen(
+        [*command, "--help-config"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    with process.stderr:
+        assert process.stderr.read() == b""
+    assert process.wait() == 0
+
+
+# About nginy itself.
+
+
+def test_v_prints_the_version_as_nginx_does(capsys: Capture) -> None:
+    assert outcome(capsys, "-v") == (0, "", [f"nginy version: nginy/{__version__}"])
+
+
+def test_capital_v_adds_what_it_runs_on(capsys: Capture) -> None:
+    status, out, lines = outcome(capsys, "-V")
+    assert (status, out, len(lines)) == (0, "", 3)
+    assert lines[0] == f"nginy version: nginy/{__version__}"
+    assert lines[1].startswith("Python 3.")
+    assert lines[2].startswith("PyYAML ")
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_lists_every_option(capsys: Capture, option: str) -> None:
+    status, out, lines = outcome(capsys, option)
+    assert (status, lines) == (0, [])
+    for name in ("-t ", "-T ", "-s SIGNAL", "-v ", "-V ", "-h --help", "--help-config"):
+        assert f"\n  {name}" in out
+
+
+def test_help_config_prints_the_language(capsys: Capture) -> None:
+    status, out, lines = outcome(capsys, "--help-config")
+    assert (status, lines) == (0, [])
+    assert "| `proxy_connect_timeout` |" in out
+
+
+@pytest.mark.parametrize("argv", [[], ["-x", "a.yml"], ["a.yml", "b.yml"], ["-s"], ["--nonsense"]])
+def test_a_wrong_command_line_prints_the_usage_and_fails(capsys: Capture, argv: list[str]) -> None:
+    status, out, lines = outcome(capsys, *argv)
+    assert (status, out) == (1, "")
+    assert "  nginy [options] CONFIG" in lines
+
+
+# Signals.
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("stop", "SIGTERM"), ("quit", "SIGQUIT"), ("reload", "SIGHUP"), ("reopen", "SIGUSR1")],
+)
+def test_s_sends_nginx_s_signals_to_the_process_of_the_pid_file(
+    tmp_path: pathlib.Path, capsys: Capture, name: str, expected: str
+) -> None:
+    path = write(tmp_path, "pid: nginy.pid\n" + LISTENER)
+    with subprocess.Popen(
+        [sys.executable, "-c", WAITER], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        write(tmp_path, f"{process.pid}\n", "nginy.pid")
+        assert outcome(capsys, "-s", name, path) == (0, "", [])
+        assert process.stdout.readline() == f"{expected}\n"
+
+
+def test_s_knows_four_signals(tmp_path: pathlib.Path, capsys: Capture) -> None:
+    path = write(tmp_path, "pid: nginy.pid\n" + LISTENER)
+    message = 'nginy: [emerg] invalid option: "-s kill", expected stop, quit, reload, reopen'
+    assert outcome(capsys, "-s", "kill", path) == (1, "", [message])
+
+
+def test_s_needs_a_pid_file(tmp_path: pathlib.Path, capsys: Capture) -> None:
+    path = write(tmp_path, LISTENER)
+    message = f'nginy: [emerg] {path} names no "pid" file, which -s finds the process by'
+    assert outcome(capsys, "-s", "stop", path) == (1, "", [message])
+
+
+def test_a_missing_pid_file_is_one_sentence(tmp_path: pathlib.Path, capsys: Capture) -> None:
+    path = write(tmp_path, "pid: nginy.pid\n" + LISTENER)
+    reason = "failed (2: No such file or directory)"
+    message = f'nginy: [emerg] open() "{tmp_path}/nginy.pid" {reason}'
+    assert outcome(capsys, "-s", "stop", path) == (1, "", [message])
+
+
+@pytest.mark.parametrize("text", ["", "abc", "-1", "0", "1 2", "01", "9" * 40, "\x01", "é"])
+def test_a_pid_file_with_anything_else_in_it_is_refused(
+    tmp_path: pathlib.Path, capsys: Capture, text: str
+) -> None:
+    path = write(tmp_path, "pid: nginy.pid\n" + LISTENER)
+    write(tmp_path, text, "nginy.pid")
+    status, out, lines = outcome(capsys, "-s", "stop", path)
+    assert (status, out, len(lines)) == (1, "", 1)
+    assert lines[0].startswith('nginy: [emerg] invalid PID number "')
+    assert lines[0].endswith(f'" in "{tmp_path}/nginy.pid"')
+
+
+def test_a_stale_pid_file_is_one_sentence(tmp_path: pathlib.Path, capsys: Capture) -> None:
+    path = write(tmp_path, "pid: nginy.pid\n" + LISTENER)
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        pass
+    write(tmp_path, f"{process.pid}\n", "nginy.pid")
+    source = f'kill({process.pid}) of the PID in "{tmp_path}/nginy.pid"'
+    message = f"nginy: [emerg] {source} failed (3: No such process)"
+    assert outcome(capsys, "-s", "stop", path) == (1, "", [message])
+
+
+# As a program.
+
+
+def test_an_address_in_use_ends_a_start_with_one_sentence(
+    tmp_path: pathlib.Path, capsys: Capture
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        path = write(tmp_path, f"listeners: {{listen: '{address}', return: x}}\n")
+        status, out, lines = outcome(capsys, path)
+    assert (status, out) == (1, "")
+    assert len(lines) == 1
+    assert lines[0].startswith(f"nginy: [emerg] bind() to {address} failed (98: ")
