@@ -62,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Do what `argv` (by default, what was typed) asks for; return the exit status."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)  # the same before Python 3.12
         from docopt import DocoptExit, docopt  # noqa: PLC0415 - see the module docstring
     try:
         arguments = docopt(USAGE, argv, help=False)

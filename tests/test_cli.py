@@ -180,14 +180,16 @@ def test_s_sends_nginx_s_signals_to_the_process_of_the_pid_file(
     tmp_path: pathlib.Path, capsys: Capture, name: str, expected: str
 ) -> None:
     path = write(tmp_path, "pid: nginy.pid\n" + LISTENER)
-    with subprocess.Popen(
-        [sys.executable, "-c", WAITER], stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        write(tmp_path, f"{process.pid}\n", "nginy.pid")
-        assert outcome(capsys, "-s", name, path) == (0, "", [])
-        assert process.stdout.readline() == f"{expected}\n"
+    command = [sys.executable, "-c", WAITER]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            write(tmp_path, f"{process.pid}\n", "nginy.pid")
+            assert outcome(capsys, "-s", name, path) == (0, "", [])
+            assert process.stdout.readline() == f"{expected}\n"
+        finally:
+            process.kill()
 
 
 def test_s_knows_four_signals(tmp_path: pathlib.Path, capsys: Capture) -> None:
