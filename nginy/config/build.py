@@ -42,6 +42,7 @@ def backend_settings(backend: schema.Backend) -> BackendSettings:
         fail_timeout_s=backend.fail_timeout_ms // 1000,
         backup=backend.backup,
         down=backend.down,
+        slow_start_ms=backend.slow_start_ms,
     )
 
 

@@ -17,6 +17,7 @@ from typing import Final
 
 from nginy.address import Address, parse_address
 from nginy.config.balance import METHODS
+from nginy.config.health import HASH_METHODS, check_health
 from nginy.config.node import (
     MappingNode,
     Mark,
@@ -52,6 +53,11 @@ def check(config: Config, reading: Reading) -> None:
     for upstream in config.upstreams.values():
         _check_backups(upstream, reading)
         _check_ring(upstream, reading)
+        _check_slow_start(upstream, reading)
+        addresses = [backend.address for backend in upstream.backends]
+        check_health(
+            upstream.health_check, upstream.agent_check, upstream.eject, addresses, reading
+        )
     for listener in config.listeners:
         _check_protocol(listener, config, reading)
         _check_content(listener, config, reading)
@@ -104,6 +110,15 @@ def _check_ring(upstream: Upstream, reading: Reading) -> None:
     if upstream.balance.consistent and weight > RING_WEIGHT_MAX:
         text = f"backends: weights add up to {weight}, expected {RING_WEIGHT_MAX} or less"
         reading.report(upstream.place.of("backends"), f"{text} with consistent: on")
+
+
+def _check_slow_start(upstream: Upstream, reading: Reading) -> None:
+    """Report a weight that would move in tables that must not (nginx's rule)."""
+    method = upstream.balance.method
+    for backend in upstream.backends:
+        if backend.slow_start_ms is not None and method in HASH_METHODS:
+            text = f"slow_start: does not go with balance {quote(method)}"
+            reading.report(backend.place.of("slow_start"), text)
 
 
 def _check_protocol(listener: Listener, config: Config, reading: Reading) -> None:

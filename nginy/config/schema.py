@@ -20,6 +20,16 @@ from typing import Final
 from nginy.address import Address
 from nginy.config.addresses import BindAddress, ListenAddresses, PeerAddress
 from nginy.config.balance import Balance, BalanceKind
+from nginy.config.health import (
+    AGENT_CHECK,
+    EJECT,
+    FAIL_OPEN,
+    HEALTH_CHECK,
+    ON_DOWN,
+    AgentCheck,
+    Eject,
+    HealthCheck,
+)
 from nginy.config.record import Entry, ListOf, MapOf, Record, Switch, key
 from nginy.config.types import (
     Choice,
@@ -100,6 +110,9 @@ class Backend(Entry):
     fail_timeout_ms: int = key(
         SECONDS, "10s", "How long failures are counted, and how long it is left out then."
     )
+    slow_start_ms: int | None = key(
+        OrOff(DURATION), "off", "How long its weight grows after it has come back."
+    )
     backup: bool = key(FLAG, "off", "Serves only while no other backend can.")
     down: bool = key(FLAG, "off", "Serves no sessions, but keeps its place in a hash.")
 
@@ -115,6 +128,17 @@ class Upstream(Entry):
         "The servers of the group.",
         blank=tuple,
     )
+    health_check: HealthCheck | None = key(HEALTH_CHECK, "off", "Ask the backends how they are.")
+    agent_check: AgentCheck | None = key(
+        AGENT_CHECK, "off", "Ask an agent beside each backend for its load."
+    )
+    eject: Eject | None = key(
+        EJECT, "off", "Leave a backend out for longer each time that its sessions fail."
+    )
+    fail_open: float | None = key(
+        FAIL_OPEN, "off", "Under this share of backends that are up, health is ignored."
+    )
+    on_down: str = key(ON_DOWN, "keep", "What becomes of the sessions of a backend that goes down.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

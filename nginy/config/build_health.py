@@ -1,0 +1,67 @@
+"""From the keys of health (`config/health.py`) to the settings of those who look after it.
+
+The rest of what an upstream is made of is in `build.py`. Each function turns one record of the
+configuration, checked, into the one value that a module of backend/ wants; none starts anything.
+"""
+
+from nginy.backend.agent import AgentSettings
+from nginy.backend.checks import ProbeSettings
+from nginy.backend.eject import EjectSettings
+from nginy.backend.monitor import MonitorSettings, OnDown
+from nginy.backend.schedule import CheckSettings
+from nginy.config import schema
+from nginy.config.health import HASH_METHODS, AgentCheck, Eject, HealthCheck
+from nginy.wire.expect import parse_expect, unescape
+from nginy.wire.http import parse_statuses
+
+
+def monitor_settings(upstream: schema.Upstream) -> MonitorSettings:
+    """Return how the backends of an upstream are watched over."""
+    check, agent, eject = upstream.health_check, upstream.agent_check, upstream.eject
+    return MonitorSettings(
+        check=None if check is None else check_settings(check),
+        probe=None if check is None else probe_settings(check),
+        agent=None if agent is None else agent_settings(agent),
+        eject=None if eject is None else eject_settings(eject),
+        fail_open=upstream.fail_open or 0.0,
+        on_down=OnDown(upstream.on_down),
+        has_weights=upstream.balance.method not in HASH_METHODS,
+    )
+
+
+def check_settings(check: HealthCheck) -> CheckSettings:
+    """Return when checks are made, and how many results count."""
+    return CheckSettings(
+        interval_ms=check.interval_ms,
+        interval_down_ms=check.interval_down_ms or check.interval_ms,
+        timeout_ms=check.timeout_ms,
+        jitter_ms=check.jitter_ms or 0,
+        fails=check.fails,
+        passes=check.passes,
+        is_initially_up=check.initial == "up",
+    )
+
+
+def probe_settings(check: HealthCheck) -> ProbeSettings:
+    """Return what a check asks."""
+    return ProbeSettings(
+        kind=check.type,
+        port=check.port,
+        send=unescape(check.send),
+        expect=None if check.expect is None else parse_expect(check.expect),
+        path=check.path,
+        host=check.host or "",
+        statuses=parse_statuses(check.status),
+        name=check.name,
+        command=check.command or (),
+    )
+
+
+def agent_settings(agent: AgentCheck) -> AgentSettings:
+    """Return how the agents are asked."""
+    return AgentSettings(agent.port, agent.interval_ms, agent.timeout_ms, unescape(agent.send))
+
+
+def eject_settings(eject: Eject) -> EjectSettings:
+    """Return how long, and how many, backends are left out."""
+    return EjectSettings(eject.base_ms, eject.max_ms, eject.max_percent)

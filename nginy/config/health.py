@@ -1,0 +1,261 @@
+"""The part of the language that says who may serve: checks, load checks, ejection.
+
+The records here are keys of an upstream (schema.py); names are nginx Plus's and HAProxy's where
+they have the key. What a value means to the running program is in backend/monitor.py and the
+modules it names; build.py turns one into the other. check_health() is the part of check.py that
+belongs to these keys.
+
+Texts that go over a wire are read by the functions of wire/ that will use them, so that what they
+refuse is a mistake in the file, with its place, and not a surprise at the first check.
+"""
+
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from nginy.address import Address
+from nginy.config.node import Mark, Reading
+from nginy.config.record import Entry, Place, Record, Switch, key
+from nginy.config.types import (
+    Choice,
+    Duration,
+    Integer,
+    OrOff,
+    Plain,
+    ScalarKind,
+    Text,
+    alternatives,
+)
+from nginy.errors import InvalidValueError
+from nginy.units import format_duration
+from nginy.wire.errors import WireError
+from nginy.wire.expect import parse_expect, unescape
+from nginy.wire.http import build_request, parse_statuses
+
+DURATION: Final = Duration()
+PORT: Final = Integer(1, 65535)
+POSITIVE: Final = Integer(1)
+
+# Their tables keep each key where it is, whatever the weights say meanwhile.
+HASH_METHODS: Final = frozenset({"hash", "maglev", "rendezvous"})
+
+CHECK_TYPES: Final = ("tcp", "udp", "http", "tls", "exec")
+# Keys that mean something to some types only.
+KEYS_OF_TYPES: Final = {
+    "port": ("tcp", "udp", "http", "tls"),
+    "send": ("tcp", "udp", "tls"),
+    "expect": ("tcp", "udp", "tls"),
+    "path": ("http",),
+    "host": ("http",),
+    "status": ("http",),
+    "name": ("tls",),
+    "command": ("exec",),
+}
+
+
+class WireText(ScalarKind[str]):
+    """A text that a function of wire/ takes; it stays text here."""
+
+    def __init__(self, expected: str, take: Callable[[str], object]) -> None:
+        self.expected = expected
+        self.take = take
+
+    def parse(self, text: str, mark: Mark) -> str:
+        """Return the text itself if the function takes it."""
+        try:
+            self.take(text)
+        except WireError as error:
+            raise InvalidValueError(f"cannot be used ({error})") from None
+        return text
+
+    def write(self, value: str) -> Plain:
+        """Return the text itself."""
+        return value
+
+
+class Command(ScalarKind[tuple[str, ...]]):
+    """A program and its arguments, quoted as for a shell; no shell reads it."""
+
+    expected = "the absolute path of a program, and its arguments"
+
+    def parse(self, text: str, mark: Mark) -> tuple[str, ...]:
+        """Return the words."""
+        try:
+            words = tuple(shlex.split(text))
+        except ValueError as error:
+            raise InvalidValueError(f"cannot be split ({error})".lower()) from None
+        if not words or not words[0].startswith("/") or "\0" in text:
+            raise InvalidValueError("is not one")
+        return words
+
+    def write(self, value: tuple[str, ...]) -> Plain:
+        """Return the words, quoted where they need it."""
+        return shlex.join(value)
+
+
+class Share(ScalarKind[float]):
+    """A share of a group."""
+
+    expected = "a number above 0, and 1 at most, such as 0.3"
+
+    def parse(self, text: str, mark: Mark) -> float:
+        """Return the number."""
+        if not re.fullmatch(r"[0-9]?\.?[0-9]{1,9}", text, re.ASCII):
+            raise InvalidValueError("is not one")
+        share = float(text)
+        if share > 1:
+            raise InvalidValueError("is too large")
+        if not share:
+            raise InvalidValueError("would never be reached", "off")
+        return share
+
+    def write(self, value: float) -> Plain:
+        """Return the shortest text."""
+        return f"{value:.9f}".rstrip("0").rstrip(".")
+
+
+BYTES: Final = r"text, with escapes such as \r\n and \x00"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthCheck(Entry):
+    """How the backends of an upstream are asked whether they work."""
+
+    type: str = key(Choice(*CHECK_TYPES), "tcp", "What is asked; tcp and tls only connect.")
+    interval_ms: int = key(DURATION, "5s", "Time between two checks of a backend.")
+    interval_down_ms: int | None = key(
+        OrOff(DURATION, "auto"), "auto", "The same while it is not up; auto is `interval`."
+    )
+    timeout_ms: int = key(DURATION, "1s", "How long a check may take.")
+    jitter_ms: int | None = key(
+        OrOff(DURATION), "off", "Each check comes up to this much later, at random."
+    )
+    fails: int = key(POSITIVE, "3", "Failed checks in a row that take it down.")
+    passes: int = key(POSITIVE, "2", "Passed checks in a row that bring it back.")
+    initial: str = key(
+        Choice("up", "down"), "up", "What a new backend is, until checks have said otherwise."
+    )
+    port: int | None = key(OrOff(PORT, "auto"), "auto", "Where to ask; auto is the backend's own.")
+    send: str = key(WireText(BYTES, unescape), "", "What is sent once connected.")
+    expect: str | None = key(
+        OrOff(WireText("a text to begin with, or ~ and a regular expression", parse_expect)),
+        "off",
+        "What the answer must be; off is any, or none.",
+    )
+    path: str = key(
+        WireText("a path such as /health", lambda text: build_request(text, "host")),
+        "/",
+        "What is asked for.",
+    )
+    host: str | None = key(
+        OrOff(WireText("a host's name", lambda text: build_request("/", text)), "auto"),
+        "auto",
+        "The Host field; auto is the backend's address.",
+    )
+    status: str = key(
+        WireText("statuses such as 200 or 200-399", parse_statuses),
+        "200-399",
+        "Statuses that pass.",
+    )
+    name: str | None = key(
+        OrOff(Text("a host's name", r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,252}")),
+        "off",
+        "The name asked for (SNI).",
+    )
+    command: tuple[str, ...] | None = key(
+        OrOff(Command()), "off", "What is run; exit status 0 passes."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentCheck(Entry):
+    """How the agent of each backend is asked for its load."""
+
+    port: int = key(PORT, None, "Where the agent listens, on the backend's host.")
+    interval_ms: int = key(DURATION, "5s", "Time between two questions.")
+    timeout_ms: int = key(DURATION, "1s", "How long an answer may take.")
+    send: str = key(WireText(BYTES, unescape), "", "What is sent once connected.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Eject(Entry):
+    """How long a backend whose sessions fail is left out."""
+
+    base_ms: int = key(DURATION, "30s", "How long the first time; each repeat adds as much.")
+    max_ms: int = key(DURATION, "5m", "How long at most.")
+    max_percent: int = key(Integer(1, 100), "50", "How much of the group may be out at once.")
+
+
+class HealthCheckRecord(Record[HealthCheck]):
+    """The kind of a health check: what is printed leaves out what means nothing to its type."""
+
+    def write(self, value: HealthCheck) -> Plain:
+        """Return all keys that the type has, and their values."""
+        return {
+            name: row.kind.write(getattr(value, row.field))
+            for name, row in self.keys.items()
+            if value.type in KEYS_OF_TYPES.get(name, CHECK_TYPES)
+        }
+
+
+HEALTH_CHECK: Final = Switch(HealthCheckRecord(HealthCheck, "health_check", shorthand="type"))
+AGENT_CHECK: Final = Switch(Record(AgentCheck, "agent_check", shorthand="port"))
+EJECT: Final = Switch(Record(Eject, "eject", shorthand="base"))
+FAIL_OPEN: Final = OrOff(Share())
+ON_DOWN: Final = Choice("keep", "close", "reset")
+
+
+def check_health(
+    check: HealthCheck | None,
+    agent: AgentCheck | None,
+    eject: Eject | None,
+    addresses: Sequence[Address],
+    reading: Reading,
+) -> None:
+    """Report what does not go together in the keys of one upstream with these backends."""
+    has_unix = any(address.is_unix for address in addresses)
+    if check is not None:
+        _check_times(check, reading)
+        _check_keys(check, reading)
+        if has_unix and check.type == "udp":
+            reading.report(check.place.of("type"), "type: udp, and a backend is a unix socket")
+        if has_unix and check.port is not None:
+            reading.report(check.place.of("port"), "port: is set, and a backend is a unix socket")
+    if agent is not None and has_unix:
+        reading.report(agent.place.mark, "agent_check: is set, and a backend is a unix socket")
+    if eject is not None and eject.place.has("base", "max") and eject.max_ms < eject.base_ms:
+        _report_time(eject.place, "max", eject.max_ms, "at least base", eject.base_ms, reading)
+
+
+def _check_times(check: HealthCheck, reading: Reading) -> None:
+    """Report a jitter that could swallow a whole interval."""
+    shortest_ms = min(check.interval_ms, check.interval_down_ms or check.interval_ms)
+    place, jitter_ms = check.place, check.jitter_ms
+    if jitter_ms is None or not place.has("interval", "interval_down", "jitter"):
+        return
+    if jitter_ms >= shortest_ms:
+        _report_time(place, "jitter", jitter_ms, "less than an interval", shortest_ms, reading)
+
+
+def _report_time(
+    place: Place, name: str, value_ms: int, expected: str, bound_ms: int, reading: Reading
+) -> None:
+    text = f"{name}: {format_duration(value_ms)}, expected {expected} ({format_duration(bound_ms)})"
+    reading.report(place.of(name), text)
+
+
+def _check_keys(check: HealthCheck, reading: Reading) -> None:
+    """Report keys that mean nothing to the type, and one that is missing."""
+    place = check.place
+    if not place.has("type"):
+        return
+    for name, mark in place.keys.items():
+        types = KEYS_OF_TYPES.get(name)
+        if types is not None and check.type not in types:
+            reading.report(mark, f"{name}: is for type {alternatives(*types)}, not {check.type}")
+    if check.type == "exec" and check.command is None and place.has("command"):
+        reading.report(
+            place.mark, f'health_check: "command" is missing, expected {Command.expected}'
+        )
