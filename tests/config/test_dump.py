@@ -2,10 +2,12 @@
 
 import pathlib
 import random
+import textwrap
 
 import pytest
 from nginy.config.dump import dump
 from nginy.config.load import load
+from nginy.errors import ConfigError
 
 from kit.configs import LISTENER, loaded, write
 
@@ -118,4 +120,38 @@ def test_any_text_survives(tmp_path: pathlib.Path, seed: int) -> None:
             tmp_path, "listeners: {listen: 127.0.0.1:1, return: '${TEXT}'}", {"TEXT": text}
         )
         assert config.listeners[0].return_ == (None if text == "off" else text)
+        assert load(write(tmp_path, dump(config), "again.yml"), {}) == config
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_damaged_file_is_refused_or_survives(tmp_path: pathlib.Path, seed: int) -> None:
+    rng = random.Random(seed)
+    text = textwrap.dedent(EVERYTHING)
+    pieces = [
+        "",
+        "\t",
+        "\n",
+        ":",
+        "[",
+        "]",
+        "{",
+        "}",
+        "&a",
+        "*a",
+        "!",
+        "'",
+        '"',
+        "-",
+        "0",
+        "${",
+        "#",
+    ]
+    for _ in range(100):
+        position = rng.randrange(len(text))
+        damaged = text[:position] + rng.choice(pieces) + text[position + rng.randint(0, 2) :]
+        path = write(tmp_path, damaged)
+        try:
+            config = load(path, {})
+        except ConfigError:
+            continue
         assert load(write(tmp_path, dump(config), "again.yml"), {}) == config
