@@ -179,7 +179,8 @@ class UpstreamSession(Session, ABC):
             if code:
                 self._retry("connect", code)
                 return
-        self.attempt.connected_at_ms = self.handler.loop.clock.now_ms
+        # Idleness is held against `active_at_ms`: it begins now, however long connecting took.
+        upstream.active_at_ms = self.attempt.connected_at_ms = self.handler.loop.clock.now_ms
         if self.attempt.backend is not None:
             self.handler.pool.succeeded(self.attempt.backend)
         upstream.pause_write()

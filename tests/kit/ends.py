@@ -41,6 +41,7 @@ class End:
         self.errno = 0
         """How the connection broke: ECONNRESET, EPIPE; 0 if it did not."""
         self._is_ending = self._has_ended = False
+        self._send_errno = 0
 
     def __repr__(self) -> str:
         return (
@@ -90,7 +91,7 @@ class End:
         return self._receive() or has_sent
 
     def _send(self) -> bool:
-        if self.errno:
+        if self._send_errno:
             return False
         if not self.unsent:
             if self._is_ending and not self._has_ended:
@@ -106,8 +107,7 @@ class End:
         except OSError as error:
             # What the other side has sent before is still to be read.
             self.unsent.clear()
-            if error.errno != errno.EPIPE:
-                self.errno = error.errno or 0
+            self._send_errno = error.errno or 0
             return True
         del self.unsent[:count]
         return True
@@ -123,6 +123,9 @@ class End:
             self.errno = error.errno or 0
             return True
         self.received += data
+        if not data and self._send_errno == errno.ECONNRESET:
+            self.errno = self._send_errno
+            return True
         self.has_eof = not data
         if self.has_eof and self.is_finishing_last:
             self.finish()

@@ -33,6 +33,7 @@ from nginy.proxy.handler import ProtocolHandler, ProxySettings
 from nginy.proxy.reply import ReplyHandler
 from nginy.proxy.session import Session
 from nginy.proxy.tcp import TcpHandler
+from nginy.proxy.variables import Variables
 
 from kit.clock import FakeClock
 from kit.ends import PATIENCE_S, End, connect
@@ -97,6 +98,9 @@ class Front:
         self.listener = listener
         self.handler = handler
         self.ended: list[Ended] = []
+        self.lines: list[str] = []
+        """What `log` has made of the sessions that have ended."""
+        self._render: Callable[[Session], str] | None = None
         handler.log_session = self._session_ended
 
     def _session_ended(self, session: Session) -> None:
@@ -110,6 +114,12 @@ class Front:
                 tuple(attempt.address for attempt in session.attempts),
             )
         )
+        if self._render is not None:
+            self.lines.append(self._render(session))
+
+    def log(self, text: str) -> None:
+        """Fill in the variables of `text` for each session that ends, into `lines`."""
+        self._render = Variables(self.harness.loop.clock).compile(text)
 
     @property
     def terminations(self) -> list[str]:
@@ -255,6 +265,11 @@ class Harness:
         moved = [(c.number, c.received, c.sent) for c in self.connections()]
         return moved, [len(front.ended) for front in self.fronts]
 
+    def sessions(self) -> list[Session]:
+        """The open sessions."""
+        owners = {id(c.data): c.data for c in self.connections() if isinstance(c.data, Session)}
+        return list(owners.values())
+
     def connections(self) -> list:  # type: ignore[type-arg]
         """The connections that the selector knows."""
         return [key.data for key in self.loop.selector.get_map().values()]
@@ -269,15 +284,14 @@ class Harness:
 
     def close(self) -> None:
         """End everything; fail if a connection, a byte of the budget or a backend is left over."""
+        for session in self.sessions():
+            session.kill()
         for thing in self._around:
-            if isinstance(thing, End):
-                thing.reset()
             thing.close()
         self._around.clear()
         for listener in self.listeners:
             listener.close()
         try:
-            self._end_sessions()
             assert self.loop.connections == 0, f"still open:\n{self.describe()}"
             assert self.loop.budget.used_bytes == 0
             assert [b for pool in self.pools for b in pool.backends if b.conns] == []
@@ -286,13 +300,3 @@ class Harness:
             for c in self.connections():
                 c.close()
             self.loop.close()
-
-    def _end_sessions(self) -> None:
-        """Let the sessions notice that their ends are gone; time passes for those that cannot."""
-        for _ in range(100):
-            if not self.loop.connections:
-                return
-            self.turn()
-        if isinstance(self.clock, FakeClock):
-            for _ in range(10):
-                self.advance(3_600_000)
