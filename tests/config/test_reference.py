@@ -29,16 +29,11 @@ def test_every_field_of_a_record_is_a_key_or_its_place() -> None:
 
 def test_a_record_that_two_keys_share_is_shown_once() -> None:
     headings = [line for line in render_reference().splitlines() if line.startswith("## ")]
-    assert headings == [
-        "## The whole file",
-        "## error_log",
-        "## access_log",
-        "## upstreams",
-        "## upstreams.backends",
-        "## listeners",
-        "## listeners.so_keepalive",
-        "## listeners.proxy_next_upstream",
-    ]
+    assert headings[0] == "## The whole file"
+    assert len(set(headings)) == len(headings)
+    assert "## access_log" in headings
+    assert "## listeners.access_log" not in headings
+    assert "## upstreams.backends" in headings
 
 
 def test_a_default_that_depends_on_the_protocol_says_so() -> None:
