@@ -17,7 +17,7 @@ import os
 import selectors
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -178,13 +178,15 @@ class Harness:
     def pool(
         self,
         *names: str,
+        backups: Sequence[str] = (),
         make_balancer: MakeBalancer = RoundRobin,
         **settings: int | bool,
     ) -> BackendPool:
-        """Return a pool of backends with these addresses and settings."""
+        """Return a pool of backends, and backups, with these addresses and settings."""
         backends = [
-            Backend(BackendSettings(name, parse_address(name), **settings))  # type: ignore[arg-type]
-            for name in names
+            Backend(BackendSettings(name, parse_address(name), backup=is_backup, **settings))  # type: ignore[arg-type]
+            for is_backup, group in ((False, names), (True, backups))
+            for name in group
         ]
         return self.add_pool(BackendPool("backends", backends, make_balancer))
 

@@ -1,0 +1,419 @@
+"""The connecting phase: which backend, what if it fails, and what if the client does not wait."""
+
+import errno
+import pathlib
+import socket
+from collections.abc import Collection
+from typing import Any
+
+import pytest
+from nginy.address import Address
+from nginy.backend.backend import Backend
+from nginy.balancer.round_robin import RoundRobin
+from nginy.proxy.tcp import TcpHandler
+
+from kit.clock import FakeClock
+from kit.ends import connect
+from kit.harness import Front, Harness
+from kit.leaks import no_descriptor_left
+from kit.servers import EchoBackend, FullPort, RefusingPort, Server, SilentBackend
+
+REFUSED = r"connect\(\) failed \(111: Connection refused\) while connecting to upstream"
+TIMED_OUT = r"connect\(\) timed out \(110: Connection timed out\) while connecting to upstream"
+
+
+def refusing(harness: Harness, count: int = 1) -> list[str]:
+    """Return the addresses of as many ports on which nobody listens."""
+    return [harness.add(RefusingPort()).name for _ in range(count)]
+
+
+def full(harness: Harness, count: int = 1) -> list[str]:
+    """Return the addresses of as many backends that do not answer to a SYN."""
+    return [harness.add(FullPort()).name for _ in range(count)]
+
+
+def start_connecting(harness: Harness, **settings: Any) -> Front:
+    """Return a proxy with one client that waits for a backend that does not answer."""
+    proxy = harness.proxy(harness.pool(*full(harness)), **settings)
+    client = proxy.connect()
+    harness.turn_until(lambda: harness.loop.connections == 3)
+    harness.settle()
+    assert not client.is_over
+    return proxy
+
+
+# -- the next one --
+
+
+def test_the_next_backend_is_tried_if_one_refuses(harness: Harness, expect_log: Any) -> None:
+    backend = harness.add(EchoBackend())
+    (dead,) = refusing(harness)
+    proxy = harness.proxy(harness.pool(dead, backend.name))
+    client = proxy.connect()
+    client.send(b"hello")
+    client.finish()
+    with expect_log(rf"{REFUSED}, client: .*, listener: front, upstream: {dead}", count=1):
+        ended = proxy.only()
+    assert client.received == b"hello"
+    assert ended.termination == "--"
+    assert ended.upstreams == (dead, backend.name)
+
+
+@pytest.mark.parametrize("method", ["epoll", "poll"])
+def test_each_backend_is_tried_once_and_then_the_session_fails(
+    harness: Harness, expect_log: Any
+) -> None:
+    dead = refusing(harness, 3)
+    proxy = harness.proxy(harness.pool(*dead))
+    client = proxy.connect()
+    with expect_log(REFUSED, count=3):
+        ended = proxy.only()
+    assert (ended.termination, ended.status) == ("SC", 502)
+    assert ended.reason == "connect() failed (111: Connection refused)"
+    assert ended.upstreams == tuple(dead)
+    harness.turn_until(lambda: client.has_eof)
+    assert [backend.failures for backend in harness.pools[0].backends] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("method", ["epoll"])
+def test_tries_limit_the_attempts(harness: Harness, expect_log: Any) -> None:
+    proxy = harness.proxy(harness.pool(*refusing(harness, 3)), next_upstream_tries=2)
+    proxy.connect()
+    with expect_log(REFUSED, count=2):
+        assert len(proxy.only().upstreams) == 2
+
+
+@pytest.mark.parametrize("method", ["epoll"])
+def test_next_upstream_can_be_off(harness: Harness, expect_log: Any) -> None:
+    proxy = harness.proxy(harness.pool(*refusing(harness, 2)), next_upstream=False)
+    proxy.connect()
+    with expect_log(REFUSED, count=1):
+        assert len(proxy.only().upstreams) == 1
+
+
+@pytest.mark.parametrize("method", ["epoll"])
+@pytest.mark.parametrize(("timeout_ms", "attempts"), [(5000, 1), (5001, 2), (None, 3)])
+def test_no_further_attempt_after_the_timeout_of_the_first(
+    harness: Harness, expect_log: Any, timeout_ms: int | None, attempts: int
+) -> None:
+    proxy = harness.proxy(
+        harness.pool(*full(harness, 3)),
+        connect_timeout_ms=5000,
+        next_upstream_timeout_ms=timeout_ms,
+    )
+    proxy.connect()
+    harness.turn_until(lambda: harness.loop.connections == 3)
+    with expect_log(TIMED_OUT, count=attempts):
+        for _ in range(attempts):
+            harness.advance(5000)
+    assert len(proxy.only().upstreams) == attempts
+
+
+@pytest.mark.parametrize("method", ["epoll"])
+def test_a_backend_that_failed_is_left_out_for_a_while_and_then_probed(
+    harness: Harness, expect_log: Any
+) -> None:
+    backend = harness.add(SilentBackend())
+    (dead,) = refusing(harness)
+    proxy = harness.proxy(harness.pool(dead, backend.name, fail_timeout_s=10))
+    with expect_log(REFUSED, count=1):
+        for count in range(1, 4):
+            proxy.connect()
+            harness.turn_until(lambda: len(backend.ends) == count)  # noqa: B023 - called at once
+    harness.advance(11_000)
+    with expect_log(REFUSED, count=1):
+        for count in range(4, 7):
+            proxy.connect()
+            harness.turn_until(lambda: len(backend.ends) == count)  # noqa: B023 - called at once
+
+
+@pytest.mark.parametrize("method", ["epoll"])
+def test_a_backend_that_was_probed_with_success_is_back(harness: Harness, expect_log: Any) -> None:
+    backend = harness.add(SilentBackend())
+    port = harness.add(RefusingPort())
+    pool = harness.pool(port.name, backend.name, fail_timeout_s=10)
+    proxy = harness.proxy(pool)
+    with expect_log(REFUSED, count=1):
+        proxy.connect()
+        harness.turn_until(lambda: len(backend.ends) == 1)
+    failed = pool.backends[0]
+    assert failed.fails == 1
+    port.socket.listen()
+    harness.advance(11_000)
+    for count in range(2, 5):
+        proxy.connect()
+        harness.turn_until(lambda: sum(b.conns for b in pool.backends) == count)  # noqa: B023
+    harness.turn_until(lambda: failed.fails == 0)
+    assert failed.conns
+
+
+def test_backups_serve_when_all_others_are_out(harness: Harness, expect_log: Any) -> None:
+    backup = harness.add(EchoBackend())
+    dead = refusing(harness, 2)
+    pool = harness.pool(*dead, backups=(backup.name,))
+    proxy = harness.proxy(pool)
+    for count in (2, 0):
+        client = proxy.connect()
+        client.send(b"hello")
+        if count:
+            with expect_log(REFUSED, count=count):
+                harness.turn_until(lambda: client.received == b"hello")  # noqa: B023
+        else:
+            harness.turn_until(lambda: client.received == b"hello")  # noqa: B023 - called at once
+
+
+@pytest.mark.parametrize("method", ["epoll"])
+def test_with_nobody_left_the_client_is_turned_away(harness: Harness, expect_log: Any) -> None:
+    pool = harness.pool(*refusing(harness, 2), down=True)
+    proxy = harness.proxy(pool)
+    client = proxy.connect()
+    with expect_log('no usable backend in upstream "backends" while connecting', count=1):
+        ended = proxy.only()
+    assert (ended.termination, ended.status) == ("SC", 502)
+    # nginx: $upstream_addr is then the name of the upstream
+    assert ended.upstreams == ("backends",)
+    harness.turn_until(lambda: client.has_eof)
+
+
+@pytest.mark.parametrize("method", ["epoll"])
+def test_the_last_usable_backend_that_fails_leaves_no_further_one(
+    harness: Harness, expect_log: Any
+) -> None:
+    proxy = harness.proxy(harness.pool(*refusing(harness, 2)), next_upstream_tries=5)
+    proxy.connect()
+    with expect_log(f"{REFUSED}|no further usable backend", count=3):
+        ended = proxy.only()
+    assert ended.reason == "no further usable backend"
+    assert len(ended.upstreams) == 2
+
+
+@pytest.mark.parametrize("method", ["epoll"])
+def test_a_single_backend_is_tried_again_by_the_next_client(
+    harness: Harness, expect_log: Any
+) -> None:
+    """Failures are not held against the only one there is."""
+    proxy = harness.proxy(harness.pool(*refusing(harness)))
+    with expect_log(REFUSED, count=3):
+        for count in range(1, 4):
+            proxy.connect()
+            harness.turn_until(lambda: len(proxy.ended) == count)  # noqa: B023 - called at once
+
+
+def test_nobody_else_is_tried_once_a_connection_was_established(
+    harness: Harness, expect_log: Any
+) -> None:
+    first, second = harness.add(Server()), harness.add(Server())
+    proxy = harness.proxy(harness.pool(first.name, second.name))
+    client = proxy.connect()
+    client.send(b"request")
+    harness.turn_until(lambda: first.ends and first.end.received)
+    with expect_log("backend reset"):
+        first.end.reset()
+        assert proxy.only().termination == "SD"
+    harness.settle()
+    assert second.ends == []
+    assert [backend.failures for backend in harness.pools[0].backends] == [0, 0]
+
+
+# -- timeouts --
+
+
+def test_connecting_ends_at_its_timeout_and_not_before(harness: Harness, expect_log: Any) -> None:
+    proxy = start_connecting(harness, connect_timeout_ms=5000)
+    harness.advance(4990)
+    assert proxy.ended == []
+    with expect_log(TIMED_OUT, count=1):
+        harness.advance(20)
+        ended = proxy.only()
+    assert (ended.termination, ended.status) == ("sC", 502)
+
+
+@pytest.mark.parametrize("method", ["epoll"])
+def test_the_next_backend_is_tried_if_one_does_not_answer(
+    harness: Harness, expect_log: Any
+) -> None:
+    backend = harness.add(EchoBackend())
+    proxy = harness.proxy(harness.pool(*full(harness), backend.name), connect_timeout_ms=5000)
+    client = proxy.connect()
+    client.send(b"hello")
+    harness.turn_until(lambda: harness.loop.connections == 3)
+    with expect_log(TIMED_OUT, count=1):
+        harness.advance(5010)
+        harness.turn_until(lambda: client.received == b"hello")
+    assert proxy.ended == []
+
+
+@pytest.mark.parametrize("method", ["epoll"])
+def test_each_attempt_has_the_whole_connect_timeout(harness: Harness, expect_log: Any) -> None:
+    proxy = harness.proxy(harness.pool(*full(harness, 2)), connect_timeout_ms=5000)
+    proxy.connect()
+    harness.turn_until(lambda: harness.loop.connections == 3)
+    with expect_log(TIMED_OUT, count=1):
+        harness.advance(5000)
+    harness.advance(4990)
+    assert proxy.ended == []
+    with expect_log(TIMED_OUT, count=1):
+        harness.advance(20)
+    assert proxy.only().termination == "sC"
+
+
+# -- the client meanwhile --
+
+
+def test_a_client_that_resets_while_connecting_is_noticed(harness: Harness) -> None:
+    proxy = harness.proxy(harness.pool(*full(harness)))
+    client = proxy.connect()
+    harness.turn_until(lambda: harness.loop.connections == 3)
+    client.reset()
+    ended = proxy.only()
+    assert (ended.termination, ended.status) == ("CC", 400)
+    # No failure of the backend's.
+    assert [backend.failures for backend in harness.pools[0].backends] == [0]
+
+
+def test_a_client_that_talks_or_ends_while_connecting_waits_like_any_other(
+    harness: Harness, expect_log: Any
+) -> None:
+    backend = harness.add(EchoBackend())
+    proxy = harness.proxy(harness.pool(*full(harness), backend.name), connect_timeout_ms=5000)
+    client = proxy.connect()
+    client.send(b"hello")
+    client.finish()
+    harness.turn_until(lambda: harness.loop.connections == 3)
+    harness.settle()
+    assert not client.is_over
+    with expect_log(TIMED_OUT):
+        harness.advance(5010)
+        assert proxy.only().termination == "--"
+    assert client.received == b"hello"
+
+
+def test_a_client_that_talks_while_connecting_does_not_keep_the_loop_awake(
+    harness: Harness,
+) -> None:
+    proxy = harness.proxy(harness.pool(*full(harness)))
+    client = proxy.connect()
+    client.socket.send(b"hello")
+    harness.turn_until(lambda: harness.loop.connections == 3)
+    harness.settle()
+    assert harness.loop.selector.select(0) == []
+
+
+# -- limits of our own --
+
+
+@pytest.mark.parametrize("method", ["epoll", "select"])
+def test_with_worker_connections_used_up_only_new_sessions_suffer(
+    method: str, clock: FakeClock, expect_log: Any
+) -> None:
+    with Harness(method, clock, max_connections=5) as harness:
+        backend = harness.add(EchoBackend())
+        proxy = harness.proxy(harness.pool(backend.name))
+        old = [proxy.connect() for _ in range(2)]  # and the listener
+        harness.turn_until(lambda: harness.loop.connections == 5)
+        new = proxy.connect()
+        with expect_log("worker_connections are used up", count=1):
+            ended = proxy.only()
+        assert (ended.termination, ended.status) == ("PC", 503)
+        harness.turn_until(lambda: new.has_eof)
+        for client in old:
+            client.send(b"still here")
+        harness.turn_until(lambda: all(client.received == b"still here" for client in old))
+        old[0].finish()
+        harness.turn_until(lambda: len(proxy.ended) == 2)
+        again = proxy.connect()
+        again.send(b"hello")
+        harness.turn_until(lambda: again.received == b"hello")
+
+
+@pytest.mark.parametrize("method", ["epoll", "select"])
+def test_without_descriptors_only_new_sessions_suffer(harness: Harness, expect_log: Any) -> None:
+    backend = harness.add(EchoBackend())
+    proxy = harness.proxy(harness.pool(backend.name))
+    old = proxy.connect()
+    harness.turn_until(lambda: backend.ends)
+    harness.listeners[0].pause()
+    new = proxy.connect()
+    gone = connect(proxy.listener.address.sockaddr)
+    with no_descriptor_left():
+        gone.close()  # one is left: enough for a client, not for its backend
+        harness.listeners[0].resume()
+        with expect_log(r"socket\(\) failed \(24: Too many open files\)", count=2):
+            harness.turn_until(lambda: len(proxy.ended) == 2)
+        assert [(ended.termination, ended.status) for ended in proxy.ended] == [("RC", 500)] * 2
+        old.send(b"still here")
+        harness.turn_until(lambda: old.received == b"still here")
+    harness.turn_until(lambda: new.has_eof)
+    assert [b.failures for b in harness.pools[0].backends] == [0]
+
+
+# -- how it connects --
+
+
+@pytest.mark.parametrize("method", ["epoll", "poll"])
+def test_a_unix_socket_that_is_not_there_is_a_failed_backend(
+    harness: Harness, tmp_path: pathlib.Path, expect_log: Any
+) -> None:
+    backend = harness.add(EchoBackend())
+    proxy = harness.proxy(harness.pool(f"unix:{tmp_path}/none", backend.name))
+    client = proxy.connect()
+    client.send(b"hello")
+    with expect_log(r"connect\(\) failed \(2: No such file or directory\)", count=1):
+        harness.turn_until(lambda: client.received == b"hello")
+
+
+@pytest.mark.parametrize("method", ["epoll"])
+def test_connections_to_backends_come_from_the_address_that_is_set(harness: Harness) -> None:
+    backend = harness.add(SilentBackend())
+    pool = harness.pool(backend.name)
+    proxy = harness.proxy(pool, bind=Address(socket.AF_INET, "127.0.0.2"))
+    proxy.connect()
+    harness.turn_until(lambda: backend.ends)
+    assert backend.end.socket.getpeername()[0] == "127.0.0.2"
+
+
+@pytest.mark.parametrize("method", ["epoll"])
+def test_an_address_that_is_not_ours_is_no_fault_of_the_backend(
+    harness: Harness, expect_log: Any
+) -> None:
+    pool = harness.pool(harness.add(SilentBackend()).name)
+    proxy = harness.proxy(pool, bind=Address(socket.AF_INET, "192.0.2.1"))
+    proxy.connect()
+    with expect_log(rf"connect\(\) failed \({errno.EADDRNOTAVAIL}"):
+        assert proxy.only().termination == "RC"
+    assert pool.backends[0].failures == 0
+
+
+@pytest.mark.parametrize("method", ["epoll"])
+@pytest.mark.parametrize(("nodelay", "keepalive"), [(True, False), (False, True)])
+def test_options_of_connections_to_backends(
+    harness: Harness, nodelay: bool, keepalive: bool
+) -> None:
+    backend = harness.add(SilentBackend())
+    pool = harness.pool(backend.name)
+    proxy = harness.proxy(pool, tcp_nodelay=nodelay, socket_keepalive=keepalive)
+    proxy.connect()
+    harness.turn_until(lambda: backend.ends)
+    (session,) = harness.sessions()
+    assert session.upstream is not None
+    sock = session.upstream.socket
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == nodelay
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == keepalive
+
+
+@pytest.mark.parametrize("method", ["epoll"])
+def test_the_key_of_a_hash_method_is_worked_out_for_each_client(harness: Harness) -> None:
+    keys: list[bytes] = []
+
+    class NotingRoundRobin(RoundRobin[Backend]):
+        def pick(self, key: bytes, tried: Collection[Backend], now_s: int) -> Backend | None:
+            keys.append(key)
+            return super().pick(key, tried, now_s)
+
+    backend = harness.add(SilentBackend())
+    proxy = harness.proxy(harness.pool(backend.name, make_balancer=NotingRoundRobin))
+    assert isinstance(proxy.handler, TcpHandler)
+    proxy.handler.hash_key = lambda session: session.context.remote_port
+    clients = [proxy.connect() for _ in range(2)]
+    harness.turn_until(lambda: len(backend.ends) == 2)
+    assert keys == [str(client.address[1]).encode() for client in clients]
