@@ -149,7 +149,9 @@ class UpstreamSession(Session, ABC):
             code = sock.connect_ex(backend.sockaddr)
         except OSError as error:
             code = error.errno or errno.EBADF
-        if code not in (0, errno.EINPROGRESS):
+        if sock is None or code not in (0, errno.EINPROGRESS):
+            if sock is not None:
+                sock.close()
             return self._connect_failed(call, code)
         upstream = self.upstream = Connection(loop, sock, backend.sockaddr)
         upstream.data = self
@@ -185,6 +187,7 @@ class UpstreamSession(Session, ABC):
             self.handler.pool.succeeded(self.attempt.backend)
         upstream.pause_write()
         settings = self.handler.settings
+        sock = None
         if settings.tcp_nodelay and upstream.socket.family != AF_UNIX:
             upstream.socket.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
         self.established()
@@ -267,3 +270,5 @@ class UpstreamSession(Session, ABC):
             client.pause_read()
         if gone:
             self.finalize(Reason.CLIENT_GONE_CONNECTING)
+            if not attempt.bytes_received:
+                attempt.first_byte_at_ms = None  # it was EOF that came first, or an error
