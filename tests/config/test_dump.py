@@ -82,11 +82,6 @@ def test_the_least_configuration_is_printed_with_its_defaults(tmp_path: pathlib.
           level: notice
         log_formats: {}
         access_log: off
-        resolver:
-          nameservers: auto
-          timeout: 5s
-          valid: off
-          ipv6: on
         upstreams: {}
         listeners:
         - listen:
