@@ -15,8 +15,9 @@ nginx: `ngx_stream_upstream_srv_conf_t`, and `peer.get` and `peer.free` in
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from nginy.backend.backend import Backend
+from nginy.backend.waiting import WaitingLine
 from nginy.balancer.least import moving_average_ms
-from nginy.balancer.peer import Balancer, failure, success
+from nginy.balancer.peer import Balancer, failure, has_failed, success
 
 MakeBalancer = Callable[[Sequence[Backend]], Balancer[Backend]]
 """Makes the balancer of a method for a list of backends."""
@@ -33,6 +34,8 @@ class BackendPool:
         "is_fail_open",
         "is_single",
         "key",
+        "line",
+        "max_session_time_ms",
         "measured",
         "name",
     )
@@ -54,6 +57,10 @@ class BackendPool:
         """Puts a backend out that has reached `max_fails`; None without `eject`."""
         self.is_fail_open = False
         """Whether so few backends are up that health is ignored (`fail_open`)."""
+        self.line: WaitingLine | None = None
+        """Who waits because all backends are at `max_conns`; None without `queue`."""
+        self.max_session_time_ms: int | None = None
+        """How long a session may last; None: no limit."""
         self.rebuild(backends, make_balancer)
 
     def rebuild(self, backends: Sequence[Backend], make_balancer: MakeBalancer) -> None:
@@ -114,6 +121,16 @@ class BackendPool:
     def release(self, backend: Backend) -> None:
         """Give back what `pick` returned: the session has ended, or its attempt has failed."""
         backend.conns -= 1
+        if self.line is not None:
+            self.line.call_next()
+
+    def is_full(self, tried: Collection[Backend], now_s: int) -> bool:
+        """Whether some backend would serve the session if it were not at `max_conns`."""
+        return any(
+            0 < backend.max_conns <= backend.conns and not has_failed(backend, now_s)
+            for backend in self.backends
+            if not backend.down and backend not in tried
+        )
 
     def failed(self, backend: Backend, now_s: int) -> None:
         """Count an attempt that failed."""

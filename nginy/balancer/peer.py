@@ -109,11 +109,13 @@ def group_by_name(peers: Sequence[P]) -> dict[str, list[P]]:
 
 def is_usable(peer: Peer, now_s: int) -> bool:
     """Whether a session may go to `peer`: not down, not failed too often just now, not full."""
-    return not (
-        peer.down
-        or (0 < peer.max_fails <= peer.fails and now_s - peer.checked_s <= peer.fail_timeout_s)
-        or 0 < peer.max_conns <= peer.conns
-    )
+    is_full = 0 < peer.max_conns <= peer.conns
+    return not (peer.down or is_full or has_failed(peer, now_s))
+
+
+def has_failed(peer: Peer, now_s: int) -> bool:
+    """Whether `peer` has failed too often in the present window of `fail_timeout_s`."""
+    return 0 < peer.max_fails <= peer.fails and now_s - peer.checked_s <= peer.fail_timeout_s
 
 
 def open_window(peer: Peer, now_s: int) -> None:

@@ -11,6 +11,7 @@ nginx: `ngx_stream_core_srv_conf_t` with the proxy module's `ngx_stream_proxy_sr
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from random import Random
 from typing import TYPE_CHECKING
 
 from nginy.address import Address
@@ -122,7 +123,7 @@ class ProtocolHandler:
 class ProxyHandler(ProtocolHandler):
     """The base of what passes a listener's clients on to the backends of a pool."""
 
-    __slots__ = ("hash_key", "pool")
+    __slots__ = ("hash_key", "pool", "rng")
 
     def __init__(
         self,
@@ -134,6 +135,8 @@ class ProxyHandler(ProtocolHandler):
     ) -> None:
         super().__init__(loop, name, address, settings)
         self.pool = pool
+        self.rng = Random()
+        """Spreads what would otherwise happen to many sessions at once."""
         self.hash_key: Callable[[Session], str] | None = None
         """Works out the key that the pool's hash method hashes; None if it has none."""
 

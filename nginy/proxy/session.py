@@ -50,8 +50,12 @@ class Reason(Enum):
     BACKEND_IDLE = (200, "sD", "idle timeout, backend was to speak", logging.INFO)
     ANSWERS_MISSING = (502, "sD", "answers of the backend are missing", logging.ERROR)
     BACKEND_DOWN = (200, "DD", "backend went down", logging.INFO)
+    CLIENT_LEFT_QUEUE = (400, "CQ", "client went away while waiting for a backend", logging.INFO)
+    QUEUE_TIMED_OUT = (502, "sQ", "no backend was free in time", logging.ERROR)
+    QUEUE_FULL = (503, "PC", "too many wait for a backend already", logging.ERROR)
     OVER_LIMIT = (503, "PC", "over a limit", logging.WARNING)
     RESOURCE = (500, "RC", "no descriptor, port or memory", logging.CRITICAL)
+    TOO_LONG = (200, "LD", "max_session_time reached", logging.INFO)
     KILLED = (200, "KD", "closed at the drain deadline", logging.INFO)
     BUG = (500, "ID", "internal error", logging.CRITICAL)
 

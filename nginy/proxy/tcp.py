@@ -94,6 +94,8 @@ class TcpSession(UpstreamSession):
             return
         client.action = "proxying connection"
         self._start_idle_timer()
+        if self.handler.pool.max_session_time_ms is not None:
+            self._start_end_timer(self.handler.pool.max_session_time_ms)
         upstream.read.handler = self._first_upstream_read_handler
         upstream.resume_read()
         client.read.handler = self._client_read_handler
@@ -256,6 +258,17 @@ class TcpSession(UpstreamSession):
         # the rest.
         if connect_timeout_ms is None or timeout_ms < connect_timeout_ms:
             timers.start(self._timer, self.handler.loop.clock.now_ms + timeout_ms)
+
+    def _start_end_timer(self, max_ms: int) -> None:
+        """End the session after `max_ms`, up to 10 % earlier: those that began together do not all
+        come back together."""
+        loop = self.handler.loop
+        delay_ms = max_ms - int(self.handler.rng.random() * max_ms / 10)
+        self.client.write.timer = Timer(self._end_timer_handler, self)
+        loop.timers.start(self.client.write.timer, loop.clock.now_ms + delay_ms)
+
+    def _end_timer_handler(self, _timer: Timer) -> None:
+        self.finalize(Reason.TOO_LONG)
 
     def _idle_timer_handler(self, timer: Timer) -> None:
         client, upstream = self.client, self.upstream

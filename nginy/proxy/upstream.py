@@ -30,6 +30,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
 from nginy.backend.backend import Backend
+from nginy.backend.waiting import WaitingLine
 from nginy.event.connection import ERROR, Connection
 from nginy.event.event import Event
 from nginy.event.timer import Timer
@@ -81,7 +82,7 @@ class Attempt:
 class UpstreamSession(Session, ABC):
     """A session on its way to a backend."""
 
-    __slots__ = ("_timer", "_tried", "attempt")
+    __slots__ = ("_line", "_timer", "_tried", "attempt")
 
     handler: "ProxyHandler"
     attempt: Attempt
@@ -95,6 +96,8 @@ class UpstreamSession(Session, ABC):
     ) -> None:
         super().__init__(handler, client, context)
         self._tried: tuple[Backend, ...] = ()
+        # The pool's waiting line while, and because, this session is in it.
+        self._line: WaitingLine | None = None
         # One timer for the whole session: it limits connecting, then idleness.
         self._timer = client.read.timer = Timer(self._connect_timer_handler, self)
 
@@ -114,25 +117,65 @@ class UpstreamSession(Session, ABC):
         """Try backends until an attempt is under way or there is nobody left to try."""
         handler = self.handler
         now_ms = handler.loop.clock.now_ms
+        if handler.pool.line and self._line is None:
+            self._wait(handler.pool.line)
+            return
         key = handler.hash_key(self).encode() if handler.hash_key is not None else b""
         while not self.status:
             backend = handler.pool.pick(key, self._tried, now_ms // 1000)
             if backend is None:
                 self._no_backend(now_ms)
                 return
+            self._line = None
             self.attempt = Attempt(backend, backend.name, now_ms)
             self.attempts.append(self.attempt)
             if self._open(backend):
                 return
 
     def _no_backend(self, now_ms: int) -> None:
+        pool = self.handler.pool
+        if pool.line is not None and pool.is_full(self._tried, now_ms // 1000):
+            self._wait(pool.line)
+            return
         if self.attempts:
             # Each attempt has logged its own failure.
             self.finalize(Reason.BACKEND_UNREACHABLE, "no further usable backend")
             return
-        name = self.handler.pool.name
+        name = pool.name
         self.attempts.append(Attempt(None, name, now_ms))
         self.finalize(Reason.NO_BACKEND, f'no usable backend in upstream "{name}"')
+
+    # Waiting in the pool's line.
+
+    def _wait(self, line: WaitingLine) -> None:
+        """Wait for a backend; first in line, with the time that is left, after a call in vain."""
+        if not line.join(self, is_first=self._line is line):
+            self.finalize(Reason.QUEUE_FULL)
+            return
+        if self._line is not line:
+            self.client.action = "waiting for a backend"
+            timers, clock = self.handler.loop.timers, self.handler.loop.clock
+            self._timer.handler = self._queue_timer_handler
+            timers.start(self._timer, clock.now_ms + line.settings.timeout_ms)
+            self._line = line
+
+    def call(self) -> None:
+        """Choose a backend again, as an event of its own: whoever calls us is in the middle of
+        something."""
+        wev = self.client.write
+        wev.handler = self._called_handler
+        wev.active = True
+        self.handler.loop.post(wev)
+
+    def _called_handler(self, event: Event) -> None:
+        event.data.pause_write()
+        self.client.action = "connecting to upstream"
+        self.connect()
+
+    def _queue_timer_handler(self, _timer: Timer) -> None:
+        self.finalize(Reason.QUEUE_TIMED_OUT)
+
+    # Connecting.
 
     def _open(self, backend: Backend) -> bool:
         """Begin to connect; return False if this failed at once and another backend may be
@@ -142,6 +185,7 @@ class UpstreamSession(Session, ABC):
             self.finalize(Reason.OVER_LIMIT, "worker_connections are used up")
             return True
         call = "socket"
+        sock = None
         try:
             sock = socket(backend.address.family, SOCK_STREAM | SOCK_NONBLOCK)
             call = "connect"
@@ -162,6 +206,8 @@ class UpstreamSession(Session, ABC):
         if timeout_ms is not None:
             self._timer.handler = self._connect_timer_handler
             loop.timers.start(self._timer, loop.clock.now_ms + timeout_ms)
+        else:
+            loop.timers.cancel(self._timer)
         return True
 
     def _prepare(self, sock: socket) -> None:
@@ -187,7 +233,6 @@ class UpstreamSession(Session, ABC):
             self.handler.pool.succeeded(self.attempt.backend)
         upstream.pause_write()
         settings = self.handler.settings
-        sock = None
         if settings.tcp_nodelay and upstream.socket.family != AF_UNIX:
             upstream.socket.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
         self.established()
@@ -237,6 +282,8 @@ class UpstreamSession(Session, ABC):
         if self.upstream is not None:
             attempt.bytes_received = self.upstream.received
             attempt.bytes_sent = self.upstream.sent
+            if not attempt.bytes_received:
+                attempt.first_byte_at_ms = None  # it was EOF that came first, or an error
         self.handler.pool.release(backend)
         if failed:
             self._tried += (backend,)
@@ -250,6 +297,12 @@ class UpstreamSession(Session, ABC):
             return
         attempts = self.attempts
         backend = attempts[-1].backend if attempts else None
+        if self._line is not None:
+            self._line.leave(self)
+            # If this session was called, the next one has to hear of the free backend.
+            self._line.call_next()
+            if reason is Reason.CLIENT_GONE_CONNECTING:
+                reason = Reason.CLIENT_LEFT_QUEUE
         if backend is not None:
             self.end_attempt(failed=False)
             backend.counters.count(reason.code, self.bytes_received, self.bytes_sent)
@@ -270,5 +323,3 @@ class UpstreamSession(Session, ABC):
             client.pause_read()
         if gone:
             self.finalize(Reason.CLIENT_GONE_CONNECTING)
-            if not attempt.bytes_received:
-                attempt.first_byte_at_ms = None  # it was EOF that came first, or an error

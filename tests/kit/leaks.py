@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 
 def _is_ours(thing: object) -> bool:
-    return type(thing).__module__.split(".")[0] == "nginy"
+    # A C type may have a descriptor in the place of its module's name.
+    return str(type(thing).__module__).split(".")[0] == "nginy"
 
 
 def alive() -> Counter[str]:
