@@ -98,7 +98,11 @@ class DatagramConnection(Connection):
             loop.interest.add(self)
 
     def recv(self, memory: memoryview) -> int:
-        """Receive one datagram into `memory`; return its length, AGAIN or ERROR."""
+        """Receive one datagram into `memory`; return its length, AGAIN or ERROR.
+
+        `read.ready` stays set only if nobody but us knows whether there is another one: any
+        selector that is not edge-triggered will say so, which is cheaper than to try.
+        """
         try:
             count = self.socket.recv_into(memory)
         except BlockingIOError:
@@ -107,6 +111,8 @@ class DatagramConnection(Connection):
         except OSError as error:
             self.errno = error.errno or 0
             return ERROR
+        if not self.loop.interest.is_edge_triggered:
+            self.read.ready = False
         self.received += count
         return count
 

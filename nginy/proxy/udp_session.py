@@ -21,6 +21,7 @@ from _socket import IPPROTO_IP, SOCK_DGRAM, SOCK_NONBLOCK, socket
 from typing import TYPE_CHECKING, Final
 
 from nginy.backend.backend import Backend
+from nginy.backend.health import COLD
 from nginy.event.connection import AGAIN, Connection, SockAddr
 from nginy.event.datagram import DatagramConnection, SharedConnection
 from nginy.event.event import Event
@@ -198,12 +199,13 @@ class UdpSession(Session):
     def has_lost_backend(self) -> bool:
         """Whether the backend is down, or was taken out by failures since this session began.
 
-        A session that began after those failures is the probe which is to show whether the backend
+        One that is draining, or was removed from the configuration, keeps the sessions it has. A
+        session that began after the failures is the probe which is to show whether the backend
         works again.
         """
         backend = self.backend
         if backend.down:
-            return True
+            return backend.health.state in COLD
         now_s = self.handler.loop.clock.now_ms // 1000
         return (
             0 < backend.max_fails <= backend.fails
@@ -233,6 +235,8 @@ class UdpSession(Session):
             expected = self.handler.settings.responses
             if expected is not None and self.is_answered(expected):
                 self.finalize(Reason.COMPLETED)
+                return
+            if not event.ready:
                 return
         loop.post(event)
 
@@ -281,22 +285,25 @@ class UdpSession(Session):
         """End the session, give its backend back, and tell whether it has failed."""
         if self.status:
             return
-        attempt = self.attempts[-1]
-        backend = attempt.backend
-        if backend is not None:
-            pool, now_ms = self.handler.pool, self.handler.loop.clock.now_ms
-            attempt.backend = None
-            attempt.ended_at_ms = now_ms
-            if self.upstream is not None:
-                attempt.bytes_received = self.upstream.received
-                attempt.bytes_sent = self.upstream.sent
-            pool.release(backend)
-            if reason in BACKEND_FAILURES:
-                pool.failed(backend, now_ms // 1000)
-            elif reason is Reason.COMPLETED:
-                pool.succeeded(backend)
-            backend.counters.count(reason.code, self.bytes_received, self.bytes_sent)
+        attempt = self.attempts[-1] if self.attempts else None
+        if attempt is not None and attempt.backend is not None:
+            self._end_attempt(attempt, attempt.backend, reason)
         super().finalize(reason, detail, reset)
+
+    def _end_attempt(self, attempt: Attempt, backend: Backend, reason: Reason) -> None:
+        """Give the backend back and keep the attempt's numbers for the log."""
+        pool, now_ms = self.handler.pool, self.handler.loop.clock.now_ms
+        attempt.backend = None
+        attempt.ended_at_ms = now_ms
+        if self.upstream is not None:
+            attempt.bytes_received = self.upstream.received
+            attempt.bytes_sent = self.upstream.sent
+        pool.release(backend)
+        if reason in BACKEND_FAILURES:
+            pool.failed(backend, now_ms // 1000)
+        elif reason is Reason.COMPLETED:
+            pool.succeeded(backend)
+        backend.counters.count(reason.code, self.bytes_received, self.bytes_sent)
 
     def log(self, level: int, message: str) -> None:
         """Write to the error log, but each message at most once a second for the listener."""

@@ -8,6 +8,8 @@ import socket
 from collections.abc import Callable
 
 from nginy.address import Address
+from nginy.backend.backend import Backend
+from nginy.backend.health import Mode
 from nginy.backend.pool import BackendPool
 from nginy.proxy.handler import ProxySettings
 from nginy.proxy.reply import DatagramReplyHandler
@@ -103,6 +105,12 @@ class UdpFront(Front):
         """Return a new client that talks to another of the listener's addresses."""
         host = source or ("::1" if family_of(target) == socket.AF_INET6 else "127.0.0.1")
         return self.harness.add(UdpClient(target, (host, 0)))
+
+
+def set_down(backend: Backend, is_down: bool = True) -> None:
+    """Take a backend down, or up again, as an operator does."""
+    backend.health.set_mode(Mode.MAINT if is_down else Mode.READY, "by the test", 0)
+    backend.down = not backend.health.can_serve()
 
 
 class SessionCloser:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 from nginy.address import Address
+from nginy.backend.health import Mode
 from nginy.backend.pool import BackendPool
 from nginy.balancer.hashing import Hash
 from nginy.event.datagram import RECEIVE_BUDGET
@@ -14,7 +15,7 @@ from nginy.proxy.handler import ProxySettings
 from nginy.proxy.session import Reason
 from nginy.proxy.udp_session import RESPONSE_BUDGET
 
-from kit.datagrams import UdpBackend, UdpClient, UdpFront, udp_proxy, udp_reply
+from kit.datagrams import UdpBackend, UdpClient, UdpFront, set_down, udp_proxy, udp_reply
 from kit.harness import Harness, descriptor_count
 from kit.leaks import alive, no_garbage
 from kit.servers import RefusingPort
@@ -249,7 +250,7 @@ class TestEnds:
         ask(harness, client)
         ended = front.only()
         assert (ended.termination, ended.status, ended.bytes_sent) == ("--", 200, 2)
-        assert client.received == [b"?", b"?"]
+        harness.turn_until(lambda: client.received == [b"?", b"?"])
 
     def test_answers_are_expected_for_each_request(self, harness: Harness) -> None:
         (backend,), pool = backends(harness, 1)
@@ -369,10 +370,31 @@ class TestBackendFailure:
         front = udp_proxy(harness, pool)
         client = front.client()
         ask(harness, client, b"1")
-        pool.backends[0].down = True
+        set_down(pool.backends[0])
         ask(harness, client, b"2")
         assert [b.received for b in made] == [[b"1"], [b"2"]]
         assert front.terminations == ["DD"]
+
+    def test_a_client_stays_with_a_backend_that_only_drains(self, harness: Harness) -> None:
+        made, pool = backends(harness)
+        front = udp_proxy(harness, pool)
+        client = front.client()
+        ask(harness, client, b"1")
+        pool.backends[0].health.set_mode(Mode.DRAIN, "by the test", 0)
+        pool.backends[0].down = True
+        ask(harness, client, b"2")
+        assert made[0].received == [b"1", b"2"]
+
+    def test_a_client_stays_with_a_backend_that_a_reload_has_removed(
+        self, harness: Harness
+    ) -> None:
+        made, pool = backends(harness)
+        front = udp_proxy(harness, pool)
+        client = front.client()
+        ask(harness, client, b"1")
+        pool.replace(pool.backends[1:])
+        ask(harness, client, b"2")
+        assert made[0].received == [b"1", b"2"]
 
     def test_a_client_leaves_a_backend_that_others_found_to_fail(self, harness: Harness) -> None:
         made, pool = backends(harness, max_fails=1, fail_timeout_s=10)
@@ -388,7 +410,7 @@ class TestBackendFailure:
     ) -> None:
         made, pool = backends(harness, max_fails=1, fail_timeout_s=10)
         pool.failed(pool.backends[0], harness.clock.now_ms // 1000)
-        pool.backends[1].down = True
+        set_down(pool.backends[1])
         harness.advance(11_000)
         front = udp_proxy(harness, pool)
         client = front.client()
@@ -404,7 +426,7 @@ class TestBackendFailure:
         self, harness: Harness, expect_log: Callable[..., object]
     ) -> None:
         _, pool = backends(harness, 1)
-        pool.backends[0].down = True
+        set_down(pool.backends[0])
         front = udp_proxy(harness, pool)
         client = front.client()
         with expect_log('no usable backend in upstream "backends"', count=1):
@@ -412,7 +434,7 @@ class TestBackendFailure:
                 client.send(b"?")
             harness.turn_until(lambda: dropped(front) == {"no_backend": 3})
         assert front.terminations == ["SC"] * 3
-        pool.backends[0].down = False
+        set_down(pool.backends[0], False)
         assert ask(harness, client) == b"?"
 
 
@@ -470,7 +492,7 @@ class TestLimits:
         self, harness: Harness, expect_log: Callable[..., object]
     ) -> None:
         _, pool = backends(harness, 1)
-        pool.backends[0].down = True
+        set_down(pool.backends[0])
         front = udp_proxy(harness, pool)
         client = front.client()
         with expect_log("no usable backend") as records:
