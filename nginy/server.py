@@ -15,14 +15,12 @@ import grp
 import logging
 import os
 import pwd
-import random
 import resource
 import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from nginy.backend.pool import BackendPool
 from nginy.config import build, schema
 from nginy.config.load import load
 from nginy.errors import ConfigError, NginyError
@@ -34,6 +32,7 @@ from nginy.event.signals import SignalReceiver
 from nginy.event.timer import Timer
 from nginy.logset import LogSet
 from nginy.logtools import NOTICE
+from nginy.poolset import PoolSet
 from nginy.proxy.handler import ProtocolHandler, ProxyHandler
 from nginy.proxy.reply import DatagramReplyHandler, ReplyHandler
 from nginy.proxy.session import Session
@@ -73,11 +72,10 @@ class Server:
         self.loop = Loop(event_method)
         self.logs = LogSet(self.loop)
         self.services: dict[ListenKey, Service] = {}
-        self.pools: dict[str, BackendPool] = {}
+        self.pools = PoolSet(self.loop)
         self.config = schema.Config()
         self._path = path
         self._environ = environ
-        self._rng = random.Random()
         self._signals: SignalReceiver | None = None
         self._timer = Timer(self._grace_handler, self)
         self._is_draining = False
@@ -98,7 +96,9 @@ class Server:
         self._take_back(wanted)
         self.config = config
         self.loop.max_connections = config.worker_connections
-        self._apply_upstreams(config)
+        self.pools.apply(config)
+        if not self.services:
+            self.pools.await_names()
         for key in [key for key in self.services if key not in wanted]:
             self._close_service(key)
         for key, (options, settings) in wanted.items():
@@ -127,12 +127,6 @@ class Server:
             service = self.services[key] = self._retiring.pop(key)
             if isinstance(service.handler, UdpHandler):
                 service.handler.is_draining = False
-
-    def _apply_upstreams(self, config: schema.Config) -> None:
-        self.pools = {
-            name: build.apply_upstream(self.pools.get(name), name, upstream, self._rng)
-            for name, upstream in config.upstreams.items()
-        }
 
     def _add_service(self, listener: Listener, settings: schema.Listener) -> None:
         handler = self._handler(settings, listener, None)
@@ -310,6 +304,7 @@ class Server:
         for session in list(self._sessions()):
             session.kill()
         self._retire()
+        self.pools.close()
         self.loop.timers.cancel(self._timer)
         if self._signals is not None:
             self._signals.close()

@@ -13,6 +13,7 @@ nginx: `ngx_stream_upstream_zone_resolve_handler` in `ngx_stream_upstream_zone_m
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
@@ -26,6 +27,18 @@ from nginy.event.timer import Timer
 STEPS_A_TURN: Final = 32
 """Steps of a build done in one turn: of 0.1 to 0.2 ms each, so some 5 ms in all."""
 
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """How a pool chooses: what makes its balancer, what is hashed, and which time is measured."""
+
+    make_balancer: MakeBalancer
+    key: str = ""
+    """The text with variables that hash methods hash; "" for none."""
+    measured: str = ""
+    """connect, first_byte or last_byte; "" for methods that measure nothing."""
+
+
 NameKey = tuple[str, str]
 """What tells the names of a pool apart: the address as configured, and the service."""
 
@@ -38,7 +51,7 @@ class Members:
         "_has_news",
         "_is_behind",
         "_loop",
-        "_make_balancer",
+        "_method",
         "_resolver",
         "_steps",
         "_timer",
@@ -53,21 +66,22 @@ class Members:
         resolver: Resolver,
         name: str,
         configured: Sequence[BackendSettings],
-        make_balancer: MakeBalancer,
-        key: str = "",
+        method: Method,
     ) -> None:
         """Make the pool, at once, and begin to resolve its names."""
         self._loop = loop
         self._resolver = resolver
         self._configured = tuple(configured)
-        self._make_balancer = make_balancer
+        self._method = method
         self._timer = Timer(self._work_handler, self)
         self._watches: dict[NameKey, NameWatch] = {}
         self._steps: Iterator[None] | None = None
         self._has_news = self._is_behind = False
         self.changed: Callable[[], None] | None = None
         """Called after the pool's list of backends has changed."""
-        self.pool = BackendPool(name, [Backend(s) for s in configured], make_balancer, key)
+        backends = [Backend(settings) for settings in configured]
+        self.pool = BackendPool(name, backends, method.make_balancer, method.key)
+        self.pool.choose_by(method.measured)
         self._watch()
 
     @property
@@ -77,17 +91,16 @@ class Members:
             watch.is_settled for watch in self._watches.values()
         )
 
-    def apply(
-        self, configured: Sequence[BackendSettings], make_balancer: MakeBalancer, key: str = ""
-    ) -> None:
+    def apply(self, configured: Sequence[BackendSettings], method: Method) -> None:
         """Take over what a reload has changed, and resolve all names anew.
 
         The list is changed when this returns. A name that was there before keeps what it stood for
         until it is answered for.
         """
         self._configured = tuple(configured)
-        self._make_balancer = make_balancer
-        self.pool.key = key
+        self._method = method
+        self.pool.key = method.key
+        self.pool.choose_by(method.measured)
         self._watch()
         self._update()
 
@@ -137,7 +150,7 @@ class Members:
             self._update()
         if self._steps is None and self._is_behind:
             self._is_behind = False
-            self._steps = self.pool.build_steps(self._make_balancer)
+            self._steps = self.pool.build_steps(self._method.make_balancer)
         if self._steps is not None and not _advance(self._steps):
             self._steps = None
         if self._steps is not None or self._is_behind:

@@ -7,8 +7,9 @@ read is longer than the one that was written, and printing folds runs of ports t
 
 from dataclasses import replace
 
-from nginy.address import Address, parse_address, parse_bind_address, parse_listen
-from nginy.config.node import Mark, Node, Reading
+from nginy.address import Address, parse_bind_address, parse_listen, parse_peer
+from nginy.backend.resolver import DNS_PORT
+from nginy.config.node import Mark, Node, Reading, ScalarNode
 from nginy.config.record import ListOf
 from nginy.config.types import Kind, Plain, ScalarKind
 
@@ -16,15 +17,36 @@ from nginy.config.types import Kind, Plain, ScalarKind
 class PeerAddress(ScalarKind[Address]):
     """An address to connect to."""
 
-    expected = 'an IP address and port such as 127.0.0.1:80 or "[::1]:80", or unix:/path'
+    expected = (
+        'an address and port such as 127.0.0.1:80, "[::1]:80" or web.internal:80, or unix:/path'
+    )
 
     def parse(self, text: str, mark: Mark) -> Address:
-        """Return the address."""
-        return parse_address(text)
+        """Return the address, or the name of a host; whether it needs a port is for check.py."""
+        return parse_peer(text)
 
     def write(self, value: Address) -> Plain:
         """Return its text as configured, which hashing depends on."""
         return value.name
+
+
+class NameServers(Kind[tuple[Address, ...]]):
+    """Addresses of name servers, with DNS's port unless they have one; none for `auto`."""
+
+    expected = "auto, or IP addresses such as 127.0.0.53"
+
+    def __init__(self) -> None:
+        self.items = ListOf(NameServer())
+
+    def read(self, node: Node, reading: Reading) -> tuple[Address, ...]:
+        """Return the addresses in the order written."""
+        if isinstance(node, ScalarNode) and node.text == "auto":
+            return ()
+        return self.items.read(node, reading)
+
+    def write(self, value: tuple[Address, ...]) -> Plain:
+        """Return a list, or the word."""
+        return self.items.write(value) if value else "auto"
 
 
 class BindAddress(ScalarKind[Address]):
@@ -39,6 +61,17 @@ class BindAddress(ScalarKind[Address]):
     def write(self, value: Address) -> Plain:
         """Return its text, without a port of 0."""
         return str(value) if value.port else value.host_text
+
+
+class NameServer(BindAddress):
+    """The address of one name server."""
+
+    expected = 'an IP address such as 127.0.0.53, or with a port 127.0.0.1:5353 or "[::1]:5353"'
+
+    def parse(self, text: str, mark: Mark) -> Address:
+        """Return the address, with port 53 where none is given."""
+        address = super().parse(text, mark)
+        return address if address.port else replace(address, port=DNS_PORT)
 
 
 class ListenAddress(ScalarKind[tuple[Address, ...]]):

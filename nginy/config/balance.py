@@ -9,12 +9,14 @@ Not every method can have backups: nginx's methods hash and random refuse them, 
 one list.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from nginy.config.node import (
     MappingNode,
+    Mark,
     Node,
     Reading,
     ScalarNode,
@@ -23,8 +25,12 @@ from nginy.config.node import (
     did_you_mean,
     quote,
 )
-from nginy.config.types import Choice, Flag, Kind, Plain, ScalarKind, Template
+from nginy.config.types import Choice, Flag, Kind, OrOff, Plain, ScalarKind, Template
+from nginy.errors import InvalidValueError
 from nginy.proxy.variables import KEY_VARIABLES
+
+FACTOR_MAX: Final = 100
+"""More would bound nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,33 +38,77 @@ class Balance:
     """A balancing method with all that it was told.
 
     `argument` is the key's template for hash methods, "two" for the better of two random picks,
-    otherwise "".
+    the time to choose by for least_time, otherwise "". `bounded_load` is the most that a backend
+    may have of its fair share, or None.
     """
 
     method: str
     argument: str = ""
     consistent: bool = False
+    bounded_load: float | None = None
+
+    @property
+    def key(self) -> str:
+        """The text with variables that the method hashes; "" for methods that hash nothing."""
+        return self.argument if METHODS[self.method].hashes else ""
+
+    @property
+    def measured(self) -> str:
+        """The time that the method chooses by; "" for methods that measure nothing."""
+        return self.argument if self.method == "least_time" else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """What may be written about one method; without an argument's kind, it is a word alone."""
+    """What may be written about one method; without an argument's kind, it is a word alone.
+
+    `example` is the argument that a message shows, for methods that cannot do without one.
+    """
 
     argument: ScalarKind[str] | None = None
-    needs_argument: bool = False
+    example: str = ""
     options: tuple[str, ...] = ()
     allows_backup: bool = True
+    hashes: bool = False
 
+
+class Factor(ScalarKind[float]):
+    """A decimal number of at least 1."""
+
+    expected = "a number from 1 to 100 such as 1.25"
+
+    def parse(self, text: str, mark: Mark) -> float:
+        """Return the number."""
+        if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,6})?", text):
+            raise InvalidValueError("is not a number")
+        factor = float(text)
+        if not 1 <= factor <= FACTOR_MAX:
+            raise InvalidValueError("is too small" if factor < 1 else "is too large")
+        return factor
+
+    def write(self, value: float) -> Plain:
+        """Return the shortest decimal text."""
+        return f"{value:g}"
+
+
+KEY: Final = Template(KEY_VARIABLES)
+KEY_EXAMPLE: Final = "$remote_addr"
 
 METHODS: Final[Mapping[str, Method]] = {
     "round_robin": Method(),
     "least_conn": Method(),
+    "least_time": Method(Choice("connect", "first_byte", "last_byte"), "first_byte"),
     "random": Method(Choice("two"), allows_backup=False),
     "hash": Method(
-        Template(KEY_VARIABLES), needs_argument=True, options=("consistent",), allows_backup=False
+        KEY, KEY_EXAMPLE, ("consistent", "bounded_load"), allows_backup=False, hashes=True
     ),
+    "maglev": Method(KEY, KEY_EXAMPLE, hashes=True),
+    "rendezvous": Method(KEY, KEY_EXAMPLE, hashes=True),
 }
-OPTIONS: Final[Mapping[str, Flag]] = {"consistent": Flag()}
+OPTIONS: Final[Mapping[str, Flag | OrOff[float]]] = {
+    "consistent": Flag(),
+    "bounded_load": OrOff(Factor()),
+}
 
 
 class BalanceKind(Kind[Balance]):
@@ -79,8 +129,9 @@ class BalanceKind(Kind[Balance]):
             values["argument"] = method.argument.read(argument, reading)
         elif argument is not None:
             raise reading.refuse(argument.mark, f"{name.text} takes no value, expected it alone")
-        elif method.needs_argument:
-            text = f"{name.text} needs a key, expected {{{name.text}: $remote_addr}}"
+        elif method.example:
+            what = "a key" if method.hashes else "a time"
+            text = f"{name.text} needs {what}, expected {{{name.text}: {method.example}}}"
             raise reading.refuse(name.mark, text)
         for option, value in options:
             if option.text not in method.options:
@@ -88,7 +139,10 @@ class BalanceKind(Kind[Balance]):
                 raise reading.refuse(option.mark, text)
             values[option.text] = OPTIONS[option.text].read(value, reading)
         make: Callable[..., Balance] = Balance
-        return make(**values)
+        balance = make(**values)
+        if balance.bounded_load is not None and not balance.consistent:
+            raise reading.refuse(node.mark, "bounded_load needs consistent: true")
+        return balance
 
     def write(self, value: Balance) -> Plain:
         """Return the word alone where it says everything."""

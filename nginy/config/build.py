@@ -13,12 +13,16 @@ import resource
 from collections.abc import Sequence
 
 from nginy.backend.backend import Backend, BackendSettings
-from nginy.backend.pool import BackendPool, MakeBalancer
+from nginy.backend.members import Method
+from nginy.backend.pool import MakeBalancer
+from nginy.backend.resolver import ResolverSettings
 from nginy.balancer.hashing import Hash
-from nginy.balancer.least import LeastConn
+from nginy.balancer.least import LeastConn, LeastTime
+from nginy.balancer.maglev import Maglev
 from nginy.balancer.peer import Balancer
 from nginy.balancer.pick_random import PickRandom
-from nginy.balancer.ring import Ring
+from nginy.balancer.rendezvous import Rendezvous
+from nginy.balancer.ring import BoundedRing, Ring
 from nginy.balancer.round_robin import RoundRobin
 from nginy.config import schema
 from nginy.config.balance import Balance
@@ -43,56 +47,51 @@ def backend_settings(backend: schema.Backend) -> BackendSettings:
         backup=backend.backup,
         down=backend.down,
         slow_start_ms=backend.slow_start_ms,
+        resolve=backend.resolve,
+        service=backend.service or "",
     )
 
 
 def balancer_maker(balance: Balance, rng: random.Random) -> MakeBalancer:
     """Return what makes the balancer of a method for a list of backends."""
 
-    def make(backends: Sequence[Backend]) -> Balancer[Backend]:
-        if balance.method == "least_conn":
-            return LeastConn(backends)
-        if balance.method == "random":
-            return PickRandom(backends, rng, two=balance.argument == "two")
-        if balance.method == "hash":
-            return Ring(backends) if balance.consistent else Hash(backends)
-        return RoundRobin(backends)
+    def bounded(backends: Sequence[Backend]) -> Balancer[Backend]:
+        return BoundedRing(backends, balance.bounded_load or 1.0)
 
-    return make
+    def least_time(backends: Sequence[Backend]) -> Balancer[Backend]:
+        return LeastTime(backends, lambda backend: backend.average_ms)
+
+    def pick_random(backends: Sequence[Backend]) -> Balancer[Backend]:
+        return PickRandom(backends, rng, two=balance.argument == "two")
+
+    hash_balancer: MakeBalancer = Ring if balance.consistent else Hash
+    if balance.bounded_load is not None:
+        hash_balancer = bounded
+    makers: dict[str, MakeBalancer] = {
+        "round_robin": RoundRobin,
+        "least_conn": LeastConn,
+        "least_time": least_time,
+        "random": pick_random,
+        "hash": hash_balancer,
+        "maglev": Maglev,
+        "rendezvous": Rendezvous,
+    }
+    return makers[balance.method]
 
 
-def hash_key(balance: Balance) -> str:
-    """Return the text with variables that the method hashes, "" for methods that hash nothing."""
-    return balance.argument if balance.method == "hash" else ""
+def method(balance: Balance, rng: random.Random) -> Method:
+    """Return how an upstream's pool chooses."""
+    return Method(balancer_maker(balance, rng), balance.key, balance.measured)
 
 
-def apply_upstream(
-    pool: BackendPool | None,
-    name: str,
-    upstream: schema.Upstream,
-    rng: random.Random,
-) -> BackendPool:
-    """Return the pool of an upstream: a new one, or `pool` changed in place.
-
-    A backend that was in the pool before, under the same name, stays the same object and keeps its
-    counts, its failures and its place in the round.
-    """
-    known = {backend.name: backend for backend in pool.backends} if pool is not None else {}
-    backends = []
-    for settings in map(backend_settings, upstream.backends):
-        backend = known.pop(settings.name, None)
-        if backend is None:
-            backend = Backend(settings)
-        elif backend.settings != settings:
-            backend.apply(settings)
-        backends.append(backend)
-    make = balancer_maker(upstream.balance, rng)
-    key = hash_key(upstream.balance)
-    if pool is None:
-        return BackendPool(name, backends, make, key)
-    pool.key = key
-    pool.rebuild(backends, make)
-    return pool
+def resolver_settings(resolver: schema.Resolver) -> ResolverSettings:
+    """Return how names become addresses."""
+    return ResolverSettings(
+        nameservers=resolver.nameservers,
+        timeout_ms=resolver.timeout_ms,
+        valid_ms=resolver.valid_ms,
+        ipv6=resolver.ipv6,
+    )
 
 
 def proxy_settings(listener: schema.Listener) -> ProxySettings:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from nginy.address import Address, parse_address
+from nginy.address import Address, parse_peer
 from nginy.config.balance import METHODS
 from nginy.config.health import HASH_METHODS, check_health
 from nginy.config.node import (
@@ -51,6 +51,7 @@ def check(config: Config, reading: Reading) -> None:
     The configuration has been completed: each address in `proxy_pass` that is one is an upstream.
     """
     for upstream in config.upstreams.values():
+        _check_names_of_backends(upstream, reading)
         _check_backups(upstream, reading)
         _check_ring(upstream, reading)
         _check_slow_start(upstream, reading)
@@ -77,19 +78,38 @@ def complete(config: Config, reading: Reading) -> Config:
     upstreams = dict(config.upstreams)
     for listener in config.listeners:
         target = listener.proxy_pass
-        if target is not None and target not in upstreams and _is_address(target):
+        if target is not None and target not in upstreams and _is_peer(target):
             backend = ScalarNode(target, listener.place.of("proxy_pass"))
             pairs = ((ScalarNode("backends"), backend),)
             upstreams[target] = UPSTREAM.read(MappingNode(pairs, backend.mark), reading)
     return replace(config, upstreams=upstreams)
 
 
-def _is_address(text: str) -> bool:
+def _is_peer(text: str) -> bool:
+    """Return whether this is something to connect to: a host name counts with a port only."""
     try:
-        parse_address(text)
+        address = parse_peer(text)
     except InvalidValueError:
         return False
-    return True
+    return not address.is_name or address.port > 0
+
+
+def _check_names_of_backends(upstream: Upstream, reading: Reading) -> None:
+    """Report a host name with nothing to say its port, or with two things (nginx's rules)."""
+    for backend in upstream.backends:
+        address, place = backend.address, backend.place
+        if not place.has("address", "service"):
+            continue
+        name = quote(address.name)
+        if backend.service is not None and not address.is_name:
+            text = f"service: {name} is an address, expected a host name with service"
+            reading.report(place.of("service"), text)
+        elif backend.service is not None and address.port:
+            text = f"address: {name} has a port, expected none with service"
+            reading.report(place.of("address"), text)
+        elif backend.service is None and address.is_name and not address.port:
+            text = f"address: {name} has no port, expected one, or service"
+            reading.report(place.of("address"), text)
 
 
 def _check_backups(upstream: Upstream, reading: Reading) -> None:
@@ -157,9 +177,9 @@ def _check_content(listener: Listener, config: Config, reading: Reading) -> None
         reading.report(mark, f"proxy_pass: there is no upstream {quote(target)}{hint}")
         return
     try:
-        parse_address(target)
+        parse_peer(target)
     except InvalidValueError as error:
-        expected = "an upstream's name, or an IP address and port such as 127.0.0.1:80"
+        expected = "an upstream's name, or an address and port such as 127.0.0.1:80"
         hint = did_you_mean(error.hint)
         text = f"proxy_pass: {quote(target)} {error.clause}, expected {expected}{hint}"
         reading.report(mark, text)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from nginy.address import Address
-from nginy.config.addresses import BindAddress, ListenAddresses, PeerAddress
+from nginy.config.addresses import BindAddress, ListenAddresses, NameServers, PeerAddress
 from nginy.config.balance import Balance, BalanceKind
 from nginy.config.health import (
     AGENT_CHECK,
@@ -115,6 +115,28 @@ class Backend(Entry):
     )
     backup: bool = key(FLAG, "off", "Serves only while no other backend can.")
     down: bool = key(FLAG, "off", "Serves no sessions, but keeps its place in a hash.")
+    resolve: bool = key(
+        FLAG, "off", "Resolve its name again whenever an answer expires, not only at a start."
+    )
+    service: str | None = key(
+        OrOff(Text("a service such as http or _http._tcp", r"[\w-]+(\.[\w-]+)*")),
+        "off",
+        "Take hosts, ports, weights and backups from the SRV records of this service.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolver(Entry):
+    """How the names of backends become addresses. /etc/hosts comes first in any case."""
+
+    nameservers: tuple[Address, ...] = key(
+        NameServers(), "auto", "Whom to ask; auto is whoever is in /etc/resolv.conf."
+    )
+    timeout_ms: int = key(DURATION, "5s", "How long one question may take, all tries included.")
+    valid_ms: int | None = key(
+        OrOff(SECONDS), "off", "How long an answer holds; off is as long as it says."
+    )
+    ipv6: bool = key(FLAG, "on", "Ask for IPv6 addresses, too.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,6 +300,9 @@ class Config(Entry):
         blank=dict,
     )
     access_log: AccessLog | None = key(ACCESS_LOG, "off", "A line for each session.")
+    resolver: Resolver = key(
+        Record(Resolver, "resolver", shorthand="nameservers"), "auto", "Names of backends."
+    )
     upstreams: dict[str, Upstream] = key(
         MapOf(UPSTREAM, "upstreams", Upstream), "{}", "Groups of backends, by name.", blank=dict
     )

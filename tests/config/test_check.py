@@ -10,7 +10,7 @@ from nginy.config.check import check_files
 from kit.configs import LISTENER, loaded, refusals
 
 WEB = "upstreams: {web: {backends: 127.0.0.1:9}}\n"
-TARGET = "an upstream's name, or an IP address and port such as 127.0.0.1:80"
+TARGET = "an upstream's name, or an address and port such as 127.0.0.1:80"
 
 
 def upstream(balance: str, *backends: str) -> str:
@@ -40,18 +40,28 @@ BACKUP = "{address: '127.0.0.1:2', backup: on}"
             f'3:40: proxy_pass: "127.0.0.1" has no port, expected {TARGET}',
         ),
         (
-            listener("proxy_pass: example.com:80"),
+            listener("proxy_pass: example.com:x"),
+            f'3:40: proxy_pass: "example.com:x" has "x" for a port, expected {TARGET}',
+        ),
+        (
+            listener("proxy_pass: a..b:80"),
             (
-                '3:40: proxy_pass: "example.com:80" is a host name, and names are not supported,'
+                '3:40: proxy_pass: "a..b:80" is no host name, for its length or that of a part,'
                 f" expected {TARGET}"
             ),
         ),
+        # Names.
         (
-            listener("proxy_pass: localhost:80"),
-            (
-                '3:40: proxy_pass: "localhost:80" is a host name, and names are not supported,'
-                f' expected {TARGET} (did you mean "127.0.0.1:80"?)'
-            ),
+            upstream("round_robin", "web.internal"),
+            '5:16: address: "web.internal" has no port, expected one, or service',
+        ),
+        (
+            upstream("round_robin", "{address: 'web.internal:80', service: http}"),
+            '5:26: address: "web.internal:80" has a port, expected none with service',
+        ),
+        (
+            upstream("round_robin", "{address: '127.0.0.1:80', service: http}"),
+            '5:51: service: "127.0.0.1:80" is an address, expected a host name with service',
         ),
         # What a listener does.
         (listener("backlog: 5"), '3:5: "proxy_pass" is missing, expected it or "return"'),
@@ -169,7 +179,7 @@ def test_what_only_looks_like_a_contradiction_is_taken(tmp_path: pathlib.Path, t
         listener("proxy_pass: web, protocol: upd, proxy_responses: 1"),
         listener("return: $nonsense"),
         upstream("hsh", ONE, BACKUP),
-        upstream("round_robin", BACKUP, "nonsense:1"),
+        upstream("round_robin", BACKUP, "nonsense"),
         upstream("{hash: x}", "{address: '127.0.0.1:2', backup: maybe}"),
         LISTENER.replace("return: hello", "proxy_pass: web") + "upstreams: {web: nonsense}\n",
         "log_formats: {own: $nonsense}\naccess_log: {path: /x, format: own}\n" + LISTENER,

@@ -7,7 +7,7 @@ import pytest
 from kit.configs import LISTENER, refusals
 
 DURATION = "a duration such as 500ms, 10s or 1m30s"
-PEER = 'an IP address and port such as 127.0.0.1:80 or "[::1]:80", or unix:/path'
+PEER = 'an address and port such as 127.0.0.1:80, "[::1]:80" or web.internal:80, or unix:/path'
 BACKEND = f"the keys of a backend, or {PEER}"
 SIZE = "a size from 1k to 64m, such as 16k"
 LISTEN = 'an address such as 127.0.0.1:80, "[::1]:80", 127.0.0.1:8000-8010 or unix:/path'
@@ -201,11 +201,8 @@ CASES = [
         f':2:29: address: "300.0.0.1:80" is not an IPv4 address, expected {PEER}',
     ),
     (
-        LISTENER + "upstreams: {web: {backends: 'localhost:80'}}\n",
-        (
-            ':2:29: address: "localhost:80" is a host name, and names are not supported, '
-            f'expected {PEER} (did you mean "127.0.0.1:80"?)'
-        ),
+        LISTENER + "upstreams: {web: {backends: 'web.internal:http'}}\n",
+        f':2:29: address: "web.internal:http" has "http" for a port, expected {PEER}',
     ),
     (
         LISTENER + "upstreams: {web: {backends: '::1:80'}}\n",

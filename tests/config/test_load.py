@@ -116,6 +116,13 @@ def test_what_is_bound_needs_no_port(tmp_path: pathlib.Path) -> None:
             "{consistent: on, hash: '$remote_addr:$remote_port'}",
             Balance("hash", "$remote_addr:$remote_port", consistent=True),
         ),
+        (
+            "{hash: $remote_addr, consistent: on, bounded_load: 1.25}",
+            Balance("hash", "$remote_addr", consistent=True, bounded_load=1.25),
+        ),
+        ("{maglev: $remote_addr}", Balance("maglev", "$remote_addr")),
+        ("{rendezvous: $remote_addr}", Balance("rendezvous", "$remote_addr")),
+        ("{least_time: first_byte}", Balance("least_time", "first_byte")),
     ],
 )
 def test_a_balancing_method_is_a_word_or_a_mapping(
@@ -125,7 +132,10 @@ def test_a_balancing_method_is_a_word_or_a_mapping(
     assert loaded(tmp_path, f"{upstreams}\n{LISTENER}").upstreams["web"].balance == balance
 
 
-METHODS = "round_robin, least_conn, random, hash, or a mapping such as {hash: $remote_addr}"
+METHODS = (
+    "round_robin, least_conn, least_time, random, hash, maglev, rendezvous, or a mapping such as"
+    " {hash: $remote_addr}"
+)
 
 
 @pytest.mark.parametrize(
@@ -145,6 +155,24 @@ METHODS = "round_robin, least_conn, random, hash, or a mapping such as {hash: $r
             (f'29: balance: "hsah" is not known, expected {METHODS} (did you mean "hash"?)'),
         ),
         ("hash", "28: balance: hash needs a key, expected {hash: $remote_addr}"),
+        ("maglev", "28: balance: maglev needs a key, expected {maglev: $remote_addr}"),
+        ("least_time", "28: balance: least_time needs a time, expected {least_time: first_byte}"),
+        (
+            "{least_time: middle}",
+            '41: balance: "middle" is not known, expected connect, first_byte or last_byte',
+        ),
+        (
+            "{hash: x, consistent: on, bounded_load: 0.5}",
+            '68: balance: "0.5" is too small, expected a number from 1 to 100 such as 1.25, or off',
+        ),
+        (
+            "{hash: x, consistent: on, bounded_load: lots}",
+            (
+                '68: balance: "lots" is not a number, expected a number from 1 to 100 such as'
+                " 1.25, or off"
+            ),
+        ),
+        ("{hash: x, bounded_load: 2}", "28: balance: bounded_load needs consistent: true"),
         ("{least_conn: x}", "41: balance: least_conn takes no value, expected it alone"),
         ("{random: three}", '37: balance: "three" is not known, expected two'),
         ("{random: two, consistent: on}", "42: balance: consistent does not go with random"),
