@@ -1,0 +1,131 @@
+"""Listeners that answer by themselves, through real sockets."""
+
+from typing import Any
+
+import pytest
+from nginy.proxy.reply import LINGER_MS
+
+from kit.harness import Ended, Harness
+
+LONG = bytes(range(256)) * 4096 * 16
+"""More than the kernel takes for a client that does not read."""
+
+
+def test_a_client_gets_the_answer_and_the_end(harness: Harness) -> None:
+    front = harness.reply(b"backend one\n")
+    client = front.connect()
+    harness.turn_until(lambda: client.has_eof)
+    assert client.received == b"backend one\n"
+    client.finish()
+    assert front.only() == Ended("--", 200, "completed", 0, 12, ())
+
+
+def test_a_client_that_talks_first_does_not_lose_the_answer(harness: Harness) -> None:
+    """Closing with bytes unread would reset the connection, and could take the answer along."""
+    front = harness.reply(b"answer")
+    client = front.connect()
+    client.socket.send(b"x" * 50_000)
+    client.send(b"x" * 5_000_000)
+    client.finish()
+    harness.turn_until(lambda: client.is_over and not client.unsent)
+    assert client.received == b"answer"
+    assert not client.was_reset
+    assert front.only().bytes_received == 5_050_000
+
+
+def test_a_client_that_has_ended_already_gets_the_answer(harness: Harness) -> None:
+    front = harness.reply(b"answer")
+    client = front.connect()
+    client.finish()
+    client.step()
+    assert front.only().termination == "--"
+    harness.turn_until(lambda: client.has_eof)
+    assert client.received == b"answer"
+
+
+def test_an_answer_of_any_length_is_sent_as_the_client_reads(harness: Harness) -> None:
+    front = harness.reply(LONG)
+    client = front.connect()
+    client.read_bytes = 1 << 20
+    client.is_reading = False
+    harness.turn_until(lambda: harness.loop.connections == 2)
+    harness.settle()
+    assert 0 < harness.loop.budget.used_bytes < len(LONG)
+    client.is_reading = True
+    harness.turn_until(lambda: client.has_eof)
+    assert client.received == LONG
+    assert harness.loop.budget.used_bytes == 0
+    client.close()
+    assert front.only().termination == "--"
+
+
+def test_a_long_answer_reaches_a_client_that_has_ended_already(harness: Harness) -> None:
+    front = harness.reply(LONG)
+    client = front.connect()
+    client.read_bytes = 1 << 20
+    client.finish()
+    harness.turn_until(lambda: client.has_eof)
+    assert client.received == LONG
+    assert front.only().termination == "--"
+
+
+def test_an_empty_answer_is_an_end(harness: Harness) -> None:
+    front = harness.reply(b"")
+    client = front.connect()
+    harness.turn_until(lambda: client.has_eof)
+    client.close()
+    assert front.only().termination == "--"
+
+
+def test_a_client_that_does_not_close_is_not_waited_for_for_ever(harness: Harness) -> None:
+    front = harness.reply(b"answer")
+    client = front.connect()
+    harness.turn_until(lambda: client.has_eof)
+    harness.advance(LINGER_MS - 10)
+    assert front.ended == []
+    harness.advance(20)
+    assert front.only().termination == "--"
+
+
+def test_a_client_that_does_not_read_is_idle(harness: Harness) -> None:
+    front = harness.reply(LONG, timeout_ms=7000)
+    client = front.connect()
+    client.is_reading = False
+    harness.turn_until(lambda: harness.loop.connections == 2)
+    harness.settle()
+    harness.advance(6990)
+    assert front.ended == []
+    harness.advance(20)
+    assert front.only().termination == "cD"
+    assert harness.loop.budget.used_bytes == 0
+
+
+def test_a_client_that_resets_in_the_middle_of_the_answer(harness: Harness) -> None:
+    front = harness.reply(LONG)
+    client = front.connect()
+    client.is_reading = False
+    harness.turn_until(lambda: harness.loop.connections == 2)
+    harness.settle()
+    client.reset()
+    assert front.only().termination == "CD"
+
+
+def test_a_client_that_resets_after_the_answer_has_had_it(harness: Harness) -> None:
+    front = harness.reply(b"answer")
+    client = front.connect()
+    harness.turn_until(lambda: client.has_eof)
+    client.reset()
+    assert front.only().termination == "--"
+
+
+@pytest.mark.parametrize("method", ["epoll"])
+def test_the_answer_may_be_about_the_client(harness: Harness, expect_log: Any) -> None:
+    front = harness.reply(b"")
+    front.handler.text = (  # type: ignore[attr-defined]
+        lambda session: session.context.remote_addr.encode()
+    )
+    client = front.connect()
+    harness.turn_until(lambda: client.has_eof)
+    assert client.received == b"127.0.0.1"
+    client.close()
+    front.only()
