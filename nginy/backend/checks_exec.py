@@ -57,7 +57,7 @@ class ProcessConnection(Connection):
         self.data = self.buffer = None
         self.read = Event(self, ignore)
         self.write = Event(self, ignore)
-        self.errno = self.registered = 0
+        self.received = self.sent = self.errno = self.registered = 0
         self.watch()
 
     def close(self, reset: bool = False) -> None:
