@@ -58,6 +58,9 @@ class PoolSet:
             else:
                 members = Members(self._loop, self._resolver, name, backends, method)
                 self._members[name] = members
+            pool = self._members[name].pool
+            pool.line_up(build.queue_settings(upstream.queue))
+            pool.max_session_time_ms = upstream.max_session_time_ms
             self._watch(name, upstream)
 
     def _watch(self, name: str, upstream: schema.Upstream) -> None:

@@ -219,6 +219,8 @@ class PoolMonitor:
                 has_moved = True
         if has_moved and self.settings.has_weights:
             self.pool.reweigh()
+        if self.pool.line is not None:
+            self.pool.line.call_all()
 
     def _log(self, backend: Backend, *changes: Change | None) -> None:
         for change in changes:

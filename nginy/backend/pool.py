@@ -15,7 +15,7 @@ nginx: `ngx_stream_upstream_srv_conf_t`, and `peer.get` and `peer.free` in
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from nginy.backend.backend import Backend
-from nginy.backend.waiting import WaitingLine
+from nginy.backend.waiting import QueueSettings, WaitingLine
 from nginy.balancer.least import moving_average_ms
 from nginy.balancer.peer import Balancer, failure, has_failed, success
 
@@ -123,6 +123,17 @@ class BackendPool:
         backend.conns -= 1
         if self.line is not None:
             self.line.call_next()
+
+    def line_up(self, settings: QueueSettings | None) -> None:
+        """Have clients wait as `settings` say, or no longer: those who wait choose again."""
+        if self.line is not None:
+            if settings is not None:
+                self.line.settings = settings
+            line = self.line
+            self.line = None if settings is None else line
+            line.call_all()
+        elif settings is not None:
+            self.line = WaitingLine(settings)
 
     def is_full(self, tried: Collection[Backend], now_s: int) -> bool:
         """Whether some backend would serve the session if it were not at `max_conns`."""

@@ -16,6 +16,7 @@ from nginy.backend.backend import Backend, BackendSettings
 from nginy.backend.members import Method
 from nginy.backend.pool import MakeBalancer
 from nginy.backend.resolver import ResolverSettings
+from nginy.backend.waiting import QueueSettings
 from nginy.balancer.hashing import Hash
 from nginy.balancer.least import LeastConn, LeastTime
 from nginy.balancer.maglev import Maglev
@@ -82,6 +83,11 @@ def balancer_maker(balance: Balance, rng: random.Random) -> MakeBalancer:
 def method(balance: Balance, rng: random.Random) -> Method:
     """Return how an upstream's pool chooses."""
     return Method(balancer_maker(balance, rng), balance.key, balance.measured)
+
+
+def queue_settings(queue: schema.Queue | None) -> QueueSettings | None:
+    """Return how clients wait for a backend of an upstream, None if they do not."""
+    return None if queue is None else QueueSettings(queue.size, queue.timeout_ms)
 
 
 def resolver_settings(resolver: schema.Resolver) -> ResolverSettings:

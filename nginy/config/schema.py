@@ -140,6 +140,14 @@ class Resolver(Entry):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Queue(Entry):
+    """Where clients wait while every backend is at max_conns."""
+
+    size: int = key(POSITIVE, "100", "How many may wait; more are turned away.")
+    timeout_ms: int = key(DURATION, "60s", "How long a client waits.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Upstream(Entry):
     """A group of backends, and how one of them is chosen."""
 
@@ -159,6 +167,12 @@ class Upstream(Entry):
     )
     fail_open: float | None = key(
         FAIL_OPEN, "off", "Under this share of backends that are up, health is ignored."
+    )
+    queue: Queue | None = key(
+        Switch(Record(Queue, "queue")), "off", "Wait for a backend that is below max_conns."
+    )
+    max_session_time_ms: int | None = key(
+        OrOff(DURATION), "off", "A session ends after this time, or up to 10 % earlier."
     )
     on_down: str = key(ON_DOWN, "keep", "What becomes of the sessions of a backend that goes down.")
 

@@ -136,7 +136,6 @@ class ProxyHandler(ProtocolHandler):
         super().__init__(loop, name, address, settings)
         self.pool = pool
         self.rng = Random()
-        """Spreads what would otherwise happen to many sessions at once."""
         self.hash_key: Callable[[Session], str] | None = None
         """Works out the key that the pool's hash method hashes; None if it has none."""
 
@@ -144,3 +143,7 @@ class ProxyHandler(ProtocolHandler):
         """Take over what a reload has changed; sessions that have begun go on as they are."""
         self.pool = pool
         self.settings = settings
+
+    def jittered(self, duration_ms: int) -> int:
+        """Return a duration up to 10 % shorter: who began together is not to end together."""
+        return duration_ms - int(self.rng.random() * duration_ms / 10)

@@ -260,12 +260,9 @@ class TcpSession(UpstreamSession):
             timers.start(self._timer, self.handler.loop.clock.now_ms + timeout_ms)
 
     def _start_end_timer(self, max_ms: int) -> None:
-        """End the session after `max_ms`, up to 10 % earlier: those that began together do not all
-        come back together."""
         loop = self.handler.loop
-        delay_ms = max_ms - int(self.handler.rng.random() * max_ms / 10)
-        self.client.write.timer = Timer(self._end_timer_handler, self)
-        loop.timers.start(self.client.write.timer, loop.clock.now_ms + delay_ms)
+        timer = self.client.write.timer = Timer(self._end_timer_handler, self)
+        loop.timers.start(timer, loop.clock.now_ms + self.handler.jittered(max_ms))
 
     def _end_timer_handler(self, _timer: Timer) -> None:
         self.finalize(Reason.TOO_LONG)

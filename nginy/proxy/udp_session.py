@@ -116,7 +116,7 @@ class UdpSession(Session):
             self.finalize(Reason.NO_BACKEND, f'no usable backend in upstream "{name}"')
             return False
         self.backend = backend
-        self._attempt = Attempt(backend, backend.name, now_ms)
+        self._attempt = Attempt(backend, backend.addr_text, now_ms)
         self.attempts.append(self._attempt)
         return self._connect(backend)
 
@@ -147,6 +147,10 @@ class UdpSession(Session):
         if timeout_ms is not None:
             timer = upstream.read.timer = Timer(self._idle_timer_handler, self)
             loop.timers.start(timer, now_ms + timeout_ms)
+        if self.handler.pool.max_session_time_ms is not None:
+            timer = upstream.write.timer = Timer(self._end_timer_handler, self)
+            delay_ms = self.handler.jittered(self.handler.pool.max_session_time_ms)
+            loop.timers.start(timer, now_ms + delay_ms)
         return True
 
     def _bind(self, sock: socket) -> None:
@@ -269,6 +273,9 @@ class UdpSession(Session):
             self.key is not None and self.handler.settings.requests
         )
 
+    def _end_timer_handler(self, _timer: Timer) -> None:
+        self.finalize(Reason.TOO_LONG)
+
     def _idle_timer_handler(self, timer: Timer) -> None:
         settings, loop = self.handler.settings, self.handler.loop
         if settings.timeout_ms is None:
@@ -303,6 +310,8 @@ class UdpSession(Session):
             pool.failed(backend, now_ms // 1000)
         elif reason is Reason.COMPLETED:
             pool.succeeded(backend)
+            if pool.measured:
+                attempt.measure(pool, backend)
         backend.counters.count(reason.code, self.bytes_received, self.bytes_sent)
 
     def log(self, level: int, message: str) -> None:

@@ -30,6 +30,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
 from nginy.backend.backend import Backend
+from nginy.backend.pool import BackendPool
 from nginy.backend.waiting import WaitingLine
 from nginy.event.connection import ERROR, Connection
 from nginy.event.event import Event
@@ -77,6 +78,20 @@ class Attempt:
         self.ended_at_ms: int | None = None
         self.bytes_received = 0
         self.bytes_sent = 0
+
+    def measure(self, pool: BackendPool, backend: Backend) -> None:
+        """Have the time that `least_time` chooses by counted, if this attempt got so far.
+
+        Called once, at the end of an attempt that did not fail (nginx
+        ngx_stream_upstream_free_least_time_peer): a backend that fails fast is not a fast one.
+        """
+        until_ms = self.connected_at_ms
+        if until_ms is not None and pool.measured == "first_byte":
+            until_ms = self.first_byte_at_ms
+        elif until_ms is not None and pool.measured == "last_byte":
+            until_ms = self.ended_at_ms
+        if until_ms is not None:
+            pool.measure(backend, until_ms - self.started_at_ms)
 
 
 class UpstreamSession(Session, ABC):
@@ -127,7 +142,7 @@ class UpstreamSession(Session, ABC):
                 self._no_backend(now_ms)
                 return
             self._line = None
-            self.attempt = Attempt(backend, backend.name, now_ms)
+            self.attempt = Attempt(backend, backend.addr_text, now_ms)
             self.attempts.append(self.attempt)
             if self._open(backend):
                 return
@@ -288,8 +303,11 @@ class UpstreamSession(Session, ABC):
         if failed:
             self._tried += (backend,)
             self.handler.pool.failed(backend, now_ms // 1000)
-        elif backend.fails:
+            return
+        if backend.fails:
             self.handler.pool.succeeded(backend)
+        if self.handler.pool.measured:
+            attempt.measure(self.handler.pool, backend)
 
     def finalize(self, reason: Reason, detail: str = "", reset: bool = False) -> None:
         """End the session and give its backend back."""
