@@ -146,6 +146,9 @@ class PoolMonitor:
             self._log(backend, change)
             self._update_fail_open()
         self._refresh((backend,))
+        if change is not None and change.after is State.UP:
+            # What failures have taken from it was for the time before.
+            backend.effective_weight = backend.weight
         watch.arm()
         if change is not None and change.after is State.DOWN and not self.pool.is_fail_open:
             self._end_sessions_of(backend)
