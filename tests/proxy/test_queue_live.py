@@ -1,0 +1,123 @@
+"""Clients that wait for a full backend, and sessions that may not last for ever."""
+
+from typing import Any
+
+from nginy.backend.pool import BackendPool
+from nginy.backend.waiting import QueueSettings
+
+from kit.ends import End
+from kit.harness import Front, Harness
+from kit.servers import EchoBackend
+
+
+def full_pool(harness: Harness, size: int = 2, max_conns: int = 1) -> BackendPool:
+    """Return a pool of one backend that takes `max_conns` sessions, with a line of `size`."""
+    backend = harness.add(EchoBackend())
+    pool = harness.pool(backend.name, max_conns=max_conns)
+    pool.line_up(QueueSettings(size, timeout_ms=1000))
+    return pool
+
+
+def served(harness: Harness, proxy: Front) -> End:
+    """Return a client that has a backend."""
+    client = proxy.connect()
+    client.send(b"first")
+    harness.turn_until(lambda: client.received == b"first")
+    return client
+
+
+def waiting(harness: Harness, proxy: Front, pool: BackendPool) -> End:
+    """Return a client that has joined the line."""
+    assert pool.line is not None
+    length = len(pool.line)
+    client = proxy.connect()
+    harness.turn_until(lambda: pool.line is not None and len(pool.line) == length + 1)
+    return client
+
+
+def test_a_client_waits_until_a_session_ends(harness: Harness) -> None:
+    pool = full_pool(harness)
+    proxy = harness.proxy(pool)
+    first = served(harness, proxy)
+    second = waiting(harness, proxy, pool)
+    second.send(b"second")
+    harness.settle()
+    assert second.received == b""
+    first.finish()
+    harness.turn_until(lambda: second.received == b"second")
+    second.finish()
+    harness.turn_until(lambda: len(proxy.ended) == 2)
+    assert proxy.terminations == ["--", "--"]
+
+
+def test_clients_are_served_in_the_order_of_their_coming(harness: Harness) -> None:
+    pool = full_pool(harness, size=3)
+    proxy = harness.proxy(pool)
+    clients = [served(harness, proxy)]
+    clients += [waiting(harness, proxy, pool) for _ in range(3)]
+    for index in (1, 2, 3):
+        clients[index].send(b"x")
+        clients[index - 1].finish()
+        harness.turn_until(lambda index=index: clients[index].received == b"x")  # type: ignore[misc]
+        assert not any(client.received for client in clients[index + 1 :])
+
+
+def test_a_client_waits_no_longer_than_the_timeout(harness: Harness, expect_log: Any) -> None:
+    pool = full_pool(harness)
+    proxy = harness.proxy(pool)
+    served(harness, proxy)
+    late = waiting(harness, proxy, pool)
+    harness.advance(990)
+    assert not late.is_over
+    with expect_log("no backend was free in time while waiting for a backend", count=1):
+        harness.advance(30)
+        harness.turn_until(lambda: proxy.ended)
+    assert (proxy.ended[0].termination, proxy.ended[0].status) == ("sQ", 502)
+
+
+def test_too_many_are_turned_away(harness: Harness, expect_log: Any) -> None:
+    pool = full_pool(harness, size=1)
+    proxy = harness.proxy(pool)
+    served(harness, proxy)
+    waiting(harness, proxy, pool)
+    with expect_log("too many wait for a backend already", count=1):
+        proxy.connect()
+        harness.turn_until(lambda: proxy.ended)
+    assert (proxy.ended[0].termination, proxy.ended[0].status) == ("PC", 503)
+
+
+def test_a_client_that_leaves_the_line_makes_room(harness: Harness) -> None:
+    pool = full_pool(harness)
+    proxy = harness.proxy(pool)
+    first = served(harness, proxy)
+    leaver = waiting(harness, proxy, pool)
+    stayer = waiting(harness, proxy, pool)
+    leaver.reset()
+    harness.turn_until(lambda: proxy.ended)
+    assert proxy.terminations == ["CQ"]
+    stayer.send(b"x")
+    first.finish()
+    harness.turn_until(lambda: stayer.received == b"x")
+
+
+def test_a_removed_queue_lets_those_who_wait_go(harness: Harness, expect_log: Any) -> None:
+    pool = full_pool(harness)
+    proxy = harness.proxy(pool)
+    served(harness, proxy)
+    waiting(harness, proxy, pool)
+    with expect_log("no usable backend", count=1):
+        pool.line_up(None)
+        harness.turn_until(lambda: proxy.ended)
+    assert proxy.terminations == ["SC"]
+
+
+def test_a_session_ends_at_its_time_or_up_to_a_tenth_earlier(harness: Harness) -> None:
+    backend = harness.add(EchoBackend())
+    pool = harness.pool(backend.name)
+    pool.max_session_time_ms = 1000
+    proxy = harness.proxy(pool)
+    client = served(harness, proxy)
+    harness.advance(880)
+    assert not client.is_over
+    harness.advance(140)
+    assert proxy.terminations == ["LD"]
