@@ -172,8 +172,8 @@ class DatagramReceiver(DatagramConnection):
                 logger.critical("recvmsg() failed (%s: %s)", error.errno, error.strerror)
                 return
             self.received += count
-            self.serving = None
             handler(self, sockaddr, local, memory[:count])
+            self.serving = None
             if not event.active:  # the handler has closed or paused us
                 return
         self.loop.post(event)
