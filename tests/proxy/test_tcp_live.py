@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from nginy.address import parse_address
 from nginy.proxy.session import Session
+from nginy.proxy.tcp import QUOTA_BYTES
 
 from kit.clock import FakeClock
 from kit.ends import End, connect
@@ -288,6 +289,35 @@ def test_the_request_of_a_client_that_did_not_read_everything_arrives(harness: H
     assert proxy.only().termination == "CD"
 
 
+def test_a_reset_that_is_met_by_sending_first_is_still_a_reset(
+    harness: Harness, expect_log: Any
+) -> None:
+    """The failed send() takes the error along, and recv() then says EOF."""
+    proxy, client, backend = open_session(harness)
+    client.socket.send(b"x")
+    backend.reset()
+    with expect_log("backend reset the connection", count=1):
+        assert proxy.only().termination == "SD"
+    harness.turn_until(lambda: client.was_reset)
+
+
+def test_a_reset_with_both_directions_stalled_lets_the_answer_through(
+    harness: Harness, expect_log: Any
+) -> None:
+    proxy, client, backend = open_session(harness)
+    stall(harness, client, backend)
+    stall(harness, backend, client)
+    unsent = len(backend.unsent)
+    backend.reset()
+    harness.settle()
+    assert proxy.ended == []
+    client.is_reading = True
+    with expect_log("backend reset the connection", count=1):
+        assert proxy.only().termination == "SD"
+    assert used_bytes(harness) == 0
+    assert 0 < proxy.ended[0].bytes_sent <= len(MORE_THAN_THE_KERNEL_HOLDS) - unsent
+
+
 # -- back-pressure --
 
 
@@ -356,6 +386,24 @@ def test_a_bulk_transfer_does_not_starve_a_short_one(harness: Harness) -> None:
     short.send(b"me too")
     harness.turn_until(lambda: short.received == b"me too")
     assert bulk.unsent or len(bulk.received) < len(MORE_THAN_THE_KERNEL_HOLDS)
+
+
+@pytest.mark.parametrize("method", ["epoll", "level"])
+def test_a_transfer_that_stops_at_its_quota_goes_on(harness: Harness) -> None:
+    """An edge that was reported is not reported again: what is left has to be posted."""
+    _proxy, client, backend = open_session(harness)
+    client.read_bytes = backend.write_bytes = 1 << 20
+    backend.send(MORE_THAN_THE_KERNEL_HOLDS)  # so that the kernel's buffers grow
+    harness.turn_until(lambda: len(client.received) == len(MORE_THAN_THE_KERNEL_HOLDS))
+    (session,) = harness.sessions()
+    before = session.client.sent
+    backend.send(bytes(3 << 20))
+    while backend.step():
+        pass
+    waiting = (3 << 20) - len(backend.unsent)
+    if waiting <= QUOTA_BYTES:
+        pytest.skip("the kernel holds less than the quota of one event")
+    harness.turn_until(lambda: session.client.sent - before == 3 << 20)
 
 
 # -- idleness --
@@ -450,6 +498,24 @@ def test_bytes_that_a_slow_reader_takes_put_the_end_off(harness: Harness) -> Non
         harness.settle()
     assert proxy.ended == []
     harness.advance(5010)
+    assert proxy.only().termination == "cD"
+
+
+def test_the_last_bytes_that_are_taken_put_the_end_off_too(harness: Harness) -> None:
+    proxy, client, backend = open_session(harness, timeout_ms=5000)
+    client.is_reading = False
+    while not used_bytes(harness):
+        backend.send(bytes(65536))
+        harness.turn()
+    backend.unsent.clear()
+    harness.settle()
+    harness.advance(4000)
+    client.is_reading = True
+    harness.turn_until(lambda: not used_bytes(harness))
+    harness.settle()
+    harness.advance(4900)
+    assert proxy.ended == []
+    harness.advance(200)
     assert proxy.only().termination == "cD"
 
 
