@@ -199,11 +199,8 @@ class Connection:
         rev = self.read
         try:
             count = self.socket.recv_into(memory)
-        except BlockingIOError:
-            rev.ready = False
-            return AGAIN
         except OSError as error:
-            return self._broken(rev, error)
+            return self.failed(rev, error)
         if not count:
             rev.eof = True
             rev.ready = False
@@ -219,11 +216,8 @@ class Connection:
         wev = self.write
         try:
             count = self.socket.send(memory)
-        except BlockingIOError:
-            wev.ready = False
-            return AGAIN
         except OSError as error:
-            return self._broken(wev, error)
+            return self.failed(wev, error)
         if count < len(memory):
             wev.ready = False
         self.sent += count
@@ -233,16 +227,16 @@ class Connection:
         """Return 1 if a byte waits to be received, else EOF, AGAIN or ERROR; takes nothing."""
         try:
             data = self.socket.recv(1, MSG_PEEK)
-        except BlockingIOError:
-            self.read.ready = False
-            return AGAIN
         except OSError as error:
-            return self._broken(self.read, error)
+            return self.failed(self.read, error)
         return len(data)
 
-    def _broken(self, event: Event, error: OSError) -> int:
-        event.error = True
+    def failed(self, event: Event, error: OSError) -> int:
+        """Note what a call of this direction has raised, and return its outcome: AGAIN or ERROR."""
         event.ready = False
+        if isinstance(error, BlockingIOError):
+            return AGAIN
+        event.error = True
         self.errno = error.errno or 0
         return ERROR
 
@@ -256,7 +250,7 @@ class Connection:
         except OSError as error:
             # The peer has reset the connection already; reading will say so.
             if error.errno != errno.ENOTCONN:
-                self._broken(self.write, error)
+                self.failed(self.write, error)
 
     def take_error(self) -> int:
         """Return the socket's pending error, 0 if none: the result of a connect (SO_ERROR)."""

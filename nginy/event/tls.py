@@ -121,7 +121,7 @@ class TlsConnection(Connection):
             self.read.ready = False
             return AGAIN
         except OSError as error:
-            return self._broken(self.read, error)
+            return self.failed(self.read, error)
 
     def shutdown(self) -> None:
         """Send close_notify and FIN after the bytes already sent; receiving goes on.
@@ -138,7 +138,7 @@ class TlsConnection(Connection):
             plain_socket.shutdown(self.socket, SHUT_WR)
         except OSError as error:
             if error.errno != errno.ENOTCONN:
-                self._broken(self.write, error)
+                self.failed(self.write, error)
 
     def close(self, reset: bool = False) -> None:
         """Close, after a close_notify unless `reset` (nginx `ngx_ssl_shutdown`)."""
@@ -160,7 +160,7 @@ class TlsConnection(Connection):
         """Note why the connection is broken: by an errno, or by OpenSSL, whose codes are its
         own."""
         if not isinstance(error, SSLError):
-            return self._broken(event, error)
+            return self.failed(event, error)
         self.tls.failure = error.reason or str(error)
         event.error = True
         event.ready = False

@@ -25,7 +25,7 @@ from typing import Final
 from nginy.address import Address
 from nginy.backend.pool import BackendPool
 from nginy.event.buffer import Buffer
-from nginy.event.connection import AGAIN, ERROR, Connection
+from nginy.event.connection import AGAIN, EOF, ERROR, Connection
 from nginy.event.event import Event
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
@@ -98,25 +98,60 @@ class TcpSession(UpstreamSession):
             self._start_end_timer(self.handler.pool.max_session_time_ms)
         upstream.read.handler = self._first_upstream_read_handler
         upstream.resume_read()
-        client.read.handler = self._client_read_handler
+        client.read.handler = self._read_handler
         client.resume_read()
         if client.read.ready:
             self._pump(client, upstream)
 
     # The handlers of the two connections: each only says which way.
 
-    def _client_read_handler(self, event: Event) -> None:
-        if self.upstream is not None:
-            self._pump(event.data, self.upstream)
+    def _read_handler(self, event: Event) -> None:
+        """Pass on what one side has sent; both directions are this one function.
 
-    def _upstream_read_handler(self, event: Event) -> None:
-        self._pump(event.data, self.client)
+        This is the ordinary message, in as few steps as there can be: it fits into the buffer, the
+        other side takes all of it, nothing else is in sight. The calls of the socket stand here and
+        not in `Connection.recv` and `send`, which saves a sixth of the Python work for a message.
+        Whatever is out of the ordinary goes on in `_pump` and the functions below it.
+        """
+        src = event.data
+        dst = self.upstream if src is self.client else self.client
+        if dst is None:
+            return
+        if src.full_reads or event.pending_eof:
+            self._pump(src, dst)
+            return
+        memory = self.read_sizes[0]
+        try:
+            count = src.socket.recv_into(memory)
+        except OSError as error:
+            self._read_ended(src, dst, src.failed(event, error))
+            return
+        if not count:
+            event.eof = True
+            self._read_ended(src, dst, EOF)
+            return
+        src.received += count
+        src.active_at_ms = src.loop.clock.now_ms
+        data = memory[:count]
+        try:
+            sent = dst.socket.send(data)
+        except OSError as error:
+            self._keep_rest(src, dst, data, dst.failed(dst.write, error))
+            return
+        dst.sent += sent
+        if sent < count:
+            self._keep_rest(src, dst, data, sent)
+        elif count == len(memory):
+            src.full_reads = 1
+            self._pump(src, dst)
+        else:
+            event.ready = False
 
     def _first_upstream_read_handler(self, event: Event) -> None:
         """Note when the first byte came, and never be called again."""
-        event.handler = self._upstream_read_handler
+        event.handler = self._read_handler
         self.attempt.first_byte_at_ms = self.handler.loop.clock.now_ms
-        self._pump(event.data, self.client)
+        self._read_handler(event)
 
     def _client_write_handler(self, event: Event) -> None:
         if self.upstream is not None:
@@ -169,6 +204,7 @@ class TcpSession(UpstreamSession):
         if sent == ERROR:
             self._cannot_send(src, dst)
             return
+        dst.write.ready = False
         rest = src.buffer = Buffer(memory[max(sent, 0) :])
         src.loop.budget.used_bytes += len(rest)
         src.pause_read()
