@@ -22,7 +22,14 @@ import errno
 import socket
 from _socket import MSG_PEEK, SHUT_WR
 from _socket import socket as plain_socket
-from ssl import SSLContext, SSLError, SSLSocket, SSLWantReadError, SSLWantWriteError
+from ssl import (
+    SSLContext,
+    SSLError,
+    SSLSocket,
+    SSLWantReadError,
+    SSLWantWriteError,
+    SSLZeroReturnError,
+)
 from typing import Final
 
 from nginy.event.connection import AGAIN, EOF, ERROR, Connection
@@ -39,7 +46,7 @@ class TlsState:
 
     def __init__(self) -> None:
         self.is_established = False
-        """The handshake is done."""
+        """The handshake is done, and not both sides have sent close_notify."""
         self.failure = ""
         """The violation of TLS that has broken the connection, in OpenSSL's words."""
 
@@ -79,10 +86,13 @@ class TlsConnection(Connection):
         """Receive and decrypt into `memory`; return a count, EOF, AGAIN or ERROR."""
         rev = self.read
         try:
-            count = self.socket.recv_into(memory)
+            count = self.socket.recv_into(memory) if self.tls.is_established else EOF
         except (SSLWantReadError, SSLWantWriteError):
             rev.ready = False
             return AGAIN
+        except SSLZeroReturnError:
+            # close_notify, after ours; before ours, the ssl module returns 0.
+            count = EOF
         except OSError as error:
             return self._violated(rev, error)
         if not count:
@@ -126,13 +136,25 @@ class TlsConnection(Connection):
     def shutdown(self) -> None:
         """Send close_notify and FIN after the bytes already sent; receiving goes on.
 
-        What the peer is sending at this very moment may be lost, as OpenSSL looks for the peer's
-        close_notify at once.
+        Without room for them now, the connection takes over its write handler and sends them when
+        there is. What the peer is sending at this very moment may be lost, as OpenSSL looks for the
+        peer's close_notify at once.
         """
         if self.write.eof:
             return
         self.write.eof = True
-        self._notify()
+        if self._notify():
+            self._finish_sending()
+        else:
+            self.write.handler = self._shutdown_handler
+            self.resume_write()
+
+    def _shutdown_handler(self, _event: Event) -> None:
+        if self._notify():
+            self.pause_write()
+            self._finish_sending()
+
+    def _finish_sending(self) -> None:
         try:
             # SSLSocket.shutdown() would forget the keys, and what is received was ciphertext.
             plain_socket.shutdown(self.socket, SHUT_WR)
@@ -141,20 +163,29 @@ class TlsConnection(Connection):
                 self.failed(self.write, error)
 
     def close(self, reset: bool = False) -> None:
-        """Close, after a close_notify unless `reset` (nginx `ngx_ssl_shutdown`)."""
+        """Close, after a close_notify if there is room for it, unless `reset`."""
         if self.fd >= 0 and not (reset or self.write.eof or self.errno):
             self._notify()
         super().close(reset)
 
-    def _notify(self) -> None:
-        """Send close_notify if there is a session to end; the peer's is not waited for."""
+    def _notify(self) -> bool:
+        """Send close_notify if there is a session to end; return False if there is no room.
+
+        The peer's close_notify is not waited for.
+        """
         if not self.tls.is_established or self.tls.failure:
-            return
+            return True
         try:
             self.socket.unwrap()
+        except SSLWantWriteError:
+            self.write.ready = False
+            return False
         except (OSError, ValueError):
             # It was sent, and the peer's has not come yet; or the connection is broken anyway.
-            return
+            return True
+        # Both have said it. The ssl module has let go of the session, and would pass on ciphertext.
+        self.tls.is_established = False
+        return True
 
     def _violated(self, event: Event, error: OSError) -> int:
         """Note why the connection is broken: by an errno, or by OpenSSL, whose codes are its

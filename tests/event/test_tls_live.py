@@ -1,0 +1,205 @@
+"""TLS between two connections of one loop: the same outcomes as without."""
+
+import pathlib
+import ssl
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+from nginy.event.connection import AGAIN, EOF, ERROR, Connection
+from nginy.event.event import Event
+from nginy.event.tls import DONE, TlsConnection, start_tls
+
+from kit import ends
+from kit.harness import Harness
+from kit.program import needs
+
+
+class Owner:
+    """Whoever owns a connection; nothing is to go wrong."""
+
+    def abort(self) -> None:
+        raise AssertionError
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A key and a certificate for example.test, in one file."""
+    path = tmp_path_factory.mktemp("tls") / "server.pem"
+    subprocess.run(
+        [
+            *(needs("openssl", "openssl"), "req", "-x509", "-newkey", "ec"),
+            *("-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1"),
+            *("-subj", "/CN=example.test", "-addext", "subjectAltName=DNS:example.test"),
+            *("-keyout", str(path), "-out", f"{path}.crt"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    path.write_text(path.read_text() + pathlib.Path(f"{path}.crt").read_text())
+    return path
+
+
+class Pair:
+    """A client and a server in one loop."""
+
+    def __init__(self, harness: Harness, certificate: pathlib.Path) -> None:
+        self.harness = harness
+        ours, theirs = ends.pair()
+        self.client = Connection(harness.loop, ours, ("127.0.0.1", 1))
+        self.server = Connection(harness.loop, theirs, ("127.0.0.1", 2))
+        self.sides = (self.client, self.server)
+        for c in self.sides:
+            c.data = Owner()
+        self.client_context = ssl.create_default_context(cafile=str(certificate))
+        self.server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.server_context.load_cert_chain(certificate)
+        self.outcomes: dict[Connection, int] = {}
+
+    def shake_hands(self, name: str = "example.test") -> tuple[TlsConnection, TlsConnection]:
+        """Start TLS on both sides and turn until both have agreed or failed."""
+        client = start_tls(self.client, self.client_context, name)
+        server = start_tls(self.server, self.server_context, is_server=True)
+        assert client is not None
+        assert server is not None
+        for c in (client, server):
+            c.read.handler = c.write.handler = self._handler
+            c.resume_read()
+            c.resume_write()
+        self.harness.turn_until(lambda: len(self.outcomes) == 2)
+        return client, server
+
+    def _handler(self, event: Event) -> None:
+        c = event.data
+        assert isinstance(c, TlsConnection)
+        outcome = c.handshake()
+        if outcome != AGAIN:
+            self.outcomes[c] = outcome
+            c.pause_read()
+            c.pause_write()
+            if outcome == ERROR:
+                c.close()
+
+
+@pytest.fixture
+def pair(harness: Harness, certificate: pathlib.Path) -> Iterator[Pair]:
+    made = Pair(harness, certificate)
+    yield made
+    for c in made.sides:
+        c.close()
+
+
+def receiver(into: bytearray, ended: list[int]) -> Callable[[Event], None]:
+    def handler(event: Event) -> None:
+        memory = memoryview(bytearray(10_000))
+        while (count := event.data.recv(memory)) > 0:
+            into.extend(memory[:count])
+        if count != AGAIN:
+            ended.append(count)
+            event.data.pause_read()
+
+    return handler
+
+
+def sender(data: bytes) -> Callable[[Event], None]:
+    rest = memoryview(data)
+
+    def handler(event: Event) -> None:
+        nonlocal rest
+        sent = event.data.send(rest)
+        if sent == AGAIN:
+            return
+        assert sent > 0
+        rest = rest[sent:]
+        if not rest:
+            event.data.pause_write()
+            event.data.shutdown()
+
+    return handler
+
+
+def test_megabytes_go_both_ways_and_end_cleanly(pair: Pair) -> None:
+    client, server = pair.shake_hands()
+    assert list(pair.outcomes.values()) == [DONE, DONE]
+    data = bytes(range(256)) * 4096 * 3
+    received: tuple[bytearray, bytearray] = (bytearray(), bytearray())
+    ended: list[int] = []
+    # The server answers what it has received, as both ends at once would lose the last records.
+    server.read.handler = receiver(received[0], ended)
+    server.resume_read()
+    client.write.handler = sender(data)
+    client.resume_write()
+    pair.harness.turn_until(lambda: ended == [EOF])
+    assert received[0] == data
+    client.read.handler = receiver(received[1], ended)
+    client.resume_read()
+    server.write.handler = sender(data[::-1])
+    server.resume_write()
+    pair.harness.turn_until(lambda: ended == [EOF, EOF])
+    assert received[1] == data[::-1]
+    assert (client.sent, client.received) == (len(data), len(data))
+
+
+def test_bytes_that_openssl_holds_are_heard_of_after_a_pause(pair: Pair) -> None:
+    client, server = pair.shake_hands()
+    assert client.send(b"x" * 10_000) == 10_000
+    seen: list[int] = []
+
+    def read_one(event: Event) -> None:
+        if event.data.recv(memoryview(bytearray(1))) == 1:
+            seen.append(1)
+        event.data.pause_read()
+
+    server.read.handler = read_one
+    for count in range(1, 4):
+        server.resume_read()
+        pair.harness.turn_until(lambda wanted=count: len(seen) == wanted)
+
+
+def test_a_certificate_of_another_name_is_refused_with_the_reason(pair: Pair) -> None:
+    client, server = pair.shake_hands("other.test")
+    assert list(pair.outcomes.values()) == [ERROR, ERROR]
+    assert client.tls.failure == "CERTIFICATE_VERIFY_FAILED"
+    assert server.tls.failure
+
+
+def test_a_stream_without_close_notify_is_an_error(pair: Pair) -> None:
+    client, server = pair.shake_hands()
+    client.tls.failure = "hold close_notify back"
+    client.close()
+    ended: list[int] = []
+    server.read.handler = receiver(bytearray(), ended)
+    server.resume_read()
+    pair.harness.turn_until(lambda: ended)
+    assert ended == [ERROR]
+    assert "EOF" in server.tls.failure
+
+
+def test_closing_says_so_to_the_peer(pair: Pair) -> None:
+    client, server = pair.shake_hands()
+    client.send(b"bye")
+    client.close()
+    received, ended = bytearray(), list[int]()
+    server.read.handler = receiver(received, ended)
+    server.resume_read()
+    pair.harness.turn_until(lambda: ended)
+    assert (received, ended) == (b"bye", [EOF])
+
+
+def test_a_peer_that_speaks_no_tls_is_named(harness: Harness) -> None:
+    ours, theirs = ends.pair()
+    peer = harness.add(ends.End(theirs))
+    peer.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    harness.turn()
+    c = start_tls(
+        Connection(harness.loop, ours, ("127.0.0.1", 1)), ssl.create_default_context(), "x.test"
+    )
+    assert c is not None
+    c.data = Owner()
+    outcomes: list[int] = []
+    c.read.handler = lambda event: outcomes.append(c.handshake()) if event.ready else None
+    c.resume_read()
+    assert c.handshake() in (AGAIN, ERROR)
+    harness.turn_until(lambda: c.tls.failure)
+    assert c.tls.failure in {"WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG"}
+    c.close()
