@@ -96,17 +96,23 @@ def _act(arguments: Mapping[str, str]) -> int:
         return _test(config, path, is_dump=bool(arguments["-T"]))
     if arguments["-s"]:
         return _signal(config, path, arguments["-s"])
+    _check_files(config)
     return run(config, path)
 
 
 def _test(config: Config, path: str, *, is_dump: bool) -> int:
     """Check what a start needs beside a right configuration; show the configuration if asked."""
     _tell(f"the configuration file {path} syntax is ok")
+    _check_files(config)
+    _tell(f"configuration file {path} test is successful")
+    return _show(f"# configuration file {path}:\n{dump(config)}") if is_dump else 0
+
+
+def _check_files(config: Config) -> None:
+    """Raise ConfigError for files that could not be written, while nothing is open yet."""
     problems = check_files(config)
     if problems:
         raise ConfigError(problems)
-    _tell(f"configuration file {path} test is successful")
-    return _show(f"# configuration file {path}:\n{dump(config)}") if is_dump else 0
 
 
 def _signal(config: Config, path: str, name: str) -> int:

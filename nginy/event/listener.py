@@ -80,6 +80,12 @@ handling")."""
 class ListenError(NginyError):
     """A listener cannot be opened; the message names the address and the reason."""
 
+    def __init__(self, options: "ListenOptions", error: OSError) -> None:
+        reason = f"({error.errno}: {error.strerror})"
+        super().__init__(f"bind() to {options.address} failed {reason}")
+        self.options = options
+        self.errno = error.errno
+
 
 @dataclass(frozen=True, slots=True)
 class KeepAlive:
@@ -271,9 +277,7 @@ def _bind(options: ListenOptions) -> socket:
             sock.listen(options.backlog)
     except OSError as error:
         sock.close()
-        raise ListenError(
-            f"bind() to {address} failed ({error.errno}: {error.strerror})"
-        ) from error
+        raise ListenError(options, error) from error
     return sock
 
 

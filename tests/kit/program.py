@@ -1,0 +1,237 @@
+"""bin/nginy as a process of its own, as its users run it: started, listened to, signalled, ended.
+
+    with Nginy(tmp_path, f"listeners: {{listen: {host}:{port}, return: hello}}") as nginy:
+        ...
+        assert nginy.session()["termination"] == "--"
+        nginy.stop()
+
+Nothing here waits for a length of time: `said` and `sessions` wait for what nginy says, and fail
+the test if it does not within `PATIENCE_S`.
+
+Addresses: `own_host` draws one of 127.0.0.0/8, where nobody else is likely to be, so a port that
+the kernel has found free there stays free until nginy binds it.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import random
+import re
+import resource
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Sequence
+
+import pytest
+from nginy import __file__ as package_file
+
+CHECKOUT = pathlib.Path(package_file).parent.parent
+PROGRAM = (sys.executable, str(CHECKOUT / "bin" / "nginy"))
+PATIENCE_S = 10.0
+POLL_S = 0.002
+ENVIRONMENT = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/usr/local/sbin"))
+
+Fields = dict[str, str | int | float]
+"""One line of the ready-made access log format `json`."""
+
+
+def own_host() -> str:
+    """Return an address of this machine that nobody else is likely to use."""
+    number = random.SystemRandom().randrange(1 << 16, 1 << 24)
+    return socket.inet_ntoa((127 << 24 | number & ~1 | 2).to_bytes(4, "big"))
+
+
+def free_port(host: str, kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    """Return a port of `host` that nobody uses."""
+    with socket.socket(type=kind) as sock:
+        sock.bind((host, 0))
+        return int(sock.getsockname()[1])
+
+
+def needs(program: str, package: str) -> str:
+    """Return the path of a program; without it the test is skipped, naming Debian's package."""
+    path = shutil.which(program, path=SYSTEM_PATH)
+    if path is None:
+        pytest.skip(f"{program} is not installed (Debian package {package})")
+    return path
+
+
+def wait_until(condition: Callable[[], object], waiting_for: str = "") -> None:
+    """Return as soon as `condition()` is true; fail the test if it is not within `PATIENCE_S`.
+
+    For what the kernel reports to nobody, such as a file that grows.
+    """
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline_s, f"waited in vain for {waiting_for or condition}"
+        select.select((), (), (), POLL_S)
+
+
+def run_once(*arguments: str, prefix: Sequence[str] = ()) -> tuple[int, str, list[str]]:
+    """Run bin/nginy until it ends; return status, standard output, and the lines of errors.
+
+    `prefix` is the beginning of a command line that starts it.
+    """
+    done = subprocess.run(
+        [*prefix, *PROGRAM, *arguments],
+        cwd="/",
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr.splitlines()
+
+
+class Nginy:
+    """A running bin/nginy. `close` kills it; leaving the `with` block does, too.
+
+    The directory holds nginy.yml, nginy.pid and access.log. What the configuration does not say is
+    added: a pid file, which tells when nginy is ready, and an access log in JSON.
+    """
+
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        config: str,
+        *,
+        prefix: Sequence[str] = (),
+        stderr: int = subprocess.PIPE,
+    ) -> None:
+        """Start nginy and wait until it serves; `prefix` is a command line that starts it."""
+        self.path = directory / "nginy.yml"
+        self.pid_path = directory / "nginy.pid"
+        self.access_path = directory / "access.log"
+        self.write(config)
+        self.process = subprocess.Popen(
+            [*prefix, *PROGRAM, str(self.path)], cwd="/", env=ENVIRONMENT, stderr=stderr
+        )
+        self._poll = select.poll()
+        self._errors = b""
+        self._is_silent = self.process.stderr is None
+        if self.process.stderr is not None:
+            self._poll.register(self.process.stderr, select.POLLIN)
+        try:
+            wait_until(self._is_ready, "nginy to be ready")
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "Nginy":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def write(self, config: str) -> None:
+        """Write the configuration file anew."""
+        text = f"pid: {self.pid_path.name}\n{textwrap.dedent(config)}"
+        if not re.search("^access_log:", text, re.MULTILINE):
+            text = f"access_log: {{path: {self.access_path.name}, format: json}}\n{text}"
+        self.path.write_text(text)
+
+    def _is_ready(self) -> bool:
+        assert self.process.poll() is None, f"nginy has ended:\n{self.errors}"
+        return self.pid_path.exists() and self.pid_path.read_text().endswith("\n")
+
+    # What nginy says.
+
+    @property
+    def errors(self) -> list[str]:
+        """The lines of the error log so far."""
+        while self._read(0):
+            pass
+        return self._errors.decode().splitlines()
+
+    def said(self, pattern: str, count: int = 1) -> list[str]:
+        """Wait until `count` lines of the error log have a match of `pattern`; return them."""
+        deadline_s = time.monotonic() + PATIENCE_S
+        while True:
+            lines = [line for line in self.errors if re.search(pattern, line)]
+            if len(lines) >= count:
+                return lines
+            assert time.monotonic() < deadline_s, f"nothing like {pattern!r} in {self.errors}"
+            self._read(POLL_S if self._is_silent else PATIENCE_S)
+
+    def _read(self, timeout_s: float) -> bool:
+        """Take what nginy has written to standard error; return whether there was any."""
+        if self._is_silent or self.process.stderr is None or not self._poll.poll(timeout_s * 1000):
+            return False
+        data = os.read(self.process.stderr.fileno(), 65536)
+        self._errors += data
+        self._is_silent = not data
+        return not self._is_silent
+
+    def sessions(self, count: int) -> list[Fields]:
+        """Wait until `count` sessions have ended; return them, read from the access log."""
+        wait_until(lambda: len(self.access_lines()) >= count, f"{count} lines in the access log")
+        lines = self.access_lines()
+        assert len(lines) == count, lines
+        return [json.loads(line) for line in lines]
+
+    def session(self) -> Fields:
+        """Wait until a session, the only one so far, has ended, and return it."""
+        (fields,) = self.sessions(1)
+        return fields
+
+    def access_lines(self) -> list[str]:
+        """The complete lines of the access log."""
+        text = self.access_path.read_text() if self.access_path.exists() else ""
+        return text[: text.rfind("\n") + 1].splitlines()
+
+    # What the system knows.
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return int(self.pid_path.read_text())
+
+    def descriptors(self) -> int:
+        """How many descriptors nginy has open."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def limit(self, what: int, soft: int) -> None:
+        """Change a soft limit (setrlimit(2)) of the running process."""
+        _, hard = resource.prlimit(self.process.pid, what)
+        resource.prlimit(self.process.pid, what, (soft, hard))
+
+    # The end.
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self.process.send_signal(number)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> list[str]:
+        """Send a signal, wait for the end, which must be a success, and return the error log."""
+        self.send_signal(number)
+        errors = self.wait()
+        assert self.process.returncode == 0, errors
+        return errors
+
+    def wait(self) -> list[str]:
+        """Wait for the end and return the lines of the error log; no bug may be among them."""
+        while self._read(PATIENCE_S):
+            pass
+        self.process.wait(PATIENCE_S)
+        assert not [line for line in self.errors if "Traceback" in line], self.errors
+        return self.errors
+
+    def close(self) -> None:
+        """End it at once."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        self.process.wait()
+        if self.process.stderr is not None:
+            while self._read(0):
+                pass
+            self.process.stderr.close()
+            self._is_silent = True
