@@ -4,7 +4,8 @@ What a backend is and how a pool picks one is in `backend` and `pool`. What is k
 backend's health is in `states` (the vocabulary and the one table of transitions), `voices` (who
 says what at the moment), `health` (what happens, and what follows), `schedule` (when the next check
 is due) and `eject` (how long it stays out after failures of sessions). These are pure: no socket,
-no clock, no log.
+no clock, no log. What brings them forward, with timers and sockets, is `watch` and `checks`, and
+what follows for a pool is `monitor`.
 
 What a session does with a backend is in `nginy.proxy`; the arithmetic of choosing is in
 `nginy.balancer`; the bytes of checks and name servers are in `nginy.wire`.

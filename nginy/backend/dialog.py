@@ -146,7 +146,7 @@ class Dialog:
             self._start_tls(c, self._question.tls)
 
     def _start_tls(self, c: Connection, context: SSLContext) -> None:
-        self._action = "in the TLS handshake"
+        self._action = "shaking hands (TLS)"
         tls = start_tls(c, context, self._question.server_name)
         if tls is None:
             self._finish(call_failed("connect", c.errno))

@@ -6,6 +6,7 @@ import pathlib
 import resource
 import shlex
 import socket
+import ssl
 from collections.abc import Iterator
 
 import pytest
@@ -18,6 +19,7 @@ from nginy.wire.expect import parse_expect
 from kit.ends import End
 from kit.harness import Harness
 from kit.servers import EchoBackend, FullPort, RefusingPort, Resetter, Server, SilentBackend
+from kit.tls import TlsEnd, make_certificate
 
 TIMEOUT_MS = 1000
 
@@ -30,21 +32,21 @@ class Checks:
         self.checker = Checker(harness.loop)
         self.results: list[Result] = []
 
-    def start(self, name: str, **probe: object) -> None:
+    def start(self, address: str, /, **probe: object) -> None:
         deadline_ms = self.harness.clock.now_ms + TIMEOUT_MS
         settings = ProbeSettings(**probe)  # type: ignore[arg-type]
-        self.checker.start(settings, parse_address(name), deadline_ms, self.results.append)
+        self.checker.start(settings, parse_address(address), deadline_ms, self.results.append)
 
-    def result(self, name: str, **probe: object) -> Result:
+    def result(self, address: str, /, **probe: object) -> Result:
         """The result of a check that ends without time passing."""
         before = len(self.results)
-        self.start(name, **probe)
+        self.start(address, **probe)
         self.harness.turn_until(lambda: len(self.results) > before)
         return self.results[before]
 
-    def at_deadline(self, name: str, **probe: object) -> Result:
+    def at_deadline(self, address: str, /, **probe: object) -> Result:
         """The result of a check that ends at its deadline and not before."""
-        self.start(name, **probe)
+        self.start(address, **probe)
         self.harness.settle()
         self.harness.advance(TIMEOUT_MS - 1)
         self.harness.settle()
@@ -250,6 +252,53 @@ class TestHttp:
         backend = harness.add(SilentBackend())
         checks.at_deadline(backend.name, kind="http", path="/health", host="www")
         assert backend.end.received.startswith(b"GET /health HTTP/1.1\r\nHost: www\r\n")
+        harness.advance(LINGER_MS + 10)
+
+
+@pytest.fixture(scope="session")
+def context(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
+    """What a TLS server needs."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.load_cert_chain(make_certificate(tmp_path_factory.mktemp("tls")))
+    return made
+
+
+class TestTls:
+    def tls_server(self, harness: Harness, context: ssl.SSLContext) -> Server:
+        server = harness.add(Server())
+        server.end_class = lambda sock: TlsEnd(sock, context)  # type: ignore[assignment]
+        return server
+
+    def test_a_handshake_passes_and_ends_cleanly(
+        self, harness: Harness, checks: Checks, context: ssl.SSLContext
+    ) -> None:
+        backend = self.tls_server(harness, context)
+        assert checks.result(backend.name, kind="tls", name="other.test") == PASSED
+        harness.turn_until(checks.all_is_closed)
+        assert (backend.end.has_eof, backend.end.errno) == (True, 0)
+
+    def test_what_is_sent_and_expected_is_encrypted(
+        self, harness: Harness, checks: Checks, context: ssl.SSLContext
+    ) -> None:
+        backend = self.tls_server(harness, context)
+        checks.start(backend.name, kind="tls", send=b"PING", expect=parse_expect("PONG"))
+        harness.turn_until(lambda: backend.ends and backend.end.received)
+        assert backend.end.received == b"PING"
+        backend.end.send(b"PONG")
+        harness.turn_until(lambda: checks.results)
+        assert checks.results == [PASSED]
+
+    def test_a_backend_that_speaks_no_tls_fails(self, harness: Harness, checks: Checks) -> None:
+        backend = speaker(harness, b"220 mail.example.test ESMTP\r\n")
+        result = checks.result(backend.name, kind="tls")
+        assert result.failure.startswith("TLS handshake failed (")
+
+    def test_a_handshake_that_gets_no_answer_fails_at_the_deadline(
+        self, harness: Harness, checks: Checks
+    ) -> None:
+        backend = harness.add(SilentBackend())
+        result = checks.at_deadline(backend.name, kind="tls")
+        assert result == Result("timed out while shaking hands (TLS)")
         harness.advance(LINGER_MS + 10)
 
 

@@ -2,7 +2,6 @@
 
 import pathlib
 import ssl
-import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -12,7 +11,7 @@ from nginy.event.tls import DONE, TlsConnection, start_tls
 
 from kit import ends
 from kit.harness import Harness
-from kit.program import needs
+from kit.tls import make_certificate
 
 
 class Owner:
@@ -25,19 +24,7 @@ class Owner:
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A key and a certificate for example.test, in one file."""
-    path = tmp_path_factory.mktemp("tls") / "server.pem"
-    subprocess.run(
-        [
-            *(needs("openssl", "openssl"), "req", "-x509", "-newkey", "ec"),
-            *("-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1"),
-            *("-subj", "/CN=example.test", "-addext", "subjectAltName=DNS:example.test"),
-            *("-keyout", str(path), "-out", f"{path}.crt"),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    path.write_text(path.read_text() + pathlib.Path(f"{path}.crt").read_text())
-    return path
+    return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 class Pair:

@@ -1,0 +1,193 @@
+"""The keys of health: what they become, and each mistake by its exact message."""
+
+import pathlib
+
+import pytest
+from nginy.backend.agent import AgentSettings
+from nginy.backend.checks import ProbeSettings
+from nginy.backend.eject import EjectSettings
+from nginy.backend.monitor import MonitorSettings, OnDown
+from nginy.backend.schedule import CheckSettings
+from nginy.config.build_health import monitor_settings
+from nginy.config.load import load
+from nginy.config.schema import CONFIG
+from nginy.errors import ConfigError
+from nginy.wire.expect import parse_expect
+
+TEXT = """
+upstreams:
+  web:
+    {balance}backends: [{backend}]
+    {keys}
+listeners: [{{listen: 127.0.0.1:8080, proxy_pass: web}}]
+"""
+
+
+def settings(
+    tmp_path: pathlib.Path, keys: str, backend: str = "127.0.0.1:80", balance: str = ""
+) -> MonitorSettings:
+    path = tmp_path / "nginy.yml"
+    path.write_text(TEXT.format(keys=keys, backend=backend, balance=balance))
+    config = load(str(path), {})
+    assert CONFIG.write(config)
+    return monitor_settings(config.upstreams["web"])
+
+
+def problem(tmp_path: pathlib.Path, keys: str, backend: str = "127.0.0.1:80", **more: str) -> str:
+    """The one thing that is wrong, without its place."""
+    with pytest.raises(ConfigError) as caught:
+        settings(tmp_path, keys, backend, **more)
+    (only,) = caught.value.problems
+    assert only.line > 1
+    return only.text
+
+
+def test_without_any_key_nothing_is_watched(tmp_path: pathlib.Path) -> None:
+    assert settings(tmp_path, "") == MonitorSettings()
+
+
+def test_the_defaults_of_a_health_check(tmp_path: pathlib.Path) -> None:
+    made = settings(tmp_path, "health_check: on")
+    assert made == MonitorSettings(
+        check=CheckSettings(5000, 5000, 1000, 0, 3, 2, True), probe=ProbeSettings()
+    )
+
+
+def test_every_key_arrives(tmp_path: pathlib.Path) -> None:
+    check = (
+        "{type: tcp, interval: 5s, interval_down: 2s, timeout: 700ms, jitter: 500ms, fails: 4, "
+        'passes: 5, initial: down, port: 9, send: "PING\\r\\n\\\\x00", expect: "~P.NG"}'
+    )
+    made = settings(
+        tmp_path,
+        f"health_check: {check}\n    agent_check: {{port: 99, interval: 3s, send: hi}}\n"
+        "    eject: {base: 10s, max: 1m, max_percent: 30}\n    fail_open: 0.3\n    on_down: reset",
+    )
+    assert made == MonitorSettings(
+        check=CheckSettings(5000, 2000, 700, 500, 4, 5, False),
+        probe=ProbeSettings(port=9, send=b"PING\r\n\x00", expect=parse_expect("~P.NG")),
+        agent=AgentSettings(99, 3000, 1000, b"hi"),
+        eject=EjectSettings(10_000, 60_000, 30),
+        fail_open=0.3,
+        on_down=OnDown.RESET,
+    )
+
+
+def test_the_keys_of_http_and_exec_arrive(tmp_path: pathlib.Path) -> None:
+    http = settings(tmp_path, "health_check: {type: http, path: /up, host: www, status: 200 204}")
+    assert http.probe == ProbeSettings(
+        kind="http", path="/up", host="www", statuses=frozenset({200, 204})
+    )
+    program = settings(tmp_path, "health_check: {type: exec, command: /bin/check 'a b' c}")
+    assert program.probe == ProbeSettings(kind="exec", command=("/bin/check", "a b", "c"))
+
+
+def test_hash_methods_keep_their_weights(tmp_path: pathlib.Path) -> None:
+    made = settings(tmp_path, "agent_check: 99", balance="balance: {hash: $remote_addr}\n    ")
+    assert made.has_weights is False
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            "health_check: {jitter: 5s}",
+            "jitter: 5s, expected less than an interval (5s)",
+        ),
+        (
+            "health_check: {jitter: 1s, interval_down: 500ms}",
+            "jitter: 1s, expected less than an interval (500ms)",
+        ),
+        ("health_check: {type: http, send: x}", "send: is for type tcp, udp or tls, not http"),
+        ("health_check: {path: /x}", "path: is for type http, not tcp"),
+        (
+            "health_check: {type: exec}",
+            (
+                'health_check: "command" is missing, expected the absolute path of a program, and '
+                "its arguments"
+            ),
+        ),
+        (
+            "health_check: {type: exec, command: check}",
+            (
+                'command: "check" is not one, expected the absolute path of a program, and its '
+                "arguments, or off"
+            ),
+        ),
+        (
+            'health_check: {expect: ""}',
+            (
+                'expect: "" cannot be used (what is expected has 1 to 4096 bytes), expected a text '
+                "to begin with, or ~ and a regular expression, or off"
+            ),
+        ),
+        (
+            "health_check: {send: '\\q'}",
+            (
+                'send: "\\q" cannot be used (an escape is one of \\xNN \\r \\n \\t \\\\ \\" and '
+                "\\'), expected text, with escapes such as \\r\\n and \\x00"
+            ),
+        ),
+        (
+            "health_check: {type: http, status: ok}",
+            (
+                'status: "ok" cannot be used (a status is a number of three digits, or a range '
+                "such as 200-399), expected statuses such as 200 or 200-399"
+            ),
+        ),
+        (
+            "health_check: {type: http, path: up}",
+            (
+                'path: "up" cannot be used (a path starts with / and has neither spaces nor '
+                "characters beyond ASCII), expected a path such as /health"
+            ),
+        ),
+        ("eject: {base: 10m}", "max: 5m, expected at least base (10m)"),
+        (
+            "eject: {base: 0}",
+            'base: "0" would be over at once, expected a duration such as 500ms, 10s or 1m30s',
+        ),
+        (
+            "fail_open: 0",
+            (
+                'fail_open: "0" would never be reached, expected a number above 0, and 1 at most, '
+                'such as 0.3, or off (did you mean "off"?)'
+            ),
+        ),
+        (
+            "fail_open: 30%",
+            (
+                'fail_open: "30%" is not one, expected a number above 0, and 1 at most, such as '
+                "0.3, or off"
+            ),
+        ),
+        (
+            "on_down: rest",
+            'on_down: "rest" is not known, expected keep, close or reset (did you mean "reset"?)',
+        ),
+    ],
+)
+def test_each_mistake_is_named(tmp_path: pathlib.Path, keys: str, message: str) -> None:
+    assert problem(tmp_path, keys) == message
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ("health_check: udp", "type: udp, and a backend is a unix socket"),
+        ("health_check: {port: 9}", "port: is set, and a backend is a unix socket"),
+        ("agent_check: 9", "agent_check: is set, and a backend is a unix socket"),
+    ],
+)
+def test_what_unix_sockets_cannot_have(tmp_path: pathlib.Path, keys: str, message: str) -> None:
+    assert problem(tmp_path, keys, "unix:/tmp/x") == message
+
+
+def test_slow_start_does_not_go_with_a_hash(tmp_path: pathlib.Path) -> None:
+    text = problem(
+        tmp_path,
+        "",
+        "{address: 127.0.0.1:80, slow_start: 5s}",
+        balance="balance: {hash: $remote_addr}\n    ",
+    )
+    assert text == 'slow_start: does not go with balance "hash"'
