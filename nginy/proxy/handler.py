@@ -53,6 +53,8 @@ class ProxySettings:
     """UDP: datagrams expected from the backend for each of the client's; None: any number."""
     max_sessions: int = 0
     """UDP: sessions at a time above which new clients are shed; 0: no limit."""
+    udp_offload: bool = True
+    """UDP: whether runs of datagrams may leave by one call, which the kernel cuts up again."""
 
 
 class ProtocolHandler:

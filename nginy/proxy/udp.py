@@ -18,6 +18,7 @@ nginx: `ngx_event_udp.c`, where the table is a red-black tree for each listener.
 """
 
 import logging
+from functools import partial
 from typing import Final
 
 from nginy.address import Address
@@ -80,6 +81,8 @@ class UdpHandler(ProxyHandler):
             receiver.serving = session
             backend = session.backend
             if not (backend.down or backend.fails) or not session.has_lost_backend():
+                if receiver.is_flooded and self._put_off(receiver, session, local, data):
+                    return
                 if session.forward(data):
                     return
                 # ECONNREFUSED of a send() is about an earlier datagram: this one was not sent.
@@ -88,6 +91,31 @@ class UdpHandler(ProxyHandler):
         session = self._begin(receiver, key, sockaddr, local)
         if session is not None:
             session.forward(data)
+
+    def _put_off(
+        self, receiver: DatagramReceiver, session: UdpSession, local: bytes, data: memoryview
+    ) -> bool:
+        """Keep a datagram until all of this event are received, to send it with others like it.
+
+        Returns False if it is to be sent at once; those before it have been sent then.
+        """
+        if session.run and not session.is_alike(data):
+            self._send_run(receiver, session, local)
+            if session.status:  # it has ended, so this one is for a new session
+                self.datagram_handler(receiver, session.client.sockaddr, local, data)
+                return True
+        if not session.may_put_off(data):
+            return False
+        if not session.run:
+            send = partial(self._send_run, receiver, session, local)
+            receiver.put_off.append((send, session.run))
+        session.run.append(data)
+        return True
+
+    def _send_run(self, receiver: DatagramReceiver, session: UdpSession, local: bytes) -> None:
+        """Send what was put off; what the session cannot send as it has ended begins a new one."""
+        for data in session.send_run():
+            self.datagram_handler(receiver, session.client.sockaddr, local, data)
 
     def _begin(
         self, receiver: DatagramReceiver, key: ClientKey, sockaddr: SockAddr, local: bytes

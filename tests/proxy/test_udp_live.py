@@ -1,5 +1,6 @@
 """UDP sessions over real sockets, one promise a test, by every way to wait."""
 
+import random
 import resource
 import socket
 from collections.abc import Callable, Iterator
@@ -101,6 +102,72 @@ class TestDatagrams:
         # Once when it was reported, once when it was posted: a turn has no more for one session.
         assert len(client.received) <= 2 * RESPONSE_BUDGET
         harness.turn_until(lambda: len(client.received) == 5 * RESPONSE_BUDGET)
+
+
+@pytest.mark.parametrize("udp_offload", [True, False])
+class TestFloods:
+    """More datagrams than an event's budget: then runs of one length are sent together."""
+
+    def test_datagrams_of_any_length_arrive_whole_and_in_order(
+        self, harness: Harness, udp_offload: bool
+    ) -> None:
+        (backend,), pool = backends(harness, 1)
+        front = udp_proxy(harness, pool, udp_offload=udp_offload)
+        clients = [front.client() for _ in range(3)]
+        rng = random.Random(5)
+        sent: list[list[bytes]] = [[] for _ in clients]
+        for number in range(300):
+            size = rng.choice([0, 64, 64, 64, 64, 64, 64, 200, 1400, 1401])
+            which = rng.randrange(3)
+            data = b"%d/%d:" % (which, number)
+            data = data.ljust(size, b".") if size else b""
+            clients[which].send(data)
+            sent[which].append(data)
+        harness.turn_until(lambda: [c.received for c in clients] == sent)
+        assert len(backend.received) == 300
+        assert {session.requests for session in front.handler.table.values()} == set(map(len, sent))
+        assert {session.responses for session in front.handler.table.values()} == set(
+            map(len, sent)
+        )
+        assert dropped(front) == {}
+
+    def test_a_refusal_loses_only_what_was_sent_before_it_was_heard_of(
+        self, harness: Harness, udp_offload: bool, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        refusing, backend = harness.add(RefusingPort()), harness.add(UdpBackend())
+        pool = harness.pool(refusing.name, backend.name)
+        front = udp_proxy(harness, pool, udp_offload=udp_offload)
+        client = front.client()
+        sent = [b"%03d" % i for i in range(3 * RECEIVE_BUDGET)]
+        for data in sent:
+            client.send(data)
+        harness.turn_until(lambda: sent[-1] in client.received)
+        harness.settle()
+        # The first one was refused; with runs, so may be those that left together with another.
+        assert client.received == backend.received == sent[-len(client.received) :]
+        assert len(client.received) >= len(sent) - 1 - RECEIVE_BUDGET
+        assert front.terminations == ["SD"]
+
+    def test_a_bug_while_datagrams_are_put_off_sends_no_stale_bytes(
+        self, harness: Harness, udp_offload: bool, expect_log: Callable[..., object]
+    ) -> None:
+        (backend,), pool = backends(harness, 1)
+        front = udp_proxy(harness, pool, udp_offload=udp_offload)
+        known, strange = front.client(), front.client()
+        ask(harness, known, b"hello")
+        sent = [b"%03d" % i for i in range(3 * RECEIVE_BUDGET)]
+        front.handler.hash_key = lambda _session: str(1 / 0)
+        for number, data in enumerate(sent):
+            known.send(data)
+            if number == RECEIVE_BUDGET + 5:
+                strange.send(b"bug")
+        with expect_log("bug in nginy|internal error", count=2):
+            harness.turn_until(lambda: sent[-1] in known.received)
+        harness.settle()
+        heard = backend.received[1:]
+        assert known.received[1:] == heard == [data for data in sent if data in heard]
+        assert len(set(heard)) == len(heard)
+        assert ask(harness, known, b"still") == b"still"
 
 
 class TestSessions:
