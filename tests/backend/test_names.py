@@ -16,12 +16,11 @@ from nginy.balancer.maglev import Maglev
 from nginy.balancer.ring import Ring
 from nginy.balancer.round_robin import RoundRobin
 
+from conftest import ExpectLog
 from kit.clock import FakeClock
 from kit.harness import Harness
 from kit.names import NXDOMAIN, NameServer, srv
 from kit.servers import EchoBackend
-
-from conftest import ExpectLog
 
 NAME = "web.example"
 TURN_BUDGET_MS = 50

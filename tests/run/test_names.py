@@ -1,0 +1,241 @@
+"""Names and methods as users meet them: bin/nginy, dnsmasq as the name server, and real clients.
+
+All backends are one listener of the same nginy: it answers on every address of 127.0.0.0/8, and
+says on which.
+"""
+
+import collections
+import contextlib
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from kit.program import PATIENCE_S, Nginy, free_port, needs, own_host, wait_until
+
+NAME = "web.example"
+KEYED = ("{maglev: $remote_addr}", "{rendezvous: $remote_addr}", "{hash: $remote_addr}")
+RING = "{hash: $remote_addr, consistent: on}"
+BOUNDED = "{hash: $remote_addr, consistent: on, bounded_load: 1.25}"
+TIMES = tuple(f"{{least_time: {time}}}" for time in ("connect", "first_byte", "last_byte"))
+FREE = ("round_robin", "least_conn", "random", "{random: two}", *TIMES)
+
+
+class NameServer:
+    """dnsmasq, which tells what is in a file."""
+
+    def __init__(self, directory: pathlib.Path, host: str, *records: str) -> None:
+        self.program = needs("dnsmasq", "dnsmasq-base")
+        self.hosts = directory / "dnsmasq.hosts"
+        self.host = host
+        self.port = free_port(host)
+        self.records = records
+        self.process: subprocess.Popen[bytes] | None = None
+        self.set()
+
+    def set(self, *addresses: str) -> None:
+        """Let the name have these addresses; none is "no such name"."""
+        self.hosts.write_text("".join(f"{address} {NAME}\n" for address in addresses))
+        if self.process is not None:
+            self.process.send_signal(signal.SIGHUP)
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [
+                self.program,
+                *("--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts"),
+                *("--bind-interfaces", "--local-ttl=1", "--auth-ttl=1", "--cache-size=0"),
+                *("--user=", "--pid-file=", "--log-facility=/dev/null", "--local=/example/"),
+                f"--addn-hosts={self.hosts}",
+                f"--listen-address={self.host}",
+                f"--port={self.port}",
+                *self.records,
+            ]
+        )
+        wait_until(self._is_ready, "dnsmasq")
+
+    def _is_ready(self) -> bool:
+        with socket.socket() as sock:
+            return sock.connect_ex((self.host, self.port)) == 0
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+@pytest.fixture
+def host() -> str:
+    return own_host()
+
+
+@pytest.fixture
+def name_server(tmp_path: pathlib.Path, host: str) -> Iterator[NameServer]:
+    server = NameServer(tmp_path, host)
+    yield server
+    server.stop()
+
+
+def ask(host: str, port: int, source: str = "") -> str:
+    """Connect, and return what the server says until it ends the connection."""
+    address = (source, 0) if source else None
+    answer = b""
+    sock = socket.create_connection((host, port), PATIENCE_S, address)
+    with sock, contextlib.suppress(ConnectionResetError):
+        while data := sock.recv(4096):
+            answer += data
+    return answer.decode()
+
+
+def config(host: str, port: int, front: int, server: NameServer | None, upstream: str) -> str:
+    resolver = f"{{nameservers: '{host}:{server.port}', timeout: 1s}}" if server else "auto"
+    return f"""
+    error_log: {{level: info}}
+    resolver: {resolver}
+    upstreams: {{web: {upstream}}}
+    listeners:
+      - {{listen: "0.0.0.0:{port}", return: $server_addr, access_log: off}}
+      - {{listen: "{host}:{front}", proxy_pass: web}}
+    """
+
+
+def test_an_answer_that_changes_under_load_loses_no_client(
+    tmp_path: pathlib.Path, host: str, name_server: NameServer
+) -> None:
+    port, front = free_port("0.0.0.0"), free_port(host)
+    one, two = own_host(), own_host()
+    name_server.set(one)
+    name_server.start()
+    upstream = f"{{backends: {{address: '{NAME}:{port}', resolve: on}}}}"
+    with Nginy(tmp_path, config(host, port, front, name_server, upstream)) as nginy:
+        said = [ask(host, front)]
+        assert said == [one]
+        name_server.set(two)
+        while said[-1] != two:
+            said.append(ask(host, front))
+        assert set(said) == {one, two}
+        # The name server dies: what it said last goes on.
+        name_server.stop()
+        nginy.said(f"{NAME}:{port} cannot be resolved, keeping 1: .*refused")
+        assert ask(host, front) == two
+        # It comes back, with another answer.
+        name_server.set(one)
+        name_server.start()
+        wait_until(lambda: ask(host, front) == one, "the first address again")
+        # The name goes, and comes back with more addresses than fit into a datagram.
+        name_server.set()
+        nginy.said(f"{NAME}:{port} has no address: no such name")
+        wait_until(lambda: ask(host, front) == "", "a client that is turned away")
+        first, second, third, _ = one.split(".")
+        many = {f"{first}.{second}.{int(third) ^ 1 ^ i // 200}.{i % 200 + 1}" for i in range(300)}
+        name_server.set(*many)
+        nginy.said(f"{NAME}:{port} has 300 addresses: 300 new, 0 gone")
+        wait_until(lambda: ask(host, front), "one of them")
+        assert {ask(host, front) for _ in range(300)} == many
+        errors = nginy.stop()
+    trouble = [line for line in errors if "while connecting to upstream" in line]
+    assert all("no usable backend" in line for line in trouble), trouble
+
+
+def test_a_service_leads_to_its_targets_by_weight(tmp_path: pathlib.Path, host: str) -> None:
+    port, other_port, front = free_port("0.0.0.0"), free_port(own_host()), free_port(host)
+    one, two, three = own_host(), own_host(), own_host()
+    records = [
+        f"--srv-host=_http._tcp.{NAME},one.example,{port},1,10",
+        f"--srv-host=_http._tcp.{NAME},two.example,{port},1,30",
+        f"--srv-host=_http._tcp.{NAME},three.example,{other_port},2,10",
+        f"--host-record=one.example,{one}",
+        f"--host-record=two.example,{two}",
+        f"--host-record=three.example,{three}",
+    ]
+    server = NameServer(tmp_path, host, *records)
+    server.start()
+    upstream = f"{{backends: {{address: {NAME}, service: http, resolve: on}}}}"
+    try:
+        with Nginy(tmp_path, config(host, port, front, server, upstream)) as nginy:
+            said = collections.Counter(ask(host, front) for _ in range(40))
+            assert said == {one: 10, two: 30}
+            fields = nginy.sessions(40)[0]
+            assert fields["upstream_addr"] in (f"{one}:{port}", f"{two}:{port}")
+    finally:
+        server.stop()
+
+
+def test_nginy_starts_though_no_name_server_answers(
+    tmp_path: pathlib.Path, host: str, name_server: NameServer
+) -> None:
+    port, front = free_port("0.0.0.0"), free_port(host)
+    name_server.set(host)
+    # Without `resolve` as well it is asked for until there is an answer.
+    upstream = f"{{backends: '{NAME}:{port}'}}"
+    with Nginy(tmp_path, config(host, port, front, name_server, upstream)) as nginy:
+        nginy.said(f"{NAME}:{port} cannot be resolved, it has no address yet: .*refused")
+        assert ask(host, front) == ""
+        name_server.start()
+        wait_until(lambda: ask(host, front) == host, "the address")
+
+
+def test_a_name_in_proxy_pass_comes_from_the_hosts_file(tmp_path: pathlib.Path, host: str) -> None:
+    if not re.search(
+        r"^127\.0\.0\.1\s.*\blocalhost\b", pathlib.Path("/etc/hosts").read_text(), re.M
+    ):
+        pytest.skip("localhost is not in /etc/hosts")
+    port, front = free_port("0.0.0.0"), free_port(host)
+    text = config(host, port, front, None, "{backends: 127.0.0.1:1}")
+    text = text.replace("proxy_pass: web", f"proxy_pass: 'localhost:{port}'")
+    text = text.replace("resolver: auto", "resolver: {ipv6: off}")
+    with Nginy(tmp_path, text) as nginy:
+        assert ask(host, front) == "127.0.0.1"
+        nginy.stop()
+
+
+# The methods, from configuration to backend.
+
+
+def clients(count: int) -> list[str]:
+    """Return the addresses of so many clients."""
+    return [f"127.77.{i // 200}.{i % 200 + 1}" for i in range(count)]
+
+
+def choices(
+    directory: pathlib.Path, host: str, port: int, balance: str, backends: list[str], count: int
+) -> list[str]:
+    """Return which backend each of `count` clients is led to, one after the other."""
+    front = free_port(host)
+    items = ", ".join(f"'{backend}:{port}'" for backend in backends)
+    upstream = f"{{balance: {balance}, backends: [{items}]}}"
+    directory.mkdir()
+    with Nginy(directory, config(host, port, front, None, upstream)) as nginy:
+        said = [ask(host, front, client) for client in clients(count)]
+        nginy.stop()
+    return said
+
+
+@pytest.mark.parametrize("balance", [*FREE, *KEYED, RING, BOUNDED])
+def test_every_method_leads_clients_to_all_backends(
+    tmp_path: pathlib.Path, host: str, balance: str
+) -> None:
+    port = free_port("0.0.0.0")
+    backends = [own_host() for _ in range(3)]
+    count = 150
+    said = collections.Counter(choices(tmp_path / "a", host, port, balance, backends, count))
+    assert set(said) == set(backends)
+    # A fair share is 50; of a ring's 160 points a backend its standard deviation is some 8 %, and
+    # of 150 draws 5.8 clients.
+    assert min(said.values()) > (48 if balance == "round_robin" else 15), said
+
+
+@pytest.mark.parametrize("balance", [*KEYED[:2], RING])
+def test_nodes_agree_whatever_the_order_of_their_lists(
+    tmp_path: pathlib.Path, host: str, balance: str
+) -> None:
+    port = free_port("0.0.0.0")
+    backends = [own_host() for _ in range(4)]
+    one = choices(tmp_path / "one", host, port, balance, backends, 60)
+    two = choices(tmp_path / "two", host, port, balance, backends[::-1], 60)
+    assert one == two
