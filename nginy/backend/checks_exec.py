@@ -58,7 +58,8 @@ class ProcessConnection(Connection):
         self.read = Event(self, ignore)
         self.write = Event(self, ignore)
         self.received = self.sent = self.errno = self.registered = 0
-        self.watch()
+        loop.connections += 1
+        loop.interest.add(self)
 
     def close(self, reset: bool = False) -> None:
         """Watch no more; the process goes on, if it has not ended."""

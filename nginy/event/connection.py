@@ -31,6 +31,7 @@ from _socket import (
     SOL_SOCKET,
     socket,
 )
+from selectors import EVENT_READ, EVENT_WRITE
 from typing import TYPE_CHECKING, Final
 
 from nginy.event.event import Event, Owner, ignore
@@ -99,6 +100,9 @@ class Connection:
     tls: "TlsState"
     """What TLS keeps (nginx `ssl`); there is no such attribute on a plain connection."""
 
+    directions = EVENT_READ | EVENT_WRITE
+    """What an edge-triggered selector is told to report."""
+
     def __init__(self, loop: "Loop", sock: socket, sockaddr: SockAddr) -> None:
         self.loop = loop
         self.socket = sock
@@ -132,12 +136,8 @@ class Connection:
         self.registered = 0
         """What a level-triggered selector has been told (see `LevelInterest`)."""
         self._local_sockaddr: SockAddr | None = None
-        self.watch()
-
-    def watch(self) -> None:
-        """Count this connection and begin to watch it; datagrams do it differently."""
-        self.loop.connections += 1
-        self.loop.interest.add(self)
+        loop.connections += 1
+        loop.interest.add(self)
 
     def __repr__(self) -> str:
         """Show number, descriptor, peer and both events."""

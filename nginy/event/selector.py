@@ -95,12 +95,14 @@ class EpollSelector(BaseSelector):
         """Register a descriptor; a second registration raises KeyError, a bad one ValueError or
         OSError."""
         fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
-        if fd in self._keys:
-            raise KeyError(f"{fileobj!r} (FD {fd}) is already registered")
         if events not in self._masks:
             raise ValueError(f"Invalid events: {events!r}")
-        self._epoll.register(fd, self._masks[events])
-        key = self._keys[fd] = SelectorKey(fileobj, fd, events, data)
+        try:
+            self._epoll.register(fd, self._masks[events])
+        except FileExistsError:
+            raise KeyError(f"{fileobj!r} (FD {fd}) is already registered") from None
+        # Not SelectorKey(...), whose __new__ is a Python function.
+        key = self._keys[fd] = tuple.__new__(SelectorKey, (fileobj, fd, events, data))
         return key
 
     def unregister(self, fileobj: "FileDescriptorLike") -> SelectorKey:
@@ -157,8 +159,8 @@ class EdgeInterest:
         self._selector = selector
 
     def add(self, c: "Connection") -> None:
-        """Register both directions, for good."""
-        self._selector.register(c.fd, EVENT_READ | EVENT_WRITE, c)
+        """Register what the connection may ever want, for good."""
+        self._selector.register(c.fd, c.directions, c)
 
     def change(self, event: "Event") -> None:
         """Post what became wanted and was reported before: the kernel will not report it again."""
