@@ -13,6 +13,7 @@ the kernel has found free there stays free until nginy binds it.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import pathlib
@@ -203,6 +204,12 @@ class Nginy:
         """Change a soft limit (setrlimit(2)) of the running process."""
         _, hard = resource.prlimit(self.process.pid, what)
         resource.prlimit(self.process.pid, what, (soft, hard))
+
+    def allow_descriptors(self, more: int) -> None:
+        """Let nginy open so many descriptors beside those it has, and not one more."""
+        taken = set(os.listdir(f"/proc/{self.process.pid}/fd"))
+        free = (number for number in itertools.count() if str(number) not in taken)
+        self.limit(resource.RLIMIT_NOFILE, next(itertools.islice(free, more, None)))
 
     # The end.
 
