@@ -59,7 +59,7 @@ def test_only_the_first_reason_counts(harness: Harness, front: Front) -> None:
     session.finalize(Reason.CLIENT_RESET)
     session.abort()
     assert front.terminations == ["KD"]
-    assert session.reason == "closed at the drain deadline"
+    assert session.reason == "closed as nginy stopped"
     assert front.handler.counters.terminations == {"KD": 1}
 
 
@@ -74,10 +74,10 @@ def test_the_error_log_says_what_while_doing_what_for_whom(
 ) -> None:
     (session,) = harness.sessions()
     upstream = harness.pools[0].backends[0].name
-    with expect_log("closed at", level=logging.INFO, count=1) as records:
+    with expect_log("closed as", level=logging.INFO, count=1) as records:
         session.kill()
     assert records[0].getMessage() == (
-        "closed at the drain deadline while proxying connection, "
+        "closed as nginy stopped while proxying connection, "
         f"client: {session.client.addr_text}, listener: front, upstream: {upstream}, "
         "bytes from/to client:5/5, bytes from/to upstream:5/5"
     )
@@ -98,7 +98,7 @@ def test_a_session_shows_its_state(harness: Harness, front: Front) -> None:
     assert text.startswith(f"<TcpSession {session.context.number} client=<Connection ")
     assert "upstream=<Connection " in text
     session.kill()
-    assert repr(session).endswith("KD closed at the drain deadline>")
+    assert repr(session).endswith("KD closed as nginy stopped>")
 
 
 def test_a_session_knows_its_client_and_whom_it_asked(harness: Harness, front: Front) -> None:
