@@ -63,7 +63,8 @@ class Counters:
 class Backend:
     """One server of a pool (nginx `ngx_stream_upstream_rr_peer_t`); satisfies `balancer.Peer`.
 
-    Created by config/build.py, kept by its `BackendPool` for as long as the configuration names it.
+    Created by the `Members` of its pool, and kept for as long as the configuration, or an answer
+    for one of its names, lists it.
     """
 
     __slots__ = (

@@ -22,7 +22,7 @@ from typing import Final
 
 from nginy.address import Address, parse_address
 from nginy.backend.backend import BackendSettings
-from nginy.backend.resolver import Place, Resolution, Resolver
+from nginy.backend.resolver import MAX_PLACES, Place, Resolution, Resolver
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
 from nginy.logtools import NOTICE
@@ -130,6 +130,8 @@ class NameWatch:
         self.places = places
         if places:
             count = f"{len(places)} address{'es' * (len(places) > 1)}"
+            if len(places) == MAX_PLACES:
+                count += ", the most that are used"
             text = "%s has %s: %d new, %d gone"
             logger.log(NOTICE, text, self._subject, count, len(come), len(gone))
         self._changed()

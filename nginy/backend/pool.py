@@ -24,7 +24,7 @@ MakeBalancer = Callable[[Sequence[Backend]], Balancer[Backend]]
 
 
 class BackendPool:
-    """One upstream of the configuration. Created by config/build.py; survives reloads."""
+    """One upstream of the configuration. Created by its `Members`; survives reloads."""
 
     __slots__ = (
         "_backups",

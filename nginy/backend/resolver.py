@@ -18,7 +18,7 @@ nginx: `ngx_resolver.c`.
 import logging
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -36,6 +36,9 @@ MAX_EXCHANGES: Final = 64
 MAX_NEGATIVE_S: Final = 10
 """How long "there is none" is believed at most, nginx's figure: a zone may say a day, and somebody
 waits for the name to appear."""
+MAX_PLACES: Final = 1000
+"""Addresses of a name, and records of a service, that are used: a message over TCP holds 4,000, and
+to make backends of them would hold the loop for 100 ms."""
 MAX_REMEMBERED: Final = 4096
 """Answers kept; the oldest go first. Names come from the configuration, and from SRV records."""
 
@@ -165,7 +168,11 @@ class Resolver:
     def resolve(self, host: str, resolved: Resolved) -> None:
         """Have `resolved` called with the addresses of a host, once."""
         name = host.lower().removesuffix(".")
-        addresses = [a for a in self._hosts.get(name, ()) if self._settings.ipv6 or ":" not in a]
+        has_ipv6 = self._settings.ipv6
+        # No zones: fe80::1%eth0 is nobody whom one could send clients to.
+        addresses = [
+            a for a in self._hosts.get(name, ()) if "%" not in a and (has_ipv6 or ":" not in a)
+        ]
         if addresses:
             resolved(Resolution(Outcome.FOUND, tuple(addresses)))
             return
@@ -209,12 +216,13 @@ class Resolver:
             if reply.answer is None or reply.is_stale or not reply.answer.services:
                 resolved(resolution)
             else:
-                self._resolve_targets(reply.answer.services, resolution, resolved)
+                services = sorted(reply.answer.services, key=_preference)[:MAX_PLACES]
+                self._resolve_targets(services, resolution, resolved)
 
         self._ask((service_name(service, host.removesuffix(".")), RecordType.SRV), listed)
 
     def _resolve_targets(
-        self, services: tuple[Srv, ...], listing: Resolution, resolved: Resolved
+        self, services: Sequence[Srv], listing: Resolution, resolved: Resolved
     ) -> None:
         """Ask for the addresses of all targets; those that have none are left out."""
         targets = {srv.target for srv in services}
@@ -289,7 +297,7 @@ def merge(replies: list[_Reply], valid_ms: int | None) -> Resolution:
     """
     said = [reply.answer for reply in replies if reply.answer is not None]
     fresh = [reply.answer for reply in replies if reply.answer and not reply.is_stale]
-    addresses = tuple(sorted({address for answer in said for address in answer.addresses}))
+    addresses = tuple(sorted({a for answer in said for a in answer.addresses})[:MAX_PLACES])
     outcomes = {answer.outcome for answer in fresh}
     reason = next((reply.reason for reply in replies if reply.is_stale), "")
     if Outcome.FOUND in outcomes:
@@ -310,15 +318,17 @@ def _ttl_ms(answers: list[Answer], valid_ms: int | None) -> int:
     )
 
 
-def _join(
-    services: tuple[Srv, ...], listing: Resolution, found: dict[str, Resolution]
-) -> Resolution:
+def _preference(srv: Srv) -> tuple[int, str, int]:
+    return srv.priority, srv.target, srv.port
+
+
+def _join(services: Sequence[Srv], listing: Resolution, found: dict[str, Resolution]) -> Resolution:
     """Return the places of a service, from its SRV records and the addresses of their targets."""
     places = tuple(
         Place(srv.target, address, srv.port, srv.priority, srv.weight)
-        for srv in sorted(services, key=lambda srv: (srv.priority, srv.target, srv.port))
+        for srv in services
         for address in found[srv.target].addresses
-    )
+    )[:MAX_PLACES]
     if not places:
         failed = [r for r in found.values() if r.outcome is Outcome.FAILED]
         outcome = Outcome.FAILED if failed else Outcome.EMPTY

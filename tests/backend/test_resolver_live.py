@@ -79,6 +79,12 @@ def test_300_addresses_come_over_tcp(client: Client) -> None:
     assert [asked.is_tcp for asked in client.server.asked if asked.type == A] == [False, True]
 
 
+def test_of_thousands_of_addresses_a_thousand_are_used(client: Client) -> None:
+    client.configure(ipv6=False)
+    client.server.set(NAME, *[f"10.0.{i >> 8}.{i & 255}" for i in range(4000)])
+    assert len(client.resolve().addresses) == 1000
+
+
 def test_without_ipv6_nobody_asks_for_it(client: Client) -> None:
     client.configure(ipv6=False)
     client.server.set(NAME, "10.0.0.1", "fd00::1")
@@ -348,7 +354,7 @@ def test_targets_without_an_address_leave_a_service_empty(client: Client) -> Non
 
 
 def test_the_hosts_file_comes_first_and_holds_until_a_reload(client: Client) -> None:
-    client.hosts.write_text("10.1.1.1 Web.Example\nfd00::5 web.example\n")
+    client.hosts.write_text("10.1.1.1 Web.Example\nfd00::5 web.example\nfe80::1%lo web.example\n")
     client.configure()
     resolution = client.resolve()
     assert (resolution.addresses, resolution.ttl_ms) == (("10.1.1.1", "fd00::5"), None)
