@@ -9,13 +9,16 @@ The one idea: nothing here can fail, so a reload that has got this far is a relo
 """
 
 import random
+from functools import partial
 from typing import Final
 
+from nginy.backend.backend import Backend
 from nginy.backend.checks import Checker
 from nginy.backend.members import Members
 from nginy.backend.monitor import PoolMonitor
 from nginy.backend.pool import BackendPool
 from nginy.backend.resolver import Resolver
+from nginy.backend.shared import MakeSharedBackend
 from nginy.config import build, schema
 from nginy.config.build_health import monitor_settings
 from nginy.event.loop import Loop
@@ -28,10 +31,21 @@ NAMES_WAIT_MS: Final = 1000
 class PoolSet:
     """All pools by name. Created and closed by the server."""
 
-    __slots__ = ("_checker", "_closer", "_loop", "_members", "_monitors", "_resolver", "_rng")
+    __slots__ = (
+        "_checker",
+        "_closer",
+        "_loop",
+        "_make_backend",
+        "_members",
+        "_monitors",
+        "_resolver",
+        "_rng",
+    )
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, make_backend: MakeSharedBackend | None = None) -> None:
+        """Make `make_backend` make the backends, if this process is one of several workers."""
         self._loop = loop
+        self._make_backend = make_backend
         self._rng = random.Random()
         # The ids of questions to name servers must not be foreseen.
         self._resolver = Resolver(loop, random.SystemRandom())
@@ -56,7 +70,8 @@ class PoolSet:
             if name in self._members:
                 self._members[name].apply(backends, method)
             else:
-                members = Members(self._loop, self._resolver, name, backends, method)
+                make = partial(self._make_backend, name) if self._make_backend else Backend
+                members = Members(self._loop, self._resolver, name, backends, method, make)
                 self._members[name] = members
             pool = self._members[name].pool
             pool.line_up(build.queue_settings(upstream.queue))

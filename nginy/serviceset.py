@@ -25,6 +25,7 @@ from nginy.event.datagram import DatagramReceiver
 from nginy.event.listener import Listener, ListenKey, ListenOptions
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
+from nginy.inherited import Inherited
 from nginy.logset import LogSet
 from nginy.logtools import NOTICE
 from nginy.poolset import PoolSet
@@ -106,13 +107,15 @@ class Retiring:
 class ServiceSet:
     """All listeners by address and protocol. Created and closed by the server."""
 
-    __slots__ = ("_logs", "_loop", "_pools", "_services", "retiring")
+    __slots__ = ("_logs", "_loop", "_pools", "_services", "inherited", "retiring")
 
     def __init__(self, loop: Loop, logs: LogSet, pools: PoolSet) -> None:
         self._loop = loop
         self._logs = logs
         self._pools = pools
         self._services: dict[ListenKey, Service] = {}
+        self.inherited = Inherited()
+        """Sockets to be taken instead of binding new ones."""
         self.retiring: list[Retiring] = []
         """What waits for its last session to end; `let_go` takes it out then."""
 
@@ -132,7 +135,7 @@ class ServiceSet:
         try:
             for key, (options, _) in wanted_by(config).items():
                 if key not in self._services and key not in bound:
-                    opened[key] = Listener(options)
+                    opened[key] = Listener(options, self.inherited.take(key))
         except NginyError:
             close_listeners(opened)
             raise

@@ -14,7 +14,7 @@ import nginy
 
 ROOT = pathlib.Path(nginy.__file__).parent
 
-LEAVES = {"address", "errors", "escape", "logtools", "timetext", "units"}
+LEAVES = {"address", "errors", "escape", "logtools", "pidfile", "timetext", "units"}
 LOG = {"log", "logfile", "logoutput"}
 EVERYTHING_BELOW_THE_SERVER = {
     "event",
@@ -25,6 +25,8 @@ EVERYTHING_BELOW_THE_SERVER = {
     "admin",
     "config",
 }
+
+SETS = {"inherited", "logset", "pidfile", "poolset", "serviceset", "systemd"}
 
 # top-level name -> the others that it may import. Leaves may be imported by everyone.
 ALLOWED: dict[str, set[str]] = {
@@ -39,10 +41,15 @@ ALLOWED: dict[str, set[str]] = {
     "config": {"event", "wire", "balancer", "backend", "proxy", "admin"},
     "logset": EVERYTHING_BELOW_THE_SERVER | LOG,
     "poolset": EVERYTHING_BELOW_THE_SERVER,
-    "serviceset": EVERYTHING_BELOW_THE_SERVER | {"logset", "poolset"},
-    "server": EVERYTHING_BELOW_THE_SERVER | LOG | {"logset", "poolset", "serviceset"},
-    "supervisor": EVERYTHING_BELOW_THE_SERVER | LOG | {"logset", "poolset", "serviceset", "server"},
-    "cli": {"server", "supervisor", "config"},
+    "systemd": set(),
+    "inherited": {"event", "systemd"},
+    "serviceset": EVERYTHING_BELOW_THE_SERVER | {"inherited", "logset", "poolset"},
+    "pidfile": set(),
+    "server": EVERYTHING_BELOW_THE_SERVER | LOG | SETS,
+    "channel": {"event", "systemd"},
+    "worker": EVERYTHING_BELOW_THE_SERVER | SETS | {"channel", "server"},
+    "supervisor": EVERYTHING_BELOW_THE_SERVER | LOG | SETS | {"channel", "server", "worker"},
+    "cli": {"server", "supervisor", "config", "pidfile"},
     "__main__": {"cli"},
     "tour": set(),
 }

@@ -39,6 +39,9 @@ class Method:
     """connect, first_byte or last_byte; "" for methods that measure nothing."""
 
 
+MakeBackend = Callable[[BackendSettings], Backend]
+"""Makes a backend: `Backend` itself, or one whose counts several workers share."""
+
 NameKey = tuple[str, str]
 """What tells the names of a pool apart: the address as configured, and the service."""
 
@@ -51,6 +54,7 @@ class Members:
         "_has_news",
         "_is_behind",
         "_loop",
+        "_make_backend",
         "_method",
         "_resolver",
         "_steps",
@@ -67,9 +71,11 @@ class Members:
         name: str,
         configured: Sequence[BackendSettings],
         method: Method,
+        make_backend: MakeBackend = Backend,
     ) -> None:
         """Make the pool, at once, and begin to resolve its names."""
         self._loop = loop
+        self._make_backend = make_backend
         self._resolver = resolver
         self._configured = tuple(configured)
         self._method = method
@@ -79,7 +85,7 @@ class Members:
         self._has_news = self._is_behind = False
         self.changed: Callable[[], None] | None = None
         """Called after the pool's list of backends has changed."""
-        backends = [Backend(settings) for settings in configured]
+        backends = [make_backend(settings) for settings in configured]
         self.pool = BackendPool(name, backends, method.make_balancer, method.key)
         self.pool.choose_by(method.measured)
         self._watch()
@@ -163,7 +169,7 @@ class Members:
         for settings in self._configured:
             watch = self._watches.get((settings.name, settings.service))
             wanted += expand(settings, watch.places) if watch is not None else [settings]
-        self.pool.replace(carry_over(self.pool.backends, wanted))
+        self.pool.replace(carry_over(self.pool.backends, wanted, self._make_backend))
         self._is_behind = True
         self._work_soon()
         if self.changed is not None:
@@ -175,7 +181,11 @@ def _advance(steps: Iterator[None]) -> bool:
     return sum(1 for _ in islice(steps, STEPS_A_TURN)) == STEPS_A_TURN
 
 
-def carry_over(backends: Sequence[Backend], wanted: Sequence[BackendSettings]) -> list[Backend]:
+def carry_over(
+    backends: Sequence[Backend],
+    wanted: Sequence[BackendSettings],
+    make_backend: MakeBackend = Backend,
+) -> list[Backend]:
     """Return a backend for each of `wanted`: the one of that name and address, or a new one."""
     known: dict[object, list[Backend]] = {}
     for backend in backends:
@@ -184,7 +194,7 @@ def carry_over(backends: Sequence[Backend], wanted: Sequence[BackendSettings]) -
     for settings in wanted:
         same = known.get((settings.name, settings.address))
         if not same:
-            members.append(Backend(settings))
+            members.append(make_backend(settings))
             continue
         backend = same.pop(0)
         if backend.settings != settings:

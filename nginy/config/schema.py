@@ -286,6 +286,9 @@ NOT_FOR_DEFAULTS: Final = frozenset({"listen", "name", "proxy_pass", "return", "
 class Config(Entry):
     """A whole configuration, checked."""
 
+    workers: int | None = key(
+        OrOff(Integer(1, 512), "auto"), "1", "Processes that serve; auto is one a processor."
+    )
     worker_connections: int = key(
         POSITIVE, "16384", "The most connections, to clients and backends together."
     )

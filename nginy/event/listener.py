@@ -31,6 +31,7 @@ from _socket import (
     IPV6_V6ONLY,
     SO_KEEPALIVE,
     SO_REUSEADDR,
+    SO_REUSEPORT,
     SOCK_DGRAM,
     SOCK_STREAM,
     SOL_SOCKET,
@@ -106,6 +107,8 @@ class ListenOptions:
 
     address: Address
     udp: bool = False
+    reuse_port: bool = False
+    """Whether several sockets, one a worker, share the address (SO_REUSEPORT of socket(7))."""
     backlog: int = 511
     nodelay: bool = True
     keepalive: KeepAlive | None = None
@@ -125,6 +128,7 @@ class Listener:
         "address",
         "connection",
         "handler",
+        "is_inherited",
         "options",
         "socket",
         "timer",
@@ -133,6 +137,8 @@ class Listener:
     def __init__(self, options: ListenOptions, sock: socket | None = None) -> None:
         """Bind and listen, or take over the inherited `sock`; raises ListenError."""
         self.options = options
+        self.is_inherited = sock is not None
+        """Whether somebody else has bound it, and removes the path of a unix socket."""
         self.socket = sock or _bind(options)
         self.address = options.address
         if not self.address.is_unix and not self.address.port:
@@ -244,14 +250,14 @@ class Listener:
             self.connection.resume_read()
 
     def close(self) -> None:
-        """Close the socket; a unix socket's path is removed, as nginx does."""
+        """Close the socket; a unix socket's path is removed, as nginx does, by who has made it."""
         if self.connection is not None:
             self.connection.close()
             self.connection = None
         self.socket.close()
         self.timer = None
         self.handler = Connection.close
-        if self.address.is_unix:
+        if self.address.is_unix and not self.is_inherited:
             _remove_socket(self.address.path)
 
     def abort(self) -> None:
@@ -269,6 +275,8 @@ def _bind(options: ListenOptions) -> socket:
     sock = socket(address.family, SOCK_DGRAM if options.udp else SOCK_STREAM)
     try:
         sock.setblocking(False)
+        if options.reuse_port:
+            sock.setsockopt(SOL_SOCKET, SO_REUSEPORT, 1)
         if address.is_unix:
             _remove_stale(address.path)
         _set_options(sock, options)
