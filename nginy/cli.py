@@ -11,7 +11,6 @@ warn when Python compiles it, which is nobody's concern but docopt's.
 
 import os
 import platform
-import re
 import signal
 import sys
 import warnings
@@ -23,18 +22,26 @@ import yaml
 from nginy import __version__
 from nginy.config.check import check_files
 from nginy.config.dump import dump
+from nginy.config.explain import explain
 from nginy.config.load import load
-from nginy.config.node import quote
+from nginy.config.plan import render_plan
 from nginy.config.reference import render_reference
 from nginy.config.schema import Config
 from nginy.errors import ConfigError, NginyError
+from nginy.pidfile import read_pid, read_running, text_path
 from nginy.server import run
 
 USAGE: Final = """nginy balances TCP and UDP sessions over backends.
 
 Usage:
   nginy [options] CONFIG
+  nginy plan [-c RUNNING] CONFIG
+  nginy explain CONFIG LISTENER CLIENT
   nginy (-h | -v | -V | --help-config)
+
+nginy plan prints what a reload with CONFIG would change, and changes nothing.
+nginy explain prints which way a client, such as 10.1.2.3 or 10.1.2.3:5000, would
+take through CONFIG from a listener, known by its name or address.
 
 Options:
   -t             Check CONFIG and the files it names, and exit.
@@ -42,6 +49,7 @@ Options:
   -s SIGNAL      Tell the nginy that runs CONFIG to stop, quit, reload or reopen.
                  (stop: at once; quit: when sessions have ended; reload: read
                  CONFIG again; reopen: open log files again.)
+  -c RUNNING     Compare with this file instead of the nginy that runs CONFIG.
   -v             Print the version and exit.
   -V             Print the version, those of Python and PyYAML, and exit.
   --help-config  Print every key that CONFIG may have, and exit.
@@ -54,8 +62,6 @@ SIGNALS: Final = {
     "reload": signal.SIGHUP,
     "reopen": signal.SIGUSR1,
 }
-
-PID_FILE_MAX_CHARACTERS: Final = 64
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,8 +96,16 @@ def _act(arguments: Mapping[str, str]) -> int:
     if arguments["-v"] or arguments["-V"]:
         print(_version(in_full=bool(arguments["-V"])), file=sys.stderr)
         return 0
+    return _use(load(arguments["CONFIG"], os.environ), arguments)
+
+
+def _use(config: Config, arguments: Mapping[str, str]) -> int:
+    """Do what was asked for with a configuration that is right; without more, run it."""
     path = arguments["CONFIG"]
-    config = load(path, os.environ)
+    if arguments["plan"]:
+        return _show(render_plan(_running(config, path, arguments["-c"]), config))
+    if arguments["explain"]:
+        return _show(explain(config, arguments["LISTENER"], arguments["CLIENT"]))
     if arguments["-t"] or arguments["-T"]:
         return _test(config, path, is_dump=bool(arguments["-T"]))
     if arguments["-s"]:
@@ -121,20 +135,27 @@ def _signal(config: Config, path: str, name: str) -> int:
         raise NginyError(f'invalid option: "-s {name}", expected {", ".join(SIGNALS)}')
     if config.pid is None:
         raise NginyError(f'{path} names no "pid" file, which -s finds the process by')
+    pid = read_pid(config.pid)
     try:
-        with open(config.pid, encoding="ascii", errors="replace") as file:
-            text = file.read(PID_FILE_MAX_CHARACTERS).strip()
+        os.kill(pid, SIGNALS[name])
     except OSError as error:
         reason = f"({error.errno}: {error.strerror})"
-        raise NginyError(f'open() "{config.pid}" failed {reason}') from error
-    if not re.fullmatch("[1-9][0-9]{0,8}", text):
-        raise NginyError(f'invalid PID number {quote(text)} in "{config.pid}"')
-    try:
-        os.kill(int(text), SIGNALS[name])
-    except OSError as error:
-        reason = f"({error.errno}: {error.strerror})"
-        raise NginyError(f'kill({text}) of the PID in "{config.pid}" failed {reason}') from error
+        raise NginyError(f'kill({pid}) of the PID in "{config.pid}" failed {reason}') from error
     return 0
+
+
+def _running(config: Config, path: str, other: str | None) -> Config:
+    """Return what `config` is to be compared with: another file, or what runs under its pid
+    file."""
+    if other is not None:
+        return load(other, os.environ)
+    if config.pid is None:
+        raise NginyError(f'{path} names no "pid" file; to compare it with a file: -c RUNNING')
+    try:
+        read_running(config.pid)
+    except NginyError as error:
+        raise NginyError(f"{error}; to compare {path} with a file: -c RUNNING") from None
+    return load(text_path(config.pid), {})
 
 
 def _version(*, in_full: bool) -> str:

@@ -22,9 +22,10 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from nginy.config import schema
-from nginy.config.load import load
+from nginy.config.dump import dump
 from nginy.config.plan import Change, plan
-from nginy.errors import ConfigError, NginyError
+from nginy.config.reader import ConfigReader, Reading
+from nginy.errors import NginyError
 from nginy.event.holder import holder_of
 from nginy.event.listener import ListenError
 from nginy.event.loop import Loop
@@ -32,6 +33,7 @@ from nginy.event.signals import SignalReceiver
 from nginy.event.timer import Timer
 from nginy.logset import LogSet
 from nginy.logtools import NOTICE
+from nginy.pidfile import PidFile
 from nginy.poolset import PoolSet
 from nginy.serviceset import ServiceSet, close_listeners
 
@@ -62,25 +64,32 @@ class Server:
         self.pools = PoolSet(self.loop)
         self.services = ServiceSet(self.loop, self.logs, self.pools)
         self.config = schema.Config()
-        self._path = path
-        self._environ = environ
+        self._reader = ConfigReader(self.loop, path, environ, self._finish_reload)
         self._signals: SignalReceiver | None = None
         self._timer = Timer(self._grace_handler, self)
         self._is_draining = False
-        self._pid_file = ""
+        self._text = ""
+        self._pid_file: PidFile | None = None
 
     # Starting and reloading.
 
-    def apply(self, config: schema.Config) -> None:
-        """Bring everything in step with `config`, or raise NginyError and change nothing."""
-        opened = self.services.open(config)
-        try:
+    def apply(self, config: schema.Config, text: str = "") -> None:
+        """Bring everything in step with `config`, or raise NginyError and change nothing.
+
+        `text` is the configuration as text, for those who want to know what runs.
+        """
+        with contextlib.ExitStack() as undo:
+            opened = self.services.open(config)
+            undo.callback(close_listeners, opened)
+            pid_file = self._open_pid_file(config, text) if self._signals is not None else None
+            if pid_file is not None and pid_file is not self._pid_file:
+                undo.callback(pid_file.remove)
             self.logs.open(config)
-        except NginyError:
-            close_listeners(opened)
-            raise
+            undo.pop_all()
+        self._replace_pid_file(pid_file, text)
         raise_descriptor_limit(config.worker_connections)
         self.config = config
+        self._text = text
         self.loop.max_connections = config.worker_connections
         self.pools.apply(config)
         if not self.services:
@@ -94,7 +103,7 @@ class Server:
         """Serve until a signal says to stop; NginyError: the pid file cannot be written."""
         self._signals = SignalReceiver(self.loop, SIGNALS, self._signal_received)
         # Not before: whoever finds the process by this file may send it a signal at once.
-        self.write_pid()
+        self._pid_file = self._open_pid_file(self.config, self._text)
         self.become(self.config.user)
         loop = self.loop
         loop.running = True
@@ -108,26 +117,36 @@ class Server:
     def _signal_received(self, number: signal.Signals) -> None:
         logger.log(NOTICE, "signal %d (%s) received", number, number.name)
         if number == signal.SIGHUP:
-            if not self._is_draining:
+            if not self._is_ending:
                 self.reload()
         elif number == signal.SIGUSR1:
             self.logs.reopen()
-        elif number == signal.SIGQUIT and not self._is_draining and not self._timer.is_running:
+        elif number == signal.SIGQUIT and not self._is_ending:
             self.quit()
         else:
             self.loop.running = False
 
+    @property
+    def _is_ending(self) -> bool:
+        """Whether a graceful end has begun."""
+        return self._is_draining or self._timer.is_running
+
     def reload(self) -> None:
-        """Read the configuration anew and apply it, or say what is wrong and go on as before."""
-        before = self.config
+        """Read the configuration anew, while the loop goes on, and apply it if it is right."""
+        self._reader.start()
+
+    def _finish_reload(self, reading: Reading) -> None:
+        """Apply what was read, or say what is wrong and go on as before."""
+        before, config = self.config, reading.config
+        if config is None:
+            self._refuse(*map(str, reading.problems))
+            return
         try:
-            self.apply(load(self._path, self._environ))
-        except ConfigError as error:
-            self._refuse(*map(str, error.problems))
+            self.apply(config, reading.text)
         except NginyError as error:
             self._refuse(str(error))
         else:
-            self._tell_changes(plan(before, self.config).changes)
+            self._tell_changes(plan(before, config).changes)
 
     def _tell_changes(self, changes: Sequence[Change]) -> None:
         for change in changes[:CHANGES_LOGGED]:
@@ -145,6 +164,7 @@ class Server:
 
     def quit(self) -> None:
         """End gracefully: after `shutdown_grace` accept no more, then let the sessions finish."""
+        self._reader.close()
         if self.config.shutdown_grace_ms is None:
             self._drain()
         else:
@@ -165,7 +185,8 @@ class Server:
         self.services.close()
         self.pools.close()
         self.loop.timers.cancel(self._timer)
-        self.remove_pid()
+        self._reader.close()
+        self._replace_pid_file(None, "")
         if self._signals is not None:
             self._signals.close()
             logger.log(NOTICE, "exit")
@@ -177,26 +198,23 @@ class Server:
 
     # The process.
 
-    def write_pid(self) -> None:
-        """Write the pid file, if there is to be one; raises NginyError."""
-        path = self.config.pid
-        if path is None:
-            return
-        try:
-            with open(path, "w", encoding="ascii") as file:
-                file.write(f"{os.getpid()}\n")
-        except OSError as error:
-            raise NginyError(f'open() "{path}" failed ({error.errno}: {error.strerror})') from error
-        self._pid_file = path
+    def _open_pid_file(self, config: schema.Config, text: str) -> PidFile | None:
+        """Return the pid file that is to be: the present one, a new one, or none."""
+        if config.pid is None:
+            return None
+        if self._pid_file is None or self._pid_file.path != config.pid:
+            return PidFile(config.pid, text)
+        return self._pid_file
 
-    def remove_pid(self) -> None:
-        """Remove the pid file if it is ours."""
-        if self._pid_file:
-            with contextlib.suppress(OSError):
-                # Whom we have become may empty the file even where it may not remove it.
-                os.truncate(self._pid_file, 0)
-                os.unlink(self._pid_file)
-            self._pid_file = ""
+    def _replace_pid_file(self, pid_file: PidFile | None, text: str) -> None:
+        current, self._pid_file = self._pid_file, pid_file
+        if current is not None and current is not pid_file:
+            current.remove()
+        elif current is not None:
+            try:
+                current.rewrite(text)
+            except OSError as error:
+                logger.warning("write() failed (%s: %s)", error.errno, error.strerror)
 
     def become(self, user: str | None) -> None:
         """Drop root's privileges for those of `user`; raises NginyError if there is no such
@@ -212,8 +230,8 @@ class Server:
             raise NginyError(f'user "{user}" does not exist') from None
         group = grp.getgrgid(entry.pw_gid).gr_name
         self.logs.give_to(entry.pw_uid, entry.pw_gid)
-        if self._pid_file:
-            os.chown(self._pid_file, entry.pw_uid, entry.pw_gid)
+        if self._pid_file is not None:
+            self._pid_file.give_to(entry.pw_uid, entry.pw_gid)
         os.initgroups(user, entry.pw_gid)
         os.setgid(entry.pw_gid)
         os.setuid(entry.pw_uid)
@@ -241,7 +259,7 @@ def run(config: schema.Config, path: str) -> int:
     """
     server = Server(path, os.environ, config.event_method)
     try:
-        server.apply(config)
+        server.apply(config, dump(config) if config.pid is not None else "")
         server.run()
     except ListenError as error:
         if error.errno != errno.EADDRINUSE:

@@ -1,0 +1,108 @@
+"""The two files by which others find a running nginy: its process id, and what it runs.
+
+`-s reload` and its like read the id from the pid file. `nginy plan` compares a new configuration
+with the running one, which need not be what the file on disk says by now: so the server keeps the
+text of what it runs (that of `nginy -T`) in a second file beside the first, PATH.conf, readable by
+its own user only.
+
+Both are opened once, before privileges are dropped, and rewritten in place, since whom nginy has
+become may not be allowed to create files there. Where it may not even remove them in the end, they
+are emptied. A text belongs to a process: its first line names that, so what a killed nginy has left
+behind is not taken for what the next one runs.
+
+nginx: `ngx_create_pidfile`, `ngx_delete_pidfile` in `ngx_cycle.c`.
+"""
+
+import contextlib
+import os
+import re
+from typing import Final
+
+from nginy.errors import NginyError
+
+PID_MAX_CHARACTERS: Final = 64
+"""Of a pid file; more than that is something else."""
+
+
+class PidFile:
+    """The files of this process. Created and removed by the server."""
+
+    __slots__ = ("_text_fd", "path")
+
+    def __init__(self, path: str, text: str) -> None:
+        """Write both files; raises NginyError, and leaves neither then."""
+        self.path = path
+        self._text_fd = -1
+        try:
+            with open(path, "w", encoding="ascii") as file:
+                file.write(f"{os.getpid()}\n")
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._text_fd = os.open(text_path(path), flags, 0o600)
+            self.rewrite(text)
+        except OSError as error:
+            self.remove()
+            reason = f"({error.errno}: {error.strerror})"
+            raise NginyError(f'open() "{error.filename or path}" failed {reason}') from error
+
+    def rewrite(self, text: str) -> None:
+        """Note another configuration; raises OSError if the disk is full."""
+        data = f"{_first_line(os.getpid(), text)}{text}".encode(errors="surrogateescape")
+        os.ftruncate(self._text_fd, 0)
+        os.pwrite(self._text_fd, data, 0)
+
+    def give_to(self, uid: int, gid: int) -> None:
+        """Make the files the property of the user that nginy becomes, so it can empty them."""
+        for path in (self.path, text_path(self.path)):
+            os.chown(path, uid, gid)
+
+    def remove(self) -> None:
+        """Remove both files."""
+        for path in (self.path, text_path(self.path)):
+            with contextlib.suppress(OSError):
+                os.truncate(path, 0)
+                os.unlink(path)
+        if self._text_fd >= 0:
+            os.close(self._text_fd)
+            self._text_fd = -1
+
+
+def text_path(path: str) -> str:
+    """Return where the configuration is kept that belongs to a pid file."""
+    return f"{path}.conf"
+
+
+def read_pid(path: str) -> int:
+    """Return the process id in a pid file; raises NginyError."""
+    text = _read(path, PID_MAX_CHARACTERS).strip()
+    if not re.fullmatch("[1-9][0-9]{0,8}", text):
+        shown = text if text.isprintable() else ascii(text)
+        raise NginyError(f'invalid PID number "{shown}" in "{path}"')
+    return int(text)
+
+
+def read_running(path: str) -> str:
+    """Return the configuration that the process of a pid file runs, as text; raises NginyError."""
+    pid = read_pid(path)
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        reason = f"({error.errno}: {error.strerror})"
+        raise NginyError(f'nothing runs as PID {pid} of "{path}" {reason}') from error
+    whole = _read(text_path(path), -1)
+    first, _, text = whole.partition("\n")
+    if f"{first}\n" != _first_line(pid, text):
+        raise NginyError(f'"{text_path(path)}" is not what PID {pid} runs')
+    return text
+
+
+def _first_line(pid: int, text: str) -> str:
+    """Return what tells whose text it is, and whether it is whole."""
+    return f"# what nginy runs as PID {pid}, {len(text)} characters\n"
+
+
+def _read(path: str, max_characters: int) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read(max_characters)
+    except OSError as error:
+        raise NginyError(f'open() "{path}" failed ({error.errno}: {error.strerror})') from error
