@@ -97,14 +97,8 @@ class DatagramConnection(Connection):
 
     __slots__ = ()
 
-    def watch(self) -> None:
-        """Count this connection and watch it for reading only."""
-        loop = self.loop
-        loop.connections += 1
-        if loop.interest.is_edge_triggered:
-            loop.selector.register(self.fd, EVENT_READ, self)
-        else:
-            loop.interest.add(self)
+    directions = EVENT_READ
+    """Only reading is watched: see above."""
 
     def recv(self, memory: memoryview) -> int:
         """Receive one datagram into `memory`; return its length, AGAIN or ERROR.
