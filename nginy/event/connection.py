@@ -23,6 +23,7 @@ short connection is saved by not running the Python layer above it.
 
 import errno
 import struct
+import sys
 from _socket import (
     MSG_PEEK,
     SHUT_WR,
@@ -31,7 +32,9 @@ from _socket import (
     SOL_SOCKET,
     socket,
 )
+from fcntl import ioctl
 from selectors import EVENT_READ, EVENT_WRITE
+from termios import TIOCOUTQ
 from typing import TYPE_CHECKING, Final
 
 from nginy.event.event import Event, Owner, ignore
@@ -259,6 +262,13 @@ class Connection:
         except OSError as error:
             self.errno = error.errno or errno.EBADF
         return self.errno
+
+    def unsent_bytes(self) -> int:
+        """Return how many bytes the kernel holds that the peer has not acknowledged (SIOCOUTQ)."""
+        try:
+            return int.from_bytes(ioctl(self.fd, TIOCOUTQ, bytes(4)), sys.byteorder)
+        except OSError:
+            return 0
 
     def close(self, reset: bool = False) -> None:
         """Close, with RST instead of FIN if `reset`; harmless when closed already.

@@ -37,6 +37,10 @@ FULL_READS_BEFORE_BULK: Final = 3
 """Reads in a row that must have been full before they grow: short exchanges never get there."""
 QUOTA_BYTES: Final = 1024 * 1024
 """Bytes moved for one event; then the others have their turn."""
+DELIVERY_MS: Final = 5000
+"""How long a reset waits for the other side to take what was sent before it."""
+DELIVERY_STEP_MS: Final = 20
+"""How often it looks; no event tells that a send queue is empty."""
 
 
 def read_sizes(memory: memoryview, buffer_size: int) -> tuple[memoryview, ...]:
@@ -275,10 +279,35 @@ class TcpSession(UpstreamSession):
             dst.loop.post(dst.read)
 
     def _reset(self, side: Connection) -> None:
-        """End the session because `side` has broken the connection; the other side gets a reset
-        too."""
-        reason = Reason.CLIENT_RESET if side is self.client else Reason.BACKEND_RESET
-        self.finalize(reason, reset=True)
+        """End the session because `side` has broken the connection; the other gets a reset too.
+
+        A reset throws away what the kernel has not sent yet. The backend's answer was received in
+        good order before it, so the client is to have it first, for a few seconds at most.
+        """
+        client = self.client
+        if side is client:
+            self.finalize(Reason.CLIENT_RESET, reset=True)
+        elif not client.unsent_bytes():
+            self.finalize(Reason.BACKEND_RESET, reset=True)
+        else:
+            self._deliver(side, client)
+
+    def _deliver(self, side: Connection, client: Connection) -> None:
+        """Wait until the client has taken what was sent to it, then reset the connection."""
+        for c in (side, client):
+            c.pause_read()
+            c.pause_write()
+        loop = side.loop
+        give_up_at_ms = loop.clock.now_ms + DELIVERY_MS
+
+        def delivery_timer_handler(timer: Timer) -> None:
+            if client.unsent_bytes() and loop.clock.now_ms < give_up_at_ms:
+                loop.timers.start(timer, loop.clock.now_ms + DELIVERY_STEP_MS)
+            else:
+                self.finalize(Reason.BACKEND_RESET, reset=True)
+
+        self._timer.handler = delivery_timer_handler
+        loop.timers.start(self._timer, loop.clock.now_ms + DELIVERY_STEP_MS)
 
     # Idleness.
 

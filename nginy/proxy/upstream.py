@@ -64,6 +64,7 @@ class Attempt:
         "bytes_sent",
         "connected_at_ms",
         "ended_at_ms",
+        "errno",
         "first_byte_at_ms",
         "started_at_ms",
     )
@@ -76,6 +77,8 @@ class Attempt:
         self.connected_at_ms: int | None = None
         self.first_byte_at_ms: int | None = None
         self.ended_at_ms: int | None = None
+        self.errno = 0
+        """Why it failed, 0 if it has not."""
         self.bytes_received = 0
         self.bytes_sent = 0
 
@@ -154,7 +157,7 @@ class UpstreamSession(Session, ABC):
             return
         if self.attempts:
             # Each attempt has logged its own failure.
-            self.finalize(Reason.BACKEND_UNREACHABLE, "no further usable backend")
+            self.finalize(self._unreached(), "no further usable backend")
             return
         name = pool.name
         self.attempts.append(Attempt(None, name, now_ms))
@@ -262,6 +265,7 @@ class UpstreamSession(Session, ABC):
     def _connect_failed(self, call: str, code: int) -> bool:
         """Count a failed attempt; return False if another backend may be tried, else end."""
         text = failure_text(call, code)
+        self.attempt.errno = code
         self.end_attempt(failed=code not in EXHAUSTED)
         if self.upstream is not None:
             self.upstream.close()
@@ -272,9 +276,13 @@ class UpstreamSession(Session, ABC):
         if self._may_try_next():
             self.log(Reason.BACKEND_UNREACHABLE.level, text)
             return False
-        timed_out = code == errno.ETIMEDOUT
-        self.finalize(Reason.BACKEND_TIMED_OUT if timed_out else Reason.BACKEND_UNREACHABLE, text)
+        self.finalize(self._unreached(), text)
         return True
+
+    def _unreached(self) -> Reason:
+        if all(attempt.errno == errno.ETIMEDOUT for attempt in self.attempts):
+            return Reason.BACKEND_TIMED_OUT
+        return Reason.BACKEND_UNREACHABLE
 
     def _may_try_next(self) -> bool:
         settings = self.handler.settings

@@ -301,6 +301,49 @@ def test_a_reset_that_is_met_by_sending_first_is_still_a_reset(
     harness.turn_until(lambda: client.was_reset)
 
 
+def end_of_delivery(harness: Harness, proxy: Front) -> Ended:
+    """Let time pass, a little in each turn, until the only session has ended."""
+    harness.turn_until(lambda: proxy.ended or harness.clock.advance(1))  # type: ignore[attr-defined]
+    return proxy.ended[0]
+
+
+def test_a_reset_of_the_backend_lets_the_client_have_its_answer_first(
+    harness: Harness, expect_log: Any
+) -> None:
+    proxy, client, backend = open_session(harness)
+    client.is_reading = False
+    answer = bytes(300_000)
+    backend.send(answer)
+    harness.turn_until(lambda: not backend.unsent)
+    harness.settle()
+    backend.reset()
+    harness.settle()
+    assert proxy.ended == []
+    client.is_reading = True
+    with expect_log("backend reset the connection", count=1):
+        assert end_of_delivery(harness, proxy).termination == "SD"
+    harness.turn_until(lambda: client.is_over)
+    assert client.received == answer
+    assert client.was_reset
+
+
+def test_a_reset_waits_only_so_long_for_a_client_that_takes_nothing(
+    harness: Harness, expect_log: Any
+) -> None:
+    proxy, client, backend = open_session(harness)
+    client.is_reading = False
+    backend.send(bytes(300_000))
+    harness.turn_until(lambda: not backend.unsent)
+    harness.settle()
+    backend.reset()
+    harness.settle()
+    harness.advance(4900)
+    assert proxy.ended == []
+    with expect_log("backend reset the connection", count=1):
+        harness.advance(200)
+        assert proxy.only().termination == "SD"
+
+
 def test_a_reset_with_both_directions_stalled_lets_the_answer_through(
     harness: Harness, expect_log: Any
 ) -> None:
@@ -312,9 +355,11 @@ def test_a_reset_with_both_directions_stalled_lets_the_answer_through(
     harness.settle()
     assert proxy.ended == []
     client.is_reading = True
+    client.read_bytes = 1 << 20
     with expect_log("backend reset the connection", count=1):
-        assert proxy.only().termination == "SD"
+        assert end_of_delivery(harness, proxy).termination == "SD"
     assert used_bytes(harness) == 0
+    assert len(client.received) == proxy.ended[0].bytes_sent
     assert 0 < proxy.ended[0].bytes_sent <= len(MORE_THAN_THE_KERNEL_HOLDS) - unsent
 
 
