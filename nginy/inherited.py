@@ -7,7 +7,9 @@ apart by what the kernel says they are bound to, so nobody has to say which is w
 nginx: `ngx_add_inherited_sockets`, `ngx_set_inherited_sockets`.
 """
 
+import _socket
 import logging
+import os
 import socket
 from collections.abc import Iterable
 
@@ -23,14 +25,14 @@ class Inherited:
     __slots__ = ("_sockets",)
 
     def __init__(self) -> None:
-        self._sockets: dict[ListenKey | None, list[socket.socket]] = {}
+        self._sockets: dict[ListenKey | None, list[_socket.socket]] = {}
 
-    def add(self, sockets: Iterable[socket.socket]) -> None:
+    def add(self, sockets: Iterable[_socket.socket]) -> None:
         """Keep sockets until they are taken."""
         for sock in sockets:
             self._sockets.setdefault(key_of(sock), []).append(sock)
 
-    def take(self, key: ListenKey) -> socket.socket | None:
+    def take(self, key: ListenKey) -> _socket.socket | None:
         """Return a socket bound to that address, which is the caller's then; None if there is
         none.
 
@@ -57,7 +59,27 @@ class Inherited:
         self.close()
 
 
-def key_of(sock: socket.socket) -> ListenKey | None:
+def adopt(fds: Iterable[int]) -> list[_socket.socket]:
+    """Return inherited descriptors as sockets that do not wait and that nobody inherits further.
+
+    What is no socket is left alone, with a warning.
+    """
+    sockets: list[_socket.socket] = []
+    for fd in fds:
+        try:
+            os.set_inheritable(fd, False)
+            sock = socket.socket(fileno=fd)
+        except OSError as error:
+            logger.warning(
+                "inherited descriptor %d is no socket (%s: %s)", fd, error.errno, error.strerror
+            )
+        else:
+            sock.setblocking(False)
+            sockets.append(sock)
+    return sockets
+
+
+def key_of(sock: _socket.socket) -> ListenKey | None:
     """Return what a socket listens on; None for one that no listener can be made of."""
     name = sock.getsockname()
     is_udp = sock.type == socket.SOCK_DGRAM

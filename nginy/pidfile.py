@@ -14,11 +14,14 @@ nginx: `ngx_create_pidfile`, `ngx_delete_pidfile` in `ngx_cycle.c`.
 """
 
 import contextlib
+import logging
 import os
 import re
 from typing import Final
 
 from nginy.errors import NginyError
+
+logger = logging.getLogger("nginy.server")
 
 PID_MAX_CHARACTERS: Final = 64
 """Of a pid file; more than that is something else."""
@@ -64,6 +67,30 @@ class PidFile:
         if self._text_fd >= 0:
             os.close(self._text_fd)
             self._text_fd = -1
+
+
+def open_pid_file(current: PidFile | None, path: str | None, text: str) -> PidFile | None:
+    """Return the pid file that is to be: `current` if it is there, a new one, or none.
+
+    Raises NginyError if a new one cannot be written.
+    """
+    if path is None or (current is not None and current.path == path):
+        return None if path is None else current
+    return PidFile(path, text)
+
+
+def replace_pid_file(
+    current: PidFile | None, pid_file: PidFile | None, text: str = ""
+) -> PidFile | None:
+    """Go over to what `open_pid_file` has returned, with the configuration that runs now."""
+    if current is not None and current is not pid_file:
+        current.remove()
+    elif current is not None:
+        try:
+            current.rewrite(text)
+        except OSError as error:
+            logger.warning("write() failed (%s: %s)", error.errno, error.strerror)
+    return pid_file
 
 
 def text_path(path: str) -> str:

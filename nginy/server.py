@@ -18,24 +18,28 @@ import os
 import pwd
 import resource
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
+from nginy.backend.shared import MakeSharedBackend
 from nginy.config import schema
 from nginy.config.dump import dump
 from nginy.config.plan import Change, plan
 from nginy.config.reader import ConfigReader, Reading
 from nginy.errors import NginyError
 from nginy.event.holder import holder_of
-from nginy.event.listener import ListenError
+from nginy.event.listener import Listener, ListenError, ListenKey
 from nginy.event.loop import Loop
 from nginy.event.signals import SignalReceiver
 from nginy.event.timer import Timer
+from nginy.inherited import adopt
 from nginy.logset import LogSet
 from nginy.logtools import NOTICE
-from nginy.pidfile import PidFile
+from nginy.pidfile import PidFile, open_pid_file, replace_pid_file
 from nginy.poolset import PoolSet
 from nginy.serviceset import ServiceSet, close_listeners
+from nginy.systemd import Notifier, passed_descriptors
 
 logger = logging.getLogger("nginy.server")
 
@@ -54,20 +58,41 @@ CHANGES_LOGGED: Final = 100
 """Of one reload; whoever changes more than that has other ways to know it: `nginy plan`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A configuration, and what was opened for it."""
+
+    config: schema.Config
+    text: str
+    listeners: Mapping[ListenKey, Listener]
+    pid_file: PidFile | None
+
+
 class Server:
     """One process with one loop. Created and run by `run`."""
 
-    def __init__(self, path: str, environ: Mapping[str, str], event_method: str = "auto") -> None:
-        """Open nothing but the loop; `path` is the configuration file that a reload reads."""
+    def __init__(
+        self,
+        path: str,
+        environ: Mapping[str, str],
+        event_method: str = "auto",
+        make_backend: MakeSharedBackend | None = None,
+    ) -> None:
+        """Open nothing but the loop; `path` is the configuration file that a reload reads.
+
+        `make_backend` is for one of several workers, which count sessions together.
+        """
         self.loop = Loop(event_method)
         self.logs = LogSet(self.loop)
-        self.pools = PoolSet(self.loop)
+        self.pools = PoolSet(self.loop, make_backend)
         self.services = ServiceSet(self.loop, self.logs, self.pools)
         self.config = schema.Config()
         self._reader = ConfigReader(self.loop, path, environ, self._finish_reload)
         self._signals: SignalReceiver | None = None
         self._timer = Timer(self._grace_handler, self)
         self._is_draining = False
+        self.notifier = Notifier({})
+        """Says what is going on to whoever has started this process."""
         self._text = ""
         self._pid_file: PidFile | None = None
 
@@ -78,24 +103,46 @@ class Server:
 
         `text` is the configuration as text, for those who want to know what runs.
         """
+        self.commit(self.prepare(config, text))
+
+    def prepare(self, config: schema.Config, text: str = "") -> Prepared:
+        """Do what can fail: open what `config` needs, or raise NginyError and change nothing.
+
+        What is returned goes to `commit` or to `undo`.
+        """
         with contextlib.ExitStack() as undo:
             opened = self.services.open(config)
             undo.callback(close_listeners, opened)
-            pid_file = self._open_pid_file(config, text) if self._signals is not None else None
+            pid_file = None
+            if self._signals is not None:
+                pid_file = self.open_pid_file(config.pid, text)
             if pid_file is not None and pid_file is not self._pid_file:
                 undo.callback(pid_file.remove)
             self.logs.open(config)
             undo.pop_all()
-        self._replace_pid_file(pid_file, text)
+        return Prepared(config, text, opened, pid_file)
+
+    def commit(self, prepared: Prepared) -> None:
+        """Bring everything in step with what was prepared."""
+        config = prepared.config
+        self._pid_file = replace_pid_file(self._pid_file, prepared.pid_file, prepared.text)
         raise_descriptor_limit(config.worker_connections)
         self.config = config
-        self._text = text
+        self._text = prepared.text
         self.loop.max_connections = config.worker_connections
         self.pools.apply(config)
         if not self.services:
             self.pools.await_names()
-        self.services.apply(config, opened)
+        self.services.apply(config, prepared.listeners)
         self.logs.close_unused(config)
+
+    def undo(self, prepared: Prepared) -> None:
+        """Close what was prepared, and go on as before."""
+        close_listeners(prepared.listeners)
+        if prepared.pid_file is not None and prepared.pid_file is not self._pid_file:
+            prepared.pid_file.remove()
+        self.logs.open(self.config)
+        self.logs.close_unused(self.config)
 
     # Running.
 
@@ -103,8 +150,9 @@ class Server:
         """Serve until a signal says to stop; NginyError: the pid file cannot be written."""
         self._signals = SignalReceiver(self.loop, SIGNALS, self._signal_received)
         # Not before: whoever finds the process by this file may send it a signal at once.
-        self._pid_file = self._open_pid_file(self.config, self._text)
+        self._pid_file = self.open_pid_file(self.config.pid, self._text)
         self.become(self.config.user)
+        self.started()
         loop = self.loop
         loop.running = True
         while loop.running:
@@ -113,6 +161,11 @@ class Server:
                 self.services.let_go()
             if self._is_draining and not self.services.retiring:
                 loop.running = False
+
+    def started(self) -> None:
+        """Tell those who wait for it that clients are served and signals are heard."""
+        self.services.inherited.warn_and_close()
+        self.notifier.ready("Serving")
 
     def _signal_received(self, number: signal.Signals) -> None:
         logger.log(NOTICE, "signal %d (%s) received", number, number.name)
@@ -133,38 +186,29 @@ class Server:
 
     def reload(self) -> None:
         """Read the configuration anew, while the loop goes on, and apply it if it is right."""
+        self.notifier.reloading()
         self._reader.start()
 
     def _finish_reload(self, reading: Reading) -> None:
         """Apply what was read, or say what is wrong and go on as before."""
         before, config = self.config, reading.config
         if config is None:
-            self._refuse(*map(str, reading.problems))
-            return
-        try:
-            self.apply(config, reading.text)
-        except NginyError as error:
-            self._refuse(str(error))
+            tell_refusal(*map(str, reading.problems))
         else:
-            self._tell_changes(plan(before, config).changes)
-
-    def _tell_changes(self, changes: Sequence[Change]) -> None:
-        for change in changes[:CHANGES_LOGGED]:
-            logger.log(NOTICE, "reload: %s", change)
-        if len(changes) > CHANGES_LOGGED:
-            logger.log(NOTICE, "reload: %d more changes", len(changes) - CHANGES_LOGGED)
-        logger.log(NOTICE, "configuration reloaded")
-
-    def _refuse(self, *problems: str) -> None:
-        for problem in problems:
-            logger.error("%s", problem)
-        logger.error("configuration not changed")
+            try:
+                self.apply(config, reading.text)
+            except NginyError as error:
+                tell_refusal(str(error))
+            else:
+                tell_changes(plan(before, config).changes)
+        self.notifier.ready("Serving")
 
     # Ending.
 
     def quit(self) -> None:
         """End gracefully: after `shutdown_grace` accept no more, then let the sessions finish."""
         self._reader.close()
+        self.notifier.stopping("Waiting for sessions to end")
         if self.config.shutdown_grace_ms is None:
             self._drain()
         else:
@@ -186,7 +230,8 @@ class Server:
         self.pools.close()
         self.loop.timers.cancel(self._timer)
         self._reader.close()
-        self._replace_pid_file(None, "")
+        self._pid_file = replace_pid_file(self._pid_file, None)
+        self.services.inherited.close()
         if self._signals is not None:
             self._signals.close()
             logger.log(NOTICE, "exit")
@@ -198,23 +243,9 @@ class Server:
 
     # The process.
 
-    def _open_pid_file(self, config: schema.Config, text: str) -> PidFile | None:
-        """Return the pid file that is to be: the present one, a new one, or none."""
-        if config.pid is None:
-            return None
-        if self._pid_file is None or self._pid_file.path != config.pid:
-            return PidFile(config.pid, text)
-        return self._pid_file
-
-    def _replace_pid_file(self, pid_file: PidFile | None, text: str) -> None:
-        current, self._pid_file = self._pid_file, pid_file
-        if current is not None and current is not pid_file:
-            current.remove()
-        elif current is not None:
-            try:
-                current.rewrite(text)
-            except OSError as error:
-                logger.warning("write() failed (%s: %s)", error.errno, error.strerror)
+    def open_pid_file(self, path: str | None, text: str) -> PidFile | None:
+        """Return the pid file that is to be; raises NginyError."""
+        return open_pid_file(self._pid_file, path, text)
 
     def become(self, user: str | None) -> None:
         """Drop root's privileges for those of `user`; raises NginyError if there is no such
@@ -238,6 +269,22 @@ class Server:
         logger.log(NOTICE, "running as user %s, group %s", user, group)
 
 
+def tell_changes(changes: Sequence[Change]) -> None:
+    """Log what a reload has changed."""
+    for change in changes[:CHANGES_LOGGED]:
+        logger.log(NOTICE, "reload: %s", change)
+    if len(changes) > CHANGES_LOGGED:
+        logger.log(NOTICE, "reload: %d more changes", len(changes) - CHANGES_LOGGED)
+    logger.log(NOTICE, "configuration reloaded")
+
+
+def tell_refusal(*problems: str) -> None:
+    """Log why a reload has changed nothing."""
+    for problem in problems:
+        logger.error("%s", problem)
+    logger.error("configuration not changed")
+
+
 def raise_descriptor_limit(connections: int) -> None:
     """Allow as many descriptors as `worker_connections` may need, as far as the system lets us."""
     wanted = connections + SPARE_DESCRIPTORS
@@ -258,14 +305,24 @@ def run(config: schema.Config, path: str) -> int:
     Raises NginyError if it cannot begin.
     """
     server = Server(path, os.environ, config.event_method)
+    server.notifier = Notifier(os.environ)
+    server.services.inherited.add(adopt(passed_descriptors(os.environ, os.getpid())))
     try:
-        server.apply(config, dump(config) if config.pid is not None else "")
+        with naming_holder():
+            server.apply(config, dump(config) if config.pid is not None else "")
         server.run()
+    finally:
+        server.close()
+    return 0
+
+
+@contextlib.contextmanager
+def naming_holder() -> Iterator[None]:
+    """Have the error of an address that is in use say who uses it."""
+    try:
+        yield
     except ListenError as error:
         if error.errno != errno.EADDRINUSE:
             raise
         holder = holder_of(error.options.address, udp=error.options.udp)
         raise NginyError(f"{error}, held by {holder}" if holder else str(error)) from error
-    finally:
-        server.close()
-    return 0

@@ -4,9 +4,9 @@ Telling: with NOTIFY_SOCKET set, `Notifier` sends datagrams of lines such as REA
 (sd_notify(3)). The manager then knows when nginy serves, when it reads its configuration anew and
 when it is about to end. Without the variable nothing is sent.
 
-Being told: with LISTEN_PID and LISTEN_FDS set, `passed_sockets` takes over the sockets that the
-manager has bound (sd_listen_fds(3)). Which listener they belong to is found out by their address,
-in `inherited.py`.
+Being told: with LISTEN_PID and LISTEN_FDS set, `passed_descriptors` says which sockets the manager
+has bound for us (sd_listen_fds(3)). Which listener they belong to is found out by their address, in
+`inherited.py`.
 
 Both are protocols of environment variables and sockets; no library is needed. Others speak them,
 too: podman, s6, and systemd-socket-activate for trying it out.
@@ -60,36 +60,16 @@ class Notifier:
                 sock.setblocking(False)
                 sock.sendto("\n".join(lines).encode(), self._address)
         except OSError as error:
-            logger.warning(
-                "sendto() to NOTIFY_SOCKET failed (%s: %s)", error.errno, error.strerror
-            )
+            logger.warning("sendto() to NOTIFY_SOCKET failed (%s: %s)", error.errno, error.strerror)
 
 
-def passed_sockets(environ: MutableMapping[str, str], pid: int) -> list[socket.socket]:
-    """Return the sockets that the service manager has passed to the process `pid`, ours.
+def passed_descriptors(environ: MutableMapping[str, str], pid: int) -> range:
+    """Return the descriptors that the service manager has passed to the process `pid`, ours.
 
     The variables are taken out of `environ`, since they are meant for nobody else.
     """
     variables = {name: environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS")}
     environ.pop("LISTEN_FDNAMES", None)
-    if variables["LISTEN_PID"] != str(pid) or not variables["LISTEN_FDS"].isdigit():
-        return []
-    count = int(variables["LISTEN_FDS"])
-    return adopt(range(FIRST_FD, FIRST_FD + count))
-
-
-def adopt(fds: "range | list[int]") -> list[socket.socket]:
-    """Return inherited descriptors as sockets that no further process inherits."""
-    sockets = []
-    for fd in fds:
-        try:
-            os.set_inheritable(fd, False)
-            sock = socket.socket(fileno=fd)
-        except OSError as error:
-            logger.warning(
-                "descriptor %d is no socket to listen on (%s: %s)", fd, error.errno, error.strerror
-            )
-        else:
-            sock.setblocking(False)
-            sockets.append(sock)
-    return sockets
+    if variables["LISTEN_PID"] != str(pid) or not variables["LISTEN_FDS"].isdecimal():
+        return range(0)
+    return range(FIRST_FD, FIRST_FD + int(variables["LISTEN_FDS"]))

@@ -26,7 +26,7 @@ EVERYTHING_BELOW_THE_SERVER = {
     "config",
 }
 
-SETS = {"inherited", "logset", "pidfile", "poolset", "serviceset", "systemd"}
+SETS = {"inherited", "logset", "pidfile", "poolset", "portset", "serviceset", "systemd"}
 
 # top-level name -> the others that it may import. Leaves may be imported by everyone.
 ALLOWED: dict[str, set[str]] = {
@@ -42,11 +42,12 @@ ALLOWED: dict[str, set[str]] = {
     "logset": EVERYTHING_BELOW_THE_SERVER | LOG,
     "poolset": EVERYTHING_BELOW_THE_SERVER,
     "systemd": set(),
-    "inherited": {"event", "systemd"},
+    "inherited": {"event"},
+    "portset": {"config", "event", "inherited", "serviceset"},
     "serviceset": EVERYTHING_BELOW_THE_SERVER | {"inherited", "logset", "poolset"},
     "pidfile": set(),
     "server": EVERYTHING_BELOW_THE_SERVER | LOG | SETS,
-    "channel": {"event", "systemd"},
+    "channel": {"event"},
     "worker": EVERYTHING_BELOW_THE_SERVER | SETS | {"channel", "server"},
     "supervisor": EVERYTHING_BELOW_THE_SERVER | LOG | SETS | {"channel", "server", "worker"},
     "cli": {"server", "supervisor", "config", "pidfile"},

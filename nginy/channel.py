@@ -1,0 +1,107 @@
+"""Channel: the way between the supervisor and one worker, a pair of unix sockets.
+
+A message is a word, a short text and, from the supervisor, descriptors (SCM_RIGHTS of unix(7)).
+The sockets keep messages apart and in order (SOCK_SEQPACKET), and neither end ever waits for the
+other. If one process dies, however it dies, the other end reads EOF.
+
+What the supervisor is told by a worker is text and is never unpickled or executed: workers may run
+as another user, and what they have heard from the network must not reach a process that may be
+root's.
+
+nginx: `ngx_channel.c`. What the words mean is in `worker.py`.
+"""
+
+import os
+import socket
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from nginy.event.connection import Connection
+from nginy.event.event import Event
+from nginy.event.loop import Loop
+
+TEXT_MAX_CHARACTERS: Final = 4000
+"""Enough for a page of problems; the rest is cut off."""
+MESSAGE_MAX_BYTES: Final = 65536
+DESCRIPTORS_MAX: Final = 250
+"""In one message: SCM_MAX_FD of the kernel is 253."""
+READ_BUDGET: Final = 16
+"""Messages taken in one turn."""
+
+Received = Callable[[str, str, list[int]], None]
+"""Takes a word, a text and the descriptors, which are the callee's to close."""
+
+
+class Channel:
+    """One end. Closed by its owner, or by itself once the other end is gone."""
+
+    __slots__ = ("_closed", "_connection", "_max_fds", "_received", "_socket")
+
+    def __init__(
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        received: Received,
+        closed: Callable[[], None],
+        max_fds: int = 0,
+    ) -> None:
+        """Have `received` called with each message of up to `max_fds` descriptors.
+
+        `closed` is called when the process at the other end is gone.
+        """
+        sock.setblocking(False)
+        self._socket = sock
+        self._received = received
+        self._closed = closed
+        self._max_fds = max_fds
+        self._connection = Connection(loop, sock, "")
+        self._connection.data = self
+        self._connection.read.handler = self._read_handler
+        self._connection.resume_read()
+
+    def send(self, word: str, text: str = "", fds: Sequence[int] = ()) -> bool:
+        """Send a message, in several parts if there are many descriptors.
+
+        Return False if it cannot be sent, or not wholly: the other process does not read, or it is
+        gone, or the system has no room for more descriptors in flight.
+        """
+        data = f"{word} {text[:TEXT_MAX_CHARACTERS]}".encode(errors="replace")
+        try:
+            for first in range(0, max(1, len(fds)), DESCRIPTORS_MAX):
+                part = fds[first : first + DESCRIPTORS_MAX]
+                if part:
+                    socket.send_fds(self._socket, [data], part)
+                else:
+                    self._socket.send(data)
+        except OSError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close this end."""
+        self._connection.close()
+
+    def abort(self) -> None:
+        """Go on: a bug in what one message does must not make the process deaf to the next."""
+
+    def _read_handler(self, event: Event) -> None:
+        c = self._connection
+        for _ in range(READ_BUDGET):
+            try:
+                data, fds, _, _ = socket.recv_fds(self._socket, MESSAGE_MAX_BYTES, self._max_fds)
+            except BlockingIOError:
+                event.ready = False
+                return
+            except OSError:  # ECONNRESET: it died with messages unread
+                data, fds = b"", []
+            if not data:
+                self.close()
+                self._closed()
+                return
+            for fd in fds:
+                os.set_inheritable(fd, False)
+            word, _, text = data.decode(errors="replace").partition(" ")
+            self._received(word, text, fds)
+            if c.fd < 0:
+                return
+        c.loop.post(event)
