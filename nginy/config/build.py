@@ -121,6 +121,7 @@ def proxy_settings(listener: schema.Listener) -> ProxySettings:
         requests=listener.proxy_requests,
         responses=listener.proxy_responses,
         max_sessions=max_sessions,
+        udp_offload=listener.udp_offload,
     )
 
 

@@ -58,6 +58,7 @@ LOG_FORMATS: Final = {
         '"remote_port":"$remote_port","server_addr":"$server_addr","server_port":"$server_port",'
         '"protocol":"$protocol","status":"$status","termination":"$termination","reason":"$reason",'
         '"bytes_received":$bytes_received,"bytes_sent":$bytes_sent,"session_time":$session_time,'
+        '"requests":$requests,"responses":$responses,'
         '"upstream_addr":"$upstream_addr","upstream_connect_time":"$upstream_connect_time",'
         '"upstream_bytes_sent":"$upstream_bytes_sent",'
         '"upstream_bytes_received":"$upstream_bytes_received"}'

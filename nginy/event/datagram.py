@@ -43,6 +43,7 @@ from typing import TYPE_CHECKING, Final
 
 from nginy.event.connection import AGAIN, ERROR, Connection, SockAddr
 from nginy.event.event import Event, Owner
+from nginy.event.selector import EVENT_LEVEL
 
 if TYPE_CHECKING:
     from nginy.address import Address
@@ -97,14 +98,14 @@ class DatagramConnection(Connection):
 
     __slots__ = ()
 
-    directions = EVENT_READ
+    directions = EVENT_READ | EVENT_LEVEL
     """Only reading is watched: see above."""
 
     def recv(self, memory: memoryview) -> int:
         """Receive one datagram into `memory`; return its length, AGAIN or ERROR.
 
-        `read.ready` stays set only if nobody but us knows whether there is another one: any
-        selector that is not edge-triggered will say so, which is cheaper than to try.
+        `read.ready` is cleared: if there is another one the selector will say so, which is
+        cheaper than to try.
         """
         try:
             count = self.socket.recv_into(memory)
@@ -114,8 +115,7 @@ class DatagramConnection(Connection):
         except OSError as error:
             self.errno = error.errno or 0
             return ERROR
-        if not self.loop.interest.is_edge_triggered:
-            self.read.ready = False
+        self.read.ready = False
         self.received += count
         return count
 

@@ -43,6 +43,9 @@ EVENT_EOF: Final = 4
 EVENT_ERROR: Final = 8
 """Beside EVENT_READ and EVENT_WRITE: the socket has a pending error. Only `EpollSelector`
 knows."""
+EVENT_LEVEL: Final = 16
+"""Beside EVENT_READ, to register: report it as long as it lasts. For sockets of which one read an
+event is the rule, so that none has to be tried in vain; they must not be paused."""
 
 BATCH: Final = 512
 """Events taken from the kernel in one turn (nginx `epoll_events`)."""
@@ -82,6 +85,7 @@ class EpollSelector(BaseSelector):
         edge = select.EPOLLET | select.EPOLLRDHUP
         self._masks = {
             EVENT_READ: edge | select.EPOLLIN,
+            EVENT_READ | EVENT_LEVEL: select.EPOLLIN,
             EVENT_WRITE: edge | select.EPOLLOUT,
             EVENT_READ | EVENT_WRITE: edge | select.EPOLLIN | select.EPOLLOUT,
         }
