@@ -31,7 +31,7 @@ from nginy.logtools import NOTICE
 from nginy.poolset import PoolSet
 from nginy.proxy.handler import ProtocolHandler, ProxyHandler
 from nginy.proxy.reply import DatagramReplyHandler, ReplyHandler
-from nginy.proxy.session import Session
+from nginy.proxy.session import Reason, Session
 from nginy.proxy.tcp import TcpHandler
 from nginy.proxy.udp import UdpHandler
 
@@ -99,7 +99,7 @@ class Retiring:
         ours = (each for each in sessions_of(self._loop) if each.handler is self.handler)
         left = list(islice(ours, KILL_SLICE))
         for session in left:
-            session.kill()
+            session.finalize(Reason.KILLED, "closed at the drain deadline")
         if left:
             self.limit(0)
 
