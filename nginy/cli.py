@@ -19,7 +19,7 @@ from typing import Final
 
 import yaml
 
-from nginy import __version__
+from nginy import __version__, server, supervisor
 from nginy.config.check import check_files
 from nginy.config.dump import dump
 from nginy.config.explain import explain
@@ -29,7 +29,6 @@ from nginy.config.reference import render_reference
 from nginy.config.schema import Config
 from nginy.errors import ConfigError, NginyError
 from nginy.pidfile import read_pid, read_running, text_path
-from nginy.server import run
 
 USAGE: Final = """nginy balances TCP and UDP sessions over backends.
 
@@ -111,7 +110,8 @@ def _use(config: Config, arguments: Mapping[str, str]) -> int:
     if arguments["-s"]:
         return _signal(config, path, arguments["-s"])
     _check_files(config)
-    return run(config, path)
+    workers = config.workers or len(os.sched_getaffinity(0))
+    return server.run(config, path) if workers == 1 else supervisor.run(config, path, workers)
 
 
 def _test(config: Config, path: str, *, is_dump: bool) -> int:

@@ -107,7 +107,7 @@ def test_the_dump_goes_to_stdout_and_loads_again(tmp_path: pathlib.Path, capsys:
     status, out, lines = outcome(capsys, "-T", path)
     assert status == 0
     assert lines[-1] == f"nginy: configuration file {path} test is successful"
-    assert out.startswith(f"# configuration file {path}:\nworker_connections: 16384\n")
+    assert out.startswith(f"# configuration file {path}:\nworkers: 1\nworker_connections: 16384\n")
     assert load(write(tmp_path, out, "dumped.yml"), {}) == load(path, {})
 
 
