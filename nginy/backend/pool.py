@@ -18,6 +18,7 @@ from nginy.backend.backend import Backend
 from nginy.backend.waiting import QueueSettings, WaitingLine
 from nginy.balancer.least import moving_average_ms
 from nginy.balancer.peer import Balancer, failure, has_failed, success
+from nginy.balancer.round_robin import pick_smooth
 
 MakeBalancer = Callable[[Sequence[Backend]], Balancer[Backend]]
 """Makes the balancer of a method for a list of backends."""
@@ -29,6 +30,7 @@ class BackendPool:
     __slots__ = (
         "_backups",
         "_primaries",
+        "_unbuilt",
         "backends",
         "ejector",
         "is_fail_open",
@@ -51,6 +53,8 @@ class BackendPool:
         self.key = key
         """The text with variables that hash methods hash, as configured; "" if there is none."""
         self.backends: tuple[Backend, ...] = ()
+        self._unbuilt: tuple[Backend, ...] = ()
+        """The list that there are no tables of yet; empty if there are."""
         self.measured = ""
         """The time that the method chooses by: connect, first_byte or last_byte; "" for none."""
         self.ejector: Callable[[Backend], None] | None = None
@@ -72,11 +76,12 @@ class BackendPool:
     def replace(self, backends: Sequence[Backend]) -> None:
         """Take a changed list of backends, whose tables `build_steps` has to make then.
 
-        Until they are done, those that joined get no session; those that left are down.
+        Until they are done, those that joined get sessions only if nobody else is usable; those
+        that left are down.
         """
         for backend in set(self.backends) - set(backends):
             backend.down = True
-        self.backends = tuple(backends)
+        self.backends = self._unbuilt = tuple(backends)
         self.is_single = len(backends) == 1 and not backends[0].settings.backup
         """One primary and no backup: passive failures never take it out, as in nginx."""
         if self.is_single:
@@ -87,8 +92,9 @@ class BackendPool:
 
         The present ones serve until the last step.
         """
-        primaries = [b for b in self.backends if not b.settings.backup]
-        backups = [b for b in self.backends if b.settings.backup]
+        backends = self.backends
+        primaries = [b for b in backends if not b.settings.backup]
+        backups = [b for b in backends if b.settings.backup]
         # An empty balancer costs nothing; it is the filling that takes time.
         for_primaries = make_balancer(())
         yield from for_primaries.rebuild_steps(primaries)
@@ -97,6 +103,8 @@ class BackendPool:
             yield from for_backups.rebuild_steps(backups)
         self._primaries = for_primaries
         self._backups = for_backups
+        if self._unbuilt is backends:
+            self._unbuilt = ()
 
     def __repr__(self) -> str:
         """Show the name and the backends."""
@@ -110,13 +118,20 @@ class BackendPool:
         """
         backend = self._primaries.pick(key, tried, now_s)
         if backend is None:
-            if self._backups is None:
-                return None
-            backend = self._backups.pick(key, tried, now_s)
+            if self._backups is not None:
+                backend = self._backups.pick(key, tried, now_s)
+            if backend is None and self._unbuilt:
+                backend = self._pick_unbuilt(tried, now_s)
             if backend is None:
                 return None
         backend.conns += 1
         return backend
+
+    def _pick_unbuilt(self, tried: Collection[Backend], now_s: int) -> Backend | None:
+        """Choose by turns from a list whose tables are not done; all of the old one may be gone."""
+        primaries = [b for b in self._unbuilt if not b.settings.backup]
+        backups = [b for b in self._unbuilt if b.settings.backup]
+        return pick_smooth(primaries, tried, now_s) or pick_smooth(backups, tried, now_s)
 
     def release(self, backend: Backend) -> None:
         """Give back what `pick` returned: the session has ended, or its attempt has failed."""

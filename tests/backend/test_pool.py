@@ -159,3 +159,23 @@ def test_backends_and_pools_show_their_state() -> None:
     assert repr(a).startswith("<Backend 10.0.0.1:80 weight=5/5 conns=3 fails=1")
     assert repr(pool_of(a)) == f"<BackendPool u [{a!r}]>"
     assert " down" in repr(backend(2, down=True))
+
+
+def test_while_tables_are_built_a_list_without_old_members_serves_by_turns() -> None:
+    a, b, c, spare = backend(1), backend(2), backend(3), backend(4, backup=True)
+    pool = pool_of(a)
+    pool.replace([b, c, spare])
+    assert picks(pool, 4) == [b, c, b, c]
+    b.down = c.down = True
+    assert picks(pool, 2) == [spare, spare]
+    assert picks(pool, 1, tried=(spare,)) == [None]
+
+
+def test_once_tables_are_built_they_alone_choose() -> None:
+    a, b = backend(1), backend(2)
+    pool = pool_of(a)
+    pool.replace([b])
+    for _ in pool.build_steps(RoundRobin):
+        pass
+    b.down = True
+    assert picks(pool, 1) == [None]
