@@ -18,13 +18,16 @@ from kit.program import PATIENCE_S, Nginy, free_port, own_host
 Setting = object
 """A value of the configuration, as JSON has it."""
 
-# Accepts one client, says that it has, and does nothing more. The first line is its address.
+# Says hello to one client, and "seen" when it has something to read, which it never does. The first
+# line is its address.
 HOLDER = """
 import signal, socket
 server = socket.create_server(("127.0.0.1", 0))
 print("{}:{}".format(*server.getsockname()), flush=True)
 client, _ = server.accept()
 client.sendall(b"hello")
+client.recv(1, socket.MSG_PEEK)
+client.sendall(b"seen")
 signal.pause()
 """
 

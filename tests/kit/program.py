@@ -123,6 +123,7 @@ class Nginy:
             self._poll.register(self.process.stderr, select.POLLIN)
         try:
             wait_until(self._is_ready, "nginy to be ready")
+            self._idle_sockets = self.sockets()
         except BaseException:
             self.close()
             raise
@@ -199,6 +200,18 @@ class Nginy:
     def descriptors(self) -> int:
         """How many descriptors nginy has open."""
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def wait_idle(self) -> None:
+        """Wait until there is no session any more."""
+        wait_until(lambda: self.sockets() == self._idle_sockets, "the end of all sessions")
+
+    def sockets(self) -> int:
+        """How many sockets nginy has open."""
+        count = 0
+        for path in pathlib.Path(f"/proc/{self.process.pid}/fd").iterdir():
+            with contextlib.suppress(OSError):  # closed since it was listed
+                count += path.readlink().name.startswith("socket:")
+        return count
 
     def limit(self, what: int, soft: int) -> None:
         """Change a soft limit (setrlimit(2)) of the running process."""

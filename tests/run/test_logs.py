@@ -1,0 +1,245 @@
+"""The logs of a running nginy: rotated, on a full disk, without a reader; and what lines look like.
+
+How lines wait, are lost and counted is tested piece by piece in tests/test_logfile.py; here it is
+shown that traffic does not care.
+"""
+
+import contextlib
+import json
+import pathlib
+import re
+import resource
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from kit.faults import Listening, Site, check, receive_all
+from kit.program import Nginy, wait_until
+from kit.servers import RefusingPort
+
+TIME = r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d"
+
+
+@pytest.fixture
+def site(tmp_path: pathlib.Path) -> Iterator[Site]:
+    with contextlib.closing(Site(tmp_path)) as made:
+        yield made
+
+
+@pytest.fixture
+def backend() -> Iterator[Listening]:
+    with contextlib.closing(Listening()) as made:
+        yield made
+
+
+@pytest.fixture
+def refusing() -> Iterator[RefusingPort]:
+    with contextlib.closing(RefusingPort()) as made:
+        yield made
+
+
+def answering(site: Site, head: str = "") -> str:
+    """A configuration that needs no backend."""
+    return f"{head}\nlisteners: {{listen: '{site.address}', return: hello}}\n"
+
+
+def ask(site: Site) -> None:
+    """One whole session."""
+    client = site.connect()
+    assert receive_all(client) == b"hello"
+    client.close()
+
+
+# Rotation.
+
+
+def test_usr1_goes_on_in_new_files_after_a_rename(site: Site) -> None:
+    nginy = site.run(answering(site, "error_log: error.log"))
+    ask(site)
+    nginy.sessions(1)
+    for name in ("access.log", "error.log"):
+        (site.directory / name).rename(site.directory / f"{name}.1")
+    ask(site)  # goes to the old file, under whatever name
+    old = site.directory / "access.log.1"
+    wait_until(lambda: old.read_text().count("\n") == 2)
+    nginy.send_signal(signal.SIGUSR1)
+    wait_until((site.directory / "access.log").exists)
+    ask(site)
+    nginy.sessions(1)
+    nginy.stop()
+    assert old.read_text().count("\n") == 2
+    assert "SIGUSR1" in (site.directory / "error.log.1").read_text()
+    assert (site.directory / "error.log").read_text().endswith("exit\n")
+
+
+# Full disks and readers that are gone.
+
+
+def test_full_disks_for_all_logs_stop_nobody(site: Site, refusing: RefusingPort) -> None:
+    head = "error_log: /dev/full\naccess_log: {path: /dev/full, buffer: 1k, flush: 100ms}"
+    nginy = site.run(answering(site, head))
+    for _ in range(50):
+        ask(site)
+    nginy.wait_idle()
+    nginy.send_signal(signal.SIGUSR1)
+    ask(site)
+    assert nginy.stop() == []
+
+
+def test_lines_lost_on_a_full_disk_are_counted_and_the_count_is_said(site: Site) -> None:
+    nginy = site.run(answering(site))
+    ask(site)
+    nginy.sessions(1)
+    nginy.limit(resource.RLIMIT_FSIZE, nginy.access_path.stat().st_size)
+    line_bytes = nginy.access_path.stat().st_size
+    # More than may wait in memory.
+    count = 262_144 // line_bytes + 300
+    for _ in range(count):
+        ask(site)
+    assert len(nginy.access_lines()) == 1
+    nginy.limit(resource.RLIMIT_FSIZE, resource.RLIM_INFINITY)
+    ask(site)
+    lost = r"\d+ log lines lost: File too large"
+    wait_until(lambda: re.search(lost, nginy.access_path.read_text()), "the count")
+    ask(site)
+    nginy.wait_idle()
+    nginy.stop()
+    lines = [json.loads(line) for line in nginy.access_lines()]
+    (place,) = [i for i, line in enumerate(lines) if re.fullmatch(lost, line["reason"])]
+    missing = int(lines[place]["reason"].split()[0])
+    numbers = [int(line["session"]) for line in lines if "session" in line]
+    assert len(numbers) + missing == count + 3
+    # The count stands where the lines are missing.
+    assert numbers[place] - numbers[place - 1] == missing + 1
+
+
+def test_nobody_reads_standard_error_any_more(site: Site, refusing: RefusingPort) -> None:
+    nginy = site.start([refusing.name])
+    assert nginy.process.stderr is not None
+    nginy.process.stderr.close()
+    for _ in range(3):
+        assert site.connect().recv(1) == b""
+    nginy.sessions(3)
+    nginy.process.stderr = None
+    nginy.stop()
+
+
+def test_standard_error_may_be_closed_from_the_start(site: Site, refusing: RefusingPort) -> None:
+    config = site.config([refusing.name])
+    shell = ("sh", "-c", 'exec "$@" 2>&-', "sh")
+    nginy = site.run(config, prefix=shell, stderr=subprocess.DEVNULL)
+    client = site.connect()
+    # No log line may go to whoever has got descriptor 2.
+    assert client.recv(1) == b""
+    nginy.session()
+    nginy.stop()
+
+
+def test_sigpipe_changes_nothing(site: Site, backend: Listening) -> None:
+    nginy = site.start([backend.name])
+    client, upstream = site.exchange(backend)
+    nginy.send_signal(signal.SIGPIPE)
+    check(client, upstream)
+    nginy.stop()
+
+
+# What lines look like.
+
+
+def test_every_line_of_the_error_log_has_nginx_s_form(site: Site, refusing: RefusingPort) -> None:
+    nginy = site.start([refusing.name])
+    site.connect().recv(1)
+    nginy.session()
+    nginy.send_signal(signal.SIGHUP)
+    nginy.said("reloaded")
+    for line in nginy.stop():
+        assert re.fullmatch(rf"{TIME} \[\w+\] {nginy.process.pid}#0: (\*\d+ )?\S.*", line)
+
+
+def test_formats_render_main_json_and_ones_own(site: Site, backend: Listening) -> None:
+    nginy = site.start(
+        [backend.name],
+        head="""
+log_formats:
+  own: '$protocol|$bytes_received|$upstream_bytes_sent|$remote_addr|$server_port|$status'
+access_log: {path: own.log, format: own}
+""",
+    )
+    client, upstream = site.exchange(backend)
+    client.close()
+    upstream.close()
+    nginy.wait_idle()
+    nginy.stop()
+    (line,) = (site.directory / "own.log").read_text().splitlines()
+    assert line == f"TCP|7|7|127.0.0.1|{site.port}|200"
+
+
+def test_the_ready_made_main_format_is_one_line_a_session(site: Site, backend: Listening) -> None:
+    nginy = site.start([backend.name], head="access_log: main.log")
+    client, upstream = site.exchange(backend)
+    port = client.getsockname()[1]
+    client.close()
+    upstream.close()
+    nginy.wait_idle()
+    nginy.stop()
+    (line,) = (site.directory / "main.log").read_text().splitlines()
+    assert re.fullmatch(
+        rf'127\.0\.0\.1:{port} \[.{{25}}\] TCP 200 -- 7/6 0\.\d{{3}} {backend.name} "completed"',
+        line,
+    )
+
+
+# Reload with a bad file.
+
+
+def test_a_garbage_configuration_under_hup_is_refused_line_by_line(
+    site: Site, backend: Listening
+) -> None:
+    nginy = site.start([backend.name])
+    client, upstream = site.exchange(backend)
+    nginy.path.write_text("listener: x\nworker_connections: -3\npid: nginy.pid\n")
+    nginy.send_signal(signal.SIGHUP)
+    nginy.said("configuration not changed")
+    errors = [line.partition("#0: ")[2] for line in nginy.errors if " [error] " in line]
+    missing = '"listeners" is missing, expected the keys of a listener, or a list of these'
+    assert errors[:3] == [
+        f"{nginy.path}: {missing}",
+        (
+            f'{nginy.path}:1:1: unknown key "listener" in the configuration'
+            ' (did you mean "listeners"?)'
+        ),
+        f'{nginy.path}:2:21: worker_connections: "-3" is too small, expected a whole number from 1',
+    ]
+    nginy.path.write_bytes(bytes(range(256)) * 40)
+    nginy.send_signal(signal.SIGHUP)
+    nginy.said("configuration not changed", 2)
+    check(client, upstream)
+    site.exchange(backend)
+    nginy.stop()
+
+
+# Each way to wait.
+
+
+@pytest.mark.parametrize("method", ["epoll", "poll", "select"])
+def test_the_configured_event_method_is_the_one_that_waits(
+    site: Site, backend: Listening, method: str
+) -> None:
+    nginy = site.start([backend.name], head=f"event_method: {method}")
+    client, upstream = site.exchange(backend)
+    client.shutdown(socket.SHUT_WR)
+    assert receive_all(upstream) == b""
+    upstream.sendall(b"the rest")
+    upstream.close()
+    assert receive_all(client) == b"the rest"
+    assert nginy.session()["termination"] == "--"
+    assert has_epoll(nginy) is (method == "epoll")
+    nginy.stop()
+
+
+def has_epoll(nginy: Nginy) -> bool:
+    descriptors = pathlib.Path(f"/proc/{nginy.pid}/fd").iterdir()
+    return any(str(path.readlink()) == "anon_inode:[eventpoll]" for path in descriptors)
