@@ -192,10 +192,13 @@ class TcpSession(UpstreamSession):
                 self._keep_rest(src, dst, memory[:count], sent)
                 return
             # -- again?
-            if count < len(memory):
-                src.full_reads = 0
-            elif full_reads < len(sizes) - 1:
-                src.full_reads = full_reads + 1
+            if count == len(memory):
+                if full_reads < len(sizes) - 1:
+                    src.full_reads = full_reads + 1
+            elif full_reads and count < len(memory) // 2:
+                # One step down, not all of them: a bulk transfer has short reads too, and climbing
+                # again after each cost uploads a fifth.
+                src.full_reads = full_reads - 1
             if not src.read.ready:
                 return
             quota -= count
