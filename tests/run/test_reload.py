@@ -1,0 +1,267 @@
+"""A reload loses nothing: the proof, with bin/nginy as a process and a crowd around it."""
+
+import functools
+import json
+import os
+import pathlib
+import random
+import signal
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+from nginy.config.load import load
+from nginy.server import Server
+
+from kit.program import PATIENCE_S, Nginy, free_port, own_host
+from kit.traffic import Crowd
+
+TCP_SESSIONS = 1000
+UDP_SESSIONS = 1000
+NEWCOMERS = 4
+RELOADS = 100
+BROKEN_FILES = 100
+UDP_FEW = 20
+SETTLED_AFTER = 20
+"""Reloads after which memory is taken for what it will be."""
+GROWTH_BYTES = 3 << 20
+"""Noise of the allocator; a leak of one object a session and reload would be ten times as much."""
+MAX_TURN_MS = 50
+LARGE_RELOADS = 3
+
+KEY = "$remote_addr:$remote_port"
+METHODS: list[object] = [
+    "round_robin",
+    "least_conn",
+    {"random": "two"},
+    {"hash": KEY},
+    {"hash": KEY, "consistent": True},
+    {"maglev": KEY},
+    {"rendezvous": KEY},
+    {"least_time": "first_byte"},
+]
+
+
+class Site:
+    """Where nginy listens, which backends there are, and a configuration for each reload."""
+
+    def __init__(self, crowd: Crowd) -> None:
+        self.host = own_host()
+        self.tcp_port = free_port(self.host)
+        self.udp_port = free_port(self.host, socket.SOCK_DGRAM)
+        self.extra_port = free_port(self.host)
+        self.backends = {
+            "tcp": [crowd.tcp_backend() for _ in range(4)],
+            "udp": [crowd.udp_backend() for _ in range(4)],
+        }
+
+    def config(self, rng: random.Random, *, has_extra: bool | None = None) -> str:
+        """Return some configuration that serves both ports; YAML takes JSON as it is."""
+        if has_extra is None:
+            has_extra = rng.random() < 0.5
+        listeners: list[dict[str, object]] = [
+            self._listener(rng, "tcp", self.tcp_port),
+            self._listener(rng, "udp", self.udp_port),
+        ]
+        if has_extra:
+            listeners.append(self._listener(rng, "tcp", self.extra_port))
+        rng.shuffle(listeners)
+        return "\n".join(
+            f"{key}: {json.dumps(value)}"
+            for key, value in {
+                "worker_connections": rng.randrange(8000, 9000),
+                "log_formats": {"changing": f"{rng.random()} $status"},
+                "upstreams": {name: self._upstream(rng, name) for name in self.backends},
+                "listeners": listeners,
+            }.items()
+        )
+
+    def _upstream(self, rng: random.Random, name: str) -> dict[str, object]:
+        chosen = rng.sample(self.backends[name], rng.randrange(1, 5))
+        return {
+            "balance": rng.choice(METHODS),
+            "max_session_time": rng.choice(["off", "10m"]),
+            "backends": [{"address": each, "weight": rng.randrange(1, 4)} for each in chosen],
+        }
+
+    def _listener(self, rng: random.Random, protocol: str, port: int) -> dict[str, object]:
+        return {
+            "listen": f"{self.host}:{port}",
+            "protocol": protocol,
+            "name": f"{protocol}-{port}-{rng.randrange(3)}",
+            "proxy_pass": protocol,
+            "proxy_timeout": rng.choice(["5m", "6m"]),
+        }
+
+
+@pytest.fixture
+def crowd() -> Iterator[Crowd]:
+    with Crowd() as made:
+        yield made
+
+
+def resident_bytes(pid: int) -> int:
+    """How much memory a process has in use."""
+    pages = int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def said_so_far(nginy: Nginy, text: str) -> int:
+    return sum(text in line for line in nginy.errors)
+
+
+def reload_under(crowd: Crowd, nginy: Nginy, config: str) -> None:
+    """Have nginy reload, and the crowd go on meanwhile."""
+    before = said_so_far(nginy, "configuration reloaded")
+    nginy.write(config)
+    nginy.send_signal(signal.SIGHUP)
+    crowd.step_until(lambda: said_so_far(nginy, "configuration reloaded") > before)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+def test_a_hundred_reloads_lose_no_session_no_byte_and_no_memory(
+    crowd: Crowd, tmp_path: pathlib.Path
+) -> None:
+    seed = random.SystemRandom().randrange(1 << 32)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    site = Site(crowd)
+    with Nginy(tmp_path, site.config(rng)) as nginy:
+        crowd.join(socket.SOCK_STREAM, (site.host, site.tcp_port), TCP_SESSIONS)
+        crowd.join(socket.SOCK_DGRAM, (site.host, site.udp_port), UDP_SESSIONS)
+        crowd.let_come_and_go((site.host, site.tcp_port), NEWCOMERS)
+        settled_bytes = 0
+        for count in range(RELOADS):
+            reload_under(crowd, nginy, site.config(rng))
+            if count == SETTLED_AFTER:
+                settled_bytes = resident_bytes(nginy.process.pid)
+        crowd.hear_from_all()
+        assert resident_bytes(nginy.process.pid) < settled_bytes + GROWTH_BYTES
+        assert len(crowd.talkers) == TCP_SESSIONS + UDP_SESSIONS
+        assert crowd.newcomers_served > RELOADS
+        assert said_so_far(nginy, "[error]") == 0
+        ended = [line for line in nginy.access_lines() if '"protocol":"UDP"' in line]
+        assert ended == []  # each UDP session is the one that it was at first
+        crowd.leave()
+        crowd.step_until(lambda: len(nginy.access_lines()) >= TCP_SESSIONS + crowd.newcomers_served)
+        nginy.stop(signal.SIGTERM)
+        ends = [json.loads(line) for line in nginy.access_lines()]
+    # all that was left when the last client had gone are idle sessions of UDP
+    assert {end["termination"] for end in ends if end["protocol"] == "TCP"} == {"--"}
+
+
+@pytest.mark.slow
+def test_descriptors_are_back_when_sessions_and_reloads_are_over(
+    crowd: Crowd, tmp_path: pathlib.Path
+) -> None:
+    seed = random.SystemRandom().randrange(1 << 32)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    site = Site(crowd)
+    first = site.config(rng)
+    with Nginy(tmp_path, first) as nginy:
+        before = nginy.descriptors()
+        for _ in range(3):
+            crowd.join(socket.SOCK_STREAM, (site.host, site.tcp_port), 50)
+            reload_under(crowd, nginy, site.config(rng))
+            crowd.leave()
+        reload_under(crowd, nginy, first)
+        crowd.step_until(lambda: nginy.descriptors() == before)
+
+
+def broken_files(site: Site, good: str, directory: pathlib.Path) -> Iterator[str]:
+    """Yield texts that cannot be applied, each for another reason, again and again."""
+    while True:
+        yield "listeners: [\n"
+        yield good.replace("worker_connections", "worker_conections")
+        yield good.replace('"weight": ', '"weight": -', 1)
+        yield good.replace('"proxy_pass": "tcp"', '"proxy_pass": "nobody"')
+        yield "listeners: []\n"
+        yield "\x01"
+        yield f"access_log: {directory}/not/there.log\n{good}"
+        yield f"error_log: {directory}/not/there.log\n{good}"
+        taken = {"listen": f"{site.host}:{site.extra_port}", "return": "a"}
+        yield good.replace("listeners: [", f"listeners: [{json.dumps(taken)}, ")
+
+
+@pytest.mark.slow
+def test_a_hundred_broken_files_in_a_row_change_nothing(
+    crowd: Crowd, tmp_path: pathlib.Path
+) -> None:
+    site = Site(crowd)
+    good = site.config(random.Random(0), has_extra=False)
+    with (
+        Nginy(tmp_path, good) as nginy,
+        socket.create_server((site.host, site.extra_port)),
+    ):
+        running = pathlib.Path(f"{nginy.pid_path}.conf").read_text()
+        descriptors = nginy.descriptors()
+        crowd.join(socket.SOCK_STREAM, (site.host, site.tcp_port), 20)
+        crowd.join(socket.SOCK_DGRAM, (site.host, site.udp_port), UDP_FEW)
+        crowd.let_come_and_go((site.host, site.tcp_port), NEWCOMERS)
+        files = broken_files(site, good, tmp_path)
+        for count in range(1, BROKEN_FILES + 1):
+            lines = len(nginy.errors)
+            nginy.write(next(files))
+            nginy.send_signal(signal.SIGHUP)
+            refused = functools.partial(said_so_far, nginy, "configuration not changed")
+            crowd.step_until(lambda: refused() == count)  # noqa: B023 - called before the next one
+            report = [line for line in nginy.errors[lines:] if "[notice]" not in line]
+            assert len(report) == 2, report  # what is wrong, and that nothing was changed
+        crowd.hear_from_all()
+        crowd.leave()
+        assert pathlib.Path(f"{nginy.pid_path}.conf").read_text() == running
+        assert said_so_far(nginy, "configuration reloaded") == 0
+        crowd.step_until(lambda: nginy.descriptors() == descriptors + UDP_FEW)
+
+
+# A large configuration.
+
+
+def large_config(count: int, first: int) -> str:
+    backends = "".join(
+        f"    - {{address: '10.0.{n >> 8}.{n & 255}:80', weight: 2}}\n"
+        for n in range(first, first + count)
+    )
+    return (
+        "error_log: {path: error.log, level: warn}\n"
+        "listeners: {listen: 127.0.0.1:LISTEN, proxy_pass: web}\n"
+        "upstreams:\n  web:\n    balance: {hash: $remote_addr, consistent: true}\n"
+        f"    backends:\n{backends}"
+    )
+
+
+def longest_turn_ms(server: Server) -> float:
+    """Reload, and return the processor time of the longest turn until all is done."""
+    before = server.config
+    server.reload()
+    turns_ms = []
+    deadline_s = time.monotonic() + PATIENCE_S
+    # The ring is built some turns after the list was changed: until no timer is left.
+    while server.config is before or server.loop.timers.next_deadline_ms() is not None:
+        assert time.monotonic() < deadline_s
+        started_s = time.process_time()
+        server.loop.turn(1)
+        turns_ms.append((time.process_time() - started_s) * 1000)
+    assert len(turns_ms) > 10
+    return max(turns_ms)
+
+
+@pytest.mark.slow
+def test_no_turn_is_long_while_a_thousand_backends_change(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "nginy.yml"
+    port = str(free_port("127.0.0.1"))
+    path.write_text(large_config(1000, 0).replace("LISTEN", port))
+    server = Server(str(path), {})
+    try:
+        server.apply(load(str(path), {}))
+        longest_ms = []
+        for attempt in range(1, LARGE_RELOADS + 1):
+            path.write_text(large_config(1000, attempt * 500).replace("LISTEN", port))
+            longest_ms.append(longest_turn_ms(server))
+        # Whoever shares the processor's caches can make a turn longer, but not shorter.
+        assert min(longest_ms) < MAX_TURN_MS, longest_ms
+    finally:
+        server.close()
