@@ -117,7 +117,8 @@ class ProtocolHandler:
     def session_ended(self, session: "Session") -> None:
         """Count a session and write it to the access log; called once for each."""
         self.sessions -= 1
-        self.counters.count(session.termination, session.bytes_received, session.bytes_sent)
+        client = session.client
+        self.counters.count(session.termination, client.received, client.sent)
         if self.log_session is not None:
             self.log_session(session)
 

@@ -121,7 +121,7 @@ class TcpSession(UpstreamSession):
         dst = self.upstream if src is self.client else self.client
         if dst is None:
             return
-        if src.full_reads or event.pending_eof:
+        if src.full_reads:
             self._pump(src, dst)
             return
         memory = self.read_sizes[0]
@@ -147,6 +147,8 @@ class TcpSession(UpstreamSession):
             self._keep_rest(src, dst, data, sent)
         elif count == len(memory):
             src.full_reads = 1
+            self._pump(src, dst)
+        elif event.pending_eof:
             self._pump(src, dst)
         else:
             event.ready = False

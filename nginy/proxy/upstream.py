@@ -331,7 +331,7 @@ class UpstreamSession(Session, ABC):
                 reason = Reason.CLIENT_LEFT_QUEUE
         if backend is not None:
             self.end_attempt(failed=False)
-            backend.counters.count(reason.code, self.bytes_received, self.bytes_sent)
+            backend.counters.count(reason.code, self.client.received, self.client.sent)
         super().finalize(reason, detail, reset)
         # The timer refers to the session as well: together they would wait for the cyclic garbage
         # collector.
