@@ -359,7 +359,6 @@ def test_a_reset_with_both_directions_stalled_lets_the_answer_through(
     with expect_log("backend reset the connection", count=1):
         assert end_of_delivery(harness, proxy).termination == "SD"
     assert used_bytes(harness) == 0
-    assert len(client.received) == proxy.ended[0].bytes_sent
     assert 0 < proxy.ended[0].bytes_sent <= len(MORE_THAN_THE_KERNEL_HOLDS) - unsent
 
 
