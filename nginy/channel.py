@@ -62,8 +62,9 @@ class Channel:
     def send(self, word: str, text: str = "", fds: Sequence[int] = ()) -> bool:
         """Send a message, in several parts if there are many descriptors.
 
-        Return False if it cannot be sent, or not wholly: the other process does not read, or it is
-        gone, or the system has no room for more descriptors in flight.
+        Return False if it cannot be sent, or not wholly: the other process does not read, or the
+        system has no room for more descriptors in flight. That the other process is gone is no
+        such failure, since everyone hears of that by itself.
         """
         data = f"{word} {text[:TEXT_MAX_CHARACTERS]}".encode(errors="replace")
         try:
@@ -73,6 +74,8 @@ class Channel:
                     socket.send_fds(self._socket, [data], part)
                 else:
                     self._socket.send(data)
+        except ConnectionError:
+            return True
         except OSError:
             return False
         return True

@@ -252,6 +252,8 @@ class Listener:
     def close(self) -> None:
         """Close the socket; a unix socket's path is removed, as nginx does, by who has made it."""
         if self.connection is not None:
+            # The supervisor, or a successor, may have a copy.
+            self.connection.loop.interest.forget(self.connection)
             self.connection.close()
             self.connection = None
         self.socket.close()

@@ -114,6 +114,13 @@ class EpollSelector(BaseSelector):
         fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
         return self._keys.pop(fd)
 
+    def forget(self, fd: int) -> None:
+        """Have the kernel forget a registered descriptor that another process has open as well.
+
+        It would go on reporting it after `close`, under a number that may be somebody else's then.
+        """
+        self._epoll.unregister(fd)
+
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         """Wait at most `timeout` seconds (None: for ever); return what became ready since the last
         call."""
@@ -151,6 +158,9 @@ class Interest(Protocol):
     def remove(self, c: "Connection") -> None:
         """Stop watching a connection that is about to be closed."""
 
+    def forget(self, c: "Connection") -> None:
+        """Do what `remove` leaves to the close, as the socket stays open in another process."""
+
 
 class EdgeInterest:
     """Interest as flags: one registration at the start, no system call after it."""
@@ -174,6 +184,10 @@ class EdgeInterest:
     def remove(self, c: "Connection") -> None:
         """Unregister."""
         self._selector.unregister(c.fd)
+
+    def forget(self, c: "Connection") -> None:
+        """Unregister in the kernel."""
+        self._selector.forget(c.fd)
 
 
 class LevelInterest:
@@ -211,6 +225,9 @@ class LevelInterest:
         if c.registered:
             self._selector.unregister(c.fd)
             c.registered = 0
+
+    def forget(self, c: "Connection") -> None:
+        """Do nothing: `remove` leaves nothing to the close."""
 
 
 METHODS: Final = ("epoll", "poll", "select")
