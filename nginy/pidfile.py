@@ -39,13 +39,15 @@ class PidFile:
         try:
             with open(path, "w", encoding="ascii") as file:
                 file.write(f"{os.getpid()}\n")
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        except OSError as error:
+            raise _cannot_open(path, error) from error
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
             self._text_fd = os.open(text_path(path), flags, 0o600)
             self.rewrite(text)
         except OSError as error:
             self.remove()
-            reason = f"({error.errno}: {error.strerror})"
-            raise NginyError(f'open() "{error.filename or path}" failed {reason}') from error
+            raise _cannot_open(text_path(path), error) from error
 
     def rewrite(self, text: str) -> None:
         """Note another configuration; raises OSError if the disk is full."""
@@ -59,14 +61,20 @@ class PidFile:
             os.chown(path, uid, gid)
 
     def remove(self) -> None:
-        """Remove both files."""
-        for path in (self.path, text_path(self.path)):
+        """Remove both files, or empty them where that is not permitted."""
+        try:
+            os.unlink(self.path)
+        except OSError:
             with contextlib.suppress(OSError):
-                os.truncate(path, 0)
-                os.unlink(path)
-        if self._text_fd >= 0:
-            os.close(self._text_fd)
-            self._text_fd = -1
+                os.truncate(self.path, 0)
+        if self._text_fd < 0:
+            return
+        try:
+            os.unlink(text_path(self.path))
+        except OSError:
+            os.ftruncate(self._text_fd, 0)
+        os.close(self._text_fd)
+        self._text_fd = -1
 
 
 def open_pid_file(current: PidFile | None, path: str | None, text: str) -> PidFile | None:
@@ -132,4 +140,8 @@ def _read(path: str, max_characters: int) -> str:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             return file.read(max_characters)
     except OSError as error:
-        raise NginyError(f'open() "{path}" failed ({error.errno}: {error.strerror})') from error
+        raise _cannot_open(path, error) from error
+
+
+def _cannot_open(path: str, error: OSError) -> NginyError:
+    return NginyError(f'open() "{path}" failed ({error.errno}: {error.strerror})')

@@ -195,4 +195,4 @@ def _filled_in(text: str, context: ConnectionContext) -> str:
         "server_addr": context.server_addr,
         "server_port": context.server_port,
     }
-    return re.sub(r"\$(?:(\w+)|\{(\w+)\})", lambda match: values[match[1] or match[2]], text)
+    return re.sub(r"\$(\w+)", lambda match: values[match[1]], text)
