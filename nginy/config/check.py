@@ -11,7 +11,7 @@ in use).
 
 import os
 import pwd
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -196,6 +196,24 @@ def _check_listen(config: Config, reading: Reading) -> None:
             first = seen.get(taken[0], mark)
             reading.report(mark, f"listen: {taken[0][1]} is already listened on at {first}")
         seen.update((key, seen.get(key, mark)) for key in keys)
+    _check_wildcards(seen, reading)
+
+
+def _check_wildcards(listened: Mapping[tuple[str, Address], Mark], reading: Reading) -> None:
+    """Report addresses that a wildcard includes: the system lets nobody bind both (bind(2))."""
+    wildcards = {
+        (protocol, address.family, address.port): (address, mark)
+        for (protocol, address), mark in listened.items()
+        if address.is_wildcard
+    }
+    reported: set[Mark] = set()
+    for (protocol, address), mark in listened.items():
+        key = (protocol, address.family, address.port)
+        if address.is_wildcard or key not in wildcards or mark in reported:
+            continue
+        wildcard, other = wildcards[key]
+        reported.add(mark)
+        reading.report(mark, f"listen: {address} is included in {wildcard}, listened on at {other}")
 
 
 def _check_names(config: Config, reading: Reading) -> None:

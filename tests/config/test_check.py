@@ -120,6 +120,14 @@ BACKUP = "{address: '127.0.0.1:2', backup: on}"
             "1:21: listen: [::1]:80 is already listened on at nginy.yml:1:21",
         ),
         (
+            "listeners: [{listen: 127.0.0.1:80, return: x}, {listen: '*:80', return: y}]\n",
+            "1:22: listen: 127.0.0.1:80 is included in 0.0.0.0:80, listened on at nginy.yml:1:57",
+        ),
+        (
+            "listeners: {listen: ['[::]:80', '[::1]:79-81'], protocol: udp, return: x}\n",
+            "1:21: listen: [::1]:80 is included in [::]:80, listened on at nginy.yml:1:21",
+        ),
+        (
             (
                 "listeners:\n- {listen: 127.0.0.1:80, return: x, name: a}\n"
                 "- {listen: 127.0.0.1:81, return: x, name: a}\n"
@@ -161,7 +169,7 @@ def test_a_contradiction_is_named_with_its_place(
             "listeners: [{listen: 127.0.0.1:80, return: x},"
             " {listen: 127.0.0.1:80, protocol: udp, return: x}]\n"
         ),
-        "listeners: [{listen: 127.0.0.1:80, return: x}, {listen: 0.0.0.0:80, return: x}]\n",
+        "listeners: [{listen: 127.0.0.1:80, return: x}, {listen: '[::]:80', return: x}]\n",
         "access_log: {path: /x, buffer: 4k}\n"
         + listener("return: x, access_log: {path: /x, buffer: 4k, format: json}"),
         "log_formats: {main: $status, own: $pid}\naccess_log: {path: /x, format: own}\n" + LISTENER,
