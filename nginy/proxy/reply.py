@@ -69,10 +69,13 @@ class ReplySession(Session):
 
     def start(self, text: Callable[[Session], bytes]) -> None:
         """Send the answer, or as much of it as the client takes now."""
-        client = self.client
+        client, loop = self.client, self.client.loop
         client.action = "returning text"
+        if loop.connections > loop.max_connections:
+            self.finalize(Reason.OVER_LIMIT, "worker_connections are used up")
+            return
         client.buffer = Buffer(text(self))
-        client.loop.budget.used_bytes += len(client.buffer)
+        loop.budget.used_bytes += len(client.buffer)
         client.read.handler = self._discard_handler
         client.read.timer = Timer(self._timer_handler, self)
         self._start_timer(self.handler.settings.timeout_ms)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from nginy.proxy.reply import LINGER_MS
 
+from kit.clock import FakeClock
 from kit.harness import Ended, Harness
 
 LONG = bytes(range(256)) * 4096 * 16
@@ -129,3 +130,23 @@ def test_the_answer_may_be_about_the_client(harness: Harness, expect_log: Any) -
     assert client.received == b"127.0.0.1"
     client.close()
     front.only()
+
+
+def test_with_worker_connections_used_up_new_clients_are_refused(
+    clock: FakeClock, expect_log: Any
+) -> None:
+    with Harness(clock=clock, max_connections=3) as harness:
+        front = harness.reply(b"answer")
+        for _ in range(2):  # and the listener
+            client = front.connect()
+            harness.turn_until(lambda client=client: client.has_eof)
+        refused = front.connect()
+        with expect_log("worker_connections are used up", count=1):
+            ended = front.only()
+        assert (ended.termination, ended.status) == ("PC", 503)
+        harness.turn_until(lambda: refused.has_eof)
+        assert refused.received == b""
+        client.finish()
+        harness.turn_until(lambda: len(front.ended) == 2)
+        again = front.connect()
+        harness.turn_until(lambda: again.received == b"answer")
