@@ -89,11 +89,6 @@ KEY_VARIABLES: Final = frozenset(
 """Names that a hash key or an answer may use: those that are known when a session begins."""
 
 
-def variables_in(text: str) -> list[str]:
-    """Return the names that a text refers to, as $name or ${name}, in their order."""
-    return [match[1] or match[2] for match in _REFERENCE.finditer(text)]
-
-
 class Variables:
     """Compiles texts with variables; holds the time of day they share."""
 
