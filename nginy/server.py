@@ -177,6 +177,7 @@ class Server:
         elif number == signal.SIGQUIT and not self._is_ending:
             self.quit()
         else:
+            self.notifier.stopping("Ending")
             self.loop.running = False
 
     @property

@@ -1,0 +1,160 @@
+"""The counts that workers share, with several workers' views of one table in one process."""
+
+import random
+
+import pytest
+from nginy.address import parse_address
+from nginy.backend.backend import Backend, BackendSettings
+from nginy.backend.pool import BackendPool
+from nginy.backend.shared import SharedBackend, SharedCounts, tag_of
+from nginy.balancer.least import LeastConn
+from nginy.balancer.round_robin import RoundRobin
+
+
+def settings(name: str, max_conns: int = 0) -> BackendSettings:
+    return BackendSettings(name, parse_address(name), max_conns=max_conns)
+
+
+def backends(counts: SharedCounts, workers: int, name: str = "127.0.0.1:1") -> list[Backend]:
+    """One backend as each worker has made it."""
+    return [counts.backend_maker(worker)("web", settings(name)) for worker in range(workers)]
+
+
+def test_everyone_reads_the_sum_of_what_all_have_counted() -> None:
+    first, second, third = backends(SharedCounts(3), 3)
+    first.conns += 1
+    second.conns += 1
+    second.conns += 1
+    assert (first.conns, second.conns, third.conns) == (3, 3, 3)
+    second.conns -= 1
+    assert third.conns == 2
+
+
+def test_a_change_between_reading_and_writing_is_not_lost() -> None:
+    first, second = backends(SharedCounts(2), 2)
+    read = first.conns
+    second.conns += 1
+    first.conns = read + 1
+    assert first.conns == 2
+
+
+def test_backends_of_other_addresses_and_upstreams_are_counted_apart() -> None:
+    make = SharedCounts(1).backend_maker(0)
+    made = [
+        make("web", settings("127.0.0.1:1")),
+        make("web", settings("127.0.0.1:2")),
+        make("api", settings("127.0.0.1:1")),
+    ]
+    made[0].conns += 1
+    assert [backend.conns for backend in made] == [1, 0, 0]
+
+
+def test_two_objects_for_one_backend_add_up() -> None:
+    # One that has left its pool with sessions, and the one that came after it.
+    counts = SharedCounts(2)
+    make = counts.backend_maker(0)
+    old, new = make("web", settings("127.0.0.1:1")), make("web", settings("127.0.0.1:1"))
+    old.conns += 1
+    new.conns += 1
+    assert (old.conns, new.conns) == (2, 2)
+    old.conns -= 1
+    assert new.conns == 1
+
+
+def test_what_a_died_worker_counted_is_cleared() -> None:
+    counts = SharedCounts(2)
+    first, second = backends(counts, 2)
+    first.conns += 1
+    second.conns += 1
+    counts.clear(0)
+    assert second.conns == 1
+    (successor, _) = backends(counts, 2)
+    successor.conns += 1
+    assert second.conns == 2
+
+
+def test_workers_that_claimed_one_row_at_the_same_time_part_again() -> None:
+    counts = SharedCounts(2, rows=8)
+    theirs, ours = counts.backend_maker(0), counts.backend_maker(1)
+    loser = theirs("web", settings("127.0.0.1:1"))
+    loser.conns += 1
+    # The other worker saw the row free when it looked, and its tag was written last.
+    taken, _ = counts.find(tag_of("web\0127.0.0.1:1\0127.0.0.1:1"))
+    winner = ours("web", settings("127.0.0.1:2"))
+    taken[0] = tag_of("web\0127.0.0.1:2\0127.0.0.1:2")
+    winner = ours("web", settings("127.0.0.1:2"))
+    assert loser.conns == 1
+    winner.conns += 1
+    assert (winner.conns, loser.conns) == (1, 1)
+    also = ours("web", settings("127.0.0.1:1"))
+    assert also.conns == 1
+
+
+def test_backends_that_find_no_row_count_alone() -> None:
+    counts = SharedCounts(2, rows=2)
+    names = [f"127.0.0.1:{port}" for port in range(1, 5)]
+    ours = [counts.backend_maker(0)("web", settings(name)) for name in names]
+    theirs = [counts.backend_maker(1)("web", settings(name)) for name in names]
+    for backend in ours:
+        backend.conns += 1
+    assert [backend.conns for backend in ours] == [1] * 4
+    assert [backend.conns for backend in theirs] == [1, 1, 0, 0]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_any_history_gives_the_sum(seed: int) -> None:
+    print("seed", seed)
+    rng = random.Random(seed)
+    workers = 4
+    counts = SharedCounts(workers)
+    names = [f"127.0.0.1:{port}" for port in range(1, 9)]
+    made = [backends(counts, workers, name) for name in names]
+    expected = [[0] * workers for _ in names]
+    for _ in range(2000):
+        which, worker = rng.randrange(len(names)), rng.randrange(workers)
+        if rng.random() < 0.01:
+            counts.clear(worker)
+            for row, name in enumerate(names):
+                made[row][worker] = counts.backend_maker(worker)("web", settings(name))
+                expected[row][worker] = 0
+        elif expected[which][worker] and rng.random() < 0.5:
+            made[which][worker].conns -= 1
+            expected[which][worker] -= 1
+        else:
+            made[which][worker].conns += 1
+            expected[which][worker] += 1
+        reader = rng.randrange(workers)
+        assert made[which][reader].conns == sum(expected[which])
+
+
+def test_max_conns_and_least_conn_see_all_workers() -> None:
+    counts = SharedCounts(2)
+    names = ("127.0.0.1:1", "127.0.0.1:2")
+
+    def pool(worker: int) -> BackendPool:
+        make = counts.backend_maker(worker)
+        members = [make("web", settings(name, max_conns=2)) for name in names]
+        return BackendPool("web", members, LeastConn)
+
+    ours, theirs = pool(0), pool(1)
+    picked = [each.pick(b"", (), 1) for each in (ours, theirs, ours, theirs)]
+    # Which of two that are equal is next, each worker decides alone; who has less comes first.
+    chosen = [backend.name for backend in picked if backend is not None]
+    assert sorted(chosen[:2]) == sorted(chosen[2:]) == [*names]
+    assert ours.pick(b"", (), 1) is None
+    released = picked[1]
+    assert released is not None
+    theirs.release(released)
+    again = ours.pick(b"", (), 1)
+    assert again is not None
+    assert again.name == released.name
+
+
+def test_a_backend_alone_keeps_its_plain_count() -> None:
+    # What a single process pays: an attribute, as the type says.
+    assert not isinstance(vars(Backend)["conns"], property)
+    assert isinstance(vars(SharedBackend)["conns"], property)
+    pool = BackendPool("web", [Backend(settings("127.0.0.1:1"))], RoundRobin)
+    backend = pool.pick(b"", (), 1)
+    assert backend is not None
+    assert backend.conns == 1

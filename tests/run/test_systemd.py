@@ -1,0 +1,153 @@
+"""bin/nginy under a service manager: told of its states, given its sockets, installed by a unit."""
+
+import configparser
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from kit.program import CHECKOUT, PATIENCE_S, PROGRAM, Nginy, free_port, needs, own_host, wait_until
+
+WORKERS = pytest.mark.parametrize("workers", [1, 2])
+
+
+@pytest.fixture
+def manager(tmp_path: pathlib.Path) -> Iterator[socket.socket]:
+    """What systemd listens on for notifications."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(PATIENCE_S)
+        sock.bind(str(tmp_path / "notify"))
+        yield sock
+
+
+@pytest.fixture
+def notify(manager: socket.socket) -> list[str]:
+    """The beginning of a command line for a program that shall notify."""
+    return ["env", f"NOTIFY_SOCKET={manager.getsockname()}"]
+
+
+def heard(manager: socket.socket) -> dict[str, str]:
+    """The next notification."""
+    lines = manager.recv(4096).decode().split("\n")
+    return dict(line.split("=", 1) for line in lines)
+
+
+def config(workers: int, address: str) -> str:
+    return f"workers: {workers}\nlisteners: {{listen: '{address}', return: hello}}\n"
+
+
+def ask(address: str) -> bytes:
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as client:
+        return b"".join(iter(lambda: client.recv(100), b""))
+
+
+@WORKERS
+def test_every_state_is_told_in_its_turn(
+    tmp_path: pathlib.Path, manager: socket.socket, notify: list[str], workers: int
+) -> None:
+    host = own_host()
+    address = f"{host}:{free_port(host)}"
+    with Nginy(tmp_path, config(workers, address), prefix=notify) as nginy:
+        ready = heard(manager)
+        assert (ready["READY"], ready["MAINPID"]) == ("1", str(nginy.process.pid))
+        assert ask(address) == b"hello"
+        nginy.send_signal(signal.SIGHUP)
+        reloading = heard(manager)
+        assert reloading["RELOADING"] == "1"
+        assert int(reloading["MONOTONIC_USEC"]) > 0
+        assert heard(manager)["READY"] == "1"
+        nginy.write("listeners: nonsense\n")
+        nginy.send_signal(signal.SIGHUP)
+        assert heard(manager)["RELOADING"] == "1"
+        assert heard(manager)["READY"] == "1"
+        nginy.said("configuration not changed")
+        nginy.stop(signal.SIGQUIT)
+        assert heard(manager)["STOPPING"] == "1"
+
+
+@WORKERS
+def test_term_is_told_as_an_end_too(
+    tmp_path: pathlib.Path, manager: socket.socket, notify: list[str], workers: int
+) -> None:
+    host = own_host()
+    with Nginy(tmp_path, config(workers, f"{host}:{free_port(host)}"), prefix=notify) as nginy:
+        assert heard(manager)["READY"] == "1"
+        nginy.stop()
+        assert heard(manager)["STOPPING"] == "1"
+
+
+@WORKERS
+def test_passed_sockets_are_served_or_closed(tmp_path: pathlib.Path, workers: int) -> None:
+    addresses = []
+    for _ in range(2):
+        host = own_host()
+        addresses.append(f"{host}:{free_port(host)}")
+    served, unwanted = addresses
+    prefix = [sys.executable, "-c", MANAGER, *addresses, "--"]
+    with Nginy(tmp_path, config(workers, served), prefix=prefix) as nginy:
+        (line,) = nginy.said("inherited socket")
+        assert f"('{unwanted.partition(':')[0]}', " in line
+        assert ask(served) == b"hello"
+        with pytest.raises(ConnectionRefusedError):
+            ask(unwanted)
+        nginy.stop()
+
+
+MANAGER = """
+import os, socket, sys
+end = sys.argv.index("--")
+sockets = [socket.create_server((host, int(port))) for host, port in
+           (text.split(":") for text in sys.argv[1:end])]
+high = [os.dup2(sock.fileno(), 100 + i) for i, sock in enumerate(sockets)]
+for i, fd in enumerate(high):
+    os.dup2(fd, 3 + i)
+    os.close(fd)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(high)))
+os.execv(sys.argv[end + 1], sys.argv[end + 1:])
+"""
+"""A service manager in few lines: binds the addresses that it is given, and becomes the service."""
+
+
+def test_systemd_socket_activate_starts_it(tmp_path: pathlib.Path) -> None:
+    activate = needs("systemd-socket-activate", "systemd")
+    host = own_host()
+    address = f"{host}:{free_port(host)}"
+    path = tmp_path / "nginy.yml"
+    path.write_text(config(1, address))
+    command = [activate, f"--listen={address}", *PROGRAM, str(path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        try:
+            wait_until(lambda: is_open(address), "systemd-socket-activate to listen")
+            assert ask(address) == b"hello"
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=PATIENCE_S)
+            assert process.returncode == 0
+        finally:
+            process.kill()
+
+
+def is_open(address: str) -> bool:
+    """Whether somebody listens, found out without connecting: that would start it."""
+    host, _, port = address.rpartition(":")
+    wanted = f"{socket.inet_aton(host)[::-1].hex().upper()}:{int(port):04X}"
+    return any(
+        line.split()[1] == wanted
+        for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]
+    )
+
+
+def test_the_unit_is_hardened_and_fits_the_program() -> None:
+    parser = configparser.RawConfigParser(strict=False)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(CHECKOUT / "etc" / "nginy.service")
+    service = parser["Service"]
+    assert service["Type"] == "notify"
+    assert service["KillSignal"] == "SIGQUIT"
+    assert service["AmbientCapabilities"] == "CAP_NET_BIND_SERVICE"
+    assert service["ProtectSystem"] == "strict"
+    assert service["NoNewPrivileges"] == "yes"
