@@ -159,9 +159,7 @@ class UpstreamSession(Session, ABC):
             # Each attempt has logged its own failure.
             self.finalize(self._unreached(), "no further usable backend")
             return
-        name = pool.name
-        self.attempts.append(Attempt(None, name, now_ms))
-        self.finalize(Reason.NO_BACKEND, f'no usable backend in upstream "{name}"')
+        self.finalize(Reason.NO_BACKEND, f'no usable backend in upstream "{pool.name}"')
 
     # Waiting in the pool's line.
 
@@ -321,8 +319,12 @@ class UpstreamSession(Session, ABC):
         """End the session and give its backend back."""
         if self.status:
             return
-        attempts = self.attempts
-        backend = attempts[-1].backend if attempts else None
+        if not self.attempts:
+            # Logs name the upstream where there is no backend to be named (nginx).
+            handler = self.handler
+            name, now_ms = handler.pool.name, handler.loop.clock.now_ms
+            self.attempts.append(Attempt(None, name, now_ms))
+        backend = self.attempts[-1].backend
         if self._line is not None:
             self._line.leave(self)
             # If this session was called, the next one has to hear of the free backend.

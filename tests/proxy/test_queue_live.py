@@ -73,6 +73,7 @@ def test_a_client_waits_no_longer_than_the_timeout(harness: Harness, expect_log:
         harness.advance(30)
         harness.turn_until(lambda: proxy.ended)
     assert (proxy.ended[0].termination, proxy.ended[0].status) == ("sQ", 502)
+    assert proxy.ended[0].upstreams == ("backends",)
 
 
 def test_too_many_are_turned_away(harness: Harness, expect_log: Any) -> None:
@@ -84,6 +85,7 @@ def test_too_many_are_turned_away(harness: Harness, expect_log: Any) -> None:
         proxy.connect()
         harness.turn_until(lambda: proxy.ended)
     assert (proxy.ended[0].termination, proxy.ended[0].status) == ("PC", 503)
+    assert proxy.ended[0].upstreams == ("backends",)
 
 
 def test_a_client_that_leaves_the_line_makes_room(harness: Harness) -> None:
