@@ -17,9 +17,11 @@ import contextlib
 import logging
 import os
 import re
+from pathlib import Path
 from typing import Final
 
 from nginy.errors import NginyError
+from nginy.logtools import NOTICE
 
 logger = logging.getLogger("nginy.server")
 
@@ -80,11 +82,34 @@ class PidFile:
 def open_pid_file(current: PidFile | None, path: str | None, text: str) -> PidFile | None:
     """Return the pid file that is to be: `current` if it is there, a new one, or none.
 
-    Raises NginyError if a new one cannot be written.
+    Raises NginyError if a new one cannot be written, or belongs to another nginy.
     """
     if path is None or (current is not None and current.path == path):
         return None if path is None else current
+    refuse_owned(path)
     return PidFile(path, text)
+
+
+def refuse_owned(path: str) -> None:
+    """Raise NginyError if a nginy that runs has written this pid file; note a stale one."""
+    try:
+        pid = read_pid(path)
+    except NginyError:
+        return
+    if pid == os.getpid():
+        return
+    if _is_nginy(pid):
+        raise NginyError(f'nginy runs already, PID {pid} of "{path}"')
+    logger.log(NOTICE, 'stale pid file "%s" is overwritten, no nginy runs as PID %d', path, pid)
+
+
+def _is_nginy(pid: int) -> bool:
+    """Whether the process has been started as nginy; after a reboot it may be anybody."""
+    try:
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return any(os.path.basename(argument) == b"nginy" for argument in arguments)
 
 
 def replace_pid_file(
