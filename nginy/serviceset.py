@@ -123,6 +123,10 @@ class ServiceSet:
         """Return whether anything is listened on."""
         return bool(self._services)
 
+    def listeners(self) -> list[Listener]:
+        """Return the listeners that take clients."""
+        return [service.listener for service in self._services.values()]
+
     # Starting and reloading.
 
     def open(self, config: schema.Config) -> dict[ListenKey, Listener]:
@@ -135,7 +139,7 @@ class ServiceSet:
         try:
             for key, (options, _) in wanted_by(config).items():
                 if key not in self._services and key not in bound:
-                    opened[key] = Listener(options, self.inherited.take(key))
+                    opened[key] = self.inherited.listener(options)
         except NginyError:
             close_listeners(opened)
             raise
@@ -205,7 +209,6 @@ class ServiceSet:
         """Take no new clients; sessions that have begun go on to their end."""
         service = self._services.pop(key)
         listener, handler = service.listener, service.handler
-        logger.log(NOTICE, "no longer listening on %s", listener)
         if isinstance(handler, UdpHandler):
             handler.is_draining = True
             retiring = Retiring(self._loop, key, handler, listener)
@@ -214,6 +217,7 @@ class ServiceSet:
             retiring = Retiring(self._loop, key, handler, None)
         retiring.limit(timeout_ms)
         self.retiring.append(retiring)
+        logger.log(NOTICE, "no longer listening on %s", listener)
 
     def _present(self, key: ListenKey) -> tuple[Listener | None, ProtocolHandler | None]:
         """Return what there is for an address, in service or about to go."""
