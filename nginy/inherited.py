@@ -11,10 +11,10 @@ import _socket
 import logging
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from nginy.address import Address
-from nginy.event.listener import ListenKey
+from nginy.event.listener import Listener, ListenKey, ListenOptions
 
 logger = logging.getLogger("nginy.server")
 
@@ -22,15 +22,33 @@ logger = logging.getLogger("nginy.server")
 class Inherited:
     """Sockets that wait for their listener. Whoever has created it calls `close` in the end."""
 
-    __slots__ = ("_sockets",)
+    __slots__ = ("_sockets", "are_ours")
 
     def __init__(self) -> None:
+        self.are_ours = False
+        """Whether a nginy has bound them and is replaced by this one, paths of unix sockets too."""
         self._sockets: dict[ListenKey | None, list[_socket.socket]] = {}
 
     def add(self, sockets: Iterable[_socket.socket]) -> None:
         """Keep sockets until they are taken."""
         for sock in sockets:
             self._sockets.setdefault(key_of(sock), []).append(sock)
+
+    def adopt(self, passed: Iterable[int], handed: Sequence[int]) -> None:
+        """Keep what a service manager has passed, and what the nginy before this one has handed
+        over."""
+        self.are_ours = bool(handed)
+        self.add(adopt([*passed, *handed]))
+
+    def listener(self, options: ListenOptions) -> Listener:
+        """Return a listener, made of a socket that is there or a new one; raises ListenError."""
+        listener = Listener(options, self.take(options.key))
+        listener.is_inherited &= not self.are_ours
+        return listener
+
+    def has(self, key: ListenKey) -> bool:
+        """Whether a socket bound to that address waits."""
+        return bool(self._sockets.get(key))
 
     def take(self, key: ListenKey) -> _socket.socket | None:
         """Return a socket bound to that address, which is the caller's then; None if there is

@@ -57,6 +57,13 @@ class PidFile:
         os.ftruncate(self._text_fd, 0)
         os.pwrite(self._text_fd, data, 0)
 
+    def rename(self, path: str) -> None:
+        """Go by another name, since a successor takes this one; raises OSError."""
+        os.rename(self.path, path)
+        with contextlib.suppress(OSError):
+            os.rename(text_path(self.path), text_path(path))
+        self.path = path
+
     def give_to(self, uid: int, gid: int) -> None:
         """Make the files the property of the user that nginy becomes, so it can empty them."""
         for path in (self.path, text_path(self.path)):

@@ -73,6 +73,10 @@ class PortSet:
             self._retired.pop(key, None)
             self._ports[key] = group
 
+    def listeners(self) -> list[Listener]:
+        """Return all sockets that clients come to."""
+        return [listener for group in self._ports.values() for listener in group]
+
     def retire_all(self) -> None:
         """Let no further client come: the workers serve those that they have."""
         for key in list(self._ports):
@@ -117,10 +121,9 @@ class PortSet:
         group: list[Listener] = []
         try:
             while len(group) < self._workers:
-                sock = self.inherited.take(options.key)
-                if sock is None:
+                if not self.inherited.has(options.key):
                     break
-                group.append(Listener(options, sock))
+                group.append(self.inherited.listener(options))
             if not options.address.is_unix:
                 self._fill(group, options)
             elif not group:

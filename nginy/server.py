@@ -6,8 +6,8 @@ running yet. What can fail (opening a log, binding an address) is done first; on
 has worked is anything changed, so a bad configuration leaves everything as it was.
 
 Signals are nginx's (`ngx_process_cycle.c`): TERM and INT end at once, QUIT ends gracefully, HUP
-reads the configuration anew, USR1 reopens the logs. What each configured thing becomes is in
-`config/build.py`; the turn itself is in `event/loop.py`.
+reads the configuration anew, USR1 reopens the logs, USR2 starts a successor (`upgrade.py`). What
+each configured thing becomes is in `config/build.py`; the turn itself is in `event/loop.py`.
 """
 
 import contextlib
@@ -33,13 +33,13 @@ from nginy.event.listener import Listener, ListenError, ListenKey
 from nginy.event.loop import Loop
 from nginy.event.signals import SignalReceiver
 from nginy.event.timer import Timer
-from nginy.inherited import adopt
 from nginy.logset import LogSet
 from nginy.logtools import NOTICE
 from nginy.pidfile import PidFile, open_pid_file, replace_pid_file
 from nginy.poolset import PoolSet
 from nginy.serviceset import ServiceSet, close_listeners
 from nginy.systemd import Notifier, passed_descriptors
+from nginy.upgrade import Upgrade, handed_descriptors
 
 logger = logging.getLogger("nginy.server")
 
@@ -49,6 +49,7 @@ SIGNALS: Final = (
     signal.SIGQUIT,
     signal.SIGHUP,
     signal.SIGUSR1,
+    signal.SIGUSR2,
 )
 
 SPARE_DESCRIPTORS: Final = 64
@@ -90,6 +91,7 @@ class Server:
         self._reader = ConfigReader(self.loop, path, environ, self._finish_reload)
         self._signals: SignalReceiver | None = None
         self._timer = Timer(self._grace_handler, self)
+        self._upgrade = Upgrade(self.loop)
         self._is_draining = False
         self.notifier = Notifier({})
         """Says what is going on to whoever has started this process."""
@@ -174,6 +176,8 @@ class Server:
                 self.reload()
         elif number == signal.SIGUSR1:
             self.logs.reopen()
+        elif number == signal.SIGUSR2:
+            self.hand_over()
         elif number == signal.SIGQUIT and not self._is_ending:
             self.quit()
         else:
@@ -204,6 +208,11 @@ class Server:
                 tell_changes(plan(before, config).changes)
         self.notifier.ready("Serving")
 
+    def hand_over(self) -> None:
+        """Start the program anew, beside this process; both serve then."""
+        environ = {**os.environ, **self.notifier.variables}
+        self._upgrade.start(self.services.listeners(), self._pid_file, environ)
+
     # Ending.
 
     def quit(self) -> None:
@@ -233,6 +242,7 @@ class Server:
         self._reader.close()
         self._pid_file = replace_pid_file(self._pid_file, None)
         self.services.inherited.close()
+        self._upgrade.close()
         if self._signals is not None:
             self._signals.close()
             logger.log(NOTICE, "exit")
@@ -307,7 +317,9 @@ def run(config: schema.Config, path: str) -> int:
     """
     server = Server(path, os.environ, config.event_method)
     server.notifier = Notifier(os.environ)
-    server.services.inherited.add(adopt(passed_descriptors(os.environ, os.getpid())))
+    server.services.inherited.adopt(
+        passed_descriptors(os.environ, os.getpid()), handed_descriptors(os.environ)
+    )
     try:
         with naming_holder():
             server.apply(config, dump(config) if config.pid is not None else "")

@@ -32,7 +32,6 @@ from nginy.errors import NginyError
 from nginy.event.loop import Loop
 from nginy.event.signals import SignalReceiver
 from nginy.event.timer import Timer
-from nginy.inherited import adopt
 from nginy.logset import LogSet
 from nginy.logtools import NOTICE
 from nginy.pidfile import PidFile, open_pid_file, replace_pid_file
@@ -45,6 +44,7 @@ from nginy.server import (
     tell_refusal,
 )
 from nginy.systemd import Notifier, passed_descriptors
+from nginy.upgrade import Upgrade, handed_descriptors
 from nginy.vote import Vote
 from nginy.worker import serve, write_config
 
@@ -74,6 +74,7 @@ class Supervisor:
         self._signals: SignalReceiver | None = None
         self._pid_file: PidFile | None = None
         self._text = ""
+        self._upgrade = Upgrade(self.loop)
         self._vote: Vote | None = None
         self._votes = 0
         self._wants_reload = self._has_started = self._is_ending = False
@@ -179,6 +180,9 @@ class Supervisor:
             self.logs.reopen()
             self._give_logs(self.config)
             self.crew.signal(number)
+        elif number == signal.SIGUSR2:
+            environ = {**os.environ, **self.notifier.variables}
+            self._upgrade.start(self.ports.listeners(), self._pid_file, environ)
         elif number == signal.SIGQUIT and not self._is_ending:
             self.quit()
         else:
@@ -360,6 +364,7 @@ class Supervisor:
         """Close everything; a worker that is still there ends with its channel."""
         self.crew.close()
         self.ports.close()
+        self._upgrade.close()
         self.loop.timers.cancel(self._timer)
         self.loop.timers.cancel(self._retire_timer)
         self._pid_file = replace_pid_file(self._pid_file, None)
@@ -380,7 +385,9 @@ def run(config: schema.Config, path: str, workers: int) -> int:
     """
     supervisor = Supervisor(path, os.environ, workers, config.event_method)
     supervisor.notifier = Notifier(os.environ)
-    supervisor.ports.inherited.add(adopt(passed_descriptors(os.environ, os.getpid())))
+    supervisor.ports.inherited.adopt(
+        passed_descriptors(os.environ, os.getpid()), handed_descriptors(os.environ)
+    )
     try:
         with naming_holder():
             supervisor.start(config, dump(config) if config.pid is not None else "")

@@ -28,11 +28,13 @@ FIRST_FD: Final = 3
 class Notifier:
     """Tells the service manager about changes of state; does nothing where there is none."""
 
-    __slots__ = ("_address",)
+    __slots__ = ("_address", "variables")
 
     def __init__(self, environ: MutableMapping[str, str]) -> None:
         """Take NOTIFY_SOCKET out of `environ`: the processes that nginy starts are no services."""
         path = environ.pop("NOTIFY_SOCKET", "")
+        self.variables = {"NOTIFY_SOCKET": path} if path else {}
+        """What a successor of this process has to find in its environment."""
         # "@" stands for the zero byte of an abstract address (unix(7)).
         self._address = f"\0{path[1:]}" if path.startswith("@") else path
 

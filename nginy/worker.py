@@ -70,6 +70,9 @@ class Worker(Server):
     def reload(self) -> None:
         """Do nothing: the supervisor reloads."""
 
+    def hand_over(self) -> None:
+        """Do nothing: the supervisor is who is replaced."""
+
     def close(self) -> None:
         """Close everything."""
         self.channel.close()

@@ -26,7 +26,7 @@ EVERYTHING_BELOW_THE_SERVER = {
     "config",
 }
 
-SETS = {"inherited", "logset", "pidfile", "poolset", "portset", "serviceset", "systemd"}
+SETS = {"inherited", "logset", "pidfile", "poolset", "portset", "serviceset", "systemd", "upgrade"}
 
 # top-level name -> the others that it may import. Leaves may be imported by everyone.
 ALLOWED: dict[str, set[str]] = {
@@ -50,6 +50,7 @@ ALLOWED: dict[str, set[str]] = {
     "channel": {"event"},
     "worker": EVERYTHING_BELOW_THE_SERVER | SETS | {"channel", "server"},
     "crew": {"channel", "event", "server"},
+    "upgrade": {"backend", "event", "pidfile"},
     "vote": {"config", "pidfile", "portset"},
     "supervisor": EVERYTHING_BELOW_THE_SERVER | LOG | SETS | {"crew", "server", "vote", "worker"},
     "cli": {"server", "supervisor", "config", "pidfile"},

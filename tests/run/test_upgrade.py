@@ -1,0 +1,129 @@
+"""USR2: another nginy takes over the sockets of the one that runs, while clients come and go."""
+
+import contextlib
+import os
+import pathlib
+import signal
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from kit.program import PATIENCE_S, Nginy, free_port, own_host, wait_until
+from kit.servers import address_text
+
+WORKERS = pytest.mark.parametrize("workers", [1, 2])
+
+
+@pytest.fixture
+def backend() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        sock.settimeout(PATIENCE_S)
+        yield sock
+
+
+@pytest.fixture
+def here() -> tuple[str, int]:
+    host = own_host()
+    return host, free_port(host)
+
+
+@contextlib.contextmanager
+def ending(pid: int) -> Iterator[None]:
+    """Kill the process, a stranger to subprocess, whatever happens to the test."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def config(workers: int, here: tuple[str, int], directory: pathlib.Path, to: str) -> str:
+    addresses = f"['{here[0]}:{here[1]}', 'unix:{directory}/s']"
+    return f"workers: {workers}\nlisteners: {{listen: {addresses}, {to}}}\n"
+
+
+def ask(target: tuple[str, int] | str) -> bytes:
+    family = socket.AF_UNIX if isinstance(target, str) else socket.AF_INET
+    with socket.socket(family) as client:
+        client.settimeout(PATIENCE_S)
+        client.connect(target)
+        return b"".join(iter(lambda: client.recv(100), b""))
+
+
+def successor_of(nginy: Nginy) -> int:
+    """Send USR2 and wait until the pid file has another process's number."""
+    nginy.send_signal(signal.SIGUSR2)
+    wait_until(
+        lambda: (
+            nginy.pid_path.exists()
+            and nginy.pid_path.read_text() not in ("", f"{nginy.process.pid}\n")
+        ),
+        "another process in the pid file",
+    )
+    return nginy.pid
+
+
+@WORKERS
+def test_the_successor_serves_where_the_old_one_did(
+    tmp_path: pathlib.Path, here: tuple[str, int], workers: int
+) -> None:
+    with Nginy(tmp_path, config(workers, here, tmp_path, "return: old")) as nginy:
+        assert ask(here) == b"old"
+        nginy.write(config(workers, here, tmp_path, "return: new"))
+        successor = successor_of(nginy)
+        with ending(successor):
+            old_path = tmp_path / "nginy.pid.oldbin"
+            assert old_path.read_text() == f"{nginy.process.pid}\n"
+            nginy.send_signal(signal.SIGQUIT)
+            for _ in range(20):
+                assert ask(here) in (b"old", b"new")
+            nginy.process.wait(PATIENCE_S)
+            assert not old_path.exists()
+            assert ask(here) == b"new"
+            assert ask(str(tmp_path / "s")) == b"new"
+            os.kill(successor, signal.SIGQUIT)
+            wait_until(lambda: not nginy.pid_path.exists(), "the end of the successor")
+        wait_until(lambda: not (tmp_path / "s").exists(), "the end of its socket's path")
+
+
+@WORKERS
+def test_sessions_finish_in_the_old_process(
+    tmp_path: pathlib.Path, here: tuple[str, int], backend: socket.socket, workers: int
+) -> None:
+    to = f"proxy_pass: '{address_text(backend)}'"
+    with (
+        Nginy(tmp_path, config(workers, here, tmp_path, to)) as nginy,
+        socket.create_connection(here, timeout=PATIENCE_S) as client,
+    ):
+        server, _ = backend.accept()
+        with server, ending(successor_of(nginy)):
+            nginy.send_signal(signal.SIGQUIT)
+            nginy.said("no longer listening", workers)
+            client.sendall(b"still here")
+            assert server.recv(100) == b"still here"
+            server.sendall(b"so am I")
+            assert client.recv(100) == b"so am I"
+            client.close()
+            server.close()
+            nginy.process.wait(PATIENCE_S)
+            assert nginy.process.returncode == 0
+
+
+@WORKERS
+def test_a_successor_that_cannot_start_changes_nothing(
+    tmp_path: pathlib.Path, here: tuple[str, int], workers: int
+) -> None:
+    with Nginy(tmp_path, config(workers, here, tmp_path, "return: old")) as nginy:
+        nginy.write("listeners: nonsense\n")
+        nginy.send_signal(signal.SIGUSR2)
+        nginy.said("nobody takes over")
+        wait_until(nginy.pid_path.exists)
+        assert nginy.pid == nginy.process.pid
+        assert ask(here) == b"old"
+        nginy.write(config(workers, here, tmp_path, "return: new"))
+        nginy.send_signal(signal.SIGHUP)
+        nginy.said("configuration reloaded")
+        assert ask(here) == b"new"
+        nginy.stop()
+        assert not (tmp_path / "s").exists()
