@@ -100,9 +100,9 @@ class TcpSession(UpstreamSession):
         self._start_idle_timer()
         if self.handler.pool.max_session_time_ms is not None:
             self._start_end_timer(self.handler.pool.max_session_time_ms)
-        upstream.read.handler = self._first_upstream_read_handler
+        # One bound method for both: an idle pair is to take little memory.
+        upstream.read.handler = client.read.handler = self._read_handler
         upstream.resume_read()
-        client.read.handler = self._read_handler
         client.resume_read()
         if client.read.ready:
             self._pump(client, upstream)
@@ -134,8 +134,10 @@ class TcpSession(UpstreamSession):
             event.eof = True
             self._read_ended(src, dst, EOF)
             return
+        now_ms = src.active_at_ms = src.loop.clock.now_ms
+        if not src.received and dst is self.client:
+            self.attempt.first_byte_at_ms = now_ms
         src.received += count
-        src.active_at_ms = src.loop.clock.now_ms
         data = memory[:count]
         try:
             sent = dst.socket.send(data)
@@ -152,12 +154,6 @@ class TcpSession(UpstreamSession):
             self._pump(src, dst)
         else:
             event.ready = False
-
-    def _first_upstream_read_handler(self, event: Event) -> None:
-        """Note when the first byte came, and never be called again."""
-        event.handler = self._read_handler
-        self.attempt.first_byte_at_ms = self.handler.loop.clock.now_ms
-        self._read_handler(event)
 
     def _client_write_handler(self, event: Event) -> None:
         if self.upstream is not None:

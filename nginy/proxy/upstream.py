@@ -33,7 +33,7 @@ from nginy.backend.backend import Backend
 from nginy.backend.pool import BackendPool
 from nginy.backend.waiting import WaitingLine
 from nginy.event.connection import ERROR, Connection
-from nginy.event.event import Event
+from nginy.event.event import Event, ignore
 from nginy.event.timer import Timer
 from nginy.proxy.context import ConnectionContext
 from nginy.proxy.session import Reason, Session, failure_text
@@ -248,6 +248,7 @@ class UpstreamSession(Session, ABC):
         if self.attempt.backend is not None:
             self.handler.pool.succeeded(self.attempt.backend)
         upstream.pause_write()
+        event.handler = ignore
         settings = self.handler.settings
         if settings.tcp_nodelay and upstream.socket.family != AF_UNIX:
             upstream.socket.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
@@ -303,8 +304,6 @@ class UpstreamSession(Session, ABC):
         if self.upstream is not None:
             attempt.bytes_received = self.upstream.received
             attempt.bytes_sent = self.upstream.sent
-            if not attempt.bytes_received:
-                attempt.first_byte_at_ms = None  # it was EOF that came first, or an error
         self.handler.pool.release(backend)
         if failed:
             self._tried += (backend,)
