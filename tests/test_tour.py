@@ -103,6 +103,18 @@ def out_of_order(text: str, names: list[str]) -> list[str]:
     return wrong
 
 
+def house(text: str) -> list[str]:
+    """The modules in the tour's map, as paths: a line is a directory, or a file of the last one."""
+    found = []
+    directory = ""
+    for line in text.partition("## The house")[2].partition("\n## ")[0].splitlines():
+        if match := re.match(r"(\w+/)  ", line):
+            directory = match[1]
+        elif match := re.match(r"( *)(\w+\.py)  ", line):
+            found.append(f"{directory if match[1] else ''}{match[2]}")
+    return found
+
+
 def readmes() -> list[pathlib.Path]:
     return [CHECKOUT / "README.md", *sorted(PACKAGE.rglob("README.md"))]
 
@@ -128,6 +140,11 @@ def test_the_tour_shows_the_whole_spine_in_order() -> None:
 
 def test_the_tour_has_some_references_at_all() -> None:
     assert len(REFERENCE.findall(TOUR.read_text())) >= len(SPINE)
+
+
+def test_the_map_of_the_house_shows_every_module_once() -> None:
+    modules = [str(p.relative_to(PACKAGE)) for p in PACKAGE.rglob("*.py")]
+    assert sorted(house(TOUR.read_text())) == sorted(m for m in modules if "__" not in m)
 
 
 # -- the gate can fail --
@@ -164,6 +181,11 @@ def test_a_file_that_does_not_exist_is_seen(tmp_path: pathlib.Path) -> None:
         "bin/gone",
         "n.py",
     ]
+
+
+def test_the_map_is_read_by_directory() -> None:
+    text = "## The house\ncli.py  it\n\nevent/  why\n  loop.py   S  it\n## Layers\n  x.py  not it\n"
+    assert house(text) == ["cli.py", "event/loop.py"]
 
 
 def test_a_module_out_of_order_is_seen() -> None:
