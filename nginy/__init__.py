@@ -3,9 +3,9 @@
 Nothing lives here but the version. The packages below are layers, and each imports only downward:
 
     cli          the command line
-    server       one worker's life; supervisor, the parent of several; log, what they write
+    supervisor   the parent of several workers
+    server       one worker's life; log, what it writes
     config       a YAML file into checked settings, and settings into objects
-    admin        what an operator sees and changes
     proxy        one client's exchange, from accept to the reason it ended
     backend      who can serve: identity, counters, health
     event        sockets, readiness, time; beside it wire (bytes into values) and balancer (choices)

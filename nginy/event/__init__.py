@@ -2,6 +2,7 @@
 
 Read the modules in this order: `event`, `buffer` and the fields of `connection` (the data),
 `clock` and `timer` (time), `selector` and `loop` (one turn of it all), then the methods of
-`connection`, and `listener`. Sessions, backends and configuration live above, in the other
-packages; nothing here imports them.
+`connection`, and `listener`. What else is here can wait: `datagram` (UDP sockets as connections),
+`tls` (behind the same recv and send), `signals`, and `holder`, which helps a start that has failed.
+Sessions, backends and configuration live above, in the other packages; nothing here imports them.
 """
