@@ -107,13 +107,22 @@ class Retiring:
 class ServiceSet:
     """All listeners by address and protocol. Created and closed by the server."""
 
-    __slots__ = ("_logs", "_loop", "_pools", "_services", "inherited", "retiring")
+    __slots__ = (
+        "_auto_sessions",
+        "_logs",
+        "_loop",
+        "_pools",
+        "_services",
+        "inherited",
+        "retiring",
+    )
 
     def __init__(self, loop: Loop, logs: LogSet, pools: PoolSet) -> None:
         self._loop = loop
         self._logs = logs
         self._pools = pools
         self._services: dict[ListenKey, Service] = {}
+        self._auto_sessions = 0
         self.inherited = Inherited()
         """Sockets to be taken instead of binding new ones."""
         self.retiring: list[Retiring] = []
@@ -148,6 +157,7 @@ class ServiceSet:
     def apply(self, config: schema.Config, opened: Mapping[ListenKey, Listener]) -> None:
         """Listen where `config` says and nowhere else; logs and pools are in step with it."""
         wanted = wanted_by(config)
+        self._auto_sessions = build.auto_max_sessions(config)
         for key in [key for key in self._services if key not in wanted]:
             self._retire(key, config.worker_shutdown_timeout_ms)
         for key, (options, settings) in wanted.items():
@@ -260,7 +270,7 @@ class ServiceSet:
         self, settings: schema.Listener, listener: Listener, current: ProtocolHandler | None
     ) -> ProtocolHandler:
         make = DatagramReplyHandler if listener.options.udp else ReplyHandler
-        proxy = build.proxy_settings(settings)
+        proxy = build.proxy_settings(settings, self._auto_sessions)
         text = self._logs.compile(settings.return_ or "")
         if isinstance(current, (ReplyHandler, DatagramReplyHandler)):
             handler = current
@@ -273,7 +283,7 @@ class ServiceSet:
     def _proxy_handler(
         self, settings: schema.Listener, listener: Listener, current: ProtocolHandler | None
     ) -> ProtocolHandler:
-        proxy = build.proxy_settings(settings)
+        proxy = build.proxy_settings(settings, self._auto_sessions)
         pool = self._pools[settings.proxy_pass or ""]
         handler = current if isinstance(current, ProxyHandler) else None
         if handler is None:

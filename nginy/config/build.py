@@ -31,7 +31,7 @@ from nginy.event.listener import KeepAlive, ListenOptions
 from nginy.proxy.handler import ProxySettings
 
 MAX_SESSIONS_SHARE = 0.7
-"""Of the descriptor limit, for the UDP sessions of a listener unless `max_sessions` says otherwise.
+"""Of the descriptor limit, for UDP sessions unless `max_sessions` says otherwise.
 
 The rest is for TCP, listeners and logs."""
 
@@ -100,13 +100,19 @@ def resolver_settings(resolver: schema.Resolver) -> ResolverSettings:
     )
 
 
-def proxy_settings(listener: schema.Listener) -> ProxySettings:
+def auto_max_sessions(config: schema.Config) -> int:
+    """Return `max_sessions: auto`: an equal part for each address of UDP."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    sharing = sum(len(udp.listen) for udp in config.listeners if udp.protocol == "udp")
+    return int(limit * MAX_SESSIONS_SHARE) // max(sharing, 1)
+
+
+def proxy_settings(listener: schema.Listener, auto_sessions: int) -> ProxySettings:
     """Return how the sessions of a listener are treated."""
     next_upstream = listener.proxy_next_upstream
     max_sessions = listener.max_sessions
     if max_sessions is None:
-        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        max_sessions = int(limit * MAX_SESSIONS_SHARE)
+        max_sessions = auto_sessions
     return ProxySettings(
         connect_timeout_ms=listener.proxy_connect_timeout_ms,
         timeout_ms=listener.proxy_timeout_ms,

@@ -169,4 +169,8 @@ class Loop:
     def _abort(self, owner: Owner) -> None:
         """Log the exception being handled and end whoever it happened to."""
         logger.critical("bug in nginy, the session is closed: %r", owner, exc_info=True)
-        owner.abort()
+        try:
+            owner.abort()
+        except Exception:
+            # A bug in the ending as well: what it has not closed is lost, the process is not.
+            logger.critical("bug in nginy, the session cannot be closed", exc_info=True)

@@ -309,7 +309,7 @@ class UpstreamSession(Session, ABC):
             self._tried += (backend,)
             self.handler.pool.failed(backend, now_ms // 1000)
             return
-        if backend.fails:
+        if backend.fails and attempt.connected_at_ms is not None:
             self.handler.pool.succeeded(backend)
         if self.handler.pool.measured:
             attempt.measure(self.handler.pool, backend)

@@ -34,6 +34,9 @@ SIMPLE_ESCAPES: Final = {
     b"'": b"'",
 }
 
+NESTED: Final = re.compile(r"[+*}][^()]*\)[+*{]")
+"""A group that repeats something and is repeated itself: what makes backtracking exponential."""
+
 
 class Verdict(Enum):
     """Whether an answer is what was expected."""
@@ -95,6 +98,8 @@ def parse_expect(text: str) -> Expect:
         if not 0 < len(prefix) <= MAX_ANSWER_BYTES:
             raise WireError(f"what is expected has 1 to {MAX_ANSWER_BYTES} bytes")
         return Expect(prefix)
+    if NESTED.search(text):
+        raise WireError("a repetition within a repetition can take for ever to match")
     try:
         return Expect(b"", re.compile(text[1:].encode("utf-8")))
     except (re.error, RecursionError, OverflowError) as error:

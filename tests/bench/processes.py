@@ -69,8 +69,8 @@ class ProcessGroup:
         self.end()
 
     def pids(self) -> list[int]:
-        """Return the ids of the group's living processes, zombies left out."""
-        return [pid for pid, state, group in _all_processes() if group == self.id and state != "Z"]
+        """Return the ids of the session's living processes, zombies left out."""
+        return [pid for pid, state, sid in _all_processes() if sid == self.id and state != "Z"]
 
     @property
     def id(self) -> int:
@@ -83,6 +83,9 @@ class ProcessGroup:
             # the first process is not reaped before the signal, so the id cannot be another's
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.id, signal.SIGKILL)
+            for pid in self.pids():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         self.process.wait(END_TIMEOUT_S)
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
@@ -113,7 +116,7 @@ def _bind_to_parent(parent: int, cpus: set[int]) -> Callable[[], None]:
 
 
 def _all_processes() -> list[tuple[int, str, int]]:
-    """Return (pid, state, process group) of every process. Cost: one small read each."""
+    """Return (pid, state, session) of every process. Cost: one small read each."""
     found = []
     for name in os.listdir("/proc"):
         if not name.isdigit():
@@ -122,8 +125,9 @@ def _all_processes() -> list[tuple[int, str, int]]:
             stat = Path("/proc", name, "stat").read_text(errors="replace")
         except OSError:  # gone since the listing
             continue
-        state, _, group = stat.rpartition(")")[2].split()[:3]  # proc(5): the name may hold spaces
-        found.append((int(name), state, int(group)))
+        # proc(5): the name may hold spaces. Not the group: workers may have groups of their own.
+        state, _, _, session = stat.rpartition(")")[2].split()[:4]
+        found.append((int(name), state, int(session)))
     return found
 
 

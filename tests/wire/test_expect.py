@@ -68,3 +68,14 @@ def test_equal_texts_make_equal_expectations():
     assert parse_expect("~a+") == parse_expect("~a+")
     assert parse_expect("~a+") != parse_expect("~a*")
     assert parse_expect("a") != parse_expect("b")
+
+
+@pytest.mark.parametrize("pattern", ["~(a+)+$", "~(a*)*b", "~(?:ab?c+)*", "~(x{2,})+"])
+def test_a_repetition_within_a_repetition_is_refused(pattern: str) -> None:
+    with pytest.raises(WireError, match="repetition within a repetition"):
+        parse_expect(pattern)
+
+
+@pytest.mark.parametrize("pattern", ["~(ab)+", "~a+b*", r"~^\+PONG", "~(a|b+)c"])
+def test_other_repetitions_are_not(pattern: str) -> None:
+    assert parse_expect(pattern).pattern is not None
