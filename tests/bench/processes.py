@@ -44,8 +44,6 @@ class ProcessGroup:
         inherited_fd: int | None = None,
         is_piped: bool = False,
     ) -> None:
-        # workers whose master is killed become children of this process, and are reaped by end()
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 argv,
@@ -79,6 +77,8 @@ class ProcessGroup:
 
     def end(self) -> None:
         """Kill the whole group and return when none of it is left. May be called again."""
+        # Workers whose master is killed become children of this process, and are reaped here.
+        _adopt_orphans(True)
         if self.process.poll() is None or self.pids():
             # the first process is not reaped before the signal, so the id cannot be another's
             with contextlib.suppress(ProcessLookupError):
@@ -91,6 +91,7 @@ class ProcessGroup:
             if pipe is not None:
                 pipe.close()
         wait_until(self._is_reaped, END_TIMEOUT_S)
+        _adopt_orphans(False)
 
     def _is_reaped(self) -> bool:
         """Reap what can be reaped. Return whether nothing of the group is left."""
@@ -113,6 +114,10 @@ def _bind_to_parent(parent: int, cpus: set[int]) -> Callable[[], None]:
         os.sched_setaffinity(0, cpus)
 
     return bind
+
+
+def _adopt_orphans(is_wanted: bool) -> None:
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(is_wanted))
 
 
 def _all_processes() -> list[tuple[int, str, int]]:

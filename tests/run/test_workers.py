@@ -113,7 +113,12 @@ def has_ended(client: socket.socket) -> bool:
 
 
 def has_died(pid: int) -> bool:
-    return not pathlib.Path(f"/proc/{pid}").exists()
+    """Whether a process has ended; nobody may have waited for it yet."""
+    try:
+        stat = pathlib.Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return stat.rpartition(")")[2].split()[0] == "Z"
 
 
 def refuses(target: tuple[str, int]) -> bool:
