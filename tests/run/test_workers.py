@@ -412,8 +412,8 @@ def test_a_reload_that_one_worker_refuses_changes_nothing(
         hidden.chmod(0o755)
         nginy.send_signal(signal.SIGHUP)
         nginy.said("configuration reloaded")
+        wait_until(lambda: refuses(here), "the last worker to close the old address")
         assert ask(free) == "hello"
-        assert refuses(here)
         nginy.stop()
 
 
