@@ -7,7 +7,7 @@ and chooses again. A newcomer does not pass those who wait.
 The line only keeps the order. How long somebody waits, and what happens then, is the session's
 affair (`proxy/upstream.py`); which backend is free is the pool's.
 
-nginx: `queue` of `ngx_stream_upstream_module` in nginx Plus; HAProxy: `maxqueue`, `timeout queue`.
+nginx: `queue` of `ngx_http_upstream_module` in nginx Plus; HAProxy: `maxqueue`, `timeout queue`.
 """
 
 from collections import OrderedDict

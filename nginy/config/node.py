@@ -8,7 +8,7 @@ Reading collects what is wrong. A reader that cannot go on reports its problem a
 RefusedError, which carries nothing: the nearest list or mapping catches it and goes on with its
 next item, so that one run finds all mistakes.
 
-Not here: how nodes come from YAML (parse.py) and from several files (load.py).
+Not here: how nodes come from YAML (parse.py) and from several files (files.py).
 """
 
 import contextlib

@@ -9,7 +9,7 @@ libyaml parses ten times faster than PyYAML's own parser, which matters to a rel
 of backends; PyYAML's own explains an error in the same words everywhere, so it is asked again
 where there is one.
 
-Not here: reading files, `include` and the environment (load.py).
+Not here: reading files, `include` and the environment (files.py).
 """
 
 import re
