@@ -28,7 +28,7 @@ DISCARD_BYTES: Final = 1024 * 1024
 class ReplyHandler(ProtocolHandler):
     """Makes sessions that answer by themselves."""
 
-    __slots__ = ("address", "text")
+    __slots__ = ("text",)
 
     text: Callable[[Session], bytes]
     """Makes the answer; set by config/build.py."""
