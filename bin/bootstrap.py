@@ -28,6 +28,8 @@ NEWEST_MINOR = 14  # the newest name worth looking for on PATH
 # The module that is imported -> the package that has it. A test compares them with setup.cfg.
 RUN = {"yaml": "PyYAML", "docopt": "docopt"}
 TEST = {**RUN, "pytest": "pytest", "pytest_timeout": "pytest-timeout"}
+# Packages without which some tests are skipped: nice to have where an environment is made anyway.
+TEST_OPTIONAL = ("aioquic",)
 
 # How a system's own Python gets a package: the program to look for, the command, the name there.
 SYSTEM_PACKAGES = (
@@ -41,11 +43,12 @@ class ImpossibleError(Exception):
     """The private environment cannot be made; the text says why."""
 
 
-def prepare(purpose, needed):
+def prepare(purpose, needed, optional=()):
     """Return once the modules of `needed` can be imported: at once, or after an exec.
 
     An exec keeps the process id, so that signals reach what was started. `purpose` names the
-    environment. Where nothing helps: the reason and the one command to type, status 1.
+    environment, and where one has to be made, it is given the packages of `optional`, too, if
+    they can be had. Where nothing helps: the reason and the one command to type, status 1.
     """
     if sys.version_info < OLDEST:
         run_newer_python()
@@ -53,7 +56,7 @@ def prepare(purpose, needed):
     if not missing:
         return
     try:
-        path = environment(purpose, needed)
+        path = environment(purpose, needed, optional)
     except ImpossibleError as reason:
         give_up(missing, reason)
     except KeyboardInterrupt:
@@ -79,7 +82,7 @@ def is_importable(module):
     return spec is not None and spec.loader is not None
 
 
-def environment(purpose, needed):
+def environment(purpose, needed, optional):
     """Return the path of a complete private environment; build it first if there is none.
 
     Raises ImpossibleError.
@@ -103,14 +106,17 @@ def environment(purpose, needed):
         with open(os.path.join(os.path.dirname(path), "lock"), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not is_complete():  # it was built while this start waited for the lock
-                build(path, needed)
+                build(path, needed, optional)
     except OSError as error:
         raise ImpossibleError(error) from None
     return path
 
 
-def build(path, needed):
-    """Make the environment `path` with the packages of `needed`. The caller holds the lock."""
+def build(path, needed, optional):
+    """Make the environment `path` with the packages of `needed`, and those of `optional` if it can.
+
+    The caller holds the lock. Raises ImpossibleError.
+    """
     for module in ("venv", "ensurepip"):
         if not is_importable(module):
             raise ImpossibleError(f"{sys.executable} has no module {module}")
@@ -119,16 +125,27 @@ def build(path, needed):
         if name.startswith(".new-"):  # left by an interrupted start
             shutil.rmtree(os.path.join(home, name), ignore_errors=True)
     packages = sorted(needed.values())
-    print(f"nginy: installing {', '.join(packages)} in {path}, once", file=sys.stderr, flush=True)
+    tell(f"installing {', '.join([*packages, *optional])} in {path}, once")
     new = os.path.join(home, f".new-{os.getpid()}")
     try:
         run([sys.executable, "-m", "venv", new])
         pip = [os.path.join(new, "bin", "python"), "-m", "pip"]
-        run([*pip, "install", "--quiet", "--no-input", "--retries", "1", *packages])
+        install = [*pip, "install", "--quiet", "--no-input", "--retries", "1"]
+        run([*install, *packages])
+        for package in optional:
+            try:
+                run([*install, "--only-binary", ":all:", package])  # no compiler is looked for
+            except ImpossibleError as reason:
+                tell(f"going on without {package}: {reason}")
         shutil.rmtree(path, ignore_errors=True)
         os.rename(new, path)
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+def tell(sentence):
+    """Say what is being done, before it is done."""
+    print(f"nginy: {sentence}", file=sys.stderr, flush=True)
 
 
 def run(command):

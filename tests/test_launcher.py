@@ -110,11 +110,11 @@ def test_bin_test_gives_its_arguments_to_pytest_from_any_directory() -> None:
 # -- a private environment --
 
 
-def make_wheel(directory: pathlib.Path, package: str, module: str) -> None:
+def make_wheel(directory: pathlib.Path, package: str, module: str, code: str = "") -> None:
     """Write a wheel of the least that pip accepts: one module and its metadata."""
     info = f"{package}-1.dist-info"
     files = {
-        f"{module}.py": "",
+        f"{module}.py": code,
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {package}\nVersion: 1\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
@@ -175,6 +175,25 @@ def test_a_damaged_environment_is_not_used_and_without_a_network_one_command_hel
     assert "Traceback" not in err
     assert "PyYAML and docopt not found; no private environment: pip failed" in err
     assert err.splitlines()[-1].strip() == f"{bare_python} -m pip install PyYAML docopt"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(100)
+def test_tests_go_on_without_a_package_that_only_some_of_them_need(
+    tmp_path: pathlib.Path, bare_python: str
+) -> None:
+    checkout = make_checkout(tmp_path / "checkout")
+    for package, module in (("PyYAML", "yaml"), ("docopt", "docopt")):
+        make_wheel(tmp_path, package, module)
+    make_wheel(tmp_path, "pytest", "pytest", "import sys; print('pytest runs', *sys.argv[1:])")
+    make_wheel(tmp_path, "pytest_timeout", "pytest_timeout")
+    status, out, err = run(
+        checkout / "bin" / "test", "-q", env=offline(tmp_path), python=bare_python
+    )
+    assert (status, out) == (0, "pytest runs -q\n"), err
+    first, second = err.splitlines()
+    assert first.startswith("nginy: installing PyYAML, docopt, pytest, pytest-timeout, aioquic in ")
+    assert second.startswith("nginy: going on without aioquic: pip failed (")
 
 
 def test_ctrl_c_while_installing_ends_without_a_traceback(
@@ -296,8 +315,10 @@ def test_the_launchers_need_what_the_package_declares() -> None:
     setup.read(CHECKOUT / "setup.cfg")
     declared_run = setup["options"]["install_requires"].split()
     declared_test = setup["options.extras_require"]["test"].split()
-    code = f"import sys; sys.path[0] = {str(BIN)!r}; from bootstrap import *; print([RUN, TEST])"
+    code = f"import sys; sys.path[0] = {str(BIN)!r}; from bootstrap import *; "
+    code += "print([*RUN.values()], [*TEST.values()], [*TEST_OPTIONAL], sep='\\n')"
     found = subprocess.check_output([sys.executable, "-c", code], text=True)
-    needed_run, needed_test = (list(needed.values()) for needed in ast.literal_eval(found))
+    needed_run, needed_test, optional = map(ast.literal_eval, found.splitlines())
     assert needed_run == declared_run
     assert needed_test == declared_run + declared_test
+    assert optional == setup["options.extras_require"]["quic"].split()
