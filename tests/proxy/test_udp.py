@@ -20,6 +20,7 @@ from nginy.proxy.session import Session
 from kit.datagrams import UdpBackend, set_down, udp_proxy
 from kit.ends import SockAddr
 from kit.harness import Harness
+from kit.program import own_host
 
 CLIENTS = 12
 BACKENDS = 3
@@ -34,10 +35,14 @@ ACTIVITIES = (
 
 
 class MoodyBackend(UdpBackend):
-    """Answers or is silent; may stop, and start again at the same port."""
+    """Answers or is silent; may stop, and start again at the same port.
+
+    It has an address of its own. On 127.0.0.1, where the sockets of the sessions are, one of them
+    may be given the port of a backend that has stopped, and then hears itself.
+    """
 
     def __init__(self) -> None:
-        super().__init__(lambda data: [] if self.is_silent else [answer_to(data)])
+        super().__init__(lambda data: [] if self.is_silent else [answer_to(data)], (own_host(), 0))
         self.is_silent = False
 
     @property
