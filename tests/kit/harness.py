@@ -238,12 +238,12 @@ class Harness:
         self.clock.advance(duration_ms)
         self.turn()
 
-    def turn(self) -> None:
-        """Let everybody do a step, then do a turn of the loop; waits a little if none had to do."""
+    def turn(self, wait_ms: int = 1) -> None:
+        """Let everybody do a step, then do a turn of the loop, which waits if none had to do."""
         self._has_moved = False
         for thing in self._around:
             self._has_moved |= thing.step()
-        self.loop.turn(0 if self._has_moved else 1)
+        self.loop.turn(0 if self._has_moved else wait_ms)
 
     def turn_until(self, condition: Callable[[], object], timeout_s: float = PATIENCE_S) -> None:
         """Turn until `condition()` is true; fail the test if it is not within `timeout_s`."""
