@@ -29,6 +29,10 @@ LOGGED = "access_log: {path: access.log, format: pid}\n" + FORMAT
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 
 
+GROWN = 5
+"""Tests that have a worker replaced and do not want to wait for it."""
+
+
 class Backend:
     """Accepts one after the other, as the test asks."""
 
@@ -84,6 +88,47 @@ def proxying(target: tuple[str, int], backend: Backend) -> str:
 def answering(target: tuple[str, int], text: str = "hello", protocol: str = "tcp") -> str:
     address = f"{target[0]}:{target[1]}"
     return f"  - {{listen: '{address}', protocol: {protocol}, return: '{text}'}}\n"
+
+
+class Grown:
+    """An nginy of some age, with a listener of every kind.
+
+    A worker is started a second after the one before it at the earliest, so those of an nginy that
+    has just started are not replaced at once.
+    """
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        host = own_host()
+        self.backend = Backend()
+        self.answering, self.limited = ((host, free_port(host)) for _ in range(2))
+        self.udp = host, free_port(host, socket.SOCK_DGRAM)
+        listeners = (
+            answering(self.answering)
+            + answering(self.udp, protocol="udp")
+            + f"  - {{listen: '{host}:{self.limited[1]}', proxy_pass: limited}}\n"
+        )
+        backends = f"[{{address: '{self.backend.address}', max_conns: 4}}]"
+        limited = f"upstreams: {{limited: {{backends: {backends}}}}}\n"
+        self.nginy = Nginy(directory, config(listeners, LOGGED + limited))
+
+    def close(self) -> None:
+        self.nginy.close()
+        self.backend.socket.close()
+
+
+@pytest.fixture(scope="module")
+def growing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Grown]]:
+    """One for each test, all started before the first of them is used."""
+    with contextlib.ExitStack() as stack:
+        yield [
+            stack.enter_context(contextlib.closing(Grown(tmp_path_factory.mktemp("grown"))))
+            for _ in range(GROWN)
+        ]
+
+
+@pytest.fixture
+def grown(growing: list[Grown]) -> Grown:
+    return growing.pop(0)
 
 
 def ask(target: tuple[str, int]) -> str:
@@ -187,31 +232,24 @@ def test_an_address_in_use_is_not_shared_by_accident(
 
 
 def test_max_conns_holds_for_all_workers_together(
-    tmp_path: pathlib.Path,
-    here: tuple[str, int],
-    backend: Backend,
-    open_sockets: contextlib.ExitStack,
+    grown: Grown, open_sockets: contextlib.ExitStack
 ) -> None:
-    listeners = f"  - {{listen: '{here[0]}:{here[1]}', proxy_pass: limited}}\n"
-    limited = (
-        f"upstreams: {{limited: {{backends: [{{address: '{backend.address}', max_conns: 4}}]}}}}\n"
-    )
-    with Nginy(tmp_path, config(listeners, LOGGED + limited)) as nginy:
-        clients, servers = [], []
-        for _ in range(4):
-            clients.append(open_sockets.enter_context(connect(here)))
-            servers.append(open_sockets.enter_context(backend.accept()))
-        for _ in range(20):
-            assert ask(here) == ""
-        nginy.said("no usable backend|no live|max_conns|no backend", 20)
-        owner = next(pid for pid in workers_of(nginy))
-        os.kill(owner, signal.SIGKILL)
-        wait_until(lambda: owner not in workers_of(nginy) and len(workers_of(nginy)) == WORKERS)
-        ended = sum(has_ended(client) for client in clients)
-        for _ in range(ended):
-            clients.append(open_sockets.enter_context(connect(here)))
-            servers.append(open_sockets.enter_context(backend.accept()))
-        assert ask(here) == ""
+    nginy, target = grown.nginy, grown.limited
+    clients = []
+    for _ in range(4):
+        clients.append(open_sockets.enter_context(connect(target)))
+        open_sockets.enter_context(grown.backend.accept())
+    for _ in range(20):
+        assert ask(target) == ""
+    nginy.said("no usable backend|no live|max_conns|no backend", 20)
+    owner = next(pid for pid in workers_of(nginy))
+    os.kill(owner, signal.SIGKILL)
+    wait_until(lambda: owner not in workers_of(nginy) and len(workers_of(nginy)) == WORKERS)
+    ended = sum(has_ended(client) for client in clients)
+    for _ in range(ended):
+        clients.append(open_sockets.enter_context(connect(target)))
+        open_sockets.enter_context(grown.backend.accept())
+    assert ask(target) == ""
 
 
 # A worker dies.
@@ -261,30 +299,24 @@ def sockets_of(pid: int) -> int:
 
 
 def test_the_queue_of_a_killed_worker_is_served_by_the_next(
-    tmp_path: pathlib.Path, here: tuple[str, int], open_sockets: contextlib.ExitStack
+    grown: Grown, open_sockets: contextlib.ExitStack
 ) -> None:
-    with Nginy(tmp_path, config(answering(here))) as nginy:
-        stopped = workers_of(nginy)
-        for pid in stopped:
-            os.kill(pid, signal.SIGSTOP)
-        clients = [open_sockets.enter_context(connect(here)) for _ in range(30)]
-        for pid in stopped:
-            os.kill(pid, signal.SIGKILL)
-        assert [client.recv(5) for client in clients] == [b"hello"] * 30
-        assert not set(stopped) & set(workers_of(nginy))
-        nginy.stop()
+    stopped = workers_of(grown.nginy)
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    clients = [open_sockets.enter_context(connect(grown.answering)) for _ in range(30)]
+    for pid in stopped:
+        os.kill(pid, signal.SIGKILL)
+    assert [client.recv(5) for client in clients] == [b"hello"] * 30
+    assert not set(stopped) & set(workers_of(grown.nginy))
+    grown.nginy.stop()
 
 
-def test_a_udp_client_is_served_on_after_its_worker_was_killed(
-    tmp_path: pathlib.Path, here: tuple[str, int]
-) -> None:
-    here = (here[0], free_port(here[0], socket.SOCK_DGRAM))
-    with (
-        Nginy(tmp_path, config(answering(here, protocol="udp"))) as nginy,
-        socket.socket(type=socket.SOCK_DGRAM) as client,
-    ):
+def test_a_udp_client_is_served_on_after_its_worker_was_killed(grown: Grown) -> None:
+    nginy = grown.nginy
+    with socket.socket(type=socket.SOCK_DGRAM) as client:
         client.settimeout(PATIENCE_S)
-        client.connect(here)
+        client.connect(grown.udp)
         for _ in range(5):
             client.send(b"?")
             assert client.recv(10) == b"hello"
@@ -308,23 +340,21 @@ def test_workers_end_and_free_the_port_when_the_supervisor_is_killed(
         assert refuses(here)
 
 
-def test_a_worker_that_cannot_stay_alive_is_started_at_a_bounded_rate(
-    tmp_path: pathlib.Path, here: tuple[str, int]
-) -> None:
-    with Nginy(tmp_path, config(answering(here))) as nginy:
-        begun_s = time.monotonic()
-        killed = set()
-        for _ in range(2):
-            victim = int(
-                nginy.said("worker 0, process [0-9]+ started", len(killed) + 1)[-1].split()[-2]
-            )
-            os.kill(victim, signal.SIGKILL)
-            killed.add(victim)
-        nginy.said("worker 0, process [0-9]+ started", 3)
-        # Two restarts, each not sooner than a second after the start before; the first start was
-        # before the clock was read.
-        assert time.monotonic() - begun_s > 1
-        nginy.stop()
+def test_a_worker_that_cannot_stay_alive_is_started_at_a_bounded_rate(grown: Grown) -> None:
+    nginy = grown.nginy
+    begun_s = time.monotonic()
+    killed = set()
+    for _ in range(2):
+        victim = int(
+            nginy.said("worker 0, process [0-9]+ started", len(killed) + 1)[-1].split()[-2]
+        )
+        os.kill(victim, signal.SIGKILL)
+        killed.add(victim)
+    nginy.said("worker 0, process [0-9]+ started", 3)
+    # Two starts since the clock was read, the second a second after the first at the earliest, by
+    # nginy's clock of whole milliseconds.
+    assert time.monotonic() - begun_s > 0.999
+    nginy.stop()
 
 
 # Reloading.
@@ -417,20 +447,18 @@ def test_a_reload_that_one_worker_refuses_changes_nothing(
         nginy.stop()
 
 
-def test_a_stopped_worker_cannot_hold_up_a_reload_for_ever(
-    tmp_path: pathlib.Path, here: tuple[str, int]
-) -> None:
-    with Nginy(tmp_path, config(answering(here))) as nginy:
-        victim, *_ = workers_of(nginy)
-        os.kill(victim, signal.SIGSTOP)
-        nginy.write(config(answering(here, "changed")))
-        nginy.send_signal(signal.SIGHUP)
-        nginy.said("SIGHUP")
-        os.kill(victim, signal.SIGKILL)
-        nginy.said("configuration reloaded")
-        wait_until(lambda: len(workers_of(nginy)) == WORKERS and victim not in workers_of(nginy))
-        assert {ask(here) for _ in range(20)} == {"changed"}
-        nginy.stop()
+def test_a_stopped_worker_cannot_hold_up_a_reload_for_ever(grown: Grown) -> None:
+    nginy = grown.nginy
+    victim, *_ = workers_of(nginy)
+    os.kill(victim, signal.SIGSTOP)
+    nginy.write(config(answering(grown.answering, "changed")))
+    nginy.send_signal(signal.SIGHUP)
+    nginy.said("SIGHUP")
+    os.kill(victim, signal.SIGKILL)
+    nginy.said("configuration reloaded")
+    wait_until(lambda: len(workers_of(nginy)) == WORKERS and victim not in workers_of(nginy))
+    assert {ask(grown.answering) for _ in range(20)} == {"changed"}
+    nginy.stop()
 
 
 # Privileges.
