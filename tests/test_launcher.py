@@ -14,7 +14,8 @@ import stat
 import subprocess
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import nginy
 import pytest
@@ -139,38 +140,90 @@ def offline(directory: pathlib.Path) -> dict[str, str]:
     return {**os.environ, **pip}
 
 
+@dataclass
+class Installing:
+    """Launchers that have been started in a checkout, and make an environment in it."""
+
+    checkout: pathlib.Path
+    env: Mapping[str, str]
+    processes: list["subprocess.Popen[str]"]
+
+
+def begin_two_starts(directory: pathlib.Path, python: str) -> Installing:
+    checkout = make_checkout(directory / "checkout")
+    (checkout / ".venv" / ".new-1" / "left by an interrupted start").mkdir(parents=True)
+    make_wheel(directory, "PyYAML", "yaml")
+    make_wheel(directory, "docopt", "docopt")
+    script, env = checkout / "bin" / "nginy", offline(directory)
+    return Installing(checkout, env, [start(script, env=env, python=python) for _ in range(2)])
+
+
+def begin_with_a_damaged_environment_and_no_wheel(
+    directory: pathlib.Path, python: str
+) -> Installing:
+    checkout = make_checkout(directory / "checkout")
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    home = checkout / ".venv" / f"run-{version}"
+    (home / "bin").mkdir(parents=True)
+    (home / "bin" / "python").symlink_to("/nonexistent/python")
+    env = offline(directory / "empty")
+    return Installing(checkout, env, [start(checkout / "bin" / "nginy", env=env, python=python)])
+
+
+def begin_tests_without_an_optional_wheel(directory: pathlib.Path, python: str) -> Installing:
+    checkout = make_checkout(directory / "checkout")
+    for package, module in (("PyYAML", "yaml"), ("docopt", "docopt")):
+        make_wheel(directory, package, module)
+    make_wheel(directory, "pytest", "pytest", "import sys; print('pytest runs', *sys.argv[1:])")
+    make_wheel(directory, "pytest_timeout", "pytest_timeout")
+    script, env = checkout / "bin" / "test", offline(directory)
+    return Installing(checkout, env, [start(script, "-q", env=env, python=python)])
+
+
+BEGIN = (
+    begin_two_starts,
+    begin_with_a_damaged_environment_and_no_wheel,
+    begin_tests_without_an_optional_wheel,
+)
+
+
+@pytest.fixture(scope="module")
+def begun(
+    tmp_path_factory: pytest.TempPathFactory, bare_python: str
+) -> Iterator[dict[object, Installing]]:
+    """All installations, begun together: each keeps one processor busy for seconds."""
+    made = {begin: begin(tmp_path_factory.mktemp("begun"), bare_python) for begin in BEGIN}
+    yield dict(made)
+    for installing in made.values():
+        for process in installing.processes:
+            with process:
+                process.kill()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(100)
 def test_two_starts_at_once_make_one_private_environment_and_run_in_it(
-    tmp_path: pathlib.Path, bare_python: str
+    begun: dict[object, Installing], bare_python: str
 ) -> None:
-    checkout = make_checkout(tmp_path / "checkout")
-    (checkout / ".venv" / ".new-1" / "left by an interrupted start").mkdir(parents=True)
-    make_wheel(tmp_path, "PyYAML", "yaml")
-    make_wheel(tmp_path, "docopt", "docopt")
-    script, env = checkout / "bin" / "nginy", offline(tmp_path)
-    processes = [start(script, env=env, python=bare_python) for _ in range(2)]
+    two = begun[begin_two_starts]
+    checkout, processes = two.checkout, two.processes
     results = [finish(process) for process in processes]
     [home] = (checkout / ".venv").glob("run-*")
     assert [out for _, out, _ in results] == [f"nginy {p.pid} {home}\n" for p in processes]
     said = "".join(err for _, _, err in results)
     assert said == f"nginy: installing PyYAML, docopt in {home}, once\n"
     assert not list((checkout / ".venv").glob(".new-*"))
-    assert run(script, env=env, python=bare_python)[2] == ""  # once
+    again = run(checkout / "bin" / "nginy", env=two.env, python=bare_python)
+    assert again[2] == ""  # once
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(100)
 def test_a_damaged_environment_is_not_used_and_without_a_network_one_command_helps(
-    tmp_path: pathlib.Path, bare_python: str
+    begun: dict[object, Installing], bare_python: str
 ) -> None:
-    checkout = make_checkout(tmp_path / "checkout")
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    home = checkout / ".venv" / f"run-{version}"
-    (home / "bin").mkdir(parents=True)
-    (home / "bin" / "python").symlink_to("/nonexistent/python")
-    script = checkout / "bin" / "nginy"
-    status, out, err = run(script, env=offline(tmp_path / "empty"), python=bare_python)
+    (process,) = begun[begin_with_a_damaged_environment_and_no_wheel].processes
+    status, out, err = finish(process)
     assert (status, out) == (1, "")
     assert "Traceback" not in err
     assert "PyYAML and docopt not found; no private environment: pip failed" in err
@@ -180,16 +233,10 @@ def test_a_damaged_environment_is_not_used_and_without_a_network_one_command_hel
 @pytest.mark.slow
 @pytest.mark.timeout(100)
 def test_tests_go_on_without_a_package_that_only_some_of_them_need(
-    tmp_path: pathlib.Path, bare_python: str
+    begun: dict[object, Installing],
 ) -> None:
-    checkout = make_checkout(tmp_path / "checkout")
-    for package, module in (("PyYAML", "yaml"), ("docopt", "docopt")):
-        make_wheel(tmp_path, package, module)
-    make_wheel(tmp_path, "pytest", "pytest", "import sys; print('pytest runs', *sys.argv[1:])")
-    make_wheel(tmp_path, "pytest_timeout", "pytest_timeout")
-    status, out, err = run(
-        checkout / "bin" / "test", "-q", env=offline(tmp_path), python=bare_python
-    )
+    (process,) = begun[begin_tests_without_an_optional_wheel].processes
+    status, out, err = finish(process)
     assert (status, out) == (0, "pytest runs -q\n"), err
     first, second = err.splitlines()
     assert first.startswith("nginy: installing PyYAML, docopt, pytest, pytest-timeout, aioquic in ")
