@@ -22,21 +22,16 @@ posted queue until it is empty, which lets one busy connection starve the rest.
 """
 
 import logging
-from collections.abc import Iterable, Iterator
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
-from typing import TypeVar
 
 from nginy.event.buffer import SHARED_BYTES, Budget
 from nginy.event.clock import Clock, MonotonicClock
 from nginy.event.connection import Connection
 from nginy.event.event import Event, Owner
 from nginy.event.selector import EVENT_EOF, EVENT_ERROR, open_selector
-from nginy.event.timer import Timer, TimerWheel
+from nginy.event.timer import TimerWheel
 
 logger = logging.getLogger("nginy.event")
-
-
-Runnable = TypeVar("Runnable", Event, Timer)
 
 
 class Loop:
@@ -97,77 +92,90 @@ class Loop:
     def turn(self, max_wait_ms: int | None = None) -> None:
         """Do one turn, sleeping until something happens, at most `max_wait_ms` (None: no limit)."""
         # -- 1. how long may we sleep?
-        wait_s = self._wait_s(max_wait_ms)
+        deadline_ms = self.timers.next_deadline_ms()
+        wait_s = 0 if self._posted else self._wait_s(deadline_ms, max_wait_ms)
         # -- 2. sleep until a descriptor is ready or a timer is due
         batch = self.selector.select(wait_s)
         # -- 3. read the clock, the only time in this turn
         self.clock.update()
         self.turns += 1
         # -- 4. what became ready
-        self._run(self._ready(batch))
+        self._serve(batch)
         # -- 5. timers that are due
-        self._run(self.timers.expired(self.clock.now_ms))
+        if deadline_ms is not None and deadline_ms <= self.clock.now_ms:
+            self._run_timers()
         # -- 6. what was posted before this step
-        self._run(self._take_posted())
+        if self._posted:
+            self._run_posted()
 
     def close(self) -> None:
         """Close the selector; every connection has to be closed before."""
         self.selector.close()
 
-    def _wait_s(self, max_wait_ms: int | None) -> float | None:
-        if self._posted:
-            return 0
-        deadline_ms = self.timers.next_deadline_ms()
+    def _wait_s(self, deadline_ms: int | None, max_wait_ms: int | None) -> float | None:
         if deadline_ms is not None:
             wait_ms = max(0, deadline_ms - self.clock.now_ms)
             max_wait_ms = wait_ms if max_wait_ms is None else min(wait_ms, max_wait_ms)
         return None if max_wait_ms is None else max_wait_ms / 1000
 
-    def _ready(self, batch: list[tuple[SelectorKey, int]]) -> Iterator[Event]:
-        """Note what the selector reported and yield the events that someone waits for.
+    def _serve(self, batch: list[tuple[SelectorKey, int]]) -> None:
+        """Note what the selector reported, and run the handlers of the events that someone waits
+        for.
 
         `active` is tested last of all, right before the handler runs: an earlier handler of the
         same batch may have closed or paused this connection.
         """
         for key, mask in batch:
             c: Connection = key.data
-            if mask & EVENT_READ:
-                rev = c.read
-                rev.ready = True
-                if mask & EVENT_EOF:
-                    rev.pending_eof = True
-                    rev.error = mask & EVENT_ERROR != 0
-                if rev.active:
-                    yield rev
-            if mask & EVENT_WRITE:
-                wev = c.write
-                wev.ready = True
-                if mask & EVENT_ERROR:
-                    wev.error = True
-                if wev.active:
-                    yield wev
+            try:
+                if mask & EVENT_READ:
+                    rev = c.read
+                    rev.ready = True
+                    if mask & EVENT_EOF:
+                        rev.pending_eof = True
+                        rev.error = mask & EVENT_ERROR != 0
+                    if rev.active:
+                        rev.handler(rev)
+                if mask & EVENT_WRITE:
+                    wev = c.write
+                    wev.ready = True
+                    if mask & EVENT_ERROR:
+                        wev.error = True
+                    if wev.active:
+                        wev.handler(wev)
+            except Exception:  # noqa: BLE001 - see `_abort`
+                self._abort(c)
 
-    def _take_posted(self) -> Iterator[Event]:
+    def _run_timers(self) -> None:
+        for timer in self.timers.expired(self.clock.now_ms):
+            # Asked before, since who is closed meanwhile lets go of what it owns.
+            owner = timer.data
+            try:
+                timer.handler(timer)
+            except Exception:  # noqa: BLE001 - see `_abort`
+                self._abort(owner)
+
+    def _run_posted(self) -> None:
         posted, self._posted = self._posted, []
         for event in posted:
             # A closed connection's event is no longer posted, and a paused one's not active: a
             # handler that ran in between has seen to that.
-            if event.posted:
-                event.posted = False
-                if event.active:
-                    yield event
-
-    def _run(self, queue: Iterable[Runnable]) -> None:
-        for item in queue:
-            # Asked before, since a connection that is closed meanwhile lets go of its events.
-            owner = item.data
-            try:
-                item.handler(item)
-            except Exception:  # noqa: BLE001 - the one blind except: a bug ends one session, not the process
-                self._abort(owner)
+            if not event.posted:
+                continue
+            event.posted = False
+            if event.active:
+                c = event.data
+                try:
+                    event.handler(event)
+                except Exception:  # noqa: BLE001 - see `_abort`
+                    self._abort(c)
 
     def _abort(self, owner: Owner) -> None:
-        """Log the exception being handled and end whoever it happened to."""
+        """Log the exception being handled and end whoever it happened to.
+
+        The calls of handlers are the only blind `except` of the program: a bug in one ends a
+        session, not the process.
+        """
         logger.critical("bug in nginy, the session is closed: %r", owner, exc_info=True)
         try:
             owner.abort()

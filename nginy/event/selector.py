@@ -51,28 +51,24 @@ BATCH: Final = 512
 """Events taken from the kernel in one turn (nginx `epoll_events`)."""
 
 
-class _Translation(dict[int, int]):
-    """epoll's masks in the bits of `selectors`, and our two; at most 32 combinations.
+def _translated(mask: int) -> int:
+    """Return an epoll mask in the bits of `selectors`, and our two.
 
     nginx: `ngx_epoll_process_events`.
     """
-
-    def __missing__(self, mask: int) -> int:
-        """Work a mask out the first time that it comes."""
-        events = 0
-        if mask & select.EPOLLIN:
-            events |= EVENT_READ
-        if mask & select.EPOLLOUT:
-            events |= EVENT_WRITE
-        if mask & select.EPOLLRDHUP:
-            events |= EVENT_READ | EVENT_EOF
-        if mask & select.EPOLLHUP:
-            # Both directions are shut down: a normal end, or the company of an error.
-            events |= EVENT_READ | EVENT_WRITE | EVENT_EOF
-        if mask & select.EPOLLERR:
-            events |= EVENT_READ | EVENT_WRITE | EVENT_EOF | EVENT_ERROR
-        self[mask] = events
-        return events
+    events = 0
+    if mask & select.EPOLLIN:
+        events |= EVENT_READ
+    if mask & select.EPOLLOUT:
+        events |= EVENT_WRITE
+    if mask & select.EPOLLRDHUP:
+        events |= EVENT_READ | EVENT_EOF
+    if mask & select.EPOLLHUP:
+        # Both directions are shut down: a normal end, or the company of an error.
+        events |= EVENT_READ | EVENT_WRITE | EVENT_EOF
+    if mask & select.EPOLLERR:
+        events |= EVENT_READ | EVENT_WRITE | EVENT_EOF | EVENT_ERROR
+    return events
 
 
 class EpollSelector(BaseSelector):
@@ -81,13 +77,18 @@ class EpollSelector(BaseSelector):
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._keys: dict[FileDescriptorLike, SelectorKey] = {}
-        self._translation = _Translation()
         edge = select.EPOLLET | select.EPOLLRDHUP
         self._masks = {
             EVENT_READ: edge | select.EPOLLIN,
             EVENT_READ | EVENT_LEVEL: select.EPOLLIN,
             EVENT_WRITE: edge | select.EPOLLOUT,
             EVENT_READ | EVENT_WRITE: edge | select.EPOLLIN | select.EPOLLOUT,
+        }
+        # All masks there can be, so that an event costs one lookup.
+        self._events = {
+            mask | hang_up: _translated(mask | hang_up)
+            for mask in range(2 * select.EPOLLHUP)
+            for hang_up in (0, select.EPOLLRDHUP)
         }
 
     def register(
@@ -124,13 +125,13 @@ class EpollSelector(BaseSelector):
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         """Wait at most `timeout` seconds (None: for ever); return what became ready since the last
         call."""
-        keys, translation = self._keys, self._translation
-        # Not in `keys`: a child between fork and exec can keep a closed description alive.
-        return [
-            (keys[fd], translation[mask])
-            for fd, mask in self._epoll.poll(timeout, BATCH)
-            if fd in keys
-        ]
+        ready = self._epoll.poll(timeout, BATCH)
+        keys, events = self._keys, self._events
+        try:
+            return [(keys[fd], events[mask]) for fd, mask in ready]
+        except KeyError:
+            # A child between fork and exec can keep a closed description alive.
+            return [(keys[fd], events[mask]) for fd, mask in ready if fd in keys]
 
     def close(self) -> None:
         """Close the epoll descriptor."""
