@@ -279,14 +279,8 @@ class Connection:
         if self.fd < 0:
             return
         loop = self.loop
-        for event in (self.read, self.write):
-            if event.timer is not None:
-                loop.timers.cancel(event.timer)
-                event.timer = None
-            event.posted = event.active = False
-            event.handler = ignore
-            # Each refers to the other, which only the cyclic garbage collector could undo.
-            del event.data
+        self.read.close(loop.timers)
+        self.write.close(loop.timers)
         loop.interest.remove(self)
         loop.connections -= 1
         if self.buffer is not None:

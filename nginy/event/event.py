@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from nginy.event.connection import Connection
-    from nginy.event.timer import Timer
+    from nginy.event.timer import Timer, TimerWheel
 
 
 class Owner(Protocol):
@@ -69,6 +69,16 @@ class Event:
         """In the loop's list of events to be run later in this turn or the next."""
         self.timer: Timer | None = None
         """A deadline of this direction; cancelled when the connection closes."""
+
+    def close(self, timers: "TimerWheel") -> None:
+        """Have nothing called any more; the connection is being closed."""
+        if self.timer is not None:
+            timers.cancel(self.timer)
+            self.timer = None
+        self.posted = self.active = False
+        self.handler = ignore
+        # Each refers to the other, which only the cyclic garbage collector could undo.
+        del self.data
 
     def __repr__(self) -> str:
         """Show the flags that are set, as in `active,ready`; `-` if none is."""

@@ -100,10 +100,11 @@ class EpollSelector(BaseSelector):
         """Register a descriptor; a second registration raises KeyError, a bad one ValueError or
         OSError."""
         fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
-        if events not in self._masks:
+        mask = self._masks.get(events)
+        if mask is None:
             raise ValueError(f"Invalid events: {events!r}")
         try:
-            self._epoll.register(fd, self._masks[events])
+            self._epoll.register(fd, mask)
         except FileExistsError:
             raise KeyError(f"{fileobj!r} (FD {fd}) is already registered") from None
         # Not SelectorKey(...), whose __new__ is a Python function.

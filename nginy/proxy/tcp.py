@@ -105,7 +105,7 @@ class TcpSession(UpstreamSession):
         upstream.resume_read()
         client.resume_read()
         if client.read.ready:
-            self._pump(client, upstream)
+            self._read_handler(client.read)
 
     # The handlers of the two connections: each only says which way.
 
