@@ -191,9 +191,14 @@ class UdpSession(Session):
         client, upstream, handler = self.client, self.upstream, self.handler
         if upstream is None:
             return False
-        if upstream.send(data) < 0:
-            return self._not_forwarded(upstream, data)
-        client.received += len(data)
+        try:
+            # Not `upstream.send(data)`: the calls of the socket stand here and in the handler of
+            # the answers, as in `proxy/tcp.py`.
+            count = upstream.socket.send(data)
+        except OSError as error:
+            return self._not_forwarded(error.errno or 0, data)
+        upstream.sent += count
+        client.received += count
         client.active_at_ms = client.loop.clock.now_ms
         self._requests += 1
         settings = handler.settings
@@ -203,12 +208,12 @@ class UdpSession(Session):
             self.finalize(Reason.COMPLETED)
         return True
 
-    def _not_forwarded(self, upstream: Connection, data: memoryview) -> bool:
-        if upstream.errno in UNREACHABLE:
-            self.finalize(Reason.BACKEND_RESET, failure_text("send", upstream.errno))
+    def _not_forwarded(self, code: int, data: memoryview) -> bool:
+        if code in UNREACHABLE:
+            self.finalize(Reason.BACKEND_RESET, failure_text("send", code))
             return False
         self.client.received += len(data)
-        self._drop(upstream.errno)
+        self._drop(code)
         return True
 
     def may_put_off(self, data: memoryview) -> bool:
@@ -270,36 +275,33 @@ class UdpSession(Session):
     # From the backend to the client.
 
     def _upstream_read_handler(self, event: Event) -> None:
+        """Pass on one answer: the event comes again if there are more, which is cheaper than to try.
+        """
         upstream, client = event.data, self.client
         loop = upstream.loop
         memory = loop.memory
-        for _ in range(RESPONSE_BUDGET):
-            count = upstream.recv(memory)
-            if count == AGAIN:
-                return
-            if count < 0:
-                if upstream.errno in UNREACHABLE:
-                    self.finalize(Reason.BACKEND_RESET, failure_text("recv", upstream.errno))
-                    return
-                self._drop(upstream.errno)
-                continue
-            self._count_response()
-            if client.send(memory[:count]) < 0:
-                self._drop(client.errno)
-            expected = self.handler.settings.responses
-            if expected is not None and self.is_answered(expected):
-                self.finalize(Reason.COMPLETED)
-                return
-            if not event.ready:
-                return
-        loop.post(event)
-
-    def _count_response(self) -> None:
-        now_ms = self.client.active_at_ms = self.handler.loop.clock.now_ms
+        try:
+            count = upstream.socket.recv_into(memory)
+        except OSError as error:
+            self._not_received(error.errno or 0)
+            return
+        upstream.received += count
+        now_ms = client.active_at_ms = loop.clock.now_ms
         if not self._responses:
             self._attempt.first_byte_at_ms = now_ms
             self.handler.pool.succeeded(self.backend)
         self._responses += 1
+        if client.send(memory[:count]) < 0:
+            self._drop(client.errno)
+        expected = self.handler.settings.responses
+        if expected is not None and self.is_answered(expected):
+            self.finalize(Reason.COMPLETED)
+
+    def _not_received(self, code: int) -> None:
+        if code in UNREACHABLE:
+            self.finalize(Reason.BACKEND_RESET, failure_text("recv", code))
+        elif code != errno.EAGAIN:
+            self._drop(code)
 
     def _drop(self, code: int) -> None:
         """Count a datagram that could not be sent, by its errno."""
