@@ -36,9 +36,6 @@ from nginy.proxy.upstream import EXHAUSTED, IP_BIND_ADDRESS_NO_PORT, Attempt
 if TYPE_CHECKING:
     from nginy.proxy.udp import UdpHandler
 
-RESPONSE_BUDGET: Final = 32
-"""Answers passed on for one event; then the others have their turn."""
-
 RUN_MAX: Final = 32
 """Datagrams in a run: no more come with one event, and the kernel takes 64."""
 RUN_DATAGRAM_BYTES: Final = 1400
