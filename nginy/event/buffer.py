@@ -1,8 +1,8 @@
 """Buffer: bytes that were received and not yet sent, and the budget that all of them share.
 
-`pos`, `last` and `end` are nginx's (`ngx_buf_s` in `ngx_buf.h`): bytes are taken at `pos` and
-added at `last`, neither beyond `end`. What nginx's buffer can also be (a part of a file, a link of
-a chain, a flush mark) is not needed by a proxy that passes bytes on.
+`pos` and `last` are nginx's (`ngx_buf_s` in `ngx_buf.h`): bytes are taken at `pos`, up to `last`.
+What nginx's buffer can also be (filled bit by bit up to its `end`, a part of a file, a link of a
+chain, a flush mark) is not needed by a proxy that passes bytes on.
 
 Most connections never own a buffer. Reading goes into one buffer that the whole loop shares, and
 what the other side takes at once is gone again before the next read; only an unsent rest is copied
@@ -40,24 +40,16 @@ class Budget:
 
 
 class Buffer:
-    """A run of bytes between `pos` and `last`, in memory that ends at `end`."""
+    """A copy of some bytes, and how many of them are taken."""
 
     __slots__ = ("_memory", "last", "pos")
 
-    def __init__(self, data: "bytes | bytearray | memoryview" = b"", size_bytes: int = 0) -> None:
-        """Hold `data`, with room for `size_bytes` in all if that is more."""
-        self._memory = bytearray(data)
+    def __init__(self, data: "bytes | memoryview") -> None:
+        self._memory = memoryview(bytes(data))
         self.pos = 0
         """Where the bytes that are still to be sent begin."""
         self.last = len(self._memory)
         """Where they end."""
-        if size_bytes > self.last:
-            self._memory.extend(bytes(size_bytes - self.last))
-
-    @property
-    def end(self) -> int:
-        """Where the memory ends."""
-        return len(self._memory)
 
     def __len__(self) -> int:
         """Return how many bytes are still to be sent."""
@@ -65,16 +57,8 @@ class Buffer:
 
     def pending(self) -> memoryview:
         """Return the bytes still to be sent; no copy."""
-        return memoryview(self._memory)[self.pos : self.last]
-
-    def free(self) -> memoryview:
-        """Return the memory behind the last byte, to be received into; no copy."""
-        return memoryview(self._memory)[self.last :]
+        return self._memory[self.pos :]
 
     def consume(self, count: int) -> None:
         """Take `count` bytes from the front: they were sent."""
         self.pos += count
-
-    def fill(self, count: int) -> None:
-        """Count `count` bytes as added: they were received into `free()`."""
-        self.last += count

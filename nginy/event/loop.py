@@ -12,8 +12,8 @@ Contract for handlers
   tested right before each call, so no handler is ever called for a connection that is gone,
   whatever else is in the batch.
 - A handler does not raise for what a peer does. If one raises all the same, that is a bug in
-  nginy: it is logged with its traceback, and the session it served is ended. That is the only
-  blind `except` of the program.
+  nginy: it is logged with its traceback, and the session it served is ended. The calls of
+  handlers, one for each of the steps 4 to 6, stand in the only blind `except`s of the program.
 
 Listeners post their event instead of accepting at once, so new clients are served after those that
 are already there: descriptors closed in the turn are free again by then. What a handler posts runs
@@ -143,7 +143,7 @@ class Loop:
                         wev.error = True
                     if wev.active:
                         wev.handler(wev)
-            except Exception:  # noqa: BLE001 - see `_abort`
+            except Exception:  # noqa: BLE001 - a bug ends one session, not the process
                 self._abort(c)
 
     def _run_timers(self) -> None:
@@ -152,7 +152,7 @@ class Loop:
             owner = timer.data
             try:
                 timer.handler(timer)
-            except Exception:  # noqa: BLE001 - see `_abort`
+            except Exception:  # noqa: BLE001 - a bug ends one session, not the process
                 self._abort(owner)
 
     def _run_posted(self) -> None:
@@ -167,15 +167,11 @@ class Loop:
                 c = event.data
                 try:
                     event.handler(event)
-                except Exception:  # noqa: BLE001 - see `_abort`
+                except Exception:  # noqa: BLE001 - a bug ends one session, not the process
                     self._abort(c)
 
     def _abort(self, owner: Owner) -> None:
-        """Log the exception being handled and end whoever it happened to.
-
-        The calls of handlers are the only blind `except` of the program: a bug in one ends a
-        session, not the process.
-        """
+        """Log the exception being handled and end whoever it happened to."""
         logger.critical("bug in nginy, the session is closed: %r", owner, exc_info=True)
         try:
             owner.abort()

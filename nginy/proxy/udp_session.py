@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 
 from nginy.backend.backend import Backend
 from nginy.backend.health import COLD
-from nginy.event.connection import AGAIN, Connection, SockAddr
+from nginy.event.connection import SockAddr
 from nginy.event.datagram import DatagramConnection, SharedConnection
 from nginy.event.event import Event
 from nginy.event.timer import Timer
@@ -272,8 +272,7 @@ class UdpSession(Session):
     # From the backend to the client.
 
     def _upstream_read_handler(self, event: Event) -> None:
-        """Pass on one answer: the event comes again if there are more, which is cheaper than to try.
-        """
+        """Pass on one answer; if there are more the event comes again, cheaper than to try."""
         upstream, client = event.data, self.client
         loop = upstream.loop
         memory = loop.memory

@@ -12,23 +12,6 @@ def test_bytes_are_taken_at_pos_until_none_are_left() -> None:
     assert not b
 
 
-def test_bytes_are_added_at_last_up_to_end() -> None:
-    b = Buffer(b"he", size_bytes=5)
-    assert (len(b), b.end) == (2, 5)
-    free = b.free()
-    assert len(free) == 3
-    free[:2] = b"ll"
-    b.fill(2)
-    assert bytes(b.pending()) == b"hell"
-    assert len(b.free()) == 1
-
-
-def test_a_buffer_is_never_smaller_than_its_bytes() -> None:
-    b = Buffer(b"hello", size_bytes=2)
-    assert bytes(b.pending()) == b"hello"
-    assert len(b.free()) == 0
-
-
 def test_a_buffer_keeps_a_copy() -> None:
     shared = bytearray(b"hello")
     b = Buffer(memoryview(shared)[1:4])
