@@ -261,7 +261,9 @@ def test_no_turn_is_long_while_a_thousand_backends_change(tmp_path: pathlib.Path
         for attempt in range(1, LARGE_RELOADS + 1):
             path.write_text(large_config(1000, attempt * 500).replace("LISTEN", port))
             longest_ms.append(longest_turn_ms(server))
-        # Whoever shares the processor's caches can make a turn longer, but not shorter.
-        assert min(longest_ms) < MAX_TURN_MS, longest_ms
+            # Whoever shares the processor's caches can make a turn longer, but not shorter.
+            if longest_ms[-1] < MAX_TURN_MS:
+                break
+        assert longest_ms[-1] < MAX_TURN_MS, longest_ms
     finally:
         server.close()
