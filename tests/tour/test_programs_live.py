@@ -61,12 +61,12 @@ def receive_all(sock: socket.socket) -> bytes:
     return b"".join(iter(lambda: sock.recv(1 << 20), b""))
 
 
-def push(sock: socket.socket, limit_bytes: int) -> int:
-    """Send zeros until `limit_bytes` are sent or nobody takes more for half a second."""
+def push(sock: socket.socket, limit_bytes: int, patience_s: float) -> int:
+    """Send zeros until `limit_bytes` are sent or nobody takes more for `patience_s`."""
     sock.setblocking(False)
     chunk = bytes(65536)
     sent = 0
-    while sent < limit_bytes and select.select([], [sock], [], 0.5)[1]:
+    while sent < limit_bytes and select.select([], [sock], [], patience_s)[1]:
         sent += sock.send(chunk)
     sock.settimeout(PATIENCE_S)
     return sent
@@ -115,7 +115,7 @@ def test_lossy_loses_bytes_when_the_backend_reads_slowly(
     backend: socket.socket, start: Start
 ) -> None:
     with connect(start("lossy")) as client, accept(backend) as upstream:
-        sent = push(client, MORE_THAN_THE_KERNEL_HOLDS)
+        sent = push(client, MORE_THAN_THE_KERNEL_HOLDS, PATIENCE_S)
         assert sent >= MORE_THAN_THE_KERNEL_HOLDS  # the client is told that all went well
         client.close()
         assert len(receive_all(upstream)) < sent
@@ -149,7 +149,7 @@ def test_buffered_holds_a_fast_client_back_and_then_delivers_every_byte(
     backend: socket.socket, start: Start
 ) -> None:
     with connect(start("buffered")) as client, accept(backend) as upstream:
-        sent = push(client, MORE_THAN_THE_KERNEL_HOLDS)
+        sent = push(client, MORE_THAN_THE_KERNEL_HOLDS, 0.5)
         assert sent < MORE_THAN_THE_KERNEL_HOLDS
         client.shutdown(socket.SHUT_WR)
         assert len(receive_all(upstream)) == sent
