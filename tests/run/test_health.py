@@ -16,8 +16,9 @@ import pytest
 
 from kit.program import PATIENCE_S, Nginy, free_port, needs, own_host, wait_until
 
-INTERVAL_S = 0.2
-JITTER_S = 0.05
+INTERVAL_S = 0.1
+JITTER_S = 0.025
+TIMEOUT_S = 0.1
 FAILS = 3
 SLACK_S = 2.0
 """What a busy machine may add."""
@@ -27,9 +28,9 @@ upstreams:
   redis:
     backends: [{first}, {second}]
     health_check:
-      interval: 200ms
-      jitter: 50ms
-      timeout: 150ms
+      interval: 100ms
+      jitter: 25ms
+      timeout: 100ms
       fails: 3
       passes: 2
       send: "PING\\r\\n"
@@ -154,7 +155,7 @@ def test_a_backend_that_is_stopped_is_found_out_by_its_silence(
         assert site.used() == {pair[1].name}
     finally:
         pair[0].process.send_signal(signal.SIGCONT)
-    assert took_s < FAILS * INTERVAL_S + 0.15 + 2 * JITTER_S + SLACK_S
+    assert took_s < FAILS * INTERVAL_S + TIMEOUT_S + 2 * JITTER_S + SLACK_S
     (line,) = site.nginy.said("up -> down")
     assert "timed out while waiting for the answer" in line
     site.nginy.said("down -> up")
