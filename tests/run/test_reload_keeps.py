@@ -284,25 +284,25 @@ def test_an_address_that_is_taken_leaves_listeners_logs_and_pid_file_as_they_wer
     site.exchange(backend)
 
 
-@pytest.mark.parametrize(
-    "head", ["error_log: gone/error.log", "access_log: gone/access.log", "pid: gone/nginy.pid"]
-)
 def test_a_file_that_cannot_be_opened_leaves_the_listeners_as_they_were(
-    site: Site, backend: Listening, head: str, tmp_path: pathlib.Path
+    site: Site, backend: Listening, tmp_path: pathlib.Path
 ) -> None:
     nginy = site.start([backend.name])
     port = free_port(site.host)
-    text = f"{head}\nlisteners: {{listen: {site.host}:{port}, return: a}}\n"
-    nginy.write(text)
-    if head.startswith("pid"):  # instead of the one that `write` has added
-        nginy.path.write_text(text)
-    nginy.send_signal(signal.SIGHUP)
-    nginy.said("configuration not changed")
-    (error,) = [line for line in nginy.errors if "failed" in line]
-    assert f'open() "{tmp_path}/gone/' in error
-    assert not is_open(site.host, port)
-    site.exchange(backend)
-    assert nginy.pid == nginy.process.pid
+    heads = "error_log: gone/error.log", "access_log: gone/access.log", "pid: gone/nginy.pid"
+    for count, head in enumerate(heads, 1):
+        text = f"{head}\nlisteners: {{listen: {site.host}:{port}, return: a}}\n"
+        nginy.write(text)
+        if head.startswith("pid"):  # instead of the one that `write` has added
+            nginy.path.write_text(text)
+        nginy.send_signal(signal.SIGHUP)
+        nginy.said("configuration not changed", count)
+        errors = [line for line in nginy.errors if "failed" in line]
+        assert len(errors) == count
+        assert f'open() "{tmp_path}/{head.partition(" ")[2]}"' in errors[-1]
+        assert not is_open(site.host, port)
+        site.exchange(backend)
+        assert nginy.pid == nginy.process.pid
 
 
 def test_what_takes_a_restart_is_said(site: Site, backend: Listening) -> None:

@@ -154,21 +154,31 @@ def test_an_empty_file_says_what_belongs_there(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
+    ("lines", "messages"),
     [
-        ("pid: no/nginy.pid", '1:6: pid: the directory "no" does not exist'),
-        ("pid: .", '1:6: pid: "." is a directory, expected a file'),
-        ("error_log: no/error.log", '1:12: error_log: the directory "no" does not exist'),
-        ("access_log: no/access.log", '1:13: access_log: the directory "no" does not exist'),
-        ("user: no-such-user", '1:7: user: there is no user "no-such-user"'),
+        (
+            (
+                "pid: no/nginy.pid",
+                "error_log: no/error.log",
+                "access_log: no/access.log",
+                "user: no-such-user",
+            ),
+            (
+                '1:6: pid: the directory "no" does not exist',
+                '2:12: error_log: the directory "no" does not exist',
+                '3:13: access_log: the directory "no" does not exist',
+                '4:7: user: there is no user "no-such-user"',
+            ),
+        ),
+        (("pid: .",), ('1:6: pid: "." is a directory, expected a file',)),
     ],
 )
 def test_what_the_system_does_not_have_is_found_before_anything_is_opened(
-    tmp_path: pathlib.Path, here: str, line: str, message: str
+    tmp_path: pathlib.Path, here: str, lines: tuple[str, ...], messages: tuple[str, ...]
 ) -> None:
-    said = refusals(tmp_path, f"{line}\n{listeners(here)}")
-    assert [text.replace(str(tmp_path), ".") for text in said] == [
-        f"nginy: [emerg] nginy.yml:{message}"
+    said = refusals(tmp_path, "\n".join((*lines, listeners(here))))
+    assert sorted(text.replace(str(tmp_path), ".") for text in said) == [
+        f"nginy: [emerg] nginy.yml:{message}" for message in messages
     ]
 
 
