@@ -336,6 +336,7 @@ def test_workers_end_and_free_the_port_when_the_supervisor_is_killed(
     with Nginy(tmp_path, config(answering(here))) as nginy:
         orphans = workers_of(nginy)
         nginy.process.kill()
+        nginy.process.wait(PATIENCE_S)  # it has closed its sockets by then, and not before
         wait_until(lambda: all(map(has_died, orphans)), "the end of the workers")
         assert refuses(here)
 
@@ -438,7 +439,8 @@ def test_a_reload_that_one_worker_refuses_changes_nothing(
         nginy.send_signal(signal.SIGHUP)
         nginy.said("configuration not changed")
         assert ask(here) == "hello"
-        assert refuses(free)
+        # One refusal is enough to say so; the other workers have sockets until they hear of it.
+        wait_until(lambda: refuses(free), "the last worker to close the new address")
         hidden.chmod(0o755)
         nginy.send_signal(signal.SIGHUP)
         nginy.said("configuration reloaded")
