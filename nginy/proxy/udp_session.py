@@ -354,12 +354,12 @@ class UdpSession(Session):
             attempt.bytes_received = self.upstream.received
             attempt.bytes_sent = self.upstream.sent
         pool.release(backend)
-        if reason in BACKEND_FAILURES:
-            pool.failed(backend, now_ms // 1000)
-        elif reason is Reason.COMPLETED:
+        if reason is Reason.COMPLETED:
             pool.succeeded(backend)
             if pool.measured:
                 attempt.measure(pool, backend)
+        elif reason in BACKEND_FAILURES:
+            pool.failed(backend, now_ms // 1000)
         backend.counters.count(reason.code, self.bytes_received, self.bytes_sent)
 
     def log(self, level: int, message: str) -> None:
