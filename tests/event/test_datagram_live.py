@@ -15,6 +15,7 @@ from nginy.event.datagram import (
 from kit.datagrams import UdpEnd
 from kit.ends import SockAddr
 from kit.harness import ANY_PORT, Harness
+from kit.program import own_host
 from kit.servers import RefusingPort
 
 
@@ -61,7 +62,7 @@ def test_an_empty_datagram_is_received_as_a_count_of_zero(harness: Harness) -> N
 
 
 def test_an_error_leaves_the_connection_usable(harness: Harness) -> None:
-    port = harness.add(RefusingPort())
+    port = harness.add(RefusingPort(own_host()))
     c = connected(harness, port.name)
     assert c.send(b"?") == 1
     harness.settle()

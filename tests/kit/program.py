@@ -40,6 +40,9 @@ POLL_S = 0.002
 ENVIRONMENT = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
 SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/usr/local/sbin"))
 
+GIVEN: set[tuple[object, ...]] = set()
+"""The ports that `free_port` has given."""
+
 Fields = dict[str, str | int | float]
 """One line of the ready-made access log format `json`."""
 
@@ -51,10 +54,14 @@ def own_host() -> str:
 
 
 def free_port(host: str, kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """Return a port of `host` that nobody uses."""
-    with socket.socket(type=kind) as sock:
-        sock.bind((host, 0))
-        return int(sock.getsockname()[1])
+    """Return a port of `host` that nobody uses, and another one each time."""
+    while True:
+        with socket.socket(type=kind) as sock:
+            sock.bind((host, 0))
+            place = (*sock.getsockname(), kind)
+        if place not in GIVEN:
+            GIVEN.add(place)
+            return int(place[1])
 
 
 def needs(program: str, package: str) -> str:

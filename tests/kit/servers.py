@@ -74,7 +74,11 @@ class Resetter(Server):
 
 
 class RefusingPort:
-    """A port on which nobody listens, and which nobody else is given meanwhile."""
+    """A port on which nobody listens, and which nobody else is given meanwhile.
+
+    That is so for TCP. For UDP, `host` had better be one of the test's own: a socket of 127.0.0.1
+    may be given the same number, and then hears itself.
+    """
 
     def __init__(self, host: str = "127.0.0.1") -> None:
         self.socket = socket.socket(family_of((host, 0)))

@@ -18,6 +18,7 @@ from nginy.proxy.session import Reason
 from kit.datagrams import UdpBackend, UdpClient, UdpFront, set_down, udp_proxy, udp_reply
 from kit.harness import Harness, descriptor_count
 from kit.leaks import alive, no_garbage
+from kit.program import own_host
 from kit.servers import RefusingPort
 
 LARGEST_V4 = 65535 - 20 - 8
@@ -133,7 +134,7 @@ class TestFloods:
     def test_a_refusal_loses_only_what_was_sent_before_it_was_heard_of(
         self, harness: Harness, udp_offload: bool, caplog: pytest.LogCaptureFixture
     ) -> None:
-        refusing, backend = harness.add(RefusingPort()), harness.add(UdpBackend())
+        refusing, backend = harness.add(RefusingPort(own_host())), harness.add(UdpBackend())
         pool = harness.pool(refusing.name, backend.name)
         front = udp_proxy(harness, pool, udp_offload=udp_offload)
         client = front.client()
@@ -400,7 +401,7 @@ class TestBackendFailure:
     def test_a_refused_datagram_ends_the_session_and_the_next_one_goes_elsewhere(
         self, harness: Harness, expect_log: Callable[..., object]
     ) -> None:
-        refusing = harness.add(RefusingPort())
+        refusing = harness.add(RefusingPort(own_host()))
         backend = harness.add(UdpBackend())
         pool = harness.pool(refusing.name, backend.name)
         front = udp_proxy(harness, pool)
@@ -417,7 +418,7 @@ class TestBackendFailure:
     def test_a_datagram_that_brings_the_refusal_to_light_is_not_lost(
         self, harness: Harness, expect_log: Callable[..., object]
     ) -> None:
-        refusing = harness.add(RefusingPort())
+        refusing = harness.add(RefusingPort(own_host()))
         backend = harness.add(UdpBackend())
         front = udp_proxy(harness, harness.pool(refusing.name, backend.name))
         client = front.client()
