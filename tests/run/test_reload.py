@@ -1,6 +1,7 @@
 """A reload loses nothing: the proof, with bin/nginy as a process and a crowd around it."""
 
 import functools
+import gc
 import json
 import os
 import pathlib
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 from nginy.config.load import load
-from nginy.server import Server
+from nginy.server import YOUNG_OBJECTS, Server
 
 from kit.program import PATIENCE_S, Nginy, free_port, own_host
 from kit.traffic import Crowd
@@ -28,7 +29,9 @@ SETTLED_AFTER = 20
 GROWTH_BYTES = 3 << 20
 """Noise of the allocator; a leak of one object a session and reload would be ten times as much."""
 MAX_TURN_MS = 50
-LARGE_RELOADS = 3
+LARGE_RELOADS = 10
+"""How often the longest turn is measured anew as long as it is too long: a processor that is shared
+needs up to twice its usual time, and nobody can say for how long."""
 
 KEY = "$remote_addr:$remote_port"
 METHODS: list[object] = [
@@ -249,7 +252,19 @@ def longest_turn_ms(server: Server) -> float:
     return max(turns_ms)
 
 
+@pytest.fixture
+def collector_as_in_run() -> Iterator[None]:
+    """Have the cyclic collector look through as much as it does in a server that runs."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS)
+    yield
+    gc.set_threshold(*before)
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(60)
+@pytest.mark.usefixtures("collector_as_in_run")
 def test_no_turn_is_long_while_a_thousand_backends_change(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "nginy.yml"
     port = str(free_port("127.0.0.1"))
@@ -261,7 +276,6 @@ def test_no_turn_is_long_while_a_thousand_backends_change(tmp_path: pathlib.Path
         for attempt in range(1, LARGE_RELOADS + 1):
             path.write_text(large_config(1000, attempt * 500).replace("LISTEN", port))
             longest_ms.append(longest_turn_ms(server))
-            # Whoever shares the processor's caches can make a turn longer, but not shorter.
             if longest_ms[-1] < MAX_TURN_MS:
                 break
         assert longest_ms[-1] < MAX_TURN_MS, longest_ms
