@@ -208,11 +208,11 @@ def test_a_client_that_resets_in_mid_stream_resets_the_backend(
 
 
 def test_a_client_of_a_byte_now_and_then_is_not_idle(site: Site, backend: Listening) -> None:
-    nginy = site.start([backend.name], proxy_timeout="900ms")
+    nginy = site.start([backend.name], proxy_timeout="700ms")
     client, upstream = site.exchange(backend)
-    for _ in range(5):
+    for _ in range(4):
         # Together longer than the timeout; and nobody ends the session meanwhile.
-        assert select.select([client, upstream], [], [], 0.25) == ([], [], [])
+        assert select.select([client, upstream], [], [], 0.2) == ([], [], [])
         client.sendall(b".")
         assert upstream.recv(100) == b"."
     check(client, upstream)
@@ -246,7 +246,7 @@ def test_a_session_may_last_so_long_and_no_longer(site: Site, backend: Listening
 
 
 def test_of_those_who_wait_in_line_each_end_has_its_code(site: Site, backend: Listening) -> None:
-    queue = {"size": 2, "timeout": "1s"}
+    queue = {"size": 2, "timeout": "500ms"}
     nginy = site.start([{"address": backend.name, "max_conns": 1}], upstream={"queue": queue})
     site.exchange(backend)
     before = nginy.sockets()
