@@ -20,7 +20,7 @@ from typing import Final
 import yaml
 
 from nginy import __version__, server, supervisor
-from nginy.config.check import check_files
+from nginy.config.check import check_files, surprises
 from nginy.config.dump import dump
 from nginy.config.explain import explain
 from nginy.config.load import load
@@ -106,9 +106,11 @@ def _use(config: Config, arguments: Mapping[str, str]) -> int:
     if arguments["explain"]:
         return _show(explain(config, arguments["LISTENER"], arguments["CLIENT"]))
     if arguments["-t"] or arguments["-T"]:
+        _warn(config)
         return _test(config, path, is_dump=bool(arguments["-T"]))
     if arguments["-s"]:
         return _signal(config, path, arguments["-s"])
+    _warn(config)
     _check_files(config)
     workers = config.workers or len(os.sched_getaffinity(0))
     return server.run(config, path) if workers == 1 else supervisor.run(config, path, workers)
@@ -120,6 +122,11 @@ def _test(config: Config, path: str, *, is_dump: bool) -> int:
     _check_files(config)
     _tell(f"configuration file {path} test is successful")
     return _show(f"# configuration file {path}:\n{dump(config)}") if is_dump else 0
+
+
+def _warn(config: Config) -> None:
+    for warning in surprises(config):
+        _tell(f"[warn] {warning}")
 
 
 def _check_files(config: Config) -> None:

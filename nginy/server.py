@@ -25,6 +25,7 @@ from typing import Final
 
 from nginy.backend.shared import MakeSharedBackend
 from nginy.config import schema
+from nginy.config.check import surprises
 from nginy.config.dump import dump
 from nginy.config.plan import Change, plan
 from nginy.config.reader import ConfigReader, Reading
@@ -215,7 +216,7 @@ class Server:
             except NginyError as error:
                 tell_refusal(str(error))
             else:
-                tell_changes(plan(before, config).changes)
+                tell_changes(plan(before, config).changes, config)
         self.notifier.ready("Serving")
 
     def hand_over(self) -> None:
@@ -290,8 +291,10 @@ class Server:
         logger.log(NOTICE, "running as user %s, group %s", user, group)
 
 
-def tell_changes(changes: Sequence[Change]) -> None:
-    """Log what a reload has changed."""
+def tell_changes(changes: Sequence[Change], config: schema.Config) -> None:
+    """Log what a reload has changed, and what of the new configuration may surprise."""
+    for warning in surprises(config):
+        logger.warning("%s", warning)
     for change in changes[:CHANGES_LOGGED]:
         logger.log(NOTICE, "reload: %s", change)
     if len(changes) > CHANGES_LOGGED:

@@ -294,7 +294,7 @@ class Supervisor:
 
     def _finish(self, vote: Vote) -> None:
         self._vote = None
-        tell_changes(plan(vote.before, vote.config).changes)
+        tell_changes(plan(vote.before, vote.config).changes, vote.config)
         self._end_vote()
         self._tell_ready()
         self._reload_again()

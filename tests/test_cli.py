@@ -48,6 +48,20 @@ def test_t_says_that_a_right_configuration_is_right(
     )
 
 
+def test_t_warns_of_what_is_right_but_serves_nobody(
+    tmp_path: pathlib.Path, capsys: Capture
+) -> None:
+    down = "upstreams: {pool: {backends: [{address: '127.0.0.1:1', down: on}]}}\n"
+    path = write(tmp_path, down + LISTENER)
+    status, _, lines = outcome(capsys, "-t", path)
+    assert status == 0
+    assert lines[0] == (
+        f'nginy: [warn] {path}:1:30: all backends of upstream "pool" are down, so its sessions end'
+        " at once, with status 502"
+    )
+    assert lines[-1] == f"nginy: configuration file {path} test is successful"
+
+
 def test_t_names_every_mistake_and_fails(tmp_path: pathlib.Path, capsys: Capture) -> None:
     path = write(tmp_path, "pdi: x\nworker_connections: 0\n" + LISTENER)
     assert outcome(capsys, "-t", path) == (

@@ -2,8 +2,8 @@
 
 check() looks at a whole configuration that may have mistakes already: Place.has() tells which
 keys of a record can be trusted, so that one mistake has one message. complete() makes upstreams
-of the addresses in `proxy_pass`. check_files() is for `nginy -t`, which opens nothing: would the
-files that a start needs be there?
+of the addresses in `proxy_pass`. surprises() tells what is right, and yet hardly meant.
+check_files() is for `nginy -t`, which opens nothing: would the files that a start needs be there?
 
 Not here: what one value must be (types.py, schema.py), and what only a start can tell (an address
 in use).
@@ -68,6 +68,16 @@ def check(config: Config, reading: Reading) -> None:
         text = '"json" is a format of nginy\'s own, expected another name'
         reading.report(config.place.of("log_formats"), text)
     _check_access_logs(config, reading)
+
+
+def surprises(config: Config) -> list[str]:
+    """Return what is right, and yet hardly meant, each with its place."""
+    return [
+        f'{upstream.place.of("backends")}: all backends of upstream "{name}" are down, so its'
+        " sessions end at once, with status 502"
+        for name, upstream in config.upstreams.items()
+        if all(backend.down for backend in upstream.backends)
+    ]
 
 
 def complete(config: Config, reading: Reading) -> Config:

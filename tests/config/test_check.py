@@ -5,7 +5,7 @@ import os
 import pathlib
 
 import pytest
-from nginy.config.check import check_files
+from nginy.config.check import check_files, surprises
 
 from kit.configs import LISTENER, loaded, refusals
 
@@ -199,6 +199,22 @@ def test_one_mistake_has_one_message(tmp_path: pathlib.Path, text: str) -> None:
 
 
 # Files, for -t.
+
+
+def warned(directory: pathlib.Path, text: str) -> list[str]:
+    return [w.replace(f"{directory}/", "") for w in surprises(loaded(directory, text))]
+
+
+def test_an_upstream_that_can_serve_nobody_is_warned_of(tmp_path: pathlib.Path) -> None:
+    text = upstream("round_robin", "{address: '127.0.0.1:1', down: on}", BACKUP)
+    assert warned(tmp_path, text) == []
+    down = "{address: '127.0.0.1:1', down: on}"
+    assert warned(tmp_path, upstream("round_robin", down, down)) == [
+        (
+            'nginy.yml:5:15: all backends of upstream "web" are down, so its sessions end at once,'
+            " with status 502"
+        )
+    ]
 
 
 def problems(directory: pathlib.Path, text: str) -> list[str]:

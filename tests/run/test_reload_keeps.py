@@ -82,6 +82,14 @@ def test_the_place_in_the_round_is_kept(site: Site, tmp_path: pathlib.Path) -> N
     assert answers == names * 2
 
 
+def test_an_upstream_whose_backends_are_now_all_down_is_warned_of(
+    site: Site, backend: Listening
+) -> None:
+    nginy = site.start([backend.name])
+    said = reload(nginy, site.config([{"address": backend.name, "down": True}]))
+    assert ["[warn]" in line for line in said if "are down, so its sessions end" in line] == [True]
+
+
 def test_a_removed_backend_keeps_its_session_and_gets_no_other(
     site: Site, backend: Listening, other: Listening
 ) -> None:
