@@ -271,7 +271,7 @@ def test_what_is_no_answer_to_the_question_is_dropped(client: Client, lie: objec
 
 def test_an_answer_from_elsewhere_is_never_seen(client: Client) -> None:
     client.configure(ipv6=False)
-    other = client.harness.add(NameServer())
+    other = client.harness.add(NameServer(client.server.address.host))
 
     def from_elsewhere(asked: Asked) -> list[bytes]:
         other.udp.sendto(forged(asked), asked.sender)
@@ -366,7 +366,8 @@ def test_the_hosts_file_comes_first_and_holds_until_a_reload(client: Client) -> 
 def test_nameservers_and_search_list_come_from_resolv_conf(
     client: Client, harness: Harness
 ) -> None:
-    client.resolv_conf.write_text("nameserver 127.0.0.1\nsearch corp.example example\n")
+    host = client.server.address.host
+    client.resolv_conf.write_text(f"nameserver {host}\nsearch corp.example example\n")
     client.resolver = Resolver(
         harness.loop,
         random.Random(7),

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 from nginy.address import Address, parse_address
 
+from kit.program import own_host
+
 NO_ERROR, SERVFAIL, NXDOMAIN = 0, 2, 3
 A, CNAME, AAAA, SRV = 1, 5, 28, 33
 TYPES = {"A": A, "AAAA": AAAA, "SRV": SRV}
@@ -51,10 +53,14 @@ class Zone:
 
 
 class NameServer:
-    """Answers from `zones`; a name that is not there does not exist."""
+    """Answers from `zones`; a name that is not there does not exist.
 
-    def __init__(self, host: str = "127.0.0.1") -> None:
-        self.tcp = socket.create_server((host, 0))
+    It needs the same port for both protocols, so by default it has an address where nobody has
+    one already.
+    """
+
+    def __init__(self, host: str = "") -> None:
+        self.tcp = socket.create_server((host or own_host(), 0))
         self.tcp.setblocking(False)
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.udp.setblocking(False)
