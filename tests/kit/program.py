@@ -32,6 +32,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 from nginy import __file__ as package_file
+from nginy.errors import NginyError
+from nginy.pidfile import read_running
 
 CHECKOUT = pathlib.Path(package_file).parent.parent
 PROGRAM = (sys.executable, str(CHECKOUT / "bin" / "nginy"))
@@ -150,7 +152,11 @@ class Nginy:
 
     def _is_ready(self) -> bool:
         assert self.process.poll() is None, f"nginy has ended:\n{self.errors}"
-        return self.pid_path.exists() and self.pid_path.read_text().endswith("\n")
+        # The second file, which this reads, is the last that a start opens, and stays open: from
+        # here on the number of descriptors tells something.
+        with contextlib.suppress(NginyError):
+            return bool(read_running(str(self.pid_path)))
+        return False
 
     # What nginy says.
 
