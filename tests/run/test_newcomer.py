@@ -4,29 +4,25 @@ Only the address is another: one of 127.0.0.0/8 for each run, so that its fixed 
 """
 
 import contextlib
-import os
 import pathlib
-import random
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 
-import nginy
 import pytest
 
-CHECKOUT = pathlib.Path(nginy.__file__).parent.parent
+from kit.program import CHECKOUT, ENVIRONMENT, PATIENCE_S, own_host
+
 EXAMPLE = CHECKOUT / "etc" / "nginy.yml"
 LISTENERS = 6
-PATIENCE_S = 10
 
 
 @pytest.fixture
 def address() -> str:
     """An address of this machine that nobody else is likely to use."""
-    host = random.SystemRandom().randrange(1 << 16, 1 << 24)
-    return str(socket.inet_ntoa((127 << 24 | host & ~1 | 2).to_bytes(4, "big")))
+    return own_host()
 
 
 @pytest.fixture
@@ -37,6 +33,7 @@ def running(address: str, tmp_path: pathlib.Path) -> Iterator["subprocess.Popen[
     with subprocess.Popen(
         [sys.executable, str(CHECKOUT / "bin" / "nginy"), str(config)],
         cwd="/",
+        env=ENVIRONMENT,
         text=True,
         stderr=subprocess.PIPE,
     ) as process:
@@ -91,7 +88,7 @@ def test_the_example_passes_its_own_test() -> None:
     done = subprocess.run(
         [sys.executable, str(CHECKOUT / "bin" / "nginy"), "-t", "etc/nginy.yml"],
         cwd=CHECKOUT,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,
