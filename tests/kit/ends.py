@@ -101,7 +101,8 @@ class End:
                 return True
             return False
         try:
-            count = self.socket.send(self.unsent[: self.write_bytes])
+            with memoryview(self.unsent) as whole, whole[: self.write_bytes] as piece:
+                count = self.socket.send(piece)
         except BlockingIOError:
             return False
         except OSError as error:
