@@ -102,8 +102,11 @@ class BackendWatch:
             timers.start(self._timer, first_ms)
 
     def close(self) -> None:
-        """Watch no more; the backend's health stays as it is."""
+        """Watch no more, and be of no further use; the backend's health stays as it is."""
         self._monitor.checker.loop.timers.cancel(self._timer)
+        # It refers to this watch as well: together they would wait, with the backend, for the
+        # cyclic garbage collector, which comes seldom (server.py).
+        del self._timer
         if self._check is not None:
             self._check.cancel()
             self._check = None

@@ -29,6 +29,7 @@ from conftest import ExpectLog
 from kit.clock import FakeClock
 from kit.ends import End
 from kit.harness import Harness
+from kit.leaks import no_garbage
 from kit.servers import EchoBackend, RefusingPort, Server
 
 INTERVAL_MS = 1000
@@ -251,6 +252,16 @@ class TestChecks:
         assert len(leaves.ends) == seen
         assert pool.backends[0].health is health
         assert health.checks_total >= checks + 2
+
+    def test_who_leaves_the_pool_leaves_nothing_for_the_cyclic_collector(
+        self, harness: Harness, watched: Watched
+    ) -> None:
+        pool = harness.pool(harness.add(EchoBackend()).name, harness.add(EchoBackend()).name)
+        monitor = watched.watch(pool)
+        watched.pass_time(2 * INTERVAL_MS)
+        with no_garbage():
+            pool.rebuild(pool.backends[:1], RoundRobin)
+            monitor.sync()
 
 
 class Refusing(RefusingPort):
