@@ -86,6 +86,7 @@ class AgentWatch:
     def close(self) -> None:
         """Ask no more."""
         self._checker.loop.timers.cancel(self._timer)
+        del self._timer  # which refers to this watch as well: see `BackendWatch.close`
         if self._check is not None:
             self._check.cancel()
             self._check = None

@@ -114,7 +114,9 @@ class Members:
         """Stop resolving and building; the pool stays as it is."""
         for watch in self._watches.values():
             watch.close()
+        self._watches.clear()
         self._loop.timers.cancel(self._timer)
+        del self._timer  # which refers to these members as well: see `BackendWatch.close`
         self._steps = None
 
     def abort(self) -> None:

@@ -99,6 +99,7 @@ class NameWatch:
         """Ask no more, and ignore an answer that is still to come."""
         self._is_closed = True
         self._loop.timers.cancel(self._timer)
+        del self._timer  # which refers to this watch as well: see `BackendWatch.close`
 
     def abort(self) -> None:
         """Try again later, after a bug."""

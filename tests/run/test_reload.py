@@ -13,8 +13,10 @@ from collections.abc import Iterator
 
 import pytest
 from nginy.config.load import load
+from nginy.config.schema import Config
 from nginy.server import YOUNG_OBJECTS, Server
 
+from kit.leaks import no_garbage
 from kit.program import PATIENCE_S, Nginy, free_port, own_host
 from kit.traffic import Crowd
 
@@ -250,6 +252,36 @@ def longest_turn_ms(server: Server) -> float:
         turns_ms.append((time.process_time() - started_s) * 1000)
     assert len(turns_ms) > 10
     return max(turns_ms)
+
+
+def test_what_a_reload_removes_leaves_nothing_for_the_cyclic_collector(
+    tmp_path: pathlib.Path,
+) -> None:
+    path = tmp_path / "nginy.yml"
+    target = free_port("127.0.0.1")
+
+    def config(upstream: str) -> Config:
+        path.write_text(
+            "error_log: {path: error.log, level: crit}\n"
+            f"listeners: {{listen: 127.0.0.1:{free_port('127.0.0.1')}, proxy_pass: {upstream}}}\n"
+            "upstreams:\n"
+            f"  {upstream}:\n"
+            f"    backends: ['127.0.0.1:{target}', 'localhost:{target}']\n"
+            "    health_check: {interval: 1h}\n"
+            f"    agent_check: {{port: {target}, interval: 1h}}\n"
+            "    queue: {size: 5}\n"
+        )
+        return load(str(path), {})
+
+    server = Server(str(path), {})
+    try:
+        server.apply(config("before"))
+        with no_garbage():
+            server.apply(config("after"))
+            server.loop.turn(0)
+        assert [b.name for b in server.pools["after"].backends][:1] == [f"127.0.0.1:{target}"]
+    finally:
+        server.close()
 
 
 @pytest.fixture
