@@ -121,6 +121,7 @@ def proxy_settings(listener: schema.Listener, auto_sessions: int) -> ProxySettin
         next_upstream_tries=next_upstream.tries if next_upstream is not None else 0,
         next_upstream_timeout_ms=next_upstream.timeout_ms if next_upstream is not None else None,
         buffer_size=listener.proxy_buffer_size_bytes,
+        splice=listener.proxy_splice,
         bind=listener.proxy_bind,
         tcp_nodelay=listener.tcp_nodelay,
         socket_keepalive=listener.proxy_socket_keepalive,

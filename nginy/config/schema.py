@@ -250,6 +250,9 @@ class Listener(Entry):
     proxy_buffer_size_bytes: int = key(
         Size(1024, 64 << 20), "64k", "What a direction may hold unsent.", only="tcp"
     )
+    proxy_splice: bool = key(
+        FLAG, "on", "Let long transfers stay in the kernel (Linux).", only="tcp"
+    )
     proxy_bind: Address | None = key(
         OrOff(BindAddress()), "off", "The local address to connect from."
     )

@@ -1,8 +1,8 @@
 """Buffer: bytes that were received and not yet sent, and the budget that all of them share.
 
-`pos` and `last` are nginx's (`ngx_buf_s` in `ngx_buf.h`): bytes are taken at `pos`, up to `last`.
-What nginx's buffer can also be (filled bit by bit up to its `end`, a part of a file, a link of a
-chain, a flush mark) is not needed by a proxy that passes bytes on.
+`pos` is nginx's (`ngx_buf_s` in `ngx_buf.h`): bytes are taken there, up to the end. What nginx's
+buffer can also be (filled bit by bit up to its `last`, a part of a file, a link of a chain, a flush
+mark) is not needed by a proxy that passes bytes on.
 
 Most connections never own a buffer. Reading goes into one buffer that the whole loop shares, and
 what the other side takes at once is gone again before the next read; only an unsent rest is copied
@@ -10,7 +10,10 @@ into a `Buffer`, which lives until it is sent. The `Budget` counts those rests o
 process: while there is little of it left, nobody reads in large pieces (see `proxy/tcp.py`).
 """
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from nginy.event.connection import Connection
 
 BUDGET_BYTES: Final = 32 * 1024 * 1024
 """Unsent bytes over all sessions above which no session reads more than its `proxy_buffer_size` at
@@ -42,23 +45,23 @@ class Budget:
 class Buffer:
     """A copy of some bytes, and how many of them are taken."""
 
-    __slots__ = ("_memory", "last", "pos")
+    __slots__ = ("_memory", "pos")
 
     def __init__(self, data: "bytes | memoryview") -> None:
         self._memory = memoryview(bytes(data))
         self.pos = 0
         """Where the bytes that are still to be sent begin."""
-        self.last = len(self._memory)
-        """Where they end."""
 
     def __len__(self) -> int:
         """Return how many bytes are still to be sent."""
-        return self.last - self.pos
+        return len(self._memory) - self.pos
 
-    def pending(self) -> memoryview:
-        """Return the bytes still to be sent; no copy."""
-        return self._memory[self.pos :]
+    def send_to(self, c: "Connection") -> int:
+        """Send to `c` what it takes; return a count, AGAIN or ERROR."""
+        sent = c.send(self._memory[self.pos :])
+        if sent > 0:
+            self.pos += sent
+        return sent
 
-    def consume(self, count: int) -> None:
-        """Take `count` bytes from the front: they were sent."""
-        self.pos += count
+    def release(self) -> None:
+        """Let go of the bytes; the garbage collector does it."""

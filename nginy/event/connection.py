@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from nginy.event.buffer import Buffer
     from nginy.event.listener import Listener
     from nginy.event.loop import Loop
+    from nginy.event.pipe import Pipe
     from nginy.event.tls import TlsState
 
 SockAddr = tuple[str, int] | tuple[str, int, int, int] | str
@@ -103,6 +104,9 @@ class Connection:
     tls: "TlsState"
     """What TLS keeps (nginx `ssl`); there is no such attribute on a plain connection."""
 
+    is_plain = True
+    """What is sent and received are the socket's own bytes; not so with TLS."""
+
     directions = EVENT_READ | EVENT_WRITE
     """What an edge-triggered selector is told to report."""
 
@@ -121,7 +125,7 @@ class Connection:
         """The listener that accepted it; None for a connection to an upstream."""
         self.action = ""
         """What is being done, for the log: "connecting to upstream" (nginx `log->action`)."""
-        self.buffer: Buffer | None = None
+        self.buffer: Buffer | Pipe | None = None
         """Bytes received from this connection that nobody has taken yet; None while there are
         none."""
         self.received = 0
@@ -243,6 +247,13 @@ class Connection:
         self.errno = error.errno or 0
         return ERROR
 
+    def drop_buffer(self) -> None:
+        """Let go of the buffer, and of the bytes that are in it."""
+        if self.buffer is not None:
+            self.loop.budget.used_bytes -= len(self.buffer)
+            self.buffer.release()
+            self.buffer = None
+
     # The end.
 
     def shutdown(self) -> None:
@@ -283,9 +294,7 @@ class Connection:
         self.write.close(loop.timers)
         loop.interest.remove(self)
         loop.connections -= 1
-        if self.buffer is not None:
-            loop.budget.used_bytes -= len(self.buffer)
-            self.buffer = None
+        self.drop_buffer()
         self.data = None
         self.fd = -1
         try:

@@ -21,11 +21,8 @@ UDP has no connections to accept; what arrives on its listeners is received by
 
 import errno
 import logging
-import os
-import stat
 from _socket import (
     AF_INET6,
-    AF_UNIX,
     IPPROTO_IPV6,
     IPPROTO_TCP,
     IPV6_V6ONLY,
@@ -51,6 +48,7 @@ from nginy.event.connection import Connection
 from nginy.event.datagram import DatagramHandler, DatagramReceiver
 from nginy.event.event import Event
 from nginy.event.timer import Timer
+from nginy.event.unix_path import remove_socket, remove_stale
 
 if TYPE_CHECKING:
     from nginy.event.loop import Loop
@@ -260,7 +258,7 @@ class Listener:
         self.timer = None
         self.handler = Connection.close
         if self.address.is_unix and not self.is_inherited:
-            _remove_socket(self.address.path)
+            remove_socket(self.address.path)
 
     def abort(self) -> None:
         """End the client that was being accepted, and go on with the next: for the loop, after a
@@ -280,7 +278,7 @@ def _bind(options: ListenOptions) -> socket:
         if options.reuse_port:
             sock.setsockopt(SOL_SOCKET, SO_REUSEPORT, 1)
         if address.is_unix:
-            _remove_stale(address.path)
+            remove_stale(address.path)
         _set_options(sock, options)
         sock.bind(address.sockaddr)
         if not options.udp:
@@ -312,31 +310,3 @@ def _set_options(sock: socket, options: ListenOptions) -> None:
         ):
             if value is not None:
                 sock.setsockopt(IPPROTO_TCP, option, value)
-
-
-def _remove_stale(path: str) -> None:
-    """Remove a unix socket that nobody listens on any more: what a killed process leaves behind."""
-    if not _is_socket(path):
-        return
-    probe = socket(AF_UNIX, SOCK_STREAM)
-    try:
-        probe.setblocking(False)
-        if probe.connect_ex(path) == errno.ECONNREFUSED:
-            os.unlink(path)
-    finally:
-        probe.close()
-
-
-def _remove_socket(path: str) -> None:
-    try:
-        if _is_socket(path):
-            os.unlink(path)
-    except OSError as error:
-        logger.warning("unlink() %s failed (%s: %s)", path, error.errno, error.strerror)
-
-
-def _is_socket(path: str) -> bool:
-    try:
-        return stat.S_ISSOCK(os.stat(path).st_mode)
-    except OSError:
-        return False

@@ -28,6 +28,7 @@ from nginy.event.buffer import SHARED_BYTES, Budget
 from nginy.event.clock import Clock, MonotonicClock
 from nginy.event.connection import Connection
 from nginy.event.event import Event, Owner
+from nginy.event.pipe import Pipes
 from nginy.event.selector import EVENT_EOF, EVENT_ERROR, open_selector
 from nginy.event.timer import TimerWheel
 
@@ -45,11 +46,11 @@ class Loop:
         "interest",
         "max_connections",
         "memory",
+        "pipes",
         "running",
         "selector",
         "sessions_started",
         "timers",
-        "turns",
     )
 
     def __init__(
@@ -65,13 +66,14 @@ class Loop:
         self.budget = Budget()
         self.memory = memoryview(bytearray(SHARED_BYTES))
         """What everyone reads into; its contents mean nothing once the handler has returned."""
+        self.pipes = Pipes()
+        """What long transfers go through instead."""
         self.connections = 0
         """Open connections, both sides (nginx: `worker_connections` less `free_connection_n`)."""
         self.max_connections = max_connections
         self.sessions_started = 0
         """Sessions so far; the last one's number (nginx `ngx_connection_counter`)."""
         self.running = False
-        self.turns = 0
         self._posted: list[Event] = []
 
     def post(self, event: Event) -> None:
@@ -98,7 +100,6 @@ class Loop:
         batch = self.selector.select(wait_s)
         # -- 3. read the clock, the only time in this turn
         self.clock.update()
-        self.turns += 1
         # -- 4. what became ready
         self._serve(batch)
         # -- 5. timers that are due
@@ -110,6 +111,7 @@ class Loop:
 
     def close(self) -> None:
         """Close the selector; every connection has to be closed before."""
+        self.pipes.close()
         self.selector.close()
 
     def _wait_s(self, deadline_ms: int | None, max_wait_ms: int | None) -> float | None:

@@ -56,6 +56,8 @@ class TlsConnection(Connection):
 
     __slots__ = ()
 
+    is_plain = False
+
     socket: SSLSocket
 
     def handshake(self) -> int:

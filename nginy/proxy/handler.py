@@ -43,6 +43,8 @@ class ProxySettings:
     """No further attempt later than this after the first one; None: no limit."""
     buffer_size: int = 65536
     """Bytes read at a time, but for bulk transfers: see proxy/tcp.py."""
+    splice: bool = True
+    """Whether long transfers may go through pipes within the kernel; see event/pipe.py."""
     bind: Address | None = None
     """The local address of connections to backends; None: the system chooses."""
     tcp_nodelay: bool = True

@@ -91,7 +91,7 @@ class ReplySession(Session):
         client = self.client
         if client.buffer is None:
             return
-        sent = client.send(client.buffer.pending())
+        sent = client.buffer.send_to(client)
         if sent == AGAIN:
             event.handler = self._write_handler
             client.resume_write()
@@ -100,7 +100,6 @@ class ReplySession(Session):
             self.finalize(Reason.CLIENT_RESET)
             return
         client.loop.budget.used_bytes -= sent
-        client.buffer.consume(sent)
         if client.buffer:
             event.handler = self._write_handler
             client.resume_write()

@@ -42,6 +42,7 @@ EVERYTHING = """\
         proxy_half_close: off
         proxy_next_upstream: {tries: 1, timeout: 2s}
         proxy_buffer_size: 1000000
+        proxy_splice: off
         proxy_bind: "[::1]:99"
         proxy_socket_keepalive: on
         access_log: off
@@ -100,6 +101,7 @@ def test_the_least_configuration_is_printed_with_its_defaults(tmp_path: pathlib.
             tries: 0
             timeout: off
           proxy_buffer_size: 64k
+          proxy_splice: on
           proxy_bind: off
           proxy_socket_keepalive: off
           access_log: off

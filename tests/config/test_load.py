@@ -30,7 +30,8 @@ def test_the_least_configuration_has_the_documented_defaults(tmp_path: pathlib.P
     )
     assert (tcp.proxy_connect_timeout_ms, tcp.proxy_timeout_ms) == (60_000, 600_000)
     assert (tcp.proxy_half_close, tcp.proxy_next_upstream) == (True, NextUpstream())
-    assert (tcp.proxy_buffer_size_bytes, tcp.proxy_bind) == (65_536, None)
+    assert (tcp.proxy_buffer_size_bytes, tcp.proxy_splice) == (65_536, True)
+    assert tcp.proxy_bind is None
     assert (tcp.proxy_requests, tcp.proxy_responses, tcp.max_sessions) == (0, None, None)
 
 
@@ -57,6 +58,7 @@ def test_a_udp_listener_waits_a_minute_unless_told_otherwise(tmp_path: pathlib.P
         ("proxy_timeout: 1m30s", "proxy_timeout_ms", 90_000),
         ("proxy_timeout: off", "proxy_timeout_ms", None),
         ("proxy_buffer_size: 16k", "proxy_buffer_size_bytes", 16_384),
+        ("proxy_splice: off", "proxy_splice", False),
         ("proxy_half_close: no", "proxy_half_close", False),
         ("proxy_half_close: True", "proxy_half_close", True),
         ("proxy_half_close: 'off'", "proxy_half_close", False),

@@ -10,13 +10,16 @@ class FakeClock:
     def __init__(self, now_ms: int = START_MS) -> None:
         self.now_ms = now_ms
         self._started_at_ms = now_ms
+        self.updates = 0
+        """How often it was asked for the time anew: once in each turn of a loop."""
 
     def advance(self, duration_ms: int) -> None:
         """Let time pass."""
         self.now_ms += duration_ms
 
     def update(self) -> None:
-        """Do nothing: the loop asks for the time, but only the test makes it pass."""
+        """Count: the loop asks for the time, but only the test makes it pass."""
+        self.updates += 1
 
     def wall_ms(self) -> int:
         """Return the time of day, which passes along."""

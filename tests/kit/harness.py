@@ -53,7 +53,7 @@ def make_loop(
     if method != "level":
         return Loop(method, clock, max_connections)
     loop = Loop("poll", clock, max_connections)
-    loop.close()
+    loop.selector.close()
     loop.selector = selectors.DefaultSelector()
     loop.interest = LevelInterest(loop.selector)
     return loop

@@ -2,12 +2,14 @@
 
 import errno
 import pathlib
+import random
 import socket
 import time
 from typing import Any
 
 import pytest
 from nginy.address import parse_address
+from nginy.event import pipe
 from nginy.proxy.session import Session
 from nginy.proxy.tcp import QUOTA_BYTES
 
@@ -19,6 +21,7 @@ from kit.servers import EchoBackend, RefusingPort, Resetter, Server, SilentBacke
 
 MORE_THAN_THE_KERNEL_HOLDS = bytes(32 * 1024 * 1024)
 READ_AT_MOST = 1024 * 1024
+RANDOM_BYTES = random.Random(6).randbytes(20 << 20)
 
 
 class Closer(Server):
@@ -360,6 +363,93 @@ def test_a_reset_with_both_directions_stalled_lets_the_answer_through(
         assert end_of_delivery(harness, proxy).termination == "SD"
     assert used_bytes(harness) == 0
     assert 0 < proxy.ended[0].bytes_sent <= len(MORE_THAN_THE_KERNEL_HOLDS) - unsent
+
+
+# -- long transfers, within the kernel --
+
+
+def transfer(harness: Harness, **settings: Any) -> Front:
+    """Send much both ways at once, through one session, and see that it arrives."""
+    front, client, backend = open_session(harness, **settings)
+    for end, data in ((client, RANDOM_BYTES), (backend, RANDOM_BYTES[::-1])):
+        end.write_bytes = end.read_bytes = 1 << 20
+        end.send(data)
+        end.finish()
+    harness.turn_until(lambda: client.is_over and backend.is_over)
+    assert (backend.received, client.received) == (RANDOM_BYTES, RANDOM_BYTES[::-1])
+    assert used_bytes(harness) == 0
+    size = len(RANDOM_BYTES)
+    assert front.only() == Ended("--", 200, "completed", size, size, (backend_name(harness),))
+    return front
+
+
+def backend_name(harness: Harness) -> str:
+    return harness.pools[0].backends[0].name
+
+
+def test_a_long_transfer_goes_through_pipes(harness: Harness) -> None:
+    transfer(harness)
+    assert harness.loop.pipes.opened
+
+
+def test_a_long_transfer_is_copied_if_that_is_wanted(harness: Harness) -> None:
+    transfer(harness, splice=False)
+    assert not harness.loop.pipes.opened
+
+
+def test_a_long_transfer_that_finds_no_pipe_is_copied(harness: Harness) -> None:
+    harness.loop.pipes.limit = 0
+    transfer(harness)
+    assert not harness.loop.pipes.opened
+
+
+def test_a_system_that_does_not_splice_copies(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def splice(*arguments: object, **_: object) -> int:
+        asked.append(arguments)
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(pipe, "splice", splice)
+    transfer(harness)
+    assert len(asked) == 1
+    assert not harness.loop.pipes.opened
+
+
+def test_a_short_transfer_opens_no_pipe(harness: Harness) -> None:
+    _front, client, backend = open_session(harness)
+    for _ in range(10):
+        client.send(bytes(50_000))
+        harness.turn_until(lambda: backend.received)
+        backend.received.clear()
+    harness.settle()
+    assert not harness.loop.pipes.opened
+
+
+@pytest.mark.parametrize("reader", ["client", "backend"])
+def test_a_reset_leaves_no_pipe_behind_that_is_not_empty(
+    harness: Harness, expect_log: Any, reader: str
+) -> None:
+    before = descriptor_count()
+    front, client, backend = open_session(harness)
+    stall(harness, *((client, backend) if reader == "backend" else (backend, client)))
+    (session,) = harness.sessions()
+    assert isinstance((session.client.buffer or session.upstream.buffer), pipe.Pipe)
+    if reader == "client":
+        client.reset()
+        front.only()
+    else:
+        with expect_log("backend reset the connection"):
+            backend.reset()
+            front.only()
+    harness.loop.pipes.close()
+    assert (harness.loop.pipes.opened, used_bytes(harness)) == (0, 0)
+    for end in (client, backend):
+        end.close()
+    harness.turn()
+    assert descriptor_count() == before + 2  # the listeners
 
 
 # -- back-pressure --

@@ -161,6 +161,9 @@ def test_no_transfer_hangs_and_none_is_a_byte_off(harness: Harness, tmp_path: pa
     rng = random.Random(seed)
     # Low enough for reads to shrink and grow now and then.
     harness.loop.budget.limit_bytes = 512 * 1024
+    # Few enough for some to find none left.
+    pipes = harness.loop.pipes
+    pipes.limit = 3
     lanes = [open_lane(harness, rng, *each) for each in addresses(tmp_path)]
     descriptors = descriptor_count()
     objects = alive()
@@ -168,7 +171,10 @@ def test_no_transfer_hangs_and_none_is_a_byte_off(harness: Harness, tmp_path: pa
         started_s = time.monotonic()
         harness.turn_until(lambda: all(lane.is_done for lane in lanes), DEADLINE_S)
         harness.turn_until(lambda: harness.loop.connections == LANES)
-        print(f"{time.monotonic() - started_s:.1f} s, {harness.loop.turns} turns")
+        print(f"{time.monotonic() - started_s:.1f} s, {harness.clock.updates} turns")
+    assert pipes.opened
+    pipes.close()
+    assert pipes.opened == 0
     assert descriptor_count() == descriptors
     assert alive() == objects
     assert harness.loop.budget.used_bytes == 0

@@ -1,0 +1,146 @@
+"""Pipe: bytes on their way from one socket to another that never leave the kernel.
+
+splice(2) moves what a socket has received into a pipe, and what a pipe holds into a socket, by
+passing on pages instead of copying them. Short exchanges are better off without, so who moves
+bytes (`proxy/tcp.py`) takes to pipes only when reads have grown large.
+
+A pipe is used as the buffer is that all reads of a loop share: borrowed for one event, and given
+back when it is empty. What the receiving socket does not take stays in the pipe, which then stands
+in `Connection.buffer`, where a `Buffer` would stand otherwise. So a loop needs few pipes however
+many transfers there are, and who finds none left copies.
+
+Linux only; elsewhere, and where the system forbids it, `Pipes.take` has none to give. nginx has no
+counterpart; HAProxy's is `option splice-auto` (`src/raw_sock.c`).
+"""
+
+import errno
+import os
+import sys
+from typing import Final
+
+from nginy.event.connection import AGAIN, EOF, Connection
+
+if sys.platform == "linux":
+    from fcntl import F_SETPIPE_SZ, fcntl
+    from os import SPLICE_F_MOVE, SPLICE_F_NONBLOCK, splice
+
+    FLAGS: Final = SPLICE_F_MOVE | SPLICE_F_NONBLOCK
+
+UNSUPPORTED: Final = -3
+"""Outcome of `Pipe.receive`: the system does not splice; nothing was moved."""
+
+PIPE_BYTES: Final = 256 * 1024
+"""The most that is moved at a time, and the size of a pipe whose pages are all full."""
+
+PIPES_MAX: Final = 32
+"""Pipes of a loop. All pipes of an unprivileged user may have 64 MiB together (pipe(7),
+`pipe-user-pages-soft`); these have 8."""
+
+
+class Pipe:
+    """A pipe, and how many bytes are in it; made by `Pipes`."""
+
+    __slots__ = ("_held", "_pipes", "_read_fd", "_write_fd")
+
+    def __init__(self, pipes: "Pipes") -> None:
+        """Open the pipe; raises OSError if there is no descriptor or no memory for it."""
+        self._pipes = pipes
+        self._held = 0
+        self._read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            fcntl(self._write_fd, F_SETPIPE_SZ, PIPE_BYTES)
+        except OSError:
+            self.close()
+            raise
+
+    def __len__(self) -> int:
+        """Return how many bytes are still to be sent."""
+        return self._held
+
+    def receive(self, c: Connection) -> int:
+        """Receive from `c` into the pipe, which is to be empty; return a count, EOF, AGAIN, ERROR
+        or UNSUPPORTED.
+
+        A small count does not mean that nothing is left: pages may be small, too. Only AGAIN does,
+        and it cannot mean the pipe, which has room.
+        """
+        rev = c.read
+        try:
+            count = splice(c.fd, self._write_fd, PIPE_BYTES, flags=FLAGS)
+        except OSError as error:
+            if error.errno in {errno.EINVAL, errno.ENOSYS, errno.EPERM}:
+                return UNSUPPORTED
+            return c.failed(rev, error)
+        if not count:
+            rev.eof = True
+            rev.ready = False
+            return EOF
+        self._held = count
+        c.received += count
+        return count
+
+    def send_to(self, c: Connection) -> int:
+        """Send to `c` until the pipe is empty or `c` takes no more; return a count, AGAIN or
+        ERROR."""
+        held = self._held
+        while self._held:
+            try:
+                count = splice(self._read_fd, c.fd, self._held, flags=FLAGS)
+            except OSError as error:
+                outcome = c.failed(c.write, error)
+                if outcome != AGAIN:
+                    return outcome
+                break
+            self._held -= count
+            c.sent += count
+        return held - self._held or AGAIN
+
+    def release(self) -> None:
+        """Give the pipe back; what is still in it is thrown away."""
+        self._pipes.take_back(self)
+
+    def close(self) -> None:
+        """Close both ends."""
+        os.close(self._read_fd)
+        os.close(self._write_fd)
+
+
+class Pipes:
+    """The pipes of a loop: made when needed, kept when empty, never more than `limit`."""
+
+    __slots__ = ("_idle", "limit", "opened")
+
+    def __init__(self, limit: int = PIPES_MAX if sys.platform == "linux" else 0) -> None:
+        self.limit = limit
+        self._idle: list[Pipe] = []
+        self.opened = 0
+        """How many there are, in use or not."""
+
+    def take(self) -> Pipe | None:
+        """Return an empty pipe; None if there is none to be had, which is no error: copy."""
+        if self._idle:
+            return self._idle.pop()
+        if self.opened >= self.limit:
+            return None
+        try:
+            pipe = Pipe(self)
+        except OSError:
+            return None
+        self.opened += 1
+        return pipe
+
+    def take_back(self, pipe: Pipe) -> None:
+        """Keep the pipe for the next one, or close it if bytes are left in it."""
+        if pipe:
+            pipe.close()
+            self.opened -= 1
+        else:
+            self._idle.append(pipe)
+
+    def close(self) -> None:
+        """Close the pipes that nobody uses, and make no more."""
+        self.limit = 0
+        for pipe in self._idle:
+            pipe.close()
+        self.opened -= len(self._idle)
+        self._idle.clear()
