@@ -135,14 +135,13 @@ class Loop:
                     rev.ready = True
                     if mask & EVENT_EOF:
                         rev.pending_eof = True
-                        rev.error = mask & EVENT_ERROR != 0
+                        if mask & EVENT_ERROR:
+                            rev.error = c.write.error = True
                     if rev.active:
                         rev.handler(rev)
                 if mask & EVENT_WRITE:
                     wev = c.write
                     wev.ready = True
-                    if mask & EVENT_ERROR:
-                        wev.error = True
                     if wev.active:
                         wev.handler(wev)
             except Exception:  # noqa: BLE001 - a bug ends one session, not the process

@@ -124,9 +124,8 @@ class TcpSession(UpstreamSession):
         Whatever is out of the ordinary goes on in `_pump` and the functions below it.
         """
         src = event.data
-        dst = self.upstream if src is self.client else self.client
-        if dst is None:
-            return
+        # There is an upstream: this became the handler when it was connected.
+        dst: Connection = self.upstream if src is self.client else self.client  # type: ignore[assignment]
         if src.full_reads:
             self._pump(src, dst)
             return
@@ -153,10 +152,8 @@ class TcpSession(UpstreamSession):
         dst.sent += sent
         if sent < count:
             self._keep_rest(src, dst, data, sent)
-        elif count == len(memory):
+        elif count == len(memory) or event.pending_eof:
             src.full_reads = 1
-            self._pump(src, dst)
-        elif event.pending_eof:
             self._pump(src, dst)
         else:
             event.ready = False
