@@ -42,6 +42,8 @@ def machine(bench: Bench, rounds: int) -> dict[str, str]:
         "system": platform.platform(),
         "processor": f"{_field('/proc/cpuinfo', 'model name')}, {cores} cores; {pinning}",
         "memory": _field("/proc/meminfo", "MemTotal"),
+        # With bbr, which paces by timers, bulk transfers cost up to twice as much as with cubic.
+        "congestion": _text("/proc/sys/net/ipv4/tcp_congestion_control"),
         "load before": "{:.2f} {:.2f} {:.2f}".format(*os.getloadavg()),
         "generator": bench.generator.title,
         "run": f"{rounds} rounds, {bench.seconds:g} s a sample, loopback",
@@ -152,6 +154,14 @@ def _columns(lines: Sequence[Sequence[str]], alignment: str) -> str:
 
 def _set(cpus: set[int]) -> str:
     return ",".join(map(str, sorted(cpus)))
+
+
+def _text(path: str) -> str:
+    """Return a line of the kernel's, "unknown" if there is none."""
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return "unknown"
 
 
 def _field(path: str, name: str) -> str:
