@@ -15,7 +15,7 @@ Read first `peer`; read next `least` and `hashing`.
 from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
-from nginy.balancer.peer import Balancer, P, open_window
+from nginy.balancer.peer import Balancer, P, has_failed, open_window
 
 MAX_MISSES: Final = 20
 """Unusable peers that hashes and random draws may meet; one more, and round robin decides."""
@@ -26,13 +26,13 @@ def pick_smooth(peers: Sequence[P], tried: Collection[P], now_s: int) -> P | Non
     best = None
     best_current = total = 0
     for peer in peers:
-        # The tests of `is_usable`, in place: this loop runs for every session of nearly every
-        # configuration, and the call would add a third to it (10 peers: 1.6 µs instead of 1.2).
+        # The tests of `is_usable`, in place, each behind a number that is mostly 0: this loop runs
+        # for every session of nearly every configuration (100 peers: 8.5 µs instead of 14).
         if peer.down or (tried and peer in tried):
             continue
-        if 0 < peer.max_fails <= peer.fails and now_s - peer.checked_s <= peer.fail_timeout_s:
+        if peer.fails and has_failed(peer, now_s):
             continue
-        if 0 < peer.max_conns <= peer.conns:
+        if peer.max_conns and peer.max_conns <= peer.conns:
             continue
         effective = peer.effective_weight
         total += effective
