@@ -33,6 +33,7 @@ from nginy.errors import NginyError
 from nginy.event.holder import holder_of
 from nginy.event.listener import Listener, ListenError, ListenKey
 from nginy.event.loop import Loop
+from nginy.event.pipe import PIPES_MAX
 from nginy.event.signals import SignalReceiver
 from nginy.event.timer import Timer
 from nginy.logset import LogSet
@@ -54,8 +55,8 @@ SIGNALS: Final = (
     signal.SIGUSR2,
 )
 
-SPARE_DESCRIPTORS: Final = 64
-"""Beside `worker_connections`: standard streams, logs, the selector, signals, listeners."""
+SPARE_DESCRIPTORS: Final = 64 + 2 * PIPES_MAX
+"""Beside `worker_connections`: standard streams, logs, the selector, signals, listeners, pipes."""
 
 YOUNG_OBJECTS: Final = 10_000
 """New objects after which the cyclic garbage collector looks through them: those of some 700

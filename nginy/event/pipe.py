@@ -14,6 +14,7 @@ counterpart; HAProxy's is `option splice-auto` (`src/raw_sock.c`).
 """
 
 import errno
+import logging
 import os
 import sys
 from typing import Final
@@ -22,12 +23,13 @@ from nginy.event.connection import AGAIN, EOF, Connection
 
 if sys.platform == "linux":
     from fcntl import F_SETPIPE_SZ, fcntl
-    from os import SPLICE_F_MOVE, SPLICE_F_NONBLOCK, splice
+    from os import SPLICE_F_NONBLOCK, splice
 
-    FLAGS: Final = SPLICE_F_MOVE | SPLICE_F_NONBLOCK
+logger = logging.getLogger("nginy.event")
 
 UNSUPPORTED: Final = -3
-"""Outcome of `Pipe.receive`: the system does not splice; nothing was moved."""
+"""Outcome of `Pipe.receive`: the system does not splice; nothing was moved, and there are no more
+pipes to be had."""
 
 PIPE_BYTES: Final = 256 * 1024
 """The most that is moved at a time, and the size of a pipe whose pages are all full."""
@@ -66,9 +68,15 @@ class Pipe:
         """
         rev = c.read
         try:
-            count = splice(c.fd, self._write_fd, PIPE_BYTES, flags=FLAGS)
+            count = splice(c.fd, self._write_fd, PIPE_BYTES, flags=SPLICE_F_NONBLOCK)
         except OSError as error:
             if error.errno in {errno.EINVAL, errno.ENOSYS, errno.EPERM}:
+                logger.warning(
+                    "splice() failed (%s: %s): long transfers are copied from now on",
+                    error.errno,
+                    error.strerror,
+                )
+                self._pipes.close()
                 return UNSUPPORTED
             return c.failed(rev, error)
         if not count:
@@ -85,7 +93,7 @@ class Pipe:
         held = self._held
         while self._held:
             try:
-                count = splice(self._read_fd, c.fd, self._held, flags=FLAGS)
+                count = splice(self._read_fd, c.fd, self._held, flags=SPLICE_F_NONBLOCK)
             except OSError as error:
                 outcome = c.failed(c.write, error)
                 if outcome != AGAIN:
@@ -130,8 +138,9 @@ class Pipes:
         return pipe
 
     def take_back(self, pipe: Pipe) -> None:
-        """Keep the pipe for the next one, or close it if bytes are left in it."""
-        if pipe:
+        """Keep the pipe for the next one, or close it: for bytes that are left in it, or because
+        the pool was closed meanwhile."""
+        if pipe or self.opened > self.limit:
             pipe.close()
             self.opened -= 1
         else:

@@ -4,6 +4,7 @@ import errno
 import os
 import random
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from nginy.event import pipe as module
@@ -123,7 +124,11 @@ def test_a_reset_is_an_error_of_the_side_that_was_reset(pipes: Pipes, open_pair:
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.EPERM, errno.EINVAL])
 def test_a_system_that_does_not_splice_says_so_before_anything_is_moved(
-    pipes: Pipes, open_pair: OpenPair, monkeypatch: pytest.MonkeyPatch, number: int
+    pipes: Pipes,
+    open_pair: OpenPair,
+    monkeypatch: pytest.MonkeyPatch,
+    expect_log: Any,
+    number: int,
 ) -> None:
     src, client = open_pair()
     client.sendall(DATA)
@@ -131,9 +136,11 @@ def test_a_system_that_does_not_splice_says_so_before_anything_is_moved(
     assert pipe is not None
     src.read.ready = True
     monkeypatch.setattr(module, "splice", failing(number))
-    assert pipe.receive(src) == UNSUPPORTED
+    with expect_log(r"splice\(\) failed .*: long transfers are copied from now on"):
+        assert pipe.receive(src) == UNSUPPORTED
     assert (src.errno, src.read.ready, src.read.error, src.received) == (0, True, False, 0)
     pipe.release()
+    assert (pipes.opened, pipes.take()) == (0, None)
 
 
 # -- the pool --

@@ -404,7 +404,7 @@ def test_a_long_transfer_that_finds_no_pipe_is_copied(harness: Harness) -> None:
 
 
 def test_a_system_that_does_not_splice_copies(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, expect_log: Any
 ) -> None:
     asked: list[object] = []
 
@@ -413,7 +413,8 @@ def test_a_system_that_does_not_splice_copies(
         raise OSError(errno.ENOSYS, "Function not implemented")
 
     monkeypatch.setattr(pipe, "splice", splice)
-    transfer(harness)
+    with expect_log(r"splice\(\) failed"):
+        transfer(harness)
     assert len(asked) == 1
     assert not harness.loop.pipes.opened
 
@@ -450,6 +451,53 @@ def test_a_reset_leaves_no_pipe_behind_that_is_not_empty(
         end.close()
     harness.turn()
     assert descriptor_count() == before + 2  # the listeners
+
+
+def test_a_piece_that_cannot_be_sent_at_all_is_given_up_with_its_pipe(
+    harness: Harness, expect_log: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front, client, backend = open_session(harness)
+    splice = pipe.splice
+    moved: list[int] = []
+
+    def failing_splice(src: int, dst: int, count: int, flags: int) -> int:
+        if moved:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+        moved.append(splice(src, dst, count, flags=flags))
+        return moved[0]
+
+    monkeypatch.setattr(pipe, "splice", failing_splice)
+    client.send(RANDOM_BYTES)
+    client.write_bytes = 1 << 20
+    with expect_log("backend reset the connection"):
+        harness.turn_until(lambda: moved)
+        backend.reset()
+        front.only()
+    assert (harness.loop.pipes.opened, used_bytes(harness)) == (0, 0)
+
+
+def test_a_rest_that_is_sent_in_part_before_it_fails_leaves_the_budget_even(
+    harness: Harness, expect_log: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front, client, backend = open_session(harness)
+    stall(harness, client, backend)
+    splice = pipe.splice
+    calls = 0
+
+    def failing_splice(src: int, dst: int, count: int, flags: int) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+        return splice(src, dst, min(count, 1000), flags=flags)
+
+    monkeypatch.setattr(pipe, "splice", failing_splice)
+    backend.is_reading = True
+    with expect_log("backend reset the connection"):
+        harness.turn_until(lambda: calls == 2)
+        backend.reset()
+        front.only()
+    assert used_bytes(harness) == 0
 
 
 # -- back-pressure --
