@@ -19,16 +19,18 @@ from typing import Final
 
 import yaml
 
-from nginy import __version__, server, supervisor
+from nginy import __version__
+from nginy.commands.explain import explain
+from nginy.commands.plan import render_plan
+from nginy.commands.reference import render_reference
 from nginy.config.check import check_files, surprises
 from nginy.config.dump import dump
-from nginy.config.explain import explain
 from nginy.config.load import load
-from nginy.config.plan import render_plan
-from nginy.config.reference import render_reference
 from nginy.config.schema import Config
 from nginy.errors import ConfigError, NginyError
-from nginy.pidfile import read_pid, read_running, text_path
+from nginy.process import server
+from nginy.process.pidfile import read_pid, read_running, text_path
+from nginy.process.workers import supervisor
 
 USAGE: Final = """nginy balances TCP and UDP sessions over backends.
 

@@ -8,8 +8,8 @@ The one idea: an error is text that is ready to print. The command line prints `
 returns status 1, a running server logs it and carries on as before. Nothing else is derived from
 an exception.
 
-Read next: units.py and address.py, which raise InvalidValueError; config/load.py, which raises
-ConfigError.
+Read next: text/units.py and text/address.py, which raise InvalidValueError; config/load.py, which
+raises ConfigError.
 """
 
 from collections.abc import Iterable

@@ -8,53 +8,37 @@ they do not exist when the program runs.
 
 import ast
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import nginy
 
 ROOT = pathlib.Path(nginy.__file__).parent
 
-LEAVES = {"address", "errors", "escape", "logtools", "pidfile", "timetext", "units"}
-LOG = {"log", "logfile", "logoutput"}
-EVERYTHING_BELOW_THE_SERVER = {
-    "event",
-    "wire",
-    "balancer",
-    "backend",
-    "proxy",
-    "admin",
-    "config",
-}
+# Everyone may import these: values and names, nothing that runs.
+LEAVES = {"errors", "text", "log.levels", "log.limit"}
 
-SETS = {"inherited", "logset", "pidfile", "poolset", "portset", "serviceset", "systemd", "upgrade"}
+BELOW_CONFIG = {"event", "wire", "balancer", "backend", "backend.health", "proxy"}
 
-# top-level name -> the others that it may import. Leaves may be imported by everyone.
+# package -> the others that it may import. A package inside another has a row of its own where its
+# rule differs: then the longest name that fits counts.
 ALLOWED: dict[str, set[str]] = {
-    **{leaf: set() for leaf in LEAVES},
-    **dict.fromkeys(LOG, LOG),
-    "event": set(),
+    "errors": set(),
+    "text": {"errors"},
     "wire": set(),
     "balancer": set(),
-    "backend": {"event", "wire", "balancer"},
-    "proxy": {"event", "wire", "backend"},
-    "admin": {"event", "wire", "backend", "proxy"},
-    "config": {"event", "wire", "balancer", "backend", "proxy", "admin"},
-    "logset": EVERYTHING_BELOW_THE_SERVER | LOG,
-    "poolset": EVERYTHING_BELOW_THE_SERVER,
-    "systemd": set(),
-    "inherited": {"event"},
-    "portset": {"config", "event", "inherited", "serviceset"},
-    "serviceset": EVERYTHING_BELOW_THE_SERVER | {"inherited", "logset", "poolset"},
-    "pidfile": set(),
-    "server": EVERYTHING_BELOW_THE_SERVER | LOG | SETS,
-    "channel": {"event"},
-    "worker": EVERYTHING_BELOW_THE_SERVER | SETS | {"channel", "server"},
-    "crew": {"channel", "event", "server"},
-    "upgrade": {"backend", "event", "pidfile"},
-    "vote": {"config", "pidfile", "portset"},
-    "supervisor": EVERYTHING_BELOW_THE_SERVER | LOG | SETS | {"crew", "server", "vote", "worker"},
-    "cli": {"server", "supervisor", "config", "pidfile"},
-    "__main__": {"cli"},
+    "event": set(),
+    "backend": {"event", "wire", "balancer", "backend.health"},
+    "backend.health": {"wire"},
+    "proxy": {"event", "wire", "backend", "backend.health"},
+    "log": set(),
+    "log.levels": set(),
+    "log.limit": set(),
+    "admin": {"event", "wire", "backend", "backend.health", "proxy", "log"},
+    "config": BELOW_CONFIG,
+    "commands": BELOW_CONFIG | {"config"},
+    "process": BELOW_CONFIG | {"config", "commands", "admin", "log"},
+    "process.workers": BELOW_CONFIG | {"config", "commands", "admin", "log", "process"},
+    "cli": BELOW_CONFIG | {"config", "commands", "process", "process.workers"},
     "tour": set(),
 }
 
@@ -68,8 +52,8 @@ FORBIDDEN = {
     "threading",
     "_thread",
 }
-# Values in, values out: these packages see no socket's readiness, no clock and no log.
-PURE = {"wire", "balancer"}
+# Values in, values out: these see no socket's readiness, no clock and no log.
+PURE = {"wire", "balancer", "backend.health", "commands.plan", "commands.explain"}
 IMPURE = {"logging", "select", "selectors", "signal", "subprocess", "time"}
 
 Sources = dict[str, str]
@@ -112,18 +96,25 @@ def imported_names(module: str, nodes: Iterator[ast.AST]) -> set[str]:
     return found
 
 
+def longest_prefix(name: str, rows: Iterable[str]) -> str:
+    """The most special of `rows` that `name`, dotted and without "nginy.", belongs to."""
+    fitting = [row for row in rows if f"{name}.".startswith(f"{row}.")]
+    return max(fitting, key=len, default="")
+
+
 def layer_offences(sources: Sources) -> list[str]:
     wrong = []
     for module, source in sources.items():
         if module == "nginy.__init__":
             continue
-        layer = module.split(".")[1]
-        if layer not in ALLOWED:
+        layer = longest_prefix(module.removeprefix("nginy."), ALLOWED)
+        if not layer:
             wrong.append(f"{module} belongs to no layer")
             continue
-        names = imported_names(module, ast.walk(ast.parse(source)))
-        used = {name.split(".")[1] for name in names if name.startswith("nginy.")}
-        extra = used - ALLOWED[layer] - LEAVES - {layer, "__version__"}
+        found = imported_names(module, ast.walk(ast.parse(source)))
+        names = {name.removeprefix("nginy.") for name in found if name.startswith("nginy.")}
+        used = {longest_prefix(name, ALLOWED) or name for name in names} - {"__version__", layer}
+        extra = used - ALLOWED[layer] - (LEAVES if layer != "errors" else set())
         wrong += [f"{module} imports nginy.{name}" for name in sorted(extra)]
     return wrong
 
@@ -131,7 +122,8 @@ def layer_offences(sources: Sources) -> list[str]:
 def forbidden_offences(sources: Sources) -> list[str]:
     wrong = []
     for module, source in sources.items():
-        forbidden = FORBIDDEN | (IMPURE if module.split(".")[1] in PURE else set())
+        is_pure = longest_prefix(module.removeprefix("nginy."), PURE)
+        forbidden = FORBIDDEN | (IMPURE if is_pure else set())
         names = imported_names(module, ast.walk(ast.parse(source)))
         roots = {name.split(".")[0] for name in names}
         wrong += [f"{module} imports {name}" for name in sorted(roots & forbidden)]
@@ -201,6 +193,8 @@ def test_an_upward_import_is_seen_even_when_it_is_relative_or_for_types_only() -
     sources = {
         "nginy.event.loop": "import nginy.proxy.tcp",
         "nginy.backend.__init__": "from ..config import build",
+        "nginy.backend.health.states": "from nginy.event.loop import Loop",
+        "nginy.process.server": "from nginy.process.workers import supervisor",
         "nginy.wire.dns": "if TYPE_CHECKING:\n    from nginy.event import loop",
         "nginy.errors": "from nginy import cli",
         "nginy.extra": "",
@@ -208,6 +202,8 @@ def test_an_upward_import_is_seen_even_when_it_is_relative_or_for_types_only() -
     assert layer_offences(sources) == [
         "nginy.event.loop imports nginy.proxy",
         "nginy.backend.__init__ imports nginy.config",
+        "nginy.backend.health.states imports nginy.event",
+        "nginy.process.server imports nginy.process.workers",
         "nginy.wire.dns imports nginy.event",
         "nginy.errors imports nginy.cli",
         "nginy.extra belongs to no layer",
@@ -216,23 +212,27 @@ def test_an_upward_import_is_seen_even_when_it_is_relative_or_for_types_only() -
 
 def test_a_forbidden_import_is_seen() -> None:
     sources = {
-        "nginy.server": "import os, threading",
+        "nginy.process.server": "import os, threading",
         "nginy.event.loop": "import time\nfrom concurrent import futures",
         "nginy.wire.dns": "def now():\n    import time",
+        "nginy.commands.plan": "import logging",
     }
     assert forbidden_offences(sources) == [
-        "nginy.server imports threading",
+        "nginy.process.server imports threading",
         "nginy.event.loop imports concurrent",
         "nginy.wire.dns imports time",
+        "nginy.commands.plan imports logging",
     ]
 
 
 def test_an_import_inside_a_function_is_seen() -> None:
     sources = {
-        "nginy.server": "class Server:\n    def run(self):\n        from . import log",
+        "nginy.process.server": "class Server:\n    def run(self):\n        from . import log",
         "nginy.cli": "def main():\n    import docopt",
     }
-    assert local_import_offences(sources) == ["nginy.server imports nginy.log inside a function"]
+    assert local_import_offences(sources) == [
+        "nginy.process.server imports nginy.process.log inside a function"
+    ]
 
 
 def test_a_cycle_is_seen_and_one_for_types_only_is_not() -> None:

@@ -108,7 +108,7 @@ def house(text: str) -> list[str]:
     found = []
     directory = ""
     for line in text.partition("## The house")[2].partition("\n## ")[0].splitlines():
-        if match := re.match(r"(\w+/)  ", line):
+        if match := re.match(r"([\w/]+/)  ", line):
             directory = match[1]
         elif match := re.match(r"( *)(\w+\.py)  ", line):
             found.append(f"{directory if match[1] else ''}{match[2]}")
@@ -184,8 +184,9 @@ def test_a_file_that_does_not_exist_is_seen(tmp_path: pathlib.Path) -> None:
 
 
 def test_the_map_is_read_by_directory() -> None:
-    text = "## The house\ncli.py  it\n\nevent/  why\n  loop.py   S  it\n## Layers\n  x.py  not it\n"
-    assert house(text) == ["cli.py", "event/loop.py"]
+    rooms = "event/  why\n  loop.py   S  it\na/b/  why\n  c.py  it\n"
+    text = f"## The house\ncli.py  it\n\n{rooms}## Layers\n  x.py  not it\n"
+    assert house(text) == ["cli.py", "event/loop.py", "a/b/c.py"]
 
 
 def test_a_module_out_of_order_is_seen() -> None:

@@ -1,13 +1,13 @@
 """Who can serve: the backends of each upstream, their counters and their health.
 
 What a backend is and how a pool picks one is in `backend` and `pool`, who waits when all are busy
-in `waiting`, and what several workers count together in `shared`. Who belongs to a pool is in
-`members`, and behind its names are `names`, `resolver` and `exchange`. What is known about a
-backend's health is in `states` (the vocabulary and the one table of transitions), `voices` (who
-says what at the moment), `health` (what happens, and what follows), `schedule` (when the next check
-is due) and `eject` (how long it stays out after failures of sessions). These are pure: no socket,
-no clock, no log. What brings them forward, with timers and sockets, is `watch`, `checks` (on
-`dialog` and `checks_exec`) and `agent`, and what follows for a pool is `monitor`.
+in `waiting`, and what several workers count together in `shared`. Three rooms stand beside them:
+
+- `health/` decides. What is known about a backend, and what follows from a result: pure, without a
+  socket, a clock or a log.
+- `checks/` asks. Timers, sockets and programs that bring results to `health/`, and the monitor that
+  turns its decisions into the numbers that balancing reads.
+- `names/` keeps the list. What a configured name stands for, and who belongs to a pool.
 
 What a session does with a backend is in `nginy.proxy`; the arithmetic of choosing is in
 `nginy.balancer`; the bytes of checks and name servers are in `nginy.wire`.

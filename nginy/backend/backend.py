@@ -3,7 +3,8 @@
 A backend is what a balancing algorithm sees as a `Peer` (`balancer/peer.py`): the algorithm reads
 its weights and counts and keeps its own books in it, so that a reload which keeps the backend
 keeps its place in the round as well. Which backends form a group, and who may be picked from it,
-is in `backend/pool.py`; how checks move a backend between its states is in `backend/health.py`.
+is in `backend/pool.py`; how checks move a backend between its states is in
+`backend/health/health.py`.
 
 nginx: `ngx_stream_upstream_rr_peer_t` in `ngx_stream_upstream_round_robin.h`, less the links and
 locks that its shared memory needs.
@@ -12,8 +13,8 @@ locks that its shared memory needs.
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from nginy.address import Address
-from nginy.backend.health import Health
+from nginy.backend.health.health import Health
+from nginy.text.address import Address
 
 
 @dataclass(frozen=True, slots=True)

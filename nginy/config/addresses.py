@@ -1,17 +1,17 @@
 """The kinds of addresses: to connect to, to connect from, and to listen on.
 
-How an address is written is nginy/address.py's affair; here it becomes a value of the
+How an address is written is nginy/text/address.py's affair; here it becomes a value of the
 configuration. Only `listen` needs thought: one item may be a range of ports, so the list that is
 read is longer than the one that was written, and printing folds runs of ports together again.
 """
 
 from dataclasses import replace
 
-from nginy.address import Address, parse_bind_address, parse_listen, parse_peer
-from nginy.backend.resolver import DNS_PORT
+from nginy.backend.names.resolver import DNS_PORT
 from nginy.config.node import Mark, Node, Reading, ScalarNode
 from nginy.config.record import ListOf
 from nginy.config.types import Kind, Plain, ScalarKind
+from nginy.text.address import Address, parse_bind_address, parse_listen, parse_peer
 
 
 class PeerAddress(ScalarKind[Address]):

@@ -3,7 +3,7 @@
 The one place that knows both sides, the language (`config/schema.py`) and the packages below, so
 neither has to know the other. Each function turns one part of the configuration into one value or
 object; none binds an address, opens a file or registers anything. Doing that, at the start and
-when the configuration is read anew, is `server.py`.
+when the configuration is read anew, is `process/server.py`.
 
 nginx: the `..._create_conf` and `..._merge_conf` functions of its modules, and `ngx_stream.c`.
 """
@@ -13,9 +13,9 @@ import resource
 from collections.abc import Sequence
 
 from nginy.backend.backend import Backend, BackendSettings
-from nginy.backend.members import Method
+from nginy.backend.names.members import Method
+from nginy.backend.names.resolver import ResolverSettings
 from nginy.backend.pool import MakeBalancer
-from nginy.backend.resolver import ResolverSettings
 from nginy.backend.waiting import QueueSettings
 from nginy.balancer.hashing import Hash
 from nginy.balancer.least import LeastConn, LeastTime

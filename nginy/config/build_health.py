@@ -4,11 +4,11 @@ The rest of what an upstream is made of is in `build.py`. Each function turns on
 configuration, checked, into the one value that a module of backend/ wants; none starts anything.
 """
 
-from nginy.backend.agent import AgentSettings
-from nginy.backend.checks import ProbeSettings
-from nginy.backend.eject import EjectSettings
-from nginy.backend.monitor import MonitorSettings, OnDown
-from nginy.backend.schedule import CheckSettings
+from nginy.backend.checks.agent import AgentSettings
+from nginy.backend.checks.checker import ProbeSettings
+from nginy.backend.checks.monitor import MonitorSettings, OnDown
+from nginy.backend.health.eject import EjectSettings
+from nginy.backend.health.schedule import CheckSettings
 from nginy.config import schema
 from nginy.config.health import HASH_METHODS, AgentCheck, Eject, HealthCheck
 from nginy.wire.expect import parse_expect, unescape

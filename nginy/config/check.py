@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
-from nginy.address import Address, parse_peer
 from nginy.config.balance import METHODS
 from nginy.config.health import HASH_METHODS, check_health
 from nginy.config.node import (
@@ -38,6 +37,7 @@ from nginy.config.schema import (
     Upstream,
 )
 from nginy.errors import InvalidValueError, Problem
+from nginy.text.address import Address, parse_peer
 
 # All weights of a consistent hash; 160 points each make ten million, 40 MB and seconds of work.
 RING_WEIGHT_MAX: Final = 65_536

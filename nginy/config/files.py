@@ -33,7 +33,7 @@ from nginy.config.node import (
 )
 from nginy.config.parse import mark_at, parse
 from nginy.proxy.variables import VARIABLES
-from nginy.units import format_size
+from nginy.text.units import format_size
 
 FILE_MAX_BYTES: Final = 16 << 20
 FILES_MAX: Final = 1000

@@ -1,7 +1,7 @@
 """The part of the language that says who may serve: checks, load checks, ejection.
 
 The records here are keys of an upstream (schema.py); names are nginx Plus's and HAProxy's where
-they have the key. What a value means to the running program is in backend/monitor.py and the
+they have the key. What a value means to the running program is in backend/checks/monitor.py and the
 modules it names; build.py turns one into the other. check_health() is the part of check.py that
 belongs to these keys.
 
@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from nginy.address import Address
 from nginy.config.node import Mark, Reading
 from nginy.config.record import Entry, Place, Record, Switch, key
 from nginy.config.types import (
@@ -29,7 +28,8 @@ from nginy.config.types import (
     alternatives,
 )
 from nginy.errors import InvalidValueError
-from nginy.units import format_duration
+from nginy.text.address import Address
+from nginy.text.units import format_duration
 from nginy.wire.errors import WireError
 from nginy.wire.expect import parse_expect, unescape
 from nginy.wire.http import build_request, parse_statuses

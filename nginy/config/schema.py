@@ -17,7 +17,6 @@ Read first: Config at the end, then Listener and Upstream. Read next: load.py.
 from dataclasses import dataclass
 from typing import Final
 
-from nginy.address import Address
 from nginy.config.addresses import BindAddress, ListenAddresses, NameServers, PeerAddress
 from nginy.config.balance import Balance, BalanceKind
 from nginy.config.health import (
@@ -43,6 +42,7 @@ from nginy.config.types import (
     Text,
 )
 from nginy.proxy.variables import KEY_VARIABLES, VARIABLES
+from nginy.text.address import Address
 
 LOG_LEVELS: Final = ("debug", "info", "notice", "warn", "error", "crit")
 

@@ -14,7 +14,6 @@ import re
 from abc import ABC, abstractmethod
 from typing import Final, Generic, TypeAlias, TypeVar
 
-from nginy.address import parse_address
 from nginy.config.node import (
     Mark,
     Node,
@@ -26,7 +25,8 @@ from nginy.config.node import (
     quote,
 )
 from nginy.errors import InvalidValueError
-from nginy.units import format_duration, format_size, parse_duration_ms, parse_size_bytes
+from nginy.text.address import parse_address
+from nginy.text.units import format_duration, format_size, parse_duration_ms, parse_size_bytes
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ with each other, and lets tests put a clock of their own in its place. nginx doe
 `ngx_time_update()` in `ngx_times.c`, read back as `ngx_current_msec`.
 
 Deadlines and durations never use wall time, which steps when an operator or NTP sets it; only log
-lines do. The texts of log lines are not made here but in `nginy/timetext.py`. Next:
+lines do. The texts of log lines are not made here but in `nginy/text/times.py`. Next:
 `event/timer.py`.
 """
 

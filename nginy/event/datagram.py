@@ -46,8 +46,8 @@ from nginy.event.event import Event, Owner
 from nginy.event.selector import EVENT_LEVEL
 
 if TYPE_CHECKING:
-    from nginy.address import Address
     from nginy.event.loop import Loop
+    from nginy.text.address import Address
 
 logger = logging.getLogger("nginy.event")
 

@@ -42,13 +42,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from nginy.address import Address
 from nginy.errors import NginyError
 from nginy.event.connection import Connection
 from nginy.event.datagram import DatagramHandler, DatagramReceiver
 from nginy.event.event import Event
 from nginy.event.timer import Timer
 from nginy.event.unix_path import remove_socket, remove_stale
+from nginy.text.address import Address
 
 if TYPE_CHECKING:
     from nginy.event.loop import Loop

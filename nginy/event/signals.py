@@ -7,7 +7,7 @@ turn of the loop, and each number is handed to the one function that the server 
 does the same with flags that its cycle tests after each wakeup (`ngx_signal_handler`,
 `ngx_process_cycle.c`).
 
-What a signal means is decided in `server.py`.
+What a signal means is decided in `process/server.py`.
 """
 
 import signal

@@ -5,7 +5,7 @@ of one backend are found by going through its list, which takes longer the more 
 are; a `SessionCloser` does that in slices, one a turn of the loop, and others are served in
 between.
 
-Whether, and when, sessions are to end is decided by `backend/monitor.py`. A session that is still
+`backend/checks/monitor.py` decides whether and when sessions end. A session that is still
 connecting is left alone: it finds out by itself, and may still reach another backend.
 """
 

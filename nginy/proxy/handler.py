@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
-from nginy.address import Address
 from nginy.backend.backend import Counters
 from nginy.backend.pool import BackendPool
 from nginy.event.connection import Connection, SockAddr
 from nginy.event.datagram import DatagramReceiver
 from nginy.proxy.context import ConnectionContext
+from nginy.text.address import Address
 
 if TYPE_CHECKING:
     from nginy.event.loop import Loop

@@ -23,7 +23,6 @@ goes back to sleep for what is left.
 
 from typing import Final
 
-from nginy.address import Address
 from nginy.backend.pool import BackendPool
 from nginy.event.buffer import Buffer
 from nginy.event.connection import AGAIN, EOF, ERROR, Connection
@@ -34,6 +33,7 @@ from nginy.event.timer import Timer
 from nginy.proxy.handler import ProxyHandler, ProxySettings
 from nginy.proxy.session import Reason
 from nginy.proxy.upstream import UpstreamSession
+from nginy.text.address import Address
 
 FULL_READS_BEFORE_BULK: Final = 3
 """Reads in a row that must have been full before they grow: short exchanges never get there."""

@@ -21,15 +21,15 @@ import logging
 from functools import partial
 from typing import Final
 
-from nginy.address import Address
 from nginy.backend.pool import BackendPool
 from nginy.event.connection import SockAddr, sockaddr_text
 from nginy.event.datagram import DatagramReceiver, SharedConnection
 from nginy.event.loop import Loop
-from nginy.logtools import RateLimited, similar
+from nginy.log.limit import RateLimited, similar
 from nginy.proxy.handler import ProxyHandler, ProxySettings
 from nginy.proxy.session import Reason, Session
 from nginy.proxy.udp_session import ClientKey, UdpSession
+from nginy.text.address import Address
 
 logger = logging.getLogger("nginy.proxy")
 

@@ -23,12 +23,12 @@ from _socket import IPPROTO_IP, SOCK_DGRAM, SOCK_NONBLOCK, socket
 from typing import TYPE_CHECKING, Final
 
 from nginy.backend.backend import Backend
-from nginy.backend.health import COLD
+from nginy.backend.health.health import COLD
 from nginy.event.connection import SockAddr
 from nginy.event.datagram import DatagramConnection, SharedConnection
 from nginy.event.event import Event
 from nginy.event.timer import Timer
-from nginy.logtools import similar
+from nginy.log.limit import similar
 from nginy.proxy.context import ConnectionContext
 from nginy.proxy.session import Reason, Session, failure_text
 from nginy.proxy.upstream import EXHAUSTED, IP_BIND_ADDRESS_NO_PORT, Attempt

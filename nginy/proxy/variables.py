@@ -6,7 +6,7 @@ One table, from name to a function of the session. Names and meanings are nginx'
 `$session_id`, `$requests` and `$responses`. A text with variables is compiled once, when the
 configuration is built; rendering it is then a call of the functions that it names.
 
-What is escaped, and how, is the affair of who compiles: see `nginy/escape.py`.
+What is escaped, and how, is the affair of who compiles: see `nginy/text/escape.py`.
 """
 
 import os
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from nginy.event.clock import Clock
 from nginy.proxy.session import Session
-from nginy.timetext import TimeText
+from nginy.text.times import TimeText
 
 if TYPE_CHECKING:
     from nginy.proxy.upstream import Attempt

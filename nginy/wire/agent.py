@@ -1,7 +1,7 @@
 """A load agent's answer: one line of words, HAProxy's agent-check protocol.
 
-The connection to the agent is made in `backend/agent.py`; what its words do to a backend is decided
-in `backend/health.py`. Here is only the line.
+`backend/checks/agent.py` connects to the agent; `backend/health/health.py` decides what its words
+do to a backend. Here is only the line.
 
 The line ends at the first CR or LF. Its words are parted by spaces, tabs and commas, stand in any
 order and in any case; of two words of one kind the last counts. "#" starts a description, which

@@ -1,7 +1,7 @@
 """DNS messages as a stub resolver needs them: a query out, an answer in (RFC 1035, 2782, 6891).
 
 Names and their compression are in `dns_names`, /etc/hosts and resolv.conf in `hosts`; the sockets,
-retries and what becomes of an answer are in `backend/resolver.py`.
+retries and what becomes of an answer are in `backend/names/resolver.py`.
 
 The one idea: a datagram is an answer only if it answers *this* query: same id, same question, a
 response, well formed to its last record. Anything else raises WireError, and the resolver drops it

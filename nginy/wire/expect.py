@@ -4,7 +4,7 @@ Both are texts of the configuration. `send` is bytes with escapes. `expect` is a
 answer must start with, or after a "~" a regular expression that must be found in it. \xNN stands
 for a byte in both; a literal that starts with a tilde is written \x7e.
 
-The sockets are in `backend/checks.py`; HTTP answers are judged by `http`.
+The sockets are in `backend/checks/checker.py`; HTTP answers are judged by `http`.
 
 The one idea: three verdicts, three values. A wrong first byte is a NO at once, a short answer asks
 for MORE, and only the caller knows whether more can come: a datagram and a closed connection are

@@ -1,6 +1,6 @@
 """The files that come before a name server: /etc/hosts (hosts(5)) and resolv.conf (resolver(5)).
 
-Here are the contents only; who reads the files, and when again, is `backend/resolver.py`. The
+Here are the contents only; who reads the files, and when again, is `backend/names/resolver.py`. The
 messages to the name servers are in `dns`.
 
 The one idea: do as the C library does, so that a name means the same to nginy as to `ping` on the

@@ -1,7 +1,7 @@
 """As much HTTP/1 as a health check speaks: a GET request out, the status of the answer in.
 
-The check itself, its socket and its deadline are in `backend/checks.py`. nginy proxies below HTTP:
-nothing here ever sees a client's bytes.
+The check itself, its socket and its deadline are in `backend/checks/checker.py`. nginy proxies
+below HTTP: nothing here ever sees a client's bytes.
 
 The one idea: a check is done as soon as the status line is known. Headers and body are not read,
 and bytes that cannot become a status line are refused at once instead of at the timeout, since

@@ -1,11 +1,11 @@
 from collections.abc import Collection
 
 import pytest
-from nginy.address import parse_address
 from nginy.backend.backend import Backend, BackendSettings
 from nginy.backend.pool import BackendPool
 from nginy.balancer.hashing import Hash
 from nginy.balancer.round_robin import RoundRobin
+from nginy.text.address import parse_address
 
 NOW_S = 1_000_000
 

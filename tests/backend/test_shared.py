@@ -3,12 +3,12 @@
 import random
 
 import pytest
-from nginy.address import parse_address
 from nginy.backend.backend import Backend, BackendSettings
 from nginy.backend.pool import BackendPool
 from nginy.backend.shared import SharedBackend, SharedCounts, tag_of
 from nginy.balancer.least import LeastConn
 from nginy.balancer.round_robin import RoundRobin
+from nginy.text.address import parse_address
 
 
 def settings(name: str, max_conns: int = 0) -> BackendSettings:

@@ -3,11 +3,11 @@
 import pathlib
 
 import pytest
-from nginy.backend.agent import AgentSettings
-from nginy.backend.checks import ProbeSettings
-from nginy.backend.eject import EjectSettings
-from nginy.backend.monitor import MonitorSettings, OnDown
-from nginy.backend.schedule import CheckSettings
+from nginy.backend.checks.agent import AgentSettings
+from nginy.backend.checks.checker import ProbeSettings
+from nginy.backend.checks.monitor import MonitorSettings, OnDown
+from nginy.backend.health.eject import EjectSettings
+from nginy.backend.health.schedule import CheckSettings
 from nginy.config.build_health import monitor_settings
 from nginy.config.load import load
 from nginy.config.schema import CONFIG

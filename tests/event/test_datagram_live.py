@@ -4,13 +4,13 @@ import errno
 from _socket import SOCK_DGRAM, SOCK_NONBLOCK, socket
 
 import pytest
-from nginy.address import Address, parse_address
 from nginy.event.connection import AGAIN, ERROR
 from nginy.event.datagram import (
     DatagramConnection,
     DatagramReceiver,
     SharedConnection,
 )
+from nginy.text.address import Address, parse_address
 
 from kit.datagrams import UdpEnd
 from kit.ends import SockAddr

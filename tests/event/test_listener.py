@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from nginy.address import Address, parse_address
 from nginy.event.connection import Connection
 from nginy.event.listener import (
     ACCEPT_BUDGET,
@@ -18,6 +17,7 @@ from nginy.event.listener import (
     ListenOptions,
 )
 from nginy.event.loop import Loop
+from nginy.text.address import Address, parse_address
 
 from kit.clock import FakeClock
 from kit.harness import ANY_PORT, ANY_PORT_V6

@@ -7,14 +7,14 @@ import contextlib
 import socket
 from collections.abc import Callable
 
-from nginy.address import Address
 from nginy.backend.backend import Backend
-from nginy.backend.health import Mode
+from nginy.backend.health.health import Mode
 from nginy.backend.pool import BackendPool
 from nginy.proxy.handler import ProxySettings
 from nginy.proxy.reply import DatagramReplyHandler
 from nginy.proxy.session import Reason
 from nginy.proxy.udp import UdpHandler
+from nginy.text.address import Address
 
 from kit.ends import SockAddr, family_of
 from kit.harness import ANY_PORT, Front, Harness

@@ -21,7 +21,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from nginy.address import Address, parse_address
 from nginy.backend.backend import Backend, BackendSettings
 from nginy.backend.pool import BackendPool, MakeBalancer
 from nginy.balancer.round_robin import RoundRobin
@@ -34,6 +33,7 @@ from nginy.proxy.reply import ReplyHandler
 from nginy.proxy.session import Session
 from nginy.proxy.tcp import TcpHandler
 from nginy.proxy.variables import Variables
+from nginy.text.address import Address, parse_address
 
 from kit.clock import FakeClock
 from kit.ends import PATIENCE_S, End, connect

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from nginy.address import Address, parse_address
+from nginy.text.address import Address, parse_address
 
 from kit.program import own_host
 

@@ -33,7 +33,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from nginy import __file__ as package_file
 from nginy.errors import NginyError
-from nginy.pidfile import read_running
+from nginy.process.pidfile import read_running
 
 CHECKOUT = pathlib.Path(package_file).parent.parent
 PROGRAM = (sys.executable, str(CHECKOUT / "bin" / "nginy"))

@@ -8,10 +8,10 @@ import time
 from typing import Any
 
 import pytest
-from nginy.address import parse_address
 from nginy.event import pipe
 from nginy.proxy.session import Session
 from nginy.proxy.tcp import QUOTA_BYTES
+from nginy.text.address import parse_address
 
 from kit.clock import FakeClock
 from kit.ends import End, connect

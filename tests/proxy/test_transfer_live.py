@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from nginy.address import Address, parse_address
+from nginy.text.address import Address, parse_address
 
 from kit.ends import End
 from kit.harness import ANY_PORT, Front, Harness, descriptor_count

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from nginy.address import Address
-from nginy.backend.health import Mode
+from nginy.backend.health.health import Mode
 from nginy.backend.pool import BackendPool
 from nginy.balancer.hashing import Hash
 from nginy.event.datagram import RECEIVE_BUDGET
 from nginy.proxy.handler import ProxySettings
 from nginy.proxy.session import Reason
+from nginy.text.address import Address
 
 from kit.datagrams import UdpBackend, UdpClient, UdpFront, set_down, udp_proxy, udp_reply
 from kit.harness import Harness, descriptor_count

@@ -7,10 +7,10 @@ from collections.abc import Collection
 from typing import Any
 
 import pytest
-from nginy.address import Address
 from nginy.backend.backend import Backend
 from nginy.balancer.round_robin import RoundRobin
 from nginy.proxy.tcp import TcpHandler
+from nginy.text.address import Address
 
 from kit.clock import FakeClock
 from kit.ends import connect

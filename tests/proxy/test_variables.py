@@ -3,9 +3,9 @@ import pathlib
 from typing import Any
 
 import pytest
-from nginy.address import parse_address
 from nginy.event.connection import sockaddr_text
 from nginy.proxy.variables import FIXED, Variables, seconds
+from nginy.text.address import parse_address
 
 from kit.clock import WALL_MS, FakeClock
 from kit.harness import Harness

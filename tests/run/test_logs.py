@@ -1,6 +1,6 @@
 """The logs of a running nginy: rotated, on a full disk, without a reader; and what lines look like.
 
-How lines wait, are lost and counted is tested piece by piece in tests/test_logfile.py; here it is
+How lines wait, are lost and counted is tested piece by piece in tests/log/test_file.py; here it is
 shown that traffic does not care.
 """
 

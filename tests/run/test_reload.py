@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 from nginy.config.load import load
 from nginy.config.schema import Config
-from nginy.server import YOUNG_OBJECTS, Server
+from nginy.process.server import YOUNG_OBJECTS, Server
 
 from kit.leaks import no_garbage
 from kit.program import PATIENCE_S, Nginy, free_port, own_host

@@ -1,0 +1,243 @@
+"""Active health checks: what each kind asks a backend, and when the answer will do.
+
+`Checker` makes checks on one loop. A check is a small session: it is started with an address and a
+deadline, has one `Result`, and cleans up after itself. Checks by stream connections are dialogs
+(`dialog`) with a judge from here; the check by datagrams is here; the one that runs a program is
+`program`. `health/schedule.py` and `watch` decide when a check is made, `health/health.py` what
+follows from a result.
+
+The one idea: checks share nothing but the loop. Each has its own descriptor and its own timer, none
+waits for another, and none ever blocks, so one backend's trouble never delays another's check.
+
+What to send and to expect is nginx Plus's `match` (ngx_stream_upstream_hc_module).
+"""
+
+import errno
+from _socket import SOCK_DGRAM, SOCK_NONBLOCK, socket
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from ssl import CERT_NONE, OP_NO_RENEGOTIATION, PROTOCOL_TLS_CLIENT, SSLContext
+
+from nginy.backend.checks.dialog import (
+    PASSED,
+    Check,
+    Dialog,
+    Ended,
+    Judge,
+    OpenChecks,
+    Question,
+    Result,
+    call_failed,
+)
+from nginy.backend.checks.program import ProgramCheck
+from nginy.event.connection import AGAIN
+from nginy.event.datagram import DatagramConnection
+from nginy.event.event import Event
+from nginy.event.loop import Loop
+from nginy.event.timer import Timer
+from nginy.text.address import Address
+from nginy.wire.errors import WireError
+from nginy.wire.expect import Expect, Verdict
+from nginy.wire.http import build_request, parse_status
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeSettings:
+    """What a check asks: the part of `health_check` that is not policy.
+
+    `kind` is "tcp", "udp", "http", "tls" or "exec". `port` takes the place of the backend's own.
+    `send` and `expect` are for tcp, tls and udp; `path`, `host` and `statuses` for http; `name`,
+    sent as SNI, for tls; `command` for exec.
+    """
+
+    kind: str = "tcp"
+    port: int | None = None
+    send: bytes = b""
+    expect: Expect | None = None
+    path: str = "/"
+    host: str = ""
+    statuses: frozenset[int] = frozenset(range(200, 400))
+    name: str | None = None
+    command: tuple[str, ...] = ()
+
+
+class Checker:
+    """Makes checks on one loop and knows which are open. Created and closed by the server."""
+
+    __slots__ = ("_kinds", "_tls", "loop", "open")
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self.open: OpenChecks = set()
+        self._tls = handshake_context()
+        self._kinds: dict[str, Callable[[ProbeSettings, Address, int, Ended], Check]] = {
+            "tcp": self._check_stream,
+            "tls": self._check_stream,
+            "http": self._check_http,
+            "udp": self._check_datagram,
+            "exec": self._check_program,
+        }
+
+    def start(
+        self, probe: ProbeSettings, address: Address, deadline_ms: int, ended: Ended
+    ) -> Check:
+        """Start a check of the backend at `address`, to end by `deadline_ms`.
+
+        `ended` is called once, maybe before this returns, unless the check is closed before.
+        """
+        if probe.port is not None:
+            address = replace(address, port=probe.port)
+        return self._kinds[probe.kind](probe, address, deadline_ms, ended)
+
+    def ask(self, question: Question, address: Address, deadline_ms: int, ended: Ended) -> Check:
+        """Ask `question`, as a check that is no health check: the load check, say."""
+        dialog = Dialog(self.loop, self.open, question, ended)
+        dialog.start(address, deadline_ms)
+        return dialog
+
+    def close(self) -> None:
+        """Give up all checks, without results."""
+        for check in tuple(self.open):
+            check.close()
+
+    def _check_stream(
+        self, probe: ProbeSettings, address: Address, deadline_ms: int, ended: Ended
+    ) -> Check:
+        judge = None if probe.expect is None else partial(judge_expected, probe.expect)
+        tls = self._tls if probe.kind == "tls" else None
+        question = Question(probe.send, judge, tls, probe.name)
+        return self.ask(question, address, deadline_ms, ended)
+
+    def _check_http(
+        self, probe: ProbeSettings, address: Address, deadline_ms: int, ended: Ended
+    ) -> Check:
+        host = probe.host or ("localhost" if address.is_unix else str(address))
+        judge: Judge = partial(judge_status, probe.statuses)
+        question = Question(build_request(probe.path, host), judge)
+        return self.ask(question, address, deadline_ms, ended)
+
+    def _check_datagram(
+        self, probe: ProbeSettings, address: Address, deadline_ms: int, ended: Ended
+    ) -> Check:
+        check = DatagramCheck(self.loop, self.open, probe, ended)
+        check.start(address, deadline_ms)
+        return check
+
+    def _check_program(
+        self, probe: ProbeSettings, address: Address, deadline_ms: int, ended: Ended
+    ) -> Check:
+        check = ProgramCheck(self.loop, self.open, ended)
+        check.start(probe.command, address, deadline_ms)
+        return check
+
+
+def handshake_context() -> SSLContext:
+    """Return a context for handshakes with anybody: a check asks who works, not who it is."""
+    context = SSLContext(PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = CERT_NONE
+    context.options |= OP_NO_RENEGOTIATION
+    return context
+
+
+def judge_expected(expect: Expect, received: bytes, is_eof: bool) -> Result | None:
+    """Judge an answer by the key `expect`."""
+    if is_eof and not received:
+        return Result("the connection was closed without an answer")
+    verdict = expect.judge(received, is_complete=is_eof)
+    if verdict is Verdict.MORE:
+        return None
+    return PASSED if verdict is Verdict.YES else Result("the answer is not as expected")
+
+
+def judge_status(statuses: frozenset[int], received: bytes, is_eof: bool) -> Result | None:
+    """Judge an HTTP answer by its status."""
+    try:
+        status = parse_status(received, is_eof=is_eof)
+    except WireError as error:
+        return Result(str(error))
+    if status is None:
+        return None
+    return PASSED if status in statuses else Result(f"status {status}")
+
+
+class DatagramCheck:
+    """The udp check: it passes with the expected answer.
+
+    If no answer is expected, any will do, and so will silence: no ICMP message by the deadline
+    says that nobody is there. Created by `Checker`; closes its socket itself.
+    """
+
+    __slots__ = ("_c", "_ended", "_loop", "_open", "_probe")
+
+    def __init__(self, loop: Loop, open_checks: OpenChecks, probe: ProbeSettings, ended: Ended):
+        self._loop = loop
+        self._open = open_checks
+        self._probe = probe
+        self._ended: Ended | None = ended
+        self._c: DatagramConnection | None = None
+
+    def start(self, address: Address, deadline_ms: int) -> None:
+        """Send the datagram; the owner may be told before this returns."""
+        call = "socket"
+        try:
+            sock = socket(address.family, SOCK_DGRAM | SOCK_NONBLOCK)
+            call = "connect"
+            code = sock.connect_ex(address.sockaddr)
+        except OSError as error:
+            code = error.errno or errno.EBADF
+        if code:
+            if call == "connect":
+                sock.close()
+            self._finish(call_failed(call, code))
+            return
+        c = self._c = DatagramConnection(self._loop, sock, address.sockaddr)
+        c.data = self
+        c.action = "checking a backend"
+        c.read.timer = Timer(self._deadline_handler, self)
+        self._loop.timers.start(c.read.timer, deadline_ms)
+        self._open.add(self)
+        c.read.handler = self._answer_handler
+        c.resume_read()
+        if c.send(self._probe.send) < 0:
+            self._finish(call_failed("send", c.errno))
+
+    def _answer_handler(self, event: Event) -> None:
+        c, expect = event.data, self._probe.expect
+        count = c.recv(self._loop.memory)
+        if count == AGAIN:
+            return
+        if count < 0:
+            self._finish(call_failed("recv", c.errno))
+            return
+        answer = bytes(self._loop.memory[:count])
+        if expect is None or expect.judge(answer, is_complete=True) is Verdict.YES:
+            self._finish(PASSED)
+        else:
+            self._finish(Result("the answer is not as expected"))
+
+    def _deadline_handler(self, _timer: Timer) -> None:
+        self._finish(PASSED if self._probe.expect is None else Result("no answer in time"))
+
+    def _finish(self, result: Result) -> None:
+        ended = self._ended
+        self.close()
+        if ended is not None:
+            ended(result)
+
+    def cancel(self) -> None:
+        """Give up: the owner is not told."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket at once; the owner is not told."""
+        self._ended = None
+        self._open.discard(self)
+        c, self._c = self._c, None
+        if c is not None:
+            c.close()
+
+    def abort(self) -> None:
+        """Give up after a bug in a handler; the backend has neither passed nor failed."""
+        self._finish(Result("internal error", is_ours=True))

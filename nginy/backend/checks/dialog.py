@@ -1,0 +1,290 @@
+"""Dialog: one question to a server over a stream connection, its answer, and a clean end.
+
+Health checks by tcp, http and tls, and the load check, differ in what they send and in how they
+judge what comes back. That is in `checks` and `agent`, as a `Question`. All else is the same and is
+here: connect, shake hands if TLS is wanted, send, read until the judge has decided or the deadline
+has come, and tell the owner once.
+
+The one idea: the verdict is told the moment it is known; the end of the connection is nobody's
+wait. It is a clean one: our FIN, what the server still says read up to its own FIN, for 100 ms at
+most, then close, so that a server's log shows a client that left and not one that reset.
+
+What a result does to a backend is in `health`; who asks, and when, is in `watch`.
+"""
+
+import errno
+import os
+from _socket import SOCK_NONBLOCK, SOCK_STREAM, socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from ssl import SSLContext
+from typing import Final, Protocol
+
+from nginy.event.connection import AGAIN, EOF, ERROR, Connection
+from nginy.event.event import Event, ignore
+from nginy.event.loop import Loop
+from nginy.event.timer import Timer
+from nginy.event.tls import DONE, TlsConnection, start_tls
+from nginy.text.address import Address
+
+LINGER_MS: Final = 100
+"""How long the server's own FIN is waited for after ours."""
+READS: Final = 4
+"""Reads done for one event; then the others have their turn."""
+
+CONNECTING: Final = "connecting"
+LINGERING: Final = "waiting for the end"
+
+OUR_ERRORS: Final = frozenset(
+    (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN)
+)
+"""Errors of socket(), connect() and posix_spawn() that say nothing about a backend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a check has ended: it passed, unless `failure` has a clause on why it did not.
+
+    `is_ours` says that it could not be made, for a reason that lies with us: the backend has
+    neither passed nor failed.
+    """
+
+    failure: str = ""
+    is_ours: bool = False
+
+
+PASSED: Final = Result()
+
+Ended = Callable[[Result], None]
+"""Takes the result of a check; called once, unless the check is closed before."""
+Judge = Callable[[bytes, bool], Result | None]
+"""Judges what was received so far; the flag says that no more will come. None: more is needed."""
+
+
+class Check(Protocol):
+    """Something under way that ends with a `Result`; it keeps itself in a set of `OpenChecks`."""
+
+    def cancel(self) -> None:
+        """Give up: the owner is not told. What has to be cleaned up is, soon."""
+
+    def close(self) -> None:
+        """Give everything up at once, as the process ends; the owner is not told."""
+
+
+OpenChecks = set[Check]
+"""The checks that hold a descriptor or a timer, those included that have told their result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is sent, and who judges the answer; without a judge, having sent it is enough."""
+
+    send: bytes = b""
+    judge: Judge | None = None
+    tls: SSLContext | None = None
+    server_name: str | None = None
+
+
+def call_failed(call: str, code: int) -> Result:
+    """Return the failure "connect() failed (111: Connection refused)" for a call and its errno."""
+    return Result(f"{call}() failed ({code}: {os.strerror(code)})", code in OUR_ERRORS)
+
+
+class Dialog:
+    """One question on its way. Created by `checks` or `agent`; closes its connection itself."""
+
+    __slots__ = ("_action", "_c", "_ended", "_loop", "_open", "_question", "_received", "_unsent")
+
+    def __init__(self, loop: Loop, open_checks: OpenChecks, question: Question, ended: Ended):
+        self._loop = loop
+        self._open = open_checks
+        self._question = question
+        self._ended: Ended | None = ended
+        self._c: Connection | None = None
+        self._unsent = memoryview(question.send)
+        self._received = bytearray()
+        self._action = CONNECTING
+
+    def __repr__(self) -> str:
+        """Show what is being done, and the connection."""
+        return f"<Dialog {self._action} {self._c!r}>"
+
+    def start(self, address: Address, deadline_ms: int) -> None:
+        """Connect, and have a result by `deadline_ms`; the owner may be told before this
+        returns."""
+        call = "socket"
+        try:
+            sock = socket(address.family, SOCK_STREAM | SOCK_NONBLOCK)
+            call = "connect"
+            code = sock.connect_ex(address.sockaddr)
+        except OSError as error:
+            code = error.errno or errno.EBADF
+        if code not in (0, errno.EINPROGRESS):
+            if call == "connect":
+                sock.close()
+            self._finish(call_failed(call, code))
+            return
+        c = self._c = Connection(self._loop, sock, address.sockaddr)
+        c.data = self
+        c.action = "checking a backend"
+        c.read.timer = Timer(self._deadline_handler, self)
+        self._loop.timers.start(c.read.timer, deadline_ms)
+        self._open.add(self)
+        c.write.handler = self._connect_handler
+        c.resume_write()
+
+    # From connecting to the answer.
+
+    def _connect_handler(self, event: Event) -> None:
+        c = event.data
+        code = c.take_error()
+        if code:
+            self._finish(call_failed("connect", code))
+        elif self._question.tls is None:
+            self._ask(c)
+        else:
+            self._start_tls(c, self._question.tls)
+
+    def _start_tls(self, c: Connection, context: SSLContext) -> None:
+        self._action = "shaking hands (TLS)"
+        tls = start_tls(c, context, self._question.server_name)
+        if tls is None:
+            self._finish(call_failed("connect", c.errno))
+            return
+        c.read.handler = c.write.handler = self._handshake_handler
+        c.resume_read()
+        self._shake_hands(tls)
+
+    def _handshake_handler(self, event: Event) -> None:
+        c = event.data
+        if isinstance(c, TlsConnection):
+            self._shake_hands(c)
+
+    def _shake_hands(self, c: TlsConnection) -> None:
+        outcome = c.handshake()
+        if outcome == DONE:
+            self._ask(c)
+        elif outcome == AGAIN:
+            # A level-triggered selector reports a socket as writable for ever.
+            if c.write.ready:
+                c.pause_write()
+            else:
+                c.resume_write()
+        elif c.tls.failure:
+            self._finish(Result(f"TLS handshake failed ({c.tls.failure})"))
+        else:
+            self._finish(call_failed("recv", c.errno))
+
+    def _ask(self, c: Connection) -> None:
+        self._action = "sending"
+        c.read.handler = self._answer_handler if self._question.judge is not None else ignore
+        c.write.handler = self._send_handler
+        c.resume_write()
+        self._send_handler(c.write)
+
+    def _send_handler(self, event: Event) -> None:
+        c = event.data
+        if self._unsent:
+            sent = c.send(self._unsent)
+            if sent == AGAIN:
+                return
+            if sent == ERROR:
+                self._finish(call_failed("send", c.errno))
+                return
+            self._unsent = self._unsent[sent:]
+        if self._unsent:
+            return
+        c.pause_write()
+        if self._question.judge is None:
+            self._finish(PASSED)
+            return
+        self._action = "waiting for the answer"
+        c.resume_read()
+        if c.read.ready:
+            self._loop.post(c.read)
+
+    def _answer_handler(self, event: Event) -> None:
+        c, judge, memory = event.data, self._question.judge, self._loop.memory
+        for _ in range(READS):
+            count = c.recv(memory)
+            if count == AGAIN or judge is None:
+                return
+            if count == ERROR:
+                self._finish(call_failed("recv", c.errno))
+                return
+            self._received += memory[:count]
+            result = judge(bytes(self._received), count == EOF)
+            if result is None and count == EOF:
+                result = Result("the connection was closed without an answer")
+            if result is not None:
+                self._finish(result)
+                return
+        self._loop.post(event)
+
+    def _deadline_handler(self, _timer: Timer) -> None:
+        self._finish(Result(f"timed out while {self._action}"))
+
+    # The end.
+
+    def _finish(self, result: Result) -> None:
+        """End the connection, cleanly if it was ever there, and tell the owner."""
+        c = self._c
+        if c is not None:
+            if self._action == LINGERING:
+                return
+            if self._action == CONNECTING or c.read.eof or c.errno:
+                self._disconnect()
+            else:
+                self._linger(c)
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended(result)
+
+    def _linger(self, c: Connection) -> None:
+        """Send FIN, and wait for the server's."""
+        self._action = LINGERING
+        c.pause_write()
+        c.shutdown()
+        c.read.handler = self._linger_handler
+        c.resume_read()
+        if c.read.ready:
+            self._loop.post(c.read)
+        if c.read.timer is not None:
+            c.read.timer.handler = self._linger_timer_handler
+            self._loop.timers.start(c.read.timer, self._loop.clock.now_ms + LINGER_MS)
+
+    def _linger_handler(self, event: Event) -> None:
+        for _ in range(READS):
+            count = event.data.recv(self._loop.memory)
+            if count == AGAIN:
+                return
+            if count <= 0:
+                self._disconnect()
+                return
+        self._loop.post(event)
+
+    def _linger_timer_handler(self, _timer: Timer) -> None:
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        self._open.discard(self)
+        c, self._c = self._c, None
+        if c is not None:
+            c.close()
+
+    def cancel(self) -> None:
+        """Give up: the owner is not told. A connection that is there ends cleanly."""
+        self._ended = None
+        self._finish(PASSED)
+
+    def close(self) -> None:
+        """Close the connection at once; the owner is not told."""
+        self._ended = None
+        self._disconnect()
+
+    def abort(self) -> None:
+        """Give up after a bug in a handler; the backend has neither passed nor failed."""
+        ended, self._ended = self._ended, None
+        self.close()
+        if ended is not None:
+            ended(Result("internal error", is_ours=True))

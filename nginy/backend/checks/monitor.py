@@ -1,0 +1,239 @@
+"""PoolMonitor: who of a pool may serve, with which weight, as its backends come and go.
+
+The monitor of a pool has a `BackendWatch` for each of its backends, and is where every change of a
+backend's health ends up: it is logged, once, with its reason, and turned into the three numbers
+that the balancing algorithms read, `down`, `weight` and `max_conns`. So picking a backend costs
+nothing for all that is known about health. What concerns the group is here, too: how many may be
+ejected at a time, and `fail_open`.
+
+What a backend's state is, and why, is in `health`; the sessions of a backend that went down are
+closed by `proxy/closer.py`, which the server puts in.
+
+The one idea: nothing here decides about one backend, and nothing in `health` knows of the others.
+
+Source for `fail_open` and ejection: Envoy, "Panic threshold" and "Outlier detection".
+"""
+
+import logging
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from nginy.backend.backend import Backend
+from nginy.backend.checks.agent import AgentSettings
+from nginy.backend.checks.checker import Checker, ProbeSettings
+from nginy.backend.checks.watch import BackendWatch
+from nginy.backend.health.eject import EjectSettings
+from nginy.backend.health.health import Change, is_fail_open
+from nginy.backend.health.schedule import CheckSettings
+from nginy.backend.health.states import State
+from nginy.backend.pool import BackendPool
+from nginy.log.levels import NOTICE
+from nginy.log.limit import RateLimited, similar
+from nginy.wire.agent import Mode
+
+logger = logging.getLogger("nginy.backend")
+
+# Nobody has asked for these.
+BAD_NEWS = frozenset({State.EJECTED, State.DOWN, State.UNRESOLVED})
+
+
+class OnDown(Enum):
+    """What becomes of the sessions of a backend that goes down: the key `on_down`."""
+
+    KEEP = "keep"
+    CLOSE = "close"
+    RESET = "reset"
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorSettings:
+    """What the configuration of an upstream says about health.
+
+    `check` and `probe` are both there or both None. `fail_open` is a share of the group, 0 for
+    never. `has_weights` is False for methods whose tables must not follow a weight that moves.
+    """
+
+    check: CheckSettings | None = None
+    probe: ProbeSettings | None = None
+    agent: AgentSettings | None = None
+    eject: EjectSettings | None = None
+    fail_open: float = 0.0
+    on_down: OnDown = OnDown.KEEP
+    has_weights: bool = True
+
+
+EndSessions = Callable[[Backend, bool], None]
+"""Ends the sessions of a backend, soon; the flag says whether with a reset."""
+
+
+class PoolMonitor:
+    """Watches over the backends of one pool. Created and closed by the server; survives reloads."""
+
+    __slots__ = (
+        "_end_sessions",
+        "_limited",
+        "_scale",
+        "_watches",
+        "checker",
+        "pool",
+        "rng",
+        "settings",
+    )
+
+    def __init__(
+        self,
+        pool: BackendPool,
+        checker: Checker,
+        rng: random.Random,
+        settings: MonitorSettings,
+        end_sessions: EndSessions | None = None,
+    ) -> None:
+        """Begin to watch."""
+        self.pool = pool
+        self.checker = checker
+        self.rng = rng
+        self._end_sessions = end_sessions
+        self._limited = RateLimited(60_000)
+        self._watches: dict[Backend, BackendWatch] = {}
+        self._scale = 1
+        self.apply(settings)
+
+    @property
+    def now_ms(self) -> int:
+        """The loop's time."""
+        return self.checker.loop.clock.now_ms
+
+    def apply(self, settings: MonitorSettings) -> None:
+        """Take over what a reload has changed, also in the pool; health stays."""
+        self.settings = settings
+        self.pool.ejector = None if settings.eject is None else self._eject
+        self.sync()
+
+    def sync(self) -> None:
+        """Take over the pool's list of backends: new ones are watched, those that left no more."""
+        before, self._watches = self._watches, {}
+        for backend in self.pool.backends:
+            watch = before.pop(backend, None)
+            if watch is None:
+                watch = BackendWatch(self, backend)
+            else:
+                self._log(backend, *watch.configure())
+            self._watches[backend] = watch
+        for watch in before.values():
+            watch.close()
+        total = len(self._watches)
+        for position, watch in enumerate(self._watches.values()):
+            watch.begin(position, total)
+        is_scaled = self.settings.has_weights and (
+            self.settings.agent is not None
+            or any(b.settings.slow_start_ms is not None for b in self._watches)
+        )
+        # 100 steps for each unit: with a weight of 1, whole numbers could say nothing else.
+        self._scale = 100 if is_scaled else 1
+        self.pool.is_fail_open = self._is_fail_open()
+        self._refresh(self._watches)
+
+    def settle(self, backend: Backend, change: Change | None) -> None:
+        """Do what follows from something that happened to a backend's health.
+
+        `change` is what `Health` returned; without one, weight and limit may still have changed.
+        """
+        watch = self._watches.get(backend)
+        if watch is None:
+            return
+        if change is not None:
+            self._log(backend, change)
+            self._update_fail_open()
+        self._refresh((backend,))
+        if change is not None and change.after is State.UP:
+            # What failures have taken from it was for the time before.
+            backend.effective_weight = backend.weight
+        watch.arm()
+        if change is not None and change.after is State.DOWN and not self.pool.is_fail_open:
+            self._end_sessions_of(backend)
+
+    def set_mode(self, backend: Backend, mode: Mode, reason: str) -> None:
+        """Do what an operator says about a backend."""
+        self.settle(backend, backend.health.set_mode(mode, reason, self.now_ms))
+
+    def note_not_checked(self, backend: Backend, reason: str) -> None:
+        """Log that a check could not be made for a reason of ours; once a minute for a backend."""
+        suppressed = self._limited.admit(backend, self.now_ms)
+        if suppressed is not None:
+            text = "%s was not checked: %s%s"
+            logger.error(text, self._subject(backend), reason, similar(suppressed))
+
+    def close(self) -> None:
+        """Watch no more; the pool stays as it is."""
+        self.pool.ejector = None
+        for watch in self._watches.values():
+            watch.close()
+        self._watches.clear()
+
+    def _eject(self, backend: Backend) -> None:
+        """Put out a backend whose failed sessions have reached `max_fails`."""
+        settings, health = self.settings.eject, backend.health
+        if settings is None or backend not in self._watches:
+            return
+        ejected = sum(b.health.is_ejected for b in self._watches)
+        reason = f"{backend.fails} failed session{'s' * (backend.fails > 1)}"
+        change = health.eject(settings, ejected, len(self._watches), reason, self.now_ms)
+        # They have had their effect, or are not to have one.
+        backend.fails = 0
+        self.settle(backend, change)
+
+    def _end_sessions_of(self, backend: Backend) -> None:
+        on_down = self.settings.on_down
+        if self._end_sessions is not None and on_down is not OnDown.KEEP:
+            self._end_sessions(backend, on_down is OnDown.RESET)
+
+    def _is_fail_open(self) -> bool:
+        threshold = self.settings.fail_open
+        return threshold > 0 and is_fail_open((b.health for b in self._watches), threshold)
+
+    def _update_fail_open(self) -> None:
+        """Begin, or end, to ignore health."""
+        is_open = self._is_fail_open()
+        if is_open is self.pool.is_fail_open:
+            return
+        self.pool.is_fail_open = is_open
+        count = sum(b.health.state is State.UP for b in self._watches)
+        text = f"{count} of {len(self._watches)} backends are up, health is "
+        text += "ignored (fail_open)" if is_open else "heeded again"
+        level = logging.WARNING if is_open else NOTICE
+        logger.log(level, 'upstream "%s": %s', self.pool.name, text)
+        self._refresh(self._watches)
+
+    def _refresh(self, backends: Iterable[Backend]) -> None:
+        """Work out what the algorithms read."""
+        is_open, now_ms, has_moved = self.pool.is_fail_open, self.now_ms, False
+        for backend in backends:
+            health, settings = backend.health, backend.settings
+            backend.down = not health.can_serve(fail_open=is_open)
+            limit = health.agent_max_conns
+            backend.max_conns = settings.max_conns if limit is None else limit
+            weight = settings.weight
+            if self._scale > 1:
+                percent = health.weight_percent(settings.slow_start_ms, now_ms)
+                weight = max(weight * percent * self._scale // 100, 1)
+            if weight != backend.weight:
+                backend.reweigh(weight)
+                has_moved = True
+        if has_moved and self.settings.has_weights:
+            self.pool.reweigh()
+        if self.pool.line is not None:
+            self.pool.line.call_all()
+
+    def _log(self, backend: Backend, *changes: Change | None) -> None:
+        for change in changes:
+            if change is not None:
+                level = logging.WARNING if change.after in BAD_NEWS else NOTICE
+                logger.log(level, "%s: %s", self._subject(backend), change)
+
+    def _subject(self, backend: Backend) -> str:
+        name = backend.name
+        if backend.addr_text != name:
+            name = f"{name} ({backend.addr_text})"
+        return f'backend {name} in upstream "{self.pool.name}"'

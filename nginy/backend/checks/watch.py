@@ -1,0 +1,176 @@
+"""One backend under watch: the timer and the check that bring its health forward.
+
+`Health` knows what has to happen and when; a `BackendWatch` lets it happen. It has one timer, for
+whatever is due first: the next check, the end of an ejection, the next step of a slow start. What a
+change then does to the backend and to its pool is in `monitor`.
+
+The one idea: the plan is in `Health`, which knows no timer, and the timer is set anew from the plan
+after everything that happens. So no check can be lost by a case that was forgotten.
+
+Read first: `health`. Read next: `monitor`, `checks`.
+"""
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from nginy.backend.backend import Backend
+from nginy.backend.checks.agent import AgentWatch
+from nginy.backend.checks.dialog import Check, Result
+from nginy.backend.health.health import Change, Health
+from nginy.event.timer import Timer
+from nginy.wire.agent import AgentAnswer, Mode
+
+if TYPE_CHECKING:
+    from nginy.backend.checks.monitor import PoolMonitor
+
+logger = logging.getLogger("nginy.backend")
+
+SLOW_START_STEPS: Final = 90
+"""From 10 to 100 %, one by one."""
+SLOW_START_STEP_MS: Final = 50
+"""The shortest step: a weight that changes faster does not change any choice."""
+RETRY_MS: Final = 1000
+"""When to go on after a bug."""
+
+
+class BackendWatch:
+    """What runs for one backend. Created and closed by its pool's `PoolMonitor`."""
+
+    __slots__ = ("_agent", "_check", "_is_down", "_monitor", "_step_at_ms", "_timer", "backend")
+
+    def __init__(self, monitor: "PoolMonitor", backend: Backend) -> None:
+        """Give the backend its health, as one that was not known before."""
+        self._monitor = monitor
+        self.backend = backend
+        self._is_down = backend.settings.down
+        backend.health = Health(
+            monitor.settings.check,
+            monitor.now_ms,
+            is_down=self._is_down,
+            is_resolved=not backend.address.is_name,
+        )
+        self._timer = Timer(self._timer_handler, self)
+        self._check: Check | None = None
+        self._agent: AgentWatch | None = None
+        self._step_at_ms: int | None = None
+
+    def __repr__(self) -> str:
+        """Show the backend and its health."""
+        return f"<BackendWatch {self.backend!r} {self.backend.health!r}>"
+
+    def configure(self) -> tuple[Change | None, ...]:
+        """Take over what a reload has changed; call `begin` then."""
+        monitor, health, now_ms = self._monitor, self.backend.health, self._monitor.now_ms
+        changes = [health.configure(monitor.settings.check, now_ms, monitor.rng)]
+        is_down = self.backend.settings.down
+        if is_down is not self._is_down:
+            self._is_down = is_down
+            mode = Mode.MAINT if is_down else Mode.READY
+            reason = f"{'' if is_down else 'no longer '}down in the configuration"
+            changes.append(health.set_mode(mode, reason, now_ms))
+        if monitor.settings.agent is None and self._agent is not None:
+            self._agent.close()
+            self._agent = None
+            changes.append(health.forget_agent(now_ms))
+        return tuple(changes)
+
+    def begin(self, position: int, total: int) -> None:
+        """Plan what is not planned yet, as the one at `position` among `total`."""
+        monitor, backend = self._monitor, self.backend
+        backend.health.begin_checks(position, total, monitor.now_ms, monitor.rng)
+        agent = monitor.settings.agent
+        if agent is not None and not backend.address.is_name:
+            if self._agent is None:
+                self._agent = AgentWatch(
+                    monitor.checker, monitor.rng, backend.address, self._agent_heard
+                )
+            self._agent.apply(agent, position, total)
+        self.arm()
+
+    def arm(self) -> None:
+        """Set the timer for what is due first; stop a check that nobody waits for any more."""
+        health, timers = self.backend.health, self._monitor.checker.loop.timers
+        if health.deadline_at_ms is None and self._check is not None:
+            self._check.cancel()
+            self._check = None
+        self._plan_step()
+        due = (health.schedule.next_at_ms, health.ejection_ends_at_ms, self._step_at_ms)
+        first_ms = min((at_ms for at_ms in due if at_ms is not None), default=None)
+        if first_ms is None:
+            timers.cancel(self._timer)
+        else:
+            timers.start(self._timer, first_ms)
+
+    def close(self) -> None:
+        """Watch no more, and be of no further use; the backend's health stays as it is."""
+        self._monitor.checker.loop.timers.cancel(self._timer)
+        # It refers to this watch as well: together they would wait, with the backend, for the
+        # cyclic garbage collector, which comes seldom (process/server.py).
+        del self._timer
+        if self._check is not None:
+            self._check.cancel()
+            self._check = None
+        if self._agent is not None:
+            self._agent.close()
+            self._agent = None
+
+    def abort(self) -> None:
+        """Go on after a bug in one of the handlers, but not at once."""
+        self._monitor.checker.loop.timers.start(self._timer, self._monitor.now_ms + RETRY_MS)
+
+    def _plan_step(self) -> None:
+        """Plan the next step of a slow start, if there is one under way and none is planned."""
+        slow_start_ms, health = self.backend.settings.slow_start_ms, self.backend.health
+        now_ms = self._monitor.now_ms
+        if slow_start_ms is None or (
+            health.weight_percent(slow_start_ms, now_ms) >= health.agent_percent
+        ):
+            self._step_at_ms = None
+        elif self._step_at_ms is None:
+            step_ms = max(slow_start_ms // SLOW_START_STEPS, SLOW_START_STEP_MS)
+            self._step_at_ms = now_ms + step_ms
+
+    def _timer_handler(self, _timer: Timer) -> None:
+        """Do all that is due; whatever it is, the timer is set again in the end."""
+        health, now_ms = self.backend.health, self._monitor.now_ms
+        check_at_ms, back_at_ms = health.schedule.next_at_ms, health.ejection_ends_at_ms
+        if self._step_at_ms is not None and self._step_at_ms <= now_ms:
+            self._step_at_ms = None
+            self._monitor.settle(self.backend, None)
+        if back_at_ms is not None and back_at_ms <= now_ms:
+            self._monitor.settle(self.backend, health.end_ejection(now_ms))
+        if check_at_ms is not None and check_at_ms <= now_ms:
+            self._start_check()
+        self.arm()
+
+    def _start_check(self) -> None:
+        monitor, health = self._monitor, self.backend.health
+        change = health.start_check(monitor.now_ms, monitor.rng)
+        if self._check is not None:
+            # It is late, and has been counted as failed.
+            self._check.cancel()
+            self._check = None
+        monitor.settle(self.backend, change)
+        probe, deadline_ms = monitor.settings.probe, health.deadline_at_ms
+        if probe is None or deadline_ms is None:
+            return
+        address = self.backend.address
+        check = monitor.checker.start(probe, address, deadline_ms, self._check_ended)
+        # It may have ended at once.
+        if health.deadline_at_ms is not None:
+            self._check = check
+
+    def _check_ended(self, result: Result) -> None:
+        self._check = None
+        monitor, health = self._monitor, self.backend.health
+        if result.is_ours:
+            # Says nothing about the backend: the check was not made.
+            health.deadline_at_ms = None
+            monitor.note_not_checked(self.backend, result.failure)
+            return
+        change = health.finish_check(result.failure or None, monitor.now_ms, monitor.rng)
+        monitor.settle(self.backend, change)
+
+    def _agent_heard(self, answer: AgentAnswer) -> None:
+        change = self.backend.health.hear_agent(answer, self._monitor.now_ms)
+        self._monitor.settle(self.backend, change)

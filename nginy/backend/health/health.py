@@ -1,0 +1,395 @@
+"""The health of one backend: what is said about it, what follows, and why.
+
+The states, the causes and the table of transitions are in `states`; the grid of checks is in
+`schedule`, the arithmetic of ejection in `eject`. Sockets and timers are in `checks`, `agent` and
+`resolver`, sessions in `nginy.proxy`. Nothing here reads a clock or logs: time and random source
+are arguments, and every change is returned as a `Change`, once, for the caller to log and act on.
+
+The one idea: every method hears one thing that happened, moves the voice of its cause by the table,
+and settles: the worst word is the state, and if that differs from before, there is one `Change`.
+One result never makes two.
+
+How the live parts use it:
+
+    timer at health.schedule.next_at_ms -> start_check(), send; timer at health.deadline_at_ms
+    answer, error or deadline           -> finish_check(), log the Change; next_at_ms is set
+    timer at health.ejection_ends_at_ms -> end_ejection()
+
+Read first: `states`, `voices`.
+"""
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from nginy.backend.health.eject import Ejection, EjectSettings, may_eject
+from nginy.backend.health.schedule import CheckSchedule, CheckSettings
+from nginy.backend.health.states import UNCHECKED, Cause, Event, Needs, State
+from nginy.backend.health.voices import Voices
+from nginy.wire.agent import AgentAnswer, Condition, Mode
+
+SLOW_START_PERCENT: Final = 10  # SEMANTICS: the weight grows linearly from 10 % to nominal
+NO_RESULT: Final = "no result in time"
+NOT_CHECKED: Final = "not checked yet"
+
+MODE_EVENTS: Final = {
+    Mode.READY: Event.READY,
+    Mode.DRAIN: Event.DRAIN,
+    Mode.MAINT: Event.MAINT,
+}
+# Leaving one of these is a recovery, which slow start is for. A drained backend is still warm.
+COLD: Final = frozenset({State.EJECTED, State.DOWN, State.UNRESOLVED, State.MAINTENANCE})
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A backend's state changed. `cause` is who spoke; the reason is one clause."""
+
+    before: State
+    after: State
+    cause: Cause
+    reason: str
+
+    def __str__(self) -> str:
+        """Return the end of a log line: "up -> down: 3 checks in a row failed: refused"."""
+        return f"{self.before} -> {self.after}: {self.reason}"
+
+
+class Health:
+    """What is known about one backend's health; held as `backend.health`, and kept over reloads.
+
+    `state` is the worst word of all causes, `reason` why, `since_at_ms` since when.
+    `deadline_at_ms` is set while a check runs: its result must come by then.
+    `fails_in_row` and `passes_in_row` stop counting at the thresholds.
+    `agent_percent` and `agent_max_conns` are the agent's; None leaves the configured limit.
+    """
+
+    __slots__ = (
+        "_is_cold",
+        "_recovered_at_ms",
+        "_settings",
+        "_voices",
+        "agent_max_conns",
+        "agent_percent",
+        "checks_failed_total",
+        "checks_total",
+        "deadline_at_ms",
+        "ejection",
+        "fails_in_row",
+        "last_check",
+        "passes_in_row",
+        "reason",
+        "schedule",
+        "since_at_ms",
+        "state",
+        "unhealthy_total",
+    )
+
+    def __init__(
+        self,
+        settings: CheckSettings | None,
+        now_ms: int,
+        *,
+        is_down: bool = False,
+        is_resolved: bool = True,
+    ) -> None:
+        """Begin with what the configuration says: `is_down` is its `down`.
+
+        `settings` is None without an active check; `is_resolved` is false for a host name whose
+        address is not known yet.
+        """
+        self._voices = Voices()
+        if is_down:
+            self._voices.set(Cause.OPERATOR, State.MAINTENANCE, "down in the configuration")
+        if not is_resolved:
+            self._voices.set(Cause.NAME, State.UNRESOLVED, "not resolved yet")
+        self._settings = settings
+        self.deadline_at_ms: int | None = None
+        self._begin_check_voice(is_trusted=settings is None or settings.is_initially_up)
+        self.schedule = CheckSchedule()
+        self.state = self._voices.state
+        self.reason = self._voices.reason
+        self.since_at_ms = now_ms
+        self.last_check = ""
+        self.checks_total = 0
+        self.checks_failed_total = 0
+        self.unhealthy_total = 0  # times the state became DOWN
+        self.ejection = Ejection()
+        self.agent_percent = 100
+        self.agent_max_conns: int | None = None
+        self._is_cold = self.state in COLD
+        self._recovered_at_ms: int | None = None
+
+    def __repr__(self) -> str:
+        """Return the state, why, and the counters of its checks."""
+        return f"<Health {self.state} {self.reason!r} +{self.passes_in_row} -{self.fails_in_row}>"
+
+    def can_serve(self, *, fail_open: bool = False) -> bool:
+        """Say whether new sessions may go to the backend.
+
+        With `fail_open` what checks, agent and failures say is ignored; what is deliberate is not.
+        """
+        return not self.is_deliberately_out if fail_open else self.state is State.UP
+
+    @property
+    def is_deliberately_out(self) -> bool:
+        """Whether an operator, the agent or its name has the backend out, whatever else is said."""
+        return self._voices.are_deliberate
+
+    @property
+    def is_ejected(self) -> bool:
+        """Whether the backend counts as ejected, whatever else is said about it."""
+        return self._voices.word(Cause.PASSIVE) is State.EJECTED
+
+    @property
+    def ejection_ends_at_ms(self) -> int | None:
+        """The time for `end_ejection`, or None if the backend is not ejected."""
+        return self.ejection.until_at_ms if self.is_ejected else None
+
+    def weight_percent(self, slow_start_ms: int | None, now_ms: int) -> int:
+        """Return the present share of the configured weight, from agent and slow start, in percent.
+
+        At least 1, unless the agent said 0. It changes with time until `slow_start_ms` have passed
+        since the backend came back.
+        """
+        if slow_start_ms is None or self._recovered_at_ms is None or self.agent_percent == 0:
+            return self.agent_percent
+        ramp = slow_start_percent(now_ms - self._recovered_at_ms, slow_start_ms)
+        return max(self.agent_percent * ramp // 100, 1)
+
+    def configure(
+        self, settings: CheckSettings | None, now_ms: int, rng: random.Random
+    ) -> Change | None:
+        """Go on with other settings, as after a reload; call `begin_checks` then.
+
+        Results so far, a check that runs and the grid stay, so that frequent reloads do not put off
+        checks for ever; another interval counts from the last check. New checks do not take out a
+        backend that serves; `initial` is for a backend that is new itself.
+        """
+        before, self._settings = self._settings, settings
+        if settings is None or before is None:
+            self._begin_check_voice(is_trusted=True)
+            self.schedule.pause()
+            return self._settle(Cause.CHECK, "health check removed", now_ms)
+        if settings != before and self.schedule.next_at_ms is not None:
+            self.schedule.plan(self._interval_ms(settings), settings.jitter_ms, now_ms, rng)
+        return None
+
+    def begin_checks(self, position: int, total: int, now_ms: int, rng: random.Random) -> None:
+        """Plan the first check of the backend that is at `position`, from 0, among `total`.
+
+        Nothing is planned without an active check, where a check is planned already, or in a state
+        that is not checked; leaving that state will plan one.
+        """
+        settings = self._settings
+        if settings is None or self.schedule.next_at_ms is not None or self.state in UNCHECKED:
+            return
+        interval_ms = self._interval_ms(settings)
+        self.schedule.begin(now_ms + settings.interval_ms * position // total, interval_ms)
+        self.schedule.plan(interval_ms, settings.jitter_ms, now_ms, rng)
+
+    def start_check(self, now_ms: int, rng: random.Random) -> Change | None:
+        """Begin the check that is due, plan the next one, and set `deadline_at_ms`.
+
+        The deadline stays None if no check is planned: make none, then. A check that still runs has
+        failed, which may be the Change that is returned.
+        """
+        change = self.finish_check(NO_RESULT, now_ms, rng)
+        settings = self._settings
+        if settings is not None and self.schedule.next_at_ms is not None:
+            interval_ms = self._interval_ms(settings)
+            self.schedule.start(interval_ms, now_ms)
+            self.schedule.plan(interval_ms, settings.jitter_ms, now_ms, rng)
+            self.deadline_at_ms = min(now_ms + settings.timeout_ms, self.schedule.next_at_ms)
+        return change
+
+    def finish_check(self, failure: str | None, now_ms: int, rng: random.Random) -> Change | None:
+        """Take the result of the check that runs: None if it passed, else a clause on the failure.
+
+        A result that nobody waits for any more (checks were paused or removed) is ignored.
+        """
+        settings = self._settings
+        if settings is None or self.deadline_at_ms is None:
+            return None
+        self.deadline_at_ms = None
+        met = self._count(failure, settings)
+        if failure is None:
+            event, reason = Event.CHECK_PASSED, _in_row(self.passes_in_row, "passed")
+        else:
+            reason = f"{_in_row(self.fails_in_row, 'failed')}: {failure}"
+            event = Event.CHECK_FAILED
+        interval_ms = self._interval_ms(settings)
+        self._voices.tell(Cause.CHECK, event, reason, met)
+        if self._interval_ms(settings) != interval_ms:
+            self.schedule.plan(self._interval_ms(settings), settings.jitter_ms, now_ms, rng)
+        return self._settle(Cause.CHECK, reason, now_ms)
+
+    def set_mode(self, mode: Mode, reason: str, now_ms: int) -> Change | None:
+        """Do what an operator says."""
+        self._voices.tell(Cause.OPERATOR, MODE_EVENTS[mode], reason)
+        return self._settle(Cause.OPERATOR, reason, now_ms)
+
+    def set_resolved(self, is_resolved: bool, reason: str, now_ms: int) -> Change | None:
+        """Take note that the backend's name has an address, or has lost the last one."""
+        event = Event.ADDRESS_FOUND if is_resolved else Event.ADDRESS_LOST
+        self._voices.tell(Cause.NAME, event, reason)
+        return self._settle(Cause.NAME, reason, now_ms)
+
+    def hear_agent(self, answer: AgentAnswer, now_ms: int) -> Change | None:
+        """Do what the agent says; what it does not mention stays as it is."""
+        moved: list[Cause] = []
+        reasons: list[str] = []
+        for cause, event, reason in _agent_words(answer):
+            if self._voices.tell(cause, event, reason):
+                moved.append(cause)
+                reasons.append(reason)
+        if answer.weight_percent is not None:
+            self.agent_percent = answer.weight_percent
+        if answer.max_conns is not None:
+            self.agent_max_conns = answer.max_conns
+        if not moved:
+            return None
+        return self._settle(max(moved, key=self._voices.word), "; ".join(reasons), now_ms)
+
+    def forget_agent(self, now_ms: int) -> Change | None:
+        """Take back all that an agent said: its check was removed from the configuration."""
+        for cause in (Cause.AGENT_MODE, Cause.AGENT_CONDITION, Cause.AGENT_WEIGHT):
+            self._voices.set(cause, State.UP, "")
+        self.agent_percent = 100
+        self.agent_max_conns = None
+        return self._settle(Cause.AGENT_MODE, "agent check removed", now_ms)
+
+    def eject(
+        self, settings: EjectSettings, ejected: int, total: int, reason: str, now_ms: int
+    ) -> Change | None:
+        """Put the backend out for a while, as too many of its sessions failed.
+
+        `ejected` of the group's `total` backends are out already (`is_ejected`). Nothing happens if
+        the group's share is used up, or if the backend gets no new sessions anyway. In either case
+        the failures have had their effect and the caller starts counting from 0.
+        """
+        if self.state is not State.UP or not may_eject(settings, ejected, total):
+            return None
+        duration_ms = self.ejection.begin(settings, now_ms)
+        reason = f"ejected for {duration_ms} ms: {reason}"
+        self._voices.tell(Cause.PASSIVE, Event.TOO_MANY_FAILURES, reason)
+        return self._settle(Cause.PASSIVE, reason, now_ms)
+
+    def end_ejection(self, now_ms: int) -> Change | None:
+        """Let the backend back if its time is over; before, and without ejection, do nothing."""
+        if now_ms < self.ejection.until_at_ms:
+            return None
+        reason = "ejection is over"
+        self._voices.tell(Cause.PASSIVE, Event.EJECTION_OVER, reason)
+        return self._settle(Cause.PASSIVE, reason, now_ms)
+
+    def _settle(self, cause: Cause, reason: str, now_ms: int) -> Change | None:
+        """Make the worst word the state; return the Change if it is another one."""
+        before = self.state
+        self.state = after = self._voices.state
+        if after is not State.UP:
+            self.reason = self._voices.reason
+        if after is before:
+            return None
+        if after is State.UP:
+            self.reason = reason
+        elif self._voices.worst is not cause:
+            reason = f"{reason}; {self.reason}"
+        self.since_at_ms = now_ms
+        self._pause_or_resume(before, now_ms)
+        self._note_recovery(now_ms)
+        return Change(before, after, cause, reason)
+
+    def _pause_or_resume(self, before: State, now_ms: int) -> None:
+        """Stop checks on the way into a state that is not checked; start them on the way out."""
+        if self._settings is None or (before in UNCHECKED) is (self.state in UNCHECKED):
+            return
+        if self.state in UNCHECKED:
+            self._voices.tell(Cause.CHECK, Event.CHECKS_PAUSED, NOT_CHECKED)
+            self.schedule.pause()
+            self._forget_results()
+        else:
+            self.schedule.resume(now_ms)
+
+    def _note_recovery(self, now_ms: int) -> None:
+        """Keep the moment from which slow start counts, and count what it recovers from."""
+        if self.state is State.DOWN:
+            self.unhealthy_total += 1
+        if self.state is State.UP and self._is_cold:
+            self._is_cold = False
+            self._recovered_at_ms = now_ms
+        elif self.state in COLD:
+            self._is_cold = True
+
+    def _begin_check_voice(self, *, is_trusted: bool) -> None:
+        """Let the check begin without results: with no objection to a backend that is trusted."""
+        self._forget_results()
+        if self._settings is None or (is_trusted and self._voices.state not in UNCHECKED):
+            self._voices.set(Cause.CHECK, State.UP, "")
+        else:
+            self._voices.set(Cause.CHECK, State.CHECKING, NOT_CHECKED)
+
+    def _forget_results(self) -> None:
+        """Wait for no result, and count from 0."""
+        self.deadline_at_ms = None
+        self.fails_in_row = 0
+        self.passes_in_row = 0
+
+    def _interval_ms(self, settings: CheckSettings) -> int:
+        """Return the interval for what the check has found so far."""
+        is_up = self._voices.word(Cause.CHECK) is State.UP
+        return settings.interval_ms if is_up else settings.interval_down_ms
+
+    def _count(self, failure: str | None, settings: CheckSettings) -> set[Needs]:
+        """Count one result, which ends a row of the opposite kind; return which needs are met."""
+        self.checks_total += 1
+        self.last_check = failure or "passed"
+        if failure is None:
+            self.passes_in_row = min(self.passes_in_row + 1, settings.passes)
+            self.fails_in_row = 0
+        else:
+            self.checks_failed_total += 1
+            self.fails_in_row = min(self.fails_in_row + 1, settings.fails)
+            self.passes_in_row = 0
+        met = {Needs.ONE}
+        if self.fails_in_row == settings.fails:
+            met.add(Needs.FAILS)
+        if self.passes_in_row == settings.passes:
+            met.add(Needs.PASSES)
+        return met
+
+
+def slow_start_percent(elapsed_ms: int, slow_start_ms: int) -> int:
+    """Return the share of the weight `elapsed_ms` after a recovery, linear from 10 to 100."""
+    grown = (100 - SLOW_START_PERCENT) * elapsed_ms // slow_start_ms
+    return min(max(SLOW_START_PERCENT + grown, SLOW_START_PERCENT), 100)
+
+
+def is_fail_open(group: Iterable[Health], threshold: float) -> bool:
+    """Say whether so few of a group are up that health is to be ignored (`fail_open`).
+
+    Backends that are out on purpose do not count, as ignoring health would not bring them back.
+    The share is compared strictly: at the threshold itself health still counts.
+    Source: Envoy, "Panic threshold".
+    """
+    candidates = [health for health in group if not health.is_deliberately_out]
+    up = sum(health.state is State.UP for health in candidates)
+    return bool(candidates) and up / len(candidates) < threshold
+
+
+def _in_row(count: int, result: str) -> str:
+    return f"check {result}" if count == 1 else f"{count} checks in a row {result}"
+
+
+def _agent_words(answer: AgentAnswer) -> Iterable[tuple[Cause, Event, str]]:
+    """Return what an answer says to each of the agent's voices."""
+    if answer.mode is not None:
+        yield Cause.AGENT_MODE, MODE_EVENTS[answer.mode], f"agent says {answer.mode.value}"
+    if answer.condition is not None:
+        event = Event.AGENT_UP if answer.condition is Condition.UP else Event.AGENT_DOWN
+        reason = f" ({answer.reason})" if answer.reason else ""
+        yield Cause.AGENT_CONDITION, event, f"agent says {answer.condition.value}{reason}"
+    if answer.weight_percent is not None:
+        event = Event.WEIGHT_SOME if answer.weight_percent else Event.WEIGHT_ZERO
+        yield Cause.AGENT_WEIGHT, event, f"agent says {answer.weight_percent}%"

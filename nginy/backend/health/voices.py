@@ -1,0 +1,65 @@
+"""What each cause says about one backend at the moment, and why.
+
+The words and how they may change are in `states`; what makes a cause speak is in `health`.
+
+The one idea: seven words side by side, none of which knows of the others. `state` is the worst, and
+`worst` is whose word that is.
+
+Read first: `states`. Next: `health`.
+"""
+
+from collections.abc import Collection
+
+from nginy.backend.health.states import DELIBERATE, LOOKUP, Cause, Event, Needs, State
+
+
+class Voices:
+    """The seven voices about one backend; held by its `Health`. At first none has an objection."""
+
+    __slots__ = ("_reasons", "_words")
+
+    def __init__(self) -> None:
+        self._words = dict.fromkeys(Cause, State.UP)
+        self._reasons = dict.fromkeys(Cause, "")
+
+    def tell(
+        self, cause: Cause, event: Event, reason: str, met: Collection[Needs] = (Needs.ONE,)
+    ) -> bool:
+        """Move one voice by the table; say whether it moved.
+
+        `met` are the needs that are fulfilled: with too few results in a row nothing moves.
+        """
+        transition = LOOKUP.get((cause, self._words[cause], event))
+        if transition is None or transition.needs not in met:
+            return False
+        self.set(cause, transition.after, reason)
+        return True
+
+    def set(self, cause: Cause, word: State, reason: str) -> None:
+        """Give a voice its first word, one of `states.FIRST_WORDS`."""
+        self._words[cause] = word
+        self._reasons[cause] = reason
+
+    def word(self, cause: Cause) -> State:
+        """Return what one cause says."""
+        return self._words[cause]
+
+    @property
+    def state(self) -> State:
+        """The worst word."""
+        return max(self._words.values())
+
+    @property
+    def worst(self) -> Cause:
+        """Who has the worst word; of several, the first in the order of `Cause`."""
+        return max(Cause, key=self._words.__getitem__)
+
+    @property
+    def reason(self) -> str:
+        """Why the worst word was said."""
+        return self._reasons[self.worst]
+
+    @property
+    def are_deliberate(self) -> bool:
+        """Whether any of them, be it behind a worse one, has the backend out on purpose."""
+        return not DELIBERATE.isdisjoint(self._words.values())

@@ -1,0 +1,306 @@
+"""One question to the name servers: asked over UDP, again and elsewhere, over TCP where it must be.
+
+An `Exchange` asks one query until somebody answers it or everybody was asked in vain, and tells its
+owner once. Which names are asked for, what is remembered, and which names come from a file, is in
+`resolver`; the messages are in `nginy.wire.dns`.
+
+The one idea: only an answer to this very query ends the wait. Each attempt has a socket of its own,
+connected, so the kernel chooses a port nobody can foresee and passes on datagrams of that one
+server alone; the id is random (RFC 5452 §4). What comes nevertheless and answers something else is
+dropped, and who sends too much of it is asked over TCP, where guessing does not help.
+
+Read next: `resolver`.
+"""
+
+import os
+import random
+from _socket import SOCK_DGRAM, SOCK_NONBLOCK, SOCK_STREAM, socket
+from collections.abc import Callable, Sequence
+from errno import EINPROGRESS
+from itertools import chain, repeat
+from typing import Final
+
+from nginy.event.connection import AGAIN, EOF, Connection
+from nginy.event.datagram import DatagramConnection
+from nginy.event.event import Event
+from nginy.event.loop import Loop
+from nginy.event.timer import Timer
+from nginy.text.address import Address
+from nginy.wire.dns import (
+    Answer,
+    Outcome,
+    Query,
+    RecordType,
+    encode_query,
+    frame,
+    parse_response,
+    unframe,
+)
+from nginy.wire.errors import WireError
+
+ROUNDS: Final = 2
+"""How often each server is asked: a datagram may be lost."""
+DATAGRAM_BUDGET: Final = 16
+"""Datagrams read for one event; then the others have their turn."""
+MAX_FOREIGN: Final = 64
+"""Datagrams of an attempt that answer something else, above which somebody is guessing ids."""
+MAX_FOLLOWED: Final = 4
+"""Unfinished chains of aliases that are followed, each by one more question."""
+OLD_SERVER: Final = frozenset(("FORMERR", "NOTIMP", "BADVERS"))
+"""How servers refuse EDNS that they do not know (RFC 6891 §7)."""
+
+Done = Callable[[Answer | None, str], None]
+"""Takes the answer; or None, and why there is none."""
+
+
+class Exchange:
+    """One question on its way. Created by the `Resolver`; closes its sockets itself."""
+
+    __slots__ = (
+        "_connection",
+        "_done",
+        "_followed",
+        "_foreign",
+        "_loop",
+        "_message",
+        "_query",
+        "_received",
+        "_rng",
+        "_server",
+        "_servers",
+        "_timeout_ms",
+        "_timer",
+        "_unsent",
+        "_uses_edns",
+        "_why",
+    )
+
+    def __init__(
+        self,
+        loop: Loop,
+        servers: Sequence[Address],
+        timeout_ms: int,
+        rng: random.Random,
+        done: Done,
+    ) -> None:
+        """Share `timeout_ms` out among all attempts; `rng` is one that nobody can predict."""
+        self._loop = loop
+        self._servers = chain.from_iterable(repeat(tuple(servers), ROUNDS))
+        self._timeout_ms = max(timeout_ms // (ROUNDS * max(len(servers), 1)), 1)
+        self._rng = rng
+        self._done = done
+        self._timer = Timer(self._timeout_handler, self)
+        self._connection: Connection | None = None
+        self._uses_edns = True
+        self._foreign = self._followed = 0
+        self._received = bytearray()
+        self._unsent = b""
+        self._why = "no name server"
+
+    def start(self, name: str, record_type: RecordType) -> None:
+        """Ask; the owner may be told before this returns."""
+        try:
+            self._set_query(name, record_type)
+        except WireError as error:
+            self._finish(None, str(error))
+            return
+        self._ask_next()
+
+    def close(self) -> None:
+        """Stop waiting; the owner is not told."""
+        self._disconnect()
+        self._servers = chain()
+
+    def abort(self) -> None:
+        """Count a bug in a handler as a failed lookup: its owner tries again later."""
+        self._finish(None, "internal error")
+
+    def _set_query(self, name: str, record_type: RecordType) -> None:
+        self._query = Query(self._rng.getrandbits(16), name, record_type)
+        self._message = encode_query(self._query, edns=self._uses_edns)
+
+    # Over UDP.
+
+    def _ask_next(self) -> None:
+        """Ask the next server, or give up if there is none."""
+        for server in self._servers:
+            self._server = server
+            if self._ask():
+                return
+        self._finish(None, self._why)
+
+    def _ask_other(self, why: str) -> None:
+        """Ask the next server, as this one has failed."""
+        self._note(why)
+        self._ask_next()
+
+    def _ask(self) -> bool:
+        """Ask the server over UDP; return False if that fails at once."""
+        self._disconnect()
+        self._foreign = 0
+        try:
+            sock = socket(self._server.family, SOCK_DGRAM | SOCK_NONBLOCK)
+            code = sock.connect_ex(self._server.sockaddr)
+        except OSError as error:
+            return self._failed(error.errno or 0)
+        if code:
+            sock.close()
+            return self._failed(code)
+        c = DatagramConnection(self._loop, sock, self._server.sockaddr)
+        self._attach(c)
+        c.read.handler = self._datagram_handler
+        if c.send(self._message) < 0:
+            return self._failed(c.errno)
+        c.resume_read()
+        return True
+
+    def _attach(self, c: Connection) -> None:
+        c.data = self
+        c.action = "resolving a name"
+        self._connection = c
+        self._loop.timers.start(self._timer, self._loop.clock.now_ms + self._timeout_ms)
+
+    def _failed(self, code: int) -> bool:
+        """Note the errno of a call that failed; return False."""
+        self._note(os.strerror(code))
+        return False
+
+    def _note(self, why: str) -> None:
+        """Keep why the last attempt failed, and at whom."""
+        self._why = f"{self._server}: {why}"
+
+    def _datagram_handler(self, event: Event) -> None:
+        c = event.data
+        memory = self._loop.memory
+        for _ in range(DATAGRAM_BUDGET):
+            count = c.recv(memory)
+            if count == AGAIN:
+                return
+            if count < 0:
+                self._ask_other(os.strerror(c.errno))
+                return
+            self._heard(bytes(memory[:count]))
+            if self._connection is not c:
+                return
+        self._loop.post(event)
+
+    def _heard(self, message: bytes) -> None:
+        try:
+            answer = parse_response(message, self._query)
+        except WireError:
+            self._foreign += 1
+            if self._foreign > MAX_FOREIGN:
+                self._ask_over_tcp()
+            return
+        if answer.outcome is Outcome.TRUNCATED:
+            self._ask_over_tcp()
+        else:
+            self._judge(answer)
+
+    # Over TCP.
+
+    def _ask_over_tcp(self) -> None:
+        """Ask the same server, over a connection; it has as much time again."""
+        self._disconnect()
+        try:
+            sock = socket(self._server.family, SOCK_STREAM | SOCK_NONBLOCK)
+            code = sock.connect_ex(self._server.sockaddr)
+        except OSError as error:
+            self._ask_other(os.strerror(error.errno or 0))
+            return
+        if code not in (0, EINPROGRESS):
+            sock.close()
+            self._ask_other(os.strerror(code))
+            return
+        c = Connection(self._loop, sock, self._server.sockaddr)
+        self._attach(c)
+        self._received.clear()
+        self._unsent = frame(self._message)
+        c.write.handler = self._send_handler
+        c.read.handler = self._receive_handler
+        c.resume_write()
+
+    def _send_handler(self, event: Event) -> None:
+        c = event.data
+        sent = c.send(self._unsent)
+        if sent == AGAIN:
+            return
+        if sent < 0:
+            self._ask_other(os.strerror(c.errno))
+            return
+        self._unsent = self._unsent[sent:]
+        if not self._unsent:
+            c.pause_write()
+            c.resume_read()
+
+    def _receive_handler(self, event: Event) -> None:
+        c = event.data
+        count = c.recv(self._loop.memory)
+        if count == AGAIN:
+            return
+        if count <= 0:
+            self._ask_other("connection closed" if count == EOF else os.strerror(c.errno))
+            return
+        self._received += self._loop.memory[:count]
+        message = unframe(bytes(self._received))
+        if message is None:
+            if event.ready:
+                self._loop.post(event)
+            return
+        try:
+            answer = parse_response(message, self._query)
+        except WireError as error:
+            self._ask_other(str(error))
+            return
+        if answer.outcome is Outcome.TRUNCATED:
+            self._ask_other("an answer over TCP is truncated")
+        else:
+            self._judge(answer)
+
+    # What an answer means.
+
+    def _judge(self, answer: Answer) -> None:
+        """Take an answer, go on with what it leaves open, or ask somebody else."""
+        if answer.outcome is Outcome.FAILED:
+            self._note(answer.reason)
+            if self._uses_edns and answer.reason in OLD_SERVER:
+                self._uses_edns = False
+                self._ask_again(self._query.name)
+            else:
+                self._ask_next()
+        elif answer.outcome is Outcome.EMPTY and self._may_follow(answer.canonical):
+            self._followed += 1
+            self._ask_again(answer.canonical)
+        else:
+            self._finish(answer, "")
+
+    def _may_follow(self, canonical: str) -> bool:
+        """Whether an answer without a record ends at another name than was asked for."""
+        return canonical != self._query.name.lower().removesuffix(".") and (
+            self._followed < MAX_FOLLOWED
+        )
+
+    def _ask_again(self, name: str) -> None:
+        """Ask the same server another question."""
+        try:
+            self._set_query(name, self._query.type)
+        except WireError as error:
+            self._finish(None, str(error))
+            return
+        if not self._ask():
+            self._ask_next()
+
+    def _timeout_handler(self, _timer: Timer) -> None:
+        self._ask_other("timed out")
+
+    # The end.
+
+    def _disconnect(self) -> None:
+        self._loop.timers.cancel(self._timer)
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _finish(self, answer: Answer | None, why: str) -> None:
+        self.close()
+        self._done(answer, why)

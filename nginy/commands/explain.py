@@ -1,0 +1,198 @@
+"""The way that one client would take through a configuration, in words: `nginy explain`.
+
+Answers what an operator asks of a configuration before it serves anyone, and after a surprise:
+which listener, which upstream, which of its backends and why not the others, how long each step may
+take.
+
+The balancer itself is asked, on a pool made for the purpose: all backends that the configuration
+permits are taken for reachable and idle. What a running nginy knows beyond that (health, sessions,
+the place in the round, addresses of names) is not known here; the text says so where it matters.
+"""
+
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from nginy.backend.backend import Backend
+from nginy.backend.pool import BackendPool
+from nginy.config import build
+from nginy.config.node import closest, did_you_mean, quote
+from nginy.config.record import Entry, Key
+from nginy.config.schema import LISTENER, UPSTREAM, Config, Listener, Upstream
+from nginy.config.types import Plain
+from nginy.errors import InvalidValueError, NginyError
+from nginy.proxy.context import ConnectionContext
+from nginy.text.address import Address, parse_bind_address
+
+ANY_TURN: Final = frozenset({"round_robin", "least_conn", "least_time"})
+"""Methods whose choice goes by what went before: only the first one after a start is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Where a client enters."""
+
+    listener: Listener
+    address: Address
+    client: Address
+
+    @property
+    def context(self) -> ConnectionContext:
+        """What variables of the first session would be worked out from."""
+        return ConnectionContext(
+            1,
+            self.listener.protocol.upper(),
+            self.listener.name or str(self.address),
+            self.client.sockaddr,
+            self.address.sockaddr,
+        )
+
+
+def explain(config: Config, listener: str, client: str) -> str:
+    """Return the way of `client` ("10.1.2.3" or "10.1.2.3:5000") through a listener, as text.
+
+    `listener` is a name or an address, with "/udp" or "/tcp" behind it where both are listened on.
+    Raise NginyError if there is no such listener or `client` is no IP address.
+    """
+    chosen, address = _find(config, listener)
+    try:
+        way = Way(chosen, address, parse_bind_address(client))
+    except InvalidValueError as error:
+        raise NginyError(f"client {quote(client)} {error.clause}") from None
+    return "\n".join(_lines(config, way)) + "\n"
+
+
+def _find(config: Config, text: str) -> tuple[Listener, Address]:
+    """Return the listener of this name or address, and which of its addresses is meant."""
+    wanted, _, protocol = (
+        text.rpartition("/") if text.endswith(("/tcp", "/udp")) else (text, "", "")
+    )
+    listeners = [each for each in config.listeners if protocol in ("", each.protocol)]
+    found = [(each, each.listen[0]) for each in listeners if each.name and each.name == wanted]
+    found += [
+        (each, address) for each in listeners for address in each.listen if str(address) == wanted
+    ]
+    if not found:
+        names = [each.name or str(each.listen[0]) for each in config.listeners]
+        hint = did_you_mean(closest(wanted, names)) or f", expected one of {', '.join(names)}"
+        raise NginyError(f"there is no listener {quote(text)}{hint}")
+    if len(found) > 1:
+        raise NginyError(
+            f"{quote(text)} listens for TCP and UDP, expected {text}/tcp or {text}/udp"
+        )
+    return found[0]
+
+
+def _lines(config: Config, way: Way) -> Iterator[str]:
+    listener = way.listener
+    name = f"{listener.name}, " if listener.name else ""
+    port = "" if way.client.port else " (port 0 stands for any)"
+    yield f"client    {way.client}{port}"
+    yield f"listener  {name}{way.address} {listener.protocol}, at {listener.place.mark}"
+    if listener.return_ is not None:
+        text = quote(_filled_in(listener.return_, way.context))
+        yield f"rules     none but return: the answer is {text}, then the session ends"
+        return
+    target = listener.proxy_pass or ""
+    yield f"rules     none but proxy_pass: every client goes to upstream {target}"
+    yield from _upstream_lines(config.upstreams[target], way)
+    yield "settings"
+    for key, row in LISTENER.keys.items():
+        if (
+            key.startswith("proxy_")
+            and key != "proxy_pass"
+            and row.only in (None, listener.protocol)
+        ):
+            yield f"  {_setting(row, listener)}"
+
+
+def _upstream_lines(upstream: Upstream, way: Way) -> Iterator[str]:
+    balance = upstream.balance
+    yield f"balance   {_setting(UPSTREAM.keys['balance'], upstream).partition(' ')[2]}"
+    key = _filled_in(balance.key, way.context)
+    if balance.key:
+        yield f"key       {quote(key)}" if key else "key       empty: chosen by turns"
+    backends = [Backend(build.backend_settings(each)) for each in upstream.backends]
+    for backend in backends:
+        backend.down = backend.settings.down  # a name that nobody has resolved counts as well
+    pool = BackendPool("", backends, build.balancer_maker(balance, random.Random(0)))
+    yield "backends"
+    width = max(len(backend.name) for backend in backends)
+    for backend in backends:
+        yield f"  {backend.name:{width}}  {_usability(backend)}"
+    yield from _choice_lines(upstream, way.listener, pool, key.encode())
+    for name, row in UPSTREAM.keys.items():
+        value = getattr(upstream, row.field)
+        if name not in ("balance", "backends") and value is not None:
+            yield f"upstream  {_setting(row, upstream)}"
+
+
+def _usability(backend: Backend) -> str:
+    """Return whether and when a backend may be chosen, as far as the configuration says."""
+    settings = backend.settings
+    if settings.down:
+        return "not usable: down is on"
+    facts = [f"weight {settings.weight}"]
+    if settings.max_conns:
+        facts.append(f"until it has {settings.max_conns} sessions (max_conns)")
+    if settings.max_fails:
+        facts.append(
+            f"out for {settings.fail_timeout_s}s at {settings.max_fails} failed (max_fails)"
+        )
+    if settings.address.is_name:
+        return f"usable once its name is resolved, {', '.join(facts)}"
+    if settings.backup:
+        return f"usable only while no other is (backup), {', '.join(facts)}"
+    return f"usable, {', '.join(facts)}"
+
+
+def _choice_lines(
+    upstream: Upstream, listener: Listener, pool: BackendPool, key: bytes
+) -> Iterator[str]:
+    """Say who is chosen, and who would be tried after that."""
+    order: list[Backend] = []
+    while (backend := pool.pick(key, order, 0)) is not None and backend not in order:
+        order.append(backend)
+    if not order:
+        yield "choice    nobody: 502, no usable backend"
+        return
+    method = upstream.balance.method
+    why = ""
+    if method == "random":
+        why = ", for example: any usable one, in proportion to weight"
+    elif method in ANY_TURN or (upstream.balance.key and not key):
+        why = ", for the first client after a start; the next one takes its turn"
+    yield f"choice    {order[0].name}{why}"
+    next_upstream = listener.proxy_next_upstream
+    if listener.protocol == "tcp" and next_upstream is not None:
+        tries = next_upstream.tries or pool.tries
+        others = ", ".join(backend.name for backend in order[1:tries])
+        yield f"then      {others or 'nobody'}, if a connection cannot be made"
+
+
+def _setting(row: Key[object], record: Entry) -> str:
+    return f"{row.name} {_flow(row.kind.write(getattr(record, row.field)))}"
+
+
+def _flow(value: Plain) -> str:
+    """Return a value on one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}: {_flow(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    return value
+
+
+def _filled_in(text: str, context: ConnectionContext) -> str:
+    """Fill in a key's or an answer's variables: the KEY_VARIABLES of proxy/variables.py."""
+    values = {
+        "listener": context.listener,
+        "protocol": context.protocol,
+        "remote_addr": context.remote_addr,
+        "remote_port": context.remote_port,
+        "server_addr": context.server_addr,
+        "server_port": context.server_port,
+    }
+    return re.sub(r"\$(\w+)", lambda match: values[match[1]], text)

@@ -1,0 +1,73 @@
+"""The access log: a line a session, rendered by a template of the proxy, buffered or not.
+
+Lines go into a `file.LogFile`, as those of `error_log` do, and several access logs may share one.
+The variables and formats of a line are in `proxy/variables.py`, the escaping of values in
+`text/escape.py`. `process/logs.py` opens access logs and starts the timer of a buffered one.
+
+Source: nginx ngx_stream_log_module.c ngx_stream_log_handler.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from nginy.log.file import LogFile
+
+T = TypeVar("T")
+
+_logger = logging.getLogger("nginy.access")
+
+
+class AccessLog(Generic[T]):
+    """One access log of one format. Its owner closes the `sink`, which several may share.
+
+    `render` makes the line's text, without a newline, from what ended: a session. With
+    `buffer_bytes` of 0 each line is written at once; otherwise lines wait until so many bytes are
+    together, or until the owner's timer of `flush_ms` calls `flush`; the sink's `want_flush` says
+    when to start it.
+    """
+
+    __slots__ = ("_buffer_bytes", "_render", "failed_lines", "flush_ms", "sink")
+
+    def __init__(
+        self,
+        sink: LogFile,
+        render: Callable[[T], str],
+        buffer_bytes: int,
+        flush_ms: int,
+    ) -> None:
+        self.sink = sink
+        self.flush_ms = flush_ms
+        self.failed_lines = 0
+        self._render = render
+        self._buffer_bytes = buffer_bytes
+
+    @property
+    def flush_due(self) -> bool:
+        """Whether lines wait, so that `flush` has something to do."""
+        return self.sink.pending_bytes > 0
+
+    def log(self, session: T) -> None:
+        """Render a line for `session` and write it or let it wait."""
+        try:
+            line = f"{self._render(session)}\n".encode("utf-8", "backslashreplace")
+        except Exception:  # noqa: BLE001 - a bug in a variable costs its line, nothing else
+            self._count_failure()
+            return
+        if not self._buffer_bytes:
+            self.sink.write(line)
+            return
+        if self.sink.put(line) and self.sink.pending_bytes >= self._buffer_bytes:
+            self.sink.flush()
+
+    def flush(self) -> None:
+        """Write what waits, as far as it goes."""
+        self.sink.flush()
+
+    def _count_failure(self) -> None:
+        """Log the 1st, 2nd, 4th, 8th … failure with its traceback: a bug may hit every session."""
+        self.failed_lines += 1
+        if self.failed_lines & (self.failed_lines - 1) == 0:
+            _logger.exception("access log line failed, %d so far", self.failed_lines)

@@ -1,0 +1,142 @@
+"""The error log: a `logging.Handler` for the logger ``nginy`` and all below it, with nginx's line.
+
+``2026/11/23 19:35:01 [error] 4711#0: *12 connect() failed (111: Connection refused) while …``
+
+Lines go into a `file.LogFile`, which never waits and never raises, so that a full disk or a dead
+syslog server costs lines and nothing else. Levels are in `levels`, the brake for messages that
+repeat in `limit`, the log of sessions in `access_log`.
+
+Only `process/logs.py` opens error logs: it calls `flush` from its timers and `reopen` on USR1.
+Everyone else calls ``logging.getLogger("nginy.proxy")`` and the like.
+
+Source: nginx ngx_log.c ngx_log_error_core.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import traceback
+from collections.abc import Callable
+from typing import Final
+
+from nginy.log.file import LogFile, lost_text
+from nginy.log.levels import EMERG, LEVELS, NOTICE, level_name
+from nginy.text.escape import escape_control
+from nginy.text.times import TimeText
+
+ROOT_LOGGER: Final = "nginy"
+
+# From the highest: the first whose level the record reaches gives syslog's severity (RFC 3164).
+_SEVERITIES: Final = (
+    (EMERG, 0),
+    (logging.CRITICAL, 2),
+    (logging.ERROR, 3),
+    (logging.WARNING, 4),
+    (NOTICE, 5),
+    (logging.INFO, 6),
+)
+
+
+class ErrorLog(logging.Handler):
+    """Writes log records as nginx writes its error log; made by `setup_error_log`.
+
+    A record's extra ``number`` is the connection's: ``logger.error(..., extra={"number": 12})``.
+    The `sink` is public for `flush`, `reopen` and `lost_lines`; `close` closes it.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        want_flush: Callable[[], None] | None = None,
+    ) -> None:
+        """Open `path`; arguments and errors are those of `LogFile`."""
+        super().__init__()
+        self._time = TimeText(0)
+        self.sink = LogFile(path, want_flush=want_flush, notice=self._lost_notice)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record, at once if the sink takes it. Never raises."""
+        try:
+            line = self.format(record)
+        except Exception:  # noqa: BLE001 - logging's contract for emit: the caller is not to suffer
+            self.handleError(record)
+        else:
+            self._write(line, record.levelno)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as text: one line, and a traceback's lines, indented, below it.
+
+        Whatever the message contains cannot start a line: control characters are escaped, and the
+        indent tells a traceback's line from the log's own.
+        """
+        self._time.update(record.created)
+        number = getattr(record, "number", None)
+        connection = f"*{number} " if number is not None else ""
+        message = escape_control(record.getMessage())
+        line = f"{self._prefix(record.levelno)}{connection}{message}"
+        if record.exc_info and record.exc_info[1] is not None:
+            below = "".join(traceback.format_exception(record.exc_info[1])).splitlines()
+            line = "\n    ".join([line, *map(escape_control, below)])
+        return line
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Say where a message could not be formatted; logging would print to standard error."""
+        place = f"{os.path.basename(record.pathname)}:{record.lineno}"
+        message = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
+        text = f"log message at {place} cannot be formatted: {escape_control(message)}"
+        self._write(f"{self._prefix(logging.ERROR)}{text}", logging.ERROR)
+
+    def set_level(self, level: str) -> None:
+        """Log from `level`, one of `levels.LEVELS`, upward."""
+        logging.getLogger(ROOT_LOGGER).setLevel(LEVELS[level])
+
+    def flush(self) -> None:
+        """Write what waits, as far as it goes."""
+        self.sink.flush()
+
+    def close(self) -> None:
+        """Detach from the logger and close the sink. A second call does nothing.
+
+        With the last error log gone the logger is as it was before `setup_error_log`.
+        """
+        logger = logging.getLogger(ROOT_LOGGER)
+        if self in logger.handlers:
+            logger.removeHandler(self)
+            if not any(isinstance(handler, ErrorLog) for handler in logger.handlers):
+                logger.propagate = True
+                logger.setLevel(logging.NOTSET)
+        self.sink.close()
+        super().close()
+
+    def _write(self, text: str, level: int) -> None:
+        severity = next((number for least, number in _SEVERITIES if level >= least), 7)
+        self.sink.write(f"{text}\n".encode("utf-8", "backslashreplace"), severity)
+
+    def _prefix(self, level: int) -> str:
+        # os.getpid each time: after a fork the child's lines carry the child's number. The 0 is
+        # where nginx has its thread.
+        return f"{self._time.error_log} [{level_name(level)}] {os.getpid()}#0: "
+
+    def _lost_notice(self, lines: int, why: str) -> str:
+        return f"{self._prefix(logging.WARNING)}{lost_text(lines, why)}"
+
+
+def setup_error_log(
+    path: str,
+    level: str,
+    *,
+    want_flush: Callable[[], None] | None = None,
+) -> ErrorLog:
+    """Open `path` and attach it to the logger ``nginy``; the caller closes the result.
+
+    `level` is one of `levels.LEVELS`. For another file after a reload: set up the new one, then
+    close the old. Raises what `LogFile` raises, before anything changed.
+    """
+    error_log = ErrorLog(path, want_flush=want_flush)
+    logger = logging.getLogger(ROOT_LOGGER)
+    logger.propagate = False
+    logger.addHandler(error_log)
+    error_log.set_level(level)
+    return error_log

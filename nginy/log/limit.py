@@ -1,0 +1,58 @@
+"""A brake for messages that a peer can provoke at will.
+
+A descriptor limit may be reached ten thousand times a second, and the log is to say so once in a
+while. `RateLimited` decides which message gets through; it reads no clock and writes nothing. A
+leaf, as `levels` is, so that everyone who logs may import it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+
+class RateLimited:
+    """Lets one message a key through in each interval and counts the rest.
+
+    A key names what repeats, such as ``("accept", errno)`` or a backend's address. Usage::
+
+        suppressed = self.limited.admit("accept", now_ms)
+        if suppressed is not None:
+            logger.critical("accept4() failed (%d: %s)%s", ..., similar(suppressed))
+
+    At most `max_keys` keys are remembered; the one admitted longest ago is forgotten first, so
+    that keys made of client addresses cannot fill the memory.
+    """
+
+    __slots__ = ("_interval_ms", "_keys", "_max_keys")
+
+    def __init__(self, interval_ms: int = 1000, max_keys: int = 1000) -> None:
+        self._interval_ms = interval_ms
+        self._max_keys = max_keys
+        # key -> [when it was admitted, suppressed since]; the oldest admission comes first.
+        self._keys: dict[Hashable, list[int]] = {}
+
+    def admit(self, key: Hashable, now_ms: int) -> int | None:
+        """Return None to stay silent, or how many were suppressed since the key last got through.
+
+        `now_ms` is monotonic time. The first message of a key is always admitted, with 0.
+        """
+        entry = self._keys.get(key)
+        if entry is not None and now_ms - entry[0] < self._interval_ms:
+            entry[1] += 1
+            return None
+        self._keys.pop(key, None)
+        if len(self._keys) >= self._max_keys:
+            del self._keys[next(iter(self._keys))]
+        self._keys[key] = [now_ms, 0]
+        return entry[1] if entry is not None else 0
+
+    def __len__(self) -> int:
+        """Return how many keys are remembered."""
+        return len(self._keys)
+
+
+def similar(suppressed: int) -> str:
+    """Return what to append to a message: nothing, or " (17 similar messages suppressed)"."""
+    if not suppressed:
+        return ""
+    return f" ({suppressed} similar message{'s' if suppressed > 1 else ''} suppressed)"

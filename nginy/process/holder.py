@@ -1,0 +1,95 @@
+"""Who holds an address: the first question of a person whose program cannot bind one.
+
+Linux tells it in two steps (proc(5)): /proc/net/tcp and its sisters have the inode of each socket
+with its local address, and /proc/PID/fd says which process has a descriptor of that inode. The
+second step looks at every descriptor of the machine, so this is for a start that has failed
+anyway, and never for a loop that serves somebody. Whatever cannot be found out, such as the
+descriptors of another user's processes, is left out; nothing here raises.
+
+Binding, and the error that is completed with this, are in `event/listener.py`.
+"""
+
+import os
+import struct
+from _socket import AF_INET6, inet_pton
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from nginy.text.address import Address
+
+_LISTEN: Final = "0A"
+"""TCP_LISTEN of linux/net/tcp_states.h, as /proc/net/tcp writes it."""
+_UNCONNECTED: Final = "07"
+"""What /proc/net/udp writes for a socket that is bound, and connected to nobody (TCP_CLOSE)."""
+
+
+def holder_of(address: Address, *, udp: bool = False, proc: str = "/proc") -> str:
+    """Return who listens on `address`, as "nginx, PID 812"; "" if that cannot be found out.
+
+    Of several processes that share the socket it is the oldest, by number. Cost: one small system
+    call for each descriptor of the machine.
+    """
+    inodes = set(_unix_inodes(address, proc) if address.is_unix else _inodes(address, udp, proc))
+    links = {f"socket:[{inode}]" for inode in inodes}
+    pids = sorted(int(name) for name in _names(proc) if name.isdigit())
+    for pid in pids if links else ():
+        directory = f"{proc}/{pid}/fd"
+        if any(_link(f"{directory}/{fd}") in links for fd in _names(directory)):
+            return f"{_text(f'{proc}/{pid}/comm').strip()}, PID {pid}"
+    return ""
+
+
+def _inodes(address: Address, udp: bool, proc: str) -> Iterator[str]:
+    """Yield the inodes of sockets that keep others from binding `address`."""
+    protocol, state = ("udp", _UNCONNECTED) if udp else ("tcp", _LISTEN)
+    port = f"{address.port:04X}"
+    for table in (protocol, f"{protocol}6"):
+        for line in _text(f"{proc}/net/{table}").splitlines()[1:]:
+            fields = line.split()
+            host, _, held_port = fields[1].partition(":")
+            if held_port == port and fields[3] == state and _overlaps(address, host):
+                yield fields[9]
+
+
+def _overlaps(address: Address, host: str) -> bool:
+    """Whether a socket bound to `host`, as /proc/net has it, is in the way of `address`."""
+    if not host.strip("0"):
+        return True
+    if address.is_wildcard:
+        return len(host) == (32 if address.family == AF_INET6 else 8)
+    return host == _proc_text(inet_pton(address.family, address.host))
+
+
+def _proc_text(packed: bytes) -> str:
+    """Return an IP address as /proc/net writes it: 32-bit words in the machine's byte order."""
+    words = struct.unpack(f"={len(packed) // 4}I", packed)
+    return "".join(f"{word:08X}" for word in words)
+
+
+def _unix_inodes(address: Address, proc: str) -> Iterator[str]:
+    for line in _text(f"{proc}/net/unix").splitlines()[1:]:
+        fields = line.split(None, 7)
+        if len(fields) == 8 and fields[7] == address.path:
+            yield fields[6]
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except OSError:  # another user's, or the process has just ended
+        return []
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""

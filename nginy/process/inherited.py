@@ -1,0 +1,111 @@
+"""Inherited: listening sockets that were bound before this process needed them.
+
+They come from a supervisor, from a service manager (`systemd.py`) or from the nginy that this one
+replaces (`upgrade.py`). A listener that is about to be opened asks here first. Sockets are told
+apart by what the kernel says they are bound to, so nobody has to say which is which.
+
+nginx: `ngx_add_inherited_sockets`, `ngx_set_inherited_sockets`.
+"""
+
+import _socket
+import logging
+import os
+import socket
+from collections.abc import Iterable, Sequence
+
+from nginy.event.listener import Listener, ListenKey, ListenOptions
+from nginy.text.address import Address
+
+logger = logging.getLogger("nginy.server")
+
+
+class Inherited:
+    """Sockets that wait for their listener. Whoever has created it calls `close` in the end."""
+
+    __slots__ = ("_sockets", "are_ours")
+
+    def __init__(self) -> None:
+        self.are_ours = False
+        """Whether a nginy has bound them and is replaced by this one, paths of unix sockets too."""
+        self._sockets: dict[ListenKey | None, list[_socket.socket]] = {}
+
+    def add(self, sockets: Iterable[_socket.socket]) -> None:
+        """Keep sockets until they are taken."""
+        for sock in sockets:
+            self._sockets.setdefault(key_of(sock), []).append(sock)
+
+    def adopt(self, passed: Iterable[int], handed: Sequence[int]) -> None:
+        """Keep what a service manager has passed, and what the nginy before this one has handed
+        over."""
+        self.are_ours = bool(handed)
+        self.add(adopt([*passed, *handed]))
+
+    def listener(self, options: ListenOptions) -> Listener:
+        """Return a listener, made of a socket that is there or a new one; raises ListenError."""
+        listener = Listener(options, self.take(options.key))
+        listener.is_inherited &= not self.are_ours
+        return listener
+
+    def has(self, key: ListenKey) -> bool:
+        """Whether a socket bound to that address waits."""
+        return bool(self._sockets.get(key))
+
+    def take(self, key: ListenKey) -> _socket.socket | None:
+        """Return a socket bound to that address, which is the caller's then; None if there is
+        none.
+
+        Of several, the one that came first.
+        """
+        sockets = self._sockets.get(key)
+        return sockets.pop(0) if sockets else None
+
+    def close(self) -> None:
+        """Close what nobody has taken."""
+        for sockets in self._sockets.values():
+            for sock in sockets:
+                sock.close()
+        self._sockets.clear()
+
+    def warn_and_close(self) -> None:
+        """Close what nobody has taken, and say so: somebody has meant it to be served."""
+        for sockets in self._sockets.values():
+            for sock in sockets:
+                logger.warning(
+                    "inherited socket %s is closed, no listener has this address",
+                    sock.getsockname(),
+                )
+        self.close()
+
+
+def adopt(fds: Iterable[int]) -> list[_socket.socket]:
+    """Return inherited descriptors as sockets that do not wait and that nobody inherits further.
+
+    What is no socket is left alone, with a warning.
+    """
+    sockets: list[_socket.socket] = []
+    for fd in fds:
+        try:
+            os.set_inheritable(fd, False)
+            sock = socket.socket(fileno=fd)
+        except OSError as error:
+            logger.warning(
+                "inherited descriptor %d is no socket (%s: %s)", fd, error.errno, error.strerror
+            )
+        else:
+            sock.setblocking(False)
+            sockets.append(sock)
+    return sockets
+
+
+def key_of(sock: _socket.socket) -> ListenKey | None:
+    """Return what a socket listens on; None for one that no listener can be made of."""
+    name = sock.getsockname()
+    is_udp = sock.type == socket.SOCK_DGRAM
+    if not is_udp and not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        return None
+    family = socket.AddressFamily(sock.family)
+    if family == socket.AF_UNIX:
+        return (Address(family, path=name), is_udp) if isinstance(name, str) else None
+    if family not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    return Address(family, name[0], name[1]), is_udp

@@ -1,0 +1,177 @@
+"""The open logs of one process: which there are, when they are flushed, how they are reopened.
+
+The configuration names an error log and any number of access logs; several of those may write to
+one file, in one format or in several. `LogSet` opens each file once, hands out what a listener
+needs in order to log its sessions, and starts a timer whenever lines wait to be written, so that
+an idle process has no timer and no wakeup for its logs.
+
+What a line looks like is in `log/error_log.py` and `proxy/variables.py`, how it is written without
+waiting in `log/file.py`. Only the server uses this module.
+"""
+
+import json
+import os
+import stat
+from collections.abc import Callable
+
+from nginy.config import schema
+from nginy.errors import NginyError
+from nginy.event.loop import Loop
+from nginy.event.timer import Timer
+from nginy.log.access_log import AccessLog
+from nginy.log.error_log import ErrorLog, setup_error_log
+from nginy.log.file import LogFile, lost_notice, lost_text
+from nginy.proxy.session import Session
+from nginy.proxy.variables import Variables
+from nginy.text.escape import escape_default, escape_json
+
+RETRY_MS = 1000
+"""When to try again if a log could not take its lines, where the configuration names no time."""
+
+
+class LogSet:
+    """All logs of a process. Created, changed and closed by the server."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._variables = Variables(loop.clock)
+        self._error_log: ErrorLog | None = None
+        self._files: dict[str, LogFile] = {}
+        self._access_logs: dict[tuple[schema.AccessLog, str], AccessLog[Session]] = {}
+        self._timer = Timer(self._flush_handler, self)
+        self._flush_ms = RETRY_MS
+
+    def open(self, config: schema.Config) -> None:
+        """Open what `config` names and is not open yet; raises NginyError, with nothing changed."""
+        opened: dict[str, LogFile] = {}
+        try:
+            for log in access_logs(config):
+                if log.path not in self._files and log.path not in opened:
+                    opened[log.path] = self._open_file(log)
+            self._apply_error_log(config.error_log)
+        except NginyError:
+            for file in opened.values():
+                file.close()
+            raise
+        self._files.update(opened)
+        flush_times = [log.flush_ms for log in access_logs(config) if log.flush_ms]
+        self._flush_ms = min(flush_times, default=RETRY_MS)
+
+    def close_unused(self, config: schema.Config) -> None:
+        """Close the access logs that `config` does not name any more."""
+        wanted = {log.path for log in access_logs(config)}
+        for path in [path for path in self._files if path not in wanted]:
+            self._files.pop(path).close()
+        self._access_logs = {
+            key: log for key, log in self._access_logs.items() if key[0].path in wanted
+        }
+
+    def session_logger(
+        self,
+        access_log: schema.AccessLog | None,
+        formats: dict[str, str],
+    ) -> Callable[[Session], None] | None:
+        """Return what logs a listener's sessions, None if its access log is off."""
+        if access_log is None:
+            return None
+        name = access_log.format
+        text = formats.get(name) or schema.LOG_FORMATS[name]
+        log = self._access_logs.get((access_log, text))
+        if log is None:
+            log = self._access_logs[access_log, text] = AccessLog(
+                self._files[access_log.path],
+                self._renderer(name, text),
+                access_log.buffer_bytes or 0,
+                access_log.flush_ms or RETRY_MS,
+            )
+        return log.log
+
+    def compile(self, text: str) -> Callable[[Session], str]:
+        """Return what fills in a text's variables, without escaping."""
+        return self._variables.compile(text)
+
+    def reopen(self) -> None:
+        """Open all files anew, as after a rotation."""
+        if self._error_log is not None:
+            self._error_log.sink.reopen()
+        for file in self._files.values():
+            file.reopen()
+
+    def flush(self) -> None:
+        """Write what waits."""
+        if self._error_log is not None:
+            self._error_log.flush()
+        for file in self._files.values():
+            file.flush()
+
+    def give_to(self, uid: int, gid: int) -> None:
+        """Make the log files the property of the user that nginy becomes, so it can reopen them."""
+        paths = [*self._files]
+        if self._error_log is not None:
+            paths.append(self._error_log.sink.path)
+        for path in paths:
+            try:
+                if stat.S_ISREG(os.stat(path).st_mode):
+                    os.chown(path, uid, gid)
+            except OSError:
+                # Not a file (stderr, syslog:), or one that stays writable through its descriptor
+                # only.
+                continue
+
+    def close(self) -> None:
+        """Flush and close everything."""
+        self._loop.timers.cancel(self._timer)
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
+        if self._error_log is not None:
+            self._error_log.close()
+            self._error_log = None
+
+    def abort(self) -> None:
+        """Go on: a bug in flushing is not the end of the logs."""
+
+    def _open_file(self, log: schema.AccessLog) -> LogFile:
+        notice = _json_notice if log.format == "json" else lost_notice
+        try:
+            return LogFile(log.path, want_flush=self._want_flush, notice=notice)
+        except (OSError, ValueError) as error:
+            raise _cannot_open(log.path, error) from error
+
+    def _apply_error_log(self, log: schema.ErrorLog) -> None:
+        current = self._error_log
+        if current is not None and current.sink.path == log.path:
+            current.set_level(log.level)
+            return
+        try:
+            self._error_log = setup_error_log(log.path, log.level, want_flush=self._want_flush)
+        except (OSError, ValueError) as error:
+            raise _cannot_open(log.path, error) from error
+        if current is not None:
+            current.close()
+
+    def _want_flush(self) -> None:
+        if not self._timer.is_running:
+            self._loop.timers.start(self._timer, self._loop.clock.now_ms + self._flush_ms)
+
+    def _flush_handler(self, _timer: Timer) -> None:
+        self.flush()
+
+    def _renderer(self, name: str, text: str) -> Callable[[Session], str]:
+        escape = escape_json if name == "json" else escape_default
+        return self._variables.compile(text, escape)
+
+
+def access_logs(config: schema.Config) -> list[schema.AccessLog]:
+    """Return the access logs that listeners of `config` write to."""
+    return [listener.access_log for listener in config.listeners if listener.access_log is not None]
+
+
+def _json_notice(lines: int, why: str) -> str:
+    return json.dumps({"reason": lost_text(lines, why)})
+
+
+def _cannot_open(path: str, error: OSError | ValueError) -> NginyError:
+    if isinstance(error, OSError):
+        return NginyError(f'open() "{path}" failed ({error.errno}: {error.strerror})')
+    return NginyError(f'log "{path}": {error}')

@@ -1,0 +1,317 @@
+"""ServiceSet: all listeners of a process with their handlers, in step with the configuration.
+
+What `logs.py` is for logs and `pools.py` for upstreams, this is for listeners. Binding may
+fail, so `open` does it before anything is changed; `apply` cannot fail. A listener whose address
+stays keeps its socket, its handler, its counters and its sessions.
+
+A service that is no longer wanted retires: it takes no new clients, and its sessions go on until
+the last of them has ended or the deadline, `worker_shutdown_timeout`, has come. If its address is
+wanted again meanwhile, it is taken back with all it has.
+
+nginx: `ngx_init_cycle` and `ngx_close_idle_connections`, where old workers finish old sessions.
+What each key of the configuration becomes is in `config/build.py`.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+from nginy.config import build, schema
+from nginy.errors import NginyError
+from nginy.event.connection import Connection
+from nginy.event.datagram import DatagramReceiver
+from nginy.event.listener import Listener, ListenKey, ListenOptions
+from nginy.event.loop import Loop
+from nginy.event.timer import Timer
+from nginy.log.levels import NOTICE
+from nginy.process.inherited import Inherited
+from nginy.process.logs import LogSet
+from nginy.process.pools import PoolSet
+from nginy.proxy.handler import ProtocolHandler, ProxyHandler
+from nginy.proxy.reply import DatagramReplyHandler, ReplyHandler
+from nginy.proxy.session import Reason, Session
+from nginy.proxy.tcp import TcpHandler
+from nginy.proxy.udp import UdpHandler
+
+logger = logging.getLogger("nginy.server")
+
+KILL_SLICE: Final = 250
+"""Sessions ended in one turn when their deadline has come: some 10 ms of closing and logging."""
+
+Wanted = tuple[ListenOptions, schema.Listener]
+"""An address to listen on, and the listener of the configuration it belongs to."""
+
+
+@dataclass(slots=True)
+class Service:
+    """A listener that is open, and the handler that its clients are given to."""
+
+    listener: Listener
+    handler: ProtocolHandler
+
+
+class Retiring:
+    """A handler that gets no new clients, until its last session has ended or the deadline comes.
+
+    `listener` is the one to be closed then: sessions of UDP answer through its socket. None if it
+    is closed already, or goes on with another handler.
+    """
+
+    __slots__ = ("_loop", "handler", "key", "listener", "timer")
+
+    def __init__(
+        self, loop: Loop, key: ListenKey, handler: ProtocolHandler, listener: Listener | None
+    ) -> None:
+        self._loop = loop
+        self.key = key
+        self.handler = handler
+        self.listener = listener
+        self.timer = Timer(self._deadline_handler, self)
+
+    def limit(self, timeout_ms: int | None) -> None:
+        """Have the sessions end in `timeout_ms` at the latest; None: whenever they do."""
+        if timeout_ms is not None:
+            self._loop.timers.start(self.timer, self._loop.clock.now_ms + timeout_ms)
+
+    def close(self) -> None:
+        """Close what is still open."""
+        self._loop.timers.cancel(self.timer)
+        if self.listener is not None:
+            self.listener.close()
+
+    def abort(self) -> None:
+        """Go on with the next slice, after a bug in the end of one session."""
+        self.limit(0)
+
+    def _deadline_handler(self, _timer: Timer) -> None:
+        logger.warning(
+            "worker_shutdown_timeout is over, closing the sessions that are left: %d, listener: %s",
+            self.handler.sessions,
+            self.handler.name,
+        )
+        self.timer.handler = self._kill_handler
+        self._kill_handler(self.timer)
+
+    def _kill_handler(self, _timer: Timer) -> None:
+        """End a slice of the sessions, and the others in the next turns."""
+        ours = (each for each in sessions_of(self._loop) if each.handler is self.handler)
+        left = list(islice(ours, KILL_SLICE))
+        for session in left:
+            session.finalize(Reason.KILLED, "closed at the drain deadline")
+        if left:
+            self.limit(0)
+
+
+class ServiceSet:
+    """All listeners by address and protocol. Created and closed by the server."""
+
+    __slots__ = (
+        "_auto_sessions",
+        "_logs",
+        "_loop",
+        "_pools",
+        "_services",
+        "inherited",
+        "retiring",
+    )
+
+    def __init__(self, loop: Loop, logs: LogSet, pools: PoolSet) -> None:
+        self._loop = loop
+        self._logs = logs
+        self._pools = pools
+        self._services: dict[ListenKey, Service] = {}
+        self._auto_sessions = 0
+        self.inherited = Inherited()
+        """Sockets to be taken instead of binding new ones."""
+        self.retiring: list[Retiring] = []
+        """What waits for its last session to end; `let_go` takes it out then."""
+
+    def __bool__(self) -> bool:
+        """Return whether anything is listened on."""
+        return bool(self._services)
+
+    def listeners(self) -> list[Listener]:
+        """Return the listeners that take clients."""
+        return [service.listener for service in self._services.values()]
+
+    # Starting and reloading.
+
+    def open(self, config: schema.Config) -> dict[ListenKey, Listener]:
+        """Bind every address of `config` that is not bound yet: all of them, or none.
+
+        Raises NginyError. What is returned goes to `apply`, or to `close_listeners` to be undone.
+        """
+        bound = {each.key for each in self.retiring if each.listener is not None}
+        opened: dict[ListenKey, Listener] = {}
+        try:
+            for key, (options, _) in wanted_by(config).items():
+                if key not in self._services and key not in bound:
+                    opened[key] = self.inherited.listener(options)
+        except NginyError:
+            close_listeners(opened)
+            raise
+        return opened
+
+    def apply(self, config: schema.Config, opened: Mapping[ListenKey, Listener]) -> None:
+        """Listen where `config` says and nowhere else; logs and pools are in step with it."""
+        wanted = wanted_by(config)
+        self._auto_sessions = build.auto_max_sessions(config)
+        for key in [key for key in self._services if key not in wanted]:
+            self._retire(key, config.worker_shutdown_timeout_ms)
+        for key, (options, settings) in wanted.items():
+            listener, handler = self._present(key)
+            listener = opened.get(key) or listener
+            if listener is not None:
+                self._serve(listener, handler, options, settings, config)
+
+    def retire_all(self, timeout_ms: int | None) -> None:
+        """Take no new clients anywhere, and let the sessions end within `timeout_ms`."""
+        for key in list(self._services):
+            self._retire(key, timeout_ms)
+
+    def let_go(self) -> None:
+        """Close what has retired and has no session left."""
+        for retiring in [each for each in self.retiring if not each.handler.sessions]:
+            retiring.close()
+            self.retiring.remove(retiring)
+
+    def close(self) -> None:
+        """Close all listeners, then end every session with KD."""
+        self.retire_all(None)
+        for session in list(sessions_of(self._loop)):
+            session.kill()
+        for retiring in self.retiring:
+            retiring.close()
+        self.retiring.clear()
+
+    def _serve(
+        self,
+        listener: Listener,
+        before: ProtocolHandler | None,
+        options: ListenOptions,
+        settings: schema.Listener,
+        config: schema.Config,
+    ) -> None:
+        """Give a listener the options and the handler of a configuration."""
+        handler = self._handler(settings, listener, before, config)
+        self._services[options.key] = Service(listener, handler)
+        if before is not None and before is not handler and before.sessions:
+            retiring = Retiring(self._loop, options.key, before, None)
+            retiring.limit(config.worker_shutdown_timeout_ms)
+            self.retiring.append(retiring)
+        receiver = listener.connection
+        if isinstance(receiver, DatagramReceiver):
+            receiver.handler = handler.datagram_handler
+            listener.apply(options)
+        elif receiver is not None:
+            listener.handler = handler.accept_handler
+            listener.apply(options)
+        elif options.udp:
+            listener.start_datagrams(self._loop, handler.datagram_handler)
+            logger.log(NOTICE, "listening on %s", listener)
+        else:
+            listener.start(self._loop, handler.accept_handler)
+            logger.log(NOTICE, "listening on %s", listener)
+
+    def _retire(self, key: ListenKey, timeout_ms: int | None) -> None:
+        """Take no new clients; sessions that have begun go on to their end."""
+        service = self._services.pop(key)
+        listener, handler = service.listener, service.handler
+        if isinstance(handler, UdpHandler):
+            handler.is_draining = True
+            retiring = Retiring(self._loop, key, handler, listener)
+        else:
+            listener.close()
+            retiring = Retiring(self._loop, key, handler, None)
+        retiring.limit(timeout_ms)
+        self.retiring.append(retiring)
+        logger.log(NOTICE, "no longer listening on %s", listener)
+
+    def _present(self, key: ListenKey) -> tuple[Listener | None, ProtocolHandler | None]:
+        """Return what there is for an address, in service or about to go."""
+        service = self._services.get(key)
+        if service is not None:
+            return service.listener, service.handler
+        retiring = self._take_back(key)
+        return (None, None) if retiring is None else (retiring.listener, retiring.handler)
+
+    def _take_back(self, key: ListenKey) -> Retiring | None:
+        """Return what was about to go and is wanted again: a handler with its sessions."""
+        same = [each for each in self.retiring if each.key == key]
+        if not same:
+            return None
+        retiring = next((each for each in same if each.listener is not None), same[0])
+        self.retiring.remove(retiring)
+        self._loop.timers.cancel(retiring.timer)
+        if isinstance(retiring.handler, UdpHandler):
+            retiring.handler.is_draining = False
+        return retiring
+
+    # Handlers: the one there is, changed in place, wherever that will do.
+
+    def _handler(
+        self,
+        settings: schema.Listener,
+        listener: Listener,
+        current: ProtocolHandler | None,
+        config: schema.Config,
+    ) -> ProtocolHandler:
+        if settings.return_ is not None:
+            handler = self._reply_handler(settings, listener, current)
+        else:
+            handler = self._proxy_handler(settings, listener, current)
+        handler.name = build.listener_name(settings, listener.options)
+        handler.log_session = self._logs.session_logger(settings.access_log, config.log_formats)
+        return handler
+
+    def _reply_handler(
+        self, settings: schema.Listener, listener: Listener, current: ProtocolHandler | None
+    ) -> ProtocolHandler:
+        make = DatagramReplyHandler if listener.options.udp else ReplyHandler
+        proxy = build.proxy_settings(settings, self._auto_sessions)
+        text = self._logs.compile(settings.return_ or "")
+        if isinstance(current, (ReplyHandler, DatagramReplyHandler)):
+            handler = current
+        else:
+            handler = make(self._loop, "", listener.address, proxy)
+        handler.settings = proxy
+        handler.text = lambda session: text(session).encode()
+        return handler
+
+    def _proxy_handler(
+        self, settings: schema.Listener, listener: Listener, current: ProtocolHandler | None
+    ) -> ProtocolHandler:
+        proxy = build.proxy_settings(settings, self._auto_sessions)
+        pool = self._pools[settings.proxy_pass or ""]
+        handler = current if isinstance(current, ProxyHandler) else None
+        if handler is None:
+            make = UdpHandler if listener.options.udp else TcpHandler
+            handler = make(self._loop, "", listener.address, pool, proxy)
+        handler.apply(pool, proxy)
+        handler.hash_key = self._logs.compile(pool.key) if pool.key else None
+        return handler
+
+
+def wanted_by(config: schema.Config) -> dict[ListenKey, Wanted]:
+    """Return every address that `config` listens on, with its options and its listener."""
+    return {
+        options.key: (options, listener)
+        for listener in config.listeners
+        for options in build.listen_options(listener)
+    }
+
+
+def close_listeners(opened: Mapping[ListenKey, Listener]) -> None:
+    """Undo `ServiceSet.open`."""
+    for listener in opened.values():
+        listener.close()
+
+
+def sessions_of(loop: Loop) -> Iterator[Session]:
+    """Yield the sessions that the selector knows; one with two connections comes twice."""
+    for key in list(loop.selector.get_map().values()):
+        owner = key.data.data if isinstance(key.data, Connection) else None
+        if isinstance(owner, Session):
+            yield owner

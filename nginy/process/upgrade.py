@@ -1,0 +1,117 @@
+"""Another nginy program takes over, and no client notices: what USR2 begins.
+
+The running process starts the program anew, from the same command line, and leaves it copies of its
+listening sockets: their numbers are in the variable NGINY, as "5;6;7;". From then on both accept.
+Whoever is content sends QUIT to the old process, whose id is in PATH.oldbin by now, and its
+sessions finish there; whoever is not, sends QUIT to the new one. If the new process ends first, the
+old one takes its pid file's name back, and all is as before.
+
+nginx: `ngx_exec_new_binary` in `nginx.c`, `ngx_execute_proc`, `ngx_add_inherited_sockets`.
+"""
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Final
+
+from nginy.backend.checks.program import ProcessConnection
+from nginy.event.event import Event
+from nginy.event.listener import Listener
+from nginy.event.loop import Loop
+from nginy.log.levels import NOTICE
+from nginy.process.pidfile import PidFile
+
+logger = logging.getLogger("nginy.server")
+
+VARIABLE: Final = "NGINY"
+OLD_SUFFIX: Final = ".oldbin"
+
+
+def handed_descriptors(environ: MutableMapping[str, str]) -> list[int]:
+    """Return the descriptors that the process before us has left, and remove the variable."""
+    texts = environ.pop(VARIABLE, "").split(";")
+    return [int(text) for text in texts if text.isdecimal()]
+
+
+class Upgrade:
+    """The successor of this process, if there is one. Created and closed by the server."""
+
+    __slots__ = ("_listeners", "_loop", "_pid_file", "_process")
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._process: ProcessConnection | None = None
+        self._pid_file: PidFile | None = None
+        self._listeners: list[Listener] = []
+
+    def start(
+        self, listeners: Sequence[Listener], pid_file: PidFile | None, environ: Mapping[str, str]
+    ) -> None:
+        """Start the successor, or say why not and go on as before."""
+        if self._process is not None:
+            logger.error("process %d takes over already", self._process.number)
+            return
+        try:
+            if pid_file is not None:
+                pid_file.rename(f"{pid_file.path}{OLD_SUFFIX}")
+            self._pid_file = pid_file
+            pid = _spawn([listener.socket.fileno() for listener in listeners], environ)
+            self._process = ProcessConnection(self._loop, pid)
+        except OSError as error:
+            logger.critical("new program not started (%s: %s)", error.errno, error.strerror)
+            self._undo()
+            return
+        # The paths of unix sockets are the successor's from now on.
+        self._listeners = [each for each in listeners if not each.is_inherited]
+        for listener in self._listeners:
+            listener.is_inherited = True
+        self._process.data = self
+        self._process.read.handler = self._ended_handler
+        self._process.resume_read()
+        logger.log(NOTICE, "process %d takes over", pid)
+
+    def close(self) -> None:
+        """Let the successor go its own way."""
+        if self._process is not None:
+            self._process.close()
+            self._process = None
+
+    def abort(self) -> None:
+        """Go on alone."""
+
+    def _ended_handler(self, _event: Event) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with contextlib.suppress(ChildProcessError):  # a supervisor buries whoever has died
+            os.waitpid(process.number, os.WNOHANG)
+        process.close()
+        logger.error("process %d has ended, so nobody takes over", process.number)
+        self._undo()
+
+    def _undo(self) -> None:
+        for listener in self._listeners:
+            listener.is_inherited = False
+        self._listeners = []
+        if self._pid_file is not None and self._pid_file.path.endswith(OLD_SUFFIX):
+            try:
+                self._pid_file.rename(self._pid_file.path.removesuffix(OLD_SUFFIX))
+            except OSError as error:
+                logger.critical("rename() failed (%s: %s)", error.errno, error.strerror)
+        self._pid_file = None
+
+
+def _spawn(fds: Sequence[int], environ: Mapping[str, str]) -> int:
+    """Start this program anew with `fds`; return its process id, raise OSError."""
+    variables = {**environ, VARIABLE: "".join(f"{fd};" for fd in fds)}
+    for fd in fds:
+        os.set_inheritable(fd, True)
+    try:
+        return os.posix_spawn(
+            sys.executable, [sys.executable, *sys.orig_argv[1:]], variables, setsigmask=()
+        )
+    finally:
+        for fd in fds:
+            os.set_inheritable(fd, False)

@@ -1,0 +1,205 @@
+"""Crew: the worker processes, as their supervisor sees them: forked, watched, signalled, replaced.
+
+Each worker has a number, which is its column in the shared counts and its place in each group of
+sockets. A process that dies is followed by another one under the same number: at once, but not more
+often than once a second, or a worker that cannot live would keep the machine busy with its deaths.
+
+What the workers are told, and what follows from their answers, is in `supervisor.py`.
+
+nginx: `ngx_spawn_process`, `ngx_reap_children` in `ngx_process_cycle.c`.
+"""
+
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from nginy.event.loop import Loop
+from nginy.event.timer import Timer
+from nginy.log.levels import NOTICE
+from nginy.process.server import SIGNALS
+from nginy.process.workers.channel import Channel
+
+logger = logging.getLogger("nginy.server")
+
+RESTART_MS: Final = 1000
+"""The least time from one start to the next under the same number."""
+
+RunWorker = Callable[[int, socket.socket], int]
+"""What a worker process does, from its number and its end of the channel: its exit status."""
+
+
+class WorkerProcess:
+    """One living worker process. Created and closed by the crew."""
+
+    __slots__ = ("_received", "channel", "index", "is_serving", "pid", "started_at_ms")
+
+    def __init__(
+        self,
+        index: int,
+        pid: int,
+        loop: Loop,
+        sock: socket.socket,
+        received: "Callable[[WorkerProcess, str, str], None]",
+    ) -> None:
+        self.index = index
+        self.pid = pid
+        self.started_at_ms = loop.clock.now_ms
+        self.is_serving = False
+        """Whether it has said that it serves."""
+        self._received = received
+        # That it is gone says SIGCHLD, and with the reason.
+        self.channel = Channel(loop, sock, self._receive, lambda: None)
+
+    def send(self, word: str, text: str = "", fds: Sequence[int] = ()) -> bool:
+        """Tell it something; see `Channel.send`."""
+        return self.channel.send(word, text, fds)
+
+    def _receive(self, word: str, text: str, _fds: list[int]) -> None:
+        self._received(self, word, text)
+
+    def __str__(self) -> str:
+        """Return what log lines call it."""
+        return f"worker {self.index}, process {self.pid}"
+
+
+class Crew:
+    """All workers of a supervisor by their number."""
+
+    __slots__ = (
+        "_died",
+        "_loop",
+        "_received",
+        "_run",
+        "_timer",
+        "_waiting",
+        "_wanted",
+        "is_held",
+        "processes",
+    )
+
+    def __init__(
+        self,
+        loop: Loop,
+        size: int,
+        run: RunWorker,
+        received: Callable[[WorkerProcess, str, str], None],
+        died: Callable[[WorkerProcess], None],
+    ) -> None:
+        """Fork nobody yet.
+
+        In a worker process `run` is called; here `received` is, with a worker's word and text, and
+        `died`, before the next one is started.
+        """
+        self._loop = loop
+        self._run = run
+        self._received = received
+        self._died = died
+        self._wanted = size
+        self._waiting: dict[int, int] = {}
+        """When the missing ones may be started."""
+        self._timer = Timer(self._start_handler, self)
+        self.processes: dict[int, WorkerProcess] = {}
+        self.is_held = False
+        """Whether nobody is to be started now: it is not decided what they would serve."""
+
+    @property
+    def are_serving(self) -> bool:
+        """Whether every worker serves."""
+        return len(self.serving()) == self._wanted
+
+    def serving(self) -> list[WorkerProcess]:
+        """Return the workers that serve."""
+        return [process for process in self.processes.values() if process.is_serving]
+
+    def start(self) -> None:
+        """Fork those that are missing and may be started; those that may not, later."""
+        if self.is_held:
+            return
+        now_ms = self._loop.clock.now_ms
+        for index in range(self._wanted):
+            if index not in self.processes and self._waiting.get(index, now_ms) <= now_ms:
+                self._fork(index)
+        late = [self._waiting[i] for i in range(self._wanted) if i not in self.processes]
+        if late:
+            self._loop.timers.start(self._timer, min(late))
+
+    def dismiss(self) -> None:
+        """Start nobody any more."""
+        self._wanted = 0
+        self._loop.timers.cancel(self._timer)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to every worker."""
+        for process in self.processes.values():
+            # Not reaped yet, so the number is nobody else's.
+            os.kill(process.pid, number)
+
+    def reap(self) -> None:
+        """Bury whoever has died, and have them replaced."""
+        by_pid = {process.pid: process for process in self.processes.values()}
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if not pid:
+                break
+            if pid in by_pid:
+                self._bury(by_pid[pid], status)
+        self.start()
+
+    def close(self) -> None:
+        """Let go of the channels, which ends whoever is left."""
+        self.dismiss()
+        for process in self.processes.values():
+            process.channel.close()
+        self.processes.clear()
+
+    def abort(self) -> None:
+        """Go on: a bug in starting a worker is not the end of the others."""
+
+    def _bury(self, process: WorkerProcess, status: int) -> None:
+        code = os.waitstatus_to_exitcode(status)
+        text = f"exited on signal {-code}" if code < 0 else f"exited with code {code}"
+        level = NOTICE if code == 0 else logging.CRITICAL
+        logger.log(level, "%s %s", process, text)
+        process.channel.close()
+        del self.processes[process.index]
+        self._waiting[process.index] = process.started_at_ms + RESTART_MS
+        self._died(process)
+
+    def _start_handler(self, _timer: Timer) -> None:
+        self.start()
+
+    def _fork(self, index: int) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # Until the child hears signals in its own way, they wait.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        pid = os.fork()
+        if not pid:
+            ours.close()
+            self._be_worker(index, theirs)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        theirs.close()
+        process = WorkerProcess(index, pid, self._loop, ours, self._received)
+        self.processes[index] = process
+        self._waiting.pop(index, None)
+        logger.log(NOTICE, "%s started", process)
+
+    def _be_worker(self, index: int, sock: socket.socket) -> None:
+        """Run the worker in this process, a child, and end it."""
+        status = 1
+        try:
+            # The signals of a terminal reach the supervisor alone, which passes them on once.
+            os.setpgid(0, 0)
+            for process in self.processes.values():
+                process.channel.close()
+            status = self._run(index, sock)
+        except BaseException:
+            # Whatever happens, this process must not go on as a second supervisor.
+            logger.critical("bug in nginy, worker %d ends", index, exc_info=True)
+        finally:
+            os._exit(status)

@@ -1,0 +1,164 @@
+"""PortSet: the listening sockets that the supervisor has bound for its workers, and keeps.
+
+Each address has as many sockets as there are workers, with SO_REUSEPORT (socket(7)): the kernel
+gives each socket its share of the clients, and the datagrams of one UDP client always to the same.
+The supervisor holds a copy of all of them, so the queue of a worker that dies waits for the one
+that takes its place. Unix sockets, and those that somebody else has bound without SO_REUSEPORT, are
+one for all: whoever comes first accepts.
+
+Nobody accepts from the copies here. So they must be closed in time: a socket that only the
+supervisor has open takes clients that nobody will ever serve.
+
+nginx: `ngx_open_listening_sockets`, `ngx_clone_listening`.
+"""
+
+from _socket import SO_REUSEPORT, SOL_SOCKET, socket
+from collections.abc import Mapping
+from dataclasses import replace
+
+from nginy.config import schema
+from nginy.errors import NginyError
+from nginy.event.listener import Listener, ListenKey, ListenOptions
+from nginy.process.inherited import Inherited
+from nginy.process.services import wanted_by
+
+Ports = dict[ListenKey, list[Listener]]
+"""The sockets of each address: one for each worker, or one for all."""
+
+
+class PortSet:
+    """All sockets by address. Created and closed by the supervisor."""
+
+    __slots__ = ("_ports", "_retired", "_workers", "inherited")
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._ports: Ports = {}
+        self._retired: Ports = {}
+        self.inherited = Inherited()
+        """Sockets to be taken instead of binding new ones."""
+
+    # Starting and reloading.
+
+    def open(self, config: schema.Config) -> Ports:
+        """Return sockets for the addresses of `config` that are not served yet: all, or none.
+
+        Raises NginyError. What is returned goes to `apply`, or to `undo`.
+        """
+        opened: Ports = {}
+        try:
+            for key, (options, _) in wanted_by(config).items():
+                if key not in self._ports:
+                    opened[key] = self._retired.get(key) or self._bind(options)
+        except NginyError:
+            self.undo(opened)
+            raise
+        return opened
+
+    def undo(self, opened: Ports) -> None:
+        """Close what `open` has bound."""
+        _close({key: group for key, group in opened.items() if key not in self._retired})
+
+    def apply(self, config: schema.Config, opened: Ports) -> None:
+        """Take over what `open` has returned for `config`, and close what it does not name.
+
+        UDP sockets only retire. The workers answer old clients from theirs, and while the kernel
+        has the whole group it finds the right worker for each; closed, or taken back, they are
+        later.
+        """
+        wanted = wanted_by(config)
+        for key in [key for key in self._ports if key not in wanted]:
+            self._retire(key)
+        for key, group in opened.items():
+            self._retired.pop(key, None)
+            self._ports[key] = group
+
+    def listeners(self) -> list[Listener]:
+        """Return all sockets that clients come to."""
+        return [listener for group in self._ports.values() for listener in group]
+
+    def retire_all(self) -> None:
+        """Let no further client come: the workers serve those that they have."""
+        for key in list(self._ports):
+            self._retire(key)
+
+    def has_retired(self) -> bool:
+        """Whether there is something that `close_retired` would close."""
+        return bool(self._retired)
+
+    def close_retired(self) -> None:
+        """Close the UDP sockets whose workers have finished with them."""
+        _close(self._retired)
+        self._retired.clear()
+
+    def close(self) -> None:
+        """Close everything."""
+        self.close_retired()
+        _close(self._ports)
+        self._ports.clear()
+        self.inherited.close()
+
+    # What a worker gets.
+
+    def sockets_of(self, worker: int, ports: Mapping[ListenKey, list[Listener]]) -> list[socket]:
+        """Return a worker's socket of each of `ports`."""
+        return [group[worker % len(group)].socket for group in ports.values()]
+
+    def leave_to(self, worker: int) -> list[socket]:
+        """Return a worker's sockets and close all others: for that worker, right after the fork."""
+        kept = self.sockets_of(worker, self._ports)
+        for group in (*self._ports.values(), *self._retired.values()):
+            for listener in group:
+                if listener.socket not in kept:
+                    # Not the listener: a unix socket's path stays.
+                    listener.socket.close()
+        self.inherited.close()
+        return kept
+
+    # Binding.
+
+    def _bind(self, options: ListenOptions) -> list[Listener]:
+        group: list[Listener] = []
+        try:
+            while len(group) < self._workers:
+                if not self.inherited.has(options.key):
+                    break
+                group.append(self.inherited.listener(options))
+            if not options.address.is_unix:
+                self._fill(group, options)
+            elif not group:
+                group.append(Listener(options))
+        except NginyError:
+            _close({options.key: group})
+            raise
+        return group
+
+    def _fill(self, group: list[Listener], options: ListenOptions) -> None:
+        """Bind what `group` lacks, as far as an inherited socket lets others be bound beside it."""
+        if not group:
+            # With SO_REUSEPORT alone nobody would notice that another nginy has the address.
+            Listener(options).close()
+        elif not group[0].socket.getsockopt(SOL_SOCKET, SO_REUSEPORT):
+            if options.udp:
+                raise NginyError(
+                    f"the inherited UDP socket {options.address} cannot be shared by"
+                    f" {self._workers} workers, it was bound without SO_REUSEPORT"
+                )
+            return
+        shared = replace(options, reuse_port=True)
+        while len(group) < self._workers:
+            group.append(Listener(shared))
+
+    def _retire(self, key: ListenKey) -> None:
+        group = self._ports.pop(key)
+        _, is_udp = key
+        if is_udp:
+            self._retired[key] = group
+        else:
+            _close({key: group})
+
+
+def _close(ports: Ports) -> None:
+    for group in ports.values():
+        for listener in group:
+            listener.close()

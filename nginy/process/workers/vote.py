@@ -1,0 +1,34 @@
+"""Vote: a reload of several workers on its way, and who has not answered yet.
+
+It is the two-phase commit of the textbooks, with the supervisor as coordinator: first everybody
+opens what the new configuration needs and says whether that worked, then everybody changes or
+nobody does. Nothing is written down for a crash: a worker that dies is simply started anew with
+what was decided.
+
+This is the state alone. Who asks and counts is `supervisor.py`, who answers `worker.py`.
+"""
+
+from nginy.config import schema
+from nginy.process.pidfile import PidFile
+from nginy.process.workers.ports import Ports
+
+
+class Vote:
+    """A reload that the workers are asked about, and are then told to do."""
+
+    __slots__ = ("before", "config", "is_decided", "number", "pid_file", "ports", "text", "waiting")
+
+    def __init__(
+        self, number: int, before: schema.Config, config: schema.Config, text: str
+    ) -> None:
+        self.number = str(number)
+        """Tells its answers from late ones to an earlier vote."""
+        self.before = before
+        self.config = config
+        self.text = text
+        self.ports: Ports = {}
+        self.pid_file: PidFile | None = None
+        self.is_decided = False
+        """Whether all have said yes."""
+        self.waiting: set[int] = set()
+        """The workers that have not answered yet."""

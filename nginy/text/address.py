@@ -1,0 +1,211 @@
+"""Socket addresses as values: "127.0.0.1:80", "[::1]:80" and "unix:/run/x", parsed and printed.
+
+An Address is compared and hashed by meaning: IPv6 texts are brought to their shortest form first,
+so that [0:0::1]:80 and [::1]:80 are one address. Nothing here looks a name up; that is
+backend/names/resolver.py's work, off the loop.
+
+The parse functions take what nginx's `listen`, `server` and `proxy_bind` take (ngx_parse_url in
+core/ngx_inet.c) and raise InvalidValueError, whose clause continues a sentence that begins with
+the quoted text.
+"""
+
+import os
+import re
+import socket
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from nginy.errors import InvalidValueError
+
+PORT_MAX: Final = 65535
+# sizeof(sun_path) less the closing zero byte, unix(7). BSD and macOS hold 4 bytes less.
+UNIX_PATH_MAX_BYTES: Final = 107
+NAME_MAX_CHARACTERS: Final = 253  # RFC 1035 §2.3.4, less what only the wire form has
+LABEL_MAX_CHARACTERS: Final = 63
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One end of a socket: IPv4 or IPv6 host and port, or the path of a unix socket.
+
+    `host` is the number in its shortest text form, without brackets; unix sockets have only `path`.
+    A host name has the family AF_UNSPEC and can be used only once it has been resolved.
+    Port 0 lets the kernel choose; no parse function but parse_bind_address() returns it.
+    """
+
+    family: socket.AddressFamily
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    written: str = field(default="", compare=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The text as configured, which consistent hashing hashes, as nginx does."""
+        return self.written or str(self)
+
+    @property
+    def is_unix(self) -> bool:
+        """Whether this is the path of a unix socket."""
+        return self.family is socket.AF_UNIX
+
+    @property
+    def is_name(self) -> bool:
+        """Whether the host is a name, which no socket call must be given: it would look it up."""
+        return self.family is socket.AF_UNSPEC
+
+    @property
+    def is_wildcard(self) -> bool:
+        """Whether this is every address of the machine: 0.0.0.0 or [::]."""
+        return self.host in ("0.0.0.0", "::")
+
+    @property
+    def sockaddr(self) -> tuple[str, int] | tuple[str, int, int, int] | str:
+        """The form that bind(), connect() and sendto() take for this family."""
+        if self.family is socket.AF_UNIX:
+            return self.path
+        if self.family is socket.AF_INET6:
+            return (self.host, self.port, 0, 0)
+        return (self.host, self.port)
+
+    @property
+    def host_text(self) -> str:
+        """The host as it stands in a URL: [::1] in brackets."""
+        return f"[{self.host}]" if self.family is socket.AF_INET6 else self.host
+
+    def __str__(self) -> str:
+        if self.family is socket.AF_UNIX:
+            return f"unix:{self.path}"
+        return f"{self.host_text}:{self.port}"
+
+
+def parse_address(text: str) -> Address:
+    """Return the address that one can connect to: IPv4:port, [IPv6]:port or unix:/path."""
+    if text.startswith("unix:"):
+        return _unix(text)
+    host, port = _split(text)
+    if port is None:
+        raise InvalidValueError("has no port")
+    return replace(_ip(host, _port(port)), written=text)
+
+
+def parse_peer(text: str) -> Address:
+    """Return what parse_address() returns, or a host name with its port, or with port 0 for none.
+
+    Names are those of RFC 1123 §2.1 with underscores: labels of up to 63 characters, 253 in all.
+    """
+    host, colon, port = text.partition(":")
+    is_name = host.strip("0123456789.") and _HOST_NAME.fullmatch(host) and host != "unix"
+    if not is_name or ":" in port:
+        return parse_address(text)
+    lengths = [len(label) for label in host.removesuffix(".").split(".")]
+    if (
+        len(host) > NAME_MAX_CHARACTERS
+        or not 0 < min(lengths) <= max(lengths) <= LABEL_MAX_CHARACTERS
+    ):
+        raise InvalidValueError("is no host name, for its length or that of a part")
+    number = _port(port) if colon else 0
+    return Address(socket.AF_UNSPEC, host.lower(), number, written=text)
+
+
+def parse_listen(text: str) -> tuple[Address, ...]:
+    """Return the addresses of a `listen` text, in ascending order.
+
+    Besides one address it may be a range of ports (127.0.0.1:10000-10010), *:port or a port
+    alone, which stand for all IPv4 addresses as in nginx.
+    """
+    if text.startswith("unix:"):
+        return (_unix(text),)
+    if re.fullmatch(r"[0-9-]+", text):
+        text = f"*:{text}"
+    host, port = _split(text)
+    if port is None:
+        raise InvalidValueError("has no port")
+    first, dash, last = port.partition("-")
+    low = _port(first)
+    address = _ip("0.0.0.0" if host == "*" else host, low)
+    high = _port(last) if dash else low
+    if high < low:
+        raise InvalidValueError(
+            "is a range that runs backwards", f"{text[: -len(port)]}{high}-{low}"
+        )
+    return tuple(Address(address.family, address.host, number) for number in range(low, high + 1))
+
+
+def parse_bind_address(text: str) -> Address:
+    """Return the local address of `proxy_bind`: an IP address; without a port, the port is 0."""
+    if text.startswith("unix:"):
+        raise InvalidValueError("is not an IP address")
+    if ":" in text and "[" not in text and _is_ip(socket.AF_INET6, text):
+        return _ip(f"[{text}]", 0)
+    host, port = _split(text)
+    return _ip(host, _port(port) if port is not None else 0)
+
+
+def _unix(text: str) -> Address:
+    path = text.removeprefix("unix:")
+    if not path.startswith("/"):
+        raise InvalidValueError("is not an absolute path")
+    if "\0" in path:
+        raise InvalidValueError("has a zero byte in its path")
+    if len(os.fsencode(path)) > UNIX_PATH_MAX_BYTES:
+        raise InvalidValueError(
+            f"is longer than the {UNIX_PATH_MAX_BYTES} bytes of a unix socket's path"
+        )
+    return Address(socket.AF_UNIX, path=path)
+
+
+def _split(text: str) -> tuple[str, str | None]:
+    """Cut host (IPv6 with its brackets) and port; no port is None."""
+    if text.startswith("["):
+        host, bracket, rest = text.partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise InvalidValueError("is not an IPv6 address")
+        return host + bracket, rest[1:] if rest else None
+    if text.count(":") > 1:
+        raise InvalidValueError("has an IPv6 address without brackets", _bracketed(text))
+    host, colon, port = text.partition(":")
+    return host, port if colon else None
+
+
+def _bracketed(text: str) -> str | None:
+    """Guess what a bare IPv6 text was meant to be: the last group is taken as the port."""
+    host, _, port = text.rpartition(":")
+    return f"[{host}]:{port}" if _is_ip(socket.AF_INET6, host) and port.isdigit() else None
+
+
+def _port(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise InvalidValueError(f'has "{text}" for a port' if text else "has no port")
+    port = int(text)
+    if not 1 <= port <= PORT_MAX:
+        raise InvalidValueError(f"has port {port}, outside 1 to {PORT_MAX}")
+    return port
+
+
+def _ip(host: str, port: int) -> Address:
+    if host.startswith("["):
+        if not _is_ip(socket.AF_INET6, host[1:-1]):
+            raise InvalidValueError("is not an IPv6 address")
+        packed = socket.inet_pton(socket.AF_INET6, host[1:-1])
+        return Address(socket.AF_INET6, socket.inet_ntop(socket.AF_INET6, packed), port)
+    if _is_ip(socket.AF_INET, host):
+        return Address(socket.AF_INET, host, port)
+    if not host.strip("0123456789."):
+        raise InvalidValueError("is not an IPv4 address" if host else "has no host")
+    if host == "localhost":
+        hint = f"127.0.0.1:{port}" if port else "127.0.0.1"
+        raise InvalidValueError("is a host name, and names are not supported", hint)
+    if _HOST_NAME.fullmatch(host):
+        raise InvalidValueError("is a host name, and names are not supported")
+    raise InvalidValueError("is not an address")
+
+
+def _is_ip(family: socket.AddressFamily, text: str) -> bool:
+    try:
+        socket.inet_pton(family, text)
+    except (OSError, ValueError):  # ValueError: a zero byte in the text
+        return False
+    return True

@@ -1,0 +1,92 @@
+import pytest
+from nginy.log.access_log import AccessLog
+from nginy.log.file import LogFile
+
+
+@pytest.fixture
+def sink(tmp_path):
+    opened = LogFile(str(tmp_path / "access.log"))
+    yield opened
+    opened.close()
+
+
+def written(sink):
+    with open(sink.path, encoding="utf-8") as file:
+        return file.read().splitlines()
+
+
+def test_without_a_buffer_each_line_is_written_at_once(sink):
+    log = AccessLog(sink, str, buffer_bytes=0, flush_ms=1000)
+    log.log(1)
+    assert written(sink) == ["1"]
+    assert not log.flush_due
+
+
+def test_with_a_buffer_lines_wait_for_the_flush(sink):
+    log = AccessLog(sink, str, buffer_bytes=1000, flush_ms=1000)
+    log.log(1)
+    log.log(2)
+    assert written(sink) == []
+    assert log.flush_due
+    log.flush()
+    assert written(sink) == ["1", "2"]
+    assert not log.flush_due
+
+
+def test_a_full_buffer_is_written(sink):
+    log = AccessLog(sink, str, buffer_bytes=10, flush_ms=1000)
+    for number in range(100, 103):
+        log.log(number)
+        if number < 102:
+            assert written(sink) == []
+    assert written(sink) == ["100", "101", "102"]
+
+
+def test_logs_of_one_file_keep_the_order_of_their_sessions(sink):
+    buffered = AccessLog(sink, str, buffer_bytes=1000, flush_ms=1000)
+    unbuffered = AccessLog(sink, "<{}>".format, buffer_bytes=0, flush_ms=1000)
+    buffered.log(1)
+    unbuffered.log(2)
+    assert written(sink) == ["1", "<2>"]
+
+
+def test_a_line_of_any_text_can_be_written(sink):
+    log = AccessLog(sink, str, buffer_bytes=0, flush_ms=1000)
+    log.log("größer \udcff")
+    assert written(sink) == ["größer \\udcff"]
+
+
+def test_a_bug_in_a_variable_costs_that_line_and_nothing_else(sink, error_log):
+    def render(number):
+        return f"{10 // number}"
+
+    log = AccessLog(sink, render, buffer_bytes=0, flush_ms=1000)
+    for number in (0, 1, 0, 0, 2, 0, 0):
+        log.log(number)
+    assert written(sink) == ["10", "5"]
+    assert log.failed_lines == 5
+    said = [line for line in error_log.lines() if "access log line failed" in line]
+    assert [line.rpartition("failed, ")[2] for line in said] == ["1 so far", "2 so far", "4 so far"]
+    assert error_log.lines().count("    ZeroDivisionError: integer division or modulo by zero") == 3
+
+
+def test_the_owner_is_asked_once_for_the_lines_that_wait_together(tmp_path):
+    asked = []
+    sink = LogFile(str(tmp_path / "log"), want_flush=lambda: asked.append(None))
+    log = AccessLog(sink, str, buffer_bytes=1000, flush_ms=1000)
+    for number in range(10):
+        log.log(number)
+    assert len(asked) == 1
+    log.flush()
+    log.log(10)
+    assert len(asked) == 2
+    sink.close()
+
+
+def test_a_dead_destination_costs_lines_and_never_raises():
+    sink = LogFile("/dev/full", limit_bytes=50)
+    log = AccessLog(sink, str, buffer_bytes=0, flush_ms=1000)
+    for number in range(100):
+        log.log(number)
+    sink.close()
+    assert sink.lost_lines == 100

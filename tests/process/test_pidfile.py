@@ -1,0 +1,103 @@
+"""Whom the pid file names, and what that process runs."""
+
+import os
+import pathlib
+import stat
+import subprocess
+import sys
+
+import pytest
+from nginy.errors import NginyError
+from nginy.process.pidfile import PidFile, read_pid, read_running, text_path
+
+TEXT = "listeners: [80]\n# ü\n"
+
+
+@pytest.fixture
+def path(tmp_path: pathlib.Path) -> str:
+    return str(tmp_path / "nginy.pid")
+
+
+def test_both_files_are_there_until_they_are_removed(path: str) -> None:
+    file = PidFile(path, TEXT)
+    assert read_pid(path) == os.getpid()
+    assert read_running(path) == TEXT
+    file.remove()
+    assert os.listdir(os.path.dirname(path)) == []
+
+
+def test_only_its_owner_may_read_what_runs(path: str) -> None:
+    file = PidFile(path, TEXT)
+    assert stat.S_IMODE(os.stat(text_path(path)).st_mode) == 0o600
+    file.remove()
+
+
+@pytest.mark.parametrize("text", ["", "short\n", TEXT * 1000])
+def test_a_rewritten_text_replaces_the_old_one_whole(path: str, text: str) -> None:
+    file = PidFile(path, TEXT)
+    file.rewrite(text)
+    assert read_running(path) == text
+    file.remove()
+
+
+def test_a_text_with_a_file_name_that_is_no_text_comes_back(path: str) -> None:
+    text = f"path: {os.fsdecode(bytes([0xFF]))}\n"
+    file = PidFile(path, text)
+    assert read_running(path) == text
+    file.remove()
+
+
+def test_half_a_text_is_not_taken_for_a_whole_one(path: str) -> None:
+    file = PidFile(path, TEXT)
+    os.truncate(text_path(path), os.path.getsize(text_path(path)) - 3)
+    with pytest.raises(NginyError, match="is not what PID"):
+        read_running(path)
+    file.remove()
+
+
+def test_another_process_does_not_run_that_text(path: str) -> None:
+    file = PidFile(path, TEXT)
+    pathlib.Path(path).write_text(f"{os.getppid()}\n")
+    with pytest.raises(NginyError, match="is not what PID"):
+        read_running(path)
+    file.remove()
+
+
+def test_a_process_that_has_ended_runs_nothing(path: str) -> None:
+    file = PidFile(path, TEXT)
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    pathlib.Path(path).write_text(f"{process.pid}\n")
+    with pytest.raises(NginyError, match="nothing runs as PID"):
+        read_running(path)
+    file.remove()
+
+
+@pytest.mark.parametrize("text", ["", "x\n", "-1", "0", "1 2", "9" * 30, "\x01"])
+def test_what_is_no_process_id_is_refused(path: str, text: str) -> None:
+    pathlib.Path(path).write_text(text)
+    with pytest.raises(NginyError, match="invalid PID number"):
+        read_pid(path)
+
+
+def test_a_directory_that_is_not_there_is_named(tmp_path: pathlib.Path) -> None:
+    path = f"{tmp_path}/gone/nginy.pid"
+    with pytest.raises(NginyError) as caught:
+        PidFile(path, TEXT)
+    assert str(caught.value) == f'open() "{path}" failed (2: No such file or directory)'
+
+
+def test_a_text_that_cannot_be_kept_leaves_no_pid_file_either(path: str) -> None:
+    os.mkdir(text_path(path))
+    with pytest.raises(NginyError, match=r"nginy\.pid\.conf"):
+        PidFile(path, TEXT)
+    assert not os.path.exists(path)
+
+
+def test_a_link_in_place_of_the_text_is_not_followed(path: str, tmp_path: pathlib.Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    os.symlink(victim, text_path(path))
+    with pytest.raises(NginyError):
+        PidFile(path, TEXT)
+    assert victim.read_text() == "precious"
