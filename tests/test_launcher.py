@@ -14,7 +14,7 @@ import stat
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import nginy
@@ -190,7 +190,7 @@ BEGIN = (
 @pytest.fixture(scope="module")
 def begun(
     tmp_path_factory: pytest.TempPathFactory, bare_python: str
-) -> Iterator[dict[object, Installing]]:
+) -> Iterator[dict[Callable[..., Installing], Installing]]:
     """All installations, begun together: each keeps one processor busy for seconds."""
     made = {begin: begin(tmp_path_factory.mktemp("begun"), bare_python) for begin in BEGIN}
     yield dict(made)
@@ -297,7 +297,8 @@ def test_an_environment_that_does_not_help_is_not_entered_for_ever(tmp_path: pat
     not os.access("/usr/bin/python3", os.X_OK)
     or subprocess.call(
         ["/usr/bin/python3", "-c", "import sys; sys.exit(sys.version_info < (3, 10))"]
-    ),
+    )
+    != 0,
     reason="/usr/bin/python3 is not there or older than 3.10",
 )
 @pytest.mark.parametrize(

@@ -259,7 +259,7 @@ class Broken(Nginx):
     def missing(self) -> str | None:
         return None
 
-    def command(self, setup: Setup):  # type: ignore[no-untyped-def]
+    def command(self, setup: Setup):
         command = HAProxy("x", "x", is_tuned=False).command(setup)
         code = "import sys; sys.exit('no such directive')"
         return dataclasses.replace(command, argv=[sys.executable, "-c", code])

@@ -3,6 +3,7 @@
 import getpass
 import os
 import pathlib
+from functools import partial
 
 import pytest
 from nginy.config.check import check_files, surprises
@@ -248,7 +249,7 @@ def test_files_without_permission_are_named(
     if os.geteuid() == 0:  # who may write everything
         for directory in (tmp_path, *tmp_path.parents):
             if directory.stat().st_uid == 0 and directory.stat().st_mode & 0o005 != 0o005:
-                request.addfinalizer(lambda path=directory: path.chmod(0o700))
+                request.addfinalizer(partial(directory.chmod, 0o700))
                 directory.chmod(0o755)
         request.addfinalizer(lambda: os.seteuid(0))
         os.seteuid(65534)

@@ -39,7 +39,7 @@ def test_every_node_knows_its_line_and_column() -> None:
     assert isinstance(items, SequenceNode)
     inner = items.items[1]
     assert isinstance(inner, MappingNode)
-    places = [node, name, items, items.items[0], inner, inner.pairs[0][1]]
+    places: list[Node] = [node, name, items, items.items[0], inner, inner.pairs[0][1]]
     assert [str(place.mark) for place in places] == [
         "a.yml:1:1",
         "a.yml:1:1",

@@ -3,6 +3,7 @@
 import pathlib
 import ssl
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 from nginy.event.connection import AGAIN, EOF, ERROR, Connection
@@ -140,7 +141,7 @@ def test_bytes_that_openssl_holds_are_heard_of_after_a_pause(pair: Pair) -> None
     server.read.handler = read_one
     for count in range(1, 4):
         server.resume_read()
-        pair.harness.turn_until(lambda wanted=count: len(seen) == wanted)
+        pair.harness.turn_until(partial(lambda wanted: len(seen) == wanted, count))
 
 
 def test_a_certificate_of_another_name_is_refused_with_the_reason(pair: Pair) -> None:

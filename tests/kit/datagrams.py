@@ -8,13 +8,13 @@ import socket
 from collections.abc import Callable
 
 from nginy.backend.backend import Backend
-from nginy.backend.health.health import Mode
 from nginy.backend.pool import BackendPool
 from nginy.proxy.handler import ProxySettings
 from nginy.proxy.reply import DatagramReplyHandler
 from nginy.proxy.session import Reason
 from nginy.proxy.udp import UdpHandler
 from nginy.text.address import Address
+from nginy.wire.agent import Mode
 
 from kit.ends import SockAddr, family_of
 from kit.harness import ANY_PORT, Front, Harness

@@ -64,7 +64,7 @@ class End:
 
     @property
     def address(self) -> SockAddr:
-        return self.socket.getsockname()  # type: ignore[no-any-return]
+        return self.socket.getsockname()
 
     def send(self, data: bytes) -> None:
         """Have `data` sent, in as many steps as it takes."""

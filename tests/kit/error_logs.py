@@ -9,6 +9,13 @@ from nginy.log.error_log import setup_error_log
 LINE = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[(?P<level>\w+)\] (?P<pid>\d+)#0: (?P<rest>.*)")
 
 
+def parts_of(line: str) -> re.Match[str]:
+    """Take a line of the log apart."""
+    match = LINE.fullmatch(line)
+    assert match is not None, line
+    return match
+
+
 class ErrorLogFile:
     """An error log in a file, and what a reader of the file sees."""
 
@@ -21,7 +28,7 @@ class ErrorLogFile:
         return self.path.read_text().splitlines()
 
     def messages(self):
-        return [LINE.fullmatch(line)["rest"] for line in self.lines()]
+        return [parts_of(line)["rest"] for line in self.lines()]
 
 
 @contextmanager

@@ -272,7 +272,7 @@ class Harness:
         owners = {id(c.data): c.data for c in self.connections() if isinstance(c.data, Session)}
         return list(owners.values())
 
-    def connections(self) -> list:  # type: ignore[type-arg]
+    def connections(self) -> list:
         """The connections that the selector knows."""
         return [key.data for key in self.loop.selector.get_map().values()]
 

@@ -383,6 +383,7 @@ def test_reopening_standard_error_does_not_begin_a_line_again(open_log):
 
 
 def test_the_owner_is_asked_to_flush_when_lines_begin_to_wait(tmp_path, open_log):
+    log: LogFile
     asked = []
     log = open_log(tmp_path / "log", want_flush=lambda: asked.append(log.pending_bytes))
     log.write(b"at once\n")

@@ -6,10 +6,15 @@ import pytest
 from nginy.proxy.reply import LINGER_MS
 
 from kit.clock import FakeClock
+from kit.ends import End
 from kit.harness import Ended, Harness
 
 LONG = bytes(range(256)) * 4096 * 16
 """More than the kernel takes for a client that does not read."""
+
+
+def until_eof(harness: Harness, client: End) -> None:
+    harness.turn_until(lambda: client.has_eof)
 
 
 def test_a_client_gets_the_answer_and_the_end(harness: Harness) -> None:
@@ -139,7 +144,7 @@ def test_with_worker_connections_used_up_new_clients_are_refused(
         front = harness.reply(b"answer")
         for _ in range(2):  # and the listener
             client = front.connect()
-            harness.turn_until(lambda client=client: client.has_eof)
+            until_eof(harness, client)
         refused = front.connect()
         with expect_log("worker_connections are used up", count=1):
             ended = front.only()

@@ -1,6 +1,7 @@
 """Sessions with an established connection, through real sockets, for every way to wait."""
 
 import errno
+import os
 import pathlib
 import random
 import socket
@@ -437,6 +438,7 @@ def test_a_reset_leaves_no_pipe_behind_that_is_not_empty(
     front, client, backend = open_session(harness)
     stall(harness, *((client, backend) if reader == "backend" else (backend, client)))
     (session,) = harness.sessions()
+    assert session.upstream is not None
     assert isinstance((session.client.buffer or session.upstream.buffer), pipe.Pipe)
     if reader == "client":
         client.reset()
@@ -457,7 +459,7 @@ def test_a_piece_that_cannot_be_sent_at_all_is_given_up_with_its_pipe(
     harness: Harness, expect_log: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     front, client, backend = open_session(harness)
-    splice = pipe.splice
+    splice = os.splice
     moved: list[int] = []
 
     def failing_splice(src: int, dst: int, count: int, flags: int) -> int:
@@ -481,7 +483,7 @@ def test_a_rest_that_is_sent_in_part_before_it_fails_leaves_the_budget_even(
 ) -> None:
     front, client, backend = open_session(harness)
     stall(harness, client, backend)
-    splice = pipe.splice
+    splice = os.splice
     calls = 0
 
     def failing_splice(src: int, dst: int, count: int, flags: int) -> int:

@@ -3,18 +3,20 @@
 import random
 import resource
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
-from nginy.backend.health.health import Mode
 from nginy.backend.pool import BackendPool
 from nginy.balancer.hashing import Hash
 from nginy.event.datagram import RECEIVE_BUDGET
 from nginy.proxy.handler import ProxySettings
 from nginy.proxy.session import Reason
 from nginy.text.address import Address
+from nginy.wire.agent import Mode
 
+from conftest import ExpectLog
 from kit.datagrams import UdpBackend, UdpClient, UdpFront, set_down, udp_proxy, udp_reply
 from kit.harness import Harness, descriptor_count
 from kit.leaks import alive, no_garbage
@@ -30,7 +32,7 @@ def silent(_data: bytes) -> list[bytes]:
 
 
 def backends(
-    harness: Harness, count: int = 2, **settings: int
+    harness: Harness, count: int = 2, **settings: Any
 ) -> tuple[list[UdpBackend], BackendPool]:
     made = [harness.add(UdpBackend()) for _ in range(count)]
     return made, harness.pool(*(b.name for b in made), **settings)
@@ -149,7 +151,7 @@ class TestFloods:
         assert front.terminations == ["SD"]
 
     def test_a_bug_while_datagrams_are_put_off_sends_no_stale_bytes(
-        self, harness: Harness, udp_offload: bool, expect_log: Callable[..., object]
+        self, harness: Harness, udp_offload: bool, expect_log: ExpectLog
     ) -> None:
         (backend,), pool = backends(harness, 1)
         front = udp_proxy(harness, pool, udp_offload=udp_offload)
@@ -295,7 +297,7 @@ class TestEnds:
         assert front.terminations == ["KD"]
 
     def test_missing_answers_are_a_failure_of_the_backend(
-        self, harness: Harness, expect_log: Callable[..., object]
+        self, harness: Harness, expect_log: ExpectLog
     ) -> None:
         made, pool = backends(harness, max_fails=1)
         for backend in made:
@@ -399,7 +401,7 @@ class TestEnds:
 
 class TestBackendFailure:
     def test_a_refused_datagram_ends_the_session_and_the_next_one_goes_elsewhere(
-        self, harness: Harness, expect_log: Callable[..., object]
+        self, harness: Harness, expect_log: ExpectLog
     ) -> None:
         refusing = harness.add(RefusingPort(own_host()))
         backend = harness.add(UdpBackend())
@@ -416,7 +418,7 @@ class TestBackendFailure:
         assert backend.received == [b"found"]
 
     def test_a_datagram_that_brings_the_refusal_to_light_is_not_lost(
-        self, harness: Harness, expect_log: Callable[..., object]
+        self, harness: Harness, expect_log: ExpectLog
     ) -> None:
         refusing = harness.add(RefusingPort(own_host()))
         backend = harness.add(UdpBackend())
@@ -490,7 +492,7 @@ class TestBackendFailure:
         assert pool.backends[0].fails == 0
 
     def test_with_no_usable_backend_the_datagram_is_dropped_and_counted(
-        self, harness: Harness, expect_log: Callable[..., object]
+        self, harness: Harness, expect_log: ExpectLog
     ) -> None:
         _, pool = backends(harness, 1)
         set_down(pool.backends[0])
@@ -507,7 +509,7 @@ class TestBackendFailure:
 
 class TestLimits:
     def test_max_sessions_sheds_new_clients_only(
-        self, harness: Harness, expect_log: Callable[..., object]
+        self, harness: Harness, expect_log: ExpectLog
     ) -> None:
         _, pool = backends(harness, 1)
         front = udp_proxy(harness, pool, max_sessions=2)
@@ -524,7 +526,7 @@ class TestLimits:
         assert front.handler.sessions == 2
 
     def test_worker_connections_limit_new_clients_only(
-        self, clock: object, expect_log: Callable[..., object]
+        self, clock: object, expect_log: ExpectLog
     ) -> None:
         with Harness(max_connections=2) as harness:
             _, pool = backends(harness, 1)
@@ -537,7 +539,7 @@ class TestLimits:
             assert ask(harness, first) == b"?"
 
     def test_out_of_descriptors_the_datagram_is_dropped_and_the_loop_goes_on(
-        self, harness: Harness, expect_log: Callable[..., object]
+        self, harness: Harness, expect_log: ExpectLog
     ) -> None:
         _, pool = backends(harness, 1)
         front = udp_proxy(harness, pool)
@@ -556,7 +558,7 @@ class TestLimits:
         assert ask(harness, late) == b"?"
 
     def test_the_error_log_gets_a_line_a_second_and_the_number_of_those_left_out(
-        self, harness: Harness, expect_log: Callable[..., object]
+        self, harness: Harness, expect_log: ExpectLog
     ) -> None:
         _, pool = backends(harness, 1)
         set_down(pool.backends[0])
@@ -587,7 +589,7 @@ class TestOperation:
         assert made[1].received == [b"3"]
 
     def test_a_draining_listener_serves_known_clients_only(
-        self, harness: Harness, expect_log: Callable[..., object]
+        self, harness: Harness, expect_log: ExpectLog
     ) -> None:
         _, pool = backends(harness, 1)
         front = udp_proxy(harness, pool)
@@ -620,10 +622,11 @@ class TestOperation:
         ]
 
     def test_a_bug_in_serving_one_datagram_is_not_the_listeners_end(
-        self, harness: Harness, expect_log: Callable[..., object]
+        self, harness: Harness, expect_log: ExpectLog
     ) -> None:
         front = udp_reply(harness, b"hello")
-        handler, answer = front.handler, front.handler.text
+        handler: Any = front.handler
+        answer = handler.text
         handler.text = lambda session: answer(session) if session.bytes_received else 1 / 0
         client = front.client()
         with expect_log("bug in nginy|internal error while returning text", count=2):

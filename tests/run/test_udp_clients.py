@@ -128,7 +128,7 @@ def test_dnsperf_loses_no_query(
         counts = next(run)
     assert counts == {"sent": 500, "completed": 500, "lost": 0}
     sessions = sessions_of(nginy)
-    assert sum(s["requests"] for s in sessions) == 500
+    assert sum(int(s["requests"]) for s in sessions) == 500
     assert {s["termination"] for s in sessions} == {"--"}
 
 

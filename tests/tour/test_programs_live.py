@@ -36,7 +36,7 @@ def start(backend: socket.socket) -> Iterator[Start]:
 
         def start_program(name: str) -> Address:
             target = "{}:{}".format(*backend.getsockname())
-            command = [sys.executable, PROGRAMS / f"{name}.py", "127.0.0.1:0", target]
+            command = [sys.executable, str(PROGRAMS / f"{name}.py"), "127.0.0.1:0", target]
             process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE))
             stack.callback(process.kill)
             assert process.stdout is not None

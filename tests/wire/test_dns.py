@@ -387,7 +387,7 @@ def test_mutated_responses_raise_nothing_but_wire_errors():
     seed = 20262
     print("seed", seed)
     rng = random.Random(seed)
-    outcomes = set()
+    outcomes: set[object] = set()
     for _ in range(1000):
         query, message = random_response(rng)
         try:

@@ -82,4 +82,5 @@ def test_a_pause_plans_nothing_and_the_end_of_it_plans_a_check_at_once():
     schedule.resume(7_777)
     assert schedule.next_at_ms == 7_777
     run(schedule, 7_777, rng)
+    assert schedule.next_at_ms is not None
     assert 7_777 + INTERVAL_MS <= schedule.next_at_ms <= 7_777 + INTERVAL_MS + JITTER_MS

@@ -356,7 +356,7 @@ def test_no_turn_is_long_when_a_thousand_backends_change(
         world.harness.loop.turn(0)
         longest_ms = max(longest_ms, (time.thread_time() - started_s) * 1000)
         turns += 1
-    print(f"{make_balancer.__name__}: {turns} turns, the longest took {longest_ms:.1f} ms")  # type: ignore[attr-defined]
+    print(f"{make_balancer.__name__}: {turns} turns, the longest took {longest_ms:.1f} ms")
     assert longest_ms < TURN_BUDGET_MS
 
 
