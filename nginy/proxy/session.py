@@ -19,11 +19,11 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from nginy.event.connection import Connection
+from nginy.proxy.attempt import Attempt
 from nginy.proxy.context import ConnectionContext
 
 if TYPE_CHECKING:
     from nginy.proxy.handler import ProtocolHandler
-    from nginy.proxy.upstream import Attempt
 
 logger = logging.getLogger("nginy.proxy")
 

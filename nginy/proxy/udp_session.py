@@ -29,9 +29,10 @@ from nginy.event.datagram import DatagramConnection, SharedConnection
 from nginy.event.event import Event
 from nginy.event.timer import Timer
 from nginy.log.limit import similar
+from nginy.proxy.attempt import Attempt, AttemptResult
 from nginy.proxy.context import ConnectionContext
 from nginy.proxy.session import Reason, Session, failure_text
-from nginy.proxy.upstream import EXHAUSTED, IP_BIND_ADDRESS_NO_PORT, Attempt
+from nginy.proxy.upstream import EXHAUSTED, IP_BIND_ADDRESS_NO_PORT
 
 if TYPE_CHECKING:
     from nginy.proxy.udp import UdpHandler
@@ -62,10 +63,13 @@ UNREACHABLE: Final = frozenset(
 QUEUE_FULL: Final = frozenset((errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM))
 """Errors of send() by which the system has no room for a datagram now."""
 
-BACKEND_FAILURES: Final = frozenset(
-    (Reason.BACKEND_RESET, Reason.BACKEND_UNREACHABLE, Reason.ANSWERS_MISSING)
-)
-"""Reasons that count against the backend (`max_fails`)."""
+RESULTS: Final = {
+    Reason.COMPLETED: AttemptResult.WORKED,
+    Reason.BACKEND_RESET: AttemptResult.FAILED,
+    Reason.BACKEND_UNREACHABLE: AttemptResult.FAILED,
+    Reason.ANSWERS_MISSING: AttemptResult.FAILED,
+}
+"""Which reasons show something about the backend, and what; no other reason does."""
 
 ClientKey = SockAddr | tuple[SockAddr, bytes]
 """What tells clients apart: the address, on a wildcard listener with the packed address asked."""
@@ -118,13 +122,13 @@ class UdpSession(Session):
         key = handler.hash_key(self).encode() if handler.hash_key is not None else b""
         backend = handler.pool.pick(key, (), now_ms // 1000)
         if backend is None:
-            name = handler.pool.name
             handler.drops["no_backend"] += 1
-            self.attempts.append(Attempt(None, name, now_ms))
-            self.finalize(Reason.NO_BACKEND, f'no usable backend in upstream "{name}"')
+            self.attempts.append(Attempt(handler.pool, None, now_ms))
+            detail = f'no usable backend in upstream "{handler.pool.name}"'
+            self.finalize(Reason.NO_BACKEND, detail)
             return False
         self.backend = backend
-        self._attempt = Attempt(backend, backend.addr_text, now_ms)
+        self._attempt = Attempt(handler.pool, backend, now_ms)
         self.attempts.append(self._attempt)
         return self._connect(backend)
 
@@ -285,7 +289,7 @@ class UdpSession(Session):
         now_ms = client.active_at_ms = loop.clock.now_ms
         if not self._responses:
             self._attempt.first_byte_at_ms = now_ms
-            self.handler.pool.succeeded(self.backend)
+            self._attempt.pool.succeeded(self.backend)
         self._responses += 1
         if client.send(memory[:count]) < 0:
             self._drop(client.errno)
@@ -341,26 +345,12 @@ class UdpSession(Session):
         if self.status:
             return
         attempt = self.attempts[-1] if self.attempts else None
-        if attempt is not None and attempt.backend is not None:
-            self._end_attempt(attempt, attempt.backend, reason)
+        backend = None if attempt is None else attempt.backend
+        if attempt is not None and backend is not None:
+            result = RESULTS.get(reason, AttemptResult.UNKNOWN)
+            attempt.end(result, self.handler.loop.clock.now_ms, self.upstream)
+            backend.counters.count(reason.code, self.client.received, self.client.sent)
         super().finalize(reason, detail, reset)
-
-    def _end_attempt(self, attempt: Attempt, backend: Backend, reason: Reason) -> None:
-        """Give the backend back and keep the attempt's numbers for the log."""
-        pool, now_ms = self.handler.pool, self.handler.loop.clock.now_ms
-        attempt.backend = None
-        attempt.ended_at_ms = now_ms
-        if self.upstream is not None:
-            attempt.bytes_received = self.upstream.received
-            attempt.bytes_sent = self.upstream.sent
-        pool.release(backend)
-        if reason is Reason.COMPLETED:
-            pool.succeeded(backend)
-            if pool.measured:
-                attempt.measure(pool, backend)
-        elif reason in BACKEND_FAILURES:
-            pool.failed(backend, now_ms // 1000)
-        backend.counters.count(reason.code, self.bytes_received, self.bytes_sent)
 
     def log(self, level: int, message: str) -> None:
         """Write to the error log, but each message at most once a second for the listener."""

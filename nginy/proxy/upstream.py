@@ -30,11 +30,11 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
 from nginy.backend.backend import Backend
-from nginy.backend.pool import BackendPool
 from nginy.backend.waiting import WaitingLine
 from nginy.event.connection import ERROR, Connection
 from nginy.event.event import Event, ignore
 from nginy.event.timer import Timer
+from nginy.proxy.attempt import Attempt, AttemptResult
 from nginy.proxy.context import ConnectionContext
 from nginy.proxy.session import Reason, Session, failure_text
 
@@ -48,53 +48,6 @@ EXHAUSTED: Final = frozenset(
     (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL)
 )
 """Errors of socket(), bind() and connect() that are ours and not the backend's."""
-
-
-class Attempt:
-    """One backend tried for a session: the element of nginx's comma-separated `$upstream_...`
-    lists.
-
-    Times are of the loop's clock; None stands for "never happened".
-    """
-
-    __slots__ = (
-        "address",
-        "backend",
-        "bytes_received",
-        "bytes_sent",
-        "connected_at_ms",
-        "ended_at_ms",
-        "errno",
-        "first_byte_at_ms",
-        "started_at_ms",
-    )
-
-    def __init__(self, backend: Backend | None, address: str, started_at_ms: int) -> None:
-        self.backend = backend
-        """The backend; None once it was given back, or if there was none to be had."""
-        self.address = address
-        self.started_at_ms = started_at_ms
-        self.connected_at_ms: int | None = None
-        self.first_byte_at_ms: int | None = None
-        self.ended_at_ms: int | None = None
-        self.errno = 0
-        """Why it failed, 0 if it has not."""
-        self.bytes_received = 0
-        self.bytes_sent = 0
-
-    def measure(self, pool: BackendPool, backend: Backend) -> None:
-        """Have the time that `least_time` chooses by counted, if this attempt got so far.
-
-        Called once, at the end of an attempt that did not fail (nginx
-        ngx_stream_upstream_free_least_time_peer): a backend that fails fast is not a fast one.
-        """
-        until_ms = self.connected_at_ms
-        if until_ms is not None and pool.measured == "first_byte":
-            until_ms = self.first_byte_at_ms
-        elif until_ms is not None and pool.measured == "last_byte":
-            until_ms = self.ended_at_ms
-        if until_ms is not None:
-            pool.measure(backend, until_ms - self.started_at_ms)
 
 
 class UpstreamSession(Session, ABC):
@@ -145,7 +98,7 @@ class UpstreamSession(Session, ABC):
                 self._no_backend(now_ms)
                 return
             self._line = None
-            self.attempt = Attempt(backend, backend.addr_text, now_ms)
+            self.attempt = Attempt(handler.pool, backend, now_ms)
             self.attempts.append(self.attempt)
             if self._open(backend):
                 return
@@ -246,7 +199,7 @@ class UpstreamSession(Session, ABC):
         # Idleness is held against `active_at_ms`: it begins now, however long connecting took.
         upstream.active_at_ms = self.attempt.connected_at_ms = self.handler.loop.clock.now_ms
         if self.attempt.backend is not None:
-            self.handler.pool.succeeded(self.attempt.backend)
+            self.attempt.pool.succeeded(self.attempt.backend)
         upstream.pause_write()
         event.handler = ignore
         settings = self.handler.settings
@@ -264,12 +217,17 @@ class UpstreamSession(Session, ABC):
     def _connect_failed(self, call: str, code: int) -> bool:
         """Count a failed attempt; return False if another backend may be tried, else end."""
         text = failure_text(call, code)
-        self.attempt.errno = code
-        self.end_attempt(failed=code not in EXHAUSTED)
+        attempt = self.attempt
+        attempt.errno = code
+        is_ours = code in EXHAUSTED
+        if not is_ours and attempt.backend is not None:
+            self._tried += (attempt.backend,)
+        result = AttemptResult.UNKNOWN if is_ours else AttemptResult.FAILED
+        attempt.end(result, self.handler.loop.clock.now_ms, self.upstream)
         if self.upstream is not None:
             self.upstream.close()
             self.upstream = None
-        if code in EXHAUSTED:
+        if is_ours:
             self.finalize(Reason.RESOURCE, text)
             return True
         if self._may_try_next():
@@ -292,38 +250,15 @@ class UpstreamSession(Session, ABC):
         elapsed_ms = self.handler.loop.clock.now_ms - self.attempts[0].started_at_ms
         return limit_ms is None or elapsed_ms < limit_ms
 
-    def end_attempt(self, failed: bool) -> None:
-        """Give the backend back and keep the attempt's numbers for the log."""
-        attempt = self.attempt
-        backend = attempt.backend
-        if backend is None:
-            return
-        now_ms = self.handler.loop.clock.now_ms
-        attempt.backend = None
-        attempt.ended_at_ms = now_ms
-        if self.upstream is not None:
-            attempt.bytes_received = self.upstream.received
-            attempt.bytes_sent = self.upstream.sent
-        self.handler.pool.release(backend)
-        if failed:
-            self._tried += (backend,)
-            self.handler.pool.failed(backend, now_ms // 1000)
-            return
-        if backend.fails and attempt.connected_at_ms is not None:
-            self.handler.pool.succeeded(backend)
-        if self.handler.pool.measured:
-            attempt.measure(self.handler.pool, backend)
-
     def finalize(self, reason: Reason, detail: str = "", reset: bool = False) -> None:
         """End the session and give its backend back."""
         if self.status:
             return
+        now_ms = self.handler.loop.clock.now_ms
         if not self.attempts:
-            # Logs name the upstream where there is no backend to be named (nginx).
-            handler = self.handler
-            name, now_ms = handler.pool.name, handler.loop.clock.now_ms
-            self.attempts.append(Attempt(None, name, now_ms))
-        backend = self.attempts[-1].backend
+            self.attempts.append(Attempt(self.handler.pool, None, now_ms))
+        attempt = self.attempts[-1]
+        backend = attempt.backend
         if self._line is not None:
             self._line.leave(self)
             # If this session was called, the next one has to hear of the free backend.
@@ -331,7 +266,9 @@ class UpstreamSession(Session, ABC):
             if reason is Reason.CLIENT_GONE_CONNECTING:
                 reason = Reason.CLIENT_LEFT_QUEUE
         if backend is not None:
-            self.end_attempt(failed=False)
+            is_connected = attempt.connected_at_ms is not None
+            result = AttemptResult.WORKED if is_connected else AttemptResult.UNKNOWN
+            attempt.end(result, now_ms, self.upstream)
             backend.counters.count(reason.code, self.client.received, self.client.sent)
         super().finalize(reason, detail, reset)
         # The timer refers to the session as well: together they would wait for the cyclic garbage

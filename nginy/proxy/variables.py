@@ -12,14 +12,12 @@ What is escaped, and how, is the affair of who compiles: see `nginy/text/escape.
 import os
 import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from nginy.event.clock import Clock
+from nginy.proxy.attempt import Attempt
 from nginy.proxy.session import Session
 from nginy.text.times import TimeText
-
-if TYPE_CHECKING:
-    from nginy.proxy.upstream import Attempt
 
 Variable = Callable[[Session], str]
 """Works out a variable's value; "" if it has none."""
@@ -37,13 +35,13 @@ def _session_time(session: Session) -> str:
     return seconds(client.loop.clock.now_ms - client.start_time_ms)
 
 
-def _per_attempt(value: "Callable[[Attempt], str]") -> Variable:
+def _per_attempt(value: Callable[[Attempt], str]) -> Variable:
     """Make a variable that is a comma-separated list over the attempts."""
     return lambda session: ", ".join([value(attempt) for attempt in session.attempts])
 
 
-def _since_start(end: "Callable[[Attempt], int | None]") -> Variable:
-    def value(attempt: "Attempt") -> str:
+def _since_start(end: Callable[[Attempt], int | None]) -> Variable:
+    def value(attempt: Attempt) -> str:
         end_ms = end(attempt)
         return "-" if end_ms is None else seconds(end_ms - attempt.started_at_ms)
 
