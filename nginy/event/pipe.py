@@ -17,13 +17,17 @@ import errno
 import logging
 import os
 import sys
+from collections.abc import Callable
 from typing import Final
 
 from nginy.event.connection import AGAIN, EOF, Connection
 
 if sys.platform == "linux":
     from fcntl import F_SETPIPE_SZ, fcntl
-    from os import SPLICE_F_NONBLOCK, splice
+    from os import SPLICE_F_NONBLOCK
+
+Splice = Callable[..., int]
+"""os.splice, or what a test has fail in its place."""
 
 logger = logging.getLogger("nginy.event")
 
@@ -50,7 +54,7 @@ class Pipe:
         self._held = 0
         self._read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
-            fcntl(self._write_fd, F_SETPIPE_SZ, PIPE_BYTES)
+            fcntl(self._write_fd, F_SETPIPE_SZ, pipes.pipe_bytes)
         except OSError:
             self.close()
             raise
@@ -68,7 +72,7 @@ class Pipe:
         """
         rev = c.read
         try:
-            count = splice(c.fd, self._write_fd, PIPE_BYTES, flags=SPLICE_F_NONBLOCK)
+            count = self._pipes.splice(c.fd, self._write_fd, PIPE_BYTES, flags=SPLICE_F_NONBLOCK)
         except OSError as error:
             if error.errno in {errno.EINVAL, errno.ENOSYS, errno.EPERM}:
                 logger.warning(
@@ -93,7 +97,7 @@ class Pipe:
         held = self._held
         while self._held:
             try:
-                count = splice(self._read_fd, c.fd, self._held, flags=SPLICE_F_NONBLOCK)
+                count = self._pipes.splice(self._read_fd, c.fd, self._held, flags=SPLICE_F_NONBLOCK)
             except OSError as error:
                 outcome = c.failed(c.write, error)
                 if outcome != AGAIN:
@@ -116,10 +120,19 @@ class Pipe:
 class Pipes:
     """The pipes of a loop: made when needed, kept when empty, never more than `limit`."""
 
-    __slots__ = ("_idle", "limit", "opened")
+    __slots__ = ("_idle", "limit", "opened", "pipe_bytes", "splice")
 
-    def __init__(self, limit: int = PIPES_MAX if sys.platform == "linux" else 0) -> None:
+    def __init__(
+        self,
+        limit: int = PIPES_MAX if sys.platform == "linux" else 0,
+        pipe_bytes: int = PIPE_BYTES,
+        splice: Splice | None = None,
+    ) -> None:
         self.limit = limit
+        self.pipe_bytes = pipe_bytes
+        if splice is None:
+            splice = getattr(os, "splice", _no_splice)
+        self.splice: Splice = splice
         self._idle: list[Pipe] = []
         self.opened = 0
         """How many there are, in use or not."""
@@ -153,3 +166,7 @@ class Pipes:
             pipe.close()
         self.opened -= len(self._idle)
         self._idle.clear()
+
+
+def _no_splice(*_arguments: int, **_options: int) -> int:
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from nginy.event import pipe as module
 from nginy.event.connection import AGAIN, EOF, ERROR
 from nginy.event.loop import Loop
 from nginy.event.pipe import UNSUPPORTED, Pipes
@@ -124,18 +123,14 @@ def test_a_reset_is_an_error_of_the_side_that_was_reset(pipes: Pipes, open_pair:
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.EPERM, errno.EINVAL])
 def test_a_system_that_does_not_splice_says_so_before_anything_is_moved(
-    pipes: Pipes,
-    open_pair: OpenPair,
-    monkeypatch: pytest.MonkeyPatch,
-    expect_log: Any,
-    number: int,
+    open_pair: OpenPair, expect_log: Any, number: int
 ) -> None:
+    pipes = Pipes(limit=2, splice=failing(number))
     src, client = open_pair()
     client.sendall(DATA)
     pipe = pipes.take()
     assert pipe is not None
     src.read.ready = True
-    monkeypatch.setattr(module, "splice", failing(number))
     with expect_log(r"splice\(\) failed .*: long transfers are copied from now on"):
         assert pipe.receive(src) == UNSUPPORTED
     assert (src.errno, src.read.ready, src.read.error, src.received) == (0, True, False, 0)
@@ -181,12 +176,10 @@ def test_without_a_descriptor_there_is_none(pipes: Pipes) -> None:
     pipe.release()
 
 
-def test_without_room_for_a_large_pipe_there_is_none(
-    pipes: Pipes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An unprivileged user's pipes may have so many pages together (pipe(7))."""
+def test_without_room_for_a_large_pipe_there_is_none() -> None:
+    """An unprivileged user's pipes may have so many pages together; no pipe has 2 GiB (pipe(7))."""
     before = descriptor_count()
-    monkeypatch.setattr(module, "fcntl", failing(errno.EPERM))
+    pipes = Pipes(pipe_bytes=(1 << 31) - 1)
     assert pipes.take() is None
     assert (pipes.opened, descriptor_count()) == (0, before)
 

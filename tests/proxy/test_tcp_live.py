@@ -404,16 +404,14 @@ def test_a_long_transfer_that_finds_no_pipe_is_copied(harness: Harness) -> None:
     assert not harness.loop.pipes.opened
 
 
-def test_a_system_that_does_not_splice_copies(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch, expect_log: Any
-) -> None:
+def test_a_system_that_does_not_splice_copies(harness: Harness, expect_log: Any) -> None:
     asked: list[object] = []
 
     def splice(*arguments: object, **_: object) -> int:
         asked.append(arguments)
         raise OSError(errno.ENOSYS, "Function not implemented")
 
-    monkeypatch.setattr(pipe, "splice", splice)
+    harness.loop.pipes.splice = splice
     with expect_log(r"splice\(\) failed"):
         transfer(harness)
     assert len(asked) == 1
@@ -456,7 +454,7 @@ def test_a_reset_leaves_no_pipe_behind_that_is_not_empty(
 
 
 def test_a_piece_that_cannot_be_sent_at_all_is_given_up_with_its_pipe(
-    harness: Harness, expect_log: Any, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, expect_log: Any
 ) -> None:
     front, client, backend = open_session(harness)
     splice = os.splice
@@ -468,7 +466,7 @@ def test_a_piece_that_cannot_be_sent_at_all_is_given_up_with_its_pipe(
         moved.append(splice(src, dst, count, flags=flags))
         return moved[0]
 
-    monkeypatch.setattr(pipe, "splice", failing_splice)
+    harness.loop.pipes.splice = failing_splice
     client.send(RANDOM_BYTES)
     client.write_bytes = 1 << 20
     with expect_log("backend reset the connection"):
@@ -479,7 +477,7 @@ def test_a_piece_that_cannot_be_sent_at_all_is_given_up_with_its_pipe(
 
 
 def test_a_rest_that_is_sent_in_part_before_it_fails_leaves_the_budget_even(
-    harness: Harness, expect_log: Any, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, expect_log: Any
 ) -> None:
     front, client, backend = open_session(harness)
     stall(harness, client, backend)
@@ -493,7 +491,7 @@ def test_a_rest_that_is_sent_in_part_before_it_fails_leaves_the_budget_even(
             raise BrokenPipeError(errno.EPIPE, "Broken pipe")
         return splice(src, dst, min(count, 1000), flags=flags)
 
-    monkeypatch.setattr(pipe, "splice", failing_splice)
+    harness.loop.pipes.splice = failing_splice
     backend.is_reading = True
     with expect_log("backend reset the connection"):
         harness.turn_until(lambda: calls == 2)
