@@ -31,6 +31,13 @@ Splice = Callable[..., int]
 
 logger = logging.getLogger("nginy.event")
 
+
+def _no_splice(*_arguments: int, **_options: int) -> int:
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+
+SPLICE: Final[Splice] = getattr(os, "splice", _no_splice)
+
 UNSUPPORTED: Final = -3
 """Outcome of `Pipe.receive`: the system does not splice; nothing was moved, and there are no more
 pipes to be had."""
@@ -126,13 +133,11 @@ class Pipes:
         self,
         limit: int = PIPES_MAX if sys.platform == "linux" else 0,
         pipe_bytes: int = PIPE_BYTES,
-        splice: Splice | None = None,
+        splice: Splice = SPLICE,
     ) -> None:
         self.limit = limit
         self.pipe_bytes = pipe_bytes
-        if splice is None:
-            splice = getattr(os, "splice", _no_splice)
-        self.splice: Splice = splice
+        self.splice = splice
         self._idle: list[Pipe] = []
         self.opened = 0
         """How many there are, in use or not."""
@@ -166,7 +171,3 @@ class Pipes:
             pipe.close()
         self.opened -= len(self._idle)
         self._idle.clear()
-
-
-def _no_splice(*_arguments: int, **_options: int) -> int:
-    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
