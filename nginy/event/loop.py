@@ -23,6 +23,7 @@ posted queue until it is empty, which lets one busy connection starve the rest.
 
 import logging
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
+from typing import TYPE_CHECKING
 
 from nginy.event.buffer import SHARED_BYTES, Budget
 from nginy.event.clock import Clock, MonotonicClock
@@ -31,6 +32,9 @@ from nginy.event.event import Event, Owner
 from nginy.event.pipe import Pipes
 from nginy.event.selector import EVENT_EOF, EVENT_ERROR, open_selector
 from nginy.event.timer import TimerWheel
+
+if TYPE_CHECKING:
+    from nginy.event.child import Child
 
 logger = logging.getLogger("nginy.event")
 
@@ -41,6 +45,7 @@ class Loop:
     __slots__ = (
         "_posted",
         "budget",
+        "children",
         "clock",
         "connections",
         "interest",
@@ -68,6 +73,8 @@ class Loop:
         """What everyone reads into; its contents mean nothing once the handler has returned."""
         self.pipes = Pipes()
         """What long transfers go through instead."""
+        self.children: dict[int, Child] = {}
+        """The child processes that are watched, by process id."""
         self.connections = 0
         """Open connections, both sides (nginx: `worker_connections` less `free_connection_n`)."""
         self.max_connections = max_connections

@@ -5,39 +5,34 @@ Reading and checking a file of 1,000 backends takes 50 ms, writing it out as tex
 start-up and nothing but the path, it sends the result back over a socket and ends. Taking the
 result in costs the loop 20 ms, and a turn of its own.
 
-The child does nothing that could touch the parent's affairs: it gives the signals' wakeup
-descriptor up, closes every inherited descriptor (an open copy would keep a closed connection from
-sending its FIN), and leaves without running any clean-up code. Where no child can be had, or it
-dies, the loop waits for once.
+The child keeps no descriptor of its parent's open (event/child.py). Where no child can be had, or
+it dies, the loop waits for once.
 
 What is done with the result is decided in `server.py`; reading itself is `load.py` and `dump.py`.
 """
 
 import contextlib
-import gc
 import os
 import pickle
 import signal
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from functools import partial
 
 from nginy.config.dump import dump
 from nginy.config.load import load
 from nginy.config.schema import Config
 from nginy.errors import ConfigError, Problem
+from nginy.event.child import Child, fork, keep_only
 from nginy.event.connection import AGAIN, Connection
 from nginy.event.event import Event
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
 
-FIRST_DESCRIPTOR: Final = 3
-"""After the standard streams."""
-
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ReadResult:
     """What came of reading: a configuration with its text, or what is wrong with it."""
 
     config: Config | None
@@ -46,19 +41,20 @@ class Reading:
     problems: tuple[Problem, ...] = ()
 
 
-def read(path: str, environ: Mapping[str, str]) -> Reading:
+def read(path: str, environ: Mapping[str, str]) -> ReadResult:
     """Read the file `path` and all it includes, here and now."""
     try:
         config = load(path, environ)
     except ConfigError as error:
-        return Reading(None, problems=error.problems)
-    return Reading(config, dump(config))
+        return ReadResult(None, problems=error.problems)
+    return ReadResult(config, dump(config))
 
 
 class ConfigReader:
     """Reads one file again and again. Created and closed by the server."""
 
     __slots__ = (
+        "_child",
         "_connection",
         "_data",
         "_environ",
@@ -66,7 +62,6 @@ class ConfigReader:
         "_is_outdated",
         "_loop",
         "_path",
-        "_pid",
         "_result",
         "_timer",
     )
@@ -76,18 +71,18 @@ class ConfigReader:
         loop: Loop,
         path: str,
         environ: Mapping[str, str],
-        finished: Callable[[Reading], None],
+        finished: Callable[[ReadResult], None],
     ) -> None:
         """Have `finished` called, in a turn of `loop`, with the result of each `start`."""
         self._loop = loop
         self._path = path
         self._environ = environ
         self._finished = finished
+        self._child: Child | None = None
         self._connection: Connection | None = None
         self._data = bytearray()
         self._is_outdated = False
-        self._pid = 0
-        self._result: Reading | None = None
+        self._result: ReadResult | None = None
         self._timer = Timer(self._finish_handler, self)
 
     def start(self) -> None:
@@ -100,13 +95,12 @@ class ConfigReader:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                self._pid = os.fork()
+                pid = fork(partial(_send_result, theirs, self._path, self._environ))
             except OSError:
                 ours.close()
                 self._finish_soon(read(self._path, self._environ))
                 return
-            if not self._pid:
-                _read_in_child(theirs, self._path, self._environ)
+        self._child = Child(self._loop, pid, self._child_ended)
         ours.setblocking(False)
         c = self._connection = Connection(self._loop, ours, "")
         c.data = self
@@ -120,9 +114,12 @@ class ConfigReader:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._pid, signal.SIGKILL)
-            self._reap()
+        if self._child is not None:
+            self._child.send_signal(signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self._child.pid, 0)
+            self._child.close()
+            self._child = None
 
     def abort(self) -> None:
         """Go on without the result, after a bug in what was done with it."""
@@ -130,22 +127,27 @@ class ConfigReader:
 
     def _read_handler(self, _event: Event) -> None:
         c = self._connection
+        if c is not None:
+            while (count := c.recv(self._loop.memory)) > 0:
+                self._data += self._loop.memory[:count]
+            if count != AGAIN:
+                c.close()
+
+    def _child_ended(self, _code: int) -> None:
+        c, self._child = self._connection, None
         if c is None:
             return
-        while (count := c.recv(self._loop.memory)) > 0:
-            self._data += self._loop.memory[:count]
-        if count == AGAIN:
-            return
+        if c.fd >= 0:
+            self._read_handler(c.read)
+            c.close()
         self._connection = None
-        c.close()
-        self._reap()
         data, self._data = self._data, bytearray()
         if self._is_outdated:
             self.start()
         else:
             self._finish_soon(self._decode(data))
 
-    def _finish_soon(self, result: Reading) -> None:
+    def _finish_soon(self, result: ReadResult) -> None:
         """Hand the result over in the next turn: what is done with it takes time as well."""
         self._result = result
         self._loop.timers.start(self._timer, self._loop.clock.now_ms)
@@ -155,28 +157,17 @@ class ConfigReader:
         if result is not None:
             self._finished(result)
 
-    def _decode(self, data: bytearray) -> Reading:
+    def _decode(self, data: bytearray) -> ReadResult:
         """Return what the child has sent; where it has not come to an end, read here."""
         with contextlib.suppress(pickle.UnpicklingError, EOFError):
             result = pickle.loads(data)
-            if isinstance(result, Reading):
+            if isinstance(result, ReadResult):
                 return result
         return read(self._path, self._environ)
 
-    def _reap(self) -> None:
-        """Take the child's exit status; it ends right after it has closed its socket."""
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self._pid, 0)
 
-
-def _read_in_child(sock: socket.socket, path: str, environ: Mapping[str, str]) -> NoReturn:
-    """Send what comes of reading and leave, whatever happens."""
-    try:
-        signal.set_wakeup_fd(-1)
-        # Collecting what the parent has left lying would close descriptors by their old numbers.
-        gc.disable()
-        os.closerange(FIRST_DESCRIPTOR, sock.fileno())
-        os.closerange(sock.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
-        sock.sendall(pickle.dumps(read(path, environ), pickle.HIGHEST_PROTOCOL))
-    finally:
-        os._exit(0)
+def _send_result(sock: socket.socket, path: str, environ: Mapping[str, str]) -> int:
+    """Send what comes of reading: for the child."""
+    keep_only(sock.fileno())
+    sock.sendall(pickle.dumps(read(path, environ), pickle.HIGHEST_PROTOCOL))
+    return 0

@@ -39,7 +39,7 @@ from nginy.process.holder import holder_of
 from nginy.process.logs import LogSet
 from nginy.process.pidfile import PidFile, open_pid_file, replace_pid_file
 from nginy.process.pools import PoolSet
-from nginy.process.reader import ConfigReader, Reading
+from nginy.process.reader import ConfigReader, ReadResult
 from nginy.process.services import ServiceSet, close_listeners
 from nginy.process.systemd import Notifier, passed_descriptors
 from nginy.process.upgrade import Upgrade, handed_descriptors
@@ -206,7 +206,7 @@ class Server:
         self.notifier.reloading()
         self._reader.start()
 
-    def _finish_reload(self, reading: Reading) -> None:
+    def _finish_reload(self, reading: ReadResult) -> None:
         """Apply what was read, or say what is wrong and go on as before."""
         before, config = self.config, reading.config
         if config is None:

@@ -9,15 +9,13 @@ old one takes its pid file's name back, and all is as before.
 nginx: `ngx_exec_new_binary` in `nginx.c`, `ngx_execute_proc`, `ngx_add_inherited_sockets`.
 """
 
-import contextlib
 import logging
 import os
 import sys
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Final
 
-from nginy.backend.checks.program import ProcessConnection
-from nginy.event.event import Event
+from nginy.event.child import Child
 from nginy.event.listener import Listener
 from nginy.event.loop import Loop
 from nginy.log.levels import NOTICE
@@ -38,11 +36,11 @@ def handed_descriptors(environ: MutableMapping[str, str]) -> list[int]:
 class Upgrade:
     """The successor of this process, if there is one. Created and closed by the server."""
 
-    __slots__ = ("_listeners", "_loop", "_pid_file", "_process")
+    __slots__ = ("_listeners", "_loop", "_pid_file", "_successor")
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._process: ProcessConnection | None = None
+        self._successor: Child | None = None
         self._pid_file: PidFile | None = None
         self._listeners: list[Listener] = []
 
@@ -50,15 +48,14 @@ class Upgrade:
         self, listeners: Sequence[Listener], pid_file: PidFile | None, environ: Mapping[str, str]
     ) -> None:
         """Start the successor, or say why not and go on as before."""
-        if self._process is not None:
-            logger.error("process %d takes over already", self._process.number)
+        if self._successor is not None:
+            logger.error("process %d takes over already", self._successor.pid)
             return
         try:
             if pid_file is not None:
                 pid_file.rename(f"{pid_file.path}{OLD_SUFFIX}")
             self._pid_file = pid_file
             pid = _spawn([listener.socket.fileno() for listener in listeners], environ)
-            self._process = ProcessConnection(self._loop, pid)
         except OSError as error:
             logger.critical("new program not started (%s: %s)", error.errno, error.strerror)
             self._undo()
@@ -67,29 +64,20 @@ class Upgrade:
         self._listeners = [each for each in listeners if not each.is_inherited]
         for listener in self._listeners:
             listener.is_inherited = True
-        self._process.data = self
-        self._process.read.handler = self._ended_handler
-        self._process.resume_read()
+        self._successor = Child(self._loop, pid, self._ended)
         logger.log(NOTICE, "process %d takes over", pid)
 
     def close(self) -> None:
         """Let the successor go its own way."""
-        if self._process is not None:
-            self._process.close()
-            self._process = None
+        if self._successor is not None:
+            self._successor.close()
+            self._successor = None
 
-    def abort(self) -> None:
-        """Go on alone."""
-
-    def _ended_handler(self, _event: Event) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        with contextlib.suppress(ChildProcessError):  # a supervisor buries whoever has died
-            os.waitpid(process.number, os.WNOHANG)
-        process.close()
-        logger.error("process %d has ended, so nobody takes over", process.number)
-        self._undo()
+    def _ended(self, _code: int) -> None:
+        successor, self._successor = self._successor, None
+        if successor is not None:
+            logger.error("process %d has ended, so nobody takes over", successor.pid)
+            self._undo()
 
     def _undo(self) -> None:
         for listener in self._listeners:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from nginy.config.dump import dump
 from nginy.config.load import load
-from nginy.process.reader import ConfigReader, Reading, read
+from nginy.process.reader import ConfigReader, ReadResult, read
 
 from kit.configs import LISTENER, write
 from kit.harness import Harness
@@ -25,7 +25,7 @@ def children() -> set[str]:
 
 
 @pytest.fixture
-def results() -> list[Reading]:
+def results() -> list[ReadResult]:
     return []
 
 
@@ -35,7 +35,7 @@ def path(tmp_path: pathlib.Path) -> str:
 
 
 @pytest.fixture
-def reader(harness: Harness, path: str, results: list[Reading]) -> Iterator[ConfigReader]:
+def reader(harness: Harness, path: str, results: list[ReadResult]) -> Iterator[ConfigReader]:
     others = children()
     made = ConfigReader(harness.loop, path, {"GREETING": "hi"}, results.append)
     yield made
@@ -44,17 +44,17 @@ def reader(harness: Harness, path: str, results: list[Reading]) -> Iterator[Conf
 
 
 def test_a_child_reads_what_the_parent_would(
-    harness: Harness, reader: ConfigReader, results: list[Reading], path: str
+    harness: Harness, reader: ConfigReader, results: list[ReadResult], path: str
 ) -> None:
     reader.start()
     assert results == []
     harness.turn_until(lambda: results)
     config = load(path, {})
-    assert results == [Reading(config, dump(config))]
+    assert results == [ReadResult(config, dump(config))]
 
 
 def test_the_environment_fills_in_values(
-    harness: Harness, reader: ConfigReader, results: list[Reading], tmp_path: pathlib.Path
+    harness: Harness, reader: ConfigReader, results: list[ReadResult], tmp_path: pathlib.Path
 ) -> None:
     write(tmp_path, GREETED)
     reader.start()
@@ -65,7 +65,7 @@ def test_the_environment_fills_in_values(
 
 
 def test_problems_come_back_with_their_places(
-    harness: Harness, reader: ConfigReader, results: list[Reading], tmp_path: pathlib.Path
+    harness: Harness, reader: ConfigReader, results: list[ReadResult], tmp_path: pathlib.Path
 ) -> None:
     path = write(tmp_path, "listeners: []\nfoo: 1\n")
     reader.start()
@@ -76,7 +76,7 @@ def test_problems_come_back_with_their_places(
 
 
 def test_a_file_that_changes_while_it_is_read_is_read_again(
-    harness: Harness, reader: ConfigReader, results: list[Reading], tmp_path: pathlib.Path
+    harness: Harness, reader: ConfigReader, results: list[ReadResult], tmp_path: pathlib.Path
 ) -> None:
     reader.start()
     write(tmp_path, GREETED)
@@ -89,7 +89,7 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(
 
 
 def test_it_can_be_started_again_and_again(
-    harness: Harness, reader: ConfigReader, results: list[Reading]
+    harness: Harness, reader: ConfigReader, results: list[ReadResult]
 ) -> None:
     descriptors = len(os.listdir("/proc/self/fd"))
     for count in range(1, 4):
@@ -99,7 +99,7 @@ def test_it_can_be_started_again_and_again(
 
 
 def test_where_the_child_dies_the_parent_reads(
-    harness: Harness, reader: ConfigReader, results: list[Reading], path: str
+    harness: Harness, reader: ConfigReader, results: list[ReadResult], path: str
 ) -> None:
     backends = "\n".join(f"  - 10.0.{n >> 8}.{n & 255}:80" for n in range(LONG_READ))
     write(pathlib.Path(path).parent, f"upstreams:\n u:\n  backends:\n{backends}\n{LISTENER}")
@@ -113,7 +113,7 @@ def test_where_the_child_dies_the_parent_reads(
 
 
 def test_closing_forgets_what_is_being_read(
-    harness: Harness, reader: ConfigReader, results: list[Reading]
+    harness: Harness, reader: ConfigReader, results: list[ReadResult]
 ) -> None:
     reader.start()
     reader.close()
@@ -122,7 +122,7 @@ def test_closing_forgets_what_is_being_read(
 
 
 def test_a_connection_closed_meanwhile_ends_for_its_peer_at_once(
-    harness: Harness, reader: ConfigReader, results: list[Reading]
+    harness: Harness, reader: ConfigReader, results: list[ReadResult]
 ) -> None:
     ours, theirs = socket.socketpair()
     with theirs:

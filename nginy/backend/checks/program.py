@@ -4,22 +4,19 @@ The program gets the backend's address in its environment, no input, and nowhere
 0 passes. At the deadline it is killed, with everything it has started, as it leads a process group
 of its own.
 
-The one idea: a process is one more descriptor to the loop. The kernel makes it readable when the
-process has ended (pidfd_open(2), Linux 5.3), so no signal has to be handled, and nobody waits. Only
-so many may run at a time: more would starve the traffic that the checks are for.
+A program is a child process (event/child.py), so nobody waits for it. Only so many may run at a
+time: more would starve the traffic that the checks are for.
 
 The other kinds of checks are in `checks`. Source of the idea: HAProxy, `option external-check`.
 """
 
-import contextlib
 import os
 import signal
 from collections.abc import Sequence
 from typing import Final
 
 from nginy.backend.checks.dialog import OUR_ERRORS, PASSED, Ended, OpenChecks, Result
-from nginy.event.connection import Connection
-from nginy.event.event import Event, ignore
+from nginy.event.child import Child
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
 from nginy.text.address import Address
@@ -39,59 +36,20 @@ FILE_ACTIONS: Final = (
 )
 
 
-class ProcessConnection(Connection):
-    """A child process as the loop sees it: readable once it has ended, and nothing else.
-
-    Of a connection it has what the loop and the selector touch; there is no socket.
-    """
-
-    __slots__ = ()
-
-    def __init__(self, loop: Loop, pid: int) -> None:
-        """Watch the child `pid`; raises OSError."""
-        self.loop = loop
-        self.fd = os.pidfd_open(pid)
-        self.sockaddr = ""
-        self.number = pid
-        self.action = "running a check"
-        self.data = self.buffer = None
-        self.read = Event(self, ignore)
-        self.write = Event(self, ignore)
-        self.received = self.sent = self.errno = self.registered = 0
-        loop.connections += 1
-        loop.interest.add(self)
-
-    def close(self, reset: bool = False) -> None:
-        """Watch no more; the process goes on, if it has not ended."""
-        loop, fd = self.loop, self.fd
-        if self.read.timer is not None:
-            loop.timers.cancel(self.read.timer)
-            self.read.timer = None
-        for event in (self.read, self.write):
-            event.posted = event.active = False
-            event.handler = ignore
-            del event.data
-        loop.interest.remove(self)
-        loop.connections -= 1
-        self.data = None
-        self.fd = -1
-        os.close(fd)
-
-
 class ProgramCheck:
     """A run of a program. Created by `checks.Checker`; reaps its process itself.
 
     Its life in `OpenChecks` ends with that of the process, which may come after the result.
     """
 
-    __slots__ = ("_c", "_ended", "_loop", "_open", "_pid")
+    __slots__ = ("_child", "_ended", "_loop", "_open", "_timer")
 
     def __init__(self, loop: Loop, open_checks: OpenChecks, ended: Ended) -> None:
         self._loop = loop
         self._open = open_checks
         self._ended: Ended | None = ended
-        self._c: ProcessConnection | None = None
-        self._pid = 0
+        self._child: Child | None = None
+        self._timer: Timer | None = None
 
     def start(self, command: Sequence[str], address: Address, deadline_ms: int) -> None:
         """Run `command`; the owner may be told before this returns."""
@@ -100,7 +58,7 @@ class ProgramCheck:
             self._tell(Result(f"{running} programs run already", is_ours=True))
             return
         try:
-            self._pid = os.posix_spawn(
+            pid = os.posix_spawn(
                 command[0],
                 list(command),
                 environment(address),
@@ -112,26 +70,14 @@ class ProgramCheck:
         except OSError as error:
             self._tell(Result(f"{command[0]}: {error.strerror}", error.errno in OUR_ERRORS))
             return
-        try:
-            c = self._c = ProcessConnection(self._loop, self._pid)
-        except OSError as error:
-            self._kill()
-            os.waitpid(self._pid, 0)
-            self._tell(Result(f"pidfd_open() failed ({error.strerror})", is_ours=True))
-            return
+        self._child = Child(self._loop, pid, self._process_ended)
         self._open.add(self)
-        c.data = self
-        c.read.handler = self._exit_handler
-        c.read.timer = Timer(self._deadline_handler, self)
-        self._loop.timers.start(c.read.timer, deadline_ms)
-        c.resume_read()
+        self._timer = Timer(self._deadline_handler, self)
+        self._loop.timers.start(self._timer, deadline_ms)
 
-    def _exit_handler(self, _event: Event) -> None:
-        pid, status = os.waitpid(self._pid, os.WNOHANG)
-        if not pid:
-            return
+    def _process_ended(self, code: int) -> None:
+        self._child = None
         self._forget()
-        code = os.waitstatus_to_exitcode(status)
         if not code:
             self._tell(PASSED)
         elif code > 0:
@@ -140,14 +86,14 @@ class ProgramCheck:
             self._tell(Result(f"killed by signal {-code}"))
 
     def _deadline_handler(self, _timer: Timer) -> None:
-        """Kill the program; the handler of its exit reaps it, but nobody waits for that."""
+        """Kill the program; it is reaped when it has ended, but nobody waits for that."""
         self._kill()
         self._tell(Result("the program did not end in time"))
 
     def _kill(self) -> None:
         # The group is there as long as its leader has not been reaped, even if it has ended.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._pid, signal.SIGKILL)
+        if self._child is not None:
+            self._child.send_signal(signal.SIGKILL, to_group=True)
 
     def _tell(self, result: Result) -> None:
         ended, self._ended = self._ended, None
@@ -156,22 +102,23 @@ class ProgramCheck:
 
     def _forget(self) -> None:
         self._open.discard(self)
-        c, self._c = self._c, None
-        if c is not None:
-            c.close()
+        if self._timer is not None:
+            self._loop.timers.cancel(self._timer)
+            # Each refers to the other, which only the cyclic garbage collector could undo.
+            self._timer = None
+        child, self._child = self._child, None
+        if child is not None:
+            child.close()
 
     def cancel(self) -> None:
         """Kill the program; the owner is not told, and the process is reaped when it has ended."""
         self._ended = None
-        if self._c is not None:
-            self._kill()
+        self._kill()
 
     def close(self) -> None:
-        """Kill the program and let go of it; whoever inherits it, as we end, reaps it."""
-        if self._c is not None:
-            self._kill()
-            os.waitpid(self._pid, os.WNOHANG)
+        """Kill the program and let go of it; process 1 reaps it as we end."""
         self._ended = None
+        self._kill()
         self._forget()
 
     def abort(self) -> None:
