@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 from nginy.event.connection import sockaddr_text
-from nginy.proxy.variables import FIXED, Variables, seconds
+from nginy.proxy.variables import VARIABLES, Variables, seconds
 from nginy.text.address import parse_address
+from nginy.text.escape import escape_default
 
 from kit.clock import WALL_MS, FakeClock
 from kit.harness import Harness
@@ -110,12 +111,13 @@ def test_values_are_escaped_and_an_empty_one_is_a_dash(
     proxy = harness.proxy(
         harness.pool(harness.add(EchoBackend()).name), parse_address(f"unix:{tmp_path}/x")
     )
+    proxy.handler.name = "FRONT"
     lines: list[str] = []
-    render = Variables(clock).compile("$protocol [$remote_port] tcp", str.lower)
+    render = Variables(clock).compile("$listener [$remote_port] tcp", str.lower)
     proxy.handler.log_session = lambda session: lines.append(render(session))
     proxy.connect().finish()
     harness.turn_until(lambda: lines)
-    assert lines == ["tcp [-] tcp"]
+    assert lines == ["front [-] tcp"]
 
 
 def test_a_text_without_variables_is_itself(clock: FakeClock, harness: Harness) -> None:
@@ -142,6 +144,29 @@ def test_all_variables_have_a_value_while_a_session_goes_on(harness: Harness) ->
     proxy.connect()
     harness.turn_until(lambda: server.ends)
     (session,) = harness.sessions()
-    values = {name: variable(session) for name, variable in FIXED.items()}
+    compiled = Variables(harness.loop.clock)
+    values = {name: compiled.compile(f"${name}")(session) for name in VARIABLES}
     assert values["status"] == "000"
-    assert [name for name, value in values.items() if not isinstance(value, str)] == []
+    assert {name for name, value in values.items() if not value} == {"reason", "termination"}
+
+
+@pytest.mark.parametrize(
+    "text", ['"$protocol"', "'{s}' $protocol", "{$protocol}", "\\n$protocol\n", "%s{}$protocol{{"]
+)
+def test_nothing_in_a_text_is_read_as_code(harness: Harness, text: str) -> None:
+    proxy = harness.proxy(harness.pool(harness.add(EchoBackend()).name))
+    proxy.log(text)
+    proxy.connect().finish()
+    proxy.only()
+    assert proxy.lines == [text.replace("$protocol", "TCP")]
+
+
+def test_what_a_stranger_chose_is_escaped(harness: Harness, clock: FakeClock) -> None:
+    proxy = harness.proxy(harness.pool(harness.add(EchoBackend()).name))
+    proxy.handler.name = 'a"b'
+    lines: list[str] = []
+    render = Variables(clock).compile("$listener $status", escape_default)
+    proxy.handler.log_session = lambda session: lines.append(render(session))
+    proxy.connect().finish()
+    harness.turn_until(lambda: lines)
+    assert lines == ["a\\x22b 200"]
