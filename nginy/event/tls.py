@@ -20,6 +20,7 @@ nginx: `ngx_ssl_create_connection`, `ngx_ssl_handshake`, `ngx_ssl_recv`, `ngx_ss
 
 import errno
 import socket
+import ssl
 from _socket import MSG_PEEK, SHUT_WR
 from _socket import socket as plain_socket
 from ssl import (
@@ -37,6 +38,11 @@ from nginy.event.event import Event
 
 DONE: Final = 1
 """Outcome of `handshake`: both sides agree, bytes may be moved."""
+
+IGNORE_UNEXPECTED_EOF: Final = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+"""Has OpenSSL 3 report a cut stream as a clean end; 0 before OpenSSL 3, which has no such option.
+
+Some releases of Python 3.10 and 3.11 set it in each new context (CPython's gh-95495)."""
 
 
 class TlsState:
@@ -210,6 +216,9 @@ def start_tls(
     `context` says so. Returns None if the peer has broken the connection already: `errno` says
     how, and nothing is left but to close it. Raises ValueError for a name that cannot be one.
     """
+    # Set for good, in a context that other connections share: all of them are ours.
+    if context.options & IGNORE_UNEXPECTED_EOF:
+        context.options &= ~IGNORE_UNEXPECTED_EOF
     plain = c.socket = socket.socket(fileno=c.socket.detach())
     # Or the ssl module takes it for a blocking socket and spins (_ssl.c: a timeout below 0).
     plain.setblocking(False)

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from nginy.event.connection import AGAIN, EOF, ERROR, Connection
 from nginy.event.event import Event
-from nginy.event.tls import DONE, TlsConnection, start_tls
+from nginy.event.tls import DONE, IGNORE_UNEXPECTED_EOF, TlsConnection, start_tls
 
 from kit import ends
 from kit.harness import Harness
@@ -152,6 +152,8 @@ def test_a_certificate_of_another_name_is_refused_with_the_reason(pair: Pair) ->
 
 
 def test_a_stream_without_close_notify_is_an_error(pair: Pair) -> None:
+    # Some releases of Python set this by themselves, and a cut stream looks complete then.
+    pair.server_context.options |= IGNORE_UNEXPECTED_EOF
     client, server = pair.shake_hands()
     # A session ticket may have come (RFC 8446 §4.6.1), and unread it would make a reset of the end.
     assert client.recv(pair.harness.loop.memory) == AGAIN
