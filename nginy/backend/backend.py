@@ -87,7 +87,6 @@ class Backend:
         "max_fails",
         "name",
         "settings",
-        "sockaddr",
         "weight",
     )
 
@@ -117,7 +116,6 @@ class Backend:
         self.address = settings.address
         self.addr_text = str(settings.address)
         """The address for logs; `name` may be a name that stands for several."""
-        self.sockaddr = settings.address.sockaddr
         self.weight = settings.weight
         self.effective_weight = min(self.effective_weight, settings.weight)
         self.max_conns = settings.max_conns

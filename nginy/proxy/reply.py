@@ -12,12 +12,13 @@ from collections.abc import Callable
 from typing import Final
 
 from nginy.event.buffer import Buffer
+from nginy.event.connect import failure_text
 from nginy.event.connection import AGAIN, ERROR, Connection, SockAddr
 from nginy.event.datagram import DatagramReceiver, SharedConnection
 from nginy.event.event import Event
 from nginy.event.timer import Timer
 from nginy.proxy.handler import ProtocolHandler
-from nginy.proxy.session import Reason, Session, failure_text
+from nginy.proxy.session import Reason, Session
 
 LINGER_MS: Final = 5000
 """How long to wait for the client to close (nginx `lingering_timeout`)."""

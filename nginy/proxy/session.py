@@ -12,9 +12,7 @@ nginx: `ngx_stream_session_t` in `ngx_stream.h`, `ngx_stream_finalize_session` i
 `ngx_stream_handler.c`.
 """
 
-import errno
 import logging
-import os
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -179,10 +177,3 @@ class Session:
         if upstream is not None:
             parts.append(f", bytes from/to upstream:{upstream.received}/{upstream.sent}")
         logger.log(level, "%s", "".join(parts), extra={"number": self.context.number})
-
-
-def failure_text(call: str, code: int) -> str:
-    """Return "connect() failed (111: Connection refused)" for a call and its errno."""
-    if code == errno.ETIMEDOUT:
-        return f"{call}() timed out ({code}: {os.strerror(code)})"
-    return f"{call}() failed ({code}: {os.strerror(code)})"

@@ -19,11 +19,11 @@ nginx: the parts for SOCK_DGRAM of `ngx_stream_proxy_module.c`.
 """
 
 import errno
-from _socket import IPPROTO_IP, SOCK_DGRAM, SOCK_NONBLOCK, socket
 from typing import TYPE_CHECKING, Final
 
 from nginy.backend.backend import Backend
 from nginy.backend.health.health import COLD
+from nginy.event.connect import ConnectFailure, connect_datagram, failure_text
 from nginy.event.connection import SockAddr
 from nginy.event.datagram import DatagramConnection, SharedConnection
 from nginy.event.event import Event
@@ -31,8 +31,7 @@ from nginy.event.timer import Timer
 from nginy.log.limit import similar
 from nginy.proxy.attempt import Attempt, AttemptResult
 from nginy.proxy.context import ConnectionContext
-from nginy.proxy.session import Reason, Session, failure_text
-from nginy.proxy.upstream import EXHAUSTED, IP_BIND_ADDRESS_NO_PORT
+from nginy.proxy.session import Reason, Session
 
 if TYPE_CHECKING:
     from nginy.proxy.udp import UdpHandler
@@ -42,10 +41,6 @@ RUN_MAX: Final = 32
 RUN_DATAGRAM_BYTES: Final = 1400
 """Length up to which a datagram joins a run: what fits into a packet on any usual path, and so that
 32 of them stay below 65,535 bytes."""
-
-NO_PORTS: Final = frozenset((*EXHAUSTED, errno.EAGAIN))
-"""Errors of socket() and connect() that are ours and not the backend's; EAGAIN is how connect()
-says, for UDP, that the ephemeral ports are used up."""
 
 UNREACHABLE: Final = frozenset(
     (
@@ -133,52 +128,36 @@ class UdpSession(Session):
         return self._connect(backend)
 
     def _connect(self, backend: Backend) -> bool:
-        loop = self.handler.loop
-        sock = None
-        call = "socket"
-        try:
-            sock = socket(backend.address.family, SOCK_DGRAM | SOCK_NONBLOCK)
-            call = "bind"
-            self._bind(sock)
-            call = "connect"
-            sock.connect(backend.sockaddr)
-        except OSError as error:
-            if sock is not None:
-                sock.close()
-            self._not_connected(failure_text(call, error.errno or 0), error.errno in NO_PORTS)
+        loop, settings = self.handler.loop, self.handler.settings
+        upstream = connect_datagram(loop, backend.address, settings.bind)
+        if isinstance(upstream, ConnectFailure):
+            self._not_connected(upstream)
             return False
+        self.upstream = upstream
         now_ms = loop.clock.now_ms
         self._attempt.connected_at_ms = now_ms
-        upstream = self.upstream = DatagramConnection(loop, sock, backend.sockaddr)
         upstream.data = self
         upstream.number = self.context.number
         upstream.read.handler = self._upstream_read_handler
         upstream.resume_read()
         self.client.action = "proxying datagrams"
-        timeout_ms = self.handler.settings.timeout_ms
-        if timeout_ms is not None:
+        if settings.timeout_ms is not None:
             timer = upstream.read.timer = Timer(self._idle_timer_handler, self)
-            loop.timers.start(timer, now_ms + timeout_ms)
+            loop.timers.start(timer, now_ms + settings.timeout_ms)
         if self.handler.pool.max_session_time_ms is not None:
             timer = upstream.write.timer = Timer(self._end_timer_handler, self)
             delay_ms = self.handler.jittered(self.handler.pool.max_session_time_ms)
             loop.timers.start(timer, now_ms + delay_ms)
         return True
 
-    def _bind(self, sock: socket) -> None:
-        bind = self.handler.settings.bind
-        if bind is not None and sock.family == bind.family:
-            sock.setsockopt(IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
-            sock.bind(bind.sockaddr)
-
-    def _not_connected(self, text: str, is_exhausted: bool) -> None:
+    def _not_connected(self, failure: ConnectFailure) -> None:
         """End a session that has no socket, and drop the datagram that began it."""
-        if is_exhausted:
+        if failure.is_ours:
             self.handler.drops["limit"] += 1
-            self.finalize(Reason.RESOURCE, text)
+            self.finalize(Reason.RESOURCE, failure.text)
         else:
             self.handler.drops["send_error"] += 1
-            self.finalize(Reason.BACKEND_UNREACHABLE, text)
+            self.finalize(Reason.BACKEND_UNREACHABLE, failure.text)
 
     # From the client to the backend.
 

@@ -15,39 +15,34 @@ nginx: `ngx_stream_proxy_connect`, `ngx_stream_proxy_connect_handler` and
 """
 
 import errno
-from _socket import (
-    AF_UNIX,
-    IPPROTO_IP,
-    IPPROTO_TCP,
-    SO_KEEPALIVE,
-    SOCK_NONBLOCK,
-    SOCK_STREAM,
-    SOL_SOCKET,
-    TCP_NODELAY,
-    socket,
-)
+from _socket import AF_UNIX, IPPROTO_TCP, TCP_NODELAY
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Final
+from enum import Enum
+from typing import TYPE_CHECKING
 
 from nginy.backend.backend import Backend
 from nginy.backend.waiting import WaitingLine
+from nginy.event.connect import OUR_ERRORS, ConnectFailure, connect_errno, connect_stream
 from nginy.event.connection import ERROR, Connection
 from nginy.event.event import Event, ignore
 from nginy.event.timer import Timer
 from nginy.proxy.attempt import Attempt, AttemptResult
 from nginy.proxy.context import ConnectionContext
-from nginy.proxy.session import Reason, Session, failure_text
+from nginy.proxy.session import Reason, Session
 
 if TYPE_CHECKING:
     from nginy.proxy.handler import ProxyHandler
 
-IP_BIND_ADDRESS_NO_PORT: Final = 24
-"""Linux, in.h: bind() chooses no port yet, so that connect() can share one between destinations."""
 
-EXHAUSTED: Final = frozenset(
-    (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL)
-)
-"""Errors of socket(), bind() and connect() that are ours and not the backend's."""
+class Connecting(Enum):
+    """How connecting stands after a step of it."""
+
+    UNDER_WAY = "under way"
+    """The loop calls back."""
+    FAILED = "failed"
+    """This backend could not be reached; another one may be tried."""
+    ENDED = "ended"
+    """The session has ended."""
 
 
 class UpstreamSession(Session, ABC):
@@ -92,7 +87,8 @@ class UpstreamSession(Session, ABC):
             self._wait(handler.pool.line)
             return
         key = handler.hash_key(self).encode() if handler.hash_key is not None else b""
-        while not self.status:
+        outcome = Connecting.FAILED
+        while outcome is Connecting.FAILED:
             backend = handler.pool.pick(key, self._tried, now_ms // 1000)
             if backend is None:
                 self._no_backend(now_ms)
@@ -100,8 +96,7 @@ class UpstreamSession(Session, ABC):
             self._line = None
             self.attempt = Attempt(handler.pool, backend, now_ms)
             self.attempts.append(self.attempt)
-            if self._open(backend):
-                return
+            outcome = self._open(backend)
 
     def _no_backend(self, now_ms: int) -> None:
         pool = self.handler.pool
@@ -146,56 +141,34 @@ class UpstreamSession(Session, ABC):
 
     # Connecting.
 
-    def _open(self, backend: Backend) -> bool:
-        """Begin to connect; return False if this failed at once and another backend may be
-        tried."""
-        loop = self.handler.loop
+    def _open(self, backend: Backend) -> Connecting:
+        """Begin to connect to a backend."""
+        loop, settings = self.handler.loop, self.handler.settings
         if loop.connections >= loop.max_connections:
             self.finalize(Reason.OVER_LIMIT, "worker_connections are used up")
-            return True
-        call = "socket"
-        sock = None
-        try:
-            sock = socket(backend.address.family, SOCK_STREAM | SOCK_NONBLOCK)
-            call = "connect"
-            self._prepare(sock)
-            code = sock.connect_ex(backend.sockaddr)
-        except OSError as error:
-            code = error.errno or errno.EBADF
-        if sock is None or code not in (0, errno.EINPROGRESS):
-            if sock is not None:
-                sock.close()
-            return self._connect_failed(call, code)
-        upstream = self.upstream = Connection(loop, sock, backend.sockaddr)
+            return Connecting.ENDED
+        upstream = connect_stream(loop, backend.address, settings.bind, settings.socket_keepalive)
+        if isinstance(upstream, ConnectFailure):
+            return self._connect_failed(upstream)
+        self.upstream = upstream
         upstream.data = self
         upstream.number = self.context.number
         upstream.write.handler = self._connect_handler
         upstream.resume_write()
-        timeout_ms = self.handler.settings.connect_timeout_ms
-        if timeout_ms is not None:
+        if settings.connect_timeout_ms is not None:
             self._timer.handler = self._connect_timer_handler
-            loop.timers.start(self._timer, loop.clock.now_ms + timeout_ms)
+            loop.timers.start(self._timer, loop.clock.now_ms + settings.connect_timeout_ms)
         else:
             loop.timers.cancel(self._timer)
-        return True
-
-    def _prepare(self, sock: socket) -> None:
-        settings = self.handler.settings
-        if settings.socket_keepalive:
-            sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
-        if settings.bind is not None and sock.family == settings.bind.family:
-            sock.setsockopt(IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
-            sock.bind(settings.bind.sockaddr)
+        return Connecting.UNDER_WAY
 
     def _connect_handler(self, event: Event) -> None:
         """The connect has ended, one way or the other."""
         upstream = event.data
-        # Epoll tells success and failure apart; any other selector only says "writable".
-        if event.error or not self.handler.loop.interest.is_edge_triggered:
-            code = upstream.take_error()
-            if code:
-                self._retry("connect", code)
-                return
+        code = connect_errno(event)
+        if code:
+            self._retry(code)
+            return
         # Idleness is held against `active_at_ms`: it begins now, however long connecting took.
         upstream.active_at_ms = self.attempt.connected_at_ms = self.handler.loop.clock.now_ms
         if self.attempt.backend is not None:
@@ -208,33 +181,33 @@ class UpstreamSession(Session, ABC):
         self.established()
 
     def _connect_timer_handler(self, _timer: Timer) -> None:
-        self._retry("connect", errno.ETIMEDOUT)
+        self._retry(errno.ETIMEDOUT)
 
-    def _retry(self, call: str, code: int) -> None:
-        if self._connect_failed(call, code) is False:
+    def _retry(self, code: int) -> None:
+        """Try another backend, as connecting to this one has ended with an errno."""
+        failure = ConnectFailure("connect", code, code in OUR_ERRORS)
+        if self._connect_failed(failure) is Connecting.FAILED:
             self.connect()
 
-    def _connect_failed(self, call: str, code: int) -> bool:
-        """Count a failed attempt; return False if another backend may be tried, else end."""
-        text = failure_text(call, code)
+    def _connect_failed(self, failure: ConnectFailure) -> Connecting:
+        """Count a failed attempt; end the session unless another backend may be tried."""
         attempt = self.attempt
-        attempt.errno = code
-        is_ours = code in EXHAUSTED
-        if not is_ours and attempt.backend is not None:
+        attempt.errno = failure.errno
+        if not failure.is_ours and attempt.backend is not None:
             self._tried += (attempt.backend,)
-        result = AttemptResult.UNKNOWN if is_ours else AttemptResult.FAILED
+        result = AttemptResult.UNKNOWN if failure.is_ours else AttemptResult.FAILED
         attempt.end(result, self.handler.loop.clock.now_ms, self.upstream)
         if self.upstream is not None:
             self.upstream.close()
             self.upstream = None
-        if is_ours:
-            self.finalize(Reason.RESOURCE, text)
-            return True
+        if failure.is_ours:
+            self.finalize(Reason.RESOURCE, failure.text)
+            return Connecting.ENDED
         if self._may_try_next():
-            self.log(Reason.BACKEND_UNREACHABLE.level, text)
-            return False
-        self.finalize(self._unreached(), text)
-        return True
+            self.log(Reason.BACKEND_UNREACHABLE.level, failure.text)
+            return Connecting.FAILED
+        self.finalize(self._unreached(), failure.text)
+        return Connecting.ENDED
 
     def _unreached(self) -> Reason:
         if all(attempt.errno == errno.ETIMEDOUT for attempt in self.attempts):

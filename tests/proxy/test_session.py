@@ -1,9 +1,8 @@
-import errno
 import logging
 from typing import Any
 
 import pytest
-from nginy.proxy.session import Reason, failure_text
+from nginy.proxy.session import Reason
 
 from kit.harness import Front, Harness
 from kit.servers import EchoBackend, Server
@@ -118,14 +117,3 @@ def test_sessions_are_numbered_from_one(harness: Harness) -> None:
         proxy.connect()
     harness.turn_until(lambda: len(server.ends) == 3)
     assert sorted(session.context.number for session in harness.sessions()) == [1, 2, 3]
-
-
-@pytest.mark.parametrize(
-    ("code", "text"),
-    [
-        (errno.ECONNREFUSED, "connect() failed (111: Connection refused)"),
-        (errno.ETIMEDOUT, "connect() timed out (110: Connection timed out)"),
-    ],
-)
-def test_a_failed_call_is_named_with_its_errno(code: int, text: str) -> None:
-    assert failure_text("connect", code) == text

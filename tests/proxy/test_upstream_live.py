@@ -379,7 +379,7 @@ def test_an_address_that_is_not_ours_is_no_fault_of_the_backend(
     pool = harness.pool(harness.add(SilentBackend()).name)
     proxy = harness.proxy(pool, bind=Address(socket.AF_INET, "192.0.2.1"))
     proxy.connect()
-    with expect_log(rf"connect\(\) failed \({errno.EADDRNOTAVAIL}"):
+    with expect_log(rf"bind\(\) failed \({errno.EADDRNOTAVAIL}"):
         assert proxy.only().termination == "RC"
     assert pool.backends[0].failures == 0
 

@@ -12,8 +12,6 @@ waits for another, and none ever blocks, so one backend's trouble never delays a
 What to send and to expect is nginx Plus's `match` (ngx_stream_upstream_hc_module).
 """
 
-import errno
-from _socket import SOCK_DGRAM, SOCK_NONBLOCK, socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,6 +29,7 @@ from nginy.backend.checks.dialog import (
     call_failed,
 )
 from nginy.backend.checks.program import ProgramCheck
+from nginy.event.connect import ConnectFailure, connect_datagram
 from nginy.event.connection import AGAIN
 from nginy.event.datagram import DatagramConnection
 from nginy.event.event import Event
@@ -180,19 +179,11 @@ class DatagramCheck:
 
     def start(self, address: Address, deadline_ms: int) -> None:
         """Send the datagram; the owner may be told before this returns."""
-        call = "socket"
-        try:
-            sock = socket(address.family, SOCK_DGRAM | SOCK_NONBLOCK)
-            call = "connect"
-            code = sock.connect_ex(address.sockaddr)
-        except OSError as error:
-            code = error.errno or errno.EBADF
-        if code:
-            if call == "connect":
-                sock.close()
-            self._finish(call_failed(call, code))
+        c = connect_datagram(self._loop, address)
+        if isinstance(c, ConnectFailure):
+            self._finish(Result(c.text, c.is_ours))
             return
-        c = self._c = DatagramConnection(self._loop, sock, address.sockaddr)
+        self._c = c
         c.data = self
         c.action = "checking a backend"
         c.read.timer = Timer(self._deadline_handler, self)

@@ -12,14 +12,18 @@ most, then close, so that a server's log shows a client that left and not one th
 What a result does to a backend is in `health`; who asks, and when, is in `watch`.
 """
 
-import errno
-import os
-from _socket import SOCK_NONBLOCK, SOCK_STREAM, socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from ssl import SSLContext
 from typing import Final, Protocol
 
+from nginy.event.connect import (
+    OUR_ERRORS,
+    ConnectFailure,
+    connect_errno,
+    connect_stream,
+    failure_text,
+)
 from nginy.event.connection import AGAIN, EOF, ERROR, Connection
 from nginy.event.event import Event, ignore
 from nginy.event.loop import Loop
@@ -34,11 +38,6 @@ READS: Final = 4
 
 CONNECTING: Final = "connecting"
 LINGERING: Final = "waiting for the end"
-
-OUR_ERRORS: Final = frozenset(
-    (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN)
-)
-"""Errors of socket(), connect() and posix_spawn() that say nothing about a backend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +86,7 @@ class Question:
 
 def call_failed(call: str, code: int) -> Result:
     """Return the failure "connect() failed (111: Connection refused)" for a call and its errno."""
-    return Result(f"{call}() failed ({code}: {os.strerror(code)})", code in OUR_ERRORS)
+    return Result(failure_text(call, code), code in OUR_ERRORS)
 
 
 class Dialog:
@@ -112,19 +111,11 @@ class Dialog:
     def start(self, address: Address, deadline_ms: int) -> None:
         """Connect, and have a result by `deadline_ms`; the owner may be told before this
         returns."""
-        call = "socket"
-        try:
-            sock = socket(address.family, SOCK_STREAM | SOCK_NONBLOCK)
-            call = "connect"
-            code = sock.connect_ex(address.sockaddr)
-        except OSError as error:
-            code = error.errno or errno.EBADF
-        if code not in (0, errno.EINPROGRESS):
-            if call == "connect":
-                sock.close()
-            self._finish(call_failed(call, code))
+        c = connect_stream(self._loop, address)
+        if isinstance(c, ConnectFailure):
+            self._finish(Result(c.text, c.is_ours))
             return
-        c = self._c = Connection(self._loop, sock, address.sockaddr)
+        self._c = c
         c.data = self
         c.action = "checking a backend"
         c.read.timer = Timer(self._deadline_handler, self)
@@ -137,7 +128,7 @@ class Dialog:
 
     def _connect_handler(self, event: Event) -> None:
         c = event.data
-        code = c.take_error()
+        code = connect_errno(event)
         if code:
             self._finish(call_failed("connect", code))
         elif self._question.tls is None:

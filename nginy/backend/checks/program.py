@@ -13,10 +13,12 @@ The other kinds of checks are in `checks`. Source of the idea: HAProxy, `option 
 import os
 import signal
 from collections.abc import Sequence
+from errno import EAGAIN
 from typing import Final
 
-from nginy.backend.checks.dialog import OUR_ERRORS, PASSED, Ended, OpenChecks, Result
+from nginy.backend.checks.dialog import PASSED, Ended, OpenChecks, Result
 from nginy.event.child import Child
+from nginy.event.connect import OUR_ERRORS
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
 from nginy.text.address import Address
@@ -68,7 +70,9 @@ class ProgramCheck:
                 setsigdef=RESTORED_SIGNALS,
             )
         except OSError as error:
-            self._tell(Result(f"{command[0]}: {error.strerror}", error.errno in OUR_ERRORS))
+            # posix_spawn(3) says EAGAIN when there are too many processes.
+            is_ours = error.errno in OUR_ERRORS or error.errno == EAGAIN
+            self._tell(Result(f"{command[0]}: {error.strerror}", is_ours))
             return
         self._child = Child(self._loop, pid, self._process_ended)
         self._open.add(self)

@@ -14,14 +14,12 @@ Read next: `resolver`.
 
 import os
 import random
-from _socket import SOCK_DGRAM, SOCK_NONBLOCK, SOCK_STREAM, socket
 from collections.abc import Callable, Sequence
-from errno import EINPROGRESS
 from itertools import chain, repeat
 from typing import Final
 
+from nginy.event.connect import ConnectFailure, connect_datagram, connect_stream
 from nginy.event.connection import AGAIN, EOF, Connection
-from nginy.event.datagram import DatagramConnection
 from nginy.event.event import Event
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
@@ -138,15 +136,9 @@ class Exchange:
         """Ask the server over UDP; return False if that fails at once."""
         self._disconnect()
         self._foreign = 0
-        try:
-            sock = socket(self._server.family, SOCK_DGRAM | SOCK_NONBLOCK)
-            code = sock.connect_ex(self._server.sockaddr)
-        except OSError as error:
-            return self._failed(error.errno or 0)
-        if code:
-            sock.close()
-            return self._failed(code)
-        c = DatagramConnection(self._loop, sock, self._server.sockaddr)
+        c = connect_datagram(self._loop, self._server)
+        if isinstance(c, ConnectFailure):
+            return self._failed(c.errno)
         self._attach(c)
         c.read.handler = self._datagram_handler
         if c.send(self._message) < 0:
@@ -202,17 +194,10 @@ class Exchange:
     def _ask_over_tcp(self) -> None:
         """Ask the same server, over a connection; it has as much time again."""
         self._disconnect()
-        try:
-            sock = socket(self._server.family, SOCK_STREAM | SOCK_NONBLOCK)
-            code = sock.connect_ex(self._server.sockaddr)
-        except OSError as error:
-            self._ask_other(os.strerror(error.errno or 0))
+        c = connect_stream(self._loop, self._server)
+        if isinstance(c, ConnectFailure):
+            self._ask_other(os.strerror(c.errno))
             return
-        if code not in (0, EINPROGRESS):
-            sock.close()
-            self._ask_other(os.strerror(code))
-            return
-        c = Connection(self._loop, sock, self._server.sockaddr)
         self._attach(c)
         self._received.clear()
         self._unsent = frame(self._message)

@@ -1,0 +1,132 @@
+"""Connecting: one way to begin a connection to an address, for everyone who needs one.
+
+Sessions, health checks and lookups all connect: a socket that does not block, its options, maybe a
+local address, connect(2), and a `Connection` around it. `connect_stream` and `connect_datagram` do
+just that, and return the connection, or a `ConnectFailure` if a call failed at once. Nothing is
+raised for what a peer or the system does. A stream that has begun to connect becomes writable when
+it is done; its write handler then asks `connect_errno` how that went.
+
+What a failure means, and who is tried next, the caller decides; timeouts are the caller's too.
+
+nginx: `ngx_event_connect_peer` in `ngx_event_connect.c`.
+"""
+
+import errno
+import os
+from _socket import (
+    IPPROTO_IP,
+    SO_KEEPALIVE,
+    SOCK_DGRAM,
+    SOCK_NONBLOCK,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    socket,
+)
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from nginy.event.connection import Connection
+from nginy.event.datagram import DatagramConnection
+from nginy.text.address import Address
+
+if TYPE_CHECKING:
+    from nginy.event.event import Event
+    from nginy.event.loop import Loop
+
+IP_BIND_ADDRESS_NO_PORT: Final = 24
+"""Linux, in.h: bind() chooses no port yet, so that connect() can share one between destinations."""
+
+OUR_ERRORS: Final = frozenset(
+    (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL)
+)
+"""Errors of socket(), bind() and connect() by which the system lacks something; they say nothing
+about the peer."""
+
+
+class ConnectFailure(NamedTuple):
+    """A connection that could not begin: the call that failed, and its errno."""
+
+    call: str
+    errno: int
+    is_ours: bool
+    """The system lacks a descriptor, a port or memory; the peer has nothing to do with it."""
+
+    @property
+    def text(self) -> str:
+        """The failure for a log: "connect() failed (111: Connection refused)"."""
+        return failure_text(self.call, self.errno)
+
+
+def failure_text(call: str, code: int) -> str:
+    """Return "connect() failed (111: Connection refused)" for a call and its errno."""
+    if code == errno.ETIMEDOUT:
+        return f"{call}() timed out ({code}: {os.strerror(code)})"
+    return f"{call}() failed ({code}: {os.strerror(code)})"
+
+
+def connect_stream(
+    loop: "Loop",
+    address: Address,
+    bind: Address | None = None,
+    keepalive: bool = False,
+) -> Connection | ConnectFailure:
+    """Begin to connect to `address`, from `bind` if that is of the same family.
+
+    The connection wants nothing yet: the caller sets its handlers, then calls `resume_write`.
+    `keepalive` is SO_KEEPALIVE.
+    """
+    opened = _open(address, SOCK_STREAM, bind, keepalive)
+    if isinstance(opened, ConnectFailure):
+        return opened
+    return Connection(loop, opened, address.sockaddr)
+
+
+def connect_datagram(
+    loop: "Loop", address: Address, bind: Address | None = None
+) -> DatagramConnection | ConnectFailure:
+    """Return a UDP socket whose peer is `address`; there is nothing to wait for."""
+    opened = _open(address, SOCK_DGRAM, bind)
+    if isinstance(opened, ConnectFailure):
+        return opened
+    return DatagramConnection(loop, opened, address.sockaddr)
+
+
+def connect_errno(event: "Event") -> int:
+    """Return how connecting has ended, for a write handler: 0 if there is a connection, or an
+    errno.
+
+    Epoll tells success and failure apart; any other selector only says "writable", and the socket
+    has to be asked.
+    """
+    c = event.data
+    if event.error or not c.loop.interest.is_edge_triggered:
+        return c.take_error()
+    return 0
+
+
+def _open(
+    address: Address, kind: int, bind: Address | None, keepalive: bool = False
+) -> socket | ConnectFailure:
+    """Return a socket that is connected, or about to be."""
+    sock = None
+    call = "socket"
+    try:
+        sock = socket(address.family, kind | SOCK_NONBLOCK)
+        if keepalive:
+            call = "setsockopt"
+            sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+        if bind is not None and bind.family == address.family:
+            call = "bind"
+            sock.setsockopt(IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+            sock.bind(bind.sockaddr)
+        call = "connect"
+        code = sock.connect_ex(address.sockaddr)
+    except OSError as error:
+        code = error.errno or errno.EBADF
+    if sock is not None:
+        if code in (0, errno.EINPROGRESS):
+            return sock
+        sock.close()
+    # connect(2) says EAGAIN of UDP when the ephemeral ports are used up, and of a unix socket when
+    # the peer's queue is full.
+    is_ours = code in OUR_ERRORS or (code == errno.EAGAIN and kind == SOCK_DGRAM)
+    return ConnectFailure(call, code, is_ours)
