@@ -19,7 +19,7 @@ else.
 nginx keeps a red-black tree (`ngx_event_timer.c`); here as there, a deadline that traffic keeps
 pushing back is not moved for each byte. Who owns the timer notes its last activity, and when the
 timer fires early it is started again for the rest (see
-`proxy/tcp.py::TcpSession._idle_timer_handler`).
+`proxy/ending.py::EndingSession._idle_timer_handler`).
 """
 
 from collections.abc import Callable, Iterator
