@@ -5,15 +5,17 @@ places, and what was typed. Only what a configuration needs is taken: tags are r
 aliases and merge keys (`<<`) work, but what they multiply to is bounded, so that a "billion
 laughs" file is refused before it costs anything.
 
-libyaml parses ten times faster than PyYAML's own parser, which matters to a reload of thousands
-of backends; PyYAML's own explains an error in the same words everywhere, so it is asked again
-where there is one.
+A reload parses inside the event loop, so no text keeps a parser busy for more than a second.
+Nesting and the number of values are bounded event by event: neither parser reads more than a
+simple key, 1024 characters, ahead of its events. libyaml is ten times faster than PyYAML's own
+parser, which explains an error in the same words everywhere: it is asked again where there is
+one, unless the text is too much for it.
 
-Not here: reading files, `include` and the environment (files.py).
+Not here: reading files, the limit of their size, `include` and the environment (files.py).
 """
 
 import re
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 import yaml
 
@@ -22,53 +24,83 @@ from nginy.config.node import (
     Mark,
     Node,
     Reading,
+    RefusedError,
     ScalarNode,
     SequenceNode,
     describe,
     quote,
 )
 
-NODES_MAX: Final = 250_000  # of one file, 20,000 backends; aliases count as what they stand for
+NODES_MAX: Final = 150_000  # of one file, 20,000 backends; aliases count as what they stand for
 DEPTH_MAX: Final = 32  # the language needs 6; this keeps every recursion over nodes shallow
 
-# What PyYAML says (a pattern), and what the writer of the file should look at.
+# libyaml compares each tag handle with all others before it adds one. No tag is of use here.
+TAG_HANDLES_MAX: Final = 16
+# PyYAML's own parser takes up to 2 µs for a character, and 50 µs more for one that has a meaning.
+SLOW_MAX_CHARACTERS: Final = 128 << 10
+SLOW_MAX_INDICATORS: Final = 8 << 10  # some 1,000 backends
+
+_NESTED: Final = f"more than {DEPTH_MAX} levels of nesting"
+_INDENTED: Final = "this does not belong to what is above, expected other indentation"
+_VALUELESS: Final = "no value, expected one (an address in brackets needs quotes)"
+
+# What a parser says (a pattern), and what the writer of the file should look at. libyaml's words
+# are met where the text is too long for PyYAML's own parser.
 EXPLANATIONS: Final = (
-    (r"character '\\t'", "a tab, expected spaces"),
+    (r"character '\\t'|a tab character", "a tab, expected spaces"),
     (r"character '(.)' that", r'"\1" cannot begin a value, expected it in quotes'),
     (r"mapping values are not", 'an unexpected ":", expected other indentation, or quotes'),
-    (r"expected <block end>", "this does not belong to what is above, expected other indentation"),
+    (r"expected <block end>|expected '-' indicator|find expected key", _INDENTED),
     (r"could not find expected ':'", 'no ":" after the key'),
     (r"expected ',' or '(.)'", r'no "," or "\1" where the list or mapping goes on or ends'),
-    (r"expected the node content", "no value, expected one (an address in brackets needs quotes)"),
+    (r"expected the node content|find expected node content", _VALUELESS),
     (r"unexpected end of stream", "a quote that is never closed"),
     (r"unknown escape character", r"an unknown escape, expected \\\\ for a backslash in quotes"),
+    (r"maximum nesting depth", _NESTED),
 )
 
+Loader: TypeAlias = type[yaml.SafeLoader] | type[yaml.CSafeLoader]
+
 # yaml.CSafeLoader is there where PyYAML was built with libyaml.
-_FAST_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER: Final[Loader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_INDICATOR: Final = re.compile(r"[-?:,\[\]{}#&*!|>'\"%\n]")
 _UNPRINTABLE: Final = re.compile(
     r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufeff\uff00-\ufffd\U00010000-\U0010ffff]"
 )
 
 
-def parse(text: str, file: str, reading: Reading) -> Node | None:
+def parse(text: str, file: str, reading: Reading, loader: Loader = LOADER) -> Node | None:
     """Return the document of `text`, None if there is nothing but comments.
 
     Report what is wrong; raise RefusedError at the first error of syntax, as the rest cannot be
-    known then.
+    known then. `loader` names the parser: libyaml's, or PyYAML's own.
     """
     match = _UNPRINTABLE.search(text)
     if match:
         mark = mark_at(text, match.start(), file)
         code = f"U+{ord(match.group()):04X}"
         raise reading.refuse(mark, f"the character {code}, expected printable text")
+    if text.count("%TAG") > TAG_HANDLES_MAX:
+        mark = mark_at(text, text.index("%TAG"), file)
+        raise reading.refuse(mark, f'"%TAG" more than {TAG_HANDLES_MAX} times, expected no tags')
+    if loader is yaml.SafeLoader and not _is_short(text):
+        problem = "more YAML than PyYAML without libyaml reads in a second, expected libyaml"
+        raise reading.refuse(Mark(file, 0, 0), problem)
     tree = _Tree(file, reading)
     try:
-        for event in yaml.parse(text, Loader=_FAST_LOADER):
+        for event in yaml.parse(text, Loader=loader):
             tree.add(event)
     except yaml.YAMLError as error:
         raise _refuse_syntax(text, file, error, reading) from None
     return tree.root
+
+
+def _is_short(text: str) -> bool:
+    """Tell whether PyYAML's own parser reads `text` in half a second, whatever it holds."""
+    if len(text) > SLOW_MAX_CHARACTERS:
+        return False
+    return sum(1 for _ in _INDICATOR.finditer(text)) <= SLOW_MAX_INDICATORS
 
 
 def mark_at(text: str, position: int, file: str) -> Mark:
@@ -78,15 +110,22 @@ def mark_at(text: str, position: int, file: str) -> Mark:
 
 
 def _refuse_syntax(text: str, file: str, error: yaml.YAMLError, reading: Reading) -> Exception:
-    """Return the refusal of a text that is not YAML, in words that do not depend on the parser."""
-    try:
-        for _ in yaml.parse(text, Loader=yaml.SafeLoader):
-            pass
-    except yaml.YAMLError as own_error:
-        error = own_error
-    position = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+    """Return the refusal of a text that is not YAML, in words of PyYAML's own parser if it can."""
+    position = _position(error)
+    known = text if _is_short(text) or position is None else text[: position.index]
+    if _is_short(known):
+        own = Reading()
+        tree = _Tree(file, own)
+        try:
+            for event in yaml.parse(known, Loader=yaml.SafeLoader):
+                tree.add(event)
+        except RefusedError:  # libyaml, which reads ahead, met an error before the tree did
+            refusal = own.problems[-1]
+            return reading.refuse(Mark(file, refusal.line, refusal.column), refusal.text)
+        except yaml.YAMLError as own_error:
+            error = own_error if known is text else error
     problem = (error.problem if isinstance(error, yaml.MarkedYAMLError) else None) or str(error)
-    mark = _mark(position, file)
+    mark = _mark(_position(error), file)
     for pattern, explanation in EXPLANATIONS:
         match = re.search(pattern, problem)
         if match:
@@ -97,8 +136,14 @@ def _refuse_syntax(text: str, file: str, error: yaml.YAMLError, reading: Reading
 class _Position(Protocol):
     """What the marks of PyYAML and of libyaml have in common; they count from 0."""
 
+    index: int
     line: int
     column: int
+
+
+def _position(error: yaml.YAMLError) -> _Position | None:
+    """Return where the parser met the error, None if it does not say."""
+    return error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
 
 
 def _mark(position: _Position | None, file: str) -> Mark:
@@ -141,10 +186,10 @@ class _Tree:
         if isinstance(event, yaml.ScalarEvent):
             self._refuse_tag(event.tag, mark)
             self._close(ScalarNode(event.value, mark, not event.style), 1, event.anchor, mark)
-        elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
+        elif isinstance(event, yaml.CollectionStartEvent):
             self._refuse_tag(event.tag, mark)
             if len(self.open) == DEPTH_MAX:
-                raise self.reading.refuse(mark, f"more than {DEPTH_MAX} levels of nesting")
+                raise self.reading.refuse(mark, _NESTED)
             is_mapping = isinstance(event, yaml.MappingStartEvent)
             self.open.append(_Open(mark, event.anchor, is_mapping=is_mapping))
         elif isinstance(event, yaml.CollectionEndEvent):

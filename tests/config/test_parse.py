@@ -1,10 +1,21 @@
 """YAML into nodes: places, the text as typed, and every way of not being YAML."""
 
 import random
+import time
 
 import pytest
+import yaml
 from nginy.config.node import MappingNode, Node, Reading, RefusedError, ScalarNode, SequenceNode
-from nginy.config.parse import DEPTH_MAX, NODES_MAX, parse
+from nginy.config.parse import (
+    DEPTH_MAX,
+    LOADER,
+    NODES_MAX,
+    SLOW_MAX_CHARACTERS,
+    SLOW_MAX_INDICATORS,
+    TAG_HANDLES_MAX,
+    Loader,
+    parse,
+)
 
 
 def parsed(text: str) -> Node | None:
@@ -14,10 +25,10 @@ def parsed(text: str) -> Node | None:
     return node
 
 
-def problems(text: str) -> list[str]:
+def problems(text: str, loader: Loader = LOADER) -> list[str]:
     reading = Reading()
     try:
-        parse(text, "a.yml", reading)
+        parse(text, "a.yml", reading, loader)
     except RefusedError:
         assert reading.problems
     return [str(problem) for problem in reading.problems]
@@ -72,6 +83,11 @@ def test_a_file_without_content_is_no_node_or_a_missing_value(text: str) -> None
     assert node is None or (isinstance(node, ScalarNode) and node.is_missing)
 
 
+# Both parsers are tested where PyYAML has both.
+PARSERS = pytest.mark.parametrize("loader", sorted({LOADER, yaml.SafeLoader}, key=str))
+
+
+@PARSERS
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -106,8 +122,10 @@ def test_a_file_without_content_is_no_node_or_a_missing_value(text: str) -> None
         ("<<: x", '1:5: "x", expected a mapping after "<<"'),
     ],
 )
-def test_what_is_not_understood_is_one_sentence_with_its_place(text: str, problem: str) -> None:
-    found = problems(text)
+def test_what_is_not_understood_is_one_sentence_with_its_place(
+    text: str, problem: str, loader: Loader
+) -> None:
+    found = problems(text, loader)
     assert len(found) == 1
     assert found[0].startswith(f"a.yml:{problem}")
 
@@ -137,18 +155,184 @@ def test_a_quoted_merge_key_is_a_key() -> None:
 def test_aliases_that_multiply_are_refused_before_they_cost_anything() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
-    assert problems("\n".join(lines)) == [f"a.yml:6:20: more than {NODES_MAX} values in one file"]
+    assert problems("\n".join(lines)) == [f"a.yml:6:15: more than {NODES_MAX} values in one file"]
 
 
-def test_deep_nesting_is_refused() -> None:
-    assert outline(parsed("[" * DEPTH_MAX + "]" * DEPTH_MAX)) is not None
-    assert problems("[" * 100_000) == [
-        f"a.yml:1:{DEPTH_MAX + 1}: more than {DEPTH_MAX} levels of nesting"
+@PARSERS
+@pytest.mark.parametrize(
+    ("opened", "column"),
+    [("[", 33), ("{a: ", 129), ("- ", 65), ("? ", 65), ("[a, ", 129), ("[? ", 49), ("&a [", 129)],
+)
+def test_deep_nesting_is_refused(opened: str, column: int, loader: Loader) -> None:
+    assert problems(opened * 2_000, loader) == [
+        f"a.yml:1:{column}: more than {DEPTH_MAX} levels of nesting"
     ]
 
 
+def test_nesting_up_to_the_limit_is_taken() -> None:
+    assert outline(parsed("[" * DEPTH_MAX + "]" * DEPTH_MAX)) is not None
+
+
+def test_deep_nesting_is_refused_in_a_text_that_is_too_long_for_the_slow_parser() -> None:
+    for lines in (0, 10_000):
+        text = "# 10 letters\n" * lines + "[" * 1_000_000
+        found = problems(text)
+        assert len(found) == 1
+        assert found[0].startswith(f"a.yml:{lines + 1}:")
+        assert found[0].endswith(f"more than {DEPTH_MAX} levels of nesting")
+
+
+# Runs of what a parser may be slow at, each repeated up to the limit of a text: begin, repeated.
+RUNS = {
+    "items": ("[", "a,"),
+    "empty lists": ("[", "[],"),
+    "empty mappings": ("[", "{},"),
+    "pairs": ("[", "a: b,"),
+    "explicit keys": ("", "?\n"),
+    "flow keys": ("{", "? a : b,"),
+    "block items": ("", "- a\n"),
+    "nested items": ("", "- - a\n"),
+    "empty keys": ("", "a:\n"),
+    "nested keys": ("", "a:\n b:\n"),
+    "dashes": ("", "- "),
+    "question marks": ("", "? "),
+    "brackets": ("", "["),
+    "brackets on lines of their own": ("", "[\n"),
+    "brackets out of reach of a simple key": ("", "[" + " " * 1025),
+    "flow mappings": ("", "{a: "),
+    "closed brackets": ("[", "]"),
+    "colons": ("[", ":,"),
+    "commas": ("[", ","),
+    "plain text": ("", "a"),
+    "words": ("", "a "),
+    "plain lines": ("", "a\n"),
+    "indented lines": ("a:\n", " b\n"),
+    "spaces": ("", " "),
+    "blank lines": ("", "\n"),
+    "other line ends": ("", "\r"),
+    "lines of spaces": ("", "  \n"),
+    "a comment": ("#", "a"),
+    "comments": ("", "#\n"),
+    "spaced comments": ("a", " #\n"),
+    "escapes": ('"', "\\x41"),
+    "folded quotes": ('"', "a\n\n"),
+    "escaped line ends": ('"', "\\\n"),
+    "doubled quotes": ("'", "''"),
+    "empty quotes": ("[", '"",'),
+    "literal lines": ("|\n", " a\n"),
+    "literal blank lines": ("|\n a\n", "\n"),
+    "folded lines": (">\n", " a\n"),
+    "literal scalars": ("", "- |\n"),
+    "anchors": ("[", "&a a,"),
+    "a long anchor": ("&", "a"),
+    "aliases": ("[&a a", ",*a"),
+    "a long alias": ("*", "a"),
+    "merge keys": ("- &a {b: c}\n", "- {<<: *a}\n"),
+    "tags": ("[", "! a,"),
+    "a long tag": ("!<", "a"),
+    "an escaped tag": ("!<", "%41"),
+    "directives": ("", "%a\n"),
+    "versions": ("", "%YAML 1.1\n"),
+    "documents": ("", "---\n"),
+    "document ends": ("", "...\n"),
+    "wide text": ('"', "\u20ac"),
+    "percent signs": ("", "%"),
+}
+BUSY_MAX_S = 1.0
+FAST_CHARACTERS = 3 << 20
+
+
+def assert_soon_parsed(text: str, loader: Loader) -> None:
+    """Parse or refuse `text` in time; a second try forgives a processor that others slowed down."""
+    for _ in range(2):
+        started = time.process_time()
+        found = problems(text, loader)
+        busy_s = time.process_time() - started
+        if busy_s < BUSY_MAX_S:
+            break
+    assert busy_s < BUSY_MAX_S
+    assert not any("libyaml" in problem for problem in found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+def test_no_run_keeps_the_fast_parser_busy(name: str) -> None:
+    begin, repeated = RUNS[name]
+    assert_soon_parsed(begin + repeated * (FAST_CHARACTERS // len(repeated)), LOADER)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+def test_no_run_keeps_the_slow_parser_busy(name: str) -> None:
+    begin, repeated = RUNS[name]
+    indicators = sum(1 for character in repeated if character not in "ab1x \r\u20ac")
+    count = min(SLOW_MAX_CHARACTERS // len(repeated), SLOW_MAX_INDICATORS // (indicators or 1))
+    assert_soon_parsed(begin + repeated * (count - 4), yaml.SafeLoader)
+
+
+@pytest.mark.slow
+@PARSERS
+@pytest.mark.parametrize("seed", range(4))
+def test_no_mixture_of_runs_keeps_a_parser_busy(seed: int, loader: Loader) -> None:
+    rng = random.Random(seed)
+    pieces = [piece for run in RUNS.values() for piece in run] + ["]", "}", ": ", "\n  "]
+    max_characters = SLOW_MAX_INDICATORS if loader is yaml.SafeLoader else FAST_CHARACTERS // 4
+    for _ in range(4):
+        text = ""
+        while len(text) < max_characters // 2:
+            text += rng.choice(pieces) * int(2 ** rng.uniform(0, 14))
+        assert_soon_parsed(text[:max_characters], loader)
+
+
+def test_tag_handles_are_bounded() -> None:
+    text = "\n".join(f"%TAG !a{n}! b" for n in range(TAG_HANDLES_MAX + 1))
+    assert problems(text) == [
+        f'a.yml:1:1: "%TAG" more than {TAG_HANDLES_MAX} times, expected no tags'
+    ]
+
+
+@pytest.mark.parametrize("text", ["a" * (SLOW_MAX_CHARACTERS + 1), "?" * (SLOW_MAX_INDICATORS + 1)])
+def test_without_libyaml_a_long_text_is_refused_with_what_helps(text: str) -> None:
+    assert problems(text, yaml.SafeLoader) == [
+        "a.yml: more YAML than PyYAML without libyaml reads in a second, expected libyaml"
+    ]
+
+
+@pytest.mark.slow
+def test_a_mistake_at_the_end_of_a_long_file_is_explained_in_time() -> None:
+    text = "".join(f"- {{address: 10.0.0.1:{port}, weight: 2}}\n" for port in range(20_000))
+    assert_soon_parsed(text + "a: 1\n", LOADER)
+    assert problems(text + "a: 1\n") == [
+        "a.yml:20001:1: this does not belong to what is above, expected other indentation"
+    ]
+
+
+@pytest.mark.skipif(LOADER is yaml.SafeLoader, reason="PyYAML was built without libyaml")
+@pytest.mark.parametrize(
+    ("text", "explanation"),
+    [
+        ("a: b\n\tc: d", "a tab, expected spaces"),
+        ("a: b: c", 'an unexpected ":", expected other indentation, or quotes'),
+        ("a:\n  - b\n c: d", "this does not belong to what is above, expected other indentation"),
+        ("- a\nb: 1", "this does not belong to what is above, expected other indentation"),
+        ("a: 1\nb", 'no ":" after the key'),
+        ("a: [1\nb: 3", 'no "," or "]" where the list or mapping goes on or ends'),
+        ("a: {x: 1", 'no "," or "}" where the list or mapping goes on or ends'),
+        ("a: [::1]:80", "no value, expected one (an address in brackets needs quotes)"),
+        ("a: 'x", "a quote that is never closed"),
+        ('a: "\\q"', r"an unknown escape, expected \\ for a backslash in quotes"),
+    ],
+)
+def test_libyaml_s_words_for_a_long_text_are_explained_alike(text: str, explanation: str) -> None:
+    found = problems("# a comment\n" * 12_000 + text)
+    assert len(found) == 1
+    assert found[0].startswith("a.yml:1200")
+    assert found[0].endswith(f": {explanation}")
+
+
+@PARSERS
 @pytest.mark.parametrize("seed", range(5))
-def test_no_mutation_of_a_configuration_raises_anything_else(seed: int) -> None:
+def test_no_mutation_of_a_configuration_raises_anything_else(seed: int, loader: Loader) -> None:
     rng = random.Random(seed)
     text = (
         "upstreams:\n  web: &w {balance: {hash: $a}, backends: ['127.0.0.1:1', \"b\"]}\n"
@@ -159,4 +343,4 @@ def test_no_mutation_of_a_configuration_raises_anything_else(seed: int) -> None:
         for _ in range(rng.randint(1, 4)):
             position = rng.randrange(len(letters))
             letters[position] = rng.choice(("", "\t", "\n", ":", "[", "}", "&", "*", "!", "'", "-"))
-        problems("".join(letters))
+        problems("".join(letters), loader)
