@@ -4,14 +4,10 @@ Nothing is said here that the table does not say: whoever adds a key to schema.p
 page. Records are found by walking from the configuration through the kinds that hold other kinds.
 """
 
-from collections.abc import Iterator
-from typing import Final, TypeVar
+from typing import Final
 
-from nginy.config.record import Entry, Key, ListOf, MapOf, Record, Switch
+from nginy.config.record import Entry, Key, Record, records_of
 from nginy.config.schema import CONFIG, NOT_FOR_DEFAULTS
-from nginy.config.types import Kind
-
-T = TypeVar("T")
 
 INTRODUCTION: Final = f"""# The configuration of nginy
 
@@ -29,21 +25,9 @@ them themselves.
 def render_reference() -> str:
     """Return the page, each record after the one that holds it."""
     sections: dict[str, str] = {}
-    for path, record in _records("", CONFIG):
+    for path, record in records_of(CONFIG):
         sections.setdefault(record.noun, _section(path, record))
     return "\n".join([INTRODUCTION, *sections.values()])
-
-
-def _records(path: str, kind: Kind[T]) -> Iterator[tuple[str, Record[Entry]]]:
-    """Yield the records in a kind, each with the key that leads to it."""
-    if isinstance(kind, ListOf | MapOf):
-        yield from _records(path, kind.item)
-    elif isinstance(kind, Switch):
-        yield from _records(path, kind.record)
-    elif isinstance(kind, Record):
-        yield path, kind
-        for name, row in kind.keys.items():
-            yield from _records(f"{path}.{name}".lstrip("."), row.kind)
 
 
 def _section(path: str, record: Record[Entry]) -> str:

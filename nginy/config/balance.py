@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from nginy.config.hints import value_hint
 from nginy.config.node import (
     MappingNode,
     Mark,
@@ -121,9 +122,7 @@ class BalanceKind(Kind[Balance]):
         name, argument, options = self._parts(node, reading)
         method = METHODS.get(name.text)
         if method is None:
-            hint = did_you_mean(closest(name.text, METHODS))
-            text = f"{quote(name.text)} is not known, expected {self.expected}{hint}"
-            raise reading.refuse(name.mark, text)
+            raise reading.refuse(name.mark, self._unknown(name.text))
         values: dict[str, object] = {"method": name.text}
         if argument is not None and method.argument is not None:
             values["argument"] = method.argument.read(argument, reading)
@@ -153,6 +152,13 @@ class BalanceKind(Kind[Balance]):
         for option in method.options:
             written[option] = OPTIONS[option].write(getattr(value, option))
         return written
+
+    def _unknown(self, name: str) -> str:
+        advice = value_hint("balance", name)
+        if advice is not None:
+            return f"{quote(name)} {advice}"
+        hint = did_you_mean(closest(name, METHODS))
+        return f"{quote(name)} is not known, expected {self.expected}{hint}"
 
     def _parts(
         self, node: Node, reading: Reading

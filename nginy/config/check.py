@@ -17,6 +17,7 @@ from typing import Final
 
 from nginy.config.balance import METHODS
 from nginy.config.health import HASH_METHODS, check_health
+from nginy.config.hints import value_hint
 from nginy.config.node import (
     MappingNode,
     Mark,
@@ -189,6 +190,10 @@ def _check_content(listener: Listener, config: Config, reading: Reading) -> None
     try:
         parse_peer(target)
     except InvalidValueError as error:
+        advice = value_hint("proxy_pass", target)
+        if advice is not None:
+            reading.report(mark, f"proxy_pass: {quote(target)} {advice}")
+            return
         expected = "an upstream's name, or an address and port such as 127.0.0.1:80"
         hint = did_you_mean(error.hint)
         text = f"proxy_pass: {quote(target)} {error.clause}, expected {expected}{hint}"

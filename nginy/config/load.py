@@ -10,8 +10,10 @@ Not here: files and YAML (files.py, parse.py), types and the table (types.py, re
 schema.py), and what no single key can know (check.py).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Final
 
+from nginy.config import hints
 from nginy.config.check import check, complete
 from nginy.config.files import Files
 from nginy.config.node import (
@@ -24,8 +26,13 @@ from nginy.config.node import (
     did_you_mean,
     quote,
 )
+from nginy.config.record import homes_of
 from nginy.config.schema import CONFIG, DIRECTIVES, LISTENER, NOT_FOR_DEFAULTS, UPSTREAM, Config
+from nginy.config.types import alternatives
 from nginy.errors import ConfigError
+
+# Which records have a key.
+HOMES: Final = homes_of(CONFIG)
 
 
 def load(path: str, environ: Mapping[str, str]) -> Config:
@@ -33,7 +40,7 @@ def load(path: str, environ: Mapping[str, str]) -> Config:
 
     `environ` fills in ${NAME}. Raise ConfigError with everything that is wrong.
     """
-    reading = Reading()
+    reading = Reading(HOMES)
     try:
         config = _read_config(Files(environ, reading).load(path), reading)
     except RefusedError:
@@ -75,6 +82,20 @@ def _read_defaults(node: Node, reading: Reading) -> dict[str, object]:
         elif name.text in NOT_FOR_DEFAULTS:
             reading.report(name.mark, f"{name.text} cannot be the same for all")
         else:
-            hint = did_you_mean(closest(name.text, known))
+            hint = _default_hint(name.text, known)
             reading.report(name.mark, f"unknown key {quote(name.text)}{hint}")
     return values
+
+
+def _default_hint(word: str, known: Sequence[str]) -> str:
+    """Return what to say of a key that neither listeners nor upstreams have."""
+    for record in (LISTENER, UPSTREAM):
+        advice = hints.absent(record.noun, word)
+        if advice is not None:
+            return f": {advice}"
+        name = hints.renamed(record.noun, word)
+        if name in known:
+            return did_you_mean(name)
+    if word in HOMES:
+        return f": it belongs in {alternatives(*HOMES[word])}"
+    return did_you_mean(closest(word, known))

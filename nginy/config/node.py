@@ -13,7 +13,7 @@ Not here: how nodes come from YAML (parse.py) and from several files (files.py).
 
 import contextlib
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -22,6 +22,10 @@ from nginy.errors import Problem
 # What a message quotes of a value: enough to find it, and still one line.
 QUOTED_MAX_CHARACTERS: Final = 60
 PATH_MAX_CHARACTERS: Final = 4096  # PATH_MAX of Linux
+# How alike two words must be, from 0 to 1. Of three letters, two swapped make 0.67.
+CLOSE: Final = 0.7
+CLOSE_IF_SHORT: Final = 0.6
+SHORT_MAX_CHARACTERS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +84,14 @@ class Reading:
     """One run over a configuration: the problems so far, and what `defaults` holds.
 
     `key` is the key whose value is being read; it opens each message. `failures` counts reports,
-    also those about `refused` places, which have had their message already.
+    also those about `refused` places, which have had their message already. `homes` says which
+    records have a key, for the message about one in the wrong place.
     """
 
-    __slots__ = ("failures", "inherited", "key", "problems", "refused")
+    __slots__ = ("failures", "homes", "inherited", "key", "problems", "refused")
 
-    def __init__(self) -> None:
+    def __init__(self, homes: Mapping[str, tuple[str, ...]] | None = None) -> None:
+        self.homes = homes or {}
         self.problems: list[Problem] = []
         self.failures = 0
         self.refused: set[Mark] = set()
@@ -140,7 +146,8 @@ def quote_path(path: str) -> str:
 
 def closest(text: str, names: Iterable[str]) -> str | None:
     """Return the name that was probably meant by `text`, or None where none is close."""
-    close = difflib.get_close_matches(text, sorted(names), n=1)
+    cutoff = CLOSE if len(text) > SHORT_MAX_CHARACTERS else CLOSE_IF_SHORT
+    close = difflib.get_close_matches(text, sorted(names), n=1, cutoff=cutoff)
     return close[0] if close else None
 
 

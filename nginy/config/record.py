@@ -16,9 +16,10 @@ Read first: node.py and types.py. Read next: schema.py, the table itself.
 import contextlib
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Generic, TypeVar
 
+from nginy.config import hints
 from nginy.config.node import (
     NOWHERE,
     MappingNode,
@@ -33,7 +34,7 @@ from nginy.config.node import (
     did_you_mean,
     quote,
 )
-from nginy.config.types import Kind, Plain
+from nginy.config.types import Kind, Plain, alternatives
 
 T = TypeVar("T")
 
@@ -154,7 +155,7 @@ class Record(Kind[R]):
             node = MappingNode(((ScalarNode(self.shorthand, node.mark), node),), node.mark)
         if not isinstance(node, MappingNode):
             raise reading.refuse(node.mark, f"{describe(node)}, expected {self.expected}")
-        nodes = self._known_keys(node, reading)
+        nodes, meant = self._known_keys(node, reading)
         values: dict[str, object] = {}
         bad = set()
         for name, row in self.keys.items():
@@ -168,7 +169,7 @@ class Record(Kind[R]):
                 values[row.field] = row.kind.read(
                     ScalarNode(row.udp_default, is_plain=False), reading
                 )
-            elif row.default is None:
+            elif row.default is None and name not in meant:
                 reading.report(node.mark, f'"{name}" is missing, expected {row.kind.expected}')
             if reading.failures > before:
                 bad.add(name)
@@ -180,16 +181,45 @@ class Record(Kind[R]):
         marks = {name: value.mark for name, value in nodes.items()}
         return self.make(**values, place=Place(node.mark, marks, frozenset(bad)))
 
-    def _known_keys(self, node: MappingNode, reading: Reading) -> dict[str, Node]:
-        """Return the values by key; report the keys that the table does not know."""
-        nodes = {}
+    def _known_keys(self, node: MappingNode, reading: Reading) -> tuple[dict[str, Node], set[str]]:
+        """Return the values by key, and the keys that unknown ones were probably meant to be.
+
+        Report the keys that the table does not know. What another program calls by another name is
+        read under nginy's name for it, so that mistakes in the value are found as well.
+        """
+        nodes = {name.text: value for name, value in node.pairs if name.text in self.keys}
+        meant = set()
         for name, value in node.pairs:
             if name.text in self.keys:
-                nodes[name.text] = value
                 continue
-            hint = did_you_mean(closest(name.text, (*self.keys, *self.directives)))
+            known = hints.renamed(self.noun, name.text)
+            hint, probable = self._hint(name.text, known, nodes, reading)
             reading.report(name.mark, f"unknown key {quote(name.text)} in {self.noun}{hint}")
-        return nodes
+            if probable is not None:
+                meant.add(probable)
+            if known is not None:
+                nodes.setdefault(known, value)
+        return nodes, meant
+
+    def _hint(
+        self, word: str, known: str | None, nodes: Mapping[str, Node], reading: Reading
+    ) -> tuple[str, str | None]:
+        """Return what to say of an unknown key, and the key it was probably meant to be."""
+        advice = hints.absent(self.noun, word)
+        if advice is not None:
+            return f": {advice}", None
+        if known is None and word in reading.homes:
+            return f": it belongs in {alternatives(*reading.homes[word])}", None
+        if known is None:
+            protocol = nodes.get("protocol")
+            is_udp = isinstance(protocol, ScalarNode) and protocol.text == "udp"
+            usable = (
+                name
+                for name, row in self.keys.items()
+                if row.only in (None, "udp" if is_udp else "tcp")
+            )
+            known = closest(word, (*usable, *self.directives))
+        return did_you_mean(known), known
 
     def write(self, value: R) -> Plain:
         """Return all keys and values, without those that mean nothing for the protocol."""
@@ -282,3 +312,25 @@ class MapOf(Kind[dict[str, T]]):
 def _applies(row: Key[object], values: Mapping[str, object]) -> bool:
     """Return whether an inherited key means something for the protocol that has been read."""
     return row.only is None or row.only == values.get("protocol", "tcp")
+
+
+def records_of(kind: Kind[T], path: str = "") -> Iterator[tuple[str, Record[Entry]]]:
+    """Yield the records in a kind, each with the keys that lead to it, the outer ones first."""
+    if isinstance(kind, ListOf | MapOf):
+        yield from records_of(kind.item, path)
+    elif isinstance(kind, Switch):
+        yield from records_of(kind.record, path)
+    elif isinstance(kind, Record):
+        yield path, kind
+        for name, row in kind.keys.items():
+            yield from records_of(row.kind, f"{path}.{name}".lstrip("."))
+
+
+def homes_of(kind: Kind[T]) -> dict[str, tuple[str, ...]]:
+    """Return the records that have each key, by key: where a misplaced key belongs."""
+    homes: dict[str, list[str]] = {}
+    for _, record in records_of(kind):
+        for name in record.keys:
+            if record.noun not in homes.setdefault(name, []):
+                homes[name].append(record.noun)
+    return {name: tuple(nouns) for name, nouns in homes.items()}

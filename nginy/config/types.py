@@ -14,6 +14,7 @@ import re
 from abc import ABC, abstractmethod
 from typing import Final, Generic, TypeAlias, TypeVar
 
+from nginy.config.hints import value_hint
 from nginy.config.node import (
     Mark,
     Node,
@@ -37,6 +38,10 @@ INTEGER_MAX: Final = (1 << 31) - 1  # nginx's ngx_int_t on 32 bits; more is a sl
 
 ON_WORDS: Final = frozenset({"on", "yes", "true"})
 OFF_WORDS: Final = frozenset({"off", "no", "false"})
+FOREIGN_FLAGS: Final = {
+    **dict.fromkeys(("1", "enable", "enabled", "y"), "on"),
+    **dict.fromkeys(("0", "disable", "disabled", "n", "none", "never"), "off"),
+}
 
 
 def alternatives(*words: str) -> str:
@@ -73,6 +78,9 @@ class ScalarKind(Kind[T]):
         try:
             return self.parse(node.text, node.mark)
         except InvalidValueError as error:
+            advice = value_hint(reading.key, node.text)
+            if advice is not None:
+                raise reading.refuse(node.mark, f"{quote(node.text)} {advice}") from None
             hint = self._hint(error, node.mark)
             text = f"{quote(node.text)} {error.clause}, expected {self.expected}{hint}"
             raise reading.refuse(node.mark, text) from None
@@ -113,7 +121,7 @@ class Flag(ScalarKind[bool]):
         """Return True for on, yes and true, in any case."""
         word = text.lower()
         if word not in ON_WORDS | OFF_WORDS:
-            raise InvalidValueError("is neither")
+            raise InvalidValueError("is neither", FOREIGN_FLAGS.get(word))
         return word in ON_WORDS
 
     def write(self, value: bool) -> Plain:
@@ -140,7 +148,9 @@ class Integer(ScalarKind[int]):
         if number < self.low:
             raise InvalidValueError("is too small")
         if number > self.high:
-            raise InvalidValueError("is too large")
+            raise InvalidValueError(
+                "is too large" if self.high != INTEGER_MAX else f"is above {INTEGER_MAX}"
+            )
         return number
 
     def write(self, value: int) -> Plain:

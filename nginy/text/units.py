@@ -25,6 +25,19 @@ SIZE_MAX_BYTES: Final = (1 << 63) - 1
 _DURATION = re.compile(
     r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?(?:(\d{1,15})ms)?", re.ASCII
 )
+
+# Units as other programs write them.
+_LONG_UNITS: Final = {
+    **dict.fromkeys(("ms", "msec", "msecs", "millis", "millisecond", "milliseconds"), "ms"),
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), "s"),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), "m"),
+    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), "h"),
+    **dict.fromkeys(("d", "day", "days"), "d"),
+}
+_LONG_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s*([a-z]+)", re.ASCII | re.IGNORECASE)
+_LONG_SIZE = re.compile(
+    r"(\d{1,18})\s*(?:bytes?|b|([kmg])i?(?:b|bytes?)?)", re.ASCII | re.IGNORECASE
+)
 _SIZE = re.compile(r"(\d{1,18})([kmg]?)", re.ASCII | re.IGNORECASE)
 
 
@@ -41,7 +54,7 @@ def parse_duration_ms(text: str) -> int:
         raise InvalidValueError("has no unit", f"{text}s")
     match = _DURATION.fullmatch(text) if text else None
     if match is None:
-        raise InvalidValueError("is not a duration")
+        raise InvalidValueError("is not a duration", _meant_duration(text))
     parts = zip(match.groups(), MS_PER_UNIT.values(), strict=True)
     duration_ms = sum(int(number) * unit for number, unit in parts if number)
     if duration_ms == 0:
@@ -49,6 +62,16 @@ def parse_duration_ms(text: str) -> int:
     if duration_ms > DURATION_MAX_MS:
         raise InvalidValueError("is more than ten years", "off")
     return duration_ms
+
+
+def _meant_duration(text: str) -> str | None:
+    """Return what "10sec", "5 minutes" or "1.5s" was meant to be."""
+    match = _LONG_DURATION.fullmatch(text)
+    unit = _LONG_UNITS.get(match[2].lower()) if match else None
+    if match is None or unit is None:
+        return None
+    duration_ms = round(float(match[1]) * MS_PER_UNIT[unit])
+    return format_duration(duration_ms) if duration_ms else "off"
 
 
 def format_duration(duration_ms: int) -> str:
@@ -65,7 +88,9 @@ def parse_size_bytes(text: str) -> int:
     """Return the bytes of a size such as 512, 16k, 1m or 2g; capitals are fine, as in nginx."""
     match = _SIZE.fullmatch(text)
     if match is None:
-        raise InvalidValueError("is not a size")
+        meant = _LONG_SIZE.fullmatch(text)
+        hint = f"{meant[1]}{(meant[2] or '').lower()}" if meant else None
+        raise InvalidValueError("is not a size", hint)
     number, unit = match.groups()
     size_bytes = int(number) * BYTES_PER_UNIT.get(unit.lower(), 1)
     if size_bytes > SIZE_MAX_BYTES:

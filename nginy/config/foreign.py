@@ -1,0 +1,330 @@
+"""The words of nginx, HAProxy and orchestrators that are no words of nginy, and what to write.
+
+RENAMED has words for which nginy has a key of the same meaning; ABSENT has words that nginy has
+nothing for, with what to do instead. Both are by record. VALUES is by key; the tables of words
+behind an address are by word. A test checks that no word here is a key or a value of nginy's own.
+
+The functions that look words up are in hints.py.
+
+Sources: the directives of nginx's stream modules, HAProxy's configuration manual 3.0 (4.1
+"Proxy keywords matrix", 5.1 "Bind options", 5.2 "Server and default-server options").
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+TERMINATES_NO_TLS: Final = "nginy passes TLS through and does not terminate it"
+SPEAKS_NO_TLS: Final = "nginy passes TLS through and does not speak it to backends"
+NO_PROXY_PROTOCOL: Final = "nginy has no PROXY protocol"
+NO_HTTP: Final = "nginy balances TCP and UDP, and does not read HTTP"
+NO_ACCESS_RULES: Final = "nginy has no access rules, a firewall has"
+NO_LIMITS: Final = "nginy has no limits for one client"
+NO_ROUTES: Final = "nginy does not choose by server name, expected one listener for each service"
+TOP_OF_FILE: Final = "its keys belong at the top of the file"
+RAISED_ALONE: Final = "nginy raises the limit itself, by worker_connections"
+
+CONFIGURATION: Final = "the configuration"
+LISTENER: Final = "a listener"
+UPSTREAM: Final = "an upstream"
+BACKEND: Final = "a backend"
+HEALTH_CHECK: Final = "health_check"
+
+# What a word is called here, by the record it was found in.
+RENAMED: Final[Mapping[str, Mapping[str, str]]] = {
+    CONFIGURATION: {
+        "backend": "upstreams",
+        "backends": "upstreams",
+        "frontend": "listeners",
+        "frontends": "listeners",
+        "listen": "listeners",
+        "log": "error_log",
+        "log_format": "log_formats",
+        "maxconn": "worker_connections",
+        "nbproc": "workers",
+        "nbthread": "workers",
+        "pidfile": "pid",
+        "resolvers": "resolver",
+        "server": "listeners",
+        "servers": "listeners",
+        "upstream": "upstreams",
+        "use": "event_method",
+        "worker_processes": "workers",
+    },
+    LISTENER: {
+        "address": "listen",
+        "backend": "proxy_pass",
+        "bind": "listen",
+        "connect_timeout": "proxy_connect_timeout",
+        "default_backend": "proxy_pass",
+        "idle_timeout": "proxy_timeout",
+        "log": "access_log",
+        "port": "listen",
+        "proto": "protocol",
+        "proxy_buffer": "proxy_buffer_size",
+        "proxy_read_timeout": "proxy_timeout",
+        "target": "proxy_pass",
+        "timeout": "proxy_timeout",
+        "timeout client": "proxy_timeout",
+        "timeout connect": "proxy_connect_timeout",
+        "timeout server": "proxy_timeout",
+        "timeout tunnel": "proxy_timeout",
+        "upstream": "proxy_pass",
+        "use_backend": "proxy_pass",
+    },
+    UPSTREAM: {
+        "algorithm": "balance",
+        "check": "health_check",
+        "endpoints": "backends",
+        "health": "health_check",
+        "healthcheck": "health_check",
+        "healthchecks": "health_check",
+        "lb_policy": "balance",
+        "member": "backends",
+        "members": "backends",
+        "method": "balance",
+        "nodes": "backends",
+        "policy": "balance",
+        "server": "backends",
+        "servers": "backends",
+        "targets": "backends",
+    },
+    BACKEND: {
+        "addr": "address",
+        "disabled": "down",
+        "host": "address",
+        "ip": "address",
+        "maxconn": "max_conns",
+        "server": "address",
+        "slowstart": "slow_start",
+        "uri": "address",
+        "url": "address",
+    },
+    HEALTH_CHECK: {
+        "check_interval": "interval",
+        "check_timeout": "timeout",
+        "cmd": "command",
+        "downinter": "interval_down",
+        "endpoint": "path",
+        "expected_codes": "status",
+        "expected_status": "status",
+        "fall": "fails",
+        "fastinter": "interval_down",
+        "healthy_threshold": "passes",
+        "hostname": "host",
+        "inter": "interval",
+        "max_fails": "fails",
+        "program": "command",
+        "retries": "fails",
+        "rise": "passes",
+        "script": "command",
+        "sni": "name",
+        "statuses": "status",
+        "unhealthy_threshold": "fails",
+        "uri": "path",
+        "url": "path",
+    },
+    "agent_check": {"agent-port": "port", "agent-inter": "interval", "inter": "interval"},
+    "access_log": {"file": "path", "buffer_size": "buffer"},
+    "error_log": {"file": "path", "severity": "level", "log_level": "level"},
+    "queue": {"maxqueue": "size", "max": "size", "length": "size"},
+    "resolver": {"nameserver": "nameservers", "servers": "nameservers", "ttl": "valid"},
+    "so_keepalive": {
+        "keepidle": "idle",
+        "keepintvl": "interval",
+        "keepcnt": "count",
+        "time": "idle",
+        "probes": "count",
+    },
+}
+
+# What to do about a word that nginy has nothing for.
+ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
+    CONFIGURATION: {
+        "daemon": "nginy stays in the foreground, a service manager starts it",
+        "events": TOP_OF_FILE,
+        "global": TOP_OF_FILE,
+        "group": "nginy takes the group of `user`",
+        "http": NO_HTTP,
+        "load_module": "nginy has no modules",
+        "stream": TOP_OF_FILE,
+        "worker_rlimit_nofile": RAISED_ALONE,
+        "ulimit-n": RAISED_ALONE,
+    },
+    LISTENER: {
+        "acl": NO_ACCESS_RULES,
+        "accept_proxy_protocol": NO_PROXY_PROTOCOL,
+        "access": NO_ACCESS_RULES,
+        "allow": NO_ACCESS_RULES,
+        "deny": NO_ACCESS_RULES,
+        "limit_conn": NO_LIMITS,
+        "limit_conn_rate": NO_LIMITS,
+        "limit_rate": NO_LIMITS,
+        "location": NO_HTTP,
+        "locations": NO_HTTP,
+        "mode": "expected protocol: tcp or protocol: udp",
+        "proxy_download_rate": NO_LIMITS,
+        "proxy_protocol": NO_PROXY_PROTOCOL,
+        "proxy_set_header": NO_HTTP,
+        "proxy_ssl": SPEAKS_NO_TLS,
+        "proxy_tls": SPEAKS_NO_TLS,
+        "proxy_upload_rate": NO_LIMITS,
+        "reuseport": "nginy sets it by itself, with several workers",
+        "routes": NO_ROUTES,
+        "rules": NO_ROUTES,
+        "server_name": NO_ROUTES,
+        "sni": NO_ROUTES,
+        "ssl": TERMINATES_NO_TLS,
+        "ssl_certificate": TERMINATES_NO_TLS,
+        "ssl_certificate_key": TERMINATES_NO_TLS,
+        "ssl_preread": NO_ROUTES,
+        "tls": TERMINATES_NO_TLS,
+        "udp": "expected protocol: udp",
+    },
+    UPSTREAM: {
+        "cookie": NO_HTTP,
+        "fall": "expected health_check: {fails: 3}",
+        "inter": "expected health_check: {interval: 5s}",
+        "ip_hash": "expected balance: {hash: $remote_addr, consistent: on}",
+        "keepalive": "nginy opens one connection for each session",
+        "proxy_protocol": NO_PROXY_PROTOCOL,
+        "rise": "expected health_check: {passes: 2}",
+        "ssl": SPEAKS_NO_TLS,
+        "sticky": "expected balance: {hash: $remote_addr, consistent: on}",
+        "timeout queue": "expected queue: {timeout: 5s}",
+        "zone": "nginy's workers share their counts by themselves",
+        **{
+            word: f"expected balance: {word}"
+            for word in ("least_conn", "least_time", "random", "round_robin")
+        },
+        **{
+            word: f"expected balance: {{{word}: $remote_addr}}"
+            for word in ("hash", "maglev", "rendezvous")
+        },
+    },
+    BACKEND: {
+        "check": "expected health_check in the upstream",
+        "fall": "expected health_check: {fails: 3} in the upstream",
+        "inter": "expected health_check: {interval: 5s} in the upstream",
+        "port": "a port is part of the address, as in 127.0.0.1:80",
+        "proxy_protocol": NO_PROXY_PROTOCOL,
+        "rise": "expected health_check: {passes: 2} in the upstream",
+        "send-proxy": NO_PROXY_PROTOCOL,
+        "send-proxy-v2": NO_PROXY_PROTOCOL,
+        "ssl": SPEAKS_NO_TLS,
+        "tls": SPEAKS_NO_TLS,
+    },
+    HEALTH_CHECK: {
+        "mandatory": "expected initial: down",
+        "match": "expected expect, or with type http status",
+        "method": "nginy asks with GET",
+        "headers": "nginy sends Host and no other header that can be set",
+        "ssl": "expected type: tls",
+        "tls": "expected type: tls",
+    },
+    "resolver": {"ipv4": "nginy always asks for IPv4 addresses"},
+}
+
+SOURCE_HASH: Final = "{hash: $remote_addr, consistent: on}"
+
+# Values that have another name here, by key, and what to write for them.
+VALUES: Final[Mapping[str, Mapping[str, str]]] = {
+    "balance": {
+        "first": "expected round_robin",
+        "hash": f"expected {SOURCE_HASH}",
+        "ip_hash": f"expected {SOURCE_HASH}",
+        "least": "expected least_conn",
+        "leastconn": "expected least_conn",
+        "least_connections": "expected least_conn",
+        "ring_hash": f"expected {SOURCE_HASH}",
+        "roundrobin": "expected round_robin",
+        "rr": "expected round_robin",
+        "source": f"expected {SOURCE_HASH}",
+        "static-rr": "expected round_robin",
+        "sticky": f"expected {SOURCE_HASH}",
+        "weighted": "expected round_robin, which goes by weight",
+        "wrr": "expected round_robin, which goes by weight",
+        **dict.fromkeys(("cookie", "hdr", "uri", "url_param"), NO_HTTP),
+    },
+    "protocol": {
+        **dict.fromkeys(("http", "https"), f"{NO_HTTP}, expected tcp"),
+        **dict.fromkeys(("ssl", "tls"), f"{TERMINATES_NO_TLS}, expected tcp"),
+        "quic": "expected udp",
+        "http3": "expected udp",
+    },
+    "type": {
+        "https": "nginy does not ask in HTTP over TLS, expected tls for the handshake alone",
+        "grpc": "nginy does not speak gRPC, expected tcp",
+        "ping": "nginy does not ping, expected tcp",
+        "icmp": "nginy does not ping, expected tcp",
+        "script": "expected exec",
+        "ssl": "expected tls",
+        **dict.fromkeys(
+            ("redis", "mysql", "pgsql", "postgres", "smtp", "ldap", "imap", "ssh"),
+            "expected tcp, with send and expect",
+        ),
+        **dict.fromkeys(("dns", "ntp", "sip"), "expected udp, with send and expect"),
+    },
+    "level": {
+        "warning": "expected warn",
+        "err": "expected error",
+        "information": "expected info",
+        **dict.fromkeys(("alert", "critical", "emerg", "fatal"), "expected crit"),
+        "trace": "expected debug",
+    },
+    "event_method": {
+        **dict.fromkeys(("kqueue", "io_uring", "eventport", "/dev/poll"), "expected auto"),
+    },
+    "on_down": {"shutdown-sessions": "expected close or reset"},
+    "proxy_next_upstream": {"error": "expected on", "timeout": "expected on"},
+}
+
+# Words behind an address in `listen`, and what to do about them.
+LISTEN_WORDS: Final[Mapping[str, str]] = {
+    "accept-proxy": NO_PROXY_PROTOCOL,
+    "backlog": "expected backlog: {value}",
+    "bind": "nginy binds each address by itself",
+    "default_server": NO_ROUTES,
+    "freebind": "expected freebind: on",
+    "http2": NO_HTTP,
+    "ipv6only": "an IPv6 listener takes IPv6 clients only",
+    "name": "expected name: {value}",
+    "proxy_protocol": NO_PROXY_PROTOCOL,
+    "quic": "expected protocol: udp",
+    "reuseport": "nginy sets it by itself, with several workers",
+    "so_keepalive": "expected so_keepalive: {value}",
+    "ssl": TERMINATES_NO_TLS,
+    "tcp": "expected protocol: tcp",
+    "tls": TERMINATES_NO_TLS,
+    "transparent": "expected freebind: on",
+    "udp": "expected protocol: udp",
+}
+
+# Words behind a backend's address: the key of a backend and its value where the word has none.
+BACKEND_WORDS: Final[Mapping[str, tuple[str, str]]] = {
+    "backup": ("backup", "on"),
+    "disabled": ("down", "on"),
+    "down": ("down", "on"),
+    "fail_timeout": ("fail_timeout", "10s"),
+    "max_conns": ("max_conns", "100"),
+    "max_fails": ("max_fails", "1"),
+    "maxconn": ("max_conns", "100"),
+    "resolve": ("resolve", "on"),
+    "service": ("service", "http"),
+    "slow_start": ("slow_start", "30s"),
+    "slowstart": ("slow_start", "30s"),
+    "weight": ("weight", "1"),
+}
+BACKEND_WORDS_ABSENT: Final[Mapping[str, str]] = {
+    "check": "expected health_check in the upstream",
+    "fall": "expected health_check: {fails: 3} in the upstream",
+    "inter": "expected health_check: {interval: 5s} in the upstream",
+    "port": "expected health_check: {port: 80} in the upstream",
+    "rise": "expected health_check: {passes: 2} in the upstream",
+    "send-proxy": NO_PROXY_PROTOCOL,
+    "send-proxy-v2": NO_PROXY_PROTOCOL,
+    "ssl": SPEAKS_NO_TLS,
+    "udp": "expected protocol: udp in the listener",
+}
+
+ADDRESS_KEYS: Final = frozenset({"address", "backends", "listen", "nameservers", "proxy_pass"})
+PORTS_OF_SCHEMES: Final[Mapping[str, int]] = {"http": 80, "https": 443}

@@ -1,0 +1,129 @@
+"""What to say to people who write words of nginx, HAProxy or a shell.
+
+A similar spelling is a poor guide for such words: `proxy_ssl` looks like `proxy_pass`. So the
+tables of foreign.py are asked first. value_hint() also looks at the shape of a value: words behind
+an address, a URL, a semicolon, a variable of the shell.
+
+All functions are pure and know no kind: they turn what was typed into the end of a message.
+"""
+
+import re
+
+from nginy.config.foreign import (
+    ABSENT,
+    ADDRESS_KEYS,
+    BACKEND_WORDS,
+    BACKEND_WORDS_ABSENT,
+    LISTEN_WORDS,
+    PORTS_OF_SCHEMES,
+    RENAMED,
+    VALUES,
+)
+
+_URL = re.compile(r"([a-z][a-z0-9+]*)://([^/\s]*)(/\S*)?", re.IGNORECASE | re.ASCII)
+_SHELL_VARIABLE = re.compile(r"\$([A-Z_][A-Z0-9_]*)", re.ASCII)
+
+
+def renamed(noun: str, word: str) -> str | None:
+    """Return the key that `word` means in the record `noun`, None for a word that no table has."""
+    return RENAMED.get(noun, {}).get(_spelled(noun, word))
+
+
+def absent(noun: str, word: str) -> str | None:
+    """Return what to do about a word that the record has nothing for."""
+    return ABSENT.get(noun, {}).get(_spelled(noun, word))
+
+
+def _spelled(noun: str, word: str) -> str:
+    """Return the spelling that the tables have: HAProxy writes dashes, nginx underscores."""
+    for spelling in (word, word.lower(), word.lower().replace("-", "_")):
+        if spelling in RENAMED.get(noun, {}) or spelling in ABSENT.get(noun, {}):
+            return spelling
+    return word
+
+
+def value_hint(key: str, text: str) -> str | None:
+    """Return what to say of a refused value of `key` instead of what its kind says, or None.
+
+    The answer continues a sentence that begins with the value in quotes.
+    """
+    known = VALUES.get(key, {}).get(text.strip().lower())
+    if known is not None:
+        return f"is not known: {known}"
+    if text.endswith(";") and len(text) > 1:
+        return f'ends in a ";", expected {text.rstrip("; ")}'
+    variable = _SHELL_VARIABLE.search(text)
+    if variable is not None:
+        meant = _SHELL_VARIABLE.sub(r"${\1}", text)
+        return f"has a variable of the environment without braces, expected {meant}"
+    if key in ADDRESS_KEYS:
+        return _url_hint(key, text) or _words_hint(key, text)
+    if key == "balance":
+        return _method_hint(text)
+    return None
+
+
+def _url_hint(key: str, text: str) -> str | None:
+    """Return what to write for a URL."""
+    match = _URL.fullmatch(text)
+    if match is None:
+        return None
+    scheme, host, path = match[1].lower(), match[2], match[3] or ""
+    port = PORTS_OF_SCHEMES.get(scheme)
+    if port is not None and not re.search(r":\d+$", host):
+        host = f"{host}:{port}"
+    if scheme == "unix":
+        host = f"unix:{path}"
+    also = ""
+    if scheme == "udp":
+        also = ", and protocol: udp" + ("" if key == "listen" else " in the listener")
+    return f"is a URL, expected {host}{also}"
+
+
+def _words_hint(key: str, text: str) -> str | None:
+    """Return what to write for an address with words of nginx or HAProxy behind it."""
+    address, *words = text.split() or [""]
+    if not words or key == "nameservers":
+        return None
+    if key == "listen":
+        word, _, value = words[0].partition("=")
+        answer = LISTEN_WORDS.get(word, "expected the address alone, and keys beside it")
+        answer = answer.replace("{value}", value or (words[1] if len(words) > 1 else "..."))
+        return f'has "{words[0]}" behind the address: {answer}'
+    return f'has "{words[0]}" behind the address: {_backend_answer(address, words)}'
+
+
+def _backend_answer(address: str, words: list[str]) -> str:
+    """Return the mapping that says what the words behind a backend's address say."""
+    pairs = [f"address: {address}"]
+    while words:
+        word, has_value, value = words.pop(0).partition("=")
+        if word in BACKEND_WORDS_ABSENT:
+            return BACKEND_WORDS_ABSENT[word]
+        if word not in BACKEND_WORDS:
+            return f"expected {{address: {address}, ...}} with keys such as weight"
+        key, default = BACKEND_WORDS[word]
+        if not has_value and default != "on" and words:
+            value = words.pop(0)  # HAProxy writes "weight 5"
+        pairs.append(f"{key}: {value or default}")
+    return f"expected {{{', '.join(pairs)}}}"
+
+
+def _method_hint(text: str) -> str | None:
+    """Return what to write for nginx's "hash $remote_addr consistent" and the like."""
+    name, *words = text.split() or [""]
+    if not words:
+        return None
+    if name in ("random", "least_time"):
+        return f"has a word behind the method, expected {{{name}: {words[0]}}}"
+    if name in ("hash", "maglev", "rendezvous"):
+        return f"has words behind the method, expected {{{name}: {hash_options(words)}}}"
+    return f"has words behind the method, expected {name}"
+
+
+def hash_options(words: list[str]) -> str:
+    """Return the key and the options of a hash as nginx writes them, for a mapping."""
+    keys = [word for word in words if word != "consistent"]
+    key = keys[0] if keys else "$remote_addr"
+    key = key if key.startswith("$") else f"${key}"
+    return f"{key}, consistent: on" if "consistent" in words else key

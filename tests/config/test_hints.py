@@ -1,0 +1,169 @@
+"""Words of nginx, HAProxy and shells: each message says what to write instead."""
+
+import pathlib
+
+import pytest
+from nginy.config.foreign import ABSENT, RENAMED, VALUES
+from nginy.config.record import records_of
+from nginy.config.schema import CONFIG
+
+from kit.configs import LISTENER, refusals
+
+
+def in_listener(key: str) -> str:
+    return f"listeners:\n  - listen: 127.0.0.1:80\n    return: hello\n    {key}\n"
+
+
+def in_upstream(key: str) -> str:
+    return f"{LISTENER}upstreams:\n  web:\n    backends: [127.0.0.1:9001]\n    {key}\n"
+
+
+def in_backend(key: str) -> str:
+    backend = f"      - address: 127.0.0.1:9001\n        {key}\n"
+    return f"{LISTENER}upstreams:\n  web:\n    backends:\n{backend}"
+
+
+def backend(text: str) -> str:
+    return f"{LISTENER}upstreams: {{web: {{backends: ['{text}']}}}}\n"
+
+
+def listening(text: str) -> str:
+    return f"listeners: {{listen: '{text}', return: hello}}\n"
+
+
+def balance(text: str) -> str:
+    return in_upstream(f"balance: {text}")
+
+
+KEYS = [
+    ("worker_processes: 2\n" + LISTENER, '(did you mean "workers"?)'),
+    (LISTENER + "http: {}\n", "nginy balances TCP and UDP, and does not read HTTP"),
+    (LISTENER + "stream: {}\n", "its keys belong at the top of the file"),
+    (in_listener("bind: 127.0.0.1:81"), '(did you mean "listen"?)'),
+    (in_listener("proxy_protocol: on"), "nginy has no PROXY protocol"),
+    (in_listener("proxy_ssl: on"), "nginy passes TLS through and does not speak it to backends"),
+    (in_listener("ssl_certificate: a.pem"), "nginy passes TLS through and does not terminate it"),
+    (in_listener("max_conns: 100"), "it belongs in a backend"),
+    (in_listener("backends: 127.0.0.1:1"), "it belongs in an upstream"),
+    (in_listener("workers: 2"), "it belongs in the configuration"),
+    (in_upstream("servers: 127.0.0.1:1"), '(did you mean "backends"?)'),
+    (in_upstream("server: 127.0.0.1:1"), '(did you mean "backends"?)'),
+    (in_upstream("check: on"), '(did you mean "health_check"?)'),
+    (in_upstream("ip_hash: on"), "expected balance: {hash: $remote_addr, consistent: on}"),
+    (in_upstream("least_conn: on"), "expected balance: least_conn"),
+    (in_upstream("max_conns: 5"), "it belongs in a backend"),
+    (in_upstream("health_check: {rise: 2}"), '(did you mean "passes"?)'),
+    (in_upstream("health_check: {fall: 3}"), '(did you mean "fails"?)'),
+    (in_upstream("health_check: {type: http, uri: /up}"), '(did you mean "path"?)'),
+    (in_backend("maxconn: 5"), '(did you mean "max_conns"?)'),
+    (in_backend("health_check: on"), "it belongs in an upstream"),
+    (in_backend("port: 80"), "a port is part of the address, as in 127.0.0.1:80"),
+    ("defaults: {proxy_ssl: on}\n" + LISTENER, "does not speak it to backends"),
+    ("defaults: {timeout: 5s}\n" + LISTENER, '(did you mean "proxy_timeout"?)'),
+    ("defaults: {weight: 5}\n" + LISTENER, "it belongs in a backend"),
+]
+
+
+@pytest.mark.parametrize(("text", "advice"), KEYS)
+def test_a_foreign_key_is_answered(tmp_path: pathlib.Path, text: str, advice: str) -> None:
+    (message,) = refusals(tmp_path, text)
+    assert "unknown key" in message
+    assert message.endswith(advice)
+
+
+VALUES_WRITTEN = [
+    (listening("0.0.0.0:53 udp"), 'has "udp" behind the address: expected protocol: udp'),
+    (listening("0.0.0.0:443 ssl"), "nginy passes TLS through and does not terminate it"),
+    (listening("0.0.0.0:80 backlog=5"), "expected backlog: 5"),
+    (listening("0.0.0.0:80;"), 'ends in a ";", expected 0.0.0.0:80'),
+    (listening("tcp://0.0.0.0:80"), "is a URL, expected 0.0.0.0:80"),
+    (listening("udp://0.0.0.0:80"), "is a URL, expected 0.0.0.0:80, and protocol: udp"),
+    (backend("10.0.0.1:53 backup"), "expected {address: 10.0.0.1:53, backup: on}"),
+    (
+        backend("10.0.0.1:53 weight=5 down"),
+        "expected {address: 10.0.0.1:53, weight: 5, down: on}",
+    ),
+    (backend("10.0.0.1:53 weight 5"), "expected {address: 10.0.0.1:53, weight: 5}"),
+    (backend("10.0.0.1:53 check"), "expected health_check in the upstream"),
+    (backend("http://10.0.0.1"), "is a URL, expected 10.0.0.1:80"),
+    (backend("https://web.internal/x"), "is a URL, expected web.internal:443"),
+    (backend("10.0.0.1:80;"), 'ends in a ";", expected 10.0.0.1:80'),
+    (backend("10.0.0.1:$PORT"), "expected 10.0.0.1:${PORT}"),
+    (
+        "listeners: {listen: 127.0.0.1:80, proxy_pass: 'http://web:80/'}\n",
+        "is a URL, expected web:80",
+    ),
+    (balance("ip_hash"), "expected {hash: $remote_addr, consistent: on}"),
+    (balance("source"), "expected {hash: $remote_addr, consistent: on}"),
+    (balance("hash $remote_addr consistent"), "expected {hash: $remote_addr, consistent: on}"),
+    (balance("hash $remote_addr"), "expected {hash: $remote_addr}"),
+    (balance("random two"), "expected {random: two}"),
+    (balance("roundrobin"), "expected round_robin"),
+    (balance("uri"), "does not read HTTP"),
+    (in_listener("protocol: http"), "does not read HTTP, expected tcp"),
+    (in_upstream("health_check: https"), "expected tls for the handshake alone"),
+    (in_upstream("health_check: {interval: 10sec}"), '(did you mean "10s"?)'),
+    (in_upstream("health_check: {interval: 1 minute}"), '(did you mean "1m"?)'),
+    (in_upstream("health_check: {interval: 1.5s}"), '(did you mean "1s500ms"?)'),
+    (in_listener("proxy_buffer_size: 64kb"), '(did you mean "64k"?)'),
+    (in_listener("proxy_buffer_size: 1 MiB"), '(did you mean "1m"?)'),
+    (in_listener("proxy_timeout: 10s;"), 'ends in a ";", expected 10s'),
+    (in_listener("tcp_nodelay: 1"), '(did you mean "on"?)'),
+    ("error_log: {level: warning}\n" + LISTENER, "expected warn"),
+]
+
+
+@pytest.mark.parametrize(("text", "advice"), VALUES_WRITTEN)
+def test_a_foreign_value_is_answered(tmp_path: pathlib.Path, text: str, advice: str) -> None:
+    (message,) = refusals(tmp_path, text)
+    assert message.endswith(advice)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "listeners: {lisen: 127.0.0.1:80, return: hello}\n",
+        "listeners: {bind: 127.0.0.1:80, return: hello}\n",
+        "upstreams: {web: {backend: 127.0.0.1:1}}\n" + LISTENER,
+        "upstreams: {web: {servers: 127.0.0.1:1}}\n" + LISTENER,
+        "upstreams: {web: {backends: {adress: '127.0.0.1:1'}}}\n" + LISTENER,
+        "listener: {listen: 127.0.0.1:80, return: hello}\n",
+    ],
+)
+def test_a_key_is_not_missing_where_one_like_it_is_unknown(
+    tmp_path: pathlib.Path, text: str
+) -> None:
+    (message,) = refusals(tmp_path, text)
+    assert "unknown key" in message
+
+
+def test_the_value_of_a_renamed_key_is_read(tmp_path: pathlib.Path) -> None:
+    found = refusals(tmp_path, "upstreams: {web: {servers: '127.0.0.1:70000'}}\n" + LISTENER)
+    assert len(found) == 2
+    assert "has port 70000, outside 1 to 65535" in found[1]
+
+
+def test_a_key_of_the_other_protocol_is_not_suggested(tmp_path: pathlib.Path) -> None:
+    (message,) = refusals(tmp_path, in_listener("max_session: 5"))
+    assert "max_sessions" not in message
+    udp = "listeners: {listen: 127.0.0.1:80, protocol: udp, return: hello, max_session: 5}\n"
+    (message,) = refusals(tmp_path, udp)
+    assert 'did you mean "max_sessions"' in message
+
+
+def test_limits_are_in_the_message(tmp_path: pathlib.Path) -> None:
+    (port,) = refusals(tmp_path, in_upstream("health_check: {port: 65536}"))
+    assert "expected a whole number from 1 to 65535" in port
+    (backlog,) = refusals(tmp_path, in_listener("backlog: 4294967296"))
+    assert "is above 2147483647" in backlog
+
+
+def test_no_foreign_word_is_one_of_nginys_own() -> None:
+    records = {record.noun: record for _, record in records_of(CONFIG)}
+    for table in (RENAMED, ABSENT):
+        for noun, words in table.items():
+            assert not words.keys() & records[noun].keys.keys(), noun
+    for noun, words in RENAMED.items():
+        assert set(words.values()) <= records[noun].keys.keys(), noun
+    keys = {name for record in records.values() for name in record.keys}
+    assert VALUES.keys() <= keys
