@@ -90,6 +90,8 @@ class Backend:
         "weight",
     )
 
+    is_shared = False
+
     def __init__(self, settings: BackendSettings) -> None:
         self.current_weight = 0
         self.effective_weight = settings.weight

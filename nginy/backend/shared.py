@@ -89,6 +89,8 @@ class SharedBackend(Backend):
 
     __slots__ = ("_column", "_counts", "_own", "_row", "_seen", "_tag", "_tag_cell")
 
+    is_shared = True
+
     def __init__(
         self, settings: BackendSettings, upstream: str, counts: SharedCounts, worker: int
     ) -> None:

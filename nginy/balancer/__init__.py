@@ -8,6 +8,7 @@ primaries and one for the backups, and owns retries.
 - `peer` what an algorithm may see of a backend, the contract of a balancer, passive failures
 - `round_robin` nginx's smooth weighted round robin, which every other method falls back on
 - `least` fewest connections, least time
+- `turns`, on `accounts`: the choices of those two among many peers, in sorted lists
 - `pick_random` at random, and the better of two
 - `hashing` nginx's plain hash of a key
 - `ring` nginx's consistent hash (ketama), and the same with bounded loads

@@ -59,6 +59,10 @@ class Peer(Protocol):
         """How long `max_fails` failures take the peer out, in seconds."""
 
     @property
+    def is_shared(self) -> bool:
+        """Whether `conns` changes without notice: other processes count their sessions, too."""
+
+    @property
     def down(self) -> bool:
         """Not to be picked, by configuration, by a health check or by an operator."""
 

@@ -13,6 +13,7 @@ class FakePeer:
         self.max_fails = 1
         self.fail_timeout_s = 10
         self.down = False
+        self.is_shared = False
         for setting, value in settings.items():
             setattr(self, setting, value)
 
