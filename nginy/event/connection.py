@@ -1,10 +1,9 @@
 """Connection: one socket that we own, with its two events.
 
-The counterpart of nginx's `ngx_connection_s` (`ngx_connection.h`), field by field as far as a
-field is of use in Python. Absent are `pool` (the garbage collector does it), `socklen`, `type` and
-bit widths (addresses are tuples), `queue` (connections are not pooled; pools brought nothing
-measurable) and `instance` (see `Event`). `log` is the module's logger, `log->action` is
-`Connection.action`.
+The counterpart of nginx's `ngx_connection_s` (`ngx_connection.h`), field by field where Python has
+a use for the field. Absent are `pool` (the garbage collector does it), `socklen`, `type` and bit
+widths (addresses are tuples), `queue` (pooling connections brought nothing measurable) and
+`instance` (see `Event`). `log` is the module's logger, `log->action` is `Connection.action`.
 
 A connection knows how to receive, send, shut down and close, and nothing of what the bytes mean:
 that is the business of its owner, the object in `data` (a session, a health check, a listener).
@@ -74,8 +73,7 @@ def sockaddr_text(sockaddr: SockAddr) -> str:
 class Connection:
     """One socket, its two events and what is known of its peer (nginx `ngx_connection_t`).
 
-    Created by a `Listener` for an accepted client, or by whoever connects to an upstream; closed
-    by its owner alone, through `close`.
+    Created by a `Listener` or by `event/connect.py`; closed by its owner alone, through `close`.
     """
 
     __slots__ = (

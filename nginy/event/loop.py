@@ -2,8 +2,8 @@
 
 `Loop.turn` does six things in nginx's order (`ngx_process_events_and_timers` in `ngx_event.c`): it
 works out how long it may sleep, asks the selector, reads the clock, runs the handlers of what
-became ready, then those of the timers that are due, then the events that were posted. Everything
-nginy does, it does in one of those handlers.
+became ready, then those of the timers that are due, then what was put off: events that were posted,
+calls that were asked for. Everything nginy does, it does in one of those handlers.
 
 Contract for handlers
 - A handler never blocks and never runs unboundedly: it stops after a quota and posts its event for
@@ -13,7 +13,7 @@ Contract for handlers
   whatever else is in the batch.
 - A handler does not raise for what a peer does. If one raises all the same, that is a bug in
   nginy: it is logged with its traceback, and the session it served is ended. The calls of
-  handlers, one for each of the steps 4 to 6, stand in the only blind `except`s of the program.
+  handlers and of calls, in the steps 4 to 6, stand in the only blind `except`s of the program.
 
 Listeners post their event instead of accepting at once, so new clients are served after those that
 are already there: descriptors closed in the turn are free again by then. What a handler posts runs
@@ -22,6 +22,7 @@ posted queue until it is empty, which lets one busy connection starve the rest.
 """
 
 import logging
+from collections.abc import Callable
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,7 @@ class Loop:
     """One event loop: a selector, a clock, a timer wheel and the list of posted events."""
 
     __slots__ = (
+        "_calls",
         "_posted",
         "budget",
         "children",
@@ -82,6 +84,7 @@ class Loop:
         """Sessions so far; the last one's number (nginx `ngx_connection_counter`)."""
         self.running = False
         self._posted: list[Event] = []
+        self._calls: dict[Callable[[], None], Owner] = {}
 
     def post(self, event: Event) -> None:
         """Have the event's handler run in step 6 of this turn, or of the next if step 6 has begun.
@@ -91,6 +94,15 @@ class Loop:
         if not event.posted:
             event.posted = True
             self._posted.append(event)
+
+    def soon(self, call: Callable[[], None], owner: Owner) -> None:
+        """Have `call` called in step 6 of this turn, or of the next if step 6 has begun.
+
+        For what must not begin before the caller has returned, and for work in slices. A call is
+        due once, however often it was asked for, and cannot be taken back: it has to look whether
+        it is still wanted. Should it raise, `owner` is aborted.
+        """
+        self._calls[call] = owner
 
     def run(self) -> None:
         """Turn until a handler clears `running`."""
@@ -102,7 +114,7 @@ class Loop:
         """Do one turn, sleeping until something happens, at most `max_wait_ms` (None: no limit)."""
         # -- 1. how long may we sleep?
         deadline_ms = self.timers.next_deadline_ms()
-        wait_s = 0 if self._posted else self._wait_s(deadline_ms, max_wait_ms)
+        wait_s = 0 if self._posted or self._calls else self._wait_s(deadline_ms, max_wait_ms)
         # -- 2. sleep until a descriptor is ready or a timer is due
         batch = self.selector.select(wait_s)
         # -- 3. read the clock, the only time in this turn
@@ -112,8 +124,8 @@ class Loop:
         # -- 5. timers that are due
         if deadline_ms is not None and deadline_ms <= self.clock.now_ms:
             self._run_timers()
-        # -- 6. what was posted before this step
-        if self._posted:
+        # -- 6. what was put off before this step
+        if self._posted or self._calls:
             self._run_posted()
 
     def close(self) -> None:
@@ -165,6 +177,7 @@ class Loop:
 
     def _run_posted(self) -> None:
         posted, self._posted = self._posted, []
+        calls, self._calls = self._calls, {}
         for event in posted:
             # A closed connection's event is no longer posted, and a paused one's not active: a
             # handler that ran in between has seen to that.
@@ -177,6 +190,11 @@ class Loop:
                     event.handler(event)
                 except Exception:  # noqa: BLE001 - a bug ends one session, not the process
                     self._abort(c)
+        for call, owner in calls.items():
+            try:
+                call()
+            except Exception:  # noqa: BLE001 - a bug ends one session, not the process
+                self._abort(owner)
 
     def _abort(self, owner: Owner) -> None:
         """Log the exception being handled and end whoever it happened to."""

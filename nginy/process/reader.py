@@ -28,7 +28,6 @@ from nginy.event.child import Child, fork, keep_only
 from nginy.event.connection import AGAIN, Connection
 from nginy.event.event import Event
 from nginy.event.loop import Loop
-from nginy.event.timer import Timer
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,6 @@ class ConfigReader:
         "_loop",
         "_path",
         "_result",
-        "_timer",
     )
 
     def __init__(
@@ -83,7 +81,6 @@ class ConfigReader:
         self._data = bytearray()
         self._is_outdated = False
         self._result: ReadResult | None = None
-        self._timer = Timer(self._finish_handler, self)
 
     def start(self) -> None:
         """Begin to read; if that is under way, read once more after it, for the file may differ."""
@@ -91,7 +88,7 @@ class ConfigReader:
             self._is_outdated = True
             return
         self._is_outdated = False
-        self._loop.timers.cancel(self._timer)
+        self._result = None
         ours, theirs = socket.socketpair()
         with theirs:
             try:
@@ -110,7 +107,7 @@ class ConfigReader:
 
     def close(self) -> None:
         """Forget what is being read."""
-        self._loop.timers.cancel(self._timer)
+        self._result = None
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -148,11 +145,11 @@ class ConfigReader:
             self._finish_soon(self._decode(data))
 
     def _finish_soon(self, result: ReadResult) -> None:
-        """Hand the result over in the next turn: what is done with it takes time as well."""
+        """Hand the result over soon: what is done with it takes time as well."""
         self._result = result
-        self._loop.timers.start(self._timer, self._loop.clock.now_ms)
+        self._loop.soon(self._finish, self)
 
-    def _finish_handler(self, _timer: Timer) -> None:
+    def _finish(self) -> None:
         result, self._result = self._result, None
         if result is not None:
             self._finished(result)

@@ -59,7 +59,7 @@ class Retiring:
     is closed already, or goes on with another handler.
     """
 
-    __slots__ = ("_loop", "handler", "key", "listener", "timer")
+    __slots__ = ("_is_over", "_loop", "_timer", "handler", "key", "listener")
 
     def __init__(
         self, loop: Loop, key: ListenKey, handler: ProtocolHandler, listener: Listener | None
@@ -68,22 +68,28 @@ class Retiring:
         self.key = key
         self.handler = handler
         self.listener = listener
-        self.timer = Timer(self._deadline_handler, self)
+        self._is_over = False
+        self._timer = Timer(self._deadline_handler, self)
 
     def limit(self, timeout_ms: int | None) -> None:
         """Have the sessions end in `timeout_ms` at the latest; None: whenever they do."""
         if timeout_ms is not None:
-            self._loop.timers.start(self.timer, self._loop.clock.now_ms + timeout_ms)
+            self._loop.timers.start(self._timer, self._loop.clock.now_ms + timeout_ms)
+
+    def cancel(self) -> None:
+        """End no session any more: the deadline does not hold."""
+        self._is_over = False
+        self._loop.timers.cancel(self._timer)
 
     def close(self) -> None:
         """Close what is still open."""
-        self._loop.timers.cancel(self.timer)
+        self.cancel()
         if self.listener is not None:
             self.listener.close()
 
     def abort(self) -> None:
         """Go on with the next slice, after a bug in the end of one session."""
-        self.limit(0)
+        self._loop.soon(self._kill_slice, self)
 
     def _deadline_handler(self, _timer: Timer) -> None:
         logger.warning(
@@ -91,17 +97,19 @@ class Retiring:
             self.handler.sessions,
             self.handler.name,
         )
-        self.timer.handler = self._kill_handler
-        self._kill_handler(self.timer)
+        self._is_over = True
+        self._loop.soon(self._kill_slice, self)
 
-    def _kill_handler(self, _timer: Timer) -> None:
+    def _kill_slice(self) -> None:
         """End a slice of the sessions, and the others in the next turns."""
+        if not self._is_over:
+            return
         ours = (each for each in sessions_of(self._loop) if each.handler is self.handler)
         left = list(islice(ours, KILL_SLICE))
         for session in left:
             session.finalize(Reason.KILLED, "closed at the drain deadline")
         if left:
-            self.limit(0)
+            self._loop.soon(self._kill_slice, self)
 
 
 class ServiceSet:
@@ -244,7 +252,7 @@ class ServiceSet:
             return None
         retiring = next((each for each in same if each.listener is not None), same[0])
         self.retiring.remove(retiring)
-        self._loop.timers.cancel(retiring.timer)
+        retiring.cancel()
         if isinstance(retiring.handler, UdpHandler):
             retiring.handler.is_draining = False
         return retiring

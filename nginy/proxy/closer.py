@@ -17,7 +17,6 @@ from typing import Final
 from nginy.backend.backend import Backend
 from nginy.event.connection import Connection
 from nginy.event.loop import Loop
-from nginy.event.timer import Timer
 from nginy.proxy.session import Reason, Session
 
 SLICE: Final = 500
@@ -27,14 +26,13 @@ SLICE: Final = 500
 class SessionCloser:
     """Ends sessions of backends. Created and closed by the server, one for its loop."""
 
-    __slots__ = ("_connections", "_loop", "_queue", "_timer")
+    __slots__ = ("_connections", "_loop", "_queue")
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._queue: deque[tuple[Backend, bool]] = deque()
         """Whose sessions are to end, and whether with a reset; the first is being worked on."""
         self._connections: Iterator[Connection] = iter(())
-        self._timer = Timer(self._slice_handler, self)
 
     def end_sessions(self, backend: Backend, reset: bool) -> None:
         """End the sessions that `backend` serves now, from the next turn on."""
@@ -44,7 +42,6 @@ class SessionCloser:
 
     def close(self) -> None:
         """Leave the rest to whoever ends all sessions."""
-        self._loop.timers.cancel(self._timer)
         self._queue.clear()
 
     def abort(self) -> None:
@@ -57,13 +54,12 @@ class SessionCloser:
         keys = self._loop.selector.get_map().values()
         # Those that are opened from here on do not go to a backend that is down.
         self._connections = iter([key.data for key in keys])
-        self._start_timer()
+        self._loop.soon(self._end_slice, self)
 
-    def _start_timer(self) -> None:
-        self._loop.timers.start(self._timer, self._loop.clock.now_ms)
-
-    def _slice_handler(self, _timer: Timer) -> None:
+    def _end_slice(self) -> None:
         """Look at the next slice of connections."""
+        if not self._queue:
+            return
         backend, reset = self._queue[0]
         count = 0
         for c in islice(self._connections, SLICE):
@@ -72,7 +68,7 @@ class SessionCloser:
             if isinstance(session, Session) and serves(session, backend):
                 session.finalize(Reason.BACKEND_DOWN, reset=reset)
         if count == SLICE:
-            self._start_timer()
+            self._loop.soon(self._end_slice, self)
             return
         self._queue.popleft()
         if self._queue:

@@ -124,17 +124,13 @@ class UpstreamSession(Session, ABC):
             self._line = line
 
     def call(self) -> None:
-        """Choose a backend again, as an event of its own: whoever calls us is in the middle of
-        something."""
-        wev = self.client.write
-        wev.handler = self._called_handler
-        wev.active = True
-        self.handler.loop.post(wev)
+        """Choose a backend again, soon: the caller is in the middle of something."""
+        self.handler.loop.soon(self._choose_again, self)
 
-    def _called_handler(self, event: Event) -> None:
-        event.data.pause_write()
-        self.client.action = "connecting to upstream"
-        self.connect()
+    def _choose_again(self) -> None:
+        if not self.status:
+            self.client.action = "connecting to upstream"
+            self.connect()
 
     def _queue_timer_handler(self, _timer: Timer) -> None:
         self.finalize(Reason.QUEUE_TIMED_OUT)

@@ -121,6 +121,69 @@ def test_two_that_post_themselves_for_ever_take_turns(loop: Loop, open_pair: Ope
 
 
 @pytest.mark.parametrize("method", ["epoll"])
+def test_a_call_asked_for_in_step_4_or_5_comes_in_the_same_turn(
+    loop: Loop, open_pair: OpenPair, clock: FakeClock
+) -> None:
+    c, peer = open_pair()
+    steps: list[str] = []
+    c.read.handler = lambda _event: loop.soon(lambda: steps.append("by ready"), Owner())
+    timer = Timer(lambda _timer: loop.soon(lambda: steps.append("by timer"), Owner()), Owner())
+    loop.timers.start(timer, clock.now_ms)
+    c.resume_read()
+    peer.send(b"x")
+    loop.turn(0)
+    assert steps == ["by ready", "by timer"]
+
+
+@pytest.mark.parametrize("method", ["epoll"])
+def test_a_call_asked_for_in_step_6_comes_in_the_next_turn_without_sleep(
+    loop: Loop, open_pair: OpenPair
+) -> None:
+    steps: list[str] = []
+
+    def again() -> None:
+        steps.append("call")
+        loop.soon(again, Owner())
+
+    c, _ = open_pair()
+    c.read.active = True
+    c.read.handler = lambda _event: loop.soon(again, Owner())
+    loop.post(c.read)
+    for turns in range(3):
+        loop.turn()  # returns, and does not sleep
+        assert steps == ["call"] * turns
+
+
+@pytest.mark.parametrize("method", ["epoll"])
+def test_a_call_asked_for_twice_comes_once(loop: Loop) -> None:
+    class Worker(Owner):
+        calls = 0
+
+        def work(self) -> None:
+            self.calls += 1
+
+    one, two = Worker(), Worker()
+    for worker in (one, two, one):
+        loop.soon(worker.work, worker)
+    loop.turn()
+    loop.turn(0)
+    assert (one.calls, two.calls) == (1, 1)
+
+
+@pytest.mark.parametrize("method", ["epoll"])
+def test_a_bug_in_a_call_ends_its_owner_alone(loop: Loop, expect_log: Any) -> None:
+    owners = [Owner(), Owner(), Owner()]
+    steps: list[str] = []
+    loop.soon(lambda: steps.append("before"), owners[0])
+    loop.soon(lambda: steps.append(str(1 / 0)), owners[1])
+    loop.soon(lambda: steps.append("after"), owners[2])
+    with expect_log("bug in nginy, the session is closed: <Owner 7>", count=1):
+        loop.turn()
+    assert steps == ["before", "after"]
+    assert [owner.aborted for owner in owners] == [0, 1, 0]
+
+
+@pytest.mark.parametrize("method", ["epoll"])
 def test_an_event_posted_twice_runs_once(loop: Loop, open_pair: OpenPair) -> None:
     c, _ = open_pair()
     called: list[Event] = []

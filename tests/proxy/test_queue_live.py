@@ -123,3 +123,21 @@ def test_a_session_ends_at_its_time_or_up_to_a_tenth_earlier(harness: Harness) -
     assert not client.is_over
     harness.advance(140)
     assert proxy.terminations == ["LD"]
+
+
+def test_a_client_that_ends_between_its_call_and_its_choice_takes_no_backend(
+    harness: Harness,
+) -> None:
+    pool = full_pool(harness)
+    proxy = harness.proxy(pool)
+    first = served(harness, proxy)
+    waiting(harness, proxy, pool)
+    called = next(session for session in harness.sessions() if not session.client.received)
+    assert pool.line is not None
+    pool.line.call_next()
+    called.kill()
+    harness.settle()
+    assert pool.backends[0].conns == 1
+    first.finish()
+    harness.turn_until(lambda: len(proxy.ended) == 2)
+    assert proxy.terminations == ["KD", "--"]

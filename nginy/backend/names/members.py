@@ -22,7 +22,6 @@ from nginy.backend.names.resolver import Resolver
 from nginy.backend.names.watch import NameWatch, expand
 from nginy.backend.pool import BackendPool, MakeBalancer
 from nginy.event.loop import Loop
-from nginy.event.timer import Timer
 
 STEPS_A_TURN: Final = 32
 """Steps of a build done in one turn: of 0.1 to 0.2 ms each, so some 5 ms in all."""
@@ -58,7 +57,6 @@ class Members:
         "_method",
         "_resolver",
         "_steps",
-        "_timer",
         "_watches",
         "changed",
         "pool",
@@ -79,7 +77,6 @@ class Members:
         self._resolver = resolver
         self._configured = tuple(configured)
         self._method = method
-        self._timer = Timer(self._work_handler, self)
         self._watches: dict[NameKey, NameWatch] = {}
         self._steps: Iterator[None] | None = None
         self._has_news = self._is_behind = False
@@ -93,9 +90,8 @@ class Members:
     @property
     def are_settled(self) -> bool:
         """Whether each name has been answered for, or has failed, and the tables know it."""
-        return not self._timer.is_running and all(
-            watch.is_settled for watch in self._watches.values()
-        )
+        is_at_work = self._has_news or self._is_behind or self._steps is not None
+        return not is_at_work and all(watch.is_settled for watch in self._watches.values())
 
     def apply(self, configured: Sequence[BackendSettings], method: Method) -> None:
         """Take over what a reload has changed, and resolve all names anew.
@@ -115,8 +111,7 @@ class Members:
         for watch in self._watches.values():
             watch.close()
         self._watches.clear()
-        self._loop.timers.cancel(self._timer)
-        del self._timer  # which refers to these members as well: see `BackendWatch.close`
+        self._has_news = self._is_behind = False
         self._steps = None
 
     def abort(self) -> None:
@@ -147,12 +142,9 @@ class Members:
     def _note_news(self) -> None:
         """Update the pool later in this turn or in the next, once for all names that changed."""
         self._has_news = True
-        self._work_soon()
+        self._loop.soon(self._work, self)
 
-    def _work_soon(self) -> None:
-        self._loop.timers.start(self._timer, self._loop.clock.now_ms)
-
-    def _work_handler(self, _timer: Timer) -> None:
+    def _work(self) -> None:
         """Update the list if a name has changed, and do one slice of building."""
         if self._has_news:
             self._update()
@@ -162,7 +154,7 @@ class Members:
         if self._steps is not None and not _advance(self._steps):
             self._steps = None
         if self._steps is not None or self._is_behind:
-            self._work_soon()
+            self._loop.soon(self._work, self)
 
     def _update(self) -> None:
         """Bring the pool's list in step with the names."""
@@ -173,7 +165,7 @@ class Members:
             wanted += expand(settings, watch.places) if watch is not None else [settings]
         self.pool.replace(carry_over(self.pool.backends, wanted, self._make_backend))
         self._is_behind = True
-        self._work_soon()
+        self._loop.soon(self._work, self)
         if self.changed is not None:
             self.changed()
 
