@@ -75,10 +75,9 @@ class Session:
         "attempts",
         "client",
         "context",
+        "detail",
+        "end",
         "handler",
-        "reason",
-        "status",
-        "termination",
         "upstream",
     )
 
@@ -94,10 +93,10 @@ class Session:
         self.upstream: Connection | None = None
         self.attempts: list[Attempt] = []
         """One for each backend tried; the last is the one in use."""
-        self.status = 0
-        """0 as long as the session goes on."""
-        self.termination = ""
-        self.reason = ""
+        self.end: Reason | None = None
+        """Why it has ended; None as long as it goes on."""
+        self.detail = ""
+        """What is said in place of the reason's own sentence; "" for the sentence."""
         client.data = self
         client.number = context.number
         handler.sessions += 1
@@ -108,6 +107,21 @@ class Session:
             f"<{type(self).__name__} {self.context.number} client={self.client!r} "
             f"upstream={self.upstream!r} {self.termination} {self.reason}>"
         )
+
+    @property
+    def status(self) -> int:
+        """The status it has ended with (nginx `$status`), 0 as long as it goes on."""
+        return 0 if self.end is None else self.end.status
+
+    @property
+    def termination(self) -> str:
+        """The termination code, "" as long as it goes on."""
+        return "" if self.end is None else self.end.code
+
+    @property
+    def reason(self) -> str:
+        """Why it has ended, in a sentence; "" as long as it goes on."""
+        return self.detail or ("" if self.end is None else self.end.sentence)
 
     @property
     def bytes_received(self) -> int:
@@ -135,11 +149,10 @@ class Session:
         `detail` takes the place of the reason's own sentence. `reset` closes with RST, so that
         neither side takes a broken stream for a complete one.
         """
-        if self.status:
+        if self.end is not None:
             return
-        self.status = reason.status
-        self.termination = reason.code
-        self.reason = detail or reason.sentence
+        self.end = reason
+        self.detail = detail
         if reason is not Reason.COMPLETED:
             self.log(reason.level, self.reason)
         if self.upstream is not None:

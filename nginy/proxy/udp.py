@@ -101,7 +101,7 @@ class UdpHandler(ProxyHandler):
         """
         if session.run and not session.is_alike(data):
             self._send_run(receiver, session, local)
-            if session.status:  # it has ended, so this one is for a new session
+            if session.end is not None:  # it has ended, so this one is for a new session
                 self.datagram_handler(receiver, session.client.sockaddr, local, data)
                 return True
         if not session.may_put_off(data):

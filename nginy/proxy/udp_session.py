@@ -217,7 +217,7 @@ class UdpSession(Session):
         ended."""
         run, self.run = self.run, []
         upstream = self.upstream
-        if self.status or upstream is None:
+        if self.end is not None or upstream is None:
             return run
         if len(run) > 1:
             if upstream.send_run(run):
@@ -321,7 +321,7 @@ class UdpSession(Session):
 
     def finalize(self, reason: Reason, detail: str = "", reset: bool = False) -> None:
         """End the session, give its backend back, and tell whether it has failed."""
-        if self.status:
+        if self.end is not None:
             return
         attempt = self.attempts[-1] if self.attempts else None
         backend = None if attempt is None else attempt.backend

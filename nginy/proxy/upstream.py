@@ -128,7 +128,7 @@ class UpstreamSession(Session, ABC):
         self.handler.loop.soon(self._choose_again, self)
 
     def _choose_again(self) -> None:
-        if not self.status:
+        if self.end is None:
             self.client.action = "connecting to upstream"
             self.connect()
 
@@ -221,7 +221,7 @@ class UpstreamSession(Session, ABC):
 
     def finalize(self, reason: Reason, detail: str = "", reset: bool = False) -> None:
         """End the session and give its backend back."""
-        if self.status:
+        if self.end is not None:
             return
         now_ms = self.handler.loop.clock.now_ms
         if not self.attempts:

@@ -62,6 +62,15 @@ def test_only_the_first_reason_counts(harness: Harness, front: Front) -> None:
     assert front.handler.counters.terminations == {"KD": 1}
 
 
+def test_status_code_and_sentence_follow_from_the_reason(harness: Harness, front: Front) -> None:
+    (session,) = harness.sessions()
+    assert (session.end, session.status, session.termination, session.reason) == (None, 0, "", "")
+    session.kill()
+    assert session.end is Reason.KILLED
+    assert (session.status, session.termination) == (200, "KD")
+    assert session.reason == "closed as nginy stopped"
+
+
 def test_a_detail_takes_the_place_of_the_sentence(harness: Harness, front: Front) -> None:
     (session,) = harness.sessions()
     session.finalize(Reason.KILLED, "told to")
