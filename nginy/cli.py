@@ -28,7 +28,7 @@ from nginy.config.dump import dump
 from nginy.config.load import load
 from nginy.config.schema import Config
 from nginy.errors import ConfigError, NginyError
-from nginy.process import server
+from nginy.process import single
 from nginy.process.pidfile import read_pid, read_running, text_path
 from nginy.process.workers import supervisor
 
@@ -57,7 +57,7 @@ Options:
   -h --help      Print this and exit.
 """
 
-SIGNALS: Final = {
+SIGNALS_BY_NAME: Final = {
     "stop": signal.SIGTERM,
     "quit": signal.SIGQUIT,
     "reload": signal.SIGHUP,
@@ -115,7 +115,7 @@ def _use(config: Config, arguments: Mapping[str, str]) -> int:
     _warn(config)
     _check_files(config)
     workers = config.workers or len(os.sched_getaffinity(0))
-    return server.run(config, path) if workers == 1 else supervisor.run(config, path, workers)
+    return single.run(config, path) if workers == 1 else supervisor.run(config, path, workers)
 
 
 def _test(config: Config, path: str, *, is_dump: bool) -> int:
@@ -140,13 +140,13 @@ def _check_files(config: Config) -> None:
 
 def _signal(config: Config, path: str, name: str) -> int:
     """Send a signal to the process whose id is in the pid file (ngx_signal_process)."""
-    if name not in SIGNALS:
-        raise NginyError(f'invalid option: "-s {name}", expected {", ".join(SIGNALS)}')
+    if name not in SIGNALS_BY_NAME:
+        raise NginyError(f'invalid option: "-s {name}", expected {", ".join(SIGNALS_BY_NAME)}')
     if config.pid is None:
         raise NginyError(f'{path} names no "pid" file, which -s finds the process by')
     pid = read_pid(config.pid)
     try:
-        os.kill(pid, SIGNALS[name])
+        os.kill(pid, SIGNALS_BY_NAME[name])
     except OSError as error:
         reason = f"({error.errno}: {error.strerror})"
         raise NginyError(f'kill({pid}) of the PID in "{config.pid}" failed {reason}') from error

@@ -1,7 +1,7 @@
 """What a reload would change: two configurations in, a list of changes out.
 
 Pure: nothing is opened, asked or applied. The server logs the list when it reloads
-(`process/server.py::tell_changes`), and `nginy plan` prints it beside what would stay as it is,
+(`process/report.py`), and `nginy plan` prints it beside what would stay as it is,
 before anything is done.
 
 Values are compared and printed by the kinds of the table (config/schema.py), so a new key shows up

@@ -7,7 +7,7 @@ turn of the loop, and each number is handed to the one function that the server 
 does the same with flags that its cycle tests after each wakeup (`ngx_signal_handler`,
 `ngx_process_cycle.c`).
 
-What a signal means is decided in `process/server.py`.
+What a signal means is decided in `process/control.py`.
 """
 
 import signal
@@ -47,6 +47,8 @@ class SignalReceiver:
         self._buffer = memoryview(bytearray(64))
         signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
         self._previous = {number: signal.signal(number, _ignore) for number in signals}
+        # Those that have come while they were blocked come now.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._previous)
 
     def _read_handler(self, _event: Event) -> None:
         while (count := self._connection.recv(self._buffer)) > 0:

@@ -9,6 +9,8 @@ descriptors of another user's processes, is left out; nothing here raises.
 Binding, and the error that is completed with this, are in `event/listener.py`.
 """
 
+import contextlib
+import errno
 import os
 import struct
 from _socket import AF_INET6, inet_pton
@@ -16,6 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from nginy.errors import NginyError
+from nginy.event.listener import ListenError
 from nginy.text.address import Address
 
 _LISTEN: Final = "0A"
@@ -38,6 +42,18 @@ def holder_of(address: Address, *, udp: bool = False, proc: str = "/proc") -> st
         if any(_link(f"{directory}/{fd}") in links for fd in _names(directory)):
             return f"{_text(f'{proc}/{pid}/comm').strip()}, PID {pid}"
     return ""
+
+
+@contextlib.contextmanager
+def naming_holder() -> Iterator[None]:
+    """Have the error of an address that is in use say who uses it."""
+    try:
+        yield
+    except ListenError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        holder = holder_of(error.options.address, udp=error.options.udp)
+        raise NginyError(f"{error}, held by {holder}" if holder else str(error)) from error
 
 
 def _inodes(address: Address, udp: bool, proc: str) -> Iterator[str]:

@@ -118,6 +118,13 @@ class ConfigReader:
             self._child.close()
             self._child = None
 
+    def leave(self) -> None:
+        """Let go of the descriptors: in a fork of the process that reads."""
+        if self._connection is not None:
+            self._connection.close()
+        if self._child is not None:
+            self._child.close()
+
     def abort(self) -> None:
         """Go on without the result, after a bug in what was done with it."""
         self.close()

@@ -1,7 +1,7 @@
 """Handlers that get no new clients: their sessions end at the deadline, a slice a turn."""
 
 import pytest
-from nginy.process.services import KILL_SLICE, Retiring
+from nginy.process.retiring import KILL_SLICE, Retiring
 
 from kit.ends import End
 from kit.harness import Front, Harness

@@ -14,12 +14,13 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
+from nginy.event.child import Child, fork
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
 from nginy.log.levels import NOTICE
-from nginy.process.server import SIGNALS
 from nginy.process.workers.channel import Channel
 
 logger = logging.getLogger("nginy.server")
@@ -34,7 +35,15 @@ RunWorker = Callable[[int, socket.socket], int]
 class WorkerProcess:
     """One living worker process. Created and closed by the crew."""
 
-    __slots__ = ("_received", "channel", "index", "is_serving", "pid", "started_at_ms")
+    __slots__ = (
+        "_ended",
+        "_received",
+        "channel",
+        "child",
+        "index",
+        "is_serving",
+        "started_at_ms",
+    )
 
     def __init__(
         self,
@@ -43,26 +52,40 @@ class WorkerProcess:
         loop: Loop,
         sock: socket.socket,
         received: "Callable[[WorkerProcess, str, str], None]",
+        ended: "Callable[[WorkerProcess, int], None]",
     ) -> None:
         self.index = index
-        self.pid = pid
         self.started_at_ms = loop.clock.now_ms
         self.is_serving = False
         """Whether it has said that it serves."""
         self._received = received
-        # That it is gone says SIGCHLD, and with the reason.
+        self._ended = ended
+        self.child = Child(loop, pid, self._process_ended)
+        # The end of the process tells more than the end of the channel.
         self.channel = Channel(loop, sock, self._receive, lambda: None)
 
     def send(self, word: str, text: str = "", fds: Sequence[int] = ()) -> bool:
         """Tell it something; see `Channel.send`."""
         return self.channel.send(word, text, fds)
 
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self.child.send_signal(number)
+
+    def close(self) -> None:
+        """Let go of it: without its channel it ends."""
+        self.channel.close()
+        self.child.close()
+
     def _receive(self, word: str, text: str, _fds: list[int]) -> None:
         self._received(self, word, text)
 
+    def _process_ended(self, code: int) -> None:
+        self._ended(self, code)
+
     def __str__(self) -> str:
         """Return what log lines call it."""
-        return f"worker {self.index}, process {self.pid}"
+        return f"worker {self.index}, process {self.child.pid}"
 
 
 class Crew:
@@ -134,72 +157,45 @@ class Crew:
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to every worker."""
         for process in self.processes.values():
-            # Not reaped yet, so the number is nobody else's.
-            os.kill(process.pid, number)
-
-    def reap(self) -> None:
-        """Bury whoever has died, and have them replaced."""
-        by_pid = {process.pid: process for process in self.processes.values()}
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                break
-            if not pid:
-                break
-            if pid in by_pid:
-                self._bury(by_pid[pid], status)
-        self.start()
+            process.send_signal(number)
 
     def close(self) -> None:
         """Let go of the channels, which ends whoever is left."""
         self.dismiss()
         for process in self.processes.values():
-            process.channel.close()
+            process.close()
         self.processes.clear()
 
     def abort(self) -> None:
         """Go on: a bug in starting a worker is not the end of the others."""
 
-    def _bury(self, process: WorkerProcess, status: int) -> None:
-        code = os.waitstatus_to_exitcode(status)
+    def _worker_ended(self, process: WorkerProcess, code: int) -> None:
         text = f"exited on signal {-code}" if code < 0 else f"exited with code {code}"
         level = NOTICE if code == 0 else logging.CRITICAL
         logger.log(level, "%s %s", process, text)
-        process.channel.close()
+        process.close()
         del self.processes[process.index]
         self._waiting[process.index] = process.started_at_ms + RESTART_MS
         self._died(process)
+        self.start()
 
     def _start_handler(self, _timer: Timer) -> None:
         self.start()
 
     def _fork(self, index: int) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        # Until the child hears signals in its own way, they wait.
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        pid = os.fork()
-        if not pid:
-            ours.close()
-            self._be_worker(index, theirs)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        theirs.close()
-        process = WorkerProcess(index, pid, self._loop, ours, self._received)
+        with theirs:
+            pid = fork(partial(self._be_worker, index, ours, theirs))
+        process = WorkerProcess(index, pid, self._loop, ours, self._received, self._worker_ended)
         self.processes[index] = process
         self._waiting.pop(index, None)
         logger.log(NOTICE, "%s started", process)
 
-    def _be_worker(self, index: int, sock: socket.socket) -> None:
-        """Run the worker in this process, a child, and end it."""
-        status = 1
-        try:
-            # The signals of a terminal reach the supervisor alone, which passes them on once.
-            os.setpgid(0, 0)
-            for process in self.processes.values():
-                process.channel.close()
-            status = self._run(index, sock)
-        except BaseException:
-            # Whatever happens, this process must not go on as a second supervisor.
-            logger.critical("bug in nginy, worker %d ends", index, exc_info=True)
-        finally:
-            os._exit(status)
+    def _be_worker(self, index: int, ours: socket.socket, theirs: socket.socket) -> int:
+        """Run the worker in this process, a child."""
+        # The signals of a terminal reach the supervisor alone, which passes them on once.
+        os.setpgid(0, 0)
+        ours.close()
+        for process in self.processes.values():
+            process.close()
+        return self._run(index, theirs)

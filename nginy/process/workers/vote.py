@@ -9,14 +9,13 @@ This is the state alone. Who asks and counts is `supervisor.py`, who answers `wo
 """
 
 from nginy.config import schema
-from nginy.process.pidfile import PidFile
 from nginy.process.workers.ports import Ports
 
 
 class Vote:
     """A reload that the workers are asked about, and are then told to do."""
 
-    __slots__ = ("before", "config", "is_decided", "number", "pid_file", "ports", "text", "waiting")
+    __slots__ = ("before", "config", "number", "ports", "text", "waiting")
 
     def __init__(
         self, number: int, before: schema.Config, config: schema.Config, text: str
@@ -27,8 +26,5 @@ class Vote:
         self.config = config
         self.text = text
         self.ports: Ports = {}
-        self.pid_file: PidFile | None = None
-        self.is_decided = False
-        """Whether all have said yes."""
         self.waiting: set[int] = set()
         """The workers that have not answered yet."""

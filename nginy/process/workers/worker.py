@@ -26,20 +26,28 @@ import signal
 import socket
 from _socket import socket as c_socket
 from collections.abc import Sequence
+from typing import Final
 
 from nginy.backend.shared import MakeSharedBackend
 from nginy.config import schema
 from nginy.errors import NginyError
+from nginy.event.child import reap_children
+from nginy.event.signals import SignalReceiver
+from nginy.log.levels import NOTICE
 from nginy.process.inherited import adopt
-from nginy.process.pidfile import PidFile
-from nginy.process.server import SIGNALS, Prepared, Server
+from nginy.process.privileges import drop_privileges
+from nginy.process.server import Prepared, Server
 from nginy.process.workers.channel import DESCRIPTORS_MAX, Channel
 
 logger = logging.getLogger("nginy.server")
 
 
-class Worker(Server):
-    """The server of a worker. Created and run by `serve`, in a process of its own."""
+WORKER_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
+"""Those that mean something to a worker; the supervisor sends them."""
+
+
+class Worker:
+    """A server, and the channel that it takes orders from. Created and run by `serve`."""
 
     def __init__(
         self,
@@ -49,55 +57,68 @@ class Worker(Server):
         make_backend: MakeSharedBackend,
     ) -> None:
         """Take orders from `sock`, and the `sockets` to listen on."""
-        super().__init__("", {}, config.event_method, make_backend)
-        self.services.inherited.add(sockets)
+        self.server = Server(config.event_method, make_backend)
+        self.server.services.inherited.add(sockets)
         self._prepared: Prepared | None = None
+        self._is_ending = False
+        loop = self.server.loop
+        signals = (*WORKER_SIGNALS, signal.SIGCHLD)
+        self._signals = SignalReceiver(loop, signals, self._signal_received)
         self.channel = Channel(
-            self.loop, sock, self._receive_order, self._supervisor_gone, DESCRIPTORS_MAX
+            loop, sock, self._receive_order, self._supervisor_gone, DESCRIPTORS_MAX
         )
 
-    # What differs from a server that is alone.
+    def run(self, config: schema.Config) -> None:
+        """Serve as `config` says until the end; raises NginyError if it cannot begin."""
+        self.server.apply(config)
+        self.server.run(self._started)
 
-    def open_pid_file(self, path: str | None, text: str) -> PidFile | None:
-        """Write none: others find nginy by its supervisor."""
-        return None
-
-    def started(self) -> None:
-        """Hear signals from now on, and tell the supervisor."""
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    def _started(self) -> None:
+        drop_privileges(self.server.config.user)
+        self.server.services.inherited.warn_and_close()
         self.channel.send("serving")
 
-    def reload(self) -> None:
-        """Do nothing: the supervisor reloads."""
-
-    def hand_over(self) -> None:
-        """Do nothing: the supervisor is who is replaced."""
-
     def close(self) -> None:
-        """Close everything."""
+        """End every session with KD and close everything."""
         self.channel.close()
-        super().close()
+        self.server.services.close()
+        self._signals.close()
+        logger.log(NOTICE, "exit")
+        self.server.close()
+
+    def _signal_received(self, number: signal.Signals) -> None:
+        if number == signal.SIGCHLD:
+            reap_children(self.server.loop)
+            return
+        logger.log(NOTICE, "signal %d (%s) received", number, number.name)
+        if number == signal.SIGUSR1:
+            self.server.logs.reopen()
+        elif number == signal.SIGQUIT and self.server.services and not self._is_ending:
+            self._is_ending = True
+            self.server.quit()
+        else:
+            self.server.stop()
 
     # Orders.
 
     def _receive_order(self, word: str, number: str, fds: list[int]) -> None:
         if word == "sockets":
-            self.services.inherited.add(adopt(fds))
+            self.server.services.inherited.add(adopt(fds))
         elif word == "reload":
             self._prepare(number, fds)
         elif word == "commit" and self._prepared is not None:
-            self.commit(self._prepared)
+            self.server.commit(self._prepared)
             self._forget()
             self.channel.send("done", number)
         elif word == "abort" and self._prepared is not None:
-            self.undo(self._prepared)
+            self.server.undo(self._prepared)
             self._forget()
 
     def _prepare(self, number: str, fds: list[int]) -> None:
         try:
-            self._prepared = self.prepare(read_config(fds))
+            self._prepared = self.server.prepare(read_config(fds))
         except NginyError as error:
-            self.services.inherited.close()
+            self.server.services.inherited.close()
             self.channel.send("refused", f"{number} {error}")
         else:
             self.channel.send("ready", number)
@@ -105,11 +126,11 @@ class Worker(Server):
     def _forget(self) -> None:
         self._prepared = None
         # What is left is a second copy of a UDP socket that has not been closed yet.
-        self.services.inherited.close()
+        self.server.services.inherited.close()
 
     def _supervisor_gone(self) -> None:
         logger.critical("the supervisor is gone, so this worker ends")
-        self.loop.running = False
+        self.server.stop()
 
 
 def serve(
@@ -121,8 +142,7 @@ def serve(
     """Be a worker until the end, and return the exit status."""
     worker = Worker(config, sock, sockets, make_backend)
     try:
-        worker.apply(config)
-        worker.run()
+        worker.run(config)
     except NginyError as error:
         worker.channel.send("refused", f"0 {error}")
         return 1

@@ -1,0 +1,216 @@
+"""Control: what operators and service managers have to do with, and that is one process.
+
+It hears the signals, reads the configuration when told to, keeps the pid file and the text of what
+runs beside it, tells the service manager, and starts a successor. What a signal comes to is up to
+the `Controlled`: the one process that serves (`single.py`), or the supervisor of several workers
+(`workers/supervisor.py`).
+
+Signals are nginx's (`ngx_process_cycle.c`): TERM and INT end at once, QUIT ends gracefully, HUP
+reads the configuration anew, USR1 reopens the logs, USR2 starts a successor (`upgrade.py`). They
+are heard from the first moment of a start. What may have to wait until nginy serves, waits.
+"""
+
+import logging
+import os
+import signal
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Final, Protocol
+
+from nginy.config import schema
+from nginy.event.child import reap_children
+from nginy.event.listener import Listener
+from nginy.event.loop import Loop
+from nginy.event.signals import SignalReceiver
+from nginy.log.levels import NOTICE
+from nginy.process.inherited import Inherited
+from nginy.process.pidfile import PidFile, open_pid_file, replace_pid_file
+from nginy.process.reader import ConfigReader, ReadResult
+from nginy.process.report import report_refusal, report_reload
+from nginy.process.systemd import Notifier, passed_descriptors
+from nginy.process.upgrade import Upgrade, handed_descriptors
+
+logger = logging.getLogger("nginy.server")
+
+DEFERRED: Final = frozenset({signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2})
+"""Signals that mean something only to a process that serves: during a start they wait."""
+
+CONTROL_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, *sorted(DEFERRED))
+
+
+class Controlled(Protocol):
+    """What a `Control` is in front of."""
+
+    def listeners(self) -> Sequence[Listener]:
+        """Return what a successor of this process gets copies of."""
+
+    def change_to(self, config: schema.Config, text: str) -> None:
+        """Begin to bring everything in step; `Control.reloaded` or `Control.refused` ends it."""
+
+    def reopen_logs(self) -> None:
+        """Open all logs anew."""
+
+    def quit(self) -> None:
+        """Begin to end gracefully."""
+
+    def stop(self) -> None:
+        """End now."""
+
+
+class Control:
+    """The way in for operators. Created and closed by the `Controlled`."""
+
+    def __init__(
+        self, loop: Loop, controlled: Controlled, path: str, environ: Mapping[str, str]
+    ) -> None:
+        """Open nothing; `path` is the configuration file that a reload reads, with `environ`."""
+        self._loop = loop
+        self._controlled = controlled
+        self._reader = ConfigReader(loop, path, environ, self._change)
+        self._signals: SignalReceiver | None = None
+        self._upgrade = Upgrade(loop)
+        self._deferred: list[signal.Signals] = []
+        self._serving = ""
+        """What to tell the service manager when all is well; "" until the start is over."""
+        self._is_changing = self._is_outdated = False
+        self._pid_file: PidFile | None = None
+        self._next_pid_file: PidFile | None = None
+        self.is_ending = False
+        """Whether the end has begun, graceful or not."""
+        self.notifier = Notifier({})
+        """Says what is going on to the process that has started this one."""
+
+    # Starting.
+
+    def listen(self, environ: MutableMapping[str, str], inherited: Inherited) -> None:
+        """Hear signals from now on, and take what others have left in `environ` for us."""
+        signals = (*CONTROL_SIGNALS, signal.SIGCHLD)
+        self._signals = SignalReceiver(self._loop, signals, self._signal_received)
+        self.notifier = Notifier(environ)
+        inherited.adopt(passed_descriptors(environ, os.getpid()), handed_descriptors(environ))
+
+    def open_pid_file(self, config: schema.Config, text: str) -> None:
+        """Let others find this process; raises NginyError.
+
+        Not before it serves: those who find it may ask it for something at once.
+        """
+        self.prepare(config, text)
+        self.commit(text)
+
+    def ready(self, status: str) -> None:
+        """Go on from the start to serving: tell the manager, and do what signals have asked for."""
+        self._serving = status
+        self.notifier.ready(status)
+        deferred, self._deferred = self._deferred, []
+        for number in deferred:
+            self._obey(number)
+
+    def give_to(self, uid: int, gid: int) -> None:
+        """Make the pid file the property of the user that nginy becomes."""
+        if self._pid_file is not None:
+            self._pid_file.give_to(uid, gid)
+
+    # Signals.
+
+    def _signal_received(self, number: signal.Signals) -> None:
+        if number == signal.SIGCHLD:
+            reap_children(self._loop)
+            return
+        logger.log(NOTICE, "signal %d (%s) received", number, number.name)
+        if number in DEFERRED and not self._serving:
+            self._deferred.append(number)
+        else:
+            self._obey(number)
+
+    def _obey(self, number: signal.Signals) -> None:
+        if number == signal.SIGHUP:
+            self.reload()
+        elif number == signal.SIGUSR1:
+            self._controlled.reopen_logs()
+        elif number == signal.SIGUSR2:
+            environ = {**os.environ, **self.notifier.variables}
+            self._upgrade.start(self._controlled.listeners(), self._pid_file, environ)
+        elif number == signal.SIGQUIT and self._serving and not self.is_ending:
+            self._end("Waiting for sessions to end")
+            self._controlled.quit()
+        else:
+            self._end("Ending")
+            self._controlled.stop()
+
+    def _end(self, status: str) -> None:
+        self.is_ending = True
+        self._reader.close()
+        self.notifier.stopping(status)
+
+    # Reloading.
+
+    def reload(self) -> None:
+        """Read the configuration anew while the loop goes on, and apply it if it is right."""
+        if self.is_ending:
+            return
+        if self._is_changing:
+            self._is_outdated = True
+            return
+        self.notifier.reloading()
+        self._reader.start()
+
+    def _change(self, result: ReadResult) -> None:
+        self._is_changing = True
+        if result.config is None:
+            self.refused(*map(str, result.problems))
+        else:
+            self._controlled.change_to(result.config, result.text)
+
+    def reloaded(self, before: schema.Config, config: schema.Config) -> None:
+        """Say what has changed."""
+        report_reload(before, config)
+        self._reload_ended()
+
+    def refused(self, *problems: str) -> None:
+        """Say why nothing has changed."""
+        report_refusal(*problems)
+        self._reload_ended()
+
+    def _reload_ended(self) -> None:
+        is_outdated = self._is_outdated
+        self._is_changing = self._is_outdated = False
+        if self.is_ending:
+            return
+        self.notifier.ready(self._serving)
+        if is_outdated:
+            # Asked for while a reload was going on, and the file may have changed since.
+            self.reload()
+
+    # The pid file, as one of the things that a reload changes: all of them, or none.
+
+    def prepare(self, config: schema.Config, text: str) -> None:
+        """Open the pid file that `config` names; raises NginyError."""
+        self._next_pid_file = open_pid_file(self._pid_file, config.pid, text)
+
+    def commit(self, text: str) -> None:
+        """Go over to what `prepare` has opened, with the configuration that runs now as `text`."""
+        self._pid_file = replace_pid_file(self._pid_file, self._next_pid_file, text)
+        self._next_pid_file = None
+
+    def undo(self) -> None:
+        """Stay with the pid file that there is."""
+        opened, self._next_pid_file = self._next_pid_file, None
+        if opened is not None and opened is not self._pid_file:
+            opened.remove()
+
+    # Ending.
+
+    def leave(self) -> None:
+        """Close what belongs to this process and not to a child of it: for a worker, in its own."""
+        self._reader.leave()
+        self._upgrade.close()
+        if self._signals is not None:
+            self._signals.close()
+            self._signals = None
+
+    def close(self) -> None:
+        """Remove the pid file, and hear signals no more."""
+        self._reader.close()
+        self._pid_file = replace_pid_file(self._pid_file, None)
+        if self._signals is not None:
+            logger.log(NOTICE, "exit")
+        self.leave()

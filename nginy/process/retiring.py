@@ -1,0 +1,93 @@
+"""Retiring: a handler that takes no new clients and lives until its last session has ended.
+
+Its sessions have until the deadline, `worker_shutdown_timeout`; those that are left then are ended
+in slices, so that thousands of them do not hold up the loop. A service that is wanted again before
+that is taken back by `services.py`, with all it has.
+
+nginx: `ngx_close_idle_connections` and `ngx_shutdown_timer_handler`.
+"""
+
+import logging
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final
+
+from nginy.event.connection import Connection
+from nginy.event.listener import Listener, ListenKey
+from nginy.event.loop import Loop
+from nginy.event.timer import Timer
+from nginy.proxy.handler import ProtocolHandler
+from nginy.proxy.session import Reason, Session
+
+logger = logging.getLogger("nginy.server")
+
+KILL_SLICE: Final = 250
+"""Sessions ended in one turn when their deadline has come: some 10 ms of closing and logging."""
+
+
+class Retiring:
+    """A handler that gets no new clients, until its last session has ended or the deadline comes.
+
+    `listener` is the one to be closed then: sessions of UDP answer through its socket. None if it
+    is closed already, or goes on with another handler.
+    """
+
+    __slots__ = ("_is_over", "_loop", "_timer", "handler", "key", "listener")
+
+    def __init__(
+        self, loop: Loop, key: ListenKey, handler: ProtocolHandler, listener: Listener | None
+    ) -> None:
+        self._loop = loop
+        self.key = key
+        self.handler = handler
+        self.listener = listener
+        self._is_over = False
+        self._timer = Timer(self._deadline_handler, self)
+
+    def limit(self, timeout_ms: int | None) -> None:
+        """Have the sessions end in `timeout_ms` at the latest; None: whenever they do."""
+        if timeout_ms is not None:
+            self._loop.timers.start(self._timer, self._loop.clock.now_ms + timeout_ms)
+
+    def cancel(self) -> None:
+        """End no session any more: the deadline does not hold."""
+        self._is_over = False
+        self._loop.timers.cancel(self._timer)
+
+    def close(self) -> None:
+        """Close what is still open."""
+        self.cancel()
+        if self.listener is not None:
+            self.listener.close()
+
+    def abort(self) -> None:
+        """Go on with the next slice, after a bug in the end of one session."""
+        self._loop.soon(self._kill_slice, self)
+
+    def _deadline_handler(self, _timer: Timer) -> None:
+        logger.warning(
+            "worker_shutdown_timeout is over, closing the sessions that are left: %d, listener: %s",
+            self.handler.sessions,
+            self.handler.name,
+        )
+        self._is_over = True
+        self._loop.soon(self._kill_slice, self)
+
+    def _kill_slice(self) -> None:
+        """End a slice of the sessions, and the others in the next turns."""
+        if not self._is_over:
+            return
+        ours = (each for each in sessions_of(self._loop) if each.handler is self.handler)
+        left = list(islice(ours, KILL_SLICE))
+        for session in left:
+            session.finalize(Reason.KILLED, "closed at the drain deadline")
+        if left:
+            self._loop.soon(self._kill_slice, self)
+
+
+def sessions_of(loop: Loop) -> Iterator[Session]:
+    """Yield the sessions that the selector knows; one with two connections comes twice."""
+    for key in list(loop.selector.get_map().values()):
+        owner = key.data.data if isinstance(key.data, Connection) else None
+        if isinstance(owner, Session):
+            yield owner

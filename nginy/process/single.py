@@ -1,0 +1,104 @@
+"""SingleProcess: nginy with one worker, a `Server` and the `Control` in front of it.
+
+This is all there is with `workers: 1`; `workers/supervisor.py` takes its place with more.
+
+nginx: `ngx_single_process_cycle` in `ngx_process_cycle.c`.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+
+from nginy.config import schema
+from nginy.config.dump import dump
+from nginy.errors import NginyError
+from nginy.event.listener import Listener
+from nginy.process.control import Control
+from nginy.process.holder import naming_holder
+from nginy.process.privileges import drop_privileges, give_away
+from nginy.process.server import Server
+
+
+class SingleProcess:
+    """One process that serves and can be told what to do. Created and run by `run`."""
+
+    def __init__(self, path: str, environ: Mapping[str, str], event_method: str = "auto") -> None:
+        """Open nothing but the loop; `path` is the configuration file that a reload reads."""
+        self.server = Server(event_method)
+        self.control = Control(self.server.loop, self, path, environ)
+        self._text = ""
+
+    def start(self, config: schema.Config) -> None:
+        """Begin to listen as `config` says, or raise NginyError."""
+        with naming_holder():
+            self.server.apply(config)
+        self._text = dump(config) if config.pid is not None else ""
+
+    def run(self) -> None:
+        """Serve until a signal says to stop; NginyError: the pid file cannot be written."""
+        if not self.control.is_ending:
+            self.server.run(self._started)
+
+    def _started(self) -> None:
+        server = self.server
+        self.control.open_pid_file(server.config, self._text)
+        give_away(server.config.user, server.logs, self.control)
+        drop_privileges(server.config.user)
+        server.services.inherited.warn_and_close()
+        self.control.ready("Serving")
+
+    # What the control asks for.
+
+    def listeners(self) -> Sequence[Listener]:
+        """Return what clients come to."""
+        return self.server.services.listeners()
+
+    def change_to(self, config: schema.Config, text: str) -> None:
+        """Go over to `config` in this turn, or say what is wrong and go on as before."""
+        before = self.server.config
+        try:
+            with naming_holder():
+                prepared = self.server.prepare(config)
+            try:
+                self.control.prepare(config, text)
+            except NginyError:
+                self.server.undo(prepared)
+                raise
+        except NginyError as error:
+            self.control.refused(str(error))
+            return
+        self.server.commit(prepared)
+        self.control.commit(text)
+        self.control.reloaded(before, config)
+
+    def reopen_logs(self) -> None:
+        """Open all logs anew."""
+        self.server.logs.reopen()
+
+    def quit(self) -> None:
+        """Begin to end gracefully."""
+        self.server.quit()
+
+    def stop(self) -> None:
+        """End after this turn."""
+        self.server.stop()
+
+    def close(self) -> None:
+        """End every session with KD and close everything."""
+        self.server.services.close()
+        self.control.close()
+        self.server.close()
+
+
+def run(config: schema.Config, path: str) -> int:
+    """Serve as `config`, which was read from `path`, says; return the exit status.
+
+    Raises NginyError if it cannot begin.
+    """
+    process = SingleProcess(path, os.environ, config.event_method)
+    try:
+        process.control.listen(os.environ, process.server.services.inherited)
+        process.start(config)
+        process.run()
+    finally:
+        process.close()
+    return 0
