@@ -63,6 +63,21 @@ def value_hint(key: str, text: str) -> str | None:
     return None
 
 
+def log_hint(text: str, option: str, words: frozenset[str]) -> str | None:
+    """Return what to write for nginx's "/path main", and for a format or a level alone.
+
+    `option` is the key of the log that takes `words`: format or level.
+    """
+    path, *rest = text.split() or [""]
+    if not rest and path in words:
+        return f"is a {option} and no path, expected {{path: stderr, {option}: {path}}}"
+    if not rest or "/" in rest[-1]:
+        return None
+    name, has_value, value = rest[0].rpartition("=")
+    pair = f"{name}: {value}" if has_value else f"{option}: {rest[0]}"
+    return f'has "{rest[0]}" behind the path, expected {{path: {path}, {pair}}}'
+
+
 def _url_hint(key: str, text: str) -> str | None:
     """Return what to write for a URL."""
     match = _URL.fullmatch(text)

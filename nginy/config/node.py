@@ -83,12 +83,13 @@ class RefusedError(Exception):
 class Reading:
     """One run over a configuration: the problems so far, and what `defaults` holds.
 
-    `key` is the key whose value is being read; it opens each message. `failures` counts reports,
-    also those about `refused` places, which have had their message already. `homes` says which
+    `key` is the key whose value is being read. `label` opens each message: the key that was typed,
+    which is another one where a value alone stands for its record. `failures` counts reports, also
+    those about `refused` places, which have had their message already. `homes` says which
     records have a key, for the message about one in the wrong place.
     """
 
-    __slots__ = ("failures", "homes", "inherited", "key", "problems", "refused")
+    __slots__ = ("failures", "homes", "inherited", "key", "label", "problems", "refused")
 
     def __init__(self, homes: Mapping[str, tuple[str, ...]] | None = None) -> None:
         self.homes = homes or {}
@@ -97,24 +98,31 @@ class Reading:
         self.refused: set[Mark] = set()
         self.inherited: dict[str, object] = {}
         self.key = ""
+        self.label = ""
 
     @contextlib.contextmanager
-    def under(self, key: str) -> Iterator[None]:
-        """Read the value of `key` in this block; a refusal ends the block and nothing more."""
-        outer, self.key = self.key, key
+    def under(self, key: str, *, is_typed: bool = True) -> Iterator[None]:
+        """Read the value of `key` in this block; a refusal ends the block and nothing more.
+
+        With `is_typed` off, the value was written without its key.
+        """
+        outer, label = self.key, self.label
+        self.key = key
+        if is_typed:
+            self.label = key
         try:
             yield
         except RefusedError:
             pass
         finally:
-            self.key = outer
+            self.key, self.label = outer, label
 
     def report(self, mark: Mark, text: str) -> None:
         """Note one problem and go on."""
         self.failures += 1
         if mark in self.refused:
             return
-        text = f"{self.key}: {text}" if self.key else text
+        text = f"{self.label}: {text}" if self.label else text
         self.problems.append(Problem(mark.file, mark.line, mark.column, text))
 
     def refuse(self, mark: Mark, text: str) -> RefusedError:

@@ -151,7 +151,8 @@ class Record(Kind[R]):
 
     def read(self, node: Node, reading: Reading) -> R:
         """Return the record; RefusedError if a key has no value and nothing can stand in for it."""
-        if self.shorthand and isinstance(node, ScalarNode) and not node.is_missing:
+        is_short = bool(self.shorthand) and isinstance(node, ScalarNode) and not node.is_missing
+        if is_short:
             node = MappingNode(((ScalarNode(self.shorthand, node.mark), node),), node.mark)
         if not isinstance(node, MappingNode):
             raise reading.refuse(node.mark, f"{describe(node)}, expected {self.expected}")
@@ -161,7 +162,7 @@ class Record(Kind[R]):
         for name, row in self.keys.items():
             before = reading.failures
             if name in nodes:
-                with reading.under(name):
+                with reading.under(name, is_typed=not is_short):
                     values[row.field] = row.kind.read(nodes[name], reading)
             elif self.inherits and name in reading.inherited and _applies(row, values):
                 values[row.field] = reading.inherited[name]

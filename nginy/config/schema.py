@@ -36,6 +36,7 @@ from nginy.config.types import (
     FilePath,
     Flag,
     Integer,
+    LogPath,
     OrOff,
     Size,
     Template,
@@ -65,7 +66,7 @@ LOG_FORMATS: Final = {
     ),
 }
 
-LOG_PATH: Final = FilePath("stderr", schemes=("syslog:",))
+LOG_PATH_ABOUT: Final = "A file, `stderr`, `stdout`, or `syslog:HOST:PORT`."
 DURATION: Final = Duration()
 SECONDS: Final = Duration(step_ms=1000)
 FLAG: Final = Flag()
@@ -77,7 +78,7 @@ POSITIVE: Final = Integer(1)
 class ErrorLog(Entry):
     """Where nginy's own messages go."""
 
-    path: str = key(LOG_PATH, "stderr", "A file, `stderr`, or `syslog:HOST:PORT`.")
+    path: str = key(LogPath("level", LOG_LEVELS), "stderr", LOG_PATH_ABOUT)
     level: str = key(Choice(*LOG_LEVELS), "notice", "The least severe messages to write.")
 
 
@@ -85,7 +86,7 @@ class ErrorLog(Entry):
 class AccessLog(Entry):
     """Where a line for each session goes, when it has ended."""
 
-    path: str = key(LOG_PATH, None, "A file, `stderr`, or `syslog:HOST:PORT`.")
+    path: str = key(LogPath("format", LOG_FORMATS), None, LOG_PATH_ABOUT)
     format: str = key(
         Text("the name of a log format", r"[\w.-]+"),
         "main",
@@ -95,6 +96,9 @@ class AccessLog(Entry):
         OrOff(Size(1024, 16 << 20)), "off", "How much is collected before it is written."
     )
     flush_ms: int | None = key(OrOff(DURATION), "off", "How long a line may wait in the buffer.")
+    empty: bool = key(
+        FLAG, "on", "Log sessions, too, that moved no byte before the client ended them."
+    )
 
 
 ACCESS_LOG: Final = Switch(Record(AccessLog, "access_log", shorthand="path"))

@@ -12,9 +12,10 @@ Scalars are read from their text alone: nothing depends on what YAML takes an un
 import os
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Final, Generic, TypeAlias, TypeVar
 
-from nginy.config.hints import value_hint
+from nginy.config.hints import log_hint, value_hint
 from nginy.config.node import (
     Mark,
     Node,
@@ -78,12 +79,16 @@ class ScalarKind(Kind[T]):
         try:
             return self.parse(node.text, node.mark)
         except InvalidValueError as error:
-            advice = value_hint(reading.key, node.text)
+            advice = self.advice(reading.key, node.text)
             if advice is not None:
                 raise reading.refuse(node.mark, f"{quote(node.text)} {advice}") from None
             hint = self._hint(error, node.mark)
             text = f"{quote(node.text)} {error.clause}, expected {self.expected}{hint}"
             raise reading.refuse(node.mark, text) from None
+
+    def advice(self, key: str, text: str) -> str | None:
+        """Return what to say of a refused value of `key` in place of the error, or None."""
+        return value_hint(key, text)
 
     def _hint(self, error: InvalidValueError, mark: Mark) -> str:
         """Offer the error's hint only if this kind would take it."""
@@ -106,6 +111,10 @@ class OrOff(ScalarKind[T | None]):
     def parse(self, text: str, mark: Mark) -> T | None:
         """Return None for the word `off`."""
         return None if text == self.off else self.kind.parse(text, mark)
+
+    def advice(self, key: str, text: str) -> str | None:
+        """Return the advice of the kind."""
+        return self.kind.advice(key, text)
 
     def write(self, value: T | None) -> Plain:
         """Return the word for None."""
@@ -269,6 +278,7 @@ class FilePath(ScalarKind[str]):
     """A path; a relative one counts from the directory of the file that names it, as in nginx.
 
     `words` stand for themselves (stderr), and so does what begins with one of `schemes` (syslog:).
+    A word alone is no path: `pid: on` and `access_log: main` are slips, ./main is a file.
     """
 
     def __init__(self, *words: str, schemes: tuple[str, ...] = ()) -> None:
@@ -286,8 +296,26 @@ class FilePath(ScalarKind[str]):
                 return f"{scheme}{parse_address(text.removeprefix(scheme))}"
         if not text or "\0" in text:
             raise InvalidValueError("is not a path")
+        if not re.search(r"[/.]", text):
+            hint = None if text in ON_WORDS | OFF_WORDS else f"./{text}"
+            raise InvalidValueError("is a word and not a path", hint)
+        if re.search(r"\s[^\s/.]+$", text):
+            raise InvalidValueError("has a word behind the path")
         return os.path.abspath(os.path.join(os.path.dirname(mark.file), text))
 
     def write(self, value: str) -> Plain:
         """Return the absolute path."""
         return value
+
+
+class LogPath(FilePath):
+    """Where a log goes. `option` is the key beside it that takes `values`, as format or level."""
+
+    def __init__(self, option: str, values: Iterable[str]) -> None:
+        super().__init__("stderr", "stdout", schemes=("syslog:",))
+        self.option = option
+        self.values = frozenset(values)
+
+    def advice(self, key: str, text: str) -> str | None:
+        """Answer nginx's habit of writing the option behind the path."""
+        return log_hint(text, self.option, self.values) or super().advice(key, text)

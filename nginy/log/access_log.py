@@ -23,13 +23,13 @@ _logger = logging.getLogger("nginy.access")
 class AccessLog(Generic[T]):
     """One access log of one format. Its owner closes the `sink`, which several may share.
 
-    `render` makes the line's text, without a newline, from what ended: a session. With
-    `buffer_bytes` of 0 each line is written at once; otherwise lines wait until so many bytes are
-    together, or until the owner's timer of `flush_ms` calls `flush`; the sink's `want_flush` says
-    when to start it.
+    `render` makes the line's text, without a newline, from what ended: a session. `is_wanted`
+    says which sessions get a line; None is all. With `buffer_bytes` of 0 each line is written at
+    once. Otherwise lines wait until they fill the buffer, or until the owner's timer of `flush_ms`
+    calls `flush`; the sink's `want_flush` says when to start that timer.
     """
 
-    __slots__ = ("_buffer_bytes", "_render", "failed_lines", "flush_ms", "sink")
+    __slots__ = ("_buffer_bytes", "_is_wanted", "_render", "failed_lines", "flush_ms", "sink")
 
     def __init__(
         self,
@@ -37,11 +37,13 @@ class AccessLog(Generic[T]):
         render: Callable[[T], str],
         buffer_bytes: int,
         flush_ms: int,
+        is_wanted: Callable[[T], bool] | None = None,
     ) -> None:
         self.sink = sink
         self.flush_ms = flush_ms
         self.failed_lines = 0
         self._render = render
+        self._is_wanted = is_wanted
         self._buffer_bytes = buffer_bytes
 
     @property
@@ -51,6 +53,8 @@ class AccessLog(Generic[T]):
 
     def log(self, session: T) -> None:
         """Render a line for `session` and write it or let it wait."""
+        if self._is_wanted is not None and not self._is_wanted(session):
+            return
         try:
             line = f"{self._render(session)}\n".encode("utf-8", "backslashreplace")
         except Exception:  # noqa: BLE001 - a bug in a variable costs its line, nothing else

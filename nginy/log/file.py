@@ -47,10 +47,10 @@ def lost_text(lines: int, why: str) -> str:
 class LogFile:
     """One open log. Whoever makes it closes it; access logs of one path share one.
 
-    `path` is ``stderr``, ``syslog:HOST:PORT``, ``syslog:unix:/path`` or a file. `limit_bytes`
-    bounds what waits. `want_flush` is called when bytes stay behind: the owner then calls `flush`
-    a little later (the access log's `flush` time, or a second); it may be called again before
-    that. `notice` renders the line about lost lines.
+    `path` is ``stderr``, ``stdout``, ``syslog:HOST:PORT``, ``syslog:unix:/path`` or a file.
+    `limit_bytes` bounds what waits. `want_flush` is called when bytes stay behind: the owner then
+    calls `flush` a little later (the access log's `flush` time, or a second); it may be called
+    again before that. `notice` renders the line about lost lines.
 
     Raises OSError when the destination cannot be opened, ValueError for a malformed syslog server.
     """

@@ -3,7 +3,7 @@
 Three outputs, all with the contract of `Output`:
 
 - `FileOutput`    a path: a regular file, a FIFO, a device;
-- `SharedOutput`  standard error, whose open file description belongs to others as well;
+- `SharedOutput`  standard error or output, whose open file description others use as well;
 - `SyslogOutput`  datagrams in the form of RFC 3164, over UDP or a unix socket.
 
 They know nothing of lines that wait or were lost: `file.LogFile` keeps those.
@@ -45,6 +45,8 @@ DATAGRAM_BYTES: Final = 8192
 
 RWF_NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)
 """Linux; pipes and sockets know it, terminals and devices do not."""
+
+STANDARD_STREAMS: Final = {"stdout": 1, "stderr": 2}
 
 LOG_MODE: Final = 0o644  # nginx NGX_FILE_DEFAULT_ACCESS
 
@@ -88,12 +90,12 @@ class DatagramReturnedError(OSError):
 
 
 def open_output(path: str, now_s: Callable[[], float]) -> Output:
-    """Open the output that `path` names: ``stderr``, ``syslog:…`` or a path.
+    """Open the output that `path` names: ``stderr``, ``stdout``, ``syslog:…`` or a path.
 
     Raises OSError when a file cannot be opened, ValueError for a malformed syslog server.
     """
-    if path == "stderr":
-        return SharedOutput(2)
+    if path in STANDARD_STREAMS:
+        return SharedOutput(STANDARD_STREAMS[path])
     if path.startswith("syslog:"):
         return SyslogOutput(path, now_s)
     return FileOutput(path)

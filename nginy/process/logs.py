@@ -21,7 +21,7 @@ from nginy.event.timer import Timer
 from nginy.log.access_log import AccessLog
 from nginy.log.error_log import ErrorLog, setup_error_log
 from nginy.log.file import LogFile, lost_notice, lost_text
-from nginy.proxy.session import Session
+from nginy.proxy.session import Reason, Session
 from nginy.proxy.variables import Variables
 from nginy.text.escape import escape_default, escape_json
 
@@ -83,6 +83,7 @@ class LogSet:
                 self._renderer(name, text),
                 access_log.buffer_bytes or 0,
                 access_log.flush_ms or RETRY_MS,
+                None if access_log.empty else is_worth_a_line,
             )
         return log.log
 
@@ -160,6 +161,16 @@ class LogSet:
     def _renderer(self, name: str, text: str) -> Callable[[Session], str]:
         escape = escape_json if name == "json" else escape_default
         return self._variables.compile(text, escape)
+
+
+def is_worth_a_line(session: Session) -> bool:
+    """Return whether a session moved a byte, or ended by anything but the client's wish.
+
+    Port scans and the checks of an outer balancer connect, send nothing and close or reset.
+    """
+    if session.bytes_received or session.bytes_sent:
+        return True
+    return session.termination not in (Reason.COMPLETED.code, Reason.CLIENT_RESET.code)
 
 
 def access_logs(config: schema.Config) -> list[schema.AccessLog]:

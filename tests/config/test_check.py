@@ -137,12 +137,12 @@ BACKUP = "{address: '127.0.0.1:2', backup: on}"
         ),
         # Logs.
         (
-            f"access_log: {{path: x, format: mian}}\n{LISTENER}",
-            '1:31: format: there is no log format "mian" (did you mean "main"?)',
+            f"access_log: {{path: ./x, format: mian}}\n{LISTENER}",
+            '1:33: format: there is no log format "mian" (did you mean "main"?)',
         ),
         (
-            f"access_log: {{path: x, flush: 1s}}\n{LISTENER}",
-            "1:30: flush: has no meaning without buffer",
+            f"access_log: {{path: ./x, flush: 1s}}\n{LISTENER}",
+            "1:32: flush: has no meaning without buffer",
         ),
         (
             f"log_formats: {{json: x}}\n{LISTENER}",
@@ -232,7 +232,7 @@ def test_files_that_can_be_written_are_fine(tmp_path: pathlib.Path) -> None:
 
 def test_files_that_cannot_be_written_are_named(tmp_path: pathlib.Path) -> None:
     (tmp_path / "d").mkdir()
-    text = "pid: none/nginy.pid\nerror_log: d\naccess_log: none/x.log\nuser: nobody.such"
+    text = "pid: none/nginy.pid\nerror_log: ./d\naccess_log: none/x.log\nuser: nobody.such"
     assert problems(tmp_path, text) == [
         'nginy.yml:1:6: pid: the directory "none" does not exist',
         'nginy.yml:2:12: error_log: "d" is a directory, expected a file',

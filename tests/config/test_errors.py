@@ -201,16 +201,16 @@ CASES = [
     ),
     (
         LISTENER + "upstreams: {web: {backends: 300.0.0.1:80}}\n",
-        f':2:29: address: "300.0.0.1:80" is not an IPv4 address, expected {PEER}',
+        f':2:29: backends: "300.0.0.1:80" is not an IPv4 address, expected {PEER}',
     ),
     (
         LISTENER + "upstreams: {web: {backends: 'web.internal:http'}}\n",
-        f':2:29: address: "web.internal:http" has "http" for a port, expected {PEER}',
+        f':2:29: backends: "web.internal:http" has "http" for a port, expected {PEER}',
     ),
     (
         LISTENER + "upstreams: {web: {backends: '::1:80'}}\n",
         (
-            ':2:29: address: "::1:80" has an IPv6 address without brackets, '
+            ':2:29: backends: "::1:80" has an IPv6 address without brackets, '
             f'expected {PEER} (did you mean "[::1]:80"?)'
         ),
     ),
@@ -233,8 +233,8 @@ CASES = [
     (
         "access_log: syslog:localhost\n" + LISTENER,
         (
-            ':1:13: path: "syslog:localhost" has no port, expected the path of a file, stderr or'
-            " syslog:HOST:PORT"
+            ':1:13: access_log: "syslog:localhost" has no port, expected the path of a file,'
+            " stderr, stdout or syslog:HOST:PORT"
         ),
     ),
     ("pid: ''\n" + LISTENER, ':1:6: pid: "" is not a path, expected the path of a file, or off'),

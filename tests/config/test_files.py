@@ -73,7 +73,7 @@ def test_a_directory_with_wildcards_in_its_name_is_taken_as_it_is(tmp_path: path
 
 def test_a_name_or_setting_of_two_files_is_named_with_both_places(tmp_path: pathlib.Path) -> None:
     write(tmp_path, "pid: off\nupstreams:\n  web: {backends: 127.0.0.1:1}\n", "a.yml")
-    text = f"include: a.yml\npid: x\nupstreams: {{web: {{backends: 127.0.0.1:1}}}}\n{LISTENER}"
+    text = f"include: a.yml\npid: ./x\nupstreams: {{web: {{backends: 127.0.0.1:1}}}}\n{LISTENER}"
     assert refusals(tmp_path, text) == [
         'a.yml:1:1: include: "pid" is already set at nginy.yml:2:1',
         'a.yml:3:3: include: "web" is already set at nginy.yml:3:13',
@@ -169,9 +169,9 @@ def test_the_environment_is_filled_in_after_parsing(tmp_path: pathlib.Path) -> N
 def test_a_reference_is_what_a_shell_makes_of_it(
     tmp_path: pathlib.Path, text: str, environ: dict[str, str], value: str
 ) -> None:
-    config = loaded(tmp_path, f"{LISTENER}access_log: {{path: '<{text}>'}}", environ)
+    config = loaded(tmp_path, f"{LISTENER}access_log: {{path: './<{text}>.log'}}", environ)
     assert config.access_log is not None
-    assert config.access_log.path == f"{tmp_path}/<{value}>"
+    assert config.access_log.path == f"{tmp_path}/<{value}>.log"
 
 
 def test_keys_are_not_filled_in(tmp_path: pathlib.Path) -> None:

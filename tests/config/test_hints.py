@@ -110,6 +110,28 @@ VALUES_WRITTEN = [
     (in_listener("proxy_timeout: 10s;"), 'ends in a ";", expected 10s'),
     (in_listener("tcp_nodelay: 1"), '(did you mean "on"?)'),
     ("error_log: {level: warning}\n" + LISTENER, "expected warn"),
+    (
+        "access_log: /tmp/x main\n" + LISTENER,
+        'has "main" behind the path, expected {path: /tmp/x, format: main}',
+    ),
+    (
+        "access_log: /tmp/x buffer=32k\n" + LISTENER,
+        'has "buffer=32k" behind the path, expected {path: /tmp/x, buffer: 32k}',
+    ),
+    (
+        "error_log: stderr warn\n" + LISTENER,
+        'has "warn" behind the path, expected {path: stderr, level: warn}',
+    ),
+    (
+        "access_log: json\n" + LISTENER,
+        "is a format and no path, expected {path: stderr, format: json}",
+    ),
+    (
+        "error_log: debug\n" + LISTENER,
+        "is a level and no path, expected {path: stderr, level: debug}",
+    ),
+    ("pid: nginy\n" + LISTENER, '(did you mean "./nginy"?)'),
+    ("access_log: on\n" + LISTENER, "stderr, stdout or syslog:HOST:PORT"),
 ]
 
 
@@ -156,6 +178,13 @@ def test_limits_are_in_the_message(tmp_path: pathlib.Path) -> None:
     assert "expected a whole number from 1 to 65535" in port
     (backlog,) = refusals(tmp_path, in_listener("backlog: 4294967296"))
     assert "is above 2147483647" in backlog
+
+
+def test_a_value_that_stands_for_its_record_is_named_by_the_key_that_was_typed(
+    tmp_path: pathlib.Path,
+) -> None:
+    (message,) = refusals(tmp_path, "access_log: on\n" + LISTENER)
+    assert message.startswith('nginy.yml:1:13: access_log: "on" is a word and not a path')
 
 
 def test_no_foreign_word_is_one_of_nginys_own() -> None:

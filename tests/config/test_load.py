@@ -261,7 +261,14 @@ def test_the_access_log_of_the_file_is_that_of_listeners_without_one(
 
 @pytest.mark.parametrize(
     "path",
-    ["stderr", "/var/log/x", "syslog:127.0.0.1:514", "syslog:[::1]:514", "syslog:unix:/dev/log"],
+    [
+        "stderr",
+        "stdout",
+        "/var/log/x",
+        "syslog:127.0.0.1:514",
+        "syslog:[::1]:514",
+        "syslog:unix:/dev/log",
+    ],
 )
 def test_a_log_goes_to_a_file_to_stderr_or_to_syslog(tmp_path: pathlib.Path, path: str) -> None:
     config = loaded(tmp_path, f"error_log: '{path}'\naccess_log: {{path: '{path}'}}\n{LISTENER}")

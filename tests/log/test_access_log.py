@@ -33,6 +33,13 @@ def test_with_a_buffer_lines_wait_for_the_flush(sink):
     assert not log.flush_due
 
 
+def test_a_session_that_is_not_wanted_leaves_no_line(sink):
+    log = AccessLog(sink, str, buffer_bytes=0, flush_ms=1000, is_wanted=lambda n: n != 2)
+    for number in (1, 2, 3):
+        log.log(number)
+    assert written(sink) == ["1", "3"]
+
+
 def test_a_full_buffer_is_written(sink):
     log = AccessLog(sink, str, buffer_bytes=10, flush_ms=1000)
     for number in range(100, 103):

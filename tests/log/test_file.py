@@ -342,17 +342,17 @@ def test_a_reader_that_leaves_in_a_line_leaves_the_whole_line_to_the_next(fifo, 
 
 
 @contextmanager
-def stderr_pipe():
-    """Put a pipe in the place of standard error; give its reading end."""
-    saved = os.dup(2)
+def stderr_pipe(fd=2):
+    """Put a pipe in the place of standard error, or another descriptor; give its reading end."""
+    saved = os.dup(fd)
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
-    os.dup2(writer, 2)
+    os.dup2(writer, fd)
     os.close(writer)
     try:
         yield Reader(reader)
     finally:
-        os.dup2(saved, 2)
+        os.dup2(saved, fd)
         os.close(saved)
         os.close(reader)
 
@@ -367,6 +367,13 @@ def test_standard_error_that_nobody_reads_never_waits_nor_changes_its_mode(open_
     assert is_blocking
     assert lines[:-1] == numbered(0, kept)
     assert lines[-1].startswith(f"nginy: {10_000 - kept} log lines lost: ")
+
+
+def test_a_log_goes_to_standard_output(open_log):
+    with stderr_pipe(1) as reader:
+        log = open_log("stdout")
+        write_numbered(log, 0, 10)
+        assert reader.read_all(log) == numbered(0, 10)
 
 
 def test_reopening_standard_error_does_not_begin_a_line_again(open_log):
