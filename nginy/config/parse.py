@@ -59,7 +59,7 @@ EXPLANATIONS: Final = (
     (r"maximum nesting depth", _NESTED),
 )
 
-Loader: TypeAlias = type[yaml.SafeLoader] | type[yaml.CSafeLoader]
+Loader: TypeAlias = "type[yaml.SafeLoader] | type[yaml.CSafeLoader]"
 
 # yaml.CSafeLoader is there where PyYAML was built with libyaml.
 LOADER: Final[Loader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

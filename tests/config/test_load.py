@@ -144,7 +144,7 @@ METHODS = (
     ("value", "message"),
     [
         ("[hash]", f"28: balance: a list, expected {METHODS}"),
-        ("", f"28: balance: no value, expected {METHODS}"),
+        ("~", f"28: balance: no value, expected {METHODS}"),
         (
             "least_con",
             (

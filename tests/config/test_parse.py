@@ -83,7 +83,10 @@ def test_a_file_without_content_is_no_node_or_a_missing_value(text: str) -> None
     assert node is None or (isinstance(node, ScalarNode) and node.is_missing)
 
 
-# Both parsers are tested where PyYAML has both.
+NEEDS_LIBYAML = pytest.mark.skipif(
+    LOADER is yaml.SafeLoader, reason="PyYAML was built without libyaml"
+)
+# Where PyYAML has both parsers, both are tested.
 PARSERS = pytest.mark.parametrize("loader", sorted({LOADER, yaml.SafeLoader}, key=str))
 
 
@@ -152,6 +155,7 @@ def test_a_quoted_merge_key_is_a_key() -> None:
     assert outline(parsed("'<<': 1")) == {"<<": "1"}
 
 
+@NEEDS_LIBYAML
 def test_aliases_that_multiply_are_refused_before_they_cost_anything() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
@@ -173,6 +177,7 @@ def test_nesting_up_to_the_limit_is_taken() -> None:
     assert outline(parsed("[" * DEPTH_MAX + "]" * DEPTH_MAX)) is not None
 
 
+@NEEDS_LIBYAML
 def test_deep_nesting_is_refused_in_a_text_that_is_too_long_for_the_slow_parser() -> None:
     for lines in (0, 10_000):
         text = "# 10 letters\n" * lines + "[" * 1_000_000
@@ -254,6 +259,7 @@ def assert_soon_parsed(text: str, loader: Loader) -> None:
     assert not any("libyaml" in problem for problem in found)
 
 
+@NEEDS_LIBYAML
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_no_run_keeps_the_fast_parser_busy(name: str) -> None:
@@ -298,6 +304,7 @@ def test_without_libyaml_a_long_text_is_refused_with_what_helps(text: str) -> No
     ]
 
 
+@NEEDS_LIBYAML
 @pytest.mark.slow
 def test_a_mistake_at_the_end_of_a_long_file_is_explained_in_time() -> None:
     text = "".join(f"- {{address: 10.0.0.1:{port}, weight: 2}}\n" for port in range(20_000))
@@ -307,7 +314,7 @@ def test_a_mistake_at_the_end_of_a_long_file_is_explained_in_time() -> None:
     ]
 
 
-@pytest.mark.skipif(LOADER is yaml.SafeLoader, reason="PyYAML was built without libyaml")
+@NEEDS_LIBYAML
 @pytest.mark.parametrize(
     ("text", "explanation"),
     [
