@@ -27,7 +27,7 @@ NEWEST_MINOR = 14  # the newest name worth looking for on PATH
 
 # The module that is imported -> the package that has it. A test compares them with setup.cfg.
 RUN = {"yaml": "PyYAML", "docopt": "docopt"}
-TEST = {**RUN, "pytest": "pytest", "pytest_timeout": "pytest-timeout"}
+TEST = {**RUN, "pytest": "pytest"}
 # Packages without which some tests are skipped: nice to have where an environment is made anyway.
 TEST_OPTIONAL = ("aioquic",)
 

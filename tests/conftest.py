@@ -9,7 +9,20 @@ import pytest
 
 from kit.clock import FakeClock
 from kit.harness import METHODS, Harness
+from kit.limits import (
+    pytest_addoption,
+    pytest_runtest_call,
+    pytest_runtest_setup,
+    pytest_runtest_teardown,
+)
 from kit.logs import LogWatch
+
+__all__ = (
+    "pytest_addoption",
+    "pytest_runtest_call",
+    "pytest_runtest_setup",
+    "pytest_runtest_teardown",
+)
 
 ExpectLog = Callable[..., AbstractContextManager[list[logging.LogRecord]]]
 
