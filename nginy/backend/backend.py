@@ -14,6 +14,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from nginy.backend.health.health import Health
+from nginy.backend.health.states import State
 from nginy.text.address import Address
 
 
@@ -72,6 +73,7 @@ class Backend:
         "accessed_s",
         "addr_text",
         "address",
+        "answered_at_ms",
         "average_ms",
         "checked_s",
         "conns",
@@ -102,6 +104,8 @@ class Backend:
         self.checked_s = 0
         self.failures = 0
         """Failed attempts since the process started."""
+        self.answered_at_ms = 0
+        """When it last answered a client over UDP."""
         self.average_ms = 0
         """Average of the time that `least_time` chooses by; 0 before the first session."""
         self.counters = Counters()
@@ -125,6 +129,11 @@ class Backend:
         self.fail_timeout_s = settings.fail_timeout_s
         # A name without an address: the place is kept until it has one.
         self.down = settings.down or settings.address.is_name
+
+    @property
+    def is_held_back(self) -> bool:
+        """Whether anything but failures of its sessions keeps the backend from serving."""
+        return self.down and self.health.state is not State.EJECTED
 
     def reweigh(self, weight: int) -> None:
         """Weigh another weight than configured, for now; a failure's effect on it stays."""

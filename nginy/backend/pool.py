@@ -5,6 +5,10 @@ finds nobody the balancer of the backups (nginx: `peers->next`); it counts who i
 `pick` and `release` pair up in one place; and it keeps the books of passive failures, with
 nginx's arithmetic (`balancer/peer.py`).
 
+Passive failures order the choice, they never make an outage. Where nginx would refuse a client
+because all backends that could serve have failed of late, the pool tries one of them: the one that
+has been left alone longest.
+
 How often a session may try again, and when it counts as failed, is decided by `proxy/upstream.py`;
 nothing here touches a socket or reads a clock.
 
@@ -12,16 +16,46 @@ nginx: `ngx_stream_upstream_srv_conf_t`, and `peer.get` and `peer.free` in
 `ngx_stream_upstream_round_robin.c`.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Final, Protocol
 
 from nginy.backend.backend import Backend
+from nginy.backend.health.states import State
 from nginy.backend.waiting import QueueSettings, WaitingLine
 from nginy.balancer.least import moving_average_ms
-from nginy.balancer.peer import Balancer, failure, has_failed, success
+from nginy.balancer.peer import Balancer, failure, has_failed, is_usable, success
 from nginy.balancer.round_robin import pick_smooth
 
 MakeBalancer = Callable[[Sequence[Backend]], Balancer[Backend]]
 """Makes the balancer of a method for a list of backends."""
+
+
+WORDS: Final = {
+    State.UP: "down",
+    State.DOWN: "down",
+    State.MAINTENANCE: "in maintenance",
+    State.UNRESOLVED: "unresolved",
+    State.DRAINING: "draining",
+    State.CHECKING: "not checked yet",
+    State.EJECTED: "ejected",
+}
+"""What the log says of a backend that is `down`, by its state; UP if no check has a say."""
+OUT: Final = "out"
+FULL: Final = "at max_conns"
+TRIED: Final = "tried"
+ORDER: Final = (*dict.fromkeys(WORDS.values()), OUT, FULL, TRIED)
+"""Why a backend does not serve a client, in the order of the log."""
+
+
+class Watcher(Protocol):
+    """Hears what failures of sessions do to the backends of a pool."""
+
+    def failed_often(self, backend: Backend, is_news: bool) -> None:
+        """A failure was counted and `backend` is at `max_fails`; with `is_news`, since now."""
+
+    def served_again(self, backend: Backend) -> None:
+        """A backend that was at `max_fails`, or ejected, has served a client."""
 
 
 class BackendPool:
@@ -29,17 +63,17 @@ class BackendPool:
 
     __slots__ = (
         "_backups",
+        "_failing",
         "_primaries",
         "_unbuilt",
         "backends",
-        "ejector",
         "is_fail_open",
-        "is_single",
         "key",
         "line",
         "max_session_time_ms",
         "measured",
         "name",
+        "watcher",
     )
 
     def __init__(
@@ -57,8 +91,10 @@ class BackendPool:
         """The list that there are no tables of yet; empty if there are."""
         self.measured = ""
         """The time that the method chooses by: connect, first_byte or last_byte; "" for none."""
-        self.ejector: Callable[[Backend], None] | None = None
-        """Puts a backend out that has reached `max_fails`; None without `eject`."""
+        self._failing: dict[Backend, bool] = {}
+        """The backends that have failed and not served since, each with whether it has reached
+        `max_fails`. The one that has been left alone longest comes first."""
+        self.watcher: Watcher | None = None
         self.is_fail_open = False
         """Whether so few backends are up that health is ignored (`fail_open`)."""
         self.line: WaitingLine | None = None
@@ -81,11 +117,11 @@ class BackendPool:
         """
         for backend in set(self.backends) - set(backends):
             backend.down = True
+            self._failing.pop(backend, None)
+        for backend in backends:
+            if backend.fails and backend not in self._failing:
+                self._failing[backend] = 0 < backend.settings.max_fails <= backend.fails
         self.backends = self._unbuilt = tuple(backends)
-        self.is_single = len(backends) == 1 and not backends[0].settings.backup
-        """One primary and no backup: passive failures never take it out, as in nginx."""
-        if self.is_single:
-            backends[0].fails = 0
 
     def build_steps(self, make_balancer: MakeBalancer) -> Iterator[None]:
         """Build the tables of a method for the list as it is now, in steps of a millisecond or so.
@@ -122,6 +158,8 @@ class BackendPool:
                 backend = self._backups.pick(key, tried, now_s)
             if backend is None and self._unbuilt:
                 backend = self._pick_unbuilt(tried, now_s)
+            if backend is None and self._failing:
+                backend = self._pick_failing(tried, now_s)
             if backend is None:
                 return None
         backend.conns += 1
@@ -132,6 +170,24 @@ class BackendPool:
         primaries = [b for b in self._unbuilt if not b.settings.backup]
         backups = [b for b in self._unbuilt if b.settings.backup]
         return pick_smooth(primaries, tried, now_s) or pick_smooth(backups, tried, now_s)
+
+    def _pick_failing(self, tried: Collection[Backend], now_s: int) -> Backend | None:
+        """Choose among those that failures alone keep out, as nobody else is left.
+
+        It is their probe: if it goes well, the failures are forgotten. Clients who can wait for a
+        backend that works do that instead.
+        """
+        if self.line is not None and self.is_full(tried, now_s):
+            return None
+        for backend in self._failing:
+            is_full = 0 < backend.max_conns <= backend.conns
+            if is_full or backend.is_held_back or backend in tried or backend not in self.backends:
+                continue
+            # Now it is the last in the order, so clients who come meanwhile try the others.
+            self._failing[backend] = self._failing.pop(backend)
+            backend.checked_s = now_s
+            return backend
+        return None
 
     def release(self, backend: Backend) -> None:
         """Give back what `pick` returned: the session has ended, or its attempt has failed."""
@@ -159,16 +215,54 @@ class BackendPool:
         )
 
     def failed(self, backend: Backend, now_s: int) -> None:
-        """Count an attempt that failed."""
+        """Count an attempt that failed.
+
+        Nothing is held against the last backend that could serve. nginx spares only the one that
+        is alone in its list.
+        """
         backend.failures += 1
-        failure(backend, now_s, single=self.is_single)
-        if self.ejector is not None and 0 < backend.max_fails <= backend.fails:
-            self.ejector(backend)
+        if all(other.is_held_back for other in self.backends if other is not backend):
+            return
+        failure(backend, now_s)
+        if backend not in self.backends:  # it has left, and only its old sessions fail
+            return
+        was_out = self._failing.pop(backend, False)
+        # Not its `max_fails` of the moment, which is 0 while health is ignored.
+        is_out = 0 < backend.settings.max_fails <= backend.fails
+        self._failing[backend] = is_out or was_out
+        if is_out and self.watcher is not None:
+            self.watcher.failed_often(backend, not was_out)
 
     def succeeded(self, backend: Backend) -> None:
         """Forget the failures of a backend that has answered its probe."""
-        if backend.fails:
-            success(backend)
+        if (backend.fails or backend.down) and success(backend):
+            was_out = self._failing.pop(backend, False)
+            if was_out and self.watcher is not None:
+                self.watcher.served_again(backend)
+
+    def forget_failures(self, backend: Backend) -> bool:
+        """Hold no failure against `backend` any more; return whether they had it out."""
+        backend.fails = 0
+        backend.effective_weight = backend.weight
+        return self._failing.pop(backend, False)
+
+    def has_lost(self, backend: Backend, now_s: int) -> bool:
+        """Whether failures have `backend` out, and another one is usable in its place."""
+        return has_failed(backend, now_s) and any(
+            is_usable(other, now_s) for other in self.backends
+        )
+
+    def why_none(self, tried: Collection[Backend], now_s: int) -> str:
+        """Say in counts why no backend is left: "2 of 5 down, 2 out for 7s, 1 at max_conns"."""
+        counts = Counter(_why_not(backend, tried, now_s) for backend in self.backends)
+        parts: list[str] = []
+        for word in sorted(counts, key=ORDER.index):
+            count = f"{counts[word]}" if parts else f"{counts[word]} of {len(self.backends)}"
+            parts.append(f"{count} {word}")
+            if word == OUT:
+                ends_s = [b.checked_s + b.fail_timeout_s for b in self._failing if not b.down]
+                parts[-1] += f" for {max(min(ends_s, default=0) - now_s, 1)}s"
+        return ", ".join(parts) or "it has none"
 
     def reweigh(self) -> None:
         """Have weights that have changed count; at once, so not for methods with large tables."""
@@ -190,4 +284,15 @@ class BackendPool:
     @property
     def tries(self) -> int:
         """How many backends a session may try unless it is configured: those that are not down."""
-        return sum(not backend.down for backend in self.backends)
+        return sum(not backend.is_held_back for backend in self.backends)
+
+
+def _why_not(backend: Backend, tried: Collection[Backend], now_s: int) -> str:
+    """Say in a word of `ORDER` why a backend does not serve a client who has tried some."""
+    if backend in tried:
+        return TRIED
+    if backend.down:
+        return "down" if backend.settings.down else WORDS[backend.health.state]
+    if has_failed(backend, now_s):
+        return OUT
+    return FULL

@@ -131,16 +131,13 @@ def open_window(peer: Peer, now_s: int) -> None:
         peer.checked_s = now_s
 
 
-def failure(peer: Peer, now_s: int, *, single: bool = False) -> None:
+def failure(peer: Peer, now_s: int) -> None:
     """Count a failed session against `peer`: it weighs less, and after `max_fails` it is out.
 
-    `single`: the peer is the only primary and has no backup. Nothing is held against it then, as
-    there is nobody else to send a client to.
+    The pool does not call this for a peer that no other can stand in for.
 
     Source: nginx ngx_stream_upstream_round_robin.c ngx_stream_upstream_free_round_robin_peer.
     """
-    if single:
-        return
     peer.fails += 1
     peer.accessed_s = peer.checked_s = now_s
     if peer.max_fails:
@@ -148,10 +145,12 @@ def failure(peer: Peer, now_s: int, *, single: bool = False) -> None:
         peer.effective_weight = max(0, peer.effective_weight - loss)
 
 
-def success(peer: Peer) -> None:
+def success(peer: Peer) -> bool:
     """Forget the failures of `peer` if this session was the probe that came after the last of them.
 
-    Source: as for `failure`.
+    Returns whether it was. Source: as for `failure`.
     """
-    if peer.accessed_s < peer.checked_s:
-        peer.fails = 0
+    if peer.accessed_s >= peer.checked_s:
+        return False
+    peer.fails = 0
+    return True

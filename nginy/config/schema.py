@@ -171,7 +171,7 @@ class Upstream(Entry):
         EJECT, "off", "Leave a backend out for longer each time that its sessions fail."
     )
     fail_open: float | None = key(
-        FAIL_OPEN, "off", "Under this share of backends that are up, health is ignored."
+        FAIL_OPEN, "off", "Under this share of backends up, health and failures are ignored."
     )
     queue: Queue | None = key(
         Switch(Record(Queue, "queue")), "off", "Wait for a backend that is below max_conns."

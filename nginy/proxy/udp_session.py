@@ -119,7 +119,8 @@ class UdpSession(Session):
         if backend is None:
             handler.drops["no_backend"] += 1
             self.attempts.append(Attempt(handler.pool, None, now_ms))
-            detail = f'no usable backend in upstream "{handler.pool.name}"'
+            why = handler.pool.why_none((), now_ms // 1000)
+            detail = f'no usable backend in upstream "{handler.pool.name}": {why}'
             self.finalize(Reason.NO_BACKEND, detail)
             return False
         self.backend = backend
@@ -238,18 +239,15 @@ class UdpSession(Session):
     def has_lost_backend(self) -> bool:
         """Whether the backend is down, or was taken out by failures since this session began.
 
-        One that is draining, or was removed from the configuration, keeps the sessions it has. A
-        session that began after the failures is the probe which is to show whether the backend
-        works again.
+        One that is draining, or was removed from the configuration, keeps the sessions it has; so
+        does one that failures have out while no other backend is usable. A session that began
+        after the failures is the probe: it shows whether the backend works again.
         """
-        backend = self.backend
-        if backend.down:
+        backend, attempt = self.backend, self._attempt
+        if backend.is_held_back:
             return backend.health.state in COLD
-        now_s = self.handler.loop.clock.now_ms // 1000
-        return (
-            0 < backend.max_fails <= backend.fails
-            and backend.accessed_s >= self._attempt.started_at_ms // 1000
-            and now_s - backend.checked_s <= backend.fail_timeout_s
+        return backend.accessed_s >= attempt.started_at_ms // 1000 and attempt.pool.has_lost(
+            backend, self.handler.loop.clock.now_ms // 1000
         )
 
     # From the backend to the client.
@@ -265,7 +263,7 @@ class UdpSession(Session):
             self._not_received(error.errno or 0)
             return
         upstream.received += count
-        now_ms = client.active_at_ms = loop.clock.now_ms
+        now_ms = client.active_at_ms = self.backend.answered_at_ms = loop.clock.now_ms
         if not self._responses:
             self._attempt.first_byte_at_ms = now_ms
             self._attempt.pool.succeeded(self.backend)
@@ -327,9 +325,19 @@ class UdpSession(Session):
         backend = None if attempt is None else attempt.backend
         if attempt is not None and backend is not None:
             result = RESULTS.get(reason, AttemptResult.UNKNOWN)
+            if reason is Reason.ANSWERS_MISSING and self._is_exonerated(backend):
+                result = AttemptResult.UNKNOWN
             attempt.end(result, self.handler.loop.clock.now_ms, self.upstream)
             backend.counters.count(reason.code, self.client.received, self.client.sent)
         super().finalize(reason, detail, reset)
+
+    def _is_exonerated(self, backend: Backend) -> bool:
+        """Whether missing answers say more about the client's datagrams than about the backend.
+
+        Anybody can send what no server answers. So they count only if the backend has answered
+        nobody since the last of these datagrams came, and passes no checks either.
+        """
+        return backend.answered_at_ms >= self.client.active_at_ms or backend.health.is_passing
 
     def log(self, level: int, message: str) -> None:
         """Write to the error log, but each message at most once a second for the listener."""

@@ -105,9 +105,11 @@ class UpstreamSession(Session, ABC):
             return
         if self.attempts:
             # Each attempt has logged its own failure.
-            self.finalize(self._unreached(), "no further usable backend")
+            why = pool.why_none(self._tried, now_ms // 1000)
+            self.finalize(self._unreached(), f"no usable backend is left: {why}")
             return
-        self.finalize(Reason.NO_BACKEND, f'no usable backend in upstream "{pool.name}"')
+        why = pool.why_none((), now_ms // 1000)
+        self.finalize(Reason.NO_BACKEND, f'no usable backend in upstream "{pool.name}": {why}')
 
     # Waiting in the pool's line.
 

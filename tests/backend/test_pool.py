@@ -2,10 +2,17 @@ from collections.abc import Collection
 
 import pytest
 from nginy.backend.backend import Backend, BackendSettings
-from nginy.backend.pool import BackendPool
+from nginy.backend.health.eject import EjectSettings
+from nginy.backend.pool import BackendPool, MakeBalancer
+from nginy.backend.waiting import QueueSettings
 from nginy.balancer.hashing import Hash
+from nginy.balancer.least import LeastConn
+from nginy.balancer.maglev import Maglev
+from nginy.balancer.rendezvous import Rendezvous
+from nginy.balancer.ring import Ring
 from nginy.balancer.round_robin import RoundRobin
-from nginy.text.address import parse_address
+from nginy.text.address import parse_address, parse_peer
+from nginy.wire.agent import AgentAnswer, Condition, Mode
 
 NOW_S = 1_000_000
 
@@ -99,8 +106,8 @@ def test_failures_take_a_backend_out_for_its_fail_timeout() -> None:
     pool.failed(a, NOW_S)
     assert picks(pool, 4) == [b] * 4
     assert a.failures == 2
-    assert pool.pick(b"", (b,), NOW_S + 10) is None
     assert pool.pick(b"", (b,), NOW_S + 11) is a
+    assert pool.pick(b"", (), NOW_S + 11) is b
 
 
 def test_a_probe_that_goes_well_forgets_the_failures() -> None:
@@ -114,15 +121,159 @@ def test_a_probe_that_goes_well_forgets_the_failures() -> None:
     assert a.fails == 0
 
 
-@pytest.mark.parametrize("is_alone", [True, False])
-def test_the_only_backend_is_never_taken_out(is_alone: bool) -> None:
-    a = backend(1)
-    pool = pool_of(a) if is_alone else pool_of(a, backend(2, backup=True))
-    assert pool.is_single is is_alone
+def held_back(number: int, word: str) -> Backend:
+    """Return a backend that something other than failures keeps from serving."""
+    made = backend(number, down=word == "configured")
+    if word == "checked":
+        made.health.hear_agent(AgentAnswer(condition=Condition.DOWN), 0)
+    elif word == "drained":
+        made.health.set_mode(Mode.DRAIN, "by hand", 0)
+    elif word == "unresolved":
+        made = Backend(BackendSettings("nobody.test:80", parse_peer("nobody.test:80")))
+    made.down = True
+    return made
+
+
+@pytest.mark.parametrize("word", ["", "configured", "checked", "drained", "unresolved"])
+def test_the_last_backend_that_could_serve_is_never_taken_out(word: str) -> None:
+    a = backend(1, weight=4)
+    pool = pool_of(a, held_back(2, word)) if word else pool_of(a)
     pool.failed(a, NOW_S)
-    picked = pool.pick(b"", (), NOW_S)
-    assert (picked is a) is is_alone
-    assert a.failures == 1
+    assert picks(pool, 3) == [a] * 3
+    assert (a.failures, a.fails, a.effective_weight) == (1, 0, 4)
+
+
+def test_failures_of_the_only_primary_count_if_a_backup_could_serve() -> None:
+    a, spare = backend(1), backend(2, backup=True)
+    pool = pool_of(a, spare)
+    pool.failed(a, NOW_S)
+    assert picks(pool, 2) == [spare, spare]
+
+
+@pytest.mark.parametrize("method", [RoundRobin, LeastConn, Hash, Ring, Maglev, Rendezvous])
+def test_if_all_are_out_the_one_that_failed_longest_ago_is_tried(method: MakeBalancer) -> None:
+    a, b, c, spare = *(backend(number) for number in (1, 2, 3)), backend(4, backup=True)
+    pool = BackendPool("u", [a, b, c, spare], method)
+    for each in (c, spare, a, b):
+        pool.failed(each, NOW_S)
+    assert pool.pick(b"key", (), NOW_S) is c
+    pool.failed(c, NOW_S)
+    assert pool.pick(b"key", (), NOW_S + 1) is spare
+    assert pool.pick(b"key", (spare, a), NOW_S + 1) is b
+
+
+def test_clients_who_come_while_one_is_tried_try_the_others() -> None:
+    a, b = backend(1), backend(2)
+    pool = pool_of(a, b)
+    pool.failed(a, NOW_S)
+    pool.failed(b, NOW_S)
+    assert picks(pool, 4) == [a, b, a, b]
+
+
+def test_one_that_is_tried_and_serves_is_back() -> None:
+    a, b = backend(1), backend(2)
+    pool = pool_of(a, b)
+    pool.failed(a, NOW_S)
+    pool.failed(b, NOW_S)
+    assert pool.pick(b"", (), NOW_S + 1) is a
+    pool.succeeded(a)
+    assert [pool.pick(b"", (), NOW_S + 1) for _ in range(3)] == [a] * 3
+    pool.failed(a, NOW_S + 1)
+    assert pool.pick(b"", (), NOW_S + 2) is b
+
+
+@pytest.mark.parametrize("word", ["configured", "checked", "drained"])
+def test_no_backend_that_is_held_back_is_tried_for_want_of_others(word: str) -> None:
+    a, b, c = backend(1), backend(2), backend(3)
+    pool = pool_of(a, b, c)
+    for each in (c, a, b):
+        pool.failed(each, NOW_S)
+    twin = held_back(3, word)
+    c.health, c.down = twin.health, True
+    assert picks(pool, 2) == [a, b]
+    assert picks(pool, 1, tried=(a, b)) == [None]
+
+
+def test_an_ejected_backend_is_tried_if_nobody_else_is_left_and_not_before() -> None:
+    a, b = backend(1), backend(2)
+    pool = pool_of(a, b)
+    pool.failed(a, NOW_S)
+    a.health.eject(EjectSettings(30_000, 60_000, 50), 0, 2, "1 failed session", 0)
+    a.fails, a.down = 0, True
+    assert picks(pool, 2) == [b, b]
+    b.down = True
+    assert picks(pool, 1) == [a]
+
+
+def test_a_full_backend_is_no_reason_to_refuse_what_a_failed_one_may_serve() -> None:
+    a, b = backend(1, max_conns=1), backend(2)
+    pool = pool_of(a, b)
+    pool.failed(b, NOW_S)
+    assert picks(pool, 2) == [a, b]
+
+
+def test_those_who_can_wait_do_so_instead() -> None:
+    a, b = backend(1, max_conns=1), backend(2)
+    pool = pool_of(a, b)
+    pool.line_up(QueueSettings(size=10, timeout_ms=1000))
+    pool.failed(b, NOW_S)
+    assert picks(pool, 2) == [a, None]
+
+
+def test_who_has_left_is_not_tried() -> None:
+    a, b, c = backend(1), backend(2), backend(3)
+    pool = pool_of(a, b, c)
+    for each in (a, b, c):
+        pool.failed(each, NOW_S)
+    pool.rebuild([b, c], RoundRobin)
+    pool.failed(a, NOW_S)  # one of its old sessions
+    assert picks(pool, 4) == [b, c, b, c]
+    pool.rebuild([b, a], RoundRobin)
+    assert [pool.pick(b"", (b,), NOW_S) for _ in range(2)] == [None, None]
+    a.down = False
+    assert pool.pick(b"", (b,), NOW_S) is a
+
+
+def test_forgotten_failures_cost_nothing_any_more() -> None:
+    a, b = backend(1, weight=5), backend(2, weight=5)
+    pool = pool_of(a, b)
+    pool.failed(a, NOW_S)
+    assert pool.forget_failures(a)
+    assert not pool.forget_failures(b)
+    assert a.effective_weight == 5
+    assert picks(pool, 2) == [a, b]
+
+
+# -- why nobody is usable --
+
+
+def test_the_log_says_in_counts_why_no_backend_is_usable() -> None:
+    downs = held_back(1, "configured"), held_back(2, "checked")
+    out, later, full = backend(3), backend(4), backend(5, max_conns=1)
+    pool = pool_of(*downs, out, later, full)
+    pool.failed(out, NOW_S)
+    pool.failed(later, NOW_S + 2)
+    full.conns = 1
+    assert pool.why_none((), NOW_S + 3) == "2 of 5 down, 2 out for 7s, 1 at max_conns"
+    tried = (out, later)
+    assert pool.why_none(tried, NOW_S + 3) == "2 of 5 down, 1 at max_conns, 2 tried"
+
+
+@pytest.mark.parametrize(
+    ("word", "text"),
+    [
+        ("configured", "1 of 1 down"),
+        ("checked", "1 of 1 down"),
+        ("drained", "1 of 1 draining"),
+        ("unresolved", "1 of 1 unresolved"),
+    ],
+)
+def test_each_way_of_being_held_back_has_its_word(word: str, text: str) -> None:
+    assert pool_of(held_back(1, word)).why_none((), NOW_S) == text
+
+
+def test_an_empty_pool_says_so() -> None:
+    assert pool_of().why_none((), NOW_S) == "it has none"
 
 
 # -- tries, rebuilding --
@@ -140,7 +291,6 @@ def test_those_that_stay_keep_their_state_in_a_changed_list() -> None:
     pool.rebuild([b, a, backend(3, backup=True)], RoundRobin)
     assert picks(pool, 1) == [b]
     assert a.conns == b.conns == 1
-    assert not pool.is_single
 
 
 def test_changed_settings_keep_counts_and_the_place_in_the_round() -> None:

@@ -70,7 +70,8 @@ class Group:
                 peer.conns += 1
                 self.sessions.append(peer)
                 return picks
-            failure(peer, now_s, single=self.single)
+            if not self.single:
+                failure(peer, now_s)
             tries -= 1
         return picks
 

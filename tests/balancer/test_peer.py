@@ -53,19 +53,13 @@ def test_a_failure_takes_no_weight_where_failures_never_count() -> None:
     assert (peer.fails, peer.effective_weight) == (1, 10)
 
 
-def test_nothing_is_held_against_a_peer_that_is_alone() -> None:
-    peer = FakePeer("a", 10)
-    failure(peer, NOW_S, single=True)
-    assert (peer.fails, peer.effective_weight, peer.checked_s) == (0, 10, 0)
-
-
 def test_only_a_success_after_the_probe_forgets_failures() -> None:
     peer = FakePeer("a")
     failure(peer, NOW_S)
-    success(peer)
+    assert not success(peer)
     assert peer.fails == 1
     open_window(peer, NOW_S + 11)
-    success(peer)
+    assert success(peer)
     assert peer.fails == 0
 
 

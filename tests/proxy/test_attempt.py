@@ -152,8 +152,15 @@ def test_a_tcp_session_gives_its_backend_back_to_the_pool_it_came_from(harness: 
 
 def test_a_udp_session_tells_the_pool_it_came_from(harness: Harness, expect_log: Any) -> None:
     pool = harness.pool(harness.add(UdpBackend(lambda _data: [])).name, "127.0.0.1:9")
-    ejected: list[Backend] = []
-    pool.ejector = ejected.append
+    failed: list[Backend] = []
+
+    class Watcher:
+        def failed_often(self, backend: Backend, is_news: bool) -> None:
+            failed.append(backend)
+
+        def served_again(self, backend: Backend) -> None: ...
+
+    pool.watcher = Watcher()
     front = udp_proxy(harness, pool, responses=1, timeout_ms=1000)
     front.client().send(b"question")
     harness.turn_until(lambda: pool.backends[0].conns == 1)
@@ -161,4 +168,4 @@ def test_a_udp_session_tells_the_pool_it_came_from(harness: Harness, expect_log:
     with expect_log("answers of the backend are missing"):
         harness.advance(1500)
         harness.turn_until(lambda: front.ended)
-    assert ejected == [pool.backends[0]]
+    assert failed == [pool.backends[0]]

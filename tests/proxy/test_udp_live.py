@@ -491,6 +491,97 @@ class TestBackendFailure:
         harness.turn_until(lambda: client.received)
         assert pool.backends[0].fails == 0
 
+    def test_a_client_stays_with_a_failed_backend_while_no_other_is_usable(
+        self, harness: Harness
+    ) -> None:
+        made, pool = backends(harness)
+        front = udp_proxy(harness, pool)
+        client = front.client()
+        ask(harness, client, b"1")
+        for backend in pool.backends:
+            pool.failed(backend, harness.clock.now_ms // 1000)
+        ask(harness, client, b"2")
+        assert made[0].received == [b"1", b"2"]
+        assert made[0].senders[0] == made[0].senders[1]
+
+    def test_a_missing_answer_counts_if_the_backend_answers_nobody(
+        self, harness: Harness, expect_log: ExpectLog
+    ) -> None:
+        made, pool = backends(harness)
+        made[0].answers = silent
+        front = udp_proxy(harness, pool, responses=1, timeout_ms=1000)
+        front.client().send(b"?")
+        harness.turn_until(lambda: made[0].received)
+        with expect_log("answers of the backend are missing"):
+            harness.advance(1100)
+        assert [b.fails for b in pool.backends] == [1, 0]
+
+    @pytest.mark.parametrize("asks_later", [True, False])
+    def test_a_missing_answer_counts_only_if_nobody_was_answered_since(
+        self, harness: Harness, expect_log: ExpectLog, asks_later: bool
+    ) -> None:
+        backend = harness.add(UdpBackend(lambda data: [] if data == b"junk" else [data]))
+        pool = harness.pool(backend.name, "127.0.0.1:9")
+        set_down(pool.backends[1])
+        front = udp_proxy(harness, pool, responses=1, timeout_ms=1000)
+        asking, junk = front.client(), front.client()
+        if not asks_later:
+            ask(harness, asking)
+            harness.advance(100)
+        junk.send(b"junk")
+        harness.turn_until(lambda: b"junk" in backend.received)
+        if asks_later:
+            harness.advance(100)
+            ask(harness, asking)
+        set_down(pool.backends[1], False)
+        with expect_log("answers of the backend are missing"):
+            harness.advance(1100)
+            harness.settle()
+        assert pool.backends[0].fails == (not asks_later)
+
+    def test_a_check_that_passes_outweighs_missing_answers(
+        self, harness: Harness, expect_log: ExpectLog
+    ) -> None:
+        made, pool = backends(harness)
+        made[0].answers = silent
+        pool.backends[0].health.passes_in_row = 1
+        front = udp_proxy(harness, pool, responses=1, timeout_ms=1000)
+        front.client().send(b"?")
+        harness.turn_until(lambda: made[0].received)
+        with expect_log("answers of the backend are missing"):
+            harness.advance(1100)
+        assert pool.backends[0].fails == 0
+
+    def test_an_icmp_error_counts_whoever_else_was_answered(
+        self, harness: Harness, expect_log: ExpectLog
+    ) -> None:
+        refusing = harness.add(RefusingPort(own_host()))
+        pool = harness.pool(refusing.name, harness.add(UdpBackend()).name)
+        front = udp_proxy(harness, pool)
+        pool.backends[0].answered_at_ms = harness.clock.now_ms
+        pool.backends[0].health.passes_in_row = 1
+        front.client().send(b"?")
+        with expect_log(r"\(\) failed \(111: Connection refused\)"):
+            harness.turn_until(lambda: front.ended)
+        assert pool.backends[0].fails == 1
+
+    def test_two_datagrams_that_nobody_answers_stop_the_service_for_nobody(
+        self, harness: Harness, expect_log: ExpectLog
+    ) -> None:
+        made = [
+            harness.add(UdpBackend(lambda data: [] if data == b"junk" else [data]))
+            for _ in range(2)
+        ]
+        pool = harness.pool(*(backend.name for backend in made))
+        front = udp_proxy(harness, pool, responses=1, timeout_ms=1000)
+        for _ in range(2):
+            front.client().send(b"junk")
+        harness.turn_until(lambda: all(backend.received for backend in made))
+        with expect_log("answers of the backend are missing"):
+            harness.advance(1100)
+        assert [backend.fails for backend in pool.backends] == [1, 1]
+        assert [ask(harness, front.client()) for _ in range(6)] == [b"?"] * 6
+
     def test_with_no_usable_backend_the_datagram_is_dropped_and_counted(
         self, harness: Harness, expect_log: ExpectLog
     ) -> None:
@@ -498,7 +589,8 @@ class TestBackendFailure:
         set_down(pool.backends[0])
         front = udp_proxy(harness, pool)
         client = front.client()
-        with expect_log('no usable backend in upstream "backends"', count=1):
+        text = 'no usable backend in upstream "backends": 1 of 1 in maintenance while'
+        with expect_log(text, count=1):
             for _ in range(3):
                 client.send(b"?")
             harness.turn_until(lambda: dropped(front) == {"no_backend": 3})

@@ -167,7 +167,7 @@ def test_with_nobody_left_the_client_is_turned_away(harness: Harness, expect_log
     pool = harness.pool(*refusing(harness, 2), down=True)
     proxy = harness.proxy(pool)
     client = proxy.connect()
-    with expect_log('no usable backend in upstream "backends" while connecting', count=1):
+    with expect_log('no usable backend in upstream "backends": 2 of 2 down while', count=1):
         ended = proxy.only()
     assert (ended.termination, ended.status) == ("SC", 502)
     # nginx: $upstream_addr is then the name of the upstream
@@ -181,9 +181,9 @@ def test_the_last_usable_backend_that_fails_leaves_no_further_one(
 ) -> None:
     proxy = harness.proxy(harness.pool(*refusing(harness, 2)), next_upstream_tries=5)
     proxy.connect()
-    with expect_log(f"{REFUSED}|no further usable backend", count=3):
+    with expect_log(f"{REFUSED}|no usable backend is left", count=3):
         ended = proxy.only()
-    assert ended.reason == "no further usable backend"
+    assert ended.reason == "no usable backend is left: 2 of 2 tried"
     assert len(ended.upstreams) == 2
 
 

@@ -98,17 +98,35 @@ def test_when_all_refuse_the_client_hears_the_end_at_once(
     assert end(nginy.session()) == (502, "SC", "connect() failed (111: Connection refused)")
 
 
-def test_while_all_are_down_nobody_is_asked(site: Site, refusing: RefusingPort) -> None:
+def test_when_all_have_failed_the_next_client_is_not_refused(
+    site: Site, refusing: RefusingPort
+) -> None:
     with contextlib.closing(RefusingPort()) as other:
         nginy = site.start([refusing.name, other.name])
         assert site.connect().recv(1) == b""
-        assert site.connect().recv(1) == b""
+        other.socket.listen()
+        with site.connect() as client:
+            other.socket.accept()[0].close()
+            assert client.recv(1) == b""
         first, second = nginy.sessions(2)
         assert first["upstream_addr"] == f"{refusing.name}, {other.name}"
-        assert end(second) == (502, "SC", 'no usable backend in upstream "u"')
-        assert second["upstream_addr"] == "u"
-        (line,) = nginy.said("no usable")
-        assert '*2 no usable backend in upstream "u" while connecting to upstream' in line
+        assert end(second) == (200, "--", "completed")
+        assert second["upstream_addr"] == f"{refusing.name}, {other.name}"
+        out = nginy.said("max_fails")
+        assert [line.partition(" in upstream ")[2] for line in out] == [
+            '"u": out for 10s: 1 failed (max_fails)',
+            '"u": out for 10s: 1 failed (max_fails); tried all the same while no other is usable',
+        ]
+
+
+def test_when_nobody_may_be_asked_the_log_says_why(site: Site, refusing: RefusingPort) -> None:
+    nginy = site.start([{"address": refusing.name, "down": "on"}])
+    assert site.connect().recv(1) == b""
+    session = nginy.session()
+    assert end(session) == (502, "SC", 'no usable backend in upstream "u": 1 of 1 down')
+    assert session["upstream_addr"] == "u"
+    (line,) = nginy.said("no usable")
+    assert '*1 no usable backend in upstream "u": 1 of 1 down while connecting' in line
 
 
 def test_a_backend_that_never_answers_costs_the_connect_timeout(site: Site, deaf: FullPort) -> None:

@@ -25,10 +25,12 @@ from nginy.backend.checks.agent import AgentSettings
 from nginy.backend.checks.checker import Checker, ProbeSettings
 from nginy.backend.checks.watch import BackendWatch
 from nginy.backend.health.eject import EjectSettings
-from nginy.backend.health.health import Change, is_fail_open
+from nginy.backend.health.group import is_fail_open
+from nginy.backend.health.health import Change
 from nginy.backend.health.schedule import CheckSettings
 from nginy.backend.health.states import State
 from nginy.backend.pool import BackendPool
+from nginy.balancer.peer import is_usable
 from nginy.log.levels import NOTICE
 from nginy.log.limit import RateLimited, similar
 from nginy.wire.agent import Mode
@@ -108,7 +110,7 @@ class PoolMonitor:
     def apply(self, settings: MonitorSettings) -> None:
         """Take over what a reload has changed, also in the pool; health stays."""
         self.settings = settings
-        self.pool.ejector = None if settings.eject is None else self._eject
+        self.pool.watcher = self
         self.sync()
 
     def sync(self) -> None:
@@ -148,8 +150,8 @@ class PoolMonitor:
             self._update_fail_open()
         self._refresh((backend,))
         if change is not None and change.after is State.UP:
-            # What failures have taken from it was for the time before.
-            backend.effective_weight = backend.weight
+            # They were of the time before.
+            self.pool.forget_failures(backend)
         watch.arm()
         if change is not None and change.after is State.DOWN and not self.pool.is_fail_open:
             self._end_sessions_of(backend)
@@ -167,16 +169,45 @@ class PoolMonitor:
 
     def close(self) -> None:
         """Watch no more; the pool stays as it is."""
-        self.pool.ejector = None
+        self.pool.watcher = None
         for watch in self._watches.values():
             watch.close()
         self._watches.clear()
 
-    def _eject(self, backend: Backend) -> None:
-        """Put out a backend whose failed sessions have reached `max_fails`."""
-        settings, health = self.settings.eject, backend.health
-        if settings is None or backend not in self._watches:
+    def failed_often(self, backend: Backend, is_news: bool) -> None:
+        """Take note that `max_fails` have a backend out, or eject it; see `pool.Watcher`."""
+        if backend not in self._watches:
             return
+        if self.settings.eject is not None:
+            self._eject(backend, self.settings.eject)
+            return
+        if is_news:
+            settings, now_s = backend.settings, self.now_ms // 1000
+            text = f"out for {settings.fail_timeout_s}s: {backend.fails} failed (max_fails)"
+            if not any(is_usable(other, now_s) for other in self._watches):
+                text += "; tried all the same while no other is usable"
+            logger.warning("%s: %s", self._subject(backend), text)
+        self._update_fail_open()
+
+    def served_again(self, backend: Backend) -> None:
+        """Take note that a backend that failures had out works; see `pool.Watcher`."""
+        if backend.health.is_ejected:
+            self.settle(backend, backend.health.readmit("it served a client", self.now_ms))
+        else:
+            self._note_back(backend)
+
+    def check_passed(self, backend: Backend) -> None:
+        """Hold no failures of sessions against a backend that has just passed a check."""
+        if backend.fails and self.pool.forget_failures(backend):
+            self._note_back(backend)
+
+    def _note_back(self, backend: Backend) -> None:
+        logger.log(NOTICE, "%s: back", self._subject(backend))
+        self._update_fail_open()
+
+    def _eject(self, backend: Backend, settings: EjectSettings) -> None:
+        """Put out a backend whose failed sessions have reached `max_fails`."""
+        health = backend.health
         ejected = sum(b.health.is_ejected for b in self._watches)
         reason = f"{backend.fails} failed session{'s' * (backend.fails > 1)}"
         change = health.eject(settings, ejected, len(self._watches), reason, self.now_ms)
@@ -189,9 +220,17 @@ class PoolMonitor:
         if self._end_sessions is not None and on_down is not OnDown.KEEP:
             self._end_sessions(backend, on_down is OnDown.RESET)
 
+    def _count_up(self) -> int:
+        """Count the backends that neither health nor failures of sessions keep from serving."""
+        now_s = self.now_ms // 1000
+        return sum(b.health.state is State.UP and not _is_out(b, now_s) for b in self._watches)
+
     def _is_fail_open(self) -> bool:
         threshold = self.settings.fail_open
-        return threshold > 0 and is_fail_open((b.health for b in self._watches), threshold)
+        if not threshold:
+            return False
+        total = sum(not backend.health.is_deliberately_out for backend in self._watches)
+        return is_fail_open(self._count_up(), total, threshold)
 
     def _update_fail_open(self) -> None:
         """Begin, or end, to ignore health."""
@@ -199,8 +238,7 @@ class PoolMonitor:
         if is_open is self.pool.is_fail_open:
             return
         self.pool.is_fail_open = is_open
-        count = sum(b.health.state is State.UP for b in self._watches)
-        text = f"{count} of {len(self._watches)} backends are up, health is "
+        text = f"{self._count_up()} of {len(self._watches)} backends are up, health is "
         text += "ignored (fail_open)" if is_open else "heeded again"
         level = logging.WARNING if is_open else NOTICE
         logger.log(level, 'upstream "%s": %s', self.pool.name, text)
@@ -214,6 +252,7 @@ class PoolMonitor:
             backend.down = not health.can_serve(fail_open=is_open)
             limit = health.agent_max_conns
             backend.max_conns = settings.max_conns if limit is None else limit
+            backend.max_fails = 0 if is_open else settings.max_fails
             weight = settings.weight
             if self._scale > 1:
                 percent = health.weight_percent(settings.slow_start_ms, now_ms)
@@ -237,3 +276,12 @@ class PoolMonitor:
         if backend.addr_text != name:
             name = f"{name} ({backend.addr_text})"
         return f'backend {name} in upstream "{self.pool.name}"'
+
+
+def _is_out(backend: Backend, now_s: int) -> bool:
+    """Whether failures of sessions have a backend out, or would if they were not ignored."""
+    settings = backend.settings
+    return (
+        0 < settings.max_fails <= backend.fails
+        and now_s - backend.checked_s <= settings.fail_timeout_s
+    )

@@ -170,6 +170,8 @@ class BackendWatch:
             return
         change = health.finish_check(result.failure or None, monitor.now_ms, monitor.rng)
         monitor.settle(self.backend, change)
+        if not result.failure:
+            monitor.check_passed(self.backend)
 
     def _agent_heard(self, answer: AgentAnswer) -> None:
         change = self.backend.health.hear_agent(answer, self._monitor.now_ms)

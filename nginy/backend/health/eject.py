@@ -1,7 +1,8 @@
-"""Passive ejection: how long a backend whose sessions fail stays out, and how many may be out.
+"""Passive ejection: how long a backend whose sessions fail stays out.
 
 When failures are too many is nginx's `max_fails` within `fail_timeout`, in `nginy.balancer`. That
-an ejected backend gets no sessions is `states`. Here is the arithmetic.
+an ejected backend gets no sessions is `states`; how many may be out at a time is `group`. Here is
+the arithmetic.
 
 The one idea: a backend that fails again soon after it came back stays out longer each time, base x
 number of ejections in a row, up to a maximum; and every base spent in service takes one off the
@@ -39,11 +40,3 @@ class Ejection:
         duration_ms = min(settings.base_ms * self.in_row, max(settings.base_ms, settings.max_ms))
         self.until_at_ms = now_ms + duration_ms
         return duration_ms
-
-
-def may_eject(settings: EjectSettings, ejected: int, total: int) -> bool:
-    """Say whether one more of a group's `total` backends may be ejected beside `ejected` others.
-
-    Never more than max_percent, so a group of one is never emptied at 50 %.
-    """
-    return (ejected + 1) * 100 <= settings.max_percent * total

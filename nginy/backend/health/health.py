@@ -1,9 +1,10 @@
 """The health of one backend: what is said about it, what follows, and why.
 
 The states, the causes and the table of transitions are in `states`; the grid of checks is in
-`schedule`, the arithmetic of ejection in `eject`. Sockets and timers are in `checks`, `agent` and
-`resolver`, sessions in `nginy.proxy`. Nothing here reads a clock or logs: time and random source
-are arguments, and every change is returned as a `Change`, once, for the caller to log and act on.
+`schedule`, the arithmetic of ejection in `eject`, what concerns several backends in `group`.
+Sockets and timers are in `checks` and `names`, sessions in `nginy.proxy`. Nothing here reads a
+clock or logs: time and random source are arguments, and every change is returned as a `Change`,
+once, for the caller to log and act on.
 
 The one idea: every method hears one thing that happened, moves the voice of its cause by the table,
 and settles: the worst word is the state, and if that differs from before, there is one `Change`.
@@ -23,13 +24,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from nginy.backend.health.eject import Ejection, EjectSettings, may_eject
+from nginy.backend.health.eject import Ejection, EjectSettings
+from nginy.backend.health.group import may_eject
 from nginy.backend.health.schedule import CheckSchedule, CheckSettings
 from nginy.backend.health.states import UNCHECKED, Cause, Event, Needs, State
 from nginy.backend.health.voices import Voices
 from nginy.wire.agent import AgentAnswer, Condition, Mode
 
-SLOW_START_PERCENT: Final = 10  # SEMANTICS: the weight grows linearly from 10 % to nominal
+SLOW_START_PERCENT: Final = 10
+"""Where a weight begins that grows to nominal after a recovery (HAProxy: `slowstart`)."""
 NO_RESULT: Final = "no result in time"
 NOT_CHECKED: Final = "not checked yet"
 
@@ -138,6 +141,11 @@ class Health:
         return self._voices.are_deliberate
 
     @property
+    def is_passing(self) -> bool:
+        """Whether the last active check has passed."""
+        return self.passes_in_row > 0
+
+    @property
     def is_ejected(self) -> bool:
         """Whether the backend counts as ejected, whatever else is said about it."""
         return self._voices.word(Cause.PASSIVE) is State.EJECTED
@@ -220,7 +228,9 @@ class Health:
             reason = f"{_in_row(self.fails_in_row, 'failed')}: {failure}"
             event = Event.CHECK_FAILED
         interval_ms = self._interval_ms(settings)
-        self._voices.tell(Cause.CHECK, event, reason, met)
+        if self._voices.tell(Cause.CHECK, event, reason, met) and failure is None:
+            # The check has brought it up, which is worth more than older failures of sessions.
+            self._end_ejection(reason, now_ms)
         if self._interval_ms(settings) != interval_ms:
             self.schedule.plan(self._interval_ms(settings), settings.jitter_ms, now_ms, rng)
         return self._settle(Cause.CHECK, reason, now_ms)
@@ -280,9 +290,16 @@ class Health:
         """Let the backend back if its time is over; before, and without ejection, do nothing."""
         if now_ms < self.ejection.until_at_ms:
             return None
-        reason = "ejection is over"
-        self._voices.tell(Cause.PASSIVE, Event.EJECTION_OVER, reason)
+        return self.readmit("ejection is over", now_ms)
+
+    def readmit(self, reason: str, now_ms: int) -> Change | None:
+        """End an ejection now: the backend has shown that it works."""
+        self._end_ejection(reason, now_ms)
         return self._settle(Cause.PASSIVE, reason, now_ms)
+
+    def _end_ejection(self, reason: str, now_ms: int) -> None:
+        self.ejection.until_at_ms = min(self.ejection.until_at_ms, now_ms)
+        self._voices.tell(Cause.PASSIVE, Event.EJECTION_OVER, reason)
 
     def _settle(self, cause: Cause, reason: str, now_ms: int) -> Change | None:
         """Make the worst word the state; return the Change if it is another one."""
@@ -364,18 +381,6 @@ def slow_start_percent(elapsed_ms: int, slow_start_ms: int) -> int:
     """Return the share of the weight `elapsed_ms` after a recovery, linear from 10 to 100."""
     grown = (100 - SLOW_START_PERCENT) * elapsed_ms // slow_start_ms
     return min(max(SLOW_START_PERCENT + grown, SLOW_START_PERCENT), 100)
-
-
-def is_fail_open(group: Iterable[Health], threshold: float) -> bool:
-    """Say whether so few of a group are up that health is to be ignored (`fail_open`).
-
-    Backends that are out on purpose do not count, as ignoring health would not bring them back.
-    The share is compared strictly: at the threshold itself health still counts.
-    Source: Envoy, "Panic threshold".
-    """
-    candidates = [health for health in group if not health.is_deliberately_out]
-    up = sum(health.state is State.UP for health in candidates)
-    return bool(candidates) and up / len(candidates) < threshold
 
 
 def _in_row(count: int, result: str) -> str:

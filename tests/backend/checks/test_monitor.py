@@ -20,6 +20,7 @@ from nginy.backend.pool import BackendPool, MakeBalancer
 from nginy.balancer.hashing import Hash
 from nginy.balancer.pick_random import PickRandom
 from nginy.balancer.round_robin import RoundRobin
+from nginy.log.levels import NOTICE
 from nginy.proxy.closer import SLICE, SessionCloser
 from nginy.text.address import parse_address
 from nginy.wire.agent import AgentAnswer, Condition, Mode
@@ -361,11 +362,134 @@ class TestEjection:
         assert [backend.down for backend in pool.backends] == [True, False, False]
         assert [backend.fails for backend in pool.backends] == [0, 0, 0]
 
-    def test_without_eject_nginx_rules_alone_hold(self, harness: Harness, watched: Watched) -> None:
+    def test_without_eject_nginx_rules_alone_hold(
+        self, harness: Harness, watched: Watched, expect_log: ExpectLog
+    ) -> None:
+        pool = harness.pool(*(harness.add(EchoBackend()).name for _ in range(2)))
+        watched.watch(pool, MonitorSettings())
+        with expect_log("out for 10s: 1 failed .max_fails.$", count=1):
+            pool.failed(pool.backends[0], harness.clock.now_ms // 1000)
+        assert (pool.backends[0].fails, pool.backends[0].down) == (1, False)
+
+    def test_one_that_serves_for_want_of_others_is_back(
+        self, harness: Harness, watched: Watched, expect_log: ExpectLog
+    ) -> None:
+        pool = harness.pool(*(harness.add(EchoBackend()).name for _ in range(2)))
+        watched.watch(pool, dataclasses.replace(EJECTED, eject=EjectSettings(1000, 9000, 100)))
+        now_s = harness.clock.now_ms // 1000
+        with expect_log("up -> ejected", count=2):
+            for backend in pool.backends:
+                pool.failed(backend, now_s)
+        assert pool.tries == 2
+        backend = pool.backends[0]
+        assert pool.pick(b"", (), now_s + 1) is backend
+        with expect_log("ejected -> up: it served a client", count=1, level=NOTICE):
+            pool.succeeded(backend)
+        assert [b.down for b in pool.backends] == [False, True]
+        pool.release(backend)
+
+    def test_it_ends_when_a_check_brings_the_backend_up(
+        self, harness: Harness, watched: Watched, expect_log: ExpectLog
+    ) -> None:
+        moody = harness.add(Moody("+---++++"))
+        pool = harness.pool(moody.name, harness.add(Moody("+")).name)
+        settings = MonitorSettings(CHECK, ProbeSettings(expect=parse_expect("+")))
+        watched.watch(pool, dataclasses.replace(EJECTED, check=CHECK, probe=settings.probe))
+        backend = pool.backends[0]
+        watched.pass_time(INTERVAL_MS // 2)
+        with expect_log("up -> ejected", count=1):
+            pool.failed(backend, harness.clock.now_ms // 1000)
+        with expect_log("ejected -> down", count=1):
+            watched.pass_time(10_000, lambda: backend.health.state is State.DOWN)
+        with expect_log("down -> up", count=1, level=NOTICE):
+            watched.pass_time(10_000, lambda: not backend.down)
+        assert backend.health.ejection_ends_at_ms is None
+
+
+class TestPassiveFailures:
+    def test_being_out_and_back_is_logged_once_each(
+        self, harness: Harness, watched: Watched, expect_log: ExpectLog
+    ) -> None:
+        pool = harness.pool(*(harness.add(EchoBackend()).name for _ in range(2)), max_fails=2)
+        watched.watch(pool, MonitorSettings())
+        backend, now_s = pool.backends[0], harness.clock.now_ms // 1000
+        text = f"backend {backend.name} in upstream .backends.: out for 10s: 2 failed .max_fails.$"
+        with expect_log(text, count=1):
+            for _ in range(4):
+                pool.failed(backend, now_s)
+        other = pool.backends[1]
+        assert pool.pick(b"", (other,), now_s + 11) is backend
+        with expect_log(f"backend {backend.name} in upstream .backends.: back$", level=NOTICE):
+            pool.succeeded(backend)
+        with expect_log("back", count=0, level=NOTICE):
+            pool.succeeded(backend)
+        pool.release(backend)
+
+    def test_the_log_says_that_the_last_one_is_tried_all_the_same(
+        self, harness: Harness, watched: Watched, expect_log: ExpectLog
+    ) -> None:
+        pool = harness.pool(*(harness.add(EchoBackend()).name for _ in range(2)))
+        watched.watch(pool, MonitorSettings())
+        with expect_log("out for 10s") as records:
+            for backend in pool.backends:
+                pool.failed(backend, harness.clock.now_ms // 1000)
+        assert ["all the same" in record.getMessage() for record in records] == [False, True]
+
+    def test_a_backend_that_a_check_brings_up_is_usable_at_once(
+        self, harness: Harness, watched: Watched, expect_log: ExpectLog
+    ) -> None:
+        moody = harness.add(Moody("---+"))
+        pool = harness.pool(moody.name, harness.add(Moody("+")).name)
+        check = dataclasses.replace(CHECK, passes=1)
+        watched.watch(pool, MonitorSettings(check, ProbeSettings(expect=parse_expect("+"))))
+        backend = pool.backends[0]
+        with expect_log("up -> down", count=1):
+            watched.pass_time(10_000, lambda: backend.down)
+        with expect_log("out for 10s", count=1):
+            pool.failed(backend, harness.clock.now_ms // 1000)
+        watched.pass_time(10_000, lambda: not backend.down)
+        assert backend.fails == 0
+        picked = [pool.pick(b"", (), harness.clock.now_ms // 1000) for _ in range(2)]
+        assert backend in picked
+        for each in pool.backends:
+            pool.release(each)
+
+    def test_a_check_that_passes_later_outweighs_failures(
+        self, harness: Harness, watched: Watched, expect_log: ExpectLog
+    ) -> None:
         pool = harness.pool(*(harness.add(EchoBackend()).name for _ in range(2)))
         watched.watch(pool, CHECKED)
-        pool.failed(pool.backends[0], harness.clock.now_ms // 1000)
-        assert (pool.backends[0].fails, pool.backends[0].down) == (1, False)
+        watched.pass_time(INTERVAL_MS)
+        backend = pool.backends[0]
+        with expect_log("out for 10s", count=1):
+            pool.failed(backend, harness.clock.now_ms // 1000)
+        with expect_log(f"{backend.name} in upstream .backends.: back$", count=1, level=NOTICE):
+            watched.pass_time(2 * INTERVAL_MS)
+        assert backend.fails == 0
+
+    def test_fail_open_ignores_them_too(
+        self, harness: Harness, watched: Watched, expect_log: ExpectLog
+    ) -> None:
+        pool = harness.pool(*(harness.add(EchoBackend()).name for _ in range(4)))
+        watched.watch(pool, MonitorSettings(fail_open=0.5))
+        now_s = harness.clock.now_ms // 1000
+        first, second, third, _ = pool.backends
+        with (
+            expect_log("out for 10s", count=3),
+            expect_log("1 of 4 .* ignored .fail_open", count=1),
+        ):
+            for each in (first, second, third):
+                pool.failed(each, now_s)
+        picked = {pool.pick(b"", (), now_s) for _ in range(4)}
+        assert picked == set(pool.backends)
+        harness.clock.advance(11_000)  # type: ignore[attr-defined]
+        for each in pool.backends:
+            pool.release(each)
+        with expect_log("4 of 4 .* heeded again$", count=1, level=NOTICE):
+            assert pool.pick(b"", set(pool.backends) - {first}, now_s + 11) is first
+            pool.succeeded(first)
+        assert [b.max_fails for b in pool.backends] == [1] * 4
+        pool.release(first)
 
 
 class TestWeights:

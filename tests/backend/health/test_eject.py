@@ -1,9 +1,9 @@
-"""How long an ejection lasts, and how many may be ejected."""
+"""How long an ejection lasts."""
 
 import random
 
 import pytest
-from nginy.backend.health.eject import Ejection, EjectSettings, may_eject
+from nginy.backend.health.eject import Ejection, EjectSettings
 
 SETTINGS = EjectSettings(base_ms=30_000, max_ms=100_000, max_percent=50)
 
@@ -31,24 +31,6 @@ def test_each_base_in_service_forgives_one_ejection(served_ms, duration_ms):
     ejection.begin(SETTINGS, 0)
     ejection.begin(SETTINGS, ejection.until_at_ms)
     assert ejection.begin(SETTINGS, ejection.until_at_ms + served_ms) == duration_ms
-
-
-@pytest.mark.parametrize(
-    ("ejected", "total", "max_percent", "expected"),
-    [
-        (0, 1, 50, False),
-        (0, 1, 100, True),
-        (0, 2, 50, True),
-        (1, 2, 50, False),
-        (0, 3, 33, False),
-        (0, 3, 34, True),
-        (4, 10, 50, True),
-        (5, 10, 50, False),
-        (0, 10, 0, False),
-    ],
-)
-def test_no_more_than_the_share_is_ejected(ejected, total, max_percent, expected):
-    assert may_eject(EjectSettings(1, 1, max_percent), ejected, total) is expected
 
 
 def test_durations_stay_within_base_and_maximum_for_random_times():

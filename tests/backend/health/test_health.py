@@ -5,7 +5,7 @@ import random
 
 import pytest
 from nginy.backend.health.eject import EjectSettings
-from nginy.backend.health.health import Change, Health, is_fail_open, slow_start_percent
+from nginy.backend.health.health import Change, Health, slow_start_percent
 from nginy.backend.health.schedule import CheckSettings
 from nginy.backend.health.states import Cause, State
 from nginy.wire.agent import AgentAnswer, Condition, Mode
@@ -524,24 +524,6 @@ def group(up, down=0, maintenance=0):
     return backends
 
 
-@pytest.mark.parametrize(
-    ("backends", "threshold", "expected"),
-    [
-        ([], 0.5, False),
-        (group(0, 3), 0.3, True),
-        (group(1, 2), 0.3, False),
-        (group(1, 3), 0.3, True),
-        (group(3, 27), 0.1, False),
-        (group(3, 7), 0.3, False),
-        (group(1, 1, maintenance=8), 0.3, False),
-        (group(0, 0, maintenance=2), 0.3, False),
-        (group(4), 1.0, False),
-    ],
-)
-def test_health_is_ignored_when_too_few_are_up(backends, threshold, expected):
-    assert is_fail_open(backends, threshold) is expected
-
-
 def test_failing_open_ignores_checks_and_ejections_but_not_what_is_deliberate():
     down = group(0, 1)[0]
     assert (down.can_serve(), down.can_serve(fail_open=True)) == (False, True)
@@ -585,6 +567,7 @@ class Model:
             self.check is State.DOWN and passed and row >= self.settings.passes
         ):
             self.check = State.UP
+            self.ejected_until_ms = None
         elif not passed and row >= self.settings.fails:
             self.check = State.DOWN
 
