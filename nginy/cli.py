@@ -30,7 +30,6 @@ from nginy.config.schema import Config
 from nginy.errors import ConfigError, NginyError
 from nginy.process import single
 from nginy.process.pidfile import read_pid, read_running, text_path
-from nginy.process.workers import supervisor
 
 USAGE: Final = """nginy balances TCP and UDP sessions over backends.
 
@@ -115,7 +114,12 @@ def _use(config: Config, arguments: Mapping[str, str]) -> int:
     _warn(config)
     _check_files(config)
     workers = config.workers or len(os.sched_getaffinity(0))
-    return single.run(config, path) if workers == 1 else supervisor.run(config, path, workers)
+    if workers == 1:
+        return single.run(config, path)
+    # One worker, which is what most run, need not load what is for several.
+    from nginy.process.workers import supervisor  # noqa: PLC0415
+
+    return supervisor.run(config, path, workers)
 
 
 def _test(config: Config, path: str, *, is_dump: bool) -> int:

@@ -40,6 +40,7 @@ def make_checkout(path: pathlib.Path) -> pathlib.Path:
     shutil.copytree(BIN, path / "bin", ignore=shutil.ignore_patterns("__pycache__"))
     (path / "nginy").mkdir()
     (path / "nginy" / "__init__.py").touch()
+    shutil.copy(CHECKOUT / "nginy" / "__main__.py", path / "nginy")
     (path / "nginy" / "cli.py").write_text(SAYS_WHO_RUNS)
     return path
 
@@ -349,9 +350,11 @@ def test_an_old_python_alone_is_told_so_in_one_sentence(
     )
 
 
-@pytest.mark.parametrize("name", ["bootstrap.py", "nginy", "test"])
+@pytest.mark.parametrize(
+    "name", ["bin/bootstrap.py", "bin/nginy", "bin/test", "nginy/__init__.py", "nginy/__main__.py"]
+)
 def test_the_launchers_compile_on_old_pythons(name: str) -> None:
-    ast.parse((BIN / name).read_text(), feature_version=(3, 6))
+    ast.parse((CHECKOUT / name).read_text(), feature_version=(3, 6))
 
 
 # -- one list of packages --

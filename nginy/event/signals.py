@@ -13,13 +13,17 @@ What a signal means is decided in `process/control.py`.
 import signal
 import socket
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from nginy.event.connection import Connection
 from nginy.event.event import Event
 
 if TYPE_CHECKING:
     from nginy.event.loop import Loop
+
+HELD_SIGNALS: Final = (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+"""Signals that are blocked from the first moment of a program (`__main__.py`) until a
+`SignalReceiver` hears them, since their default is to end the process."""
 
 
 class SignalReceiver:

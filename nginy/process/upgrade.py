@@ -18,6 +18,7 @@ from typing import Final
 from nginy.event.child import Child
 from nginy.event.listener import Listener
 from nginy.event.loop import Loop
+from nginy.event.signals import HELD_SIGNALS
 from nginy.log.levels import NOTICE
 from nginy.process.pidfile import PidFile
 
@@ -98,7 +99,10 @@ def _spawn(fds: Sequence[int], environ: Mapping[str, str]) -> int:
         os.set_inheritable(fd, True)
     try:
         return os.posix_spawn(
-            sys.executable, [sys.executable, *sys.orig_argv[1:]], variables, setsigmask=()
+            sys.executable,
+            [sys.executable, *sys.orig_argv[1:]],
+            variables,
+            setsigmask=HELD_SIGNALS,
         )
     finally:
         for fd in fds:

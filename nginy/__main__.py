@@ -1,0 +1,49 @@
+"""The entry of nginy, however it is started: what cannot wait until the rest is imported.
+
+- Descriptors 0 to 2 are open from here on: what is opened next would otherwise get their numbers,
+  and lines meant for standard error would go to a client.
+- HUP, QUIT, USR1 and USR2 wait, blocked, until `event/signals.py` is there to hear them. Their
+  default is to end the process. TERM and INT do end it, as nothing has begun yet.
+
+bin/nginy imports this before it looks for a Python that is new enough, so this file and
+`__init__.py` have to compile on Python 3.6. An installed nginy enters through `main`, and so does
+`python -m nginy`.
+"""
+
+import os
+import signal
+import sys
+
+HELD_SIGNALS = (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def open_standard_streams() -> None:
+    """Open /dev/null in the place of each standard stream that is closed."""
+    fd = os.open(os.devnull, os.O_RDWR)
+    while fd <= 2:
+        # A stream, unlike other descriptors, is for the programs that we start, too.
+        os.set_inheritable(fd, True)
+        fd = os.open(os.devnull, os.O_RDWR)
+    os.close(fd)
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:  # Python found it closed
+            stream = open(fd, "w" if fd else "r", closefd=False)  # noqa: SIM115 - until the end
+            setattr(sys, name, stream)
+
+
+def hold_signals() -> None:
+    """Have signals wait that would end a process which does not hear them yet."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)
+
+
+def main() -> int:
+    """Prepare the process, then do what was typed; return the exit status."""
+    open_standard_streams()
+    hold_signals()
+    from nginy.cli import main as run_command_line  # noqa: PLC0415 - that is what has to wait
+
+    return run_command_line()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""The first moments of a start: signals that come early, and standard streams that are closed."""
+
+import itertools
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from nginy import __main__ as entry
+from nginy.event.signals import HELD_SIGNALS
+
+from kit.program import (
+    CHECKOUT,
+    ENVIRONMENT,
+    PATIENCE_S,
+    PROGRAM,
+    Nginy,
+    free_port,
+    own_host,
+    wait_until,
+)
+
+ENTRIES = {"bin/nginy": PROGRAM, "installed": (sys.executable, "-m", "nginy")}
+MANY = 300
+"""Listeners, so that a start takes long enough to be met by a signal."""
+CLOSING = ("<&-", ">&-", "2>&-")
+CLOSED = [
+    pytest.param(subset, id="".join(map(str, subset)) or "none")
+    for count in range(4)
+    for subset in itertools.combinations(range(3), count)
+]
+
+
+@pytest.fixture
+def here() -> tuple[str, int]:
+    host = own_host()
+    return host, free_port(host)
+
+
+class Start:
+    """A start that is under way, in a directory with a configuration."""
+
+    def __init__(self, directory: pathlib.Path, command: tuple[str, ...], config: str) -> None:
+        self.pid_path = directory / "nginy.pid"
+        self.log_path = directory / "error.log"
+        path = directory / "nginy.yml"
+        path.write_text(f"pid: nginy.pid\nerror_log: error.log\n{config}")
+        self.process = subprocess.Popen([*command, str(path)], cwd=CHECKOUT, env=ENVIRONMENT)
+
+    def blocks(self, number: signal.Signals) -> bool:
+        """Whether the process has blocked a signal (SigBlk of proc(5))."""
+        assert self.process.poll() is None
+        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        (blocked,) = (line.split()[1] for line in status.splitlines() if line[:6] == "SigBlk")
+        return bool(int(blocked, 16) & 1 << number - 1)
+
+    def has_said(self, text: str) -> bool:
+        assert self.process.poll() is None
+        return self.log_path.exists() and text in self.log_path.read_text()
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture(params=ENTRIES)
+def start(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Iterator[Start]:
+    host = own_host()
+    listeners = "".join(f"  - {{listen: '{host}:{20000 + n}', return: hi}}\n" for n in range(MANY))
+    made = Start(tmp_path, ENTRIES[request.param], f"listeners:\n{listeners}")
+    yield made
+    made.close()
+
+
+def test_the_entry_holds_what_is_heard_later() -> None:
+    assert entry.HELD_SIGNALS == HELD_SIGNALS
+
+
+@pytest.mark.slow
+def test_signals_to_reload_and_reopen_wait_for_the_end_of_a_start(start: Start) -> None:
+    wait_until(lambda: start.blocks(signal.SIGHUP))
+    start.process.send_signal(signal.SIGHUP)
+    start.process.send_signal(signal.SIGUSR1)
+    wait_until(lambda: start.has_said("configuration reloaded"))
+    assert start.has_said("SIGUSR1")
+
+
+@pytest.mark.slow
+def test_a_signal_to_quit_ends_a_start_in_good_order(start: Start) -> None:
+    wait_until(lambda: start.blocks(signal.SIGQUIT))
+    start.process.send_signal(signal.SIGQUIT)
+    assert start.process.wait(PATIENCE_S) == 0
+    assert not start.pid_path.exists()
+
+
+@pytest.mark.slow
+def test_a_successor_asked_for_during_a_start_comes_after_it(start: Start) -> None:
+    wait_until(lambda: start.blocks(signal.SIGUSR2))
+    start.process.send_signal(signal.SIGUSR2)
+    old_path = pathlib.Path(f"{start.pid_path}.oldbin")
+    wait_until(lambda: old_path.exists() and start.pid_path.exists())
+    wait_until(start.pid_path.read_text)
+    successor = int(start.pid_path.read_text())
+    assert int(old_path.read_text()) == start.process.pid != successor
+    os.kill(successor, signal.SIGTERM)
+    wait_until(lambda: start.has_said("nobody takes over"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", CLOSED)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_it_starts_with_standard_streams_closed(
+    tmp_path: pathlib.Path, here: tuple[str, int], workers: int, closed: tuple[int, ...]
+) -> None:
+    script = f'exec "$@" {" ".join(CLOSING[fd] for fd in closed)}'
+    listener = f"listeners: {{listen: '{here[0]}:{here[1]}', return: hello}}"
+    with Nginy(
+        tmp_path, f"workers: {workers}\n{listener}", prefix=("sh", "-c", script, "sh")
+    ) as nginy:
+        for fd in closed:
+            assert os.readlink(f"/proc/{nginy.process.pid}/fd/{fd}") == "/dev/null"
+        with socket.create_connection(here, timeout=PATIENCE_S) as client:
+            assert client.recv(100) == b"hello"
+            assert client.recv(100) == b""
+        nginy.stop()
