@@ -2,7 +2,7 @@
 
 The agent listens on a port of its own beside the backend and answers each connection with one line
 (`wire/agent.py`). What its words do to a backend is decided in `health`, and applied by `monitor`;
-how the question travels is in `dialog`.
+how the inquiry travels is in `dialog`.
 
 The one idea: an agent that cannot be reached changes nothing. It is a way to say more about a
 backend than a health check can see, not one more way to be down; so a failure here is logged when
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from nginy.backend.checks.checker import Checker
-from nginy.backend.checks.dialog import PASSED, Check, Question, Result
+from nginy.backend.checks.dialog import PASSED, Check, Inquiry, Result
 from nginy.backend.health.schedule import CheckSchedule
 from nginy.event.timer import Timer
 from nginy.log.levels import NOTICE
@@ -109,8 +109,8 @@ class AgentWatch:
             self._check.cancel()
         address = replace(self._address, port=settings.port)
         deadline_ms = min(now_ms + settings.timeout_ms, self._schedule.next_at_ms or now_ms)
-        question = Question(settings.send, self._judge)
-        check = self._checker.ask(question, address, deadline_ms, self._ended)
+        inquiry = Inquiry(settings.send, self._judge)
+        check = self._checker.ask(inquiry, address, deadline_ms, self._ended)
         self._check = check if check in self._checker.open else None
 
     def _judge(self, received: bytes, is_eof: bool) -> Result | None:

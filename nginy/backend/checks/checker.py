@@ -22,9 +22,9 @@ from nginy.backend.checks.dialog import (
     Check,
     Dialog,
     Ended,
+    Inquiry,
     Judge,
     OpenChecks,
-    Question,
     Result,
     call_failed,
 )
@@ -89,9 +89,9 @@ class Checker:
             address = replace(address, port=probe.port)
         return self._kinds[probe.kind](probe, address, deadline_ms, ended)
 
-    def ask(self, question: Question, address: Address, deadline_ms: int, ended: Ended) -> Check:
-        """Ask `question`, as a check that is no health check: the load check, say."""
-        dialog = Dialog(self.loop, self.open, question, ended)
+    def ask(self, inquiry: Inquiry, address: Address, deadline_ms: int, ended: Ended) -> Check:
+        """Ask `inquiry`, as a check that is no health check: the load check, say."""
+        dialog = Dialog(self.loop, self.open, inquiry, ended)
         dialog.start(address, deadline_ms)
         return dialog
 
@@ -105,16 +105,16 @@ class Checker:
     ) -> Check:
         judge = None if probe.expect is None else partial(judge_expected, probe.expect)
         tls = self._tls if probe.kind == "tls" else None
-        question = Question(probe.send, judge, tls, probe.name)
-        return self.ask(question, address, deadline_ms, ended)
+        inquiry = Inquiry(probe.send, judge, tls, probe.name)
+        return self.ask(inquiry, address, deadline_ms, ended)
 
     def _check_http(
         self, probe: ProbeSettings, address: Address, deadline_ms: int, ended: Ended
     ) -> Check:
         host = probe.host or ("localhost" if address.is_unix else str(address))
         judge: Judge = partial(judge_status, probe.statuses)
-        question = Question(build_request(probe.path, host), judge)
-        return self.ask(question, address, deadline_ms, ended)
+        inquiry = Inquiry(build_request(probe.path, host), judge)
+        return self.ask(inquiry, address, deadline_ms, ended)
 
     def _check_datagram(
         self, probe: ProbeSettings, address: Address, deadline_ms: int, ended: Ended

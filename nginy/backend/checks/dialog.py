@@ -1,7 +1,7 @@
-"""Dialog: one question to a server over a stream connection, its answer, and a clean end.
+"""Dialog: one inquiry to a server over a stream connection, its answer, and a clean end.
 
 Health checks by tcp, http and tls, and the load check, differ in what they send and in how they
-judge what comes back. That is in `checks` and `agent`, as a `Question`. All else is the same and is
+judge what comes back. That is in `checks` and `agent`, as a `Inquiry`. All else is the same and is
 here: connect, shake hands if TLS is wanted, send, read until the judge has decided or the deadline
 has come, and tell the owner once.
 
@@ -31,7 +31,7 @@ from nginy.event.timer import Timer
 from nginy.event.tls import DONE, TlsConnection, start_tls
 from nginy.text.address import Address
 
-LINGER_MS: Final = 100
+FIN_WAIT_MS: Final = 100
 """How long the server's own FIN is waited for after ours."""
 READS: Final = 4
 """Reads done for one event; then the others have their turn."""
@@ -75,7 +75,7 @@ OpenChecks = set[Check]
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Inquiry:
     """What is sent, and who judges the answer; without a judge, having sent it is enough."""
 
     send: bytes = b""
@@ -90,17 +90,17 @@ def call_failed(call: str, code: int) -> Result:
 
 
 class Dialog:
-    """One question on its way. Created by `checks` or `agent`; closes its connection itself."""
+    """One inquiry on its way. Created by `checks` or `agent`; closes its connection itself."""
 
-    __slots__ = ("_action", "_c", "_ended", "_loop", "_open", "_question", "_received", "_unsent")
+    __slots__ = ("_action", "_c", "_ended", "_inquiry", "_loop", "_open", "_received", "_unsent")
 
-    def __init__(self, loop: Loop, open_checks: OpenChecks, question: Question, ended: Ended):
+    def __init__(self, loop: Loop, open_checks: OpenChecks, inquiry: Inquiry, ended: Ended):
         self._loop = loop
         self._open = open_checks
-        self._question = question
+        self._inquiry = inquiry
         self._ended: Ended | None = ended
         self._c: Connection | None = None
-        self._unsent = memoryview(question.send)
+        self._unsent = memoryview(inquiry.send)
         self._received = bytearray()
         self._action = CONNECTING
 
@@ -131,14 +131,14 @@ class Dialog:
         code = connect_errno(event)
         if code:
             self._finish(call_failed("connect", code))
-        elif self._question.tls is None:
+        elif self._inquiry.tls is None:
             self._ask(c)
         else:
-            self._start_tls(c, self._question.tls)
+            self._start_tls(c, self._inquiry.tls)
 
     def _start_tls(self, c: Connection, context: SSLContext) -> None:
         self._action = "shaking hands (TLS)"
-        tls = start_tls(c, context, self._question.server_name)
+        tls = start_tls(c, context, self._inquiry.server_name)
         if tls is None:
             self._finish(call_failed("connect", c.errno))
             return
@@ -168,7 +168,7 @@ class Dialog:
 
     def _ask(self, c: Connection) -> None:
         self._action = "sending"
-        c.read.handler = self._answer_handler if self._question.judge is not None else ignore
+        c.read.handler = self._answer_handler if self._inquiry.judge is not None else ignore
         c.write.handler = self._send_handler
         c.resume_write()
         self._send_handler(c.write)
@@ -186,7 +186,7 @@ class Dialog:
         if self._unsent:
             return
         c.pause_write()
-        if self._question.judge is None:
+        if self._inquiry.judge is None:
             self._finish(PASSED)
             return
         self._action = "waiting for the answer"
@@ -195,7 +195,7 @@ class Dialog:
             self._loop.post(c.read)
 
     def _answer_handler(self, event: Event) -> None:
-        c, judge, memory = event.data, self._question.judge, self._loop.memory
+        c, judge, memory = event.data, self._inquiry.judge, self._loop.memory
         for _ in range(READS):
             count = c.recv(memory)
             if count == AGAIN or judge is None:
@@ -242,7 +242,7 @@ class Dialog:
             self._loop.post(c.read)
         if c.read.timer is not None:
             c.read.timer.handler = self._linger_timer_handler
-            self._loop.timers.start(c.read.timer, self._loop.clock.now_ms + LINGER_MS)
+            self._loop.timers.start(c.read.timer, self._loop.clock.now_ms + FIN_WAIT_MS)
 
     def _linger_handler(self, event: Event) -> None:
         for _ in range(READS):

@@ -26,7 +26,7 @@ from nginy.backend.checks.checker import Checker, ProbeSettings
 from nginy.backend.checks.watch import BackendWatch
 from nginy.backend.health.eject import EjectSettings
 from nginy.backend.health.group import is_fail_open
-from nginy.backend.health.health import Change
+from nginy.backend.health.health import StateChange
 from nginy.backend.health.schedule import CheckSettings
 from nginy.backend.health.states import State
 from nginy.backend.pool import BackendPool
@@ -121,7 +121,7 @@ class PoolMonitor:
             if watch is None:
                 watch = BackendWatch(self, backend)
             else:
-                self._log(backend, *watch.configure())
+                self._log(backend, *watch.apply())
             self._watches[backend] = watch
         for watch in before.values():
             watch.close()
@@ -137,7 +137,7 @@ class PoolMonitor:
         self.pool.is_fail_open = self._is_fail_open()
         self._refresh(self._watches)
 
-    def settle(self, backend: Backend, change: Change | None) -> None:
+    def follow_up(self, backend: Backend, change: StateChange | None) -> None:
         """Do what follows from something that happened to a backend's health.
 
         `change` is what `Health` returned; without one, weight and limit may still have changed.
@@ -158,7 +158,7 @@ class PoolMonitor:
 
     def set_mode(self, backend: Backend, mode: Mode, reason: str) -> None:
         """Do what an operator says about a backend."""
-        self.settle(backend, backend.health.set_mode(mode, reason, self.now_ms))
+        self.follow_up(backend, backend.health.set_mode(mode, reason, self.now_ms))
 
     def note_not_checked(self, backend: Backend, reason: str) -> None:
         """Log that a check could not be made for a reason of ours; once a minute for a backend."""
@@ -192,7 +192,7 @@ class PoolMonitor:
     def served_again(self, backend: Backend) -> None:
         """Take note that a backend that failures had out works; see `pool.Watcher`."""
         if backend.health.is_ejected:
-            self.settle(backend, backend.health.readmit("it served a client", self.now_ms))
+            self.follow_up(backend, backend.health.readmit("it served a client", self.now_ms))
         else:
             self._note_back(backend)
 
@@ -213,7 +213,7 @@ class PoolMonitor:
         change = health.eject(settings, ejected, len(self._watches), reason, self.now_ms)
         # They have had their effect, or are not to have one.
         backend.fails = 0
-        self.settle(backend, change)
+        self.follow_up(backend, change)
 
     def _end_sessions_of(self, backend: Backend) -> None:
         on_down = self.settings.on_down
@@ -265,7 +265,7 @@ class PoolMonitor:
         if self.pool.line is not None:
             self.pool.line.call_all()
 
-    def _log(self, backend: Backend, *changes: Change | None) -> None:
+    def _log(self, backend: Backend, *changes: StateChange | None) -> None:
         for change in changes:
             if change is not None:
                 level = logging.WARNING if change.after in BAD_NEWS else NOTICE

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from nginy.backend.backend import Backend
 from nginy.backend.checks.agent import AgentWatch
 from nginy.backend.checks.dialog import Check, Result
-from nginy.backend.health.health import Change, Health
+from nginy.backend.health.health import Health, StateChange
 from nginy.event.timer import Timer
 from nginy.wire.agent import AgentAnswer, Mode
 
@@ -29,7 +29,7 @@ SLOW_START_STEPS: Final = 90
 """From 10 to 100 %, one by one."""
 SLOW_START_STEP_MS: Final = 50
 """The shortest step: a weight that changes faster does not change any choice."""
-RETRY_MS: Final = 1000
+AFTER_BUG_MS: Final = 1000
 """When to go on after a bug."""
 
 
@@ -58,10 +58,10 @@ class BackendWatch:
         """Show the backend and its health."""
         return f"<BackendWatch {self.backend!r} {self.backend.health!r}>"
 
-    def configure(self) -> tuple[Change | None, ...]:
+    def apply(self) -> tuple[StateChange | None, ...]:
         """Take over what a reload has changed; call `begin` then."""
         monitor, health, now_ms = self._monitor, self.backend.health, self._monitor.now_ms
-        changes = [health.configure(monitor.settings.check, now_ms, monitor.rng)]
+        changes = [health.apply(monitor.settings.check, now_ms, monitor.rng)]
         is_down = self.backend.settings.down
         if is_down is not self._is_down:
             self._is_down = is_down
@@ -116,7 +116,7 @@ class BackendWatch:
 
     def abort(self) -> None:
         """Go on after a bug in one of the handlers, but not at once."""
-        self._monitor.checker.loop.timers.start(self._timer, self._monitor.now_ms + RETRY_MS)
+        self._monitor.checker.loop.timers.start(self._timer, self._monitor.now_ms + AFTER_BUG_MS)
 
     def _plan_step(self) -> None:
         """Plan the next step of a slow start, if there is one under way and none is planned."""
@@ -136,9 +136,9 @@ class BackendWatch:
         check_at_ms, back_at_ms = health.schedule.next_at_ms, health.ejection_ends_at_ms
         if self._step_at_ms is not None and self._step_at_ms <= now_ms:
             self._step_at_ms = None
-            self._monitor.settle(self.backend, None)
+            self._monitor.follow_up(self.backend, None)
         if back_at_ms is not None and back_at_ms <= now_ms:
-            self._monitor.settle(self.backend, health.end_ejection(now_ms))
+            self._monitor.follow_up(self.backend, health.end_ejection(now_ms))
         if check_at_ms is not None and check_at_ms <= now_ms:
             self._start_check()
         self.arm()
@@ -150,7 +150,7 @@ class BackendWatch:
             # It is late, and has been counted as failed.
             self._check.cancel()
             self._check = None
-        monitor.settle(self.backend, change)
+        monitor.follow_up(self.backend, change)
         probe, deadline_ms = monitor.settings.probe, health.deadline_at_ms
         if probe is None or deadline_ms is None:
             return
@@ -169,10 +169,10 @@ class BackendWatch:
             monitor.note_not_checked(self.backend, result.failure)
             return
         change = health.finish_check(result.failure or None, monitor.now_ms, monitor.rng)
-        monitor.settle(self.backend, change)
+        monitor.follow_up(self.backend, change)
         if not result.failure:
             monitor.check_passed(self.backend)
 
     def _agent_heard(self, answer: AgentAnswer) -> None:
         change = self.backend.health.hear_agent(answer, self._monitor.now_ms)
-        self._monitor.settle(self.backend, change)
+        self._monitor.follow_up(self.backend, change)

@@ -3,50 +3,44 @@
 The states, the causes and the table of transitions are in `states`; the grid of checks is in
 `schedule`, the arithmetic of ejection in `eject`, what concerns several backends in `group`.
 Sockets and timers are in `checks` and `names`, sessions in `nginy.proxy`. Nothing here reads a
-clock or logs: time and random source are arguments, and every change is returned as a `Change`,
-once, for the caller to log and act on.
+clock or logs: time and random source are arguments, and each method returns what it has changed as
+one `StateChange`, for the caller to log and act on.
 
-The one idea: every method hears one thing that happened, moves the voice of its cause by the table,
-and settles: the worst word is the state, and if that differs from before, there is one `Change`.
-One result never makes two.
+The one idea: every method hears one thing that happened and moves the voice of its cause by the
+table. Then the worst word is the state, and if that differs from before, there is one
+`StateChange`. One result never makes two.
 
 How the live parts use it:
 
     timer at health.schedule.next_at_ms -> start_check(), send; timer at health.deadline_at_ms
-    answer, error or deadline           -> finish_check(), log the Change; next_at_ms is set
+    answer, error or deadline           -> finish_check(), log the StateChange; next_at_ms is set
     timer at health.ejection_ends_at_ms -> end_ejection()
 
 Read first: `states`, `voices`.
 """
 
 import random
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from nginy.backend.health.eject import Ejection, EjectSettings
 from nginy.backend.health.group import may_eject
 from nginy.backend.health.schedule import CheckSchedule, CheckSettings
-from nginy.backend.health.states import UNCHECKED, Cause, Event, Needs, State
-from nginy.backend.health.voices import Voices
-from nginy.wire.agent import AgentAnswer, Condition, Mode
+from nginy.backend.health.states import UNCHECKED, Cause, Needs, State, Trigger
+from nginy.backend.health.voices import MODE_TRIGGERS, Voices, agent_words
+from nginy.wire.agent import AgentAnswer, Mode
 
 SLOW_START_PERCENT: Final = 10
 """Where a weight begins that grows to nominal after a recovery (HAProxy: `slowstart`)."""
 NO_RESULT: Final = "no result in time"
 NOT_CHECKED: Final = "not checked yet"
 
-MODE_EVENTS: Final = {
-    Mode.READY: Event.READY,
-    Mode.DRAIN: Event.DRAIN,
-    Mode.MAINT: Event.MAINT,
-}
 # Leaving one of these is a recovery, which slow start is for. A drained backend is still warm.
 COLD: Final = frozenset({State.EJECTED, State.DOWN, State.UNRESOLVED, State.MAINTENANCE})
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class StateChange:
     """A backend's state changed. `cause` is who spoke; the reason is one clause."""
 
     before: State
@@ -166,9 +160,9 @@ class Health:
         ramp = slow_start_percent(now_ms - self._recovered_at_ms, slow_start_ms)
         return max(self.agent_percent * ramp // 100, 1)
 
-    def configure(
+    def apply(
         self, settings: CheckSettings | None, now_ms: int, rng: random.Random
-    ) -> Change | None:
+    ) -> StateChange | None:
         """Go on with other settings, as after a reload; call `begin_checks` then.
 
         Results so far, a check that runs and the grid stay, so that frequent reloads do not put off
@@ -179,7 +173,7 @@ class Health:
         if settings is None or before is None:
             self._begin_check_voice(is_trusted=True)
             self.schedule.pause()
-            return self._settle(Cause.CHECK, "health check removed", now_ms)
+            return self._conclude(Cause.CHECK, "health check removed", now_ms)
         if settings != before and self.schedule.next_at_ms is not None:
             self.schedule.plan(self._interval_ms(settings), settings.jitter_ms, now_ms, rng)
         return None
@@ -197,11 +191,11 @@ class Health:
         self.schedule.begin(now_ms + settings.interval_ms * position // total, interval_ms)
         self.schedule.plan(interval_ms, settings.jitter_ms, now_ms, rng)
 
-    def start_check(self, now_ms: int, rng: random.Random) -> Change | None:
+    def start_check(self, now_ms: int, rng: random.Random) -> StateChange | None:
         """Begin the check that is due, plan the next one, and set `deadline_at_ms`.
 
         The deadline stays None if no check is planned: make none, then. A check that still runs has
-        failed, which may be the Change that is returned.
+        failed, which may be the StateChange that is returned.
         """
         change = self.finish_check(NO_RESULT, now_ms, rng)
         settings = self._settings
@@ -212,7 +206,9 @@ class Health:
             self.deadline_at_ms = min(now_ms + settings.timeout_ms, self.schedule.next_at_ms)
         return change
 
-    def finish_check(self, failure: str | None, now_ms: int, rng: random.Random) -> Change | None:
+    def finish_check(
+        self, failure: str | None, now_ms: int, rng: random.Random
+    ) -> StateChange | None:
         """Take the result of the check that runs: None if it passed, else a clause on the failure.
 
         A result that nobody waits for any more (checks were paused or removed) is ignored.
@@ -223,35 +219,35 @@ class Health:
         self.deadline_at_ms = None
         met = self._count(failure, settings)
         if failure is None:
-            event, reason = Event.CHECK_PASSED, _in_row(self.passes_in_row, "passed")
+            trigger, reason = Trigger.CHECK_PASSED, _in_row(self.passes_in_row, "passed")
         else:
             reason = f"{_in_row(self.fails_in_row, 'failed')}: {failure}"
-            event = Event.CHECK_FAILED
+            trigger = Trigger.CHECK_FAILED
         interval_ms = self._interval_ms(settings)
-        if self._voices.tell(Cause.CHECK, event, reason, met) and failure is None:
+        if self._voices.tell(Cause.CHECK, trigger, reason, met) and failure is None:
             # The check has brought it up, which is worth more than older failures of sessions.
             self._end_ejection(reason, now_ms)
         if self._interval_ms(settings) != interval_ms:
             self.schedule.plan(self._interval_ms(settings), settings.jitter_ms, now_ms, rng)
-        return self._settle(Cause.CHECK, reason, now_ms)
+        return self._conclude(Cause.CHECK, reason, now_ms)
 
-    def set_mode(self, mode: Mode, reason: str, now_ms: int) -> Change | None:
+    def set_mode(self, mode: Mode, reason: str, now_ms: int) -> StateChange | None:
         """Do what an operator says."""
-        self._voices.tell(Cause.OPERATOR, MODE_EVENTS[mode], reason)
-        return self._settle(Cause.OPERATOR, reason, now_ms)
+        self._voices.tell(Cause.OPERATOR, MODE_TRIGGERS[mode], reason)
+        return self._conclude(Cause.OPERATOR, reason, now_ms)
 
-    def set_resolved(self, is_resolved: bool, reason: str, now_ms: int) -> Change | None:
+    def set_resolved(self, is_resolved: bool, reason: str, now_ms: int) -> StateChange | None:
         """Take note that the backend's name has an address, or has lost the last one."""
-        event = Event.ADDRESS_FOUND if is_resolved else Event.ADDRESS_LOST
-        self._voices.tell(Cause.NAME, event, reason)
-        return self._settle(Cause.NAME, reason, now_ms)
+        trigger = Trigger.ADDRESS_FOUND if is_resolved else Trigger.ADDRESS_LOST
+        self._voices.tell(Cause.NAME, trigger, reason)
+        return self._conclude(Cause.NAME, reason, now_ms)
 
-    def hear_agent(self, answer: AgentAnswer, now_ms: int) -> Change | None:
+    def hear_agent(self, answer: AgentAnswer, now_ms: int) -> StateChange | None:
         """Do what the agent says; what it does not mention stays as it is."""
         moved: list[Cause] = []
         reasons: list[str] = []
-        for cause, event, reason in _agent_words(answer):
-            if self._voices.tell(cause, event, reason):
+        for cause, trigger, reason in agent_words(answer):
+            if self._voices.tell(cause, trigger, reason):
                 moved.append(cause)
                 reasons.append(reason)
         if answer.weight_percent is not None:
@@ -260,19 +256,19 @@ class Health:
             self.agent_max_conns = answer.max_conns
         if not moved:
             return None
-        return self._settle(max(moved, key=self._voices.word), "; ".join(reasons), now_ms)
+        return self._conclude(max(moved, key=self._voices.word), "; ".join(reasons), now_ms)
 
-    def forget_agent(self, now_ms: int) -> Change | None:
+    def forget_agent(self, now_ms: int) -> StateChange | None:
         """Take back all that an agent said: its check was removed from the configuration."""
         for cause in (Cause.AGENT_MODE, Cause.AGENT_CONDITION, Cause.AGENT_WEIGHT):
             self._voices.set(cause, State.UP, "")
         self.agent_percent = 100
         self.agent_max_conns = None
-        return self._settle(Cause.AGENT_MODE, "agent check removed", now_ms)
+        return self._conclude(Cause.AGENT_MODE, "agent check removed", now_ms)
 
     def eject(
         self, settings: EjectSettings, ejected: int, total: int, reason: str, now_ms: int
-    ) -> Change | None:
+    ) -> StateChange | None:
         """Put the backend out for a while, as too many of its sessions failed.
 
         `ejected` of the group's `total` backends are out already (`is_ejected`). Nothing happens if
@@ -283,26 +279,26 @@ class Health:
             return None
         duration_ms = self.ejection.begin(settings, now_ms)
         reason = f"ejected for {duration_ms} ms: {reason}"
-        self._voices.tell(Cause.PASSIVE, Event.TOO_MANY_FAILURES, reason)
-        return self._settle(Cause.PASSIVE, reason, now_ms)
+        self._voices.tell(Cause.PASSIVE, Trigger.TOO_MANY_FAILURES, reason)
+        return self._conclude(Cause.PASSIVE, reason, now_ms)
 
-    def end_ejection(self, now_ms: int) -> Change | None:
+    def end_ejection(self, now_ms: int) -> StateChange | None:
         """Let the backend back if its time is over; before, and without ejection, do nothing."""
         if now_ms < self.ejection.until_at_ms:
             return None
         return self.readmit("ejection is over", now_ms)
 
-    def readmit(self, reason: str, now_ms: int) -> Change | None:
+    def readmit(self, reason: str, now_ms: int) -> StateChange | None:
         """End an ejection now: the backend has shown that it works."""
         self._end_ejection(reason, now_ms)
-        return self._settle(Cause.PASSIVE, reason, now_ms)
+        return self._conclude(Cause.PASSIVE, reason, now_ms)
 
     def _end_ejection(self, reason: str, now_ms: int) -> None:
         self.ejection.until_at_ms = min(self.ejection.until_at_ms, now_ms)
-        self._voices.tell(Cause.PASSIVE, Event.EJECTION_OVER, reason)
+        self._voices.tell(Cause.PASSIVE, Trigger.EJECTION_OVER, reason)
 
-    def _settle(self, cause: Cause, reason: str, now_ms: int) -> Change | None:
-        """Make the worst word the state; return the Change if it is another one."""
+    def _conclude(self, cause: Cause, reason: str, now_ms: int) -> StateChange | None:
+        """Make the worst word the state; return the StateChange if it is another one."""
         before = self.state
         self.state = after = self._voices.state
         if after is not State.UP:
@@ -316,14 +312,14 @@ class Health:
         self.since_at_ms = now_ms
         self._pause_or_resume(before, now_ms)
         self._note_recovery(now_ms)
-        return Change(before, after, cause, reason)
+        return StateChange(before, after, cause, reason)
 
     def _pause_or_resume(self, before: State, now_ms: int) -> None:
         """Stop checks on the way into a state that is not checked; start them on the way out."""
         if self._settings is None or (before in UNCHECKED) is (self.state in UNCHECKED):
             return
         if self.state in UNCHECKED:
-            self._voices.tell(Cause.CHECK, Event.CHECKS_PAUSED, NOT_CHECKED)
+            self._voices.tell(Cause.CHECK, Trigger.CHECKS_PAUSED, NOT_CHECKED)
             self.schedule.pause()
             self._forget_results()
         else:
@@ -385,16 +381,3 @@ def slow_start_percent(elapsed_ms: int, slow_start_ms: int) -> int:
 
 def _in_row(count: int, result: str) -> str:
     return f"check {result}" if count == 1 else f"{count} checks in a row {result}"
-
-
-def _agent_words(answer: AgentAnswer) -> Iterable[tuple[Cause, Event, str]]:
-    """Return what an answer says to each of the agent's voices."""
-    if answer.mode is not None:
-        yield Cause.AGENT_MODE, MODE_EVENTS[answer.mode], f"agent says {answer.mode.value}"
-    if answer.condition is not None:
-        event = Event.AGENT_UP if answer.condition is Condition.UP else Event.AGENT_DOWN
-        reason = f" ({answer.reason})" if answer.reason else ""
-        yield Cause.AGENT_CONDITION, event, f"agent says {answer.condition.value}{reason}"
-    if answer.weight_percent is not None:
-        event = Event.WEIGHT_SOME if answer.weight_percent else Event.WEIGHT_ZERO
-        yield Cause.AGENT_WEIGHT, event, f"agent says {answer.weight_percent}%"

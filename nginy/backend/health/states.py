@@ -53,7 +53,7 @@ class Cause(Enum):
     PASSIVE = "passive"  # failures of sessions
 
 
-class Event(Enum):
+class Trigger(Enum):
     """What happens to a voice."""
 
     READY = "ready"
@@ -82,11 +82,11 @@ class Needs(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """One line of the table: `cause` says `before`, `event` happens, and it now says `after`."""
+    """One line of the table: `cause` says `before`, `trigger` happens, and it now says `after`."""
 
     cause: Cause
     before: State
-    event: Event
+    trigger: Trigger
     after: State
     needs: Needs = Needs.ONE
 
@@ -94,14 +94,14 @@ class Transition:
 def _modes(cause: Cause) -> tuple[Transition, ...]:
     """Return the transitions between ready, drain and maint: each word leads to its state."""
     words = {
-        Event.READY: State.UP,
-        Event.DRAIN: State.DRAINING,
-        Event.MAINT: State.MAINTENANCE,
+        Trigger.READY: State.UP,
+        Trigger.DRAIN: State.DRAINING,
+        Trigger.MAINT: State.MAINTENANCE,
     }
     return tuple(
-        Transition(cause, before, event, after)
+        Transition(cause, before, trigger, after)
         for before in words.values()
-        for event, after in words.items()
+        for trigger, after in words.items()
         if before is not after
     )
 
@@ -110,25 +110,25 @@ def _modes(cause: Cause) -> tuple[Transition, ...]:
 TRANSITIONS: Final = (
     *_modes(Cause.OPERATOR),
     *_modes(Cause.AGENT_MODE),
-    Transition(Cause.AGENT_CONDITION, State.UP, Event.AGENT_DOWN, State.DOWN),
-    Transition(Cause.AGENT_CONDITION, State.DOWN, Event.AGENT_UP, State.UP),
-    Transition(Cause.AGENT_WEIGHT, State.UP, Event.WEIGHT_ZERO, State.DRAINING),
-    Transition(Cause.AGENT_WEIGHT, State.DRAINING, Event.WEIGHT_SOME, State.UP),
-    Transition(Cause.NAME, State.UP, Event.ADDRESS_LOST, State.UNRESOLVED),
-    Transition(Cause.NAME, State.UNRESOLVED, Event.ADDRESS_FOUND, State.UP),
+    Transition(Cause.AGENT_CONDITION, State.UP, Trigger.AGENT_DOWN, State.DOWN),
+    Transition(Cause.AGENT_CONDITION, State.DOWN, Trigger.AGENT_UP, State.UP),
+    Transition(Cause.AGENT_WEIGHT, State.UP, Trigger.WEIGHT_ZERO, State.DRAINING),
+    Transition(Cause.AGENT_WEIGHT, State.DRAINING, Trigger.WEIGHT_SOME, State.UP),
+    Transition(Cause.NAME, State.UP, Trigger.ADDRESS_LOST, State.UNRESOLVED),
+    Transition(Cause.NAME, State.UNRESOLVED, Trigger.ADDRESS_FOUND, State.UP),
     # One pass is enough for a backend of which nothing bad is known (`initial: down`).
-    Transition(Cause.CHECK, State.CHECKING, Event.CHECK_PASSED, State.UP),
-    Transition(Cause.CHECK, State.CHECKING, Event.CHECK_FAILED, State.DOWN, Needs.FAILS),
-    Transition(Cause.CHECK, State.UP, Event.CHECK_FAILED, State.DOWN, Needs.FAILS),
-    Transition(Cause.CHECK, State.DOWN, Event.CHECK_PASSED, State.UP, Needs.PASSES),
+    Transition(Cause.CHECK, State.CHECKING, Trigger.CHECK_PASSED, State.UP),
+    Transition(Cause.CHECK, State.CHECKING, Trigger.CHECK_FAILED, State.DOWN, Needs.FAILS),
+    Transition(Cause.CHECK, State.UP, Trigger.CHECK_FAILED, State.DOWN, Needs.FAILS),
+    Transition(Cause.CHECK, State.DOWN, Trigger.CHECK_PASSED, State.UP, Needs.PASSES),
     # What was found before a pause is out of date after it.
-    Transition(Cause.CHECK, State.UP, Event.CHECKS_PAUSED, State.CHECKING),
-    Transition(Cause.CHECK, State.DOWN, Event.CHECKS_PAUSED, State.CHECKING),
-    Transition(Cause.PASSIVE, State.UP, Event.TOO_MANY_FAILURES, State.EJECTED),
-    Transition(Cause.PASSIVE, State.EJECTED, Event.EJECTION_OVER, State.UP),
+    Transition(Cause.CHECK, State.UP, Trigger.CHECKS_PAUSED, State.CHECKING),
+    Transition(Cause.CHECK, State.DOWN, Trigger.CHECKS_PAUSED, State.CHECKING),
+    Transition(Cause.PASSIVE, State.UP, Trigger.TOO_MANY_FAILURES, State.EJECTED),
+    Transition(Cause.PASSIVE, State.EJECTED, Trigger.EJECTION_OVER, State.UP),
 )
 
-LOOKUP: Final = {(t.cause, t.before, t.event): t for t in TRANSITIONS}
+LOOKUP: Final = {(t.cause, t.before, t.trigger): t for t in TRANSITIONS}
 
 # Out because somebody wants it or nothing else is possible: `fail_open` does not override these.
 DELIBERATE: Final = frozenset({State.DRAINING, State.UNRESOLVED, State.MAINTENANCE})
@@ -154,7 +154,7 @@ def diagram() -> str:
         lines.extend(f"        {region}_{s} : {s}" for s in sorted({t.before for t in rows}))
         lines.extend(f"        [*] --> {region}_{state}" for state in FIRST_WORDS[cause])
         lines.extend(
-            f"        {region}_{t.before} --> {region}_{t.after} : {t.event.value}{t.needs.value}"
+            f"        {region}_{t.before} --> {region}_{t.after} : {t.trigger.value}{t.needs.value}"
             for t in rows
         )
         lines.append("    }")

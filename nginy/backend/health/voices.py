@@ -8,9 +8,17 @@ The one idea: seven words side by side, none of which knows of the others. `stat
 Read first: `states`. Next: `health`.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from typing import Final
 
-from nginy.backend.health.states import DELIBERATE, LOOKUP, Cause, Event, Needs, State
+from nginy.backend.health.states import DELIBERATE, LOOKUP, Cause, Needs, State, Trigger
+from nginy.wire.agent import AgentAnswer, Condition, Mode
+
+MODE_TRIGGERS: Final = {
+    Mode.READY: Trigger.READY,
+    Mode.DRAIN: Trigger.DRAIN,
+    Mode.MAINT: Trigger.MAINT,
+}
 
 
 class Voices:
@@ -23,13 +31,13 @@ class Voices:
         self._reasons = dict.fromkeys(Cause, "")
 
     def tell(
-        self, cause: Cause, event: Event, reason: str, met: Collection[Needs] = (Needs.ONE,)
+        self, cause: Cause, trigger: Trigger, reason: str, met: Collection[Needs] = (Needs.ONE,)
     ) -> bool:
         """Move one voice by the table; say whether it moved.
 
         `met` are the needs that are fulfilled: with too few results in a row nothing moves.
         """
-        transition = LOOKUP.get((cause, self._words[cause], event))
+        transition = LOOKUP.get((cause, self._words[cause], trigger))
         if transition is None or transition.needs not in met:
             return False
         self.set(cause, transition.after, reason)
@@ -63,3 +71,16 @@ class Voices:
     def are_deliberate(self) -> bool:
         """Whether any of them, be it behind a worse one, has the backend out on purpose."""
         return not DELIBERATE.isdisjoint(self._words.values())
+
+
+def agent_words(answer: AgentAnswer) -> Iterable[tuple[Cause, Trigger, str]]:
+    """Return what an answer says to each of the agent's voices."""
+    if answer.mode is not None:
+        yield Cause.AGENT_MODE, MODE_TRIGGERS[answer.mode], f"agent says {answer.mode.value}"
+    if answer.condition is not None:
+        trigger = Trigger.AGENT_UP if answer.condition is Condition.UP else Trigger.AGENT_DOWN
+        reason = f" ({answer.reason})" if answer.reason else ""
+        yield Cause.AGENT_CONDITION, trigger, f"agent says {answer.condition.value}{reason}"
+    if answer.weight_percent is not None:
+        trigger = Trigger.WEIGHT_SOME if answer.weight_percent else Trigger.WEIGHT_ZERO
+        yield Cause.AGENT_WEIGHT, trigger, f"agent says {answer.weight_percent}%"

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 from nginy.backend.checks.checker import Checker, ProbeSettings
-from nginy.backend.checks.dialog import LINGER_MS, PASSED, Result
+from nginy.backend.checks.dialog import FIN_WAIT_MS, PASSED, Result
 from nginy.backend.checks.program import MAX_PROCESSES, ProgramCheck
 from nginy.text.address import parse_address
 from nginy.wire.expect import parse_expect
@@ -120,7 +120,7 @@ class TestTcp:
         backend = harness.add(SilentBackend())
         assert checks.result(backend.name) == PASSED
         harness.turn_until(lambda: backend.ends and backend.end.has_eof)
-        harness.advance(LINGER_MS - 1)
+        harness.advance(FIN_WAIT_MS - 1)
         assert not checks.all_is_closed()
         harness.advance(11)
         assert checks.all_is_closed()
@@ -145,7 +145,7 @@ class TestTcp:
         assert result == Result("timed out while waiting for the answer")
         harness.turn_until(lambda: backend.end.has_eof)
         assert not backend.end.errno
-        harness.advance(LINGER_MS + 10)
+        harness.advance(FIN_WAIT_MS + 10)
 
     def test_what_is_sent_is_answered_as_expected(self, harness: Harness, checks: Checks) -> None:
         backend = harness.add(EchoBackend())
@@ -190,7 +190,7 @@ class TestTcp:
         assert checks.result(backend.name, expect=parse_expect("+")) == PASSED
         for _ in range(5):
             harness.turn()
-        harness.advance(LINGER_MS + 10)
+        harness.advance(FIN_WAIT_MS + 10)
         assert checks.all_is_closed()
 
     def test_a_unix_socket_and_another_port_are_checked(
@@ -253,7 +253,7 @@ class TestHttp:
         backend = harness.add(SilentBackend())
         checks.at_deadline(backend.name, kind="http", path="/health", host="www")
         assert backend.end.received.startswith(b"GET /health HTTP/1.1\r\nHost: www\r\n")
-        harness.advance(LINGER_MS + 10)
+        harness.advance(FIN_WAIT_MS + 10)
 
 
 @pytest.fixture(scope="session")
@@ -300,7 +300,7 @@ class TestTls:
         backend = harness.add(SilentBackend())
         result = checks.at_deadline(backend.name, kind="tls")
         assert result == Result("timed out while shaking hands (TLS)")
-        harness.advance(LINGER_MS + 10)
+        harness.advance(FIN_WAIT_MS + 10)
 
 
 class TestUdp:
@@ -427,7 +427,7 @@ def test_one_check_never_waits_for_another(harness: Harness, checks: Checks) -> 
     assert checks.results == [PASSED]
     harness.advance(TIMEOUT_MS + 10)
     assert len(checks.results) == 4
-    harness.advance(LINGER_MS + 10)
+    harness.advance(FIN_WAIT_MS + 10)
     harness.turn_until(checks.all_is_closed)
 
 

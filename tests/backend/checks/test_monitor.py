@@ -587,7 +587,7 @@ class TestOnDown:
         answer = AgentAnswer(condition=Condition.DOWN, reason="no disk")
         with expect_log("up -> down: agent says down .no disk.", count=1):
             change = backend.health.hear_agent(answer, harness.clock.now_ms)
-            monitor.settle(backend, change)
+            monitor.follow_up(backend, change)
         harness.settle()
         lost = [client for client in clients if client.is_over]
         if on_down is OnDown.KEEP:

@@ -5,7 +5,7 @@ import random
 
 import pytest
 from nginy.backend.health.eject import EjectSettings
-from nginy.backend.health.health import Change, Health, slow_start_percent
+from nginy.backend.health.health import Health, StateChange, slow_start_percent
 from nginy.backend.health.schedule import CheckSettings
 from nginy.backend.health.states import Cause, State
 from nginy.wire.agent import AgentAnswer, Condition, Mode
@@ -388,11 +388,11 @@ def test_other_settings_keep_results_and_grid():
     backend = checked()
     backend.run("--")
     health = backend.health
-    assert health.configure(settings(interval_ms=60_000), 6_000, backend.rng) is None
+    assert health.apply(settings(interval_ms=60_000), 6_000, backend.rng) is None
     assert health.schedule.next_at_ms == 65_000
-    assert health.configure(settings(interval_ms=3_000), 6_000, backend.rng) is None
+    assert health.apply(settings(interval_ms=3_000), 6_000, backend.rng) is None
     assert (health.schedule.next_at_ms, health.fails_in_row) == (8_000, 2)
-    assert health.configure(settings(interval_ms=3_000), 7_000, backend.rng) is None
+    assert health.apply(settings(interval_ms=3_000), 7_000, backend.rng) is None
     health.begin_checks(0, 1, 7_000, backend.rng)
     assert health.schedule.next_at_ms == 8_000
     assert [change.after for change in backend.run("-")] == [State.DOWN]
@@ -403,14 +403,14 @@ def test_the_same_settings_do_not_put_off_the_next_check():
     backend.run("+")
     planned_ms = backend.health.schedule.next_at_ms
     for now_ms in range(0, 5_000, 100):
-        backend.health.configure(settings(jitter_ms=400), now_ms, backend.rng)
+        backend.health.apply(settings(jitter_ms=400), now_ms, backend.rng)
         assert backend.health.schedule.next_at_ms == planned_ms
 
 
 def test_a_lower_threshold_counts_from_the_next_result():
     backend = checked()
     backend.run("--")
-    backend.health.configure(settings(fails=1), 6_000, backend.rng)
+    backend.health.apply(settings(fails=1), 6_000, backend.rng)
     assert backend.health.state is State.UP
     assert [change.after for change in backend.run("-")] == [State.DOWN]
     assert backend.health.fails_in_row == 1
@@ -419,7 +419,7 @@ def test_a_lower_threshold_counts_from_the_next_result():
 def test_new_settings_do_not_wake_a_paused_check():
     health = checked().health
     health.set_mode(Mode.MAINT, "operator", 0)
-    health.configure(settings(interval_ms=1), 1, random.Random(0))
+    health.apply(settings(interval_ms=1), 1, random.Random(0))
     assert health.schedule.next_at_ms is None
 
 
@@ -427,7 +427,7 @@ def test_without_its_check_a_backend_is_up_again():
     backend = checked()
     backend.run("---")
     health = backend.health
-    assert str(health.configure(None, 20_000, backend.rng)) == "down -> up: health check removed"
+    assert str(health.apply(None, 20_000, backend.rng)) == "down -> up: health check removed"
     assert health.schedule.next_at_ms is None
 
 
@@ -435,7 +435,7 @@ def test_without_its_check_a_backend_is_up_again():
 def test_new_checks_do_not_take_out_a_backend_that_serves(is_initially_up):
     rng = random.Random(0)
     health = Health(None, 0)
-    assert health.configure(settings(is_initially_up=is_initially_up), 5, rng) is None
+    assert health.apply(settings(is_initially_up=is_initially_up), 5, rng) is None
     health.begin_checks(1, 2, 5, rng)
     assert (health.state, health.schedule.next_at_ms) == (State.UP, 2_505)
 
@@ -443,7 +443,7 @@ def test_new_checks_do_not_take_out_a_backend_that_serves(is_initially_up):
 def test_new_checks_of_a_backend_in_maintenance_wait_for_its_end():
     rng = random.Random(0)
     health = Health(None, 0, is_down=True)
-    assert health.configure(settings(), 5, rng) is None
+    assert health.apply(settings(), 5, rng) is None
     health.begin_checks(0, 1, 5, rng)
     assert health.schedule.next_at_ms is None
     health.set_mode(Mode.READY, "operator", 9)
@@ -641,7 +641,7 @@ def test_random_histories_agree_with_a_plain_model(seed):
         assert health.state is model.state()
         assert (change is not None) == (before is not health.state)
         if change is not None:
-            assert change == Change(before, health.state, change.cause, change.reason)
+            assert change == StateChange(before, health.state, change.cause, change.reason)
             assert change.reason
             assert health.since_at_ms == now_ms
         assert 0 <= health.fails_in_row <= chosen.fails

@@ -10,9 +10,9 @@ from nginy.backend.health.states import (
     LOOKUP,
     TRANSITIONS,
     Cause,
-    Event,
     Needs,
     State,
+    Trigger,
     diagram,
 )
 from nginy.backend.health.voices import Voices
@@ -53,7 +53,7 @@ def test_every_word_can_be_reached_and_taken_back(cause):
 
 def test_every_state_and_every_event_is_used():
     assert {t.after for t in TRANSITIONS} == set(State)
-    assert {t.event for t in TRANSITIONS} == set(Event)
+    assert {t.trigger for t in TRANSITIONS} == set(Trigger)
 
 
 def test_a_state_is_written_in_lower_case():
@@ -66,19 +66,19 @@ def test_nobody_objects_at_first():
 
 
 @pytest.mark.parametrize(
-    "transition", TRANSITIONS, ids=lambda t: f"{t.cause.value}:{t.event.value}"
+    "transition", TRANSITIONS, ids=lambda t: f"{t.cause.value}:{t.trigger.value}"
 )
 def test_a_voice_follows_the_table_and_no_other_voice_moves(transition):
     voices = Voices()
     voices.set(transition.cause, transition.before, "before")
-    assert voices.tell(transition.cause, transition.event, "told", ALL_NEEDS)
+    assert voices.tell(transition.cause, transition.trigger, "told", ALL_NEEDS)
     words = {cause: voices.word(cause) for cause in Cause}
     assert words == dict.fromkeys(Cause, State.UP) | {transition.cause: transition.after}
 
 
 @pytest.mark.parametrize("cause", Cause)
 def test_what_is_not_in_the_table_moves_nothing(cause):
-    for word, event in itertools.product(State, Event):
+    for word, event in itertools.product(State, Trigger):
         if (cause, word, event) in LOOKUP:
             continue
         voices = Voices()
@@ -91,7 +91,7 @@ def test_what_is_not_in_the_table_moves_nothing(cause):
 def test_a_voice_waits_for_enough_results_in_a_row(transition):
     voices = Voices()
     voices.set(transition.cause, transition.before, "before")
-    assert not voices.tell(transition.cause, transition.event, "told")
+    assert not voices.tell(transition.cause, transition.trigger, "told")
     assert voices.word(transition.cause) is transition.before
 
 
