@@ -6,6 +6,8 @@ in, and an address in `proxy_pass` has the upstream that was made for it. Two co
 the same dump behave the same.
 """
 
+import io
+import re
 from typing import Final
 
 import yaml
@@ -15,15 +17,28 @@ from nginy.config.types import Plain
 
 # What our reader takes for something else unless it is in quotes.
 _NEEDS_QUOTES: Final = frozenset({"", "~", "null", "<<"})
+# An escaped backslash, or the escape of a lone surrogate that stands for a byte (PEP 383).
+_SURROGATE: Final = re.compile(r"(\\\\)|\\uDC([89A-F][0-9A-F])")
 _ANY_WIDTH: Final = 1 << 20
 
 
 def dump(config: Config) -> str:
     """Return `config` as YAML text in the order of the table."""
     text: str = yaml.serialize(
-        _node(CONFIG.write(config)), Dumper=yaml.BaseDumper, allow_unicode=True, width=_ANY_WIDTH
+        _node(CONFIG.write(config)), Dumper=_Dumper, allow_unicode=True, width=_ANY_WIDTH
     )
     return text
+
+
+class _Dumper(yaml.BaseDumper):
+    r"""PyYAML's emitter, which writes a lone surrogate as \xNN: the byte it stands for."""
+
+    def write_double_quoted(self, text: str, split: bool = True) -> None:
+        """Write a scalar in double quotes."""
+        stream, self.stream = self.stream, io.StringIO()
+        super().write_double_quoted(text, split)
+        written, self.stream = self.stream.getvalue(), stream
+        self.stream.write(_SURROGATE.sub(lambda m: m[1] or f"\\x{m[2]}", written))
 
 
 def _node(value: Plain) -> yaml.Node:

@@ -146,8 +146,11 @@ class Files:
             return MappingNode(pairs, node.mark)
         if "${" not in node.text:
             return node
-        text = _REFERENCE.sub(lambda match: self._environment(match, node.mark), node.text)
-        return ScalarNode(text, node.mark, is_plain=False)
+        text, byte_text = node.text, node.byte_text
+        text = _REFERENCE.sub(lambda match: self._environment(match, node.mark), text)
+        if byte_text is not None:
+            byte_text = _REFERENCE.sub(lambda match: self._environment(match, node.mark), byte_text)
+        return ScalarNode(text, node.mark, is_plain=False, byte_text=byte_text)
 
     def _environment(self, match: re.Match[str], mark: Mark) -> str:
         """Return what ${NAME} stands for; of a value that has none, say so once and no more."""

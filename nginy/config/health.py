@@ -56,7 +56,9 @@ KEYS_OF_TYPES: Final = {
 
 
 class WireText(ScalarKind[str]):
-    """A text that a function of wire/ takes; it stays text here."""
+    """A text that a function of wire/ takes; it stays text here, with bytes as surrogates."""
+
+    has_bytes = True
 
     def __init__(self, expected: str, take: Callable[[str], object]) -> None:
         self.expected = expected

@@ -45,11 +45,17 @@ NOWHERE: Final = Mark("", 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class ScalarNode:
-    """One piece of text. `is_plain` says that it was written without quotes."""
+    r"""One piece of text. `is_plain` says that it was written without quotes.
+
+    `byte_text`, where it differs from `text`, has each \x80 to \xff that was typed in double quotes
+    as that byte (a lone surrogate, PEP 383) and not as a letter of Latin-1, for values that go
+    over a wire.
+    """
 
     text: str
     mark: Mark = NOWHERE
     is_plain: bool = True
+    byte_text: str | None = None
 
     @property
     def is_missing(self) -> bool:
@@ -144,7 +150,14 @@ def quote(text: str, max_characters: int = QUOTED_MAX_CHARACTERS) -> str:
     """Return `text` in double quotes, on one line and not too long."""
     if len(text) > max_characters:
         text = f"{text[:max_characters]}..."
-    return '"' + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text) + '"'
+    return '"' + "".join(c if c.isprintable() else _escaped(c) for c in text) + '"'
+
+
+def _escaped(character: str) -> str:
+    """Return a character as an escape, and a byte that is no UTF-8 as such."""
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return ascii(character)[1:-1]
 
 
 def quote_path(path: str) -> str:

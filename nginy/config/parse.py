@@ -65,6 +65,14 @@ Loader: TypeAlias = "type[yaml.SafeLoader] | type[yaml.CSafeLoader]"
 LOADER: Final[Loader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _INDICATOR: Final = re.compile(r"[-?:,\[\]{}#&*!|>'\"%\n]")
+# In double quotes, what becomes a letter of Latin-1 above ASCII (a group), and other escapes. The
+# letter U+0085 is a line's end to YAML, and folded.
+_HIGH: Final = re.compile(
+    r"(\\x[89a-fA-F][0-9a-fA-F]|\\u00[89a-fA-F].|\\U000000[89a-fA-F].|\\[N_]|[\x80-\x84\x86-\xff])"
+    r"|\\.",
+    re.DOTALL,
+)
+_LATIN: Final = re.compile(r"[\x80-\xff]")
 _UNPRINTABLE: Final = re.compile(
     r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufeff\uff00-\ufffd\U00010000-\U0010ffff]"
 )
@@ -87,7 +95,7 @@ def parse(text: str, file: str, reading: Reading, loader: Loader = LOADER) -> No
     if loader is yaml.SafeLoader and not _is_short(text):
         problem = "more YAML than PyYAML without libyaml reads in a second, expected libyaml"
         raise reading.refuse(Mark(file, 0, 0), problem)
-    tree = _Tree(file, reading)
+    tree = _Tree(file, reading, text)
     try:
         for event in yaml.parse(text, Loader=loader):
             tree.add(event)
@@ -115,7 +123,7 @@ def _refuse_syntax(text: str, file: str, error: yaml.YAMLError, reading: Reading
     known = text if _is_short(text) or position is None else text[: position.index]
     if _is_short(known):
         own = Reading()
-        tree = _Tree(file, own)
+        tree = _Tree(file, own, known)
         try:
             for event in yaml.parse(known, Loader=yaml.SafeLoader):
                 tree.add(event)
@@ -131,6 +139,22 @@ def _refuse_syntax(text: str, file: str, error: yaml.YAMLError, reading: Reading
         if match:
             return reading.refuse(mark, match.expand(explanation))
     return reading.refuse(mark, f"not YAML: {problem}")
+
+
+def _with_bytes(value: str, source: str) -> str | None:
+    r"""Return the text of a scalar in double quotes with each \x80 to \xff of `source` as a byte.
+
+    None if there is none. A letter typed as such, or as \u00e9, stays a letter.
+    """
+    origins = [match[0].startswith("\\x") for match in _HIGH.finditer(source) if match[1]]
+    if not any(origins):
+        return None
+    is_byte = iter(origins)
+    return _LATIN.sub(lambda match: _byte(match[0]) if next(is_byte) else match[0], value)
+
+
+def _byte(letter: str) -> str:
+    return chr(0xDC00 + ord(letter))
 
 
 class _Position(Protocol):
@@ -173,8 +197,9 @@ class _Tree:
     with its size, the count of all nodes in it.
     """
 
-    def __init__(self, file: str, reading: Reading) -> None:
+    def __init__(self, file: str, reading: Reading, text: str) -> None:
         self.file = file
+        self.text = text
         self.reading = reading
         self.root: Node | None = None
         self.open: list[_Open] = []
@@ -185,7 +210,8 @@ class _Tree:
         mark = _mark(event.start_mark, self.file)
         if isinstance(event, yaml.ScalarEvent):
             self._refuse_tag(event.tag, mark)
-            self._close(ScalarNode(event.value, mark, not event.style), 1, event.anchor, mark)
+            scalar = ScalarNode(event.value, mark, not event.style, self._byte_text(event))
+            self._close(scalar, 1, event.anchor, mark)
         elif isinstance(event, yaml.CollectionStartEvent):
             self._refuse_tag(event.tag, mark)
             if len(self.open) == DEPTH_MAX:
@@ -204,6 +230,12 @@ class _Tree:
             self._close(*self.anchors[event.anchor], None, mark)
         elif isinstance(event, yaml.DocumentStartEvent) and self.root is not None:
             raise self.reading.refuse(mark, "a second document, expected one a file")
+
+    def _byte_text(self, event: yaml.ScalarEvent) -> str | None:
+        start, end = event.start_mark, event.end_mark
+        if event.style != '"' or event.value.isascii() or start is None or end is None:
+            return None
+        return _with_bytes(event.value, self.text[start.index : end.index])
 
     def _close(self, node: Node, size: int, anchor: str | None, mark: Mark) -> None:
         """Put a complete node where it belongs; `mark` is where it is used."""

@@ -224,7 +224,7 @@ class Listener(Entry):
         OrOff(Text("an upstream's name or an address")), "off", "Where sessions go."
     )
     return_: str | None = key(
-        OrOff(Template(KEY_VARIABLES)),
+        OrOff(Template(KEY_VARIABLES, has_bytes=True)),
         "off",
         "Answer this text and end the session, as nginx's return.",
     )

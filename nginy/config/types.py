@@ -44,6 +44,8 @@ FOREIGN_FLAGS: Final = {
     **dict.fromkeys(("0", "disable", "disabled", "n", "none", "never"), "off"),
 }
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
 
 def alternatives(*words: str) -> str:
     """Return "a, b or c"."""
@@ -66,7 +68,13 @@ class Kind(ABC, Generic[T]):
 
 
 class ScalarKind(Kind[T]):
-    """A value that is one piece of text."""
+    """A value that is one piece of text.
+
+    With `has_bytes` the text goes over a wire and may hold bytes that are no UTF-8, as lone
+    surrogates (PEP 383).
+    """
+
+    has_bytes = False
 
     @abstractmethod
     def parse(self, text: str, mark: Mark) -> T:
@@ -76,8 +84,13 @@ class ScalarKind(Kind[T]):
         """Read a scalar; everything else is refused by its shape."""
         if not isinstance(node, ScalarNode) or node.is_missing:
             raise reading.refuse(node.mark, f"{describe(node)}, expected {self.expected}")
+        text = node.text
+        if self.has_bytes:
+            text = text if node.byte_text is None else node.byte_text
+        elif _SURROGATE.search(text):  # of the environment; no file has them
+            raise reading.refuse(node.mark, f"{quote(text)} has a byte that is no UTF-8")
         try:
-            return self.parse(node.text, node.mark)
+            return self.parse(text, node.mark)
         except InvalidValueError as error:
             advice = self.advice(reading.key, node.text)
             if advice is not None:
@@ -106,6 +119,7 @@ class OrOff(ScalarKind[T | None]):
         self.kind = kind
         self.off = off
         self.unit = kind.unit
+        self.has_bytes = kind.has_bytes
         self.expected = f"{kind.expected}, or {off}"
 
     def parse(self, text: str, mark: Mark) -> T | None:
@@ -257,8 +271,9 @@ class Template(ScalarKind[str]):
 
     expected = "text with variables such as $remote_addr"
 
-    def __init__(self, variables: frozenset[str]) -> None:
+    def __init__(self, variables: frozenset[str], *, has_bytes: bool = False) -> None:
         self.variables = variables
+        self.has_bytes = has_bytes
 
     def parse(self, text: str, mark: Mark) -> str:
         """Return the text itself if it names only known variables."""

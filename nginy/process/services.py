@@ -217,7 +217,7 @@ class ServiceSet:
         else:
             handler = make(self._loop, "", listener.address, proxy)
         handler.settings = proxy
-        handler.text = lambda session: text(session).encode()
+        handler.text = lambda session: text(session).encode("utf-8", "surrogateescape")
         return handler
 
     def _proxy_handler(

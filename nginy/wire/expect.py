@@ -49,9 +49,10 @@ class Verdict(Enum):
 def unescape(text: str) -> bytes:
     r"""Return the bytes of a text with \xNN, \r, \n, \t, \\ and quotes; the rest is UTF-8.
 
-    Raises WireError on any other escape, so that a typing error is not sent to a backend.
+    A lone surrogate is the byte it stands for (PEP 383). Raises WireError on any other escape, so
+    that a typing error is not sent to a backend.
     """
-    return ESCAPE.sub(_unescape_one, text.encode("utf-8"))
+    return ESCAPE.sub(_unescape_one, text.encode("utf-8", "surrogateescape"))
 
 
 def _unescape_one(match: re.Match[bytes]) -> bytes:
@@ -101,6 +102,6 @@ def parse_expect(text: str) -> Expect:
     if NESTED.search(text):
         raise WireError("a repetition within a repetition can take for ever to match")
     try:
-        return Expect(b"", re.compile(text[1:].encode("utf-8")))
+        return Expect(b"", re.compile(text[1:].encode("utf-8", "surrogateescape")))
     except (re.error, RecursionError, OverflowError) as error:
         raise WireError(f"not a regular expression: {error}") from None

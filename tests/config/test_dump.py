@@ -117,7 +117,7 @@ def test_a_range_of_ports_is_printed_as_one(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_any_text_survives(tmp_path: pathlib.Path, seed: int) -> None:
     rng = random.Random(seed)
-    letters = "ab :#-?!&*@`'\"\\%{}[],|>~<=\n\t\r é\u2028\x85\u00a0😀"
+    letters = "ab :#-?!&*@`'\"\\%{}[],|>~<=\n\t\r é\u2028\x85\u00a0😀\udcff\udc80"
     for _ in range(100):
         text = "".join(rng.choice(letters) for _ in range(rng.randint(0, 8)))
         config = loaded(

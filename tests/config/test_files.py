@@ -174,6 +174,17 @@ def test_a_reference_is_what_a_shell_makes_of_it(
     assert config.access_log.path == f"{tmp_path}/<{value}>.log"
 
 
+def test_a_byte_of_the_environment_that_is_no_text_is_refused_or_sent_as_it_is(
+    tmp_path: pathlib.Path,
+) -> None:
+    text = "listeners: {listen: 127.0.0.1:80, return: '${A}', name: '${A}'}\n"
+    assert refusals(tmp_path, text, {"A": "x\udcff"}) == [
+        'nginy.yml:1:57: name: "x\\xff" has a byte that is no UTF-8'
+    ]
+    text = text.replace(", name: '${A}'", "")
+    assert loaded(tmp_path, text, {"A": "x\udcff"}).listeners[0].return_ == "x\udcff"
+
+
 def test_keys_are_not_filled_in(tmp_path: pathlib.Path) -> None:
     assert refusals(tmp_path, "'${A}': 1\n" + LISTENER, {"A": "pid"}) == [
         'nginy.yml:1:1: unknown key "${A}" in the configuration'

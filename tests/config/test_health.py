@@ -73,6 +73,18 @@ def test_every_key_arrives(tmp_path: pathlib.Path) -> None:
     )
 
 
+def test_escapes_in_double_quotes_are_bytes_as_in_single_quotes(tmp_path: pathlib.Path) -> None:
+    keys = r"{type: udp, send: '\xe3\x00\xff', expect: '\x85\x80'}"
+    single = settings(tmp_path, f"health_check: {keys}")
+    double = settings(tmp_path, "health_check: " + keys.replace("'", '"'))
+    assert double == single
+    assert double.probe is not None
+    assert double.probe.send == b"\xe3\x00\xff"
+    agent = settings(tmp_path, r'agent_check: {port: 1, send: "\xffé"}').agent
+    assert agent is not None
+    assert agent.send == b"\xff\xc3\xa9"
+
+
 def test_the_keys_of_http_and_exec_arrive(tmp_path: pathlib.Path) -> None:
     http = settings(tmp_path, "health_check: {type: http, path: /up, host: www, status: 200 204}")
     assert http.probe == ProbeSettings(

@@ -351,3 +351,34 @@ def test_no_mutation_of_a_configuration_raises_anything_else(seed: int, loader: 
             position = rng.randrange(len(letters))
             letters[position] = rng.choice(("", "\t", "\n", ":", "[", "}", "&", "*", "!", "'", "-"))
         problems("".join(letters), loader)
+
+
+# Bytes in double quotes.
+
+
+@pytest.mark.parametrize("loader", [LOADER, yaml.SafeLoader])
+@pytest.mark.parametrize(
+    ("written", "data"),
+    [
+        (r'"\x1b\xe3\x00\xff"', b"\x1b\xe3\x00\xff"),
+        (r'"\x80"', b"\x80"),
+        (r'"\x7f"', b"\x7f"),
+        (r'"\x85\xa0"', b"\x85\xa0"),
+        (r'"\N\_"', "\x85\xa0".encode()),
+        ('"é"', "é".encode()),
+        (r'"\u00e9\U000000e9"', "éé".encode()),
+        (r'"é\xe9é\u00e9\xE9"', "é".encode() + b"\xe9" + "éé".encode() + b"\xe9"),
+        (r'"\\xe9\xe9"', b"\\xe9\xe9"),
+        ('"a\\xe9\n  b\\\n  \\xff"', b"a\xe9 b\xff"),
+        ('"a\x85 \\xe9"', b"a \xe9"),
+        ("'é\\xe9'", "é\\xe9".encode()),
+    ],
+)
+def test_an_escape_in_double_quotes_is_a_byte(
+    loader: type[yaml.SafeLoader], written: str, data: bytes
+) -> None:
+    node = parse(written, "x.yml", Reading(), loader)
+    assert isinstance(node, ScalarNode)
+    text = node.text if node.byte_text is None else node.byte_text
+    assert text.encode("utf-8", "surrogateescape") == data
+    assert node.text == yaml.safe_load(written)

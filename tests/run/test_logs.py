@@ -208,6 +208,15 @@ def test_empty_off_leaves_out_who_connects_and_goes(site: Site, backend: Listeni
     assert " 7/6 " in line
 
 
+# Bytes that are no text.
+
+
+def test_return_sends_the_bytes_of_escapes_in_double_quotes(site: Site) -> None:
+    site.run(f"listeners: {{listen: '{site.address}', return: \"\\xff\\xfb\\x01é\"}}\n")
+    client = site.connect()
+    assert receive_all(client) == b"\xff\xfb\x01\xc3\xa9"
+
+
 # Reload with a bad file.
 
 
