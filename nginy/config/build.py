@@ -27,7 +27,7 @@ from nginy.balancer.ring import BoundedRing, Ring
 from nginy.balancer.round_robin import RoundRobin
 from nginy.config import schema
 from nginy.config.balance import Balance
-from nginy.event.listener import KeepAlive, ListenOptions
+from nginy.event.bind import KeepAlive, ListenOptions
 from nginy.proxy.handler import ProxySettings
 
 MAX_SESSIONS_SHARE = 0.7

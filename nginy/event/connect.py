@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from nginy.event.connection import Connection
 from nginy.event.datagram import DatagramConnection
+from nginy.event.reserve import Reserve
 from nginy.text.address import Address
 
 if TYPE_CHECKING:
@@ -35,11 +36,22 @@ if TYPE_CHECKING:
 IP_BIND_ADDRESS_NO_PORT: Final = 24
 """Linux, in.h: bind() chooses no port yet, so that connect() can share one between destinations."""
 
+NO_PORT: Final = frozenset((errno.EADDRNOTAVAIL, errno.EADDRINUSE, errno.EAGAIN))
+"""Errors of bind() and connect() by which no local port is left for this peer."""
+
 OUR_ERRORS: Final = frozenset(
-    (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL)
+    (
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOBUFS,
+        errno.ENOMEM,
+        errno.ENOSPC,
+        errno.EADDRNOTAVAIL,
+        errno.EADDRINUSE,
+    )
 )
-"""Errors of socket(), bind() and connect() by which the system lacks something; they say nothing
-about the peer."""
+"""Errors of socket(), bind(), connect() and the selector by which the system lacks something; they
+say nothing about the peer."""
 
 
 class ConnectFailure(NamedTuple):
@@ -49,6 +61,14 @@ class ConnectFailure(NamedTuple):
     errno: int
     is_ours: bool
     """The system lacks a descriptor, a port or memory; the peer has nothing to do with it."""
+
+    @property
+    def lacks_port(self) -> bool:
+        """No local port is left for this peer; as ports are per destination, another peer may do.
+
+        (Linux shares a port between destinations, `inet_hash_connect` in `net/ipv4`.)
+        """
+        return self.is_ours and self.errno in NO_PORT
 
     @property
     def text(self) -> str:
@@ -68,16 +88,20 @@ def connect_stream(
     address: Address,
     bind: Address | None = None,
     keepalive: bool = False,
+    reserve: Reserve | None = None,
 ) -> Connection | ConnectFailure:
     """Begin to connect to `address`, from `bind` if that is of the same family.
 
     The connection wants nothing yet: the caller sets its handlers, then calls `resume_write`.
-    `keepalive` is SO_KEEPALIVE.
+    `keepalive` is SO_KEEPALIVE. A session names the `reserve` that its descriptor may come from.
     """
-    opened = _open(address, SOCK_STREAM, bind, keepalive)
+    opened = _open(address, SOCK_STREAM, bind, keepalive, reserve)
     if isinstance(opened, ConnectFailure):
         return opened
-    return Connection(loop, opened, address.sockaddr)
+    try:
+        return Connection(loop, opened, address.sockaddr)
+    except OSError as error:
+        return _not_registered(opened, error)
 
 
 def connect_datagram(
@@ -87,7 +111,10 @@ def connect_datagram(
     opened = _open(address, SOCK_DGRAM, bind)
     if isinstance(opened, ConnectFailure):
         return opened
-    return DatagramConnection(loop, opened, address.sockaddr)
+    try:
+        return DatagramConnection(loop, opened, address.sockaddr)
+    except OSError as error:
+        return _not_registered(opened, error)
 
 
 def connect_errno(event: "Event") -> int:
@@ -103,14 +130,25 @@ def connect_errno(event: "Event") -> int:
     return 0
 
 
+def _not_registered(sock: socket, error: OSError) -> ConnectFailure:
+    """Close a socket that the selector has no room for; return what that comes to."""
+    sock.close()
+    return ConnectFailure("register", error.errno or errno.ENOSPC, is_ours=True)
+
+
 def _open(
-    address: Address, kind: int, bind: Address | None, keepalive: bool = False
+    address: Address,
+    kind: int,
+    bind: Address | None,
+    keepalive: bool = False,
+    reserve: Reserve | None = None,
 ) -> socket | ConnectFailure:
     """Return a socket that is connected, or about to be."""
     sock = None
     call = "socket"
     try:
-        sock = socket(address.family, kind | SOCK_NONBLOCK)
+        open_socket = socket if reserve is None else reserve.open_socket
+        sock = open_socket(address.family, kind | SOCK_NONBLOCK)
         if keepalive:
             call = "setsockopt"
             sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)

@@ -109,6 +109,8 @@ class Connection:
     """What an edge-triggered selector is told to report."""
 
     def __init__(self, loop: "Loop", sock: socket, sockaddr: SockAddr) -> None:
+        """Begin to watch `sock`; raises OSError, and leaves it open, if the selector has no
+        room."""
         self.loop = loop
         self.socket = sock
         self.fd = sock.fileno()
@@ -141,8 +143,8 @@ class Connection:
         self.registered = 0
         """What a level-triggered selector has been told (see `LevelInterest`)."""
         self._local_sockaddr: SockAddr | None = None
-        loop.connections += 1
         loop.interest.add(self)
+        loop.connections += 1
 
     def __repr__(self) -> str:
         """Show number, descriptor, peer and both events."""

@@ -5,15 +5,16 @@ then started on a loop, paused and resumed, and closed. What becomes of an accep
 the business of its `handler`, a protocol handler of the layer above. nginx: `ngx_listening_t`, and
 `ngx_event_accept` in `ngx_event_accept.c`.
 
-Three rules of accepting:
+Four rules of accepting:
 - A budget for each turn: a crowd of new clients must not keep the others waiting.
 - A client whose connection has failed before we came is skipped: accept(2) reports its error.
-- After any other error, such as being out of descriptors, stop for half a second instead of
-  spinning, since the queue of the kernel keeps the listener readable (nginx `ngx_event_accept`: it
-  disables accept events for 500 ms).
+- A client is accepted only if its backend can have a descriptor as well (`event/reserve.py`).
+  Others wait in the kernel's queue. As that keeps the listener readable, the listener pauses and
+  looks again a little later.
+- After any other error it pauses for half a second, for the same reason (nginx `ngx_event_accept`:
+  it disables accept events for 500 ms).
 
-Options that accepted sockets inherit from the listening one on Linux (TCP_NODELAY, SO_KEEPALIVE
-and its times) are set here once, which saves a system call for each connection.
+The socket itself is opened in `event/bind.py`.
 
 UDP has no connections to accept; what arrives on its listeners is received by
 `event/datagram.py::DatagramReceiver`.
@@ -21,33 +22,19 @@ UDP has no connections to accept; what arrives on its listeners is received by
 
 import errno
 import logging
-from _socket import (
-    AF_INET6,
-    IPPROTO_IPV6,
-    IPPROTO_TCP,
-    IPV6_V6ONLY,
-    SO_KEEPALIVE,
-    SO_REUSEADDR,
-    SO_REUSEPORT,
-    SOCK_DGRAM,
-    SOCK_STREAM,
-    SOL_SOCKET,
-    TCP_KEEPCNT,
-    TCP_KEEPIDLE,
-    TCP_KEEPINTVL,
-    TCP_NODELAY,
-    socket,
-)
+import os
+from _socket import SOCK_STREAM, socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from nginy.errors import NginyError
+from nginy.event.bind import ListenOptions, bind_listener, set_options
 from nginy.event.connection import Connection
 from nginy.event.datagram import DatagramHandler, DatagramReceiver
 from nginy.event.event import Event
+from nginy.event.reserve import OUT_OF_DESCRIPTORS
 from nginy.event.timer import Timer
-from nginy.event.unix_path import remove_socket, remove_stale
+from nginy.event.unix_path import remove_socket
+from nginy.log.limit import similar
 from nginy.text.address import Address
 
 if TYPE_CHECKING:
@@ -59,7 +46,11 @@ ACCEPT_BUDGET: Final = 8
 """Connections accepted in one turn: 6 % less CPU time a connection than one at a time, and not yet
 unfair."""
 ACCEPT_PAUSE_MS: Final = 500
-"""How long to stop accepting when out of descriptors (nginx `ngx_event_accept`)."""
+"""How long to stop accepting after an error (nginx `ngx_event_accept`)."""
+SHORTAGE_PAUSE_MS: Final = 20
+"""How long to stop when out of descriptors: any session that ends frees two, and says so to nobody.
+
+Looking costs a few µs, so 50 times a second is next to nothing."""
 CLIENT_GONE: Final = frozenset(
     (
         errno.ECONNABORTED,
@@ -74,47 +65,6 @@ CLIENT_GONE: Final = frozenset(
 )
 """Errors of accept() that belong to the client at the head of the queue (accept(2), "Error
 handling")."""
-
-
-class ListenError(NginyError):
-    """A listener cannot be opened; the message names the address and the reason."""
-
-    def __init__(self, options: "ListenOptions", error: OSError) -> None:
-        reason = f"({error.errno}: {error.strerror})"
-        super().__init__(f"bind() to {options.address} failed {reason}")
-        self.options = options
-        self.errno = error.errno
-
-
-@dataclass(frozen=True, slots=True)
-class KeepAlive:
-    """TCP keep-alive of a listener's clients; None leaves the system's own value."""
-
-    idle_s: int | None = None
-    interval_s: int | None = None
-    count: int | None = None
-
-
-ListenKey = tuple[Address, bool]
-"""What tells listeners apart: the address, and whether it is UDP's."""
-
-
-@dataclass(frozen=True, slots=True)
-class ListenOptions:
-    """What a listening socket is opened with."""
-
-    address: Address
-    udp: bool = False
-    reuse_port: bool = False
-    """Whether several sockets, one a worker, share the address (SO_REUSEPORT of socket(7))."""
-    backlog: int = 511
-    nodelay: bool = True
-    keepalive: KeepAlive | None = None
-
-    @property
-    def key(self) -> ListenKey:
-        """What stays the same when a reload changes the rest."""
-        return (self.address, self.udp)
 
 
 class Listener:
@@ -137,7 +87,7 @@ class Listener:
         self.options = options
         self.is_inherited = sock is not None
         """Whether somebody else has bound it, and removes the path of a unix socket."""
-        self.socket = sock or _bind(options)
+        self.socket = sock or bind_listener(options)
         self.address = options.address
         if not self.address.is_unix and not self.address.port:
             # Port 0 asks the kernel for a free one.
@@ -163,6 +113,7 @@ class Listener:
     def start(self, loop: "Loop", handler: Callable[[Connection], None]) -> None:
         """Accept connections on `loop` from now on, each handed to `handler`."""
         self.handler = handler
+        loop.reserve.refill()
         c = Connection(loop, self.socket, self.address.sockaddr)
         c.read.handler = self._post_handler
         self._start(c, "accepting connections")
@@ -190,7 +141,11 @@ class Listener:
             return
         loop = event.data.loop
         family = self.options.address.family
+        reserve = loop.reserve
         for _ in range(ACCEPT_BUDGET):
+            if reserve.is_short and not reserve.refill():
+                self._wait_for_descriptors(event.data, errno.EMFILE)
+                return
             try:
                 fd, sockaddr = self._accept()
             except BlockingIOError:
@@ -200,11 +155,20 @@ class Listener:
             except OSError as error:
                 if error.errno in CLIENT_GONE:
                     continue
-                self._accept_failed(event.data, error)
+                if error.errno in OUT_OF_DESCRIPTORS:
+                    self._wait_for_descriptors(event.data, error.errno)
+                else:
+                    self._accept_failed(event.data, "accept", error)
                 return
             sock = socket(family, SOCK_STREAM, 0, fd)
             sock.setblocking(False)
-            c = self._client = Connection(loop, sock, sockaddr)
+            try:
+                c = self._client = Connection(loop, sock, sockaddr)
+            except OSError as error:
+                # The selector takes no more: epoll has a limit for each user, select() its own.
+                sock.close()
+                self._accept_failed(event.data, "register", error)
+                return
             c.listening = self
             self.handler(c)
             self._client = None
@@ -212,12 +176,36 @@ class Listener:
                 return
         loop.post(event)
 
-    def _accept_failed(self, c: Connection, error: OSError) -> None:
-        logger.critical("accept() failed (%s: %s) on %s", error.errno, error.strerror, self.address)
+    def _accept_failed(self, c: Connection, call: str, error: OSError) -> None:
+        logger.critical(
+            "%s() failed (%s: %s) on %s", call, error.errno, error.strerror, self.address
+        )
+        self._pause_for(c, ACCEPT_PAUSE_MS)
+
+    def _wait_for_descriptors(self, c: Connection, code: int) -> None:
+        """Leave clients in the kernel's queue until sessions that end have freed descriptors."""
+        loop = c.loop
+        loop.reserve.is_short = True
+        if loop.pipes.trim():
+            loop.post(c.read)
+            return
+        suppressed = loop.reserve.limited.admit(code, loop.clock.now_ms)
+        if suppressed is not None:
+            logger.critical(
+                "no descriptor for another client and its backend (%s: %s), "
+                "new clients wait, on %s%s",
+                code,
+                os.strerror(code),
+                self.address,
+                similar(suppressed),
+            )
+        self._pause_for(c, SHORTAGE_PAUSE_MS)
+
+    def _pause_for(self, c: Connection, duration_ms: int) -> None:
         self.pause()
         if self.timer is None:
             self.timer = c.read.timer = Timer(self._resume_handler, self)
-        c.loop.timers.start(self.timer, c.loop.clock.now_ms + ACCEPT_PAUSE_MS)
+        c.loop.timers.start(self.timer, c.loop.clock.now_ms + duration_ms)
 
     def _resume_handler(self, _timer: Timer) -> None:
         self.resume()
@@ -228,7 +216,7 @@ class Listener:
             return
         self.options = options
         try:
-            _set_options(self.socket, options)
+            set_options(self.socket, options)
             if not options.udp:
                 self.socket.listen(options.backlog)
         except OSError as error:
@@ -268,45 +256,3 @@ class Listener:
             client.abort()
         if self.connection is not None:
             self.connection.loop.post(self.connection.read)
-
-
-def _bind(options: ListenOptions) -> socket:
-    address = options.address
-    sock = socket(address.family, SOCK_DGRAM if options.udp else SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        if options.reuse_port:
-            sock.setsockopt(SOL_SOCKET, SO_REUSEPORT, 1)
-        if address.is_unix:
-            remove_stale(address.path)
-        _set_options(sock, options)
-        sock.bind(address.sockaddr)
-        if not options.udp:
-            sock.listen(options.backlog)
-    except OSError as error:
-        sock.close()
-        raise ListenError(options, error) from error
-    return sock
-
-
-def _set_options(sock: socket, options: ListenOptions) -> None:
-    if options.address.is_unix:
-        return
-    if not options.udp:
-        # Not for UDP, where it would let a second process take half of the datagrams.
-        sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
-        sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, int(options.nodelay))
-    if options.address.family == AF_INET6 and not sock.getsockname()[1]:
-        # Only before bind(); both families on one socket would make the addresses of IPv4 clients
-        # ugly.
-        sock.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 1)
-    keepalive = options.keepalive
-    sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, int(keepalive is not None))
-    if keepalive is not None:
-        for option, value in (
-            (TCP_KEEPIDLE, keepalive.idle_s),
-            (TCP_KEEPINTVL, keepalive.interval_s),
-            (TCP_KEEPCNT, keepalive.count),
-        ):
-            if value is not None:
-                sock.setsockopt(IPPROTO_TCP, option, value)

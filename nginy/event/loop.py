@@ -31,6 +31,7 @@ from nginy.event.clock import Clock, MonotonicClock
 from nginy.event.connection import Connection
 from nginy.event.event import Event, Owner
 from nginy.event.pipe import Pipes
+from nginy.event.reserve import Reserve
 from nginy.event.selector import EVENT_EOF, EVENT_ERROR, open_selector
 from nginy.event.timer import TimerWheel
 
@@ -54,6 +55,7 @@ class Loop:
         "max_connections",
         "memory",
         "pipes",
+        "reserve",
         "running",
         "selector",
         "sessions_started",
@@ -73,7 +75,9 @@ class Loop:
         self.budget = Budget()
         self.memory = memoryview(bytearray(SHARED_BYTES))
         """What everyone reads into; its contents mean nothing once the handler has returned."""
-        self.pipes = Pipes()
+        self.reserve = Reserve()
+        """Descriptors held back for the sessions of accepted clients."""
+        self.pipes = Pipes(self.reserve)
         """What long transfers go through instead."""
         self.children: dict[int, Child] = {}
         """The child processes that are watched, by process id."""
@@ -131,6 +135,7 @@ class Loop:
     def close(self) -> None:
         """Close the selector; every connection has to be closed before."""
         self.pipes.close()
+        self.reserve.close()
         self.selector.close()
 
     def _wait_s(self, deadline_ms: int | None, max_wait_ms: int | None) -> float | None:

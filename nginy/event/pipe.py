@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Final
 
 from nginy.event.connection import AGAIN, EOF, Connection
+from nginy.event.reserve import Reserve
 
 if sys.platform == "linux":
     from fcntl import F_SETPIPE_SZ, fcntl
@@ -127,14 +128,17 @@ class Pipe:
 class Pipes:
     """The pipes of a loop: made when needed, kept when empty, never more than `limit`."""
 
-    __slots__ = ("_idle", "limit", "opened", "pipe_bytes", "splice")
+    __slots__ = ("_idle", "_reserve", "limit", "opened", "pipe_bytes", "splice")
 
     def __init__(
         self,
+        reserve: Reserve,
         limit: int = PIPES_MAX if sys.platform == "linux" else 0,
         pipe_bytes: int = PIPE_BYTES,
         splice: Splice = SPLICE,
     ) -> None:
+        """Make pipes only while `reserve` is not short of descriptors."""
+        self._reserve = reserve
         self.limit = limit
         self.pipe_bytes = pipe_bytes
         self.splice = splice
@@ -146,7 +150,7 @@ class Pipes:
         """Return an empty pipe; None if there is none to be had, which is no error: copy."""
         if self._idle:
             return self._idle.pop()
-        if self.opened >= self.limit:
+        if self.opened >= self.limit or self._reserve.is_short:
             return None
         try:
             pipe = Pipe(self)
@@ -156,18 +160,26 @@ class Pipes:
         return pipe
 
     def take_back(self, pipe: Pipe) -> None:
-        """Keep the pipe for the next one, or close it: for bytes that are left in it, or because
-        the pool was closed meanwhile."""
-        if pipe or self.opened > self.limit:
+        """Keep the pipe for the next transfer.
+
+        It is closed instead if bytes are left in it, if clients wait for descriptors, or if the
+        pool was closed meanwhile.
+        """
+        if pipe or self.opened > self.limit or self._reserve.is_short:
             pipe.close()
             self.opened -= 1
         else:
             self._idle.append(pipe)
 
+    def trim(self) -> bool:
+        """Close the pipes that nobody uses; return whether there were any."""
+        idle, self._idle = self._idle, []
+        for pipe in idle:
+            pipe.close()
+        self.opened -= len(idle)
+        return bool(idle)
+
     def close(self) -> None:
         """Close the pipes that nobody uses, and make no more."""
         self.limit = 0
-        for pipe in self._idle:
-            pipe.close()
-        self.opened -= len(self._idle)
-        self._idle.clear()
+        self.trim()

@@ -21,10 +21,16 @@ A descriptor number may be closed and given out again within one batch of events
 batch carries the object it was registered with, so the loop tests that object and never looks up a
 number.
 
+**select()** takes no descriptor from 1,024 on: one alone makes each call fail, and with it the
+loop. So the process is allowed no more (`process/privileges.py::cap_descriptors`), and a
+connection beyond is refused (`LevelInterest.add`).
+
 nginx: `ngx_epoll_module.c` (`ngx_epoll_add_connection`, `ngx_epoll_process_events`). Next:
 `event/loop.py`.
 """
 
+import errno
+import os
 import select
 import selectors
 from collections.abc import Mapping
@@ -151,8 +157,16 @@ class Interest(Protocol):
     def is_edge_triggered(self) -> bool:
         """Whether readiness is reported once, so that it has to be remembered."""
 
+    @property
+    def descriptors_max(self) -> int | None:
+        """The number that every descriptor has to stay below; None: no limit of its own."""
+
     def add(self, c: "Connection") -> None:
-        """Begin to watch a connection that was just opened."""
+        """Begin to watch a connection that was just opened; raises OSError if there is no room.
+
+        Epoll's room is a user's (ENOSPC, `max_user_watches` of epoll(7)), that of select() a set of
+        descriptors (EMFILE).
+        """
 
     def change(self, event: "Event") -> None:
         """Tell the selector that an event's `active` has changed."""
@@ -170,6 +184,7 @@ class EdgeInterest:
     __slots__ = ("_selector",)
 
     is_edge_triggered = True
+    descriptors_max = None
 
     def __init__(self, selector: EpollSelector) -> None:
         self._selector = selector
@@ -195,15 +210,18 @@ class EdgeInterest:
 class LevelInterest:
     """Interest told to the kernel with each change; none at all means not registered."""
 
-    __slots__ = ("_selector",)
+    __slots__ = ("_selector", "descriptors_max")
 
     is_edge_triggered = False
 
-    def __init__(self, selector: BaseSelector) -> None:
+    def __init__(self, selector: BaseSelector, descriptors_max: int | None = None) -> None:
         self._selector = selector
+        self.descriptors_max = descriptors_max
 
     def add(self, c: "Connection") -> None:
         """Register what is wanted, which may be nothing yet."""
+        if self.descriptors_max is not None and c.fd >= self.descriptors_max:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         self._update(c)
 
     def change(self, event: "Event") -> None:
@@ -232,6 +250,9 @@ class LevelInterest:
         """Do nothing: `remove` leaves nothing to the close."""
 
 
+FD_SETSIZE: Final = 1024
+"""Descriptors that fit into the sets of select(), the C library's constant (select(2), "BUGS")."""
+
 METHODS: Final = ("epoll", "poll", "select")
 """Values of `event_method`, best first (nginx `use`)."""
 
@@ -250,4 +271,5 @@ def open_selector(method: str) -> tuple[BaseSelector, Interest]:
     if selector_class is None:
         raise ValueError(f'event_method "{method}" is not available on this system')
     selector: BaseSelector = selector_class()
-    return selector, LevelInterest(selector)
+    is_select = selector_class is selectors.SelectSelector
+    return selector, LevelInterest(selector, FD_SETSIZE if is_select else None)

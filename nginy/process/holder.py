@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from nginy.errors import NginyError
-from nginy.event.listener import ListenError
+from nginy.event.bind import ListenError
 from nginy.text.address import Address
 
 _LISTEN: Final = "0A"

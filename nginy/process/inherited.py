@@ -13,7 +13,8 @@ import os
 import socket
 from collections.abc import Iterable, Sequence
 
-from nginy.event.listener import Listener, ListenKey, ListenOptions
+from nginy.event.bind import ListenKey, ListenOptions
+from nginy.event.listener import Listener
 from nginy.text.address import Address
 
 logger = logging.getLogger("nginy.server")

@@ -66,15 +66,31 @@ def _entry(user: str) -> pwd.struct_passwd:
         raise NginyError(f'user "{user}" does not exist') from None
 
 
-def raise_descriptor_limit(connections: int) -> None:
-    """Allow as many descriptors as `worker_connections` may need, as far as the system lets us."""
+def cap_descriptors(descriptors_max: int | None) -> None:
+    """Have the system give no descriptor that the event method cannot watch; None: it has no limit.
+
+    select() fails as a whole if it is given one too high, and takes the process with it.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors_max is not None and not 0 <= soft <= descriptors_max:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors_max, hard))
+
+
+def raise_descriptor_limit(connections: int, descriptors_max: int | None) -> None:
+    """Allow as many descriptors as `worker_connections` may need, as far as the system and the
+    event method let us."""
     wanted = connections + SPARE_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
+    if descriptors_max is not None:
+        wanted = min(wanted, descriptors_max)
     if soft not in (resource.RLIM_INFINITY, wanted) and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     if wanted < connections:
         logger.warning(
-            "%d worker_connections exceed the limit of %d open files", connections, wanted
+            "%d worker_connections exceed the limit of %d open files%s",
+            connections,
+            wanted,
+            " (a limit of the event_method)" if wanted == descriptors_max else "",
         )

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
+from nginy.event.bind import ListenKey
 from nginy.event.connection import Connection
-from nginy.event.listener import Listener, ListenKey
+from nginy.event.listener import Listener
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
 from nginy.proxy.handler import ProtocolHandler

@@ -21,12 +21,13 @@ from typing import Final
 
 from nginy.backend.shared import MakeSharedBackend
 from nginy.config import schema
-from nginy.event.listener import Listener, ListenKey
+from nginy.event.bind import ListenKey
+from nginy.event.listener import Listener
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
 from nginy.process.logs import LogSet
 from nginy.process.pools import PoolSet
-from nginy.process.privileges import raise_descriptor_limit
+from nginy.process.privileges import cap_descriptors, raise_descriptor_limit
 from nginy.process.services import ServiceSet, close_listeners
 
 logger = logging.getLogger("nginy.server")
@@ -55,6 +56,7 @@ class Server:
         `make_backend` is for one of several workers, which count sessions together.
         """
         self.loop = Loop(event_method)
+        cap_descriptors(self.loop.interest.descriptors_max)
         self.logs = LogSet(self.loop)
         self.pools = PoolSet(self.loop, make_backend)
         self.services = ServiceSet(self.loop, self.logs, self.pools)
@@ -83,7 +85,8 @@ class Server:
     def commit(self, prepared: Prepared) -> None:
         """Bring everything in step with what was prepared."""
         config = prepared.config
-        raise_descriptor_limit(config.worker_connections)
+        descriptors_max = self.loop.interest.descriptors_max
+        raise_descriptor_limit(config.worker_connections, descriptors_max)
         self.config = config
         self.loop.max_connections = config.worker_connections
         self.pools.apply(config)

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 
 from nginy.config import build, schema
 from nginy.errors import NginyError
+from nginy.event.bind import ListenKey, ListenOptions
 from nginy.event.datagram import DatagramReceiver
-from nginy.event.listener import Listener, ListenKey, ListenOptions
+from nginy.event.listener import Listener
 from nginy.event.loop import Loop
 from nginy.log.levels import NOTICE
 from nginy.process.inherited import Inherited

@@ -93,7 +93,9 @@ class UpstreamSession(Session, ABC):
             if backend is None:
                 self._no_backend(now_ms)
                 return
-            self._line = None
+            if self._line is not None:
+                self._line = None
+                handler.loop.reserve.redeem()
             self.attempt = Attempt(handler.pool, backend, now_ms)
             self.attempts.append(self.attempt)
             outcome = self._open(backend)
@@ -118,12 +120,13 @@ class UpstreamSession(Session, ABC):
         if not line.join(self, is_first=self._line is line):
             self.finalize(Reason.QUEUE_FULL)
             return
-        if self._line is not line:
+        if self._line is None:
+            loop = self.handler.loop
+            loop.reserve.promise()
             self.client.action = "waiting for a backend"
-            timers, clock = self.handler.loop.timers, self.handler.loop.clock
             self._timer.handler = self._queue_timer_handler
-            timers.start(self._timer, clock.now_ms + line.settings.timeout_ms)
-            self._line = line
+            loop.timers.start(self._timer, loop.clock.now_ms + line.settings.timeout_ms)
+        self._line = line
 
     def call(self) -> None:
         """Choose a backend again, soon: the caller is in the middle of something."""
@@ -145,7 +148,9 @@ class UpstreamSession(Session, ABC):
         if loop.connections >= loop.max_connections:
             self.finalize(Reason.OVER_LIMIT, "worker_connections are used up")
             return Connecting.ENDED
-        upstream = connect_stream(loop, backend.address, settings.bind, settings.socket_keepalive)
+        upstream = connect_stream(
+            loop, backend.address, settings.bind, settings.socket_keepalive, loop.reserve
+        )
         if isinstance(upstream, ConnectFailure):
             return self._connect_failed(upstream)
         self.upstream = upstream
@@ -191,14 +196,15 @@ class UpstreamSession(Session, ABC):
         """Count a failed attempt; end the session unless another backend may be tried."""
         attempt = self.attempt
         attempt.errno = failure.errno
-        if not failure.is_ours and attempt.backend is not None:
+        is_final = failure.is_ours and not failure.lacks_port
+        if not is_final and attempt.backend is not None:
             self._tried += (attempt.backend,)
         result = AttemptResult.UNKNOWN if failure.is_ours else AttemptResult.FAILED
         attempt.end(result, self.handler.loop.clock.now_ms, self.upstream)
         if self.upstream is not None:
             self.upstream.close()
             self.upstream = None
-        if failure.is_ours:
+        if is_final:
             self.finalize(Reason.RESOURCE, failure.text)
             return Connecting.ENDED
         if self._may_try_next():
@@ -208,6 +214,8 @@ class UpstreamSession(Session, ABC):
         return Connecting.ENDED
 
     def _unreached(self) -> Reason:
+        if all(attempt.errno in OUR_ERRORS for attempt in self.attempts):
+            return Reason.RESOURCE
         if all(attempt.errno == errno.ETIMEDOUT for attempt in self.attempts):
             return Reason.BACKEND_TIMED_OUT
         return Reason.BACKEND_UNREACHABLE
@@ -234,6 +242,7 @@ class UpstreamSession(Session, ABC):
             self._line.leave(self)
             # If this session was called, the next one has to hear of the free backend.
             self._line.call_next()
+            self.handler.loop.reserve.redeem()
             if reason is Reason.CLIENT_GONE_CONNECTING:
                 reason = Reason.CLIENT_LEFT_QUEUE
         if backend is not None:

@@ -7,16 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from nginy.event.bind import KeepAlive, ListenError, ListenOptions
 from nginy.event.connection import Connection
-from nginy.event.listener import (
-    ACCEPT_BUDGET,
-    ACCEPT_PAUSE_MS,
-    KeepAlive,
-    Listener,
-    ListenError,
-    ListenOptions,
-)
+from nginy.event.event import Event
+from nginy.event.listener import ACCEPT_BUDGET, ACCEPT_PAUSE_MS, SHORTAGE_PAUSE_MS, Listener
 from nginy.event.loop import Loop
+from nginy.event.reserve import REPORT_MS
 from nginy.text.address import Address, parse_address
 
 from kit.clock import FakeClock
@@ -86,6 +82,22 @@ def connect() -> Iterator[Callable[[Listener], socket.socket]]:
 
 
 Connect = Callable[[Listener], socket.socket]
+
+
+class NoRoom:
+    """An `Interest` whose selector takes no more."""
+
+    is_edge_triggered = False
+    descriptors_max = None
+
+    def add(self, _c: Connection) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def change(self, event: Event) -> None: ...
+
+    def remove(self, c: Connection) -> None: ...
+
+    def forget(self, c: Connection) -> None: ...
 
 
 class FailingSocket(socket.socket):
@@ -242,7 +254,7 @@ def test_a_client_that_is_gone_before_it_is_accepted_is_skipped(
     listener.close()
 
 
-@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOBUFS, errno.ENFILE])
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOBUFS, errno.ENOMEM])
 def test_accepting_pauses_for_half_a_second_after_any_other_error(
     loop: Loop, connect: Connect, accepted: Accepted, clock: FakeClock, expect_log: Any, code: int
 ) -> None:
@@ -264,6 +276,11 @@ def test_accepting_pauses_for_half_a_second_after_any_other_error(
     listener.close()
 
 
+NO_DESCRIPTOR = (
+    r"no descriptor for another client .*\(24: Too many open files\), new clients wait, on"
+)
+
+
 def test_without_descriptors_it_neither_spins_nor_loses_anybody(
     loop: Loop,
     open_listener: Open,
@@ -276,19 +293,102 @@ def test_without_descriptors_it_neither_spins_nor_loses_anybody(
     listener.start(loop, accepted)
     clients = [connect(listener) for _ in range(3)]
     with no_descriptor_left():
-        with expect_log(r"accept\(\) failed \(24: Too many open files\)", count=1):
+        with expect_log(NO_DESCRIPTOR, count=1):
             loop.turn(0)
             assert loop.selector.select(0) == []
+            for _ in range(5):
+                clock.advance(SHORTAGE_PAUSE_MS + 10)
+                loop.turn(0)
+                loop.turn(0)
+        # Said again, but once in a while.
+        clock.advance(REPORT_MS)
+        with expect_log(rf"{NO_DESCRIPTOR} {listener.address} \(\d similar messages", count=1):
             loop.turn(0)
-        # Still none after the pause: said again, once.
-        clock.advance(ACCEPT_PAUSE_MS + 10)
-        with expect_log(r"accept\(\) failed \(24: Too many open files\)", count=1):
             loop.turn(0)
-            loop.turn(0)
-    clock.advance(ACCEPT_PAUSE_MS + 10)
+    clock.advance(SHORTAGE_PAUSE_MS + 10)
     loop.turn(0)
     loop.turn(0)
     assert accepted.count == len(clients)
+
+
+class Pairs:
+    """Takes accepted connections, and opens a socket for each, as a session does."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self.opened: list[tuple[Connection, Any]] = []
+        self.served = 0
+
+    def __call__(self, c: Connection) -> None:
+        sock = self.loop.reserve.open_socket(socket.AF_INET, socket.SOCK_STREAM)
+        self.opened.append((c, sock))
+
+    def close(self) -> None:
+        for c, sock in self.opened:
+            c.close()
+            sock.close()
+        self.served += len(self.opened)
+        self.opened.clear()
+
+
+@pytest.mark.parametrize("left", [0, 1, 2, 3, 4, 5])
+def test_a_client_is_accepted_only_if_its_backend_can_have_a_descriptor_too(
+    loop: Loop,
+    open_listener: Open,
+    connect: Connect,
+    clock: FakeClock,
+    expect_log: Any,
+    left: int,
+) -> None:
+    listener = open_listener()
+    pairs = Pairs(loop)
+    listener.start(loop, pairs)
+    for _ in range(4):
+        connect(listener)
+
+    def turn() -> None:
+        clock.advance(SHORTAGE_PAUSE_MS + 10)
+        loop.turn(0)
+        loop.turn(0)
+
+    with expect_log(NO_DESCRIPTOR, count=1), no_descriptor_left(but=left):
+        turn()
+        # One descriptor was held back before, so it is enough for the last backend.
+        assert len(pairs.opened) == (left + 1) // 2
+        for _ in range(4):
+            pairs.close()
+            turn()
+        assert pairs.served + len(pairs.opened) == (4 if left else 0)
+    turn()
+    pairs.close()
+    assert pairs.served == 4
+
+
+@pytest.mark.parametrize("method", ["epoll", "select"])
+def test_a_client_that_the_selector_has_no_room_for_is_closed_and_the_listener_pauses(
+    loop: Loop,
+    open_listener: Open,
+    connect: Connect,
+    accepted: Accepted,
+    clock: FakeClock,
+    expect_log: Any,
+) -> None:
+    """As with epoll when a user has too many watches (ENOSPC), and with select() (EMFILE)."""
+    listener = open_listener()
+    listener.start(loop, accepted)
+    interest = loop.interest
+    loop.interest = NoRoom()
+    client = connect(listener)
+    with expect_log(r"register\(\) failed \(28: No space left on device\)", count=1):
+        loop.turn(0)
+    assert (loop.connections, accepted.count) == (1, 0)
+    assert client.recv(1) == b""
+    loop.interest = interest
+    connect(listener)
+    clock.advance(ACCEPT_PAUSE_MS + 10)
+    loop.turn(0)
+    loop.turn(0)
+    assert accepted.count == 1
 
 
 def test_a_listener_that_is_closed_in_its_pause_stays_closed(
@@ -297,7 +397,7 @@ def test_a_listener_that_is_closed_in_its_pause_stays_closed(
     listener = Listener(ListenOptions(ANY_PORT), FailingSocket(errno.EMFILE))
     listener.start(loop, accepted)
     connect(listener)
-    with expect_log("accept"):
+    with expect_log(NO_DESCRIPTOR):
         loop.turn(0)
     listener.close()
     clock.advance(ACCEPT_PAUSE_MS + 10)

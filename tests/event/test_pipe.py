@@ -10,6 +10,7 @@ import pytest
 from nginy.event.connection import AGAIN, EOF, ERROR
 from nginy.event.loop import Loop
 from nginy.event.pipe import UNSUPPORTED, Pipes
+from nginy.event.reserve import Reserve
 
 from event.conftest import OpenPair
 from kit.harness import descriptor_count
@@ -27,7 +28,7 @@ def method() -> str:
 def pipes() -> Iterator[Pipes]:
     """Two pipes at most, and none left open in the end."""
     before = descriptor_count()
-    made = Pipes(limit=2)
+    made = Pipes(Reserve(), limit=2)
     yield made
     made.close()
     assert (made.opened, descriptor_count()) == (0, before)
@@ -125,7 +126,7 @@ def test_a_reset_is_an_error_of_the_side_that_was_reset(pipes: Pipes, open_pair:
 def test_a_system_that_does_not_splice_says_so_before_anything_is_moved(
     open_pair: OpenPair, expect_log: Any, number: int
 ) -> None:
-    pipes = Pipes(limit=2, splice=failing(number))
+    pipes = Pipes(Reserve(), limit=2, splice=failing(number))
     src, client = open_pair()
     client.sendall(DATA)
     pipe = pipes.take()
@@ -179,14 +180,14 @@ def test_without_a_descriptor_there_is_none(pipes: Pipes) -> None:
 def test_without_room_for_a_large_pipe_there_is_none() -> None:
     """An unprivileged user's pipes may have so many pages together; no pipe has 2 GiB (pipe(7))."""
     before = descriptor_count()
-    pipes = Pipes(pipe_bytes=(1 << 31) - 1)
+    pipes = Pipes(Reserve(), pipe_bytes=(1 << 31) - 1)
     assert pipes.take() is None
     assert (pipes.opened, descriptor_count()) == (0, before)
 
 
 def test_a_closed_pool_has_none_left_and_makes_none() -> None:
     before = descriptor_count()
-    pipes = Pipes()
+    pipes = Pipes(Reserve())
     pipe = pipes.take()
     assert pipe is not None
     pipe.release()
@@ -203,3 +204,23 @@ def test_closing_a_connection_gives_its_pipe_back(loop: Loop, open_pair: OpenPai
     src.buffer = pipe
     src.close()
     assert (loop.pipes.opened, loop.budget.used_bytes) == (0, 0)
+
+
+def test_while_descriptors_are_short_pipes_keep_none(open_pair: OpenPair) -> None:
+    reserve = Reserve()
+    pipes = Pipes(reserve)
+    before = descriptor_count()
+    idle, used = pipes.take(), pipes.take()
+    assert idle is not None
+    assert used is not None
+    idle.release()
+    reserve.is_short = True
+    assert pipes.trim()
+    assert not pipes.trim()
+    used.release()
+    assert (pipes.take(), pipes.opened, descriptor_count()) == (None, 0, before)
+    reserve.is_short = False
+    pipe = pipes.take()
+    assert pipe is not None
+    pipe.release()
+    pipes.close()

@@ -24,8 +24,9 @@ from typing import Protocol, TypeVar
 from nginy.backend.backend import Backend, BackendSettings
 from nginy.backend.pool import BackendPool, MakeBalancer
 from nginy.balancer.round_robin import RoundRobin
+from nginy.event.bind import ListenOptions
 from nginy.event.clock import Clock
-from nginy.event.listener import Listener, ListenOptions
+from nginy.event.listener import Listener
 from nginy.event.loop import Loop
 from nginy.event.selector import LevelInterest
 from nginy.proxy.handler import ProtocolHandler, ProxySettings

@@ -41,8 +41,8 @@ def no_garbage() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def no_descriptor_left() -> Iterator[None]:
-    """Use up all descriptors that the process may have, for the block."""
+def no_descriptor_left(but: int = 0) -> Iterator[None]:
+    """Use up all descriptors that the process may have, except so many, for the block."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = max(map(int, os.listdir("/proc/self/fd")))
     taken: list[int] = []
@@ -52,6 +52,8 @@ def no_descriptor_left() -> Iterator[None]:
             while True:
                 taken.append(os.dup(0))
         assert _is_exhausted()
+        for _ in range(but):
+            os.close(taken.pop())
         yield
     finally:
         for fd in taken:

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from nginy.backend.backend import Backend
+from nginy.backend.waiting import QueueSettings
 from nginy.balancer.round_robin import RoundRobin
+from nginy.event.listener import SHORTAGE_PAUSE_MS
 from nginy.proxy.tcp import TcpHandler
-from nginy.text.address import Address
+from nginy.text.address import Address, parse_address
 
 from kit.clock import FakeClock
-from kit.ends import connect
 from kit.harness import Front, Harness
 from kit.leaks import no_descriptor_left
 from kit.servers import EchoBackend, FullPort, RefusingPort, Server, SilentBackend
@@ -327,24 +328,91 @@ def test_with_worker_connections_used_up_only_new_sessions_suffer(
 
 
 @pytest.mark.parametrize("method", ["epoll", "select"])
-def test_without_descriptors_only_new_sessions_suffer(harness: Harness, expect_log: Any) -> None:
+@pytest.mark.parametrize("left", [0, 1, 2])
+def test_without_descriptors_new_clients_wait_in_the_kernels_queue(
+    harness: Harness, clock: FakeClock, expect_log: Any, left: int
+) -> None:
     backend = harness.add(EchoBackend())
     proxy = harness.proxy(harness.pool(backend.name))
     old = proxy.connect()
     harness.turn_until(lambda: backend.ends)
-    harness.listeners[0].pause()
-    new = proxy.connect()
-    gone = connect(proxy.listener.address.sockaddr)
-    with no_descriptor_left():
-        gone.close()  # one is left: enough for a client, not for its backend
-        harness.listeners[0].resume()
-        with expect_log(r"socket\(\) failed \(24: Too many open files\)", count=2):
-            harness.turn_until(lambda: len(proxy.ended) == 2)
-        assert [(ended.termination, ended.status) for ended in proxy.ended] == [("RC", 500)] * 2
+    backend.is_accepting = False  # its descriptors would come out of the same limit
+    new = [proxy.connect() for _ in range(3)]
+    for client in new:
+        client.send(b"hello")
+    with no_descriptor_left(but=left), expect_log("no descriptor for another client", count=1):
+        for _ in range(5):
+            clock.advance(SHORTAGE_PAUSE_MS)
+            harness.turn()
         old.send(b"still here")
         harness.turn_until(lambda: old.received == b"still here")
-    harness.turn_until(lambda: new.has_eof)
-    assert [b.failures for b in harness.pools[0].backends] == [0]
+        assert proxy.handler.sessions == 1 + (left + 1) // 2
+    backend.is_accepting = True
+
+    def all_are_served() -> bool:
+        clock.advance(SHORTAGE_PAUSE_MS)
+        return all(client.received == b"hello" for client in new)
+
+    harness.turn_until(all_are_served)
+    assert proxy.ended == []
+
+
+@pytest.mark.parametrize("method", ["epoll"])
+def test_a_client_in_line_keeps_its_backends_descriptor(
+    harness: Harness, clock: FakeClock, expect_log: Any
+) -> None:
+    backend = harness.add(EchoBackend())
+    pool = harness.pool(backend.name, max_conns=1)
+    pool.line_up(QueueSettings(8, timeout_ms=60_000))
+    proxy = harness.proxy(pool)
+    first = proxy.connect()
+    harness.turn_until(lambda: backend.ends)
+    backend.is_accepting = False
+    waiting = [proxy.connect() for _ in range(2)]
+    harness.turn_until(lambda: proxy.handler.sessions == 3)
+    harness.listeners[0].pause()
+    late = proxy.connect()
+    with no_descriptor_left(), expect_log("no descriptor for another client", count=1):
+        harness.listeners[0].resume()
+        harness.turn()
+        # Both are called at once, while the descriptors of the first client are still in use.
+        pool.backends[0].max_conns = 3
+        assert pool.line is not None
+        pool.line.call_all()
+        harness.turn_until(lambda: all(session.upstream for session in harness.sessions()))
+        assert (len(harness.sessions()), proxy.ended) == (3, [])
+    late.close()
+    first.close()
+    for client in waiting:
+        client.close()
+
+
+def test_without_a_port_towards_one_backend_another_is_tried(
+    harness: Harness, expect_log: Any
+) -> None:
+    """The local port is taken; the second backend is of a family that is not bound to it."""
+    backends = [harness.add(EchoBackend()), harness.add(EchoBackend(("::1", 0)))]
+    pool = harness.pool(*(backend.name for backend in backends))
+    taken = harness.add(RefusingPort())
+    proxy = harness.proxy(pool, bind=parse_address(taken.name))
+    with expect_log(rf"bind\(\) failed \({errno.EADDRINUSE}: Address already in use\)", count=1):
+        client = proxy.connect()
+        client.send(b"hello")
+        harness.turn_until(lambda: client.received == b"hello")
+    assert [b.failures for b in pool.backends] == [0, 0]
+    assert [len(backend.ends) for backend in backends] == [0, 1]
+
+
+def test_without_a_port_towards_any_backend_the_session_ends_for_want_of_it(
+    harness: Harness, expect_log: Any
+) -> None:
+    pool = harness.pool(*(harness.add(EchoBackend()).name for _ in range(2)))
+    proxy = harness.proxy(pool, bind=parse_address(harness.add(RefusingPort()).name))
+    with expect_log(r"bind\(\) failed", count=2):
+        proxy.connect()
+        ended = proxy.only()
+    assert (ended.termination, ended.status, len(ended.upstreams)) == ("RC", 500, 2)
+    assert [b.failures for b in pool.backends] == [0, 0]
 
 
 # -- how it connects --

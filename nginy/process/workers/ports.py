@@ -18,7 +18,8 @@ from dataclasses import replace
 
 from nginy.config import schema
 from nginy.errors import NginyError
-from nginy.event.listener import Listener, ListenKey, ListenOptions
+from nginy.event.bind import ListenKey, ListenOptions
+from nginy.event.listener import Listener
 from nginy.process.inherited import Inherited
 from nginy.process.services import wanted_by
 

@@ -35,7 +35,7 @@ from nginy.event.timer import Timer
 from nginy.process.control import Control
 from nginy.process.holder import naming_holder
 from nginy.process.logs import LogSet
-from nginy.process.privileges import give_away, raise_descriptor_limit
+from nginy.process.privileges import cap_descriptors, give_away, raise_descriptor_limit
 from nginy.process.workers.crew import Crew, WorkerProcess
 from nginy.process.workers.ports import PortSet
 from nginy.process.workers.vote import Vote
@@ -68,6 +68,7 @@ class Supervisor:
     def __init__(self, path: str, environ: Mapping[str, str], workers: int, method: str) -> None:
         """Open nothing but the loop; `path` is the configuration file that a reload reads."""
         self.loop = Loop(method)
+        cap_descriptors(self.loop.interest.descriptors_max)
         self.logs = LogSet(self.loop)
         self.ports = PortSet(workers)
         self.crew = Crew(self.loop, workers, self._run_worker, self._answered, self._worker_died)
@@ -89,7 +90,7 @@ class Supervisor:
         with naming_holder():
             self.logs.open(config)
             give_away(config.user, self.logs)
-            raise_descriptor_limit(config.worker_connections)
+            raise_descriptor_limit(config.worker_connections, self.loop.interest.descriptors_max)
             self.ports.apply(config, self.ports.open(config))
         self.config = config
         self._text = dump(config) if config.pid is not None else ""
@@ -251,7 +252,7 @@ class Supervisor:
             deadline_ms = vote.config.worker_shutdown_timeout_ms + VOTE_MS
             self.loop.timers.start(self._retire_timer, self.loop.clock.now_ms + deadline_ms)
         self.control.commit(vote.text)
-        raise_descriptor_limit(vote.config.worker_connections)
+        raise_descriptor_limit(vote.config.worker_connections, self.loop.interest.descriptors_max)
         self.logs.close_unused(vote.config)
         self._start_timer(VOTE_MS)
         if not vote.waiting:

@@ -1,0 +1,83 @@
+"""Reserve: descriptors held back, so that a client is accepted only if its backend can be reached.
+
+A session needs two descriptors, and gets them at two moments: the client's from accept(), the
+upstream's from socket(). With one descriptor left, accepting would succeed and connecting fail; the
+client would be reset, its descriptor be free again, and the next client meet the same end. So the
+loop holds one descriptor back. `Listener` accepts only while it is there, and a session that finds
+no other takes it (`Reserve.open_socket`). Clients who cannot be served wait in the kernel's queue,
+where they belong (HAProxy does the same, `src/listener.c`).
+
+A session that has been accepted and does not connect yet, because it waits in line for a backend,
+is promised a descriptor of its own: one more is held back until it connects.
+
+What is not a session has no claim: checks, pipes and UDP sessions do without if nothing is left.
+"""
+
+import errno
+from _socket import AF_UNIX, SOCK_DGRAM, socket
+from typing import Final
+
+from nginy.log.limit import RateLimited
+
+OUT_OF_DESCRIPTORS: Final = frozenset((errno.EMFILE, errno.ENFILE))
+"""Errors of calls that find no descriptor: in this process, in the whole system."""
+
+REPORT_MS: Final = 10_000
+"""How often a lasting shortage is logged."""
+
+
+class Reserve:
+    """The descriptors that one loop holds back. Created and closed by the loop."""
+
+    __slots__ = ("_held", "_wanted", "is_short", "limited")
+
+    def __init__(self) -> None:
+        self._held: list[socket] = []
+        self._wanted = 1
+        self.is_short = False
+        """Fewer are held than should be: accept nobody before `refill` succeeds."""
+        self.limited = RateLimited(REPORT_MS)
+        """Keeps a lasting shortage from filling the error log."""
+
+    def refill(self) -> bool:
+        """Hold back as many as should be; return False if the system has none left."""
+        try:
+            while len(self._held) < self._wanted:
+                # A socket, as /dev/null may be missing in a chroot, and dup() would not count for
+                # the limit of the whole system.
+                self._held.append(socket(AF_UNIX, SOCK_DGRAM))
+            self.is_short = False
+        except OSError:
+            self.is_short = True
+        return not self.is_short
+
+    def open_socket(self, family: int, kind: int) -> socket:
+        """Open a session's socket, with a descriptor of the reserve if there is no other.
+
+        Raises OSError if there is none at all.
+        """
+        try:
+            return socket(family, kind)
+        except OSError as error:
+            if error.errno not in OUT_OF_DESCRIPTORS or not self._held:
+                raise
+        self._held.pop().close()
+        self.is_short = True
+        return socket(family, kind)
+
+    def promise(self) -> None:
+        """Hold one more back, for a session that will connect later."""
+        self._wanted += 1
+        self.refill()
+
+    def redeem(self) -> None:
+        """Let go of what was promised: the session connects now, or has ended."""
+        self._wanted -= 1
+        if len(self._held) > self._wanted:
+            self._held.pop().close()
+
+    def close(self) -> None:
+        """Hold nothing any more."""
+        for held in self._held:
+            held.close()
+        self._held.clear()
