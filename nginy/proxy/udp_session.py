@@ -110,30 +110,38 @@ class UdpSession(Session):
 
     def open(self) -> bool:
         """Choose a backend and open a socket to it; if that fails, the session ends and False is
-        returned."""
+        returned.
+
+        Without a local port for one backend, another one is tried: no byte has gone out.
+        """
         handler, client = self.handler, self.client
         client.action = "connecting to upstream"
         now_ms = handler.loop.clock.now_ms
         key = handler.hash_key(self).encode() if handler.hash_key is not None else b""
-        backend = handler.pool.pick(key, (), now_ms // 1000)
-        if backend is None:
-            handler.drops["no_backend"] += 1
-            self.attempts.append(Attempt(handler.pool, None, now_ms))
-            why = handler.pool.why_none((), now_ms // 1000)
-            detail = f'no usable backend in upstream "{handler.pool.name}": {why}'
-            self.finalize(Reason.NO_BACKEND, detail)
-            return False
-        self.backend = backend
-        self._attempt = Attempt(handler.pool, backend, now_ms)
-        self.attempts.append(self._attempt)
-        return self._connect(backend)
+        tried: tuple[Backend, ...] = ()
+        failure: ConnectFailure | None = None
+        while True:
+            backend = handler.pool.pick(key, tried, now_ms // 1000)
+            if backend is None:
+                self._not_connected(failure)
+                return False
+            self.backend = backend
+            self._attempt = Attempt(handler.pool, backend, now_ms)
+            self.attempts.append(self._attempt)
+            upstream = connect_datagram(handler.loop, backend.address, handler.settings.bind)
+            if not isinstance(upstream, ConnectFailure):
+                self._connected(upstream)
+                return True
+            failure = upstream
+            self._attempt.errno = failure.errno
+            if not failure.lacks_port:
+                self._not_connected(failure)
+                return False
+            self._attempt.end(AttemptResult.UNKNOWN, now_ms, None)
+            tried += (backend,)
 
-    def _connect(self, backend: Backend) -> bool:
+    def _connected(self, upstream: DatagramConnection) -> None:
         loop, settings = self.handler.loop, self.handler.settings
-        upstream = connect_datagram(loop, backend.address, settings.bind)
-        if isinstance(upstream, ConnectFailure):
-            self._not_connected(upstream)
-            return False
         self.upstream = upstream
         now_ms = loop.clock.now_ms
         self._attempt.connected_at_ms = now_ms
@@ -149,15 +157,21 @@ class UdpSession(Session):
             timer = upstream.write.timer = Timer(self._end_timer_handler, self)
             delay_ms = self.handler.jittered(self.handler.pool.max_session_time_ms)
             loop.timers.start(timer, now_ms + delay_ms)
-        return True
 
-    def _not_connected(self, failure: ConnectFailure) -> None:
+    def _not_connected(self, failure: ConnectFailure | None) -> None:
         """End a session that has no socket, and drop the datagram that began it."""
-        if failure.is_ours:
-            self.handler.drops["limit"] += 1
+        handler = self.handler
+        if failure is None:
+            handler.drops["no_backend"] += 1
+            self.attempts.append(Attempt(handler.pool, None, handler.loop.clock.now_ms))
+            why = handler.pool.why_none((), handler.loop.clock.now_ms // 1000)
+            detail = f'no usable backend in upstream "{handler.pool.name}": {why}'
+            self.finalize(Reason.NO_BACKEND, detail)
+        elif failure.is_ours:
+            handler.drops["limit"] += 1
             self.finalize(Reason.RESOURCE, failure.text)
         else:
-            self.handler.drops["send_error"] += 1
+            handler.drops["send_error"] += 1
             self.finalize(Reason.BACKEND_UNREACHABLE, failure.text)
 
     # From the client to the backend.

@@ -649,6 +649,19 @@ class TestLimits:
         assert pool.backends[0].fails == 0
         assert ask(harness, late) == b"?"
 
+    def test_without_a_port_towards_one_backend_another_is_tried(self, harness: Harness) -> None:
+        """The local port is taken; the second backend is of a family that is not bound to it."""
+        near, far = harness.add(UdpBackend()), harness.add(UdpBackend(sockaddr=("::1", 0)))
+        pool = harness.pool(near.name, far.name)
+        host = own_host()
+        with socket.socket(type=socket.SOCK_DGRAM) as taken:
+            taken.bind((host, 0))
+            bind = Address(socket.AF_INET, host, taken.getsockname()[1])
+            front = udp_proxy(harness, pool, bind=bind)
+            assert ask(harness, front.client(), b"hello") == b"hello"
+        assert [b.fails for b in pool.backends] == [0, 0]
+        assert dropped(front) == {}
+
     def test_the_error_log_gets_a_line_a_second_and_the_number_of_those_left_out(
         self, harness: Harness, expect_log: ExpectLog
     ) -> None:
