@@ -20,7 +20,7 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from nginy.event.connection import Connection
+from nginy.event.connection import Connection, Endpoint
 from nginy.event.event import Event, ignore
 
 if TYPE_CHECKING:
@@ -105,15 +105,11 @@ class _ProcessConnection(Connection):
 
     def __init__(self, loop: "Loop", pid: int) -> None:
         """Open a descriptor of the process; raises OSError."""
-        self.loop = loop
-        self.fd = os.pidfd_open(pid)
-        self.sockaddr = ""
+        Endpoint.__init__(self, loop, os.pidfd_open(pid), "")
         self.number = pid
         self.action = "waiting for a process"
-        self.data = self.buffer = None
         self.read = Event(self, ignore)
         self.write = Event(self, ignore)
-        self.received = self.sent = self.errno = self.registered = 0
         loop.connections += 1
         loop.interest.add(self)
 

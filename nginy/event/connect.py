@@ -22,16 +22,14 @@ from _socket import (
     SOL_SOCKET,
     socket,
 )
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from nginy.event.connection import Connection
 from nginy.event.datagram import DatagramConnection
+from nginy.event.event import Event
+from nginy.event.loop import Loop
 from nginy.event.reserve import Reserve
 from nginy.text.address import Address
-
-if TYPE_CHECKING:
-    from nginy.event.event import Event
-    from nginy.event.loop import Loop
 
 IP_BIND_ADDRESS_NO_PORT: Final = 24
 """Linux, in.h: bind() chooses no port yet, so that connect() can share one between destinations."""
@@ -84,7 +82,7 @@ def failure_text(call: str, code: int) -> str:
 
 
 def connect_stream(
-    loop: "Loop",
+    loop: Loop,
     address: Address,
     bind: Address | None = None,
     keepalive: bool = False,
@@ -105,7 +103,7 @@ def connect_stream(
 
 
 def connect_datagram(
-    loop: "Loop", address: Address, bind: Address | None = None
+    loop: Loop, address: Address, bind: Address | None = None
 ) -> DatagramConnection | ConnectFailure:
     """Return a UDP socket whose peer is `address`; there is nothing to wait for."""
     opened = _open(address, SOCK_DGRAM, bind)
@@ -117,7 +115,7 @@ def connect_datagram(
         return _not_registered(opened, error)
 
 
-def connect_errno(event: "Event") -> int:
+def connect_errno(event: Event) -> int:
     """Return how connecting has ended, for a write handler: 0 if there is a connection, or an
     errno.
 

@@ -31,22 +31,20 @@ from _socket import (
     SOL_SOCKET,
     socket,
 )
+from abc import ABC, abstractmethod
 from fcntl import ioctl
 from selectors import EVENT_READ, EVENT_WRITE
 from termios import TIOCOUTQ
 from typing import TYPE_CHECKING, Final
 
-from nginy.event.event import Event, Owner, ignore
+from nginy.event.event import Event, ignore
+from nginy.event.timer import Owner
+from nginy.text.address import SockAddr, sockaddr_text
 
 if TYPE_CHECKING:
     from nginy.event.buffer import Buffer
-    from nginy.event.listener import Listener
     from nginy.event.loop import Loop
     from nginy.event.pipe import Pipe
-    from nginy.event.tls import TlsState
-
-SockAddr = tuple[str, int] | tuple[str, int, int, int] | str
-"""What the socket calls take and return: IPv4, IPv6, or the path of a unix socket."""
 
 EOF: Final = 0
 """Outcome of `recv`: the peer has finished sending (nginx: 0)."""
@@ -60,21 +58,9 @@ RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 ABORT)."""
 
 
-def sockaddr_text(sockaddr: SockAddr) -> str:
-    """Return an address as logs and the configuration write it: 127.0.0.1:80, [::1]:80,
-    unix:/path."""
-    if isinstance(sockaddr, tuple):
-        host = sockaddr[0]
-        return f"[{host}]:{sockaddr[1]}" if ":" in host else f"{host}:{sockaddr[1]}"
-    # The kernel gives abstract unix addresses as bytes with a leading zero byte.
-    return f"unix:{sockaddr}" if isinstance(sockaddr, str) else "unix:"
-
-
-class Connection:
-    """One socket, its two events and what is known of its peer (nginx `ngx_connection_t`).
-
-    Created by a `Listener` or by `event/connect.py`; closed by its owner alone, through `close`.
-    """
+class Endpoint(ABC):
+    """The fields of everything that has the shape of a connection: a `Connection` itself, or a
+    client that shares its listener's socket (`event/datagram.py`)."""
 
     __slots__ = (
         "_local_sockaddr",
@@ -85,7 +71,6 @@ class Connection:
         "errno",
         "fd",
         "full_reads",
-        "listening",
         "loop",
         "number",
         "read",
@@ -99,30 +84,18 @@ class Connection:
         "write",
     )
 
-    tls: "TlsState"
-    """What TLS keeps (nginx `ssl`); there is no such attribute on a plain connection."""
+    socket: socket
+    read: Event
+    write: Event
 
-    is_plain = True
-    """What is sent and received are the socket's own bytes; not so with TLS."""
-
-    directions = EVENT_READ | EVENT_WRITE
-    """What an edge-triggered selector is told to report."""
-
-    def __init__(self, loop: "Loop", sock: socket, sockaddr: SockAddr) -> None:
-        """Begin to watch `sock`; raises OSError, and leaves it open, if the selector has no
-        room."""
+    def __init__(self, loop: "Loop", fd: int, sockaddr: SockAddr) -> None:
         self.loop = loop
-        self.socket = sock
-        self.fd = sock.fileno()
+        self.fd = fd
         """The descriptor; -1 once closed, the test for a stale connection."""
         self.sockaddr = sockaddr
         """The peer's address."""
         self.data: Owner | None = None
         """Whom this connection serves; cleared by `close`."""
-        self.read = Event(self, ignore)
-        self.write = Event(self, ignore)
-        self.listening: Listener | None = None
-        """The listener that accepted it; None for a connection to an upstream."""
         self.action = ""
         """What is being done, for the log: "connecting to upstream" (nginx `log->action`)."""
         self.buffer: Buffer | Pipe | None = None
@@ -143,8 +116,6 @@ class Connection:
         self.registered = 0
         """What a level-triggered selector has been told (see `LevelInterest`)."""
         self._local_sockaddr: SockAddr | None = None
-        loop.interest.add(self)
-        loop.connections += 1
 
     def __repr__(self) -> str:
         """Show number, descriptor, peer and both events."""
@@ -167,6 +138,39 @@ class Connection:
             except OSError:
                 return ""
         return self._local_sockaddr
+
+    @abstractmethod
+    def send(self, memory: "bytes | memoryview") -> int:
+        """Send what the kernel takes of `memory`; return a count, AGAIN or ERROR."""
+
+    @abstractmethod
+    def close(self, reset: bool = False) -> None:
+        """Close, with RST instead of FIN if `reset`; harmless when closed already."""
+
+
+class Connection(Endpoint):
+    """One socket, its two events and what is known of its peer (nginx `ngx_connection_t`).
+
+    Created by a `Listener` or by `event/connect.py`; closed by its owner alone, through `close`.
+    """
+
+    __slots__ = ()
+
+    is_plain = True
+    """What is sent and received are the socket's own bytes; not so with TLS."""
+
+    directions = EVENT_READ | EVENT_WRITE
+    """What an edge-triggered selector is told to report."""
+
+    def __init__(self, loop: "Loop", sock: socket, sockaddr: SockAddr) -> None:
+        """Begin to watch `sock`; raises OSError, and leaves it open, if the selector has no
+        room."""
+        super().__init__(loop, sock.fileno(), sockaddr)
+        self.socket = sock
+        self.read = Event(self, ignore)
+        self.write = Event(self, ignore)
+        loop.interest.add(self)
+        loop.connections += 1
 
     # Interest: whoever waits says so, and is called by the loop when there is something to do.
 

@@ -39,15 +39,14 @@ from _socket import (
 from collections.abc import Callable, Sequence
 from errno import EAGAIN
 from selectors import EVENT_READ
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from nginy.event.connection import AGAIN, ERROR, Connection, SockAddr
-from nginy.event.event import Event, Owner
+from nginy.event.connection import AGAIN, ERROR, Connection, Endpoint
+from nginy.event.event import Event
+from nginy.event.loop import Loop
 from nginy.event.selector import EVENT_LEVEL
-
-if TYPE_CHECKING:
-    from nginy.event.loop import Loop
-    from nginy.text.address import Address
+from nginy.event.timer import Owner
+from nginy.text.address import Address, SockAddr
 
 logger = logging.getLogger("nginy.event")
 
@@ -152,7 +151,7 @@ class DatagramReceiver(DatagramConnection):
     __slots__ = ("address", "handler", "is_flooded", "is_wildcard", "put_off", "serving")
 
     def __init__(
-        self, loop: "Loop", sock: socket, address: "Address", handler: DatagramHandler
+        self, loop: Loop, sock: socket, address: Address, handler: DatagramHandler
     ) -> None:
         """Set the socket's options and begin to watch it; raises OSError."""
         self.handler = handler
@@ -254,7 +253,7 @@ class DatagramReceiver(DatagramConnection):
         self.loop.post(self.read)
 
 
-class SharedConnection(Connection):
+class SharedConnection(Endpoint):
     """A client that is reached through its listener's socket (nginx: `shared`).
 
     Created and closed by the session of that client. Both events are the listener's, since it is
@@ -265,21 +264,10 @@ class SharedConnection(Connection):
 
     def __init__(self, receiver: DatagramReceiver, sockaddr: SockAddr, local: bytes) -> None:
         """Reply to `sockaddr`, from our address `local` (packed) unless that is empty."""
-        loop = receiver.loop
-        self.loop = loop
+        super().__init__(receiver.loop, receiver.fd, sockaddr)
         self.socket = receiver.socket
-        self.fd = receiver.fd
-        self.sockaddr = sockaddr
-        self.data = None
         self.read = receiver.read
         self.write = receiver.write
-        self.listening = receiver.listening
-        self.action = ""
-        self.buffer = None
-        self.received = self.sent = 0
-        self.full_reads = self.number = self.errno = self.registered = 0
-        self.start_time_ms = self.active_at_ms = loop.clock.now_ms
-        self._local_sockaddr = None
         self._ancillary: tuple[tuple[int, int, bytes], ...] = ()
         if local:
             self._reply_from(local, receiver.address.port)

@@ -15,21 +15,12 @@ system call is in `event/selector.py`.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
+
+from nginy.event.timer import Timer, TimerWheel
 
 if TYPE_CHECKING:
     from nginy.event.connection import Connection
-    from nginy.event.timer import Timer, TimerWheel
-
-
-class Owner(Protocol):
-    """What the loop needs of whoever owns an event or a timer: a way to end it after a bug."""
-
-    def abort(self) -> None:
-        """Release everything at once, the connection included, or see to it that work can go on.
-
-        Called when one of the owner's handlers has raised.
-        """
 
 
 class Event:
@@ -70,7 +61,7 @@ class Event:
         self.timer: Timer | None = None
         """A deadline of this direction; cancelled when the connection closes."""
 
-    def close(self, timers: "TimerWheel") -> None:
+    def close(self, timers: TimerWheel) -> None:
         """Have nothing called any more; the connection is being closed."""
         if self.timer is not None:
             timers.cancel(self.timer)

@@ -25,20 +25,18 @@ import logging
 import os
 from _socket import SOCK_STREAM, socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from nginy.event.bind import ListenOptions, bind_listener, set_options
 from nginy.event.connection import Connection
 from nginy.event.datagram import DatagramHandler, DatagramReceiver
 from nginy.event.event import Event
+from nginy.event.loop import Loop
 from nginy.event.reserve import OUT_OF_DESCRIPTORS
 from nginy.event.timer import Timer
 from nginy.event.unix_path import remove_socket
 from nginy.log.limit import similar
 from nginy.text.address import Address
-
-if TYPE_CHECKING:
-    from nginy.event.loop import Loop
 
 logger = logging.getLogger("nginy.event")
 
@@ -110,7 +108,7 @@ class Listener:
         """Return the address, and "udp" where it is."""
         return f"{self.address}{' udp' if self.options.udp else ''}"
 
-    def start(self, loop: "Loop", handler: Callable[[Connection], None]) -> None:
+    def start(self, loop: Loop, handler: Callable[[Connection], None]) -> None:
         """Accept connections on `loop` from now on, each handed to `handler`."""
         self.handler = handler
         loop.reserve.refill()
@@ -118,7 +116,7 @@ class Listener:
         c.read.handler = self._post_handler
         self._start(c, "accepting connections")
 
-    def start_datagrams(self, loop: "Loop", handler: DatagramHandler) -> DatagramReceiver:
+    def start_datagrams(self, loop: Loop, handler: DatagramHandler) -> DatagramReceiver:
         """Have `handler` called on `loop` with each datagram from now on."""
         c = DatagramReceiver(loop, self.socket, self.address, handler)
         self._start(c, "receiving datagrams")
@@ -126,7 +124,6 @@ class Listener:
 
     def _start(self, c: Connection, action: str) -> None:
         c.data = self
-        c.listening = self
         c.action = action
         self.connection = c
         c.resume_read()
@@ -169,7 +166,6 @@ class Listener:
                 sock.close()
                 self._accept_failed(event.data, "register", error)
                 return
-            c.listening = self
             self.handler(c)
             self._client = None
             if not event.active:  # the handler has closed or paused us

@@ -29,11 +29,11 @@ from typing import TYPE_CHECKING
 from nginy.event.buffer import SHARED_BYTES, Budget
 from nginy.event.clock import Clock, MonotonicClock
 from nginy.event.connection import Connection
-from nginy.event.event import Event, Owner
+from nginy.event.event import Event
 from nginy.event.pipe import Pipes
 from nginy.event.reserve import Reserve
 from nginy.event.selector import EVENT_EOF, EVENT_ERROR, open_selector
-from nginy.event.timer import TimerWheel
+from nginy.event.timer import Owner, TimerWheel
 
 if TYPE_CHECKING:
     from nginy.event.child import Child

@@ -24,13 +24,22 @@ timer fires early it is started again for the rest (see
 
 from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
-from typing import Final
-
-from nginy.event.event import Owner
+from typing import Final, Protocol
 
 TICK_MS: Final = 10
 """Width of a slot: the most by which a timer may be late. Nothing in a proxy is timed finer than
 this."""
+
+
+class Owner(Protocol):
+    """What the loop needs of the owner of a timer, a connection or a call: a way to end it after a
+    bug."""
+
+    def abort(self) -> None:
+        """Release everything at once, the connection included, or see to it that work can go on.
+
+        Called when one of the owner's handlers has raised.
+        """
 
 
 class Timer:

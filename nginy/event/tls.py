@@ -65,6 +65,8 @@ class TlsConnection(Connection):
     is_plain = False
 
     socket: SSLSocket
+    tls: TlsState
+    """What TLS keeps (nginx `ssl`); a plain connection has no such attribute."""
 
     def handshake(self) -> int:
         """Go on with the handshake; return DONE, AGAIN or ERROR (nginx `ngx_ssl_handshake`).
@@ -233,7 +235,7 @@ def start_tls(
     except OSError as error:
         c.errno = error.errno or errno.EPROTO
         return None
-    c.tls = TlsState()
     c.__class__ = TlsConnection
     assert isinstance(c, TlsConnection)
+    c.tls = TlsState()
     return c

@@ -8,7 +8,7 @@ and the reason of the end, is in `proxy/session.py::Session`.
 nginx spreads the same facts over `ngx_stream_session_t` and `ngx_connection_t`.
 """
 
-from nginy.event.connection import SockAddr
+from nginy.text.address import SockAddr
 
 
 class ConnectionContext:

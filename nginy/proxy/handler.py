@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 from nginy.backend.backend import Counters
 from nginy.backend.pool import BackendPool
-from nginy.event.connection import Connection, SockAddr
+from nginy.event.connection import Connection, Endpoint
 from nginy.event.datagram import DatagramReceiver
 from nginy.proxy.context import ConnectionContext
-from nginy.text.address import Address
+from nginy.text.address import Address, SockAddr
 
 if TYPE_CHECKING:
     from nginy.event.loop import Loop
@@ -91,7 +91,7 @@ class ProtocolHandler:
         # On a wildcard address only the accepted socket knows which of the machine's it was.
         self._local_sockaddr = None if address.is_wildcard else address.sockaddr
 
-    def new_context(self, protocol: str, client: Connection) -> ConnectionContext:
+    def new_context(self, protocol: str, client: Endpoint) -> ConnectionContext:
         """Return the facts of a new client, with the next session number."""
         loop = self.loop
         loop.sessions_started += 1

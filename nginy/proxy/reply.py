@@ -13,12 +13,13 @@ from typing import Final
 
 from nginy.event.buffer import Buffer
 from nginy.event.connect import failure_text
-from nginy.event.connection import AGAIN, ERROR, Connection, SockAddr
+from nginy.event.connection import AGAIN, ERROR, Connection
 from nginy.event.datagram import DatagramReceiver, SharedConnection
 from nginy.event.event import Event
 from nginy.event.timer import Timer
 from nginy.proxy.handler import ProtocolHandler
 from nginy.proxy.session import Reason, Session
+from nginy.text.address import SockAddr
 
 LINGER_MS: Final = 5000
 """How long to wait for the client to close (nginx `lingering_timeout`)."""
@@ -67,6 +68,8 @@ class ReplySession(Session):
     """A client that is told something and sent away."""
 
     __slots__ = ()
+
+    client: Connection
 
     def start(self, text: Callable[[Session], bytes]) -> None:
         """Send the answer, or as much of it as the client takes now."""

@@ -16,7 +16,7 @@ import logging
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from nginy.event.connection import Connection
+from nginy.event.connection import Connection, Endpoint
 from nginy.proxy.attempt import Attempt
 from nginy.proxy.context import ConnectionContext
 
@@ -84,7 +84,7 @@ class Session:
     def __init__(
         self,
         handler: "ProtocolHandler",
-        client: Connection,
+        client: Endpoint,
         context: ConnectionContext,
     ) -> None:
         self.handler = handler

@@ -22,14 +22,13 @@ from functools import partial
 from typing import Final
 
 from nginy.backend.pool import BackendPool
-from nginy.event.connection import SockAddr, sockaddr_text
 from nginy.event.datagram import DatagramReceiver, SharedConnection
 from nginy.event.loop import Loop
 from nginy.log.limit import RateLimited, similar
 from nginy.proxy.handler import ProxyHandler, ProxySettings
 from nginy.proxy.session import Reason, Session
 from nginy.proxy.udp_session import ClientKey, UdpSession
-from nginy.text.address import Address
+from nginy.text.address import Address, SockAddr, sockaddr_text
 
 logger = logging.getLogger("nginy.proxy")
 

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Final
 from nginy.backend.backend import Backend
 from nginy.backend.health.health import COLD
 from nginy.event.connect import ConnectFailure, connect_datagram, failure_text
-from nginy.event.connection import SockAddr
 from nginy.event.datagram import DatagramConnection, SharedConnection
 from nginy.event.event import Event
 from nginy.event.timer import Timer
@@ -32,6 +31,7 @@ from nginy.log.limit import similar
 from nginy.proxy.attempt import Attempt, AttemptResult
 from nginy.proxy.context import ConnectionContext
 from nginy.proxy.session import Reason, Session
+from nginy.text.address import SockAddr
 
 if TYPE_CHECKING:
     from nginy.proxy.udp import UdpHandler

@@ -51,6 +51,7 @@ class UpstreamSession(Session, ABC):
     __slots__ = ("_line", "_timer", "_tried", "attempt")
 
     handler: "ProxyHandler"
+    client: Connection
     attempt: Attempt
     """The last of `attempts`; there is none before `connect`."""
 

@@ -25,6 +25,9 @@ LABEL_MAX_CHARACTERS: Final = 63
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?", re.ASCII)
 
+SockAddr = tuple[str, int] | tuple[str, int, int, int] | str
+"""What the socket calls take and return: IPv4, IPv6, or the path of a unix socket."""
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -62,7 +65,7 @@ class Address:
         return self.host in ("0.0.0.0", "::")
 
     @property
-    def sockaddr(self) -> tuple[str, int] | tuple[str, int, int, int] | str:
+    def sockaddr(self) -> SockAddr:
         """The form that bind(), connect() and sendto() take for this family."""
         if self.family is socket.AF_UNIX:
             return self.path
@@ -79,6 +82,16 @@ class Address:
         if self.family is socket.AF_UNIX:
             return f"unix:{self.path}"
         return f"{self.host_text}:{self.port}"
+
+
+def sockaddr_text(sockaddr: SockAddr) -> str:
+    """Return an address as logs and the configuration write it: 127.0.0.1:80, [::1]:80,
+    unix:/path."""
+    if isinstance(sockaddr, tuple):
+        host = sockaddr[0]
+        return f"[{host}]:{sockaddr[1]}" if ":" in host else f"{host}:{sockaddr[1]}"
+    # The kernel gives abstract unix addresses as bytes with a leading zero byte.
+    return f"unix:{sockaddr}" if isinstance(sockaddr, str) else "unix:"
 
 
 def parse_address(text: str) -> Address:

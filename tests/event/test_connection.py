@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 from nginy.event.buffer import Buffer
-from nginy.event.connection import AGAIN, EOF, ERROR, Connection, sockaddr_text
+from nginy.event.connection import AGAIN, EOF, ERROR, Connection
 from nginy.event.event import Event
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
@@ -265,20 +265,6 @@ def test_abort_is_the_owners_affair_if_there_is_one(open_pair: OpenPair) -> None
 
 
 # -- what it knows --
-
-
-@pytest.mark.parametrize(
-    ("sockaddr", "text"),
-    [
-        (("127.0.0.1", 80), "127.0.0.1:80"),
-        (("::1", 80, 0, 0), "[::1]:80"),
-        ("/run/x.sock", "unix:/run/x.sock"),
-        ("", "unix:"),
-        (b"\0name", "unix:"),
-    ],
-)
-def test_addresses_are_written_as_in_the_configuration(sockaddr: object, text: str) -> None:
-    assert sockaddr_text(sockaddr) == text  # type: ignore[arg-type]
 
 
 def test_it_shows_number_descriptor_peer_and_both_events(open_pair: OpenPair) -> None:

@@ -3,9 +3,8 @@ import pathlib
 from typing import Any
 
 import pytest
-from nginy.event.connection import sockaddr_text
 from nginy.proxy.variables import VARIABLES, Variables, seconds
-from nginy.text.address import parse_address
+from nginy.text.address import parse_address, sockaddr_text
 from nginy.text.escape import escape_default
 
 from kit.clock import WALL_MS, FakeClock

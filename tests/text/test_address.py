@@ -4,7 +4,13 @@ import socket
 
 import pytest
 from nginy.errors import InvalidValueError
-from nginy.text.address import Address, parse_address, parse_bind_address, parse_listen
+from nginy.text.address import (
+    Address,
+    parse_address,
+    parse_bind_address,
+    parse_listen,
+    sockaddr_text,
+)
 
 
 @pytest.mark.parametrize(
@@ -138,3 +144,17 @@ def test_an_address_to_connect_from_needs_no_port(text: str, host: str, port: in
 def test_only_an_ip_address_can_be_connected_from(text: str, clause: str) -> None:
     with pytest.raises(InvalidValueError, match=clause):
         parse_bind_address(text)
+
+
+@pytest.mark.parametrize(
+    ("sockaddr", "text"),
+    [
+        (("127.0.0.1", 80), "127.0.0.1:80"),
+        (("::1", 80, 0, 0), "[::1]:80"),
+        ("/run/x.sock", "unix:/run/x.sock"),
+        ("", "unix:"),
+        (b"\0name", "unix:"),
+    ],
+)
+def test_addresses_are_written_as_in_the_configuration(sockaddr: object, text: str) -> None:
+    assert sockaddr_text(sockaddr) == text  # type: ignore[arg-type]
