@@ -15,6 +15,7 @@ from typing import Final
 from nginy.backend.backend import Backend
 from nginy.backend.checks.checker import Checker
 from nginy.backend.checks.monitor import PoolMonitor
+from nginy.backend.checks.relay import Relay
 from nginy.backend.names.members import Members
 from nginy.backend.names.resolver import Resolver
 from nginy.backend.pool import BackendPool
@@ -40,6 +41,7 @@ class PoolSet:
         "_monitors",
         "_resolver",
         "_rng",
+        "relay",
     )
 
     def __init__(self, loop: Loop, make_backend: MakeSharedBackend | None = None) -> None:
@@ -52,6 +54,8 @@ class PoolSet:
         self._members: dict[str, Members] = {}
         self._checker = Checker(loop)
         self._closer = SessionCloser(loop)
+        self.relay = Relay(loop)
+        """What carries the findings of checks from one worker to the others."""
         self._monitors: dict[str, PoolMonitor] = {}
 
     def __getitem__(self, name: str) -> BackendPool:
@@ -85,8 +89,9 @@ class PoolSet:
             self._monitors[name].apply(settings)
             return
         members = self._members[name]
+        end_sessions = self._closer.end_sessions
         monitor = PoolMonitor(
-            members.pool, self._checker, self._rng, settings, self._closer.end_sessions
+            members.pool, self._checker, self._rng, settings, end_sessions, self.relay
         )
         members.changed = monitor.sync
         self._monitors[name] = monitor
@@ -108,6 +113,7 @@ class PoolSet:
         """Stop checking, resolving and building."""
         for monitor in self._monitors.values():
             monitor.close()
+        self.relay.close()
         self._checker.close()
         self._closer.close()
         for members in self._members.values():

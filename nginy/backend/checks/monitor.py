@@ -16,15 +16,17 @@ Source for `fail_open` and ejection: Envoy, "Panic threshold" and "Outlier detec
 
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
 from nginy.backend.backend import Backend
 from nginy.backend.checks.agent import AgentSettings
 from nginy.backend.checks.checker import Checker, ProbeSettings
+from nginy.backend.checks.relay import BackendKey, Relay
 from nginy.backend.checks.watch import BackendWatch
 from nginy.backend.health.eject import EjectSettings
+from nginy.backend.health.findings import CheckFinding, Finding
 from nginy.backend.health.group import is_fail_open
 from nginy.backend.health.health import StateChange
 from nginy.backend.health.schedule import CheckSettings
@@ -33,7 +35,7 @@ from nginy.backend.pool import BackendPool
 from nginy.balancer.peer import is_usable
 from nginy.log.levels import NOTICE
 from nginy.log.limit import RateLimited, similar
-from nginy.wire.agent import Mode
+from nginy.wire.agent import AgentAnswer, Mode
 
 logger = logging.getLogger("nginy.backend")
 
@@ -76,6 +78,7 @@ class PoolMonitor:
     __slots__ = (
         "_end_sessions",
         "_limited",
+        "_relay",
         "_scale",
         "_watches",
         "checker",
@@ -91,8 +94,9 @@ class PoolMonitor:
         rng: random.Random,
         settings: MonitorSettings,
         end_sessions: EndSessions | None = None,
+        relay: Relay | None = None,
     ) -> None:
-        """Begin to watch."""
+        """Begin to watch; with a `relay`, ask or be told as it says."""
         self.pool = pool
         self.checker = checker
         self.rng = rng
@@ -100,12 +104,20 @@ class PoolMonitor:
         self._limited = RateLimited(60_000)
         self._watches: dict[Backend, BackendWatch] = {}
         self._scale = 1
+        self._relay = relay
+        if relay is not None:
+            relay.join(pool.name, self)
         self.apply(settings)
 
     @property
     def now_ms(self) -> int:
         """The loop's time."""
         return self.checker.loop.clock.now_ms
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether this worker asks the backends how they are; if not, another one tells."""
+        return self._relay is None or self._relay.is_leading
 
     def apply(self, settings: MonitorSettings) -> None:
         """Take over what a reload has changed, also in the pool; health stays."""
@@ -125,9 +137,7 @@ class PoolMonitor:
             self._watches[backend] = watch
         for watch in before.values():
             watch.close()
-        total = len(self._watches)
-        for position, watch in enumerate(self._watches.values()):
-            watch.begin(position, total)
+        self._begin()
         is_scaled = self.settings.has_weights and (
             self.settings.agent is not None
             or any(b.settings.slow_start_ms is not None for b in self._watches)
@@ -137,17 +147,27 @@ class PoolMonitor:
         self.pool.is_fail_open = self._is_fail_open()
         self._refresh(self._watches)
 
-    def follow_up(self, backend: Backend, change: StateChange | None) -> None:
+    def _begin(self) -> None:
+        """Plan all checks that are not planned yet."""
+        total = len(self._watches)
+        for position, watch in enumerate(self._watches.values()):
+            watch.begin(position, total)
+
+    def follow_up(
+        self, backend: Backend, change: StateChange | None, *, is_heard: bool = False
+    ) -> None:
         """Do what follows from something that happened to a backend's health.
 
         `change` is what `Health` returned; without one, weight and limit may still have changed.
+        With `is_heard` another worker has found it out, and logged it.
         """
         watch = self._watches.get(backend)
         if watch is None:
             return
         if change is not None:
-            self._log(backend, change)
-            self._update_fail_open()
+            if not is_heard:
+                self._log(backend, change)
+            self._update_fail_open(is_heard=is_heard)
         self._refresh((backend,))
         if change is not None and change.after is State.UP:
             # They were of the time before.
@@ -160,6 +180,37 @@ class PoolMonitor:
         """Do what an operator says about a backend."""
         self.follow_up(backend, backend.health.set_mode(mode, reason, self.now_ms))
 
+    # What one worker finds out for all; see `relay`.
+
+    def tell(self, backend: Backend, finding: Finding) -> None:
+        """Tell the other workers what was found out about a backend."""
+        if self._relay is not None:
+            self._relay.tell(self.pool.name, _key(backend), finding)
+
+    def hear(self, key: BackendKey, finding: Finding) -> None:
+        """Take over what another worker has found out."""
+        for backend in [backend for backend in self._watches if _key(backend) == key]:
+            if isinstance(finding, CheckFinding):
+                change = backend.health.hear_check(finding, self.now_ms)
+            else:
+                change = backend.health.hear_agent(finding, self.now_ms)
+            self.follow_up(backend, change, is_heard=True)
+            if backend.health.is_passing:
+                self.check_passed(backend)
+
+    def recite(self) -> Iterator[tuple[BackendKey, Finding]]:
+        """Return all that was found out so far."""
+        for backend in self._watches:
+            health = backend.health
+            if health.checks_total:
+                yield _key(backend), health.finding
+            if health.agent_said != AgentAnswer():
+                yield _key(backend), health.agent_said
+
+    def lead_changed(self) -> None:
+        """Begin to ask, or stop."""
+        self._begin()
+
     def note_not_checked(self, backend: Backend, reason: str) -> None:
         """Log that a check could not be made for a reason of ours; once a minute for a backend."""
         suppressed = self._limited.admit(backend, self.now_ms)
@@ -170,6 +221,8 @@ class PoolMonitor:
     def close(self) -> None:
         """Watch no more; the pool stays as it is."""
         self.pool.watcher = None
+        if self._relay is not None:
+            self._relay.leave(self.pool.name)
         for watch in self._watches.values():
             watch.close()
         self._watches.clear()
@@ -232,8 +285,8 @@ class PoolMonitor:
         total = sum(not backend.health.is_deliberately_out for backend in self._watches)
         return is_fail_open(self._count_up(), total, threshold)
 
-    def _update_fail_open(self) -> None:
-        """Begin, or end, to ignore health."""
+    def _update_fail_open(self, *, is_heard: bool = False) -> None:
+        """Begin to ignore health, or end it; with `is_heard` another worker logs it."""
         is_open = self._is_fail_open()
         if is_open is self.pool.is_fail_open:
             return
@@ -241,7 +294,8 @@ class PoolMonitor:
         text = f"{self._count_up()} of {len(self._watches)} backends are up, health is "
         text += "ignored (fail_open)" if is_open else "heeded again"
         level = logging.WARNING if is_open else NOTICE
-        logger.log(level, 'upstream "%s": %s', self.pool.name, text)
+        if not is_heard:
+            logger.log(level, 'upstream "%s": %s', self.pool.name, text)
         self._refresh(self._watches)
 
     def _refresh(self, backends: Iterable[Backend]) -> None:
@@ -276,6 +330,10 @@ class PoolMonitor:
         if backend.addr_text != name:
             name = f"{name} ({backend.addr_text})"
         return f'backend {name} in upstream "{self.pool.name}"'
+
+
+def _key(backend: Backend) -> BackendKey:
+    return backend.name, backend.addr_text
 
 
 def _is_out(backend: Backend, now_s: int) -> bool:

@@ -68,15 +68,20 @@ class BackendWatch:
             mode = Mode.MAINT if is_down else Mode.READY
             reason = f"{'' if is_down else 'no longer '}down in the configuration"
             changes.append(health.set_mode(mode, reason, now_ms))
-        if monitor.settings.agent is None and self._agent is not None:
-            self._agent.close()
-            self._agent = None
-            changes.append(health.forget_agent(now_ms))
+        if monitor.settings.agent is None:
+            self._close_agent()
+            if health.agent_said != AgentAnswer():
+                changes.append(health.forget_agent(now_ms))
         return tuple(changes)
 
     def begin(self, position: int, total: int) -> None:
         """Plan what is not planned yet, as the one at `position` among `total`."""
         monitor, backend = self._monitor, self.backend
+        if not monitor.is_asking:
+            self._close_agent()
+            backend.health.deadline_at_ms = None
+            self.arm()
+            return
         backend.health.begin_checks(position, total, monitor.now_ms, monitor.rng)
         agent = monitor.settings.agent
         if agent is not None and not backend.address.is_name:
@@ -94,7 +99,8 @@ class BackendWatch:
             self._check.cancel()
             self._check = None
         self._plan_step()
-        due = (health.schedule.next_at_ms, health.ejection_ends_at_ms, self._step_at_ms)
+        check_at_ms = health.schedule.next_at_ms if self._monitor.is_asking else None
+        due = (check_at_ms, health.ejection_ends_at_ms, self._step_at_ms)
         first_ms = min((at_ms for at_ms in due if at_ms is not None), default=None)
         if first_ms is None:
             timers.cancel(self._timer)
@@ -110,6 +116,9 @@ class BackendWatch:
         if self._check is not None:
             self._check.cancel()
             self._check = None
+        self._close_agent()
+
+    def _close_agent(self) -> None:
         if self._agent is not None:
             self._agent.close()
             self._agent = None
@@ -133,7 +142,8 @@ class BackendWatch:
     def _timer_handler(self, _timer: Timer) -> None:
         """Do all that is due; whatever it is, the timer is set again in the end."""
         health, now_ms = self.backend.health, self._monitor.now_ms
-        check_at_ms, back_at_ms = health.schedule.next_at_ms, health.ejection_ends_at_ms
+        check_at_ms = health.schedule.next_at_ms if self._monitor.is_asking else None
+        back_at_ms = health.ejection_ends_at_ms
         if self._step_at_ms is not None and self._step_at_ms <= now_ms:
             self._step_at_ms = None
             self._monitor.follow_up(self.backend, None)
@@ -150,6 +160,7 @@ class BackendWatch:
             # It is late, and has been counted as failed.
             self._check.cancel()
             self._check = None
+            monitor.tell(self.backend, health.finding)
         monitor.follow_up(self.backend, change)
         probe, deadline_ms = monitor.settings.probe, health.deadline_at_ms
         if probe is None or deadline_ms is None:
@@ -169,10 +180,13 @@ class BackendWatch:
             monitor.note_not_checked(self.backend, result.failure)
             return
         change = health.finish_check(result.failure or None, monitor.now_ms, monitor.rng)
+        monitor.tell(self.backend, health.finding)
         monitor.follow_up(self.backend, change)
         if not result.failure:
             monitor.check_passed(self.backend)
 
     def _agent_heard(self, answer: AgentAnswer) -> None:
-        change = self.backend.health.hear_agent(answer, self._monitor.now_ms)
-        self._monitor.follow_up(self.backend, change)
+        monitor, health = self._monitor, self.backend.health
+        change = health.hear_agent(answer, monitor.now_ms)
+        monitor.tell(self.backend, health.agent_said)
+        monitor.follow_up(self.backend, change)

@@ -24,14 +24,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from nginy.backend.health.eject import Ejection, EjectSettings
+from nginy.backend.health.findings import CheckFinding, merge, result_text
 from nginy.backend.health.group import may_eject
 from nginy.backend.health.schedule import CheckSchedule, CheckSettings
+from nginy.backend.health.slow_start import slow_start_percent
 from nginy.backend.health.states import UNCHECKED, Cause, Needs, State, Trigger
 from nginy.backend.health.voices import MODE_TRIGGERS, Voices, agent_words
 from nginy.wire.agent import AgentAnswer, Mode
 
-SLOW_START_PERCENT: Final = 10
-"""Where a weight begins that grows to nominal after a recovery (HAProxy: `slowstart`)."""
 NO_RESULT: Final = "no result in time"
 NOT_CHECKED: Final = "not checked yet"
 
@@ -60,6 +60,7 @@ class Health:
     `deadline_at_ms` is set while a check runs: its result must come by then.
     `fails_in_row` and `passes_in_row` stop counting at the thresholds.
     `agent_percent` and `agent_max_conns` are the agent's; None leaves the configured limit.
+    `agent_said` is all that it has said so far.
     """
 
     __slots__ = (
@@ -69,6 +70,7 @@ class Health:
         "_voices",
         "agent_max_conns",
         "agent_percent",
+        "agent_said",
         "checks_failed_total",
         "checks_total",
         "deadline_at_ms",
@@ -115,6 +117,7 @@ class Health:
         self.ejection = Ejection()
         self.agent_percent = 100
         self.agent_max_conns: int | None = None
+        self.agent_said = AgentAnswer()
         self._is_cold = self.state in COLD
         self._recovered_at_ms: int | None = None
 
@@ -218,17 +221,38 @@ class Health:
             return None
         self.deadline_at_ms = None
         met = self._count(failure, settings)
-        if failure is None:
-            trigger, reason = Trigger.CHECK_PASSED, _in_row(self.passes_in_row, "passed")
-        else:
-            reason = f"{_in_row(self.fails_in_row, 'failed')}: {failure}"
-            trigger = Trigger.CHECK_FAILED
+        trigger = Trigger.CHECK_PASSED if failure is None else Trigger.CHECK_FAILED
+        reason = result_text(self.passes_in_row or self.fails_in_row, failure)
         interval_ms = self._interval_ms(settings)
         if self._voices.tell(Cause.CHECK, trigger, reason, met) and failure is None:
             # The check has brought it up, which is worth more than older failures of sessions.
             self._end_ejection(reason, now_ms)
         if self._interval_ms(settings) != interval_ms:
             self.schedule.plan(self._interval_ms(settings), settings.jitter_ms, now_ms, rng)
+        return self._conclude(Cause.CHECK, reason, now_ms)
+
+    @property
+    def finding(self) -> CheckFinding:
+        """What the check has found so far, for other workers."""
+        in_row = self.fails_in_row or self.passes_in_row
+        failure = self.last_check if self.fails_in_row else ""
+        return CheckFinding(self._voices.word(Cause.CHECK), in_row, failure)
+
+    def hear_check(self, finding: CheckFinding, now_ms: int) -> StateChange | None:
+        """Take over what another worker's check has found, instead of checking."""
+        if self._settings is None or self.state in UNCHECKED:
+            return None
+        failure = finding.failure or None
+        self.checks_total += 1
+        self.checks_failed_total += failure is not None
+        self.last_check = failure or "passed"
+        self.passes_in_row = finding.in_row if failure is None else 0
+        self.fails_in_row = 0 if failure is None else finding.in_row
+        reason = result_text(self.passes_in_row or self.fails_in_row, failure)
+        if finding.word is not self._voices.word(Cause.CHECK):
+            self._voices.set(Cause.CHECK, finding.word, reason)
+            if finding.word is State.UP:
+                self._end_ejection(reason, now_ms)
         return self._conclude(Cause.CHECK, reason, now_ms)
 
     def set_mode(self, mode: Mode, reason: str, now_ms: int) -> StateChange | None:
@@ -254,6 +278,7 @@ class Health:
             self.agent_percent = answer.weight_percent
         if answer.max_conns is not None:
             self.agent_max_conns = answer.max_conns
+        self.agent_said = merge(self.agent_said, answer)
         if not moved:
             return None
         return self._conclude(max(moved, key=self._voices.word), "; ".join(reasons), now_ms)
@@ -264,6 +289,7 @@ class Health:
             self._voices.set(cause, State.UP, "")
         self.agent_percent = 100
         self.agent_max_conns = None
+        self.agent_said = AgentAnswer()
         return self._conclude(Cause.AGENT_MODE, "agent check removed", now_ms)
 
     def eject(
@@ -371,13 +397,3 @@ class Health:
         if self.passes_in_row == settings.passes:
             met.add(Needs.PASSES)
         return met
-
-
-def slow_start_percent(elapsed_ms: int, slow_start_ms: int) -> int:
-    """Return the share of the weight `elapsed_ms` after a recovery, linear from 10 to 100."""
-    grown = (100 - SLOW_START_PERCENT) * elapsed_ms // slow_start_ms
-    return min(max(SLOW_START_PERCENT + grown, SLOW_START_PERCENT), 100)
-
-
-def _in_row(count: int, result: str) -> str:
-    return f"check {result}" if count == 1 else f"{count} checks in a row {result}"

@@ -5,8 +5,9 @@ import random
 
 import pytest
 from nginy.backend.health.eject import EjectSettings
-from nginy.backend.health.health import Health, StateChange, slow_start_percent
+from nginy.backend.health.health import Health, StateChange
 from nginy.backend.health.schedule import CheckSettings
+from nginy.backend.health.slow_start import slow_start_percent
 from nginy.backend.health.states import Cause, State
 from nginy.wire.agent import AgentAnswer, Condition, Mode
 

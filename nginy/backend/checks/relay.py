@@ -1,0 +1,205 @@
+"""Relay: what one worker's checks find out is what all workers know.
+
+With several workers, one of them leads: it asks the backends and their agents, once for all. The
+others ask nothing, and take its findings over as if they had asked themselves. So a backend is
+checked as often as `interval` says, however many workers there are, and one worker logs what
+follows.
+
+This is the side of the checks. The way between the processes is not here; its owner, the worker
+(`process/workers/worker.py`), does four things:
+
+- `lead(False)` before the first pool is made, and `lead(True)` once this worker is chosen, be it
+  as the first one or because the leader has died;
+- `send`, set to what carries a text to the other workers, and returns False if it cannot just now;
+- `receive(text)` with each text that another worker has sent;
+- `recite()` when a worker has joined, so that it hears at once what was found before.
+
+The one idea: a finding says what is, not what has changed: the word of the check, and how many
+results in a row speak for it. So one that is lost, or heard twice, does no harm, and of two about
+one backend the later one is enough.
+
+Without other workers none of this happens: the only one leads, and `send` is None.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Final, Protocol
+
+from nginy.backend.health.findings import CheckFinding, Finding
+from nginy.backend.health.states import State
+from nginy.event.loop import Loop
+from nginy.event.timer import Timer
+from nginy.wire.agent import AgentAnswer, Condition, Mode
+
+logger = logging.getLogger("nginy.backend")
+
+TEXT_MAX_CHARACTERS: Final = 4000
+"""What a message between workers has room for."""
+FAILURE_MAX_CHARACTERS: Final = 200
+"""What is passed on of a reason, so that any finding fits into a message."""
+TEXTS_A_TURN: Final = 8
+RETRY_MS: Final = 100
+"""When to send again after the way was blocked."""
+
+
+BackendKey = tuple[str, str]
+"""What tells the backends of an upstream apart in every worker: name, and address as text."""
+
+
+class Member(Protocol):
+    """An upstream's monitor, as the relay sees it."""
+
+    def lead_changed(self) -> None:
+        """Begin or stop to ask, as `Relay.is_leading` says."""
+
+    def hear(self, key: BackendKey, finding: Finding) -> None:
+        """Take a finding over; of a backend that is not known, do nothing."""
+
+    def recite(self) -> Iterable[tuple[BackendKey, Finding]]:
+        """Return all that was found so far."""
+
+
+class Relay:
+    """Tells the other workers, or is told. Created and closed by the process's `PoolSet`."""
+
+    __slots__ = ("_loop", "_members", "_timer", "_unsent", "is_leading", "send")
+
+    def __init__(self, loop: Loop) -> None:
+        """Lead, as if there were no other worker."""
+        self._loop = loop
+        self._members: dict[str, Member] = {}
+        # The latest finding of each kind about each backend, in the order of coming.
+        self._unsent: dict[tuple[str, BackendKey, type[Finding]], Finding] = {}
+        self._timer = Timer(self._timer_handler, self)
+        self.is_leading = True
+        self.send: Callable[[str], bool] | None = None
+
+    def join(self, upstream: str, member: Member) -> None:
+        """Give `member` what others find out about the backends of `upstream`."""
+        self._members[upstream] = member
+
+    def leave(self, upstream: str) -> None:
+        """Give it nothing any more."""
+        self._members.pop(upstream, None)
+
+    def close(self) -> None:
+        """Send nothing any more."""
+        self._loop.timers.cancel(self._timer)
+        del self._timer  # which refers to this relay as well
+        self._unsent.clear()
+        self.send = None
+
+    def abort(self) -> None:
+        """Go on after a bug, without what was to be sent."""
+        self._unsent.clear()
+
+    # The worker's side.
+
+    def lead(self, is_leading: bool) -> None:
+        """Ask from now on, or leave it to another worker."""
+        if is_leading is not self.is_leading:
+            self.is_leading = is_leading
+            self._unsent.clear()
+            for member in self._members.values():
+                member.lead_changed()
+
+    def receive(self, text: str) -> None:
+        """Take over what the leading worker has found out."""
+        try:
+            findings = [_parse(item) for item in json.loads(text)]
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            logger.warning("another worker's checks say what is not understood (%r)", error)
+            return
+        for upstream, key, finding in findings:
+            member = self._members.get(upstream)
+            if member is not None and not self.is_leading:
+                member.hear(key, finding)
+
+    def recite(self) -> None:
+        """Tell all that was found so far: there is a worker who does not know it."""
+        if self.is_leading:
+            for upstream, member in self._members.items():
+                for key, finding in member.recite():
+                    self.tell(upstream, key, finding)
+
+    # The monitors' side.
+
+    def tell(self, upstream: str, key: BackendKey, finding: Finding) -> None:
+        """Tell the other workers, if there are any, soon."""
+        if self.send is None or not self.is_leading:
+            return
+        self._unsent[upstream, key, type(finding)] = finding
+        if not self._timer.is_running:
+            self._loop.soon(self._send_some, self)
+
+    def _send_some(self) -> None:
+        """Send what a turn has room for."""
+        for _ in range(TEXTS_A_TURN):
+            if not self._unsent or self.send is None:
+                return
+            items: list[str] = []
+            length = 0
+            for subject, finding in self._unsent.items():
+                item = json.dumps(_item(subject, finding))
+                length += len(item) + 2
+                if items and length > TEXT_MAX_CHARACTERS:
+                    break
+                items.append(item)
+            if not self.send(f"[{', '.join(items)}]"):
+                self._loop.timers.start(self._timer, self._loop.clock.now_ms + RETRY_MS)
+                return
+            for subject in tuple(islice(self._unsent, len(items))):
+                del self._unsent[subject]
+        self._loop.soon(self._send_some, self)
+
+    def _timer_handler(self, _timer: Timer) -> None:
+        self._send_some()
+
+
+def _item(subject: tuple[str, BackendKey, type[Finding]], finding: Finding) -> list[object]:
+    """Return what stands for a finding in a text."""
+    upstream, (name, address), _ = subject
+    if isinstance(finding, CheckFinding):
+        failure = finding.failure[:FAILURE_MAX_CHARACTERS]
+        return ["check", upstream, name, address, finding.word.name, finding.in_row, failure]
+    mode = None if finding.mode is None else finding.mode.name
+    condition = None if finding.condition is None else finding.condition.name
+    reason = finding.reason[:FAILURE_MAX_CHARACTERS]
+    numbers = (finding.weight_percent, finding.max_conns)
+    return ["agent", upstream, name, address, *numbers, mode, condition, reason]
+
+
+def _parse(item: list[object]) -> tuple[str, BackendKey, Finding]:
+    """Return upstream, backend and finding of an item; raises ValueError, TypeError, KeyError."""
+    kind, upstream, name, address, *rest = item
+    key = _text(name), _text(address)
+    if kind == "check":
+        word, in_row, failure = rest
+        found = CheckFinding(State[_text(word)], _number(in_row), _text(failure))
+        return _text(upstream), key, found
+    percent, max_conns, mode, condition, reason = rest
+    return (
+        _text(upstream),
+        key,
+        AgentAnswer(
+            None if percent is None else _number(percent),
+            None if max_conns is None else _number(max_conns),
+            None if mode is None else Mode[_text(mode)],
+            None if condition is None else Condition[_text(condition)],
+            _text(reason),
+        ),
+    )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise ValueError(value)
+    return value

@@ -1,0 +1,45 @@
+"""What checks and agents have found out about a backend, as one worker tells it to another.
+
+Here are the values. What follows from them is in `health`, how they travel in `checks/relay.py`.
+
+The one idea: a finding says what is, not what has changed, so it may be lost, or told twice.
+"""
+
+from dataclasses import dataclass
+
+from nginy.backend.health.states import State
+from nginy.wire.agent import AgentAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class CheckFinding:
+    """What an active check has found: its `word`, after `in_row` results of one kind.
+
+    `failure` is the clause on the last one, "" if it has passed.
+    """
+
+    word: State
+    in_row: int
+    failure: str
+
+
+Finding = CheckFinding | AgentAnswer
+"""The check's, or all that a backend's agent has said so far."""
+
+
+def merge(before: AgentAnswer, answer: AgentAnswer) -> AgentAnswer:
+    """Add to what an agent has said what it says now."""
+    return AgentAnswer(
+        before.weight_percent if answer.weight_percent is None else answer.weight_percent,
+        before.max_conns if answer.max_conns is None else answer.max_conns,
+        answer.mode or before.mode,
+        answer.condition or before.condition,
+        before.reason if answer.condition is None else answer.reason,
+    )
+
+
+def result_text(in_row: int, failure: str | None) -> str:
+    """Return the clause on the last of `in_row` results: "3 checks in a row failed: refused"."""
+    result = "passed" if failure is None else "failed"
+    text = f"check {result}" if in_row == 1 else f"{in_row} checks in a row {result}"
+    return text if failure is None else f"{text}: {failure}"
