@@ -1,8 +1,9 @@
 """What bin/nginy and bin/test do before nginy can be imported: find a Python and the packages.
 
 In order: a Python of 3.10 or newer, this one or another on PATH; the packages, if this Python
-has them; else a private environment in the checkout, made once; else one command for the reader
-to type. Nothing is ever installed outside the checkout, and nothing at all where it need not be.
+has them; else a private environment, made once; else one command for the reader to type. Nothing
+is installed where it need not be, and never outside the checkout, or the user's cache directory
+where the checkout cannot be written.
 
 A private environment is complete or absent: it is built under another name, renamed when it is
 done, and never changed afterwards. Starts at the same time are serialized by a file lock, which
@@ -82,34 +83,58 @@ def is_importable(module):
     return spec is not None and spec.loader is not None
 
 
+def homes():
+    """Return the directories for environments: in the checkout, else in the user's cache.
+
+    The second is for a checkout that belongs to somebody else (XDG Base Directory Specification).
+    """
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(CHECKOUT, ".venv"), os.path.join(cache, "nginy")
+
+
 def environment(purpose, needed, optional):
     """Return the path of a complete private environment; build it first if there is none.
 
     Raises ImpossibleError.
     """
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    path = os.path.join(CHECKOUT, ".venv", f"{purpose}-{version}")
-    packages_path = os.path.join(path, "lib", f"python{version}", "site-packages")
+    paths = [os.path.join(home, f"{purpose}-{version}") for home in homes()]
 
-    def is_complete():
+    def is_complete(path):
+        packages_path = os.path.join(path, "lib", f"python{version}", "site-packages")
         # a dangling link is left when the Python that it was built with has been removed
         return os.access(os.path.join(path, "bin", "python"), os.X_OK) and all(
             importlib.machinery.PathFinder.find_spec(module, [packages_path]) for module in needed
         )
 
-    if is_complete():
-        if os.path.realpath(path) == os.path.realpath(sys.prefix):  # it would exec itself for ever
-            raise ImpossibleError(f"{path} is damaged; remove it")
-        return path
-    try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(os.path.join(os.path.dirname(path), "lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not is_complete():  # it was built while this start waited for the lock
+    for path in paths:
+        if is_complete(path):
+            if os.path.realpath(path) == os.path.realpath(sys.prefix):  # it would exec itself
+                raise ImpossibleError(f"{path} is damaged; remove it")
+            return path
+    path = first_writable(paths)
+    with open(os.path.join(os.path.dirname(path), "lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not is_complete(path):  # it was built while this start waited for the lock
+            try:
                 build(path, needed, optional)
-    except OSError as error:
-        raise ImpossibleError(error) from None
+            except OSError as error:
+                raise ImpossibleError(error) from None
     return path
+
+
+def first_writable(paths):
+    """Return the first of `paths` in whose directory a file can be made; or ImpossibleError."""
+    reasons = []
+    for path in paths:
+        home = os.path.dirname(path)
+        try:
+            os.makedirs(home, exist_ok=True)
+            with open(os.path.join(home, "lock"), "a"):
+                return path
+        except OSError as error:
+            reasons.append(error)
+    raise ImpossibleError(reasons[0])
 
 
 def build(path, needed, optional):

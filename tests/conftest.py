@@ -27,6 +27,16 @@ __all__ = (
 ExpectLog = Callable[..., AbstractContextManager[list[logging.LogRecord]]]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests marked `real` unless `-m` says something of them."""
+    if "real" in config.option.markexpr.split():
+        return
+    left_out = [item for item in items if item.get_closest_marker("real")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("real")]
+
+
 def pytest_collection_finish() -> None:
     """Have the cyclic collector pass over what pytest has collected.
 

@@ -171,6 +171,15 @@ def begin_with_a_damaged_environment_and_no_wheel(
     return Installing(checkout, env, [start(checkout / "bin" / "nginy", env=env, python=python)])
 
 
+def begin_in_a_checkout_of_somebody_else(directory: pathlib.Path, python: str) -> Installing:
+    checkout = make_checkout(directory / "checkout")
+    (checkout / ".venv").touch()  # as root every directory can be written, but not in a file
+    make_wheel(directory, "PyYAML", "yaml")
+    make_wheel(directory, "docopt", "docopt")
+    env = {**offline(directory), "XDG_CACHE_HOME": str(directory / "cache")}
+    return Installing(checkout, env, [start(checkout / "bin" / "nginy", env=env, python=python)])
+
+
 def begin_tests_without_an_optional_wheel(directory: pathlib.Path, python: str) -> Installing:
     checkout = make_checkout(directory / "checkout")
     for package, module in (("PyYAML", "yaml"), ("docopt", "docopt")):
@@ -183,6 +192,7 @@ def begin_tests_without_an_optional_wheel(directory: pathlib.Path, python: str) 
 BEGIN = (
     begin_two_starts,
     begin_with_a_damaged_environment_and_no_wheel,
+    begin_in_a_checkout_of_somebody_else,
     begin_tests_without_an_optional_wheel,
 )
 
@@ -232,6 +242,21 @@ def test_a_damaged_environment_is_not_used_and_without_a_network_one_command_hel
 
 @pytest.mark.slow
 @pytest.mark.timeout(100)
+def test_a_checkout_of_somebody_else_has_its_environment_in_the_cache_of_the_user(
+    begun: dict[object, Installing], bare_python: str
+) -> None:
+    installing = begun[begin_in_a_checkout_of_somebody_else]
+    (process,) = installing.processes
+    status, out, err = finish(process)
+    [home] = (installing.checkout.parent / "cache" / "nginy").glob("run-*")
+    assert (status, out) == (3, f"nginy {process.pid} {home}\n")
+    assert err == f"nginy: installing PyYAML, docopt in {home}, once\n"
+    again = run(installing.checkout / "bin" / "nginy", env=installing.env, python=bare_python)
+    assert again[2] == ""  # once
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(100)
 def test_tests_go_on_without_a_package_that_only_some_of_them_need(
     begun: dict[object, Installing],
 ) -> None:
@@ -270,10 +295,10 @@ def test_a_python_without(module: str, checkout: pathlib.Path, tmp_path: pathlib
     )
 
 
-def test_a_checkout_that_cannot_be_written(tmp_path: pathlib.Path) -> None:
+def test_a_checkout_and_a_cache_that_cannot_be_written(tmp_path: pathlib.Path) -> None:
     checkout = make_checkout(tmp_path / "checkout")
     (checkout / ".venv").touch()  # as root every directory can be written, but not in a file
-    env = environment(without("docopt"), tmp_path / "site")
+    env = environment(without("docopt"), tmp_path / "site", XDG_CACHE_HOME="/dev/null")
     status, out, err = run(checkout / "bin" / "nginy", env=env)
     assert (status, out) == (1, "")
     assert "docopt not found; no private environment: [Errno " in err

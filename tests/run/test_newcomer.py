@@ -4,6 +4,7 @@ Only the address is another: one of 127.0.0.0/8 for each run, so that its fixed 
 """
 
 import contextlib
+import http.client
 import pathlib
 import signal
 import socket
@@ -47,10 +48,14 @@ def running(address: str, tmp_path: pathlib.Path) -> Iterator["subprocess.Popen[
                 process.kill()
 
 
-def ask_tcp(address: str, port: int) -> str:
-    with socket.create_connection((address, port), timeout=PATIENCE_S) as client:
-        client.shutdown(socket.SHUT_WR)
-        return b"".join(iter(lambda: client.recv(4096), b"")).decode()
+def ask_http(address: str, port: int) -> str:
+    """The answer to a browser or curl, which take no answer but a valid one."""
+    connection = http.client.HTTPConnection(address, port, timeout=PATIENCE_S)
+    with contextlib.closing(connection):
+        connection.request("GET", "/")
+        response = connection.getresponse()
+        assert (response.status, response.headers["Content-Type"]) == (200, "text/plain")
+        return response.read().decode()
 
 
 def ask_udp(address: str, port: int) -> str:
@@ -66,7 +71,7 @@ TWO = "backend two says hello to {}\n"
 
 
 def test_the_example_balances_connections(running: "subprocess.Popen[str]", address: str) -> None:
-    answers = [ask_tcp(address, 8080) for _ in range(4)]
+    answers = [ask_http(address, 8080) for _ in range(4)]
     # the backend sees nginy, which the kernel gives the address that it connects to
     assert answers == [text.format("127.0.0.1") for text in (ONE, TWO, ONE, TWO)]
 
@@ -77,7 +82,7 @@ def test_the_example_balances_datagrams(running: "subprocess.Popen[str]", addres
 
 
 def test_ctrl_c_ends_it_with_success(running: "subprocess.Popen[str]", address: str) -> None:
-    assert ask_tcp(address, 8080) == ONE.format("127.0.0.1")
+    assert ask_http(address, 8080) == ONE.format("127.0.0.1")
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=PATIENCE_S)
     assert running.returncode == 0
