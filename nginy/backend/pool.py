@@ -65,6 +65,7 @@ class BackendPool:
         "_backups",
         "_failing",
         "_primaries",
+        "_sorted",
         "_unbuilt",
         "backends",
         "is_fail_open",
@@ -87,6 +88,10 @@ class BackendPool:
         self.key = key
         """The text with variables that hash methods hash, as configured; "" if there is none."""
         self.backends: tuple[Backend, ...] = ()
+        self._primaries = make_balancer(())
+        self._backups: Balancer[Backend] | None = None
+        self._sorted: tuple[Balancer[Backend], ...] = ()
+        """The balancers that have to be told of every change of a backend."""
         self._unbuilt: tuple[Backend, ...] = ()
         """The list that there are no tables of yet; empty if there are."""
         self.measured = ""
@@ -103,6 +108,15 @@ class BackendPool:
         """How long a session may last; None: no limit."""
         self.rebuild(backends, make_balancer)
 
+    def changed(self, backend: Backend) -> None:
+        """Take note of a change of `backend` that choices depend on: every one goes through here.
+
+        That is: `conns`, `fails`, `down`, weights, limits. Among many backends the balancers keep
+        sorted lists (`balancer/turns.py`), and a change that they are not told of goes unnoticed.
+        """
+        for balancer in self._sorted:
+            balancer.look_at(backend)
+
     def rebuild(self, backends: Sequence[Backend], make_balancer: MakeBalancer) -> None:
         """Take a changed list of backends, or another method; those that stay keep their state."""
         self.replace(backends)
@@ -118,6 +132,9 @@ class BackendPool:
         for backend in set(self.backends) - set(backends):
             backend.down = True
             self._failing.pop(backend, None)
+        if self._sorted:  # those that stay may have been given other settings
+            for backend in self.backends:
+                self.changed(backend)
         for backend in backends:
             if backend.fails and backend not in self._failing:
                 self._failing[backend] = 0 < backend.settings.max_fails <= backend.fails
@@ -137,10 +154,22 @@ class BackendPool:
         for_backups = make_balancer(()) if backups else None
         if for_backups is not None:
             yield from for_backups.rebuild_steps(backups)
-        self._primaries = for_primaries
-        self._backups = for_backups
+        self._replace_balancers(for_primaries, for_backups)
         if self._unbuilt is backends:
             self._unbuilt = ()
+
+    def _replace_balancers(
+        self, primaries: Balancer[Backend], backups: Balancer[Backend] | None
+    ) -> None:
+        for balancer in self._sorted:
+            balancer.settle()  # the accounts go on with the new ones
+        self._primaries = primaries
+        self._backups = backups
+        self._note_sorted()
+
+    def _note_sorted(self) -> None:
+        balancers = [self._primaries] if self._backups is None else [self._primaries, self._backups]
+        self._sorted = tuple(balancer for balancer in balancers if balancer.is_sorted)
 
     def __repr__(self) -> str:
         """Show the name and the backends."""
@@ -163,6 +192,8 @@ class BackendPool:
             if backend is None:
                 return None
         backend.conns += 1
+        if self._sorted:
+            self.changed(backend)
         return backend
 
     def _pick_unbuilt(self, tried: Collection[Backend], now_s: int) -> Backend | None:
@@ -192,6 +223,8 @@ class BackendPool:
     def release(self, backend: Backend) -> None:
         """Give back what `pick` returned: the session has ended, or its attempt has failed."""
         backend.conns -= 1
+        if self._sorted:
+            self.changed(backend)
         if self.line is not None:
             self.line.call_next()
 
@@ -224,6 +257,7 @@ class BackendPool:
         if all(other.is_held_back for other in self.backends if other is not backend):
             return
         failure(backend, now_s)
+        self.changed(backend)
         if backend not in self.backends:  # it has left, and only its old sessions fail
             return
         was_out = self._failing.pop(backend, False)
@@ -236,6 +270,7 @@ class BackendPool:
     def succeeded(self, backend: Backend) -> None:
         """Forget the failures of a backend that has answered its probe."""
         if (backend.fails or backend.down) and success(backend):
+            self.changed(backend)
             was_out = self._failing.pop(backend, False)
             if was_out and self.watcher is not None:
                 self.watcher.served_again(backend)
@@ -244,6 +279,7 @@ class BackendPool:
         """Hold no failure against `backend` any more; return whether they had it out."""
         backend.fails = 0
         backend.effective_weight = backend.weight
+        self.changed(backend)
         return self._failing.pop(backend, False)
 
     def has_lost(self, backend: Backend, now_s: int) -> bool:
@@ -269,6 +305,7 @@ class BackendPool:
         self._primaries.rebuild([b for b in self.backends if not b.settings.backup])
         if self._backups is not None:
             self._backups.rebuild([b for b in self.backends if b.settings.backup])
+        self._note_sorted()
 
     def measure(self, backend: Backend, duration_ms: int) -> None:
         """Take the time of a session that went well into a backend's average."""

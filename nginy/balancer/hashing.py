@@ -26,6 +26,9 @@ class Hash(RoundRobin[P]):
 
     __slots__ = ("_ends",)
 
+    def _sort(self, peers: Sequence[P]) -> None:
+        """Sort nothing: turns are taken only where this method finds nobody."""
+
     def rebuild_steps(self, peers: Sequence[P]) -> Iterator[None]:
         """Sum the weights up, at once."""
         self._ends = list(accumulate(peer.weight for peer in peers))

@@ -7,6 +7,8 @@ or a success changes. The backend itself, with its address, its health checks an
 
 The one idea: the peers' own numbers are the state. A balancer keeps at most a table made from names
 and weights, so that a reload, or a simulation, carries the state over by carrying the peers over.
+One number is an exception: among many peers `current_weight` is kept in sorted lists (`turns`), and
+is up to date only after `settle`.
 
 Source: nginx ngx_stream_upstream_round_robin.h ngx_stream_upstream_rr_peer_t.
 Read next: `round_robin`.
@@ -25,7 +27,8 @@ class Peer(Protocol):
     effective_weight: int
     """The weight in use: falls with each failure, climbs back to `weight` by one a pick."""
     current_weight: int
-    """The account of smooth round robin; 0 at first."""
+    """The account of smooth round robin; 0 at first. Out of date while the peer stands in the
+    sorted lists of `turns`."""
     fails: int
     """Failures since the last success that followed a probe."""
     accessed_s: int
@@ -84,6 +87,18 @@ class Balancer(Protocol[P]):
         robin and of probes in the peers, but counts no session: `conns` is the pool's. The same
         state gives the same answer.
         """
+
+    @property
+    def is_sorted(self) -> bool:
+        """Whether peers stand in sorted lists, so that every change of one has to be told."""
+        return False
+
+    def look_at(self, peer: P) -> None:
+        """Take note that `peer` has changed, other than by a pick. Due before the next pick if
+        `is_sorted`; a peer of another group is passed over."""
+
+    def settle(self) -> None:
+        """Bring the peers' own numbers up to date, for somebody else to go on with them."""
 
     def rebuild_steps(self, peers: Sequence[P]) -> Iterator[None]:
         """Take a changed list of peers, in steps of a millisecond or so, to be spread over turns.

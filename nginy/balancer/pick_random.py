@@ -30,6 +30,9 @@ class PickRandom(RoundRobin[P]):
         self._two = two
         super().__init__(peers)
 
+    def _sort(self, peers: Sequence[P]) -> None:
+        """Sort nothing: turns are taken only where this method finds nobody."""
+
     def rebuild_steps(self, peers: Sequence[P]) -> Iterator[None]:
         """Sum the weights up, at once."""
         self._ends = list(accumulate(peer.weight for peer in peers))

@@ -29,6 +29,9 @@ class Rendezvous(RoundRobin[P]):
 
     __slots__ = ("_bidders",)
 
+    def _sort(self, peers: Sequence[P]) -> None:
+        """Sort nothing: turns are taken only where this method finds nobody."""
+
     def rebuild_steps(self, peers: Sequence[P]) -> Iterator[None]:
         """Hash the names, at once: 1,000 take 2 ms."""
         groups = group_by_name(peers).items()

@@ -38,6 +38,9 @@ class Ring(RoundRobin[P]):
 
     __slots__ = ("_groups", "_owners", "_points")
 
+    def _sort(self, peers: Sequence[P]) -> None:
+        """Sort nothing: turns are taken only where this method finds nobody."""
+
     def rebuild_steps(self, peers: Sequence[P]) -> Iterator[None]:
         """Build the ring beside the one in use, and change over in the last step."""
         groups = list(group_by_name(peers).values())

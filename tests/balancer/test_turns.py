@@ -219,7 +219,7 @@ MUTANTS = {
     "the tried are picked again": ("turns", "if peer in tried or has_failed", "if has_failed"),
     "a window ends with the next pick": ("turns", "or has_failed(peer, now_s)", ""),
     "a changed weight is not seen": (
-        "turns", "!= (self.load(peer), peer.weight)", "!= (self.load(peer), self._ranks[peer][1])"
+        "turns", "rank == (self.load(peer), peer.weight)", "rank[0] == self.load(peer)"
     ),
     "failures are not seen": ("turns", "(0 < peer.max_fails <= peer.fails)", "False"),
     "a full one is not seen": ("turns", "peer.conns < peer.max_conns)", "True)"),

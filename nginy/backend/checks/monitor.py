@@ -314,6 +314,7 @@ class PoolMonitor:
             if weight != backend.weight:
                 backend.reweigh(weight)
                 has_moved = True
+            self.pool.changed(backend)
         if has_moved and self.settings.has_weights:
             self.pool.reweigh()
         if self.pool.line is not None:
