@@ -23,10 +23,11 @@ from nginy import __version__
 from nginy.commands.explain import explain
 from nginy.commands.plan import render_plan
 from nginy.commands.reference import render_reference
-from nginy.config.check import check_files, surprises
+from nginy.config.check_files import check_files
 from nginy.config.dump import dump
 from nginy.config.load import load
 from nginy.config.schema import Config
+from nginy.config.surprises import surprises
 from nginy.errors import ConfigError, NginyError
 from nginy.process import single
 from nginy.process.pidfile import read_pid, read_running, text_path

@@ -52,7 +52,7 @@ def test_t_warns_of_what_is_right_but_serves_nobody(
     tmp_path: pathlib.Path, capsys: Capture
 ) -> None:
     down = "upstreams: {pool: {backends: [{address: '127.0.0.1:1', down: on}]}}\n"
-    path = write(tmp_path, down + LISTENER)
+    path = write(tmp_path, down + "listeners: {listen: 127.0.0.1:80, proxy_pass: pool}\n")
     status, _, lines = outcome(capsys, "-t", path)
     assert status == 0
     assert lines[0] == (

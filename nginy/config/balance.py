@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from nginy.config.hints import value_hint
+from nginy.config.hints import hash_options, value_hint
 from nginy.config.node import (
     MappingNode,
     Mark,
@@ -92,7 +92,26 @@ class Factor(ScalarKind[float]):
         return f"{value:g}"
 
 
-KEY: Final = Template(KEY_VARIABLES)
+class HashKey(Template):
+    """A text with variables, without blanks: nginx's "$remote_addr consistent" is no key."""
+
+    expected = "a key such as $remote_addr or $remote_addr:$remote_port"
+
+    def parse(self, text: str, mark: Mark) -> str:
+        """Return the text itself."""
+        if re.search(r"\s", text):
+            raise InvalidValueError("has a blank")
+        return super().parse(text, mark)
+
+    def advice(self, key: str, text: str) -> str | None:
+        """Answer nginx's habit of writing options behind the key."""
+        words = text.split()
+        if "consistent" in words[1:]:
+            return f'has "consistent" behind the key, expected {hash_options(words)} in the braces'
+        return None
+
+
+KEY: Final = HashKey(KEY_VARIABLES)
 KEY_EXAMPLE: Final = "$remote_addr"
 
 METHODS: Final[Mapping[str, Method]] = {

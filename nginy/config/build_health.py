@@ -10,7 +10,7 @@ from nginy.backend.checks.monitor import MonitorSettings, OnDown
 from nginy.backend.health.eject import EjectSettings
 from nginy.backend.health.schedule import CheckSettings
 from nginy.config import schema
-from nginy.config.health import HASH_METHODS, AgentCheck, Eject, HealthCheck
+from nginy.config.health import HASH_METHODS, AgentCheck, Eject, HealthCheck, timeout_of
 from nginy.wire.expect import parse_expect, unescape
 from nginy.wire.http import parse_statuses
 
@@ -34,7 +34,7 @@ def check_settings(check: HealthCheck) -> CheckSettings:
     return CheckSettings(
         interval_ms=check.interval_ms,
         interval_down_ms=check.interval_down_ms or check.interval_ms,
-        timeout_ms=check.timeout_ms,
+        timeout_ms=timeout_of(check),
         jitter_ms=check.jitter_ms or 0,
         fails=check.fails,
         passes=check.passes,
@@ -59,7 +59,7 @@ def probe_settings(check: HealthCheck) -> ProbeSettings:
 
 def agent_settings(agent: AgentCheck) -> AgentSettings:
     """Return how the agents are asked."""
-    return AgentSettings(agent.port, agent.interval_ms, agent.timeout_ms, unescape(agent.send))
+    return AgentSettings(agent.port, agent.interval_ms, timeout_of(agent), unescape(agent.send))
 
 
 def eject_settings(eject: Eject) -> EjectSettings:

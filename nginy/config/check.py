@@ -2,15 +2,13 @@
 
 check() looks at a whole configuration that may have mistakes already: Place.has() tells which
 keys of a record can be trusted, so that one mistake has one message. complete() makes upstreams
-of the addresses in `proxy_pass`. surprises() tells what is right, and yet hardly meant.
-check_files() is for `nginy -t`, which opens nothing: would the files that a start needs be there?
+of the addresses in `proxy_pass`.
 
-Not here: what one value must be (types.py, schema.py), and what only a start can tell (an address
-in use).
+Not here: what one value must be (types.py, schema.py), what is right and yet hardly meant
+(surprises.py), whether files are there (check_files.py), and what only a start can tell (an
+address in use).
 """
 
-import os
-import pwd
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Final
@@ -26,7 +24,6 @@ from nginy.config.node import (
     closest,
     did_you_mean,
     quote,
-    quote_path,
 )
 from nginy.config.schema import (
     LISTENER,
@@ -37,7 +34,7 @@ from nginy.config.schema import (
     Listener,
     Upstream,
 )
-from nginy.errors import InvalidValueError, Problem
+from nginy.errors import InvalidValueError
 from nginy.text.address import Address, parse_peer
 
 # All weights of a consistent hash; 160 points each make ten million, 40 MB and seconds of work.
@@ -69,16 +66,6 @@ def check(config: Config, reading: Reading) -> None:
         text = '"json" is a format of nginy\'s own, expected another name'
         reading.report(config.place.of("log_formats"), text)
     _check_access_logs(config, reading)
-
-
-def surprises(config: Config) -> list[str]:
-    """Return what is right, and yet hardly meant, each with its place."""
-    return [
-        f'{upstream.place.of("backends")}: all backends of upstream "{name}" are down, so its'
-        " sessions end at once, with status 502"
-        for name, upstream in config.upstreams.items()
-        if all(backend.down for backend in upstream.backends)
-    ]
 
 
 def complete(config: Config, reading: Reading) -> Config:
@@ -247,7 +234,7 @@ def _check_access_logs(config: Config, reading: Reading) -> None:
     """Report formats that are not there, and two ways of writing one file (as nginx does)."""
     seen: dict[str, AccessLog] = {}
     formats = {**LOG_FORMATS, **config.log_formats}
-    for log in _access_logs(config):
+    for log in access_logs(config):
         place = log.place
         if log.format not in formats and place.has("format"):
             hint = did_you_mean(closest(log.format, formats))
@@ -263,42 +250,8 @@ def _check_access_logs(config: Config, reading: Reading) -> None:
             reading.report(place.mark, text)
 
 
-def _access_logs(config: Config) -> Iterator[AccessLog]:
+def access_logs(config: Config) -> Iterator[AccessLog]:
+    """Yield the access logs that the configuration names, those of listeners after its own."""
     for log in (config.access_log, *(listener.access_log for listener in config.listeners)):
         if log is not None:
             yield log
-
-
-def check_files(config: Config) -> list[Problem]:
-    """Return what would keep a start from writing its files or from changing its user."""
-    reading = Reading()
-    files = {config.error_log.path: ("error_log", config.error_log.place.of("path"))}
-    files.update({log.path: ("access_log", log.place.of("path")) for log in _access_logs(config)})
-    if config.pid is not None:
-        files[config.pid] = ("pid", config.place.of("pid"))
-    for path, (key, mark) in files.items():
-        problem = _unwritable(path)
-        if problem is not None:
-            reading.report(mark, f"{key}: {problem}")
-    if config.user is not None:
-        try:
-            pwd.getpwnam(config.user)
-        except KeyError:
-            reading.report(config.place.of("user"), f"user: there is no user {quote(config.user)}")
-    return sorted(reading.problems)
-
-
-def _unwritable(path: str) -> str | None:
-    """Return why a file cannot be written, None if it can or is none (stderr, syslog:)."""
-    directory = os.path.dirname(path)
-    if not path.startswith("/"):
-        return None
-    if os.path.isdir(path):
-        return f"{quote_path(path)} is a directory, expected a file"
-    if not os.path.isdir(directory):
-        return f"the directory {quote_path(directory)} does not exist"
-    effective = os.access in os.supports_effective_ids
-    target = path if os.path.exists(path) else directory
-    if not os.access(target, os.W_OK, effective_ids=effective):
-        return f"{quote_path(path)} cannot be written: Permission denied"
-    return None

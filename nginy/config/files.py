@@ -120,7 +120,10 @@ class Files:
         directory = os.path.dirname(path)
         if not re.search(r"[*?\[]", item.text):
             return [os.path.join(directory, item.text)]
-        return sorted(glob.glob(os.path.join(glob.escape(directory), item.text)))
+        found = sorted(glob.glob(os.path.join(glob.escape(directory), item.text)))
+        if not found:
+            self.reading.warn(item.mark, f"no file matches {quote(item.text)}")
+        return found
 
     def _add_included(self, name: str, mark: Mark, chain: tuple[str, ...]) -> None:
         """Add one file unless that would never end; go on after one that cannot be read."""

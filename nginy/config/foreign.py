@@ -326,5 +326,4 @@ BACKEND_WORDS_ABSENT: Final[Mapping[str, str]] = {
     "udp": "expected protocol: udp in the listener",
 }
 
-ADDRESS_KEYS: Final = frozenset({"address", "backends", "listen", "nameservers", "proxy_pass"})
 PORTS_OF_SCHEMES: Final[Mapping[str, int]] = {"http": 80, "https": 443}

@@ -15,12 +15,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from nginy.config.node import Mark, Reading
+from nginy.config.node import Mark, Node, Reading, SequenceNode, quote
 from nginy.config.record import Entry, Place, Record, Switch, key
 from nginy.config.types import (
     Choice,
     Duration,
     Integer,
+    Kind,
     OrOff,
     Plain,
     ScalarKind,
@@ -77,10 +78,10 @@ class WireText(ScalarKind[str]):
         return value
 
 
-class Command(ScalarKind[tuple[str, ...]]):
-    """A program and its arguments, quoted as for a shell; no shell reads it."""
+class CommandLine(ScalarKind[tuple[str, ...]]):
+    """A program and its arguments in one text, quoted as for a shell; no shell reads it."""
 
-    expected = "the absolute path of a program, and its arguments"
+    expected = "the absolute path of a program and its arguments, as one text or a list"
 
     def parse(self, text: str, mark: Mark) -> tuple[str, ...]:
         """Return the words."""
@@ -95,6 +96,30 @@ class Command(ScalarKind[tuple[str, ...]]):
     def write(self, value: tuple[str, ...]) -> Plain:
         """Return the words, quoted where they need it."""
         return shlex.join(value)
+
+
+class Command(Kind[tuple[str, ...] | None]):
+    """A program and its arguments: one text, or a list of words, none of them split further."""
+
+    expected = f"{CommandLine.expected}, or off"
+
+    def __init__(self) -> None:
+        self.line = OrOff(CommandLine())
+        self.word = Text("a word of the command", r"[^\0]*")
+
+    def read(self, node: Node, reading: Reading) -> tuple[str, ...] | None:
+        """Return the words, None for `off`."""
+        if not isinstance(node, SequenceNode):
+            return self.line.read(node, reading)
+        words = tuple(self.word.read(item, reading) for item in node.items)
+        if not words or not words[0].startswith("/"):
+            found = quote(words[0]) if words else "an empty list"
+            raise reading.refuse(node.mark, f"{found}, expected {self.expected}")
+        return words
+
+    def write(self, value: tuple[str, ...] | None) -> Plain:
+        """Return the words as one text, quoted where they need it."""
+        return self.line.write(value)
 
 
 class Share(ScalarKind[float]):
@@ -118,6 +143,7 @@ class Share(ScalarKind[float]):
         return f"{value:.9f}".rstrip("0").rstrip(".")
 
 
+TIMEOUT_MS: Final = 1000
 BYTES: Final = r"text, with escapes such as \r\n and \x00"
 
 
@@ -130,7 +156,11 @@ class HealthCheck(Entry):
     interval_down_ms: int | None = key(
         OrOff(DURATION, "auto"), "auto", "The same while it is not up; auto is `interval`."
     )
-    timeout_ms: int = key(DURATION, "1s", "How long a check may take.")
+    timeout_ms: int | None = key(
+        OrOff(DURATION, "auto"),
+        "auto",
+        "How long a check may take; auto is 1s, or the time between two checks if that is less.",
+    )
     jitter_ms: int | None = key(
         OrOff(DURATION), "off", "Each check comes up to this much later, at random."
     )
@@ -166,9 +196,7 @@ class HealthCheck(Entry):
         "off",
         "The name asked for (SNI).",
     )
-    command: tuple[str, ...] | None = key(
-        OrOff(Command()), "off", "What is run; exit status 0 passes."
-    )
+    command: tuple[str, ...] | None = key(Command(), "off", "What is run; exit status 0 passes.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +205,11 @@ class AgentCheck(Entry):
 
     port: int = key(PORT, None, "Where the agent listens, on the backend's host.")
     interval_ms: int = key(DURATION, "5s", "Time between two questions.")
-    timeout_ms: int = key(DURATION, "1s", "How long an answer may take.")
+    timeout_ms: int | None = key(
+        OrOff(DURATION, "auto"),
+        "auto",
+        "How long an answer may take; auto is 1s, or `interval` if that is less.",
+    )
     send: str = key(WireText(BYTES, unescape), "", "What is sent once connected.")
 
 
@@ -225,6 +257,8 @@ def check_health(
             reading.report(check.place.of("type"), "type: udp, and a backend is a unix socket")
         if has_unix and check.port is not None:
             reading.report(check.place.of("port"), "port: is set, and a backend is a unix socket")
+    if agent is not None and agent.timeout_ms is not None and agent.place.has("interval"):
+        _check_timeout(agent.place, agent.timeout_ms, agent.interval_ms, "interval", reading)
     if agent is not None and has_unix:
         reading.report(agent.place.mark, "agent_check: is set, and a backend is a unix socket")
     if eject is not None and eject.place.has("base", "max") and eject.max_ms < eject.base_ms:
@@ -232,13 +266,33 @@ def check_health(
 
 
 def _check_times(check: HealthCheck, reading: Reading) -> None:
-    """Report a jitter that could swallow a whole interval."""
+    """Report times that would have one check begin before the last one has ended."""
     shortest_ms = min(check.interval_ms, check.interval_down_ms or check.interval_ms)
-    place, jitter_ms = check.place, check.jitter_ms
-    if jitter_ms is None or not place.has("interval", "interval_down", "jitter"):
+    place, jitter_ms = check.place, check.jitter_ms or 0
+    if not place.has("interval", "interval_down", "jitter", "timeout"):
         return
     if jitter_ms >= shortest_ms:
         _report_time(place, "jitter", jitter_ms, "less than an interval", shortest_ms, reading)
+    elif check.timeout_ms is not None:
+        bound = "interval" if shortest_ms == check.interval_ms else "interval_down"
+        _check_timeout(place, check.timeout_ms, shortest_ms, bound, reading)
+
+
+def _check_timeout(
+    place: Place, timeout_ms: int, bound_ms: int, bound: str, reading: Reading
+) -> None:
+    if timeout_ms > bound_ms:
+        _report_time(place, "timeout", timeout_ms, f"at most {bound}", bound_ms, reading)
+
+
+def timeout_of(check: HealthCheck | AgentCheck) -> int:
+    """Return how long a check may take: one ends before the next begins."""
+    if check.timeout_ms is not None:
+        return check.timeout_ms
+    shortest_ms = check.interval_ms
+    if isinstance(check, HealthCheck):
+        shortest_ms = min(shortest_ms, check.interval_down_ms or shortest_ms)
+    return min(TIMEOUT_MS, shortest_ms)
 
 
 def _report_time(
@@ -259,5 +313,5 @@ def _check_keys(check: HealthCheck, reading: Reading) -> None:
             reading.report(mark, f"{name}: is for type {alternatives(*types)}, not {check.type}")
     if check.type == "exec" and check.command is None and place.has("command"):
         reading.report(
-            place.mark, f'health_check: "command" is missing, expected {Command.expected}'
+            place.mark, f'health_check: "command" is missing, expected {CommandLine.expected}'
         )

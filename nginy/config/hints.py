@@ -8,10 +8,11 @@ All functions are pure and know no kind: they turn what was typed into the end o
 """
 
 import re
+from collections.abc import Callable, Mapping
+from typing import Final
 
 from nginy.config.foreign import (
     ABSENT,
-    ADDRESS_KEYS,
     BACKEND_WORDS,
     BACKEND_WORDS_ABSENT,
     LISTEN_WORDS,
@@ -52,15 +53,11 @@ def value_hint(key: str, text: str) -> str | None:
         return f"is not known: {known}"
     if text.endswith(";") and len(text) > 1:
         return f'ends in a ";", expected {text.rstrip("; ")}'
-    variable = _SHELL_VARIABLE.search(text)
-    if variable is not None:
+    if _SHELL_VARIABLE.search(text):
         meant = _SHELL_VARIABLE.sub(r"${\1}", text)
         return f"has a variable of the environment without braces, expected {meant}"
-    if key in ADDRESS_KEYS:
-        return _url_hint(key, text) or _words_hint(key, text)
-    if key == "balance":
-        return _method_hint(text)
-    return None
+    answer = _ANSWERS.get(key)
+    return answer(text) if answer is not None else None
 
 
 def log_hint(text: str, option: str, words: frozenset[str]) -> str | None:
@@ -78,7 +75,7 @@ def log_hint(text: str, option: str, words: frozenset[str]) -> str | None:
     return f'has "{rest[0]}" behind the path, expected {{path: {path}, {pair}}}'
 
 
-def _url_hint(key: str, text: str) -> str | None:
+def _url_hint(text: str, *, is_listen: bool) -> str | None:
     """Return what to write for a URL."""
     match = _URL.fullmatch(text)
     if match is None:
@@ -91,21 +88,52 @@ def _url_hint(key: str, text: str) -> str | None:
         host = f"unix:{path}"
     also = ""
     if scheme == "udp":
-        also = ", and protocol: udp" + ("" if key == "listen" else " in the listener")
+        also = ", and protocol: udp" + ("" if is_listen else " in the listener")
     return f"is a URL, expected {host}{also}"
 
 
-def _words_hint(key: str, text: str) -> str | None:
+def _listen_hint(text: str) -> str | None:
     """Return what to write for an address with words of nginx or HAProxy behind it."""
+    _, *words = text.split() or [""]
+    if not words:
+        return _url_hint(text, is_listen=True)
+    word, _, value = words[0].partition("=")
+    answer = LISTEN_WORDS.get(word, "expected the address alone, and keys beside it")
+    answer = answer.replace("{value}", value or (words[1] if len(words) > 1 else "..."))
+    return f'has "{words[0]}" behind the address: {answer}'
+
+
+def _backend_hint(text: str) -> str | None:
+    """Return what to write for a backend with words of nginx or HAProxy behind it."""
     address, *words = text.split() or [""]
-    if not words or key == "nameservers":
-        return None
-    if key == "listen":
-        word, _, value = words[0].partition("=")
-        answer = LISTEN_WORDS.get(word, "expected the address alone, and keys beside it")
-        answer = answer.replace("{value}", value or (words[1] if len(words) > 1 else "..."))
-        return f'has "{words[0]}" behind the address: {answer}'
+    if not words:
+        return _url_hint(text, is_listen=False)
     return f'has "{words[0]}" behind the address: {_backend_answer(address, words)}'
+
+
+def _resolver_hint(text: str) -> str | None:
+    """Return the mapping for nginx's "resolver 192.0.2.1 192.0.2.2 valid=30s"."""
+    words = text.split()
+    if len(words) < 2:
+        return None
+    servers = ", ".join(word for word in words if "=" not in word)
+    options = dict(word.split("=", 1) for word in words if "=" in word)
+    pairs = [f"nameservers: [{servers}]"]
+    pairs += [f"{name}: {options[name]}" for name in ("valid", "ipv6") if name in options]
+    return f"has words behind the address, expected {{{', '.join(pairs)}}}"
+
+
+def _bind_hint(text: str) -> str | None:
+    if len(text.split()) < 2:
+        return None
+    return "has a word behind the address: nginy connects from addresses of this machine only"
+
+
+def _user_hint(text: str) -> str | None:
+    words = text.split()
+    if len(words) != 2:
+        return None
+    return f"has a group behind the user, expected {words[0]}: nginy takes the group of that user"
 
 
 def _backend_answer(address: str, words: list[str]) -> str:
@@ -142,3 +170,14 @@ def hash_options(words: list[str]) -> str:
     key = keys[0] if keys else "$remote_addr"
     key = key if key.startswith("$") else f"${key}"
     return f"{key}, consistent: on" if "consistent" in words else key
+
+
+_ANSWERS: Final[Mapping[str, Callable[[str], str | None]]] = {
+    "address": _backend_hint,
+    "balance": _method_hint,
+    "listen": _listen_hint,
+    "nameservers": _resolver_hint,
+    "proxy_bind": _bind_hint,
+    "proxy_pass": _backend_hint,
+    "user": _user_hint,
+}

@@ -11,6 +11,7 @@ schema.py), and what no single key can know (check.py).
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from nginy.config import hints
@@ -64,7 +65,8 @@ def _read_config(top: MappingNode, reading: Reading) -> Config:
     config = CONFIG.read(MappingNode(pairs, top.mark), reading)
     config = complete(config, reading)
     check(config, reading)
-    return config
+    place = replace(config.place, warnings=tuple(reading.warnings))
+    return replace(config, place=place)
 
 
 def _read_defaults(node: Node, reading: Reading) -> dict[str, object]:

@@ -92,14 +92,25 @@ class Reading:
     `key` is the key whose value is being read. `label` opens each message: the key that was typed,
     which is another one where a value alone stands for its record. `failures` counts reports, also
     those about `refused` places, which have had their message already. `homes` says which
-    records have a key, for the message about one in the wrong place.
+    records have a key, for the message about one in the wrong place. `warnings` do not keep the
+    configuration from being used.
     """
 
-    __slots__ = ("failures", "homes", "inherited", "key", "label", "problems", "refused")
+    __slots__ = (
+        "failures",
+        "homes",
+        "inherited",
+        "key",
+        "label",
+        "problems",
+        "refused",
+        "warnings",
+    )
 
     def __init__(self, homes: Mapping[str, tuple[str, ...]] | None = None) -> None:
         self.homes = homes or {}
         self.problems: list[Problem] = []
+        self.warnings: list[Problem] = []
         self.failures = 0
         self.refused: set[Mark] = set()
         self.inherited: dict[str, object] = {}
@@ -130,6 +141,11 @@ class Reading:
             return
         text = f"{self.label}: {text}" if self.label else text
         self.problems.append(Problem(mark.file, mark.line, mark.column, text))
+
+    def warn(self, mark: Mark, text: str) -> None:
+        """Note something odd that is right all the same."""
+        text = f"{self.label}: {text}" if self.label else text
+        self.warnings.append(Problem(mark.file, mark.line, mark.column, text))
 
     def refuse(self, mark: Mark, text: str) -> RefusedError:
         """Note one problem; return what the caller raises, as it has no value to return."""

@@ -35,6 +35,7 @@ from nginy.config.node import (
     quote,
 )
 from nginy.config.types import Kind, Plain, alternatives
+from nginy.errors import Problem
 
 T = TypeVar("T")
 
@@ -43,11 +44,15 @@ NAME_PATTERN: Final = re.compile(r"""[^\s"'`$]+""")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Place:
-    """Where a record and each of its values were written, and which keys were refused."""
+    """Where a record and each of its values were written, and which keys were refused.
+
+    `warnings`, of the whole configuration only, is what reading its files found odd.
+    """
 
     mark: Mark = NOWHERE
     keys: Mapping[str, Mark] = dataclasses.field(default_factory=dict)
     bad: frozenset[str] = frozenset()
+    warnings: tuple[Problem, ...] = ()
 
     def of(self, key: str) -> Mark:
         """Return where `key` is set, or where the record is if it does not set it."""

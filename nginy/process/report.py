@@ -10,7 +10,7 @@ from typing import Final
 
 from nginy.commands.plan import plan
 from nginy.config import schema
-from nginy.config.check import surprises
+from nginy.config.surprises import surprises
 from nginy.log.levels import NOTICE
 
 logger = logging.getLogger("nginy.server")

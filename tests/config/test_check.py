@@ -1,12 +1,8 @@
 """Mistakes that show only when keys are seen together."""
 
-import getpass
-import os
 import pathlib
-from functools import partial
 
 import pytest
-from nginy.config.check import check_files, surprises
 
 from kit.configs import LISTENER, loaded, refusals
 
@@ -197,61 +193,3 @@ def test_what_only_looks_like_a_contradiction_is_taken(tmp_path: pathlib.Path, t
 )
 def test_one_mistake_has_one_message(tmp_path: pathlib.Path, text: str) -> None:
     assert len(refusals(tmp_path, text)) == 1
-
-
-# Files, for -t.
-
-
-def warned(directory: pathlib.Path, text: str) -> list[str]:
-    return [w.replace(f"{directory}/", "") for w in surprises(loaded(directory, text))]
-
-
-def test_an_upstream_that_can_serve_nobody_is_warned_of(tmp_path: pathlib.Path) -> None:
-    text = upstream("round_robin", "{address: '127.0.0.1:1', down: on}", BACKUP)
-    assert warned(tmp_path, text) == []
-    down = "{address: '127.0.0.1:1', down: on}"
-    assert warned(tmp_path, upstream("round_robin", down, down)) == [
-        (
-            'nginy.yml:5:15: all backends of upstream "web" are down, so its sessions end at once,'
-            " with status 502"
-        )
-    ]
-
-
-def problems(directory: pathlib.Path, text: str) -> list[str]:
-    config = loaded(directory, f"{text}\n{LISTENER}")
-    return [str(problem).replace(f"{directory}/", "") for problem in check_files(config)]
-
-
-def test_files_that_can_be_written_are_fine(tmp_path: pathlib.Path) -> None:
-    (tmp_path / "old.log").touch()
-    logs = "error_log: old.log\naccess_log: syslog:127.0.0.1:514"
-    text = f"pid: nginy.pid\n{logs}\nuser: {getpass.getuser()}"
-    assert problems(tmp_path, text) == []
-
-
-def test_files_that_cannot_be_written_are_named(tmp_path: pathlib.Path) -> None:
-    (tmp_path / "d").mkdir()
-    text = "pid: none/nginy.pid\nerror_log: ./d\naccess_log: none/x.log\nuser: nobody.such"
-    assert problems(tmp_path, text) == [
-        'nginy.yml:1:6: pid: the directory "none" does not exist',
-        'nginy.yml:2:12: error_log: "d" is a directory, expected a file',
-        'nginy.yml:3:13: access_log: the directory "none" does not exist',
-        'nginy.yml:4:7: user: there is no user "nobody.such"',
-    ]
-
-
-def test_files_without_permission_are_named(
-    tmp_path: pathlib.Path, request: pytest.FixtureRequest
-) -> None:
-    config = loaded(tmp_path, f"pid: run/nginy.pid\n{LISTENER}")
-    (tmp_path / "run").mkdir(mode=0o555)
-    if os.geteuid() == 0:  # who may write everything
-        for directory in (tmp_path, *tmp_path.parents):
-            if directory.stat().st_uid == 0 and directory.stat().st_mode & 0o005 != 0o005:
-                request.addfinalizer(partial(directory.chmod, 0o700))
-                directory.chmod(0o755)
-        request.addfinalizer(lambda: os.seteuid(0))
-        os.seteuid(65534)
-    (problem,) = check_files(config)
-    assert str(problem).endswith(f'pid: "{config.pid}" cannot be written: Permission denied')

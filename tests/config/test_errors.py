@@ -130,7 +130,7 @@ CASES = [
         "event_method: kqueue\n" + LISTENER,
         ':1:15: event_method: "kqueue" is not known: expected auto',
     ),
-    ("user: a b\n" + LISTENER, ':1:7: user: "a b" is not one, expected the name of a user, or off'),
+    ("user: a/b\n" + LISTENER, ':1:7: user: "a/b" is not one, expected the name of a user, or off'),
     # Units.
     (
         in_listener("proxy_timeout: 0"),

@@ -92,6 +92,24 @@ def test_the_keys_of_http_and_exec_arrive(tmp_path: pathlib.Path) -> None:
     )
     program = settings(tmp_path, "health_check: {type: exec, command: /bin/check 'a b' c}")
     assert program.probe == ProbeSettings(kind="exec", command=("/bin/check", "a b", "c"))
+    listed = settings(tmp_path, "health_check: {type: exec, command: [/bin/check, a b, c]}")
+    assert listed.probe == program.probe
+
+
+def test_a_timeout_that_is_not_set_ends_a_check_before_the_next_begins(
+    tmp_path: pathlib.Path,
+) -> None:
+    for keys, timeout_ms in (
+        ("interval: 10s", 1000),
+        ("interval: 300ms", 300),
+        ("interval: 10s, interval_down: 700ms", 700),
+    ):
+        check = settings(tmp_path, f"health_check: {{{keys}}}").check
+        assert check is not None
+        assert check.timeout_ms == timeout_ms
+    agent = settings(tmp_path, "agent_check: {port: 1, interval: 200ms}").agent
+    assert agent is not None
+    assert agent.timeout_ms == 200
 
 
 def test_hash_methods_keep_their_weights(tmp_path: pathlib.Path) -> None:
@@ -110,20 +128,39 @@ def test_hash_methods_keep_their_weights(tmp_path: pathlib.Path) -> None:
             "health_check: {jitter: 1s, interval_down: 500ms}",
             "jitter: 1s, expected less than an interval (500ms)",
         ),
+        (
+            "health_check: {interval: 1s, timeout: 5s}",
+            "timeout: 5s, expected at most interval (1s)",
+        ),
+        (
+            "health_check: {interval: 9s, interval_down: 2s, timeout: 3s}",
+            "timeout: 3s, expected at most interval_down (2s)",
+        ),
+        (
+            "agent_check: {port: 1, timeout: 6s}",
+            "timeout: 6s, expected at most interval (5s)",
+        ),
+        (
+            "health_check: {type: exec, command: [check, x]}",
+            (
+                'command: "check", expected the absolute path of a program and its arguments, as '
+                "one text or a list, or off"
+            ),
+        ),
         ("health_check: {type: http, send: x}", "send: is for type tcp, udp or tls, not http"),
         ("health_check: {path: /x}", "path: is for type http, not tcp"),
         (
             "health_check: {type: exec}",
             (
-                'health_check: "command" is missing, expected the absolute path of a program, and '
-                "its arguments"
+                'health_check: "command" is missing, expected the absolute path of a program and '
+                "its arguments, as one text or a list"
             ),
         ),
         (
             "health_check: {type: exec, command: check}",
             (
-                'command: "check" is not one, expected the absolute path of a program, and its '
-                "arguments, or off"
+                'command: "check" is not one, expected the absolute path of a program and its '
+                "arguments, as one text or a list, or off"
             ),
         ),
         (

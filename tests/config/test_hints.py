@@ -100,6 +100,20 @@ VALUES_WRITTEN = [
     (balance("random two"), "expected {random: two}"),
     (balance("roundrobin"), "expected round_robin"),
     (balance("uri"), "does not read HTTP"),
+    (
+        balance("{hash: $remote_addr consistent}"),
+        'has "consistent" behind the key, expected $remote_addr, consistent: on in the braces',
+    ),
+    (
+        balance("{hash: $remote_addr x}"),
+        "has a blank, expected a key such as $remote_addr or $remote_addr:$remote_port",
+    ),
+    (
+        "resolver: 192.0.2.1 192.0.2.2 valid=30s\n" + LISTENER,
+        "expected {nameservers: [192.0.2.1, 192.0.2.2], valid: 30s}",
+    ),
+    ("user: nobody nogroup\n" + LISTENER, "nginy takes the group of that user"),
+    (in_listener("proxy_bind: 127.0.0.1 transparent"), "addresses of this machine only"),
     (in_listener("protocol: http"), "does not read HTTP, expected tcp"),
     (in_upstream("health_check: https"), "expected tls for the handshake alone"),
     (in_upstream("health_check: {interval: 10sec}"), '(did you mean "10s"?)'),

@@ -182,8 +182,8 @@ METHODS = (
         (
             "{hash: $x}",
             (
-                '35: balance: "$x" names unknown variables ($x), expected text with'
-                " variables such as $remote_addr"
+                '35: balance: "$x" names unknown variables ($x), expected a key such as'
+                " $remote_addr or $remote_addr:$remote_port"
             ),
         ),
         ("{consistent: on}", "28: balance: no method, expected one method"),

@@ -1,0 +1,109 @@
+"""Whether the files that a start needs are there and can be used: logs, pid file, check programs.
+
+This is for `nginy -t` and for a start, while nothing is open yet. It looks and opens no log: a test
+must leave no file behind. What it cannot see, such as a disk that is full, a start finds out.
+
+Not here: the configuration's own files (files.py), and addresses (a start binds them).
+"""
+
+import os
+import pwd
+import stat
+
+from nginy.config.check import access_logs
+from nginy.config.node import Reading, quote, quote_path
+from nginy.config.schema import Config
+from nginy.errors import Problem
+
+HEAD_BYTES = 256
+"""Of a program, for its first line (Linux takes as much, BINPRM_BUF_SIZE)."""
+
+
+def check_files(config: Config) -> list[Problem]:
+    """Return what would keep a start from writing its files or from changing its user."""
+    reading = Reading()
+    files = {config.error_log.path: ("error_log", config.error_log.place.of("path"))}
+    files.update({log.path: ("access_log", log.place.of("path")) for log in access_logs(config)})
+    if config.pid is not None:
+        files[config.pid] = ("pid", config.place.of("pid"))
+    for path, (key, mark) in files.items():
+        problem = _unwritable(path)
+        if problem is not None:
+            reading.report(mark, f"{key}: {problem}")
+    if config.user is not None:
+        try:
+            pwd.getpwnam(config.user)
+        except KeyError:
+            reading.report(config.place.of("user"), f"user: there is no user {quote(config.user)}")
+    for upstream in config.upstreams.values():
+        check = upstream.health_check
+        if check is not None and check.command is not None:
+            problem = _unstartable(check.command[0], config.user)
+            if problem is not None:
+                reading.report(check.place.of("command"), f"command: {problem}")
+    return sorted(reading.problems)
+
+
+def _unwritable(path: str) -> str | None:
+    """Return why a file cannot be written, None if it can or is none (stderr, syslog:)."""
+    directory = os.path.dirname(path)
+    if not path.startswith("/"):
+        return None
+    if os.path.isdir(path):
+        return f"{quote_path(path)} is a directory, expected a file"
+    if not os.path.isdir(directory):
+        return f"the directory {quote_path(directory)} does not exist"
+    effective = os.access in os.supports_effective_ids
+    target = path if os.path.exists(path) else directory
+    if not os.access(target, os.W_OK, effective_ids=effective):
+        return f"{quote_path(path)} cannot be written: Permission denied"
+    return None
+
+
+def _unstartable(path: str, user: str | None) -> str | None:
+    """Return why a check program cannot be started by `user`, None if it can as far as one sees."""
+    name = quote_path(path)
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        return f"{name} cannot be started: {error.strerror}"
+    if not stat.S_ISREG(status.st_mode):
+        return f"{name} is no file, expected a program"
+    if not _may_execute(path, status, user):
+        return f"{name} cannot be started: Permission denied"
+    problem = _bad_first_line(path)
+    return None if problem is None else f"{name} {problem}"
+
+
+def _bad_first_line(path: str) -> str | None:
+    """Return what the kernel will say of a script's first line; None for binaries."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError:  # a program may be run and yet not read
+        return None
+    interpreter = head.removeprefix(b"#!").split(b"\n")[0].split()[:1]
+    if head.startswith(b"#!") and interpreter and not os.path.exists(interpreter[0]):
+        program = quote_path(os.fsdecode(interpreter[0]))
+        return f"cannot be started: its first line names {program}, which does not exist"
+    if not head.startswith(b"#!") and head.isascii() and b"\0" not in head:
+        return "is a text without a first line such as #!/bin/sh"
+    return None
+
+
+def _may_execute(path: str, status: os.stat_result, user: str | None) -> bool:
+    """Return whether the user that nginy becomes, or else is, may run a file."""
+    if user is None or os.geteuid() != 0:
+        effective = os.access in os.supports_effective_ids
+        return os.access(path, os.X_OK, effective_ids=effective)
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:  # reported as such
+        return True
+    if entry.pw_uid == 0:
+        return bool(status.st_mode & 0o111)
+    if status.st_uid == entry.pw_uid:
+        return bool(status.st_mode & stat.S_IXUSR)
+    if status.st_gid in os.getgrouplist(user, entry.pw_gid):
+        return bool(status.st_mode & stat.S_IXGRP)
+    return bool(status.st_mode & stat.S_IXOTH)

@@ -1,0 +1,92 @@
+"""What is right, and yet hardly meant: the warnings of `nginy -t`, of a start and of a reload.
+
+Each of them loads, and a careful person would ask "really?". What cannot work at all is an error,
+in check.py. An include without a match is noted while files are read (files.py), and only passed
+on from here.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from nginy.config.balance import KEY_EXAMPLE
+from nginy.config.health import HASH_METHODS
+from nginy.config.node import Mark, quote
+from nginy.config.schema import Config, Upstream
+from nginy.errors import Problem
+from nginy.proxy.variables import KEY_VARIABLES
+from nginy.text.address import Address
+
+# ZooKeeper's commands ("four letter words"), which it takes without a line's end.
+WITHOUT_LINE_END: Final = frozenset({"conf", "isro", "mntr", "ruok", "srvr", "stat"})
+# Types whose `send` goes into a stream, where only the line's end ends a line.
+STREAM_TYPES: Final = frozenset({"tcp", "tls"})
+
+
+def surprises(config: Config) -> list[str]:
+    """Return the warnings about a configuration that has been checked, sorted by place."""
+    found = [*config.place.warnings]
+    for name, upstream in config.upstreams.items():
+        for mark, text in _of_upstream(name, upstream):
+            found.append(Problem(mark.file, mark.line, mark.column, text))
+    for mark, text in _unused(config):
+        found.append(Problem(mark.file, mark.line, mark.column, text))
+    return [str(problem) for problem in sorted(set(found))]
+
+
+Warnings = Iterator[tuple[Mark, str]]
+
+
+def _of_upstream(name: str, upstream: Upstream) -> Warnings:
+    place, balance = upstream.place, upstream.balance
+    if all(backend.down for backend in upstream.backends):
+        text = f"all backends of upstream {quote(name)} are down, so its sessions end at once,"
+        yield place.of("backends"), f"{text} with status 502"
+    yield from _repeated(upstream)
+    if balance.key and "$" not in balance.key:
+        meant = balance.key if balance.key in KEY_VARIABLES else KEY_EXAMPLE[1:]
+        text = f"the key {quote(balance.key)} has no variable, so one backend gets every client"
+        yield place.of("balance"), f"{text} (did you mean ${meant}?)"
+    if upstream.agent_check is not None and balance.method in HASH_METHODS:
+        text = f"balance {balance.method} keeps its weights, those of agent_check do not act on it"
+        yield place.of("agent_check"), text
+    yield from _unended_lines(upstream)
+
+
+def _repeated(upstream: Upstream) -> Warnings:
+    """Find backends that are there twice."""
+    seen: dict[tuple[Address, str | None], Mark] = {}
+    for backend in upstream.backends:
+        key = (backend.address, backend.service)
+        mark = backend.place.of("address")
+        if key in seen:
+            text = f"backend {backend.address} is there already, at {seen[key]}"
+            yield mark, f"{text}, expected it once, with a weight"
+        seen.setdefault(key, mark)
+
+
+def _unended_lines(upstream: Upstream) -> Warnings:
+    """Find texts to send whose reader would wait for the end of the line."""
+    check, agent = upstream.health_check, upstream.agent_check
+    if check is not None and check.type in STREAM_TYPES and _is_unended(check.send):
+        yield check.place.of("send"), _unended(check.send)
+    if agent is not None and _is_unended(agent.send):
+        yield agent.place.of("send"), _unended(agent.send)
+
+
+def _is_unended(text: str) -> bool:
+    """Return whether this is one line of text without its end."""
+    is_text = text.isascii() and text.isprintable() and "\\" not in text
+    return bool(text) and is_text and text not in WITHOUT_LINE_END
+
+
+def _unended(text: str) -> str:
+    line = f"{text}\r\n"
+    return f"send: {quote(text)} has no line end, expected {quote(line)} where lines are read"
+
+
+def _unused(config: Config) -> Warnings:
+    """Find upstreams that no listener leads to."""
+    used = {listener.proxy_pass for listener in config.listeners}
+    for name, upstream in config.upstreams.items():
+        if name not in used:
+            yield upstream.place.mark, f"no listener leads to upstream {quote(name)}"
