@@ -19,6 +19,7 @@ from enum import Enum
 from typing import Final
 
 from nginy.wire.errors import WireError
+from nginy.wire.shown import shown
 
 # An answer longer than this is judged by its head. It also bounds what a regular expression that
 # backtracks can cost, as the loop waits for it.
@@ -70,6 +71,10 @@ class Expect:
 
     prefix: bytes
     pattern: re.Pattern[bytes] | None = None
+
+    def __str__(self) -> str:
+        """Return the expectation for a message."""
+        return shown(self.prefix if self.pattern is None else b"~" + self.pattern.pattern)
 
     def judge(self, received: bytes, *, is_complete: bool) -> Verdict:
         """Judge an answer as far as it has come; with `is_complete` the verdict is YES or NO.

@@ -5,10 +5,11 @@ below HTTP: nothing here ever sees a client's bytes.
 
 The one idea: a check is done as soon as the status line is known. Headers and body are not read,
 and bytes that cannot become a status line are refused at once instead of at the timeout, since
-"answers wrongly" should not take longer to detect than "is gone".
+"answers wrongly" should not take longer to detect than "is gone". Interim answers (1xx), which may
+come ahead of the one that counts, are passed over.
 
-Source: RFC 9112 §3 and §4. As nginx does, a status line may lack its reason and the space ahead of
-it, and may end in LF alone.
+Source: RFC 9112 §3 and §4, RFC 9110 §15.2. As nginx does, a status line may lack its reason and the
+space ahead of it, and may end in LF alone.
 """
 
 import re
@@ -17,10 +18,14 @@ from typing import Final
 from nginy.wire.errors import WireError
 
 MAX_STATUS_LINE_BYTES: Final = 1024  # real ones have some 40; the rest is room for a long reason
+MAX_INTERIM_BYTES: Final = 16384  # 103 (Early Hints) comes with links; a page has some dozens
 MIN_STATUS: Final = 100
 MAX_STATUS: Final = 599  # RFC 9110 §15: five classes
 
 STATUS_LINE: Final = re.compile(rb"HTTP/1\.[0-9] ([1-5][0-9]{2})(?: [^\r\n]*)?\r?\n")
+INTERIM: Final = frozenset(range(100, 200)) - {101}
+"""Statuses that another one follows. 101 is final: what comes after it is no HTTP any more."""
+END_OF_HEADERS: Final = re.compile(rb"\n\r?\n")
 # Every head of a status line, so that a wrong byte is noticed when it comes.
 STATUS_LINE_SHAPE: Final = b"HTTP/1.d ddd"
 REQUEST_TARGET: Final = re.compile(r"/[!-~]*")
@@ -50,21 +55,43 @@ def build_request(path: str, host: str, *, version: str = "1.1") -> bytes:
 
 
 def parse_status(received: bytes, *, is_eof: bool) -> int | None:
-    """Return the status of an answer, or None while its first line is incomplete.
+    """Return the status of an answer, or None while its status line is incomplete.
 
-    `is_eof` says that no more bytes will come. Raises WireError if this is no HTTP/1 answer, its
-    status line is cut short, or longer than MAX_STATUS_LINE_BYTES.
+    Interim answers do not count. `is_eof` says that no more bytes will come. Raises WireError if
+    this is no HTTP/1 answer, its status line is cut short or longer than MAX_STATUS_LINE_BYTES, or
+    interim answers take more than MAX_INTERIM_BYTES.
     """
-    match = STATUS_LINE.match(received[:MAX_STATUS_LINE_BYTES])
+    start = 0
+    while True:
+        status, end = _parse_status_line(received, start, is_eof=is_eof)
+        if status not in INTERIM:
+            return status
+        # An answer without headers ends with the line end of its status line, and another one.
+        blank = END_OF_HEADERS.search(received, end - 1)
+        if (len(received) if blank is None else blank.end()) > MAX_INTERIM_BYTES:
+            raise WireError(f"interim answers (status {status}) are too long")
+        if blank is None and is_eof:
+            raise WireError(f"only an interim answer came (status {status})")
+        if blank is None:
+            return None
+        start = blank.end()
+
+
+def _parse_status_line(received: bytes, start: int, *, is_eof: bool) -> tuple[int | None, int]:
+    """Return the status of the line at `start`, None while it is incomplete, and where it ends."""
+    match = STATUS_LINE.match(received, start, start + MAX_STATUS_LINE_BYTES)
     if match is not None:
-        return int(match[1])
-    if not _is_head(received) or b"\n" in received:
+        return int(match[1]), match.end()
+    line = received[start:]
+    if not _is_head(line) or b"\n" in line:
         raise WireError("the answer is not HTTP")
-    if len(received) >= MAX_STATUS_LINE_BYTES:
+    if len(line) >= MAX_STATUS_LINE_BYTES:
         raise WireError("the status line is too long")
+    if is_eof and start:
+        raise WireError("only interim answers came")
     if is_eof:
         raise WireError("the status line is incomplete")
-    return None
+    return None, start
 
 
 def _is_head(received: bytes) -> bool:
@@ -92,3 +119,14 @@ def parse_statuses(text: str) -> frozenset[int]:
     if not statuses:
         raise WireError("at least one status is needed")
     return frozenset(statuses)
+
+
+def format_statuses(statuses: frozenset[int]) -> str:
+    """Return statuses as a configuration lists them: "200-399", "200, 204"."""
+    ranges: list[list[int]] = []
+    for status in sorted(statuses):
+        if ranges and status == ranges[-1][1] + 1:
+            ranges[-1][1] = status
+        else:
+            ranges.append([status, status])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)

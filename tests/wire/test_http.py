@@ -4,7 +4,14 @@ import random
 
 import pytest
 from nginy.wire.errors import WireError
-from nginy.wire.http import MAX_STATUS_LINE_BYTES, build_request, parse_status, parse_statuses
+from nginy.wire.http import (
+    MAX_INTERIM_BYTES,
+    MAX_STATUS_LINE_BYTES,
+    build_request,
+    format_statuses,
+    parse_status,
+    parse_statuses,
+)
 
 
 def test_a_request_names_its_host_and_asks_for_a_close():
@@ -61,6 +68,35 @@ def test_every_head_of_a_status_line_waits_for_more():
     assert [parse_status(head, is_eof=False) for head in heads] == [None] * len(line)
 
 
+INTERIM = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"
+
+
+@pytest.mark.parametrize("line_end", [b"\r\n", b"\n"])
+def test_interim_answers_are_passed_over_however_they_come(line_end):
+    answer = INTERIM.replace(b"\r\n", line_end) + b"HTTP/1.1 503 Busy" + line_end
+    found = [parse_status(answer[:n], is_eof=False) for n in range(len(answer) + 1)]
+    assert found == [None] * len(answer) + [503]
+
+
+def test_a_switch_of_protocols_is_a_final_answer():
+    assert parse_status(b"HTTP/1.1 101 Switching Protocols\r\n", is_eof=False) == 101
+
+
+@pytest.mark.parametrize("length", [24, 60, len(INTERIM)])
+def test_an_interim_answer_alone_is_refused(length):
+    with pytest.raises(WireError, match="interim answer"):
+        parse_status(INTERIM[:length], is_eof=True)
+
+
+@pytest.mark.parametrize(
+    "answer", [INTERIM * 300, b"HTTP/1.1 103 Hints\r\n" + b"Link: </a>\r\n" * 2000]
+)
+def test_interim_answers_without_an_end_are_given_up(answer):
+    assert parse_status(answer[:MAX_INTERIM_BYTES], is_eof=False) is None
+    with pytest.raises(WireError, match=r"interim answers .* are too long"):
+        parse_status(answer, is_eof=False)
+
+
 @pytest.mark.parametrize("received", [b"", b"HTTP/1.1 200 O"])
 def test_a_status_line_that_ends_with_the_connection_is_refused(received):
     with pytest.raises(WireError, match="incomplete"):
@@ -107,6 +143,11 @@ def test_a_status_line_without_an_end_is_given_up():
 )
 def test_statuses_are_numbers_and_ranges(text, expected):
     assert parse_statuses(text) == expected
+
+
+@pytest.mark.parametrize("text", ["200", "200, 204", "200-202, 404", "100-599"])
+def test_statuses_are_written_as_they_are_read(text):
+    assert format_statuses(parse_statuses(text)) == text
 
 
 @pytest.mark.parametrize("text", ["", " ", "2xx", "20", "200-", "399-200", "099", "600"])

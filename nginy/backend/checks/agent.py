@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from nginy.backend.checks.checker import Checker
-from nginy.backend.checks.dialog import PASSED, Check, Inquiry, Result
+from nginy.backend.checks.dialog import PASSED, Check, Inquiry, Result, what_came
 from nginy.backend.health.schedule import CheckSchedule
 from nginy.event.timer import Timer
 from nginy.log.levels import NOTICE
@@ -117,7 +117,7 @@ class AgentWatch:
         try:
             answer = parse_agent_line(received, is_eof=is_eof)
         except WireError as error:
-            return Result(str(error))
+            return Result(f"{error}: {what_came(received, '')}")
         if answer is None:
             return None
         self._answer = answer

@@ -27,6 +27,7 @@ from nginy.backend.checks.dialog import (
     OpenChecks,
     Result,
     call_failed,
+    what_came,
 )
 from nginy.backend.checks.program import ProgramCheck
 from nginy.event.connect import ConnectFailure, connect_datagram
@@ -38,7 +39,7 @@ from nginy.event.timer import Timer
 from nginy.text.address import Address
 from nginy.wire.errors import WireError
 from nginy.wire.expect import Expect, Verdict
-from nginy.wire.http import build_request, parse_status
+from nginy.wire.http import build_request, format_statuses, parse_status
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ class Checker:
     ) -> Check:
         judge = None if probe.expect is None else partial(judge_expected, probe.expect)
         tls = self._tls if probe.kind == "tls" else None
-        inquiry = Inquiry(probe.send, judge, tls, probe.name)
+        inquiry = Inquiry(probe.send, judge, str(probe.expect or ""), tls, probe.name)
         return self.ask(inquiry, address, deadline_ms, ended)
 
     def _check_http(
@@ -113,7 +114,8 @@ class Checker:
     ) -> Check:
         host = probe.host or ("localhost" if address.is_unix else str(address))
         judge: Judge = partial(judge_status, probe.statuses)
-        inquiry = Inquiry(build_request(probe.path, host), judge)
+        expected = f"status {format_statuses(probe.statuses)}"
+        inquiry = Inquiry(build_request(probe.path, host), judge, expected)
         return self.ask(inquiry, address, deadline_ms, ended)
 
     def _check_datagram(
@@ -142,12 +144,13 @@ def handshake_context() -> SSLContext:
 
 def judge_expected(expect: Expect, received: bytes, is_eof: bool) -> Result | None:
     """Judge an answer by the key `expect`."""
+    came = what_came(received, str(expect))
     if is_eof and not received:
-        return Result("the connection was closed without an answer")
+        return Result(f"the connection was closed without an answer: {came}")
     verdict = expect.judge(received, is_complete=is_eof)
     if verdict is Verdict.MORE:
         return None
-    return PASSED if verdict is Verdict.YES else Result("the answer is not as expected")
+    return PASSED if verdict is Verdict.YES else Result(f"the answer is not as expected: {came}")
 
 
 def judge_status(statuses: frozenset[int], received: bytes, is_eof: bool) -> Result | None:
@@ -155,10 +158,12 @@ def judge_status(statuses: frozenset[int], received: bytes, is_eof: bool) -> Res
     try:
         status = parse_status(received, is_eof=is_eof)
     except WireError as error:
-        return Result(str(error))
+        return Result(f"{error}: {what_came(received, '')}")
     if status is None:
         return None
-    return PASSED if status in statuses else Result(f"status {status}")
+    if status in statuses:
+        return PASSED
+    return Result(f"status {status} came, {format_statuses(statuses)} was expected")
 
 
 class DatagramCheck:
@@ -206,10 +211,13 @@ class DatagramCheck:
         if expect is None or expect.judge(answer, is_complete=True) is Verdict.YES:
             self._finish(PASSED)
         else:
-            self._finish(Result("the answer is not as expected"))
+            came = what_came(answer, str(expect))
+            self._finish(Result(f"the answer is not as expected: {came}"))
 
     def _deadline_handler(self, _timer: Timer) -> None:
-        self._finish(PASSED if self._probe.expect is None else Result("no answer in time"))
+        expect = self._probe.expect
+        late = Result(f"no answer in time: {what_came(b'', str(expect))}")
+        self._finish(PASSED if expect is None else late)
 
     def _finish(self, result: Result) -> None:
         ended = self._ended

@@ -30,6 +30,7 @@ from nginy.event.loop import Loop
 from nginy.event.timer import Timer
 from nginy.event.tls import DONE, TlsConnection, start_tls
 from nginy.text.address import Address
+from nginy.wire.shown import shown
 
 FIN_WAIT_MS: Final = 100
 """How long the server's own FIN is waited for after ours."""
@@ -37,6 +38,7 @@ READS: Final = 4
 """Reads done for one event; then the others have their turn."""
 
 CONNECTING: Final = "connecting"
+WAITING: Final = "waiting for the answer"
 LINGERING: Final = "waiting for the end"
 
 
@@ -76,10 +78,14 @@ OpenChecks = set[Check]
 
 @dataclass(frozen=True, slots=True)
 class Inquiry:
-    """What is sent, and who judges the answer; without a judge, having sent it is enough."""
+    """What is sent, and who judges the answer; without a judge, having sent it is enough.
+
+    `expected` says for a message what the judge accepts.
+    """
 
     send: bytes = b""
     judge: Judge | None = None
+    expected: str = ""
     tls: SSLContext | None = None
     server_name: str | None = None
 
@@ -87,6 +93,12 @@ class Inquiry:
 def call_failed(call: str, code: int) -> Result:
     """Return the failure "connect() failed (111: Connection refused)" for a call and its errno."""
     return Result(failure_text(call, code), code in OUR_ERRORS)
+
+
+def what_came(received: bytes | bytearray, expected: str) -> str:
+    """Return the clause on an answer that will not do: `"no" came, "+PONG" was expected`."""
+    text = f"{shown(received)} came"
+    return f"{text}, {expected} was expected" if expected else text
 
 
 class Dialog:
@@ -189,7 +201,7 @@ class Dialog:
         if self._inquiry.judge is None:
             self._finish(PASSED)
             return
-        self._action = "waiting for the answer"
+        self._action = WAITING
         c.resume_read()
         if c.read.ready:
             self._loop.post(c.read)
@@ -206,14 +218,20 @@ class Dialog:
             self._received += memory[:count]
             result = judge(bytes(self._received), count == EOF)
             if result is None and count == EOF:
-                result = Result("the connection was closed without an answer")
+                result = Result("the connection was closed too early: " + self._came())
             if result is not None:
                 self._finish(result)
                 return
         self._loop.post(event)
 
     def _deadline_handler(self, _timer: Timer) -> None:
-        self._finish(Result(f"timed out while {self._action}"))
+        text = f"timed out while {self._action}"
+        if self._action == WAITING:
+            text = f"{text}: {self._came()}"
+        self._finish(Result(text))
+
+    def _came(self) -> str:
+        return what_came(self._received, self._inquiry.expected)
 
     # The end.
 

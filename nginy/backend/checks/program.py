@@ -13,12 +13,10 @@ The other kinds of checks are in `checks`. Source of the idea: HAProxy, `option 
 import os
 import signal
 from collections.abc import Sequence
-from errno import EAGAIN
 from typing import Final
 
 from nginy.backend.checks.dialog import PASSED, Ended, OpenChecks, Result
 from nginy.event.child import Child
-from nginy.event.connect import OUR_ERRORS
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
 from nginy.text.address import Address
@@ -70,9 +68,8 @@ class ProgramCheck:
                 setsigdef=RESTORED_SIGNALS,
             )
         except OSError as error:
-            # posix_spawn(3) says EAGAIN when there are too many processes.
-            is_ours = error.errno in OUR_ERRORS or error.errno == EAGAIN
-            self._tell(Result(f"{command[0]}: {error.strerror}", is_ours))
+            # It is not there, or may not be run: no backend is to blame.
+            self._tell(Result(f"cannot run {command[0]}: {error.strerror}", is_ours=True))
             return
         self._child = Child(self._loop, pid, self._process_ended)
         self._open.add(self)

@@ -142,7 +142,8 @@ class TestTcp:
     ) -> None:
         backend = harness.add(SilentBackend())
         result = checks.at_deadline(backend.name, expect=parse_expect("+PONG"))
-        assert result == Result("timed out while waiting for the answer")
+        text = 'timed out while waiting for the answer: nothing came, "+PONG" was expected'
+        assert result == Result(text)
         harness.turn_until(lambda: backend.end.has_eof)
         assert not backend.end.errno
         harness.advance(FIN_WAIT_MS + 10)
@@ -158,7 +159,8 @@ class TestTcp:
     ) -> None:
         backend = speaker(harness, b"-")
         result = checks.result(backend.name, expect=parse_expect("+PONG"))
-        assert result == Result("the answer is not as expected")
+        text = 'the answer is not as expected: "-" came, "+PONG" was expected'
+        assert result == Result(text)
         harness.turn_until(checks.all_is_closed)
 
     def test_a_pattern_is_looked_for_in_an_answer_that_comes_in_pieces(
@@ -175,8 +177,16 @@ class TestTcp:
         self, harness: Harness, checks: Checks
     ) -> None:
         backend = speaker(harness, b"", at_once_eof=True)
-        result = checks.result(backend.name, expect=parse_expect("+"))
-        assert result == Result("the connection was closed without an answer")
+        result = checks.result(backend.name, expect=parse_expect("~^[+]OK"))
+        text = 'the connection was closed without an answer: nothing came, "~^[+]OK" was expected'
+        assert result == Result(text)
+
+    def test_an_answer_that_is_cut_short_is_shown(self, harness: Harness, checks: Checks) -> None:
+        backend = speaker(harness, b"+PO")
+        result = checks.at_deadline(backend.name, expect=parse_expect("+PONG"))
+        text = 'timed out while waiting for the answer: "+PO" came, "+PONG" was expected'
+        assert result == Result(text)
+        harness.advance(FIN_WAIT_MS + 10)
 
     def test_a_reset_fails(self, harness: Harness, checks: Checks) -> None:
         backend = harness.add(Resetter())
@@ -238,9 +248,21 @@ class TestHttp:
         [
             (b"HTTP/1.1 200 OK\r\nA: b\r\n\r\nbody", ""),
             (b"HTTP/1.0 302 Found\r\n", ""),
-            (b"HTTP/1.1 503 Busy\r\n", "status 503"),
-            (b"SSH-2.0-OpenSSH\r\n", "the answer is not HTTP"),
-            (b"HTTP/1.1 20", "the status line is incomplete"),
+            (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n", ""),
+            (b"HTTP/1.1 503 Busy\r\n", "status 503 came, 200-399 was expected"),
+            (
+                b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 500 No\r\n",
+                "status 500 came, 200-399 was expected",
+            ),
+            (
+                b"SSH-2.0-OpenSSH\r\n",
+                r'the answer is not HTTP: "SSH-2.0-OpenSSH\r\n" came',
+            ),
+            (
+                b"\x15\x03\x01\x00\x02\x02\x46",
+                r'the answer is not HTTP: "\x15\x03\x01\x00\x02\x02F" (looks like TLS) came',
+            ),
+            (b"HTTP/1.1 20", 'the status line is incomplete: "HTTP/1.1 20" came'),
         ],
     )
     def test_the_status_decides(
@@ -330,13 +352,13 @@ class TestUdp:
 
     def test_another_answer_fails_at_once(self, checks: Checks, server: socket.socket) -> None:
         result = self.answer(checks, server, b"w", "we")
-        assert result == Result("the answer is not as expected")
+        assert result == Result('the answer is not as expected: "w" came, "we" was expected')
 
     def test_silence_fails_if_an_answer_is_expected(
         self, checks: Checks, server: socket.socket
     ) -> None:
         result = checks.at_deadline(self.name(server), kind="udp", expect=parse_expect("x"))
-        assert result == Result("no answer in time")
+        assert result == Result('no answer in time: nothing came, "x" was expected')
 
     def test_silence_passes_at_the_deadline_if_none_is_expected(
         self, checks: Checks, server: socket.socket
@@ -400,7 +422,8 @@ class TestExec:
 
     def test_a_program_that_is_not_there_fails(self, checks: Checks) -> None:
         result = checks.result("127.0.0.1:80", kind="exec", command=("/no/such/program",))
-        assert result == Result("/no/such/program: No such file or directory")
+        text = "cannot run /no/such/program: No such file or directory"
+        assert result == Result(text, is_ours=True)
 
     def test_only_so_many_run_at_a_time(self, harness: Harness, checks: Checks) -> None:
         command = self.shell("exec sleep 600")
