@@ -93,6 +93,10 @@ class TimerWheel:
             del timer.slot[timer]
             timer.slot = None
 
+    def owners(self) -> list[Owner]:
+        """Return the owner of each running timer; takes as long as there are many."""
+        return [timer.data for slot in self._slots.values() for timer in slot]
+
     def next_deadline_ms(self) -> int | None:
         """Return when the next timer is due, None with no timer running; drops slots left empty."""
         ticks = self._ticks

@@ -87,8 +87,16 @@ class Retiring:
 
 
 def sessions_of(loop: Loop) -> Iterator[Session]:
-    """Yield the sessions that the selector knows; one with two connections comes twice."""
+    """Yield the sessions of the loop, some of them twice.
+
+    The selector knows them by their connections. Without edges it forgets a connection that waits
+    for nothing; a session with two of those waits for a timer.
+    """
     for key in list(loop.selector.get_map().values()):
         owner = key.data.data if isinstance(key.data, Connection) else None
         if isinstance(owner, Session):
             yield owner
+    if not loop.interest.is_edge_triggered:
+        for owner in loop.timers.owners():
+            if isinstance(owner, Session):
+                yield owner

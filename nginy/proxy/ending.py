@@ -1,32 +1,90 @@
-"""How an established TCP session ends: half-close, resets, idleness.
+"""How an established TCP session ends: half-close, resets, idleness, and nginy's own decision.
 
 The end of a stream is forwarded as such. EOF from one side, once its bytes are delivered, shuts
-the other down for writing, and the session is complete when both sides are done (RFC 9293 §3.6). A
-reset is forwarded as a reset. A side that can no longer be written to is still read to its end,
-since a server may answer and close without reading everything that it was sent.
+the other down for writing, and the session is complete when both sides are done (RFC 9293 §3.6).
+
+A reset is forwarded as a reset, but not before its time. What came from a side before it broke was
+received in good order, and a reset would throw away whatever waits in the send queue. So the other
+side takes all of it first, however slowly; then it sees the reset. Meanwhile nothing is read from
+it: there is nowhere to send that. nginx closes both at once (`ngx_stream_proxy_process`).
+
+Where nginy itself ends a session, an end in mid-stream must not look like the end of the stream:
+`is_cut` says which side sees a reset instead of EOF.
 
 One timer serves both directions: the pump (`proxy/tcp.py`) notes the time when it moves bytes, and
-the timer, when it fires, goes back to sleep for what is left.
+the timer, when it fires, goes back to sleep for what is left. Bytes that the kernel holds count as
+well: as long as a peer takes some of them, the session is not idle.
 """
 
+import errno
 from typing import Final
 
+from nginy.event.connect import failure_text
 from nginy.event.connection import AGAIN, ERROR, Connection
 from nginy.event.event import Event
 from nginy.event.timer import Timer
 from nginy.proxy.session import Reason
 from nginy.proxy.upstream import UpstreamSession
 
-DELIVERY_MS: Final = 5000
-"""How long a reset waits for the other side to take what was sent before it."""
 DELIVERY_STEP_MS: Final = 20
-"""How often it looks; no event tells that a send queue is empty."""
+"""How soon a delivery looks at the send queue; no event tells that it is empty."""
+DELIVERY_STEP_MAX_MS: Final = 320
+"""How rarely it looks at last, doubling each time: a look costs 4 µs."""
+
+RESETS: Final = frozenset((errno.ECONNRESET, errno.EPIPE))
+"""Errors by which a peer resets the connection; others, such as keep-alive's ETIMEDOUT, are named.
+"""
+PAUSE_MS: Final = 1000
+"""How long a stream that is going on may pause: so long after its last byte it counts as one."""
+MESSAGE_MS: Final = 100
+"""How long one message takes to come in; what has kept coming for longer is a stream."""
+
+CUTS: Final = frozenset(
+    (
+        Reason.CLIENT_IDLE,
+        Reason.BACKEND_IDLE,
+        Reason.BACKEND_DOWN,
+        Reason.TOO_LONG,
+        Reason.KILLED,
+    )
+)
+"""Reasons by which nginy ends a session, whatever the two sides were about to send."""
+
+
+def owed_bytes(dst: Connection) -> int:
+    """Return how many bytes `dst` has not taken yet of those that were sent to it."""
+    # A FIN takes part in the numbering of bytes (RFC 9293 §3.4), and is acknowledged at leisure.
+    return max(0, dst.unsent_bytes() - dst.write.eof)
+
+
+def is_cut(src: Connection, dst: Connection, is_awaited: bool, now_ms: int) -> bool:
+    """Whether an end now, with no EOF from `src`, cuts off what `dst` was getting from it.
+
+    It does if bytes are still on their way; if `dst` waits for them, by what its owner knows
+    (`is_awaited`) or because it has ended its own stream or never began one; and if bytes kept
+    coming until lately. Otherwise `src` had finished what it was saying, as far as anybody can tell
+    who does not know the protocol.
+    """
+    if dst.write.eof:
+        return False
+    if src.buffer is not None or dst.unsent_bytes() or src.peek() > 0:
+        return True
+    if is_awaited or dst.read.eof:
+        return True
+    if not dst.received:
+        return src.received > 0
+    is_stream = src.full_reads > 0 or src.active_at_ms - dst.active_at_ms > MESSAGE_MS
+    return is_stream and now_ms - src.active_at_ms < PAUSE_MS
 
 
 class EndingSession(UpstreamSession):
     """A TCP session that knows how to end; `proxy/tcp.py::TcpSession` moves its bytes."""
 
-    __slots__ = ()
+    __slots__ = ("_taken_bytes",)
+
+    _taken_bytes: int
+    """What the two peers had taken of all that was sent to them, when the idle timer fired last;
+    -1 if nothing was unsent then."""
 
     # How a direction ends.
 
@@ -36,24 +94,28 @@ class EndingSession(UpstreamSession):
             return
         if outcome == ERROR or src.errno:
             # With `errno` set, sending to this side has failed before: its EOF is no clean end.
-            self._reset(src)
+            self._broken(src, dst)
         else:
             self._end_of_stream(src, dst)
 
     def _end_of_stream(self, src: Connection, dst: Connection) -> None:
         """Forward EOF, or end the session if it was the second one."""
-        if dst.read.eof or not self.handler.settings.half_close:
+        if dst.read.eof:
             self.finalize(Reason.COMPLETED)
-        else:
-            dst.shutdown()
-            src.read.handler = self._after_eof_handler
-            if not src.loop.interest.is_edge_triggered:
-                src.pause_read()
+            return
+        dst.shutdown()
+        if not self.handler.settings.half_close:
+            self._deliver(src, dst, Reason.COMPLETED)
+            return
+        src.read.handler = self._after_eof_handler
+        if not src.loop.interest.is_edge_triggered:
+            src.pause_read()
 
     def _after_eof_handler(self, event: Event) -> None:
         """After its EOF a side has nothing to say but that it has gone altogether."""
-        if event.error and event.data.take_error():
-            self._reset(event.data)
+        src = event.data
+        if event.error and src.take_error() and self.upstream is not None:
+            self._broken(src, self.upstream if src is self.client else self.client)
 
     def _cannot_send(self, src: Connection, dst: Connection) -> None:
         """Give up the direction from `src` to `dst`, but deliver what `dst` has sent before it
@@ -62,47 +124,88 @@ class EndingSession(UpstreamSession):
         dst.pause_write()
         src.pause_read()
         if dst.read.eof:
-            self._reset(dst)
+            self._broken(dst, src)
         elif dst.buffer is None:
             dst.read.ready = True
             dst.loop.post(dst.read)
 
-    def _reset(self, side: Connection) -> None:
-        """End the session because `side` has broken the connection; the other gets a reset too.
+    def _broken(self, src: Connection, dst: Connection) -> None:
+        """End the session, as `src` has broken the connection after all that was read from it."""
+        is_client = src is self.client
+        reason = Reason.CLIENT_RESET if is_client else Reason.BACKEND_RESET
+        detail = "" if src.errno in RESETS else failure_text("recv", src.errno)
+        self._deliver(src, dst, reason, detail, reset=True)
 
-        A reset throws away what the kernel has not sent yet. The backend's answer was received in
-        good order before it, so the client is to have it first, for a few seconds at most.
+    def _deliver(
+        self,
+        src: Connection,
+        dst: Connection,
+        reason: Reason,
+        detail: str = "",
+        reset: bool = False,
+    ) -> None:
+        """End the session as soon as `dst` has taken all that `src` has sent, or does not go on
+        taking it within the idle timeout.
+
+        What `dst` sends meanwhile is not read, and a close with unread bytes is a reset (RFC 2525
+        §2.17): so the close has to wait as well, even where no reset is wanted.
         """
-        client = self.client
-        if side is client:
-            self.finalize(Reason.CLIENT_RESET, reset=True)
-        elif not client.unsent_bytes():
-            self.finalize(Reason.BACKEND_RESET, reset=True)
-        else:
-            self._deliver(side, client)
-
-    def _deliver(self, side: Connection, client: Connection) -> None:
-        """Wait until the client has taken what was sent to it, then reset the connection."""
-        for c in (side, client):
+        dst.drop_buffer()
+        for c in (src, dst):
             c.pause_read()
             c.pause_write()
-        loop = side.loop
-        give_up_at_ms = loop.clock.now_ms + DELIVERY_MS
+        loop, timeout_ms = src.loop, self.handler.settings.timeout_ms
+        unsent, progress_at_ms, step_ms = owed_bytes(dst), loop.clock.now_ms, DELIVERY_STEP_MS
 
         def delivery_timer_handler(timer: Timer) -> None:
-            if client.unsent_bytes() and loop.clock.now_ms < give_up_at_ms:
-                loop.timers.start(timer, loop.clock.now_ms + DELIVERY_STEP_MS)
-            else:
-                self.finalize(Reason.BACKEND_RESET, reset=True)
+            nonlocal unsent, progress_at_ms, step_ms
+            now_ms = loop.clock.now_ms
+            before, unsent = unsent, owed_bytes(dst)
+            if unsent < before:
+                progress_at_ms = now_ms
+            is_over = timeout_ms is not None and now_ms - progress_at_ms >= timeout_ms
+            if not unsent or is_over or dst.take_error():
+                self.finalize(reason, detail, reset or is_over)
+                return
+            loop.timers.start(timer, now_ms + step_ms)
+            step_ms = min(2 * step_ms, DELIVERY_STEP_MAX_MS)
 
+        if not unsent:
+            self.finalize(reason, detail, reset)
+            return
         self._timer.handler = delivery_timer_handler
-        loop.timers.start(self._timer, loop.clock.now_ms + DELIVERY_STEP_MS)
+        loop.timers.start(self._timer, loop.clock.now_ms + step_ms)
+
+    # How nginy ends a session.
+
+    def finalize(self, reason: Reason, detail: str = "", reset: bool = False) -> None:
+        """End the session; where nginy cuts a stream short, with a reset for whom it was meant."""
+        if reason in CUTS and not reset and not self.status:
+            for c in self._cut_off():
+                c.close(reset=True)
+        super().finalize(reason, detail, reset)
+
+    def _cut_off(self) -> list[Connection]:
+        """Return the sides whose stream an end now would cut short."""
+        client, upstream = self.client, self.upstream
+        if upstream is None or self.attempt.connected_at_ms is None:
+            return []
+        # The client waits for an answer, and its request may not be complete either.
+        is_asking = client.received > 0 and not self._backend_spoke_last(client, upstream)
+        now_ms = client.loop.clock.now_ms
+        both = ((upstream, client), (client, upstream))
+        return [dst for src, dst in both if is_cut(src, dst, is_asking, now_ms)]
+
+    @staticmethod
+    def _backend_spoke_last(client: Connection, upstream: Connection) -> bool:
+        return upstream.received > 0 and upstream.active_at_ms >= client.active_at_ms
 
     # Idleness.
 
     def _start_idle_timer(self) -> None:
         settings, timers = self.handler.settings, self.handler.loop.timers
         timeout_ms, connect_timeout_ms = settings.timeout_ms, settings.connect_timeout_ms
+        self._taken_bytes = -1
         if timeout_ms is None:
             timers.cancel(self._timer)
             return
@@ -126,20 +229,36 @@ class EndingSession(UpstreamSession):
         timeout_ms = self.handler.settings.timeout_ms
         if upstream is None or timeout_ms is None:
             return
+        now_ms = self.handler.loop.clock.now_ms
+        self._note_progress(client, upstream, now_ms)
         deadline_ms = max(client.active_at_ms, upstream.active_at_ms) + timeout_ms
-        if deadline_ms > self.handler.loop.clock.now_ms:
+        if deadline_ms > now_ms:
             self.handler.loop.timers.start(timer, deadline_ms)
         else:
             self.finalize(self._idle_reason(client, upstream))
 
+    def _note_progress(self, client: Connection, upstream: Connection, now_ms: int) -> None:
+        """Count what the peers' kernels have taken since the last call as activity of now.
+
+        Asked only here, when the timer fires, so a side that stops taking bytes has one to two
+        timeouts: the first time, nobody knows since when it does not.
+        """
+        waiting = client.unsent_bytes()
+        src = upstream if waiting else client
+        waiting += upstream.unsent_bytes()
+        before = self._taken_bytes
+        taken = client.sent + upstream.sent - waiting
+        self._taken_bytes = taken if waiting else -1
+        if taken != before and (waiting or before >= 0):
+            src.active_at_ms = now_ms
+
     def _idle_reason(self, client: Connection, upstream: Connection) -> Reason:
         """Say who was to act: who has bytes to take, else who has not ended, else who spoke
         first."""
-        if upstream.buffer is not None or upstream.read.eof:
+        if upstream.buffer is not None or client.unsent_bytes() or upstream.read.eof:
             return Reason.CLIENT_IDLE
-        if client.buffer is not None or client.read.eof:
+        if client.buffer is not None or upstream.unsent_bytes() or client.read.eof:
             return Reason.BACKEND_IDLE
-        backend_spoke_last = upstream.received and upstream.active_at_ms >= client.active_at_ms
-        return (
-            Reason.CLIENT_IDLE if backend_spoke_last or not client.received else Reason.BACKEND_IDLE
-        )
+        if self._backend_spoke_last(client, upstream) or not client.received:
+            return Reason.CLIENT_IDLE
+        return Reason.BACKEND_IDLE

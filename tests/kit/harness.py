@@ -29,6 +29,7 @@ from nginy.event.clock import Clock
 from nginy.event.listener import Listener
 from nginy.event.loop import Loop
 from nginy.event.selector import LevelInterest
+from nginy.process.retiring import sessions_of
 from nginy.proxy.handler import ProtocolHandler, ProxySettings
 from nginy.proxy.reply import ReplyHandler
 from nginy.proxy.session import Session
@@ -270,8 +271,7 @@ class Harness:
 
     def sessions(self) -> list[Session]:
         """The open sessions."""
-        owners = {id(c.data): c.data for c in self.connections() if isinstance(c.data, Session)}
-        return list(owners.values())
+        return list({id(session): session for session in sessions_of(self.loop)}.values())
 
     def connections(self) -> list:
         """The connections that the selector knows."""
