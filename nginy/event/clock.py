@@ -5,6 +5,9 @@ makes time cheap (an attribute instead of a system call), makes all decisions of
 with each other, and lets tests put a clock of their own in its place. nginx does the same:
 `ngx_time_update()` in `ngx_times.c`, read back as `ngx_current_msec`.
 
+While the process is stopped, swapped out or frozen, no time passes here: the loop takes such a
+pause out again (`Loop.turn`). Whoever is served after it has the time that was left before it.
+
 Deadlines and durations never use wall time, which steps when an operator or NTP sets it; only log
 lines do. The texts of log lines are not made here but in `nginy/text/times.py`. Next:
 `event/timer.py`.
@@ -25,6 +28,10 @@ class Clock(Protocol):
         """Read the time anew; the loop calls this once a turn, right after its selector
         returned."""
 
+    def skip(self, pause_ms: int) -> None:
+        """Take so much out of the time, as this process was not running: `now_ms` goes back, and
+        runs on from there."""
+
     def wall_ms(self) -> int:
         """Return milliseconds since 1970-01-01 UTC, for log lines only."""
 
@@ -32,15 +39,21 @@ class Clock(Protocol):
 class MonotonicClock:
     """The real clock (`clock_gettime(CLOCK_MONOTONIC)`)."""
 
-    __slots__ = ("now_ms",)
+    __slots__ = ("_skipped_ms", "now_ms")
 
     def __init__(self) -> None:
+        self._skipped_ms = 0
         self.now_ms = 0
         self.update()
 
     def update(self) -> None:
         """Read the time anew."""
-        self.now_ms = time.monotonic_ns() // 1_000_000
+        self.now_ms = time.monotonic_ns() // 1_000_000 - self._skipped_ms
+
+    def skip(self, pause_ms: int) -> None:
+        """Take a pause out of the time."""
+        self._skipped_ms += pause_ms
+        self.now_ms -= pause_ms
 
     def wall_ms(self) -> int:
         """Return milliseconds since 1970-01-01 UTC."""

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from nginy.event.connection import Connection
 from nginy.event.event import Event
-from nginy.event.loop import Loop
+from nginy.event.loop import PAUSE_MS, Loop
+from nginy.event.selector import BATCH
 from nginy.event.timer import Timer
 
 from kit.clock import FakeClock
@@ -243,9 +244,124 @@ def test_a_loop_with_a_timer_sleeps_until_it_is_due(
     clock.advance(59_900)
     loop.turn(250)
     clock.advance(10_000)
-    loop.turn()  # late: the timer fires in this turn
+    loop.turn()  # late: the timer fires in this turn, after one more look
     loop.turn()
-    assert selector.timeouts == [60.0, 0.25, 0.1, 0, None]
+    assert selector.timeouts == [60.0, 0.25, 0.1, 0, 0, None]
+
+
+# -- after a pause --
+
+
+class FirstLooksAway:
+    """A selector whose first `select` of a turn returns nothing, as epoll_wait() does when its
+    timeout is over at the end of a pause."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._selector = loop.selector
+        self._has_looked_away = False
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self._has_looked_away = not self._has_looked_away
+        if self._has_looked_away:
+            return []
+        return self._selector.select(0)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._selector, name)
+
+
+@pytest.mark.parametrize("late_ms", [0, 60_000])
+def test_what_came_during_a_pause_is_served_before_timers_run(
+    loop: Loop, open_pair: OpenPair, clock: FakeClock, late_ms: int
+) -> None:
+    c, peer = open_pair()
+    steps: list[str] = []
+
+    def read(event: Event) -> None:
+        if c.recv(loop.memory) > 0:
+            steps.append("read")
+
+    c.read.handler = read
+    c.resume_read()
+    loop.timers.start(Timer(lambda _timer: steps.append("timer"), Owner()), clock.now_ms + 1000)
+    loop.turn(0)
+    selector = loop.selector
+    loop.selector = FirstLooksAway(loop)  # type: ignore[assignment]
+    peer.send(b"x")
+    clock.advance(1010 + late_ms)
+    loop.turn()
+    assert steps == ["read", "timer"]
+    loop.selector = selector
+
+
+@pytest.mark.parametrize("method", ["epoll"])
+def test_more_than_a_batch_that_came_during_a_pause_is_served_before_timers_run(
+    loop: Loop, clock: FakeClock
+) -> None:
+    steps: list[str] = []
+    pairs = [socket.socketpair() for _ in range(BATCH + 10)]
+    connections = []
+
+    def read(event: Event) -> None:
+        event.data.recv(loop.memory)
+        steps.append("read")
+
+    for ours, theirs in pairs:
+        ours.setblocking(False)
+        connections.append(Connection(loop, ours, ""))
+        connections[-1].read.handler = read
+        connections[-1].resume_read()
+        theirs.send(b"x")
+    loop.timers.start(Timer(lambda _timer: steps.append("timer"), Owner()), clock.now_ms + 10)
+    clock.advance(20)
+    loop.turn()
+    assert steps == ["read"] * len(pairs) + ["timer"]
+    for c, (_, theirs) in zip(connections, pairs, strict=True):
+        c.close()
+        theirs.close()
+
+
+@pytest.mark.parametrize("method", ["epoll"])
+def test_who_stopped_at_a_quota_before_a_pause_goes_on_before_timers_run(
+    loop: Loop, open_pair: OpenPair, clock: FakeClock
+) -> None:
+    c, _ = open_pair()
+    steps: list[str] = []
+    c.read.handler = lambda _event: steps.append("posted")
+    c.read.active = True
+    loop.post(c.read)
+    loop.timers.start(Timer(lambda _timer: steps.append("timer"), Owner()), clock.now_ms + 10)
+    clock.advance(60_000)
+    loop.turn()
+    assert steps == ["posted", "timer"]
+
+
+class StoppedClock(FakeClock):
+    """A clock on which a pause may be taken out, as on the real one."""
+
+    def skip(self, pause_ms: int) -> None:
+        self.now_ms -= pause_ms
+
+
+@pytest.mark.parametrize("method", ["epoll"])
+@pytest.mark.parametrize(("late_ms", "fired"), [(PAUSE_MS, [10, 100]), (PAUSE_MS + 10, [10])])
+def test_no_time_passes_while_the_process_is_stopped(
+    method: str, late_ms: int, fired: list[int]
+) -> None:
+    """Who has 100 ms left before a pause has 90 left after it, when the other timer is due."""
+    clock = StoppedClock()
+    loop = make_loop(method, clock)
+    happened: list[int] = []
+    for delay_ms in (10, 100):
+        timer = Timer(lambda _timer, delay_ms=delay_ms: happened.append(delay_ms), Owner())  # type: ignore[misc]
+        loop.timers.start(timer, clock.now_ms + delay_ms)
+    clock.advance(10 + late_ms)
+    loop.turn()
+    assert happened == fired
+    clock.advance(90)
+    loop.turn()
+    assert happened == [10, 100]
+    loop.close()
 
 
 # -- bugs --

@@ -21,6 +21,9 @@ class FakeClock:
         """Count: the loop asks for the time, but only the test makes it pass."""
         self.updates += 1
 
+    def skip(self, pause_ms: int) -> None:
+        """Do nothing: that the test has made time pass is no pause."""
+
     def wall_ms(self) -> int:
         """Return the time of day, which passes along."""
         return WALL_MS + self.now_ms - self._started_at_ms

@@ -6,7 +6,9 @@ Other faults of clients and backends are in `test_faults.py`.
 import contextlib
 import pathlib
 import resource
+import select
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -76,7 +78,6 @@ def test_without_descriptors_sessions_go_on_and_accepting_resumes(
     assert nginy.access_lines() == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method", ["select", "poll"])
 def test_descriptors_beyond_what_the_event_method_takes_are_never_opened(
     site: Site, backend: Listening, method: str
@@ -101,6 +102,30 @@ def test_descriptors_beyond_what_the_event_method_takes_are_never_opened(
         nginy.stop()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+# A pause.
+
+
+@pytest.mark.slow
+def test_a_pause_longer_than_the_idle_timeout_ends_no_busy_session(
+    site: Site, backend: Listening
+) -> None:
+    """Both sides have spoken while nginy was stopped: neither is idle."""
+    nginy = site.start([backend.name], proxy_timeout="600ms")
+    ends = [site.exchange(backend) for _ in range(10)]
+    for client, _ in ends:
+        client.sendall(b"request")
+    nginy.send_signal(signal.SIGSTOP)  # wherever it is, in the middle of serving them
+    for _, upstream in ends:
+        upstream.sendall(b"answer")
+    select.select((), (), (), 1.2)
+    nginy.send_signal(signal.SIGCONT)
+    for client, upstream in ends:
+        assert client.recv(100) == b"answer"
+        assert upstream.recv(100) == b"request"
+        check(client, upstream)
+    assert nginy.access_lines() == []
 
 
 # Local ports.
