@@ -26,7 +26,8 @@ from collections.abc import Callable
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
 from typing import TYPE_CHECKING, Final
 
-from nginy.event.buffer import SHARED_BYTES, Budget
+from nginy.event.budget import Budget
+from nginy.event.buffer import SHARED_BYTES
 from nginy.event.clock import Clock, MonotonicClock
 from nginy.event.connection import Connection
 from nginy.event.event import Event

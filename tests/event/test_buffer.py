@@ -1,5 +1,4 @@
-import pytest
-from nginy.event.buffer import Budget, Buffer
+from nginy.event.buffer import Buffer
 from nginy.event.connection import AGAIN, ERROR, Connection
 
 
@@ -31,10 +30,3 @@ def test_a_buffer_keeps_a_copy() -> None:
     c = Taker(3)
     b.send_to(c)
     assert c.offered == [b"ell"]
-
-
-@pytest.mark.parametrize(("used_bytes", "is_spent"), [(0, False), (99, False), (100, True)])
-def test_the_budget_is_spent_when_its_limit_is_reached(used_bytes: int, is_spent: bool) -> None:
-    budget = Budget(limit_bytes=100)
-    budget.used_bytes = used_bytes
-    assert budget.is_spent is is_spent

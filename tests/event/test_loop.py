@@ -356,10 +356,10 @@ def test_no_time_passes_while_the_process_is_stopped(
         timer = Timer(lambda _timer, delay_ms=delay_ms: happened.append(delay_ms), Owner())  # type: ignore[misc]
         loop.timers.start(timer, clock.now_ms + delay_ms)
     clock.advance(10 + late_ms)
-    loop.turn()
+    loop.turn(0)
     assert happened == fired
     clock.advance(90)
-    loop.turn()
+    loop.turn(0)
     assert happened == [10, 100]
     loop.close()
 
