@@ -11,7 +11,7 @@ primaries and one for the backups, and owns retries.
 - `turns`, on `accounts`: the choices of those two among many peers, in sorted lists
 - `pick_random` at random, and the better of two
 - `hashing` nginx's plain hash of a key
-- `ring` nginx's consistent hash (ketama), and the same with bounded loads
+- `ring`, on `points`: nginx's consistent hash (ketama), and the same with bounded loads
 - `maglev`, `rendezvous` consistent methods that need no order of the list to agree between nodes
 
 Read first `peer`, then `round_robin`.

@@ -8,35 +8,31 @@ overflows to the next backend instead of drowning one.
 
 Consistent methods without a ring are `maglev` and `rendezvous`; the plain hash is `hashing`.
 
-A ring of 1,000 backends has 160,000 points and takes 100 ms to build (CPython 3.11), too long for
-one turn of the loop. So it is built in steps of about 160 points, 0.1 ms each: first the points are
-made and dropped into buckets by their leading bits, then the buckets are sorted one by one and put
-behind each other. The finished ring takes 8 bytes a point.
+A ring of 1,000 backends has 160,000 points and takes 60 ms to build (CPython 3.11), too long for
+one turn of the loop. So it is built in steps of some thousand points; how, is in `points`.
 
 Source: nginx ngx_stream_upstream_hash_module.c ngx_stream_upstream_update_chash,
 ngx_stream_upstream_get_chash_peer.
 Read first `hashing`.
 """
 
-from array import array
-from bisect import bisect_left
 from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
-from typing import Final
 from zlib import crc32
 
 from nginy.balancer.least import pick_least
 from nginy.balancer.peer import P, group_by_name, is_usable
+from nginy.balancer.points import POINTS, Circle, chain
 from nginy.balancer.round_robin import MAX_MISSES, RoundRobin, pick_smooth
 
-POINTS: Final = 160
-"""Points for a unit of weight, as nginx; shares then stray by about 1 / sqrt(160), 8 %."""
+UNITS_A_STEP = 32
+"""Units of weight whose points are made in one step of a rebuild, about 1 ms."""
 
 
 class Ring(RoundRobin[P]):
     """The peer whose point on the ring follows the key's hash."""
 
-    __slots__ = ("_groups", "_owners", "_points")
+    __slots__ = ("_circle", "_groups")
 
     def _sort(self, peers: Sequence[P]) -> None:
         """Sort nothing: turns are taken only where this method finds nobody."""
@@ -45,32 +41,33 @@ class Ring(RoundRobin[P]):
         """Build the ring beside the one in use, and change over in the last step."""
         groups = list(group_by_name(peers).values())
         weights = [max(peer.weight for peer in group) for group in groups]
-        # So many buckets that each gets at most POINTS of the points, on average.
-        bits = sum(weights).bit_length()
-        buckets: list[list[int]] = [[] for _ in range(1 << bits)]
-        for index, (group, weight) in enumerate(zip(groups, weights, strict=True)):
-            base = ring_base(group[0].name)
-            point = 0
+        unit = chain().unit
+        yield
+        circle = Circle(POINTS * sum(weights))
+        units = 0
+        for owner, (group, weight) in enumerate(zip(groups, weights, strict=True)):
+            first = crc32(bytes(4), ring_base(group[0].name))
+            last = 0
             for _ in range(weight):
-                for _ in range(POINTS):
-                    point = crc32(point.to_bytes(4, "little"), base)
-                    buckets[point >> (32 - bits)].append(point << 32 | index)
-                yield
-        points = array("I")
-        owners = array("I")
-        for bucket in buckets:
-            append_sorted(bucket, points, owners)
-            yield
+                points = unit(last, first)
+                circle.add(points, owner)
+                last = points[-1]
+                units += 1
+                if not units % UNITS_A_STEP:
+                    yield
         self._groups = groups
-        self._points = points
-        self._owners = owners
+        self._circle = circle
         yield from super().rebuild_steps(peers)
 
     def pick(self, key: bytes, tried: Collection[P], now_s: int) -> P | None:
         """Walk from the key's point to a usable peer. O(log points) unless it falls back."""
         if not key or len(self._peers) < 2:
             return pick_smooth(self._peers, tried, now_s)
-        for group in islice(self.walk(key), MAX_MISSES + 1):
+        # Nearly always the first is usable; without this a pick takes 0.7 µs more.
+        peer = pick_smooth(self._groups[self._circle.owner(crc32(key))], tried, now_s)
+        if peer is not None:
+            return peer
+        for group in islice(self.walk(key), 1, MAX_MISSES + 1):
             peer = pick_smooth(group, tried, now_s)
             if peer is not None:
                 return peer
@@ -79,10 +76,8 @@ class Ring(RoundRobin[P]):
     def walk(self, key: bytes) -> Iterator[list[P]]:
         """Yield the points' owners once around, from the first at or after the key's hash."""
         groups = self._groups
-        owners = self._owners
-        start = bisect_left(self._points, crc32(key))
-        for position in range(start, start + len(owners)):
-            yield groups[owners[position % len(owners)]]
+        for owner in self._circle.walk(crc32(key)):
+            yield groups[owner]
 
 
 class BoundedRing(Ring[P]):
@@ -132,19 +127,3 @@ def ring_base(name: str) -> int:
     if not colon or port.strip(b"0123456789"):
         return crc32(server + b"\0")
     return crc32(host + b"\0" + port)
-
-
-def append_sorted(bucket: list[int], points: "array[int]", owners: "array[int]") -> None:
-    """Put a bucket of `point << 32 | owner` behind the ring so far; the bucket is used up.
-
-    Where backends share a point the one that is listed first has it, as in nginx.
-    """
-    bucket.sort()
-    last = -1
-    for entry in bucket:
-        point = entry >> 32
-        if point != last:
-            points.append(point)
-            owners.append(entry & 0xFFFFFFFF)
-            last = point
-    bucket.clear()

@@ -2,13 +2,12 @@
 
 import random
 import zlib
-from array import array
 from collections import Counter
 from itertools import pairwise
 from math import ceil
 
 import pytest
-from nginy.balancer.ring import BoundedRing, Ring, append_sorted, ring_base
+from nginy.balancer.ring import BoundedRing, Ring, ring_base
 
 from kit.peers import FakePeer, peers_of
 
@@ -85,12 +84,6 @@ def test_peers_of_one_name_have_the_points_of_the_heaviest() -> None:
     light.name = heavy.name
     groups = Counter(tuple(group) for group in Ring([light, heavy, other]).walk(b"key"))
     assert groups == {(light, heavy): 480, (other,): 160}
-
-
-def test_of_backends_that_share_a_point_the_first_has_it() -> None:
-    points, owners = array("I"), array("I")
-    append_sorted([7 << 32 | 2, 5 << 32 | 3, 7 << 32 | 1, 7 << 32 | 0], points, owners)
-    assert list(zip(points, owners, strict=True)) == [(5, 3), (7, 0)]
 
 
 def test_the_walk_goes_once_around() -> None:
