@@ -1,0 +1,170 @@
+"""The README's console blocks: each command is run, and says what the README says it does.
+
+Every block that begins with a prompt counts. Anyone can type a line after "$ ": it is run here,
+with an address of its own in place of 127.0.0.1. Root types a line after "# " on Debian: checked
+are the files that it names, and that their paths agree with the service's.
+"""
+
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from kit.program import CHECKOUT, ENVIRONMENT, PATIENCE_S, needs, own_host
+
+README = (CHECKOUT / "README.md").read_text()
+EXAMPLE = (CHECKOUT / "etc" / "nginy.yml").read_text()
+LISTENERS = EXAMPLE.count("listen: 127.0.0.1:")
+# The time and the process number of a line of the error log.
+STAMP = re.compile(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d (\[\w+\]) \d+#\d+: ", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Command:
+    """One line after a prompt, and what follows it up to the next prompt."""
+
+    prompt: str
+    line: str
+    output: str
+
+
+def commands(markdown: str) -> Iterator[Command]:
+    """The commands of all blocks that begin with a prompt."""
+    for block in re.findall(r"^```\n([$#] .*?)^```$", markdown, re.MULTILINE | re.DOTALL):
+        for part in re.split(r"^(?=[$#] )", block, flags=re.MULTILINE)[1:]:
+            line, _, output = part[2:].partition("\n")
+            yield Command(part[0], line, output)
+
+
+COMMANDS = list(commands(README))
+TYPED = {command.line: command for command in COMMANDS if command.prompt == "$"}
+ROOT = [command.line for command in COMMANDS if command.prompt == "#"]
+
+# What each command is run for; a test below each.
+STARTED = "bin/nginy etc/nginy.yml"
+ASKED = {
+    "for i in 1 2; do curl -s http://127.0.0.1:8080/; done": ("curl", "curl"),
+    "for i in 1 2; do echo | nc -u -w1 127.0.0.1 8053; done": ("nc", "netcat-openbsd"),
+}
+SHOWN = "cat bad.yml"
+ANSWERED = {
+    "nginy -t bad.yml": 1,
+    "nginy plan -c nginy.yml new.yml": 0,
+    "nginy explain nginy.yml 127.0.0.1:8080 10.1.2.3": 0,
+}
+COLLECTED = ("bin/test", "bin/test -q tests/tour")
+
+
+def test_every_command_is_checked_and_stands_there_once() -> None:
+    typed = [command.line for command in COMMANDS if command.prompt == "$"]
+    assert sorted(typed) == sorted([STARTED, *ASKED, SHOWN, *ANSWERED, *COLLECTED])
+
+
+def test_a_command_that_stands_there_twice_is_seen() -> None:
+    twice = list(
+        commands("```\n$ cat a\nb\n$ cat a\nb\n```\ntext\n```\n# c\n```\n```yaml\n# d\n```\n")
+    )
+    assert twice == [
+        Command("$", "cat a", "b\n"),
+        Command("$", "cat a", "b\n"),
+        Command("#", "c", ""),
+    ]
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The files that the commands name."""
+    path = tmp_path_factory.mktemp("readme")
+    (path / "bad.yml").write_text(TYPED[SHOWN].output)
+    (path / "nginy.yml").write_text(EXAMPLE)
+    new = EXAMPLE.replace("- 127.0.0.1:9002", "- 127.0.0.1:9003")
+    (path / "new.yml").write_text(new.replace("  web: ", "  web:\n    balance: least_conn #"))
+    return path
+
+
+@pytest.mark.parametrize("line", ANSWERED)
+def test_what_nginy_answers(line: str, directory: pathlib.Path) -> None:
+    program, *arguments = shlex.split(line)
+    assert program == "nginy"
+    done = subprocess.run(
+        [sys.executable, str(CHECKOUT / "bin" / "nginy"), *arguments],
+        cwd=directory,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (ANSWERED[line], TYPED[line].output)
+
+
+@pytest.fixture(scope="module")
+def demonstration(directory: pathlib.Path) -> Iterator[tuple[str, str]]:
+    """The address of a running demonstration, and what it said at its start."""
+    host = own_host()
+    config = directory / "demonstration.yml"
+    config.write_text(EXAMPLE.replace("127.0.0.1", host))
+    with subprocess.Popen(
+        [sys.executable, str(CHECKOUT / "bin" / "nginy"), str(config)],
+        env=ENVIRONMENT,
+        text=True,
+        stderr=subprocess.PIPE,
+    ) as process:
+        try:
+            assert process.stderr is not None
+            said = ""
+            while said.count("listening on") < LISTENERS:
+                line = process.stderr.readline()
+                assert line, said
+                said += line
+            yield host, said.replace(str(config), "etc/nginy.yml").replace(host, "127.0.0.1")
+        finally:
+            process.kill()
+
+
+def test_what_the_demonstration_says_at_its_start(demonstration: tuple[str, str]) -> None:
+    assert STAMP.sub(r"\1 ", demonstration[1]) == STAMP.sub(r"\1 ", TYPED[STARTED].output)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", ASKED)
+def test_what_the_demonstration_answers(line: str, demonstration: tuple[str, str]) -> None:
+    needs(*ASKED[line])
+    host, _ = demonstration
+    command = ["bash", "-c", line.replace("127.0.0.1", host)]
+    assert subprocess.check_output(command, text=True, timeout=PATIENCE_S) == TYPED[line].output
+
+
+def test_the_tests_that_it_names_exist() -> None:
+    for line in COLLECTED:
+        program, *arguments = shlex.split(line)
+        paths = [argument for argument in arguments if not argument.startswith("-")]
+        assert all((CHECKOUT / path).exists() for path in (program, *paths))
+
+
+def test_the_files_that_root_installs_exist() -> None:
+    named = [word for line in ROOT for word in line.split() if word.startswith("etc/")]
+    assert set(named) == {f"etc/{name}" for name in os.listdir(CHECKOUT / "etc")}
+
+
+def test_the_service_starts_the_command_that_root_has_made() -> None:
+    unit = (CHECKOUT / "etc" / "nginy.service").read_text()
+    [started] = re.findall(r"^ExecStart=(.*)$", unit, re.MULTILINE)
+    program, config = started.split()
+    assert all(line.split()[-1] == program for line in ROOT if line.startswith("ln "))
+    assert any(f"PIPX_BIN_DIR={os.path.dirname(program)} " in line for line in ROOT)
+    assert any(line.split()[-2:] == ["etc/nginy.yml", config] for line in ROOT)
+
+
+def test_the_sockets_of_the_service_are_those_of_the_demonstration() -> None:
+    unit = (CHECKOUT / "etc" / "nginy.socket").read_text()
+    sockets = re.findall(r"^Listen(Stream|Datagram)=(.*)$", unit, re.MULTILINE)
+    assert sockets == [("Stream", "127.0.0.1:8080"), ("Datagram", "127.0.0.1:8053")]
+    assert all(f"listen: {address}" in EXAMPLE for _, address in sockets)
