@@ -29,7 +29,15 @@ class AccessLog(Generic[T]):
     calls `flush`; the sink's `want_flush` says when to start that timer.
     """
 
-    __slots__ = ("_buffer_bytes", "_is_wanted", "_render", "failed_lines", "flush_ms", "sink")
+    __slots__ = (
+        "__weakref__",
+        "_buffer_bytes",
+        "_is_wanted",
+        "_render",
+        "failed_lines",
+        "flush_ms",
+        "sink",
+    )
 
     def __init__(
         self,

@@ -5,6 +5,9 @@ one file, in one format or in several. `LogSet` opens each file once, hands out 
 needs in order to log its sessions, and starts a timer whenever lines wait to be written, so that
 an idle process has no timer and no wakeup for its logs.
 
+A session writes to the access log it was accepted with. So a file that a reload no longer names
+stays open until the last such session has ended, and is reopened with the others.
+
 What a line looks like is in `log/error_log.py` and `proxy/variables.py`, how it is written without
 waiting in `log/file.py`. Only the server uses this module.
 """
@@ -12,6 +15,7 @@ waiting in `log/file.py`. Only the server uses this module.
 import json
 import os
 import stat
+import weakref
 from collections.abc import Callable
 
 from nginy.config import schema
@@ -37,7 +41,12 @@ class LogSet:
         self._variables = Variables(loop.clock)
         self._error_log: ErrorLog | None = None
         self._files: dict[str, LogFile] = {}
+        self._wanted: set[str] = set()
+        """The paths that are configured, or about to be."""
         self._access_logs: dict[tuple[schema.AccessLog, str], AccessLog[Session]] = {}
+        """Those that are configured, each with the text of its format."""
+        self._used: set[weakref.ref[AccessLog[Session]]] = set()
+        """Those that somebody still writes to: a handler refers to its log as long as it lives."""
         self._timer = Timer(self._flush_handler, self)
         self._flush_ms = RETRY_MS
 
@@ -54,17 +63,26 @@ class LogSet:
                 file.close()
             raise
         self._files.update(opened)
+        self._wanted |= {log.path for log in access_logs(config)}
         flush_times = [log.flush_ms for log in access_logs(config) if log.flush_ms]
         self._flush_ms = min(flush_times, default=RETRY_MS)
 
     def close_unused(self, config: schema.Config) -> None:
-        """Close the access logs that `config` does not name any more."""
-        wanted = {log.path for log in access_logs(config)}
-        for path in [path for path in self._files if path not in wanted]:
+        """Close the access logs that `config` does not name, once no session writes to them."""
+        wanted = access_logs(config)
+        self._wanted = {log.path for log in wanted}
+        self._access_logs = {key: log for key, log in self._access_logs.items() if key[0] in wanted}
+        self._close_files()
+
+    def _log_gone(self, log: "weakref.ref[AccessLog[Session]]") -> None:
+        self._used.discard(log)
+        self._close_files()
+
+    def _close_files(self) -> None:
+        """Close the files that are neither configured nor written to."""
+        used = {log.sink.path for log in [ref() for ref in self._used] if log is not None}
+        for path in [path for path in self._files if path not in self._wanted | used]:
             self._files.pop(path).close()
-        self._access_logs = {
-            key: log for key, log in self._access_logs.items() if key[0].path in wanted
-        }
 
     def session_logger(
         self,
@@ -85,6 +103,7 @@ class LogSet:
                 access_log.flush_ms or RETRY_MS,
                 None if access_log.empty else is_worth_a_line,
             )
+            self._used.add(weakref.ref(log, self._log_gone))
         return log.log
 
     def compile(self, text: str) -> Callable[[Session], str]:
@@ -125,6 +144,7 @@ class LogSet:
         for file in self._files.values():
             file.close()
         self._files.clear()
+        self._used.clear()
         if self._error_log is not None:
             self._error_log.close()
             self._error_log = None

@@ -78,7 +78,7 @@ class Retiring:
         """End a slice of the sessions, and the others in the next turns."""
         if not self._is_over:
             return
-        ours = (each for each in sessions_of(self._loop) if each.handler is self.handler)
+        ours = (each for each in sessions_of(self._loop) if self.handler.owns(each))
         left = list(islice(ours, KILL_SLICE))
         for session in left:
             session.finalize(Reason.KILLED, "closed at the drain deadline")

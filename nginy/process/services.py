@@ -26,7 +26,7 @@ from nginy.process.inherited import Inherited
 from nginy.process.logs import LogSet
 from nginy.process.pools import PoolSet
 from nginy.process.retiring import Retiring, sessions_of
-from nginy.proxy.handler import ProtocolHandler, ProxyHandler
+from nginy.proxy.handler import ProtocolHandler
 from nginy.proxy.reply import DatagramReplyHandler, ReplyHandler
 from nginy.proxy.tcp import TcpHandler
 from nginy.proxy.udp import UdpHandler
@@ -138,7 +138,7 @@ class ServiceSet:
         """Give a listener the options and the handler of a configuration."""
         handler = self._handler(settings, listener, before, config)
         self._services[options.key] = Service(listener, handler)
-        if before is not None and before is not handler and before.sessions:
+        if before is not None and before.counters is not handler.counters and before.sessions:
             retiring = Retiring(self._loop, options.key, before, None)
             retiring.limit(config.worker_shutdown_timeout_ms)
             self.retiring.append(retiring)
@@ -190,47 +190,37 @@ class ServiceSet:
             retiring.handler.is_draining = False
         return retiring
 
-    # Handlers: the one there is, changed in place, wherever that will do.
+    # Handlers: a new one each time, so that the sessions of the one before keep its settings.
 
     def _handler(
         self,
         settings: schema.Listener,
         listener: Listener,
-        current: ProtocolHandler | None,
+        before: ProtocolHandler | None,
         config: schema.Config,
     ) -> ProtocolHandler:
-        if settings.return_ is not None:
-            handler = self._reply_handler(settings, listener, current)
-        else:
-            handler = self._proxy_handler(settings, listener, current)
-        handler.name = build.listener_name(settings, listener.options)
+        make = self._proxy_handler if settings.return_ is None else self._reply_handler
+        handler = make(settings, listener)
         handler.log_session = self._logs.session_logger(settings.access_log, config.log_formats)
+        if type(handler) is type(before):
+            handler.take_over(before)
         return handler
 
-    def _reply_handler(
-        self, settings: schema.Listener, listener: Listener, current: ProtocolHandler | None
-    ) -> ProtocolHandler:
+    def _reply_handler(self, settings: schema.Listener, listener: Listener) -> ProtocolHandler:
         make = DatagramReplyHandler if listener.options.udp else ReplyHandler
+        name = build.listener_name(settings, listener.options)
         proxy = build.proxy_settings(settings, self._auto_sessions)
         text = self._logs.compile(settings.return_ or "")
-        if isinstance(current, (ReplyHandler, DatagramReplyHandler)):
-            handler = current
-        else:
-            handler = make(self._loop, "", listener.address, proxy)
-        handler.settings = proxy
+        handler = make(self._loop, name, listener.address, proxy)
         handler.text = lambda session: text(session).encode("utf-8", "surrogateescape")
         return handler
 
-    def _proxy_handler(
-        self, settings: schema.Listener, listener: Listener, current: ProtocolHandler | None
-    ) -> ProtocolHandler:
+    def _proxy_handler(self, settings: schema.Listener, listener: Listener) -> ProtocolHandler:
+        make = UdpHandler if listener.options.udp else TcpHandler
+        name = build.listener_name(settings, listener.options)
         proxy = build.proxy_settings(settings, self._auto_sessions)
         pool = self._pools[settings.proxy_pass or ""]
-        handler = current if isinstance(current, ProxyHandler) else None
-        if handler is None:
-            make = UdpHandler if listener.options.udp else TcpHandler
-            handler = make(self._loop, "", listener.address, pool, proxy)
-        handler.apply(pool, proxy)
+        handler = make(self._loop, name, listener.address, pool, proxy)
         handler.hash_key = self._logs.compile(pool.key) if pool.key else None
         return handler
 

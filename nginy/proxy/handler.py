@@ -3,8 +3,14 @@
 A listener is handed to a protocol handler, which turns what arrives into sessions: `TcpHandler`
 (in `proxy/tcp.py`), `UdpHandler` (in `proxy/udp.py`), or the handlers of `proxy/reply.py` for
 built-in answers. The base class here holds the listener's settings, its upstream, its counters and
-its log. A reload replaces settings and upstream in place; sessions that have begun keep those they
-began with as far as they have used them.
+its log.
+
+**A session keeps the settings it was accepted with**; new sessions take the new ones. That is so
+because a handler never changes once it serves: a reload makes another one, which takes over what
+belongs to the listener (its counts, the table of UDP sessions), and the one before lives on for its
+sessions, with its settings, its upstream, its hash key and its access log. An upstream, however, is
+one object for all: its backends, their health, weights and limits, and its queue are always those
+of now.
 
 nginx: `ngx_stream_core_srv_conf_t` with the proxy module's `ngx_stream_proxy_srv_conf_t`.
 """
@@ -12,18 +18,14 @@ nginx: `ngx_stream_core_srv_conf_t` with the proxy module's `ngx_stream_proxy_sr
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING
 
-from nginy.backend.backend import Counters
 from nginy.backend.pool import BackendPool
 from nginy.event.connection import Connection, Endpoint
 from nginy.event.datagram import DatagramReceiver
+from nginy.event.loop import Loop
 from nginy.proxy.context import ConnectionContext
+from nginy.proxy.session import ListenerCounters, Session
 from nginy.text.address import Address, SockAddr
-
-if TYPE_CHECKING:
-    from nginy.event.loop import Loop
-    from nginy.proxy.session import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,21 +62,16 @@ class ProxySettings:
 
 
 class ProtocolHandler:
-    """The base of what turns a listener's clients into sessions. Created by config/build.py."""
+    """The base of what turns a listener's clients into sessions.
 
-    __slots__ = (
-        "_local_sockaddr",
-        "counters",
-        "log_session",
-        "loop",
-        "name",
-        "sessions",
-        "settings",
-    )
+    Created by `process/services.py::ServiceSet`, anew for each reload; see above.
+    """
+
+    __slots__ = ("_local_sockaddr", "counters", "log_session", "loop", "name", "settings")
 
     def __init__(
         self,
-        loop: "Loop",
+        loop: Loop,
         name: str,
         address: Address,
         settings: ProxySettings,
@@ -83,13 +80,24 @@ class ProtocolHandler:
         self.name = name
         """The listener's name."""
         self.settings = settings
-        self.counters = Counters()
-        self.sessions = 0
-        """Sessions open now."""
+        self.counters = ListenerCounters()
         self.log_session: Callable[[Session], None] | None = None
         """Writes an ended session to the access log; None if that is off."""
         # On a wildcard address only the accepted socket knows which of the machine's it was.
         self._local_sockaddr = None if address.is_wildcard else address.sockaddr
+
+    def take_over(self, before: "ProtocolHandler") -> None:
+        """Go on with what belongs to the listener and not to the handler that served it before."""
+        self.counters = before.counters
+
+    def owns(self, session: Session) -> bool:
+        """Whether this handler, or one that it has taken over from, began the session."""
+        return session.handler.counters is self.counters
+
+    @property
+    def sessions(self) -> int:
+        """Sessions of the listener that are open now."""
+        return self.counters.open
 
     def new_context(self, protocol: str, client: Endpoint) -> ConnectionContext:
         """Return the facts of a new client, with the next session number."""
@@ -116,10 +124,10 @@ class ProtocolHandler:
     ) -> None:
         """Deal with a datagram that has come from `sockaddr` to `local`."""
 
-    def session_ended(self, session: "Session") -> None:
+    def session_ended(self, session: Session) -> None:
         """Count a session and write it to the access log; called once for each."""
-        self.sessions -= 1
         client = session.client
+        self.counters.open -= 1
         self.counters.count(session.termination, client.received, client.sent)
         if self.log_session is not None:
             self.log_session(session)
@@ -132,7 +140,7 @@ class ProxyHandler(ProtocolHandler):
 
     def __init__(
         self,
-        loop: "Loop",
+        loop: Loop,
         name: str,
         address: Address,
         pool: BackendPool,
@@ -143,11 +151,6 @@ class ProxyHandler(ProtocolHandler):
         self.rng = Random()
         self.hash_key: Callable[[Session], str] | None = None
         """Works out the key that the pool's hash method hashes; None if it has none."""
-
-    def apply(self, pool: BackendPool, settings: ProxySettings) -> None:
-        """Take over what a reload has changed; sessions that have begun go on as they are."""
-        self.pool = pool
-        self.settings = settings
 
     def jittered(self, duration_ms: int) -> int:
         """Return a duration up to 10 % shorter: who began together is not to end together."""

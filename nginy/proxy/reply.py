@@ -69,6 +69,7 @@ class ReplySession(Session):
 
     __slots__ = ()
 
+    handler: ProtocolHandler
     client: Connection
 
     def start(self, text: Callable[[Session], bytes]) -> None:

@@ -13,15 +13,15 @@ nginx: `ngx_stream_session_t` in `ngx_stream.h`, `ngx_stream_finalize_session` i
 """
 
 import logging
+from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from nginy.backend.backend import Counters
 from nginy.event.connection import Connection, Endpoint
+from nginy.event.loop import Loop
 from nginy.proxy.attempt import Attempt
 from nginy.proxy.context import ConnectionContext
-
-if TYPE_CHECKING:
-    from nginy.proxy.handler import ProtocolHandler
 
 logger = logging.getLogger("nginy.proxy")
 
@@ -64,6 +64,29 @@ class Reason(Enum):
         self.level = level
 
 
+@dataclass(slots=True)
+class ListenerCounters(Counters):
+    """What is counted for a listener, over all reloads."""
+
+    open: int = 0
+    """Sessions that go on now."""
+
+
+class SessionHandler(Protocol):
+    """What a session needs of the handler that began it (`proxy/handler.py`)."""
+
+    @property
+    def loop(self) -> Loop:
+        """The loop that the session lives on."""
+
+    @property
+    def counters(self) -> ListenerCounters:
+        """What is counted for the listener."""
+
+    def session_ended(self, session: "Session") -> None:
+        """Count a session and write it to the access log; called once for each."""
+
+
 class Session:
     """One client's exchange (nginx `ngx_stream_session_t`).
 
@@ -83,11 +106,12 @@ class Session:
 
     def __init__(
         self,
-        handler: "ProtocolHandler",
+        handler: SessionHandler,
         client: Endpoint,
         context: ConnectionContext,
     ) -> None:
         self.handler = handler
+        """The handler that began it, with the settings that hold for it to its end."""
         self.context = context
         self.client = client
         self.upstream: Connection | None = None
@@ -99,7 +123,7 @@ class Session:
         """What is said in place of the reason's own sentence; "" for the sentence."""
         client.data = self
         client.number = context.number
-        handler.sessions += 1
+        handler.counters.open += 1
 
     def __repr__(self) -> str:
         """Show the number, both connections and the reason, if there is one already."""

@@ -66,11 +66,6 @@ class TcpHandler(ProxyHandler):
         super().__init__(loop, name, address, pool, settings)
         self.read_sizes = read_sizes(loop.memory, settings.buffer_size)
 
-    def apply(self, pool: BackendPool, settings: ProxySettings) -> None:
-        """Take over what a reload has changed; sessions that have begun go on as they are."""
-        super().apply(pool, settings)
-        self.read_sizes = read_sizes(self.loop.memory, settings.buffer_size)
-
     def accept_handler(self, client: Connection) -> None:
         """Begin the session of a client that was just accepted."""
         session = TcpSession(self, client, self.new_context("TCP", client))

@@ -25,7 +25,7 @@ from nginy.backend.pool import BackendPool
 from nginy.event.datagram import DatagramReceiver, SharedConnection
 from nginy.event.loop import Loop
 from nginy.log.limit import RateLimited, similar
-from nginy.proxy.handler import ProxyHandler, ProxySettings
+from nginy.proxy.handler import ProtocolHandler, ProxyHandler, ProxySettings
 from nginy.proxy.session import Reason, Session
 from nginy.proxy.udp_session import ClientKey, UdpSession
 from nginy.text.address import Address, SockAddr, sockaddr_text
@@ -48,7 +48,7 @@ DROPS: Final = (
 class UdpHandler(ProxyHandler):
     """Makes UDP sessions of a listener's clients, and finds them again."""
 
-    __slots__ = ("_detached", "drops", "is_draining", "limited", "table")
+    __slots__ = ("detached", "drops", "is_draining", "limited", "table")
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class UdpHandler(ProxyHandler):
         super().__init__(loop, name, address, pool, settings)
         self.table: dict[ClientKey, UdpSession] = {}
         """The sessions that hold their client's key."""
-        self._detached: dict[UdpSession, None] = {}
+        self.detached: dict[UdpSession, None] = {}
         """Those that have let it go."""
         self.drops = dict.fromkeys(DROPS, 0)
         """Datagrams dropped, by reason, both directions."""
@@ -69,6 +69,15 @@ class UdpHandler(ProxyHandler):
         """Set to serve known clients only, before the listener is to go."""
         self.limited = RateLimited()
         """Keeps clients from filling the error log."""
+
+    def take_over(self, before: ProtocolHandler) -> None:
+        """Find the sessions of the handler that served the listener before."""
+        super().take_over(before)
+        if isinstance(before, UdpHandler):
+            self.table = before.table
+            self.detached = before.detached
+            self.drops = before.drops
+            self.limited = before.limited
 
     def datagram_handler(
         self, receiver: DatagramReceiver, sockaddr: SockAddr, local: bytes, data: memoryview
@@ -159,7 +168,7 @@ class UdpHandler(ProxyHandler):
         if session.key is not None:
             del self.table[session.key]
             session.key = None
-            self._detached[session] = None
+            self.detached[session] = None
 
     def session_ended(self, session: Session) -> None:
         """Forget, count and log a session."""
@@ -168,10 +177,10 @@ class UdpHandler(ProxyHandler):
                 del self.table[session.key]
                 session.key = None
             else:
-                self._detached.pop(session, None)
+                self.detached.pop(session, None)
         super().session_ended(session)
 
     def close_sessions(self, reason: Reason) -> None:
         """End every session, because the process ends or the listener is closed."""
-        for session in (*self.table.values(), *self._detached):
+        for session in (*self.table.values(), *self.detached):
             session.finalize(reason)

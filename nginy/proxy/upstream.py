@@ -18,7 +18,6 @@ import errno
 from _socket import AF_UNIX, IPPROTO_TCP, TCP_NODELAY
 from abc import ABC, abstractmethod
 from enum import Enum
-from typing import TYPE_CHECKING
 
 from nginy.backend.backend import Backend
 from nginy.backend.waiting import WaitingLine
@@ -28,10 +27,8 @@ from nginy.event.event import Event, ignore
 from nginy.event.timer import Timer
 from nginy.proxy.attempt import Attempt, AttemptResult
 from nginy.proxy.context import ConnectionContext
+from nginy.proxy.handler import ProxyHandler
 from nginy.proxy.session import Reason, Session
-
-if TYPE_CHECKING:
-    from nginy.proxy.handler import ProxyHandler
 
 
 class Connecting(Enum):
@@ -50,14 +47,14 @@ class UpstreamSession(Session, ABC):
 
     __slots__ = ("_line", "_timer", "_tried", "attempt")
 
-    handler: "ProxyHandler"
+    handler: ProxyHandler
     client: Connection
     attempt: Attempt
     """The last of `attempts`; there is none before `connect`."""
 
     def __init__(
         self,
-        handler: "ProxyHandler",
+        handler: ProxyHandler,
         client: Connection,
         context: ConnectionContext,
     ) -> None:

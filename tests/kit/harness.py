@@ -26,6 +26,7 @@ from nginy.backend.pool import BackendPool, MakeBalancer
 from nginy.balancer.round_robin import RoundRobin
 from nginy.event.bind import ListenOptions
 from nginy.event.clock import Clock
+from nginy.event.datagram import DatagramReceiver
 from nginy.event.listener import Listener
 from nginy.event.loop import Loop
 from nginy.event.selector import LevelInterest
@@ -34,6 +35,7 @@ from nginy.proxy.handler import ProtocolHandler, ProxySettings
 from nginy.proxy.reply import ReplyHandler
 from nginy.proxy.session import Session
 from nginy.proxy.tcp import TcpHandler
+from nginy.proxy.udp import UdpHandler
 from nginy.proxy.variables import Variables
 from nginy.text.address import Address, parse_address
 
@@ -127,6 +129,28 @@ class Front:
     def terminations(self) -> list[str]:
         """The termination codes of the sessions that have ended."""
         return [ended.termination for ended in self.ended]
+
+    def reload(
+        self, pool: BackendPool | None = None, settings: ProxySettings | None = None
+    ) -> None:
+        """Have the listener served with another upstream or other settings from now on."""
+        before = self.handler
+        assert isinstance(before, (TcpHandler, UdpHandler))
+        handler = type(before)(
+            before.loop,
+            before.name,
+            self.listener.address,
+            pool or before.pool,
+            settings or before.settings,
+        )
+        handler.hash_key, handler.log_session = before.hash_key, before.log_session
+        handler.take_over(before)
+        self.handler = handler
+        receiver = self.listener.connection
+        if isinstance(receiver, DatagramReceiver):
+            receiver.handler = handler.datagram_handler
+        else:
+            self.listener.handler = handler.accept_handler
 
     def connect(self, rcvbuf_bytes: int = 0) -> End:
         """Return a new client of the listener."""

@@ -9,7 +9,6 @@ from nginy.backend.pool import BackendPool
 from nginy.backend.waiting import QueueSettings
 from nginy.balancer.round_robin import RoundRobin
 from nginy.proxy.attempt import Attempt, AttemptResult
-from nginy.proxy.handler import ProxySettings
 from nginy.text.address import parse_address
 
 from kit.datagrams import UdpBackend, udp_proxy
@@ -145,7 +144,7 @@ def test_a_tcp_session_gives_its_backend_back_to_the_pool_it_came_from(harness: 
     waiting.send(b"hello")
     harness.turn_until(lambda: full.line)
     other = harness.pool(harness.add(Server()).name)
-    front.handler.apply(other, ProxySettings())  # type: ignore[attr-defined]
+    front.reload(other)
     first.finish()
     harness.turn_until(lambda: waiting.received == b"hello")
 
@@ -164,7 +163,7 @@ def test_a_udp_session_tells_the_pool_it_came_from(harness: Harness, expect_log:
     front = udp_proxy(harness, pool, responses=1, timeout_ms=1000)
     front.client().send(b"question")
     harness.turn_until(lambda: pool.backends[0].conns == 1)
-    front.handler.apply(harness.pool("127.0.0.1:9", "127.0.0.1:10"), front.handler.settings)
+    front.reload(harness.pool("127.0.0.1:9", "127.0.0.1:10"))
     with expect_log("answers of the backend are missing"):
         harness.advance(1500)
         harness.turn_until(lambda: front.ended)

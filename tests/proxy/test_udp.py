@@ -16,6 +16,7 @@ from nginy.backend.backend import Backend
 from nginy.balancer.round_robin import RoundRobin
 from nginy.proxy.handler import ProxySettings
 from nginy.proxy.session import Session
+from nginy.proxy.udp import UdpHandler
 
 from kit.datagrams import UdpBackend, set_down, udp_proxy
 from kit.ends import SockAddr
@@ -80,6 +81,8 @@ class ModelSession:
 
     client: int
     backend: int
+    settings: ProxySettings
+    """Those that the listener had when the session began."""
     active_at_ms: int = 0
     requests: int = 0
     responses: int = 0
@@ -124,14 +127,14 @@ class Model:
             self.ended.append("SC")
             return None
         self.choice = self.rng.choice([i for i in range(BACKENDS) if not self.is_down[i]])
-        session = self.table[client] = ModelSession(client, self.choice)
+        session = self.table[client] = ModelSession(client, self.choice, self.settings)
         self.open.append(session)
         return session
 
     def sent(self, session: ModelSession, now_ms: int) -> None:
         session.active_at_ms = now_ms
         session.requests += 1
-        if 0 < self.settings.requests <= session.requests:
+        if 0 < session.settings.requests <= session.requests:
             self.release(session)
         self.end_if_answered(session)
 
@@ -145,13 +148,14 @@ class Model:
         return True
 
     def end_if_answered(self, session: ModelSession) -> None:
-        if self.settings.responses is None or (session.has_key and self.settings.requests):
+        settings = session.settings
+        if settings.responses is None or (session.has_key and settings.requests):
             return
         if self.has_its_answers(session):
             self.end(session, "--")
 
     def has_its_answers(self, session: ModelSession) -> bool:
-        expected = self.settings.responses
+        expected = session.settings.responses
         return expected is None or session.responses >= expected * session.requests
 
     def expire(self, now_ms: int) -> None:
@@ -179,19 +183,22 @@ class History:
             *(b.name for b in self.backends), make_balancer=self.make_balancer, max_fails=0
         )
         self.model = Model(self.random_settings(), self.rng)
-        front = udp_proxy(harness, self.pool)
-        front.handler.apply(self.pool, self.model.settings)
-        self.handler = front.handler
-        self.clients = [front.client() for _ in range(CLIENTS)]
+        self.front = udp_proxy(harness, self.pool)
+        self.front.handler.log_session = self.session_ended
+        self.front.reload(settings=self.model.settings)
+        self.clients = [self.front.client() for _ in range(CLIENTS)]
         self.upstreams: dict[ModelSession, SockAddr] = {}
         self.unanswered: list[tuple[ModelSession, bytes]] = []
         self.ended: list[str] = []
         self.counts: Counter[str] = Counter()
-        self.handler.log_session = self.session_ended
+
+    @property
+    def handler(self) -> UdpHandler:
+        return self.front.handler
 
     def make_balancer(self, peers: Sequence[Backend]) -> ObedientBalancer:
         balancer = ObedientBalancer(peers)
-        self.balancers.append(balancer)  # the first is that of the primaries
+        self.balancers.append(balancer)  # the last is that of the primaries
         return balancer
 
     def session_ended(self, session: Session) -> None:
@@ -251,7 +258,7 @@ class History:
         model, now_ms, data = self.model, self.harness.clock.now_ms, self.random_datagram()
         client = self.rng.randrange(CLIENTS)
         session = model.session_for(client)
-        self.balancers[0].choice = model.choice
+        self.balancers[-1].choice = model.choice
         if session is not None:
             backend = self.backends[session.backend]
             model.sent(session, now_ms)
@@ -299,7 +306,7 @@ class History:
             set_down(self.pool.backends[number], is_down)
         else:
             self.model.settings = self.random_settings()
-            self.handler.apply(self.pool, self.model.settings)
+            self.front.reload(settings=self.model.settings)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

@@ -11,7 +11,6 @@ import pytest
 from nginy.backend.pool import BackendPool
 from nginy.balancer.hashing import Hash
 from nginy.event.datagram import RECEIVE_BUDGET
-from nginy.proxy.handler import ProxySettings
 from nginy.proxy.session import Reason
 from nginy.text.address import Address
 from nginy.wire.agent import Mode
@@ -687,7 +686,7 @@ class TestOperation:
         client = front.client()
         ask(harness, client, b"1")
         other = harness.pool(made[1].name)
-        front.handler.apply(other, ProxySettings(timeout_ms=60_000))
+        front.reload(other)
         ask(harness, client, b"2")
         assert made[0].received == [b"1", b"2"]
         ask(harness, front.client(), b"3")

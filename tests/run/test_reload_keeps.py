@@ -54,6 +54,11 @@ def _reload(nginy: Nginy, config: str, last: str) -> list[str]:
     return nginy.errors[len(before) :]
 
 
+def open_files(nginy: Nginy) -> set[pathlib.Path]:
+    descriptors = pathlib.Path(f"/proc/{nginy.process.pid}/fd")
+    return {pathlib.Path(os.readlink(each)) for each in descriptors.iterdir()}
+
+
 def is_open(host: str, port: int) -> bool:
     with socket.socket() as sock:
         return sock.connect_ex((host, port)) == 0
@@ -141,10 +146,30 @@ def test_changed_settings_hold_for_the_session_that_there_is(
     nginy = site.start([backend.name], proxy_timeout="10m")
     client, upstream = site.exchange(backend)
     reload(nginy, site.config([backend.name], proxy_timeout="200ms"))
-    # the running timer is left where it was; a session that begins now has the new time
     new_client, _ = site.exchange(backend)
     assert new_client.recv(1) == b""
     check(client, upstream)
+
+
+def test_a_session_is_logged_where_and_as_it_was_when_it_began(
+    site: Site, backend: Listening, tmp_path: pathlib.Path
+) -> None:
+    head = "log_formats: {{own: '{}: $termination'}}\naccess_log: {{path: {}, format: own}}"
+    nginy = site.start([backend.name], head=head.format("before", "before.log"))
+    before, after = tmp_path / "before.log", tmp_path / "after.log"
+    ends = site.exchange(backend)
+    reload(nginy, site.config([backend.name], head=head.format("after", "after.log")))
+    assert before.resolve() in open_files(nginy)
+    # A rotation is for both files.
+    before.unlink()
+    nginy.send_signal(signal.SIGUSR1)
+    wait_until(before.exists)
+    for sock in (*site.exchange(backend), *ends):
+        sock.close()
+    wait_until(lambda: before.read_text() == "before: --\n")
+    wait_until(lambda: after.read_text() == "after: --\n")
+    wait_until(lambda: before.resolve() not in open_files(nginy))
+    assert after.resolve() in open_files(nginy)
 
 
 # Listeners.
