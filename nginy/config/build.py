@@ -117,6 +117,7 @@ def proxy_settings(listener: schema.Listener, auto_sessions: int) -> ProxySettin
         connect_timeout_ms=listener.proxy_connect_timeout_ms,
         timeout_ms=listener.proxy_timeout_ms,
         half_close=listener.proxy_half_close,
+        half_close_timeout_ms=listener.proxy_half_close_timeout_ms,
         next_upstream=next_upstream is not None,
         next_upstream_tries=next_upstream.tries if next_upstream is not None else 0,
         next_upstream_timeout_ms=next_upstream.timeout_ms if next_upstream is not None else None,
@@ -134,7 +135,8 @@ def proxy_settings(listener: schema.Listener, auto_sessions: int) -> ProxySettin
 
 def listen_options(listener: schema.Listener) -> tuple[ListenOptions, ...]:
     """Return what the sockets of a listener are opened with, one for each of its addresses."""
-    keepalive = listener.so_keepalive
+    # A UDP listener has no such key, and its socket no such option.
+    keepalive = listener.so_keepalive if listener.protocol == "tcp" else None
     return tuple(
         ListenOptions(
             address=address,

@@ -29,6 +29,7 @@ from nginy.config.health import (
     Eject,
     HealthCheck,
 )
+from nginy.config.node import Node, Reading, ScalarNode
 from nginy.config.record import Entry, ListOf, MapOf, Record, Switch, key
 from nginy.config.types import (
     Choice,
@@ -187,12 +188,23 @@ class SoKeepalive(Entry):
     """TCP keepalive with its own times; None leaves the system's."""
 
     idle_ms: int | None = key(
-        OrOff(SECONDS), "off", "Silence before the first probe (TCP_KEEPIDLE)."
+        OrOff(SECONDS), "75s", "Silence before the first probe (TCP_KEEPIDLE)."
     )
-    interval_ms: int | None = key(OrOff(SECONDS), "off", "Time between probes (TCP_KEEPINTVL).")
-    count: int | None = key(
-        OrOff(Integer(1, 127)), "off", "Probes without an answer (TCP_KEEPCNT)."
-    )
+    interval_ms: int | None = key(OrOff(SECONDS), "15s", "Time between probes (TCP_KEEPINTVL).")
+    count: int | None = key(OrOff(Integer(1, 127)), "4", "Probes without an answer (TCP_KEEPCNT).")
+
+
+class Keepalive(Switch[SoKeepalive]):
+    """TCP keepalive, where `on` means what it means elsewhere: the system's own times."""
+
+    def __init__(self) -> None:
+        super().__init__(Record(SoKeepalive, "so_keepalive"))
+
+    def read(self, node: Node, reading: Reading) -> SoKeepalive | None:
+        """Return the times, None for `off`."""
+        if isinstance(node, ScalarNode) and node.text == "on":
+            return SoKeepalive(idle_ms=None, interval_ms=None, count=None)
+        return super().read(node, reading)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,7 +242,11 @@ class Listener(Entry):
     )
     backlog: int = key(POSITIVE, "511", "Connections that may wait to be accepted.", only="tcp")
     so_keepalive: SoKeepalive | None = key(
-        Switch(Record(SoKeepalive, "so_keepalive")), "off", "Probe silent clients.", only="tcp"
+        Keepalive(),
+        "{idle: 75s, interval: 15s, count: 4}",
+        "End the sessions of clients that are gone; on takes the system's times.",
+        blank=SoKeepalive,
+        only="tcp",
     )
     tcp_nodelay: bool = key(FLAG, "on", "Send small pieces at once.", only="tcp")
     proxy_connect_timeout_ms: int | None = key(
@@ -244,6 +260,12 @@ class Listener(Entry):
     )
     proxy_half_close: bool = key(
         FLAG, "on", "The end of one direction does not end the other.", only="tcp"
+    )
+    proxy_half_close_timeout_ms: int | None = key(
+        OrOff(DURATION),
+        "off",
+        "In place of proxy_timeout, once one direction has ended.",
+        only="tcp",
     )
     proxy_next_upstream: NextUpstream | None = key(
         Switch(Record(NextUpstream, "proxy_next_upstream")),

@@ -108,7 +108,12 @@ class EndingSession(UpstreamSession):
             self._deliver(src, dst, Reason.COMPLETED)
             return
         src.read.handler = self._after_eof_handler
-        if not src.loop.interest.is_edge_triggered:
+        loop, timeout_ms = src.loop, self.handler.settings.half_close_timeout_ms
+        if timeout_ms is not None:
+            src.active_at_ms = loop.clock.now_ms
+            self._timer.handler = self._idle_timer_handler
+            loop.timers.start(self._timer, loop.clock.now_ms + timeout_ms)
+        if not loop.interest.is_edge_triggered:
             src.pause_read()
 
     def _after_eof_handler(self, event: Event) -> None:
@@ -226,8 +231,14 @@ class EndingSession(UpstreamSession):
 
     def _idle_timer_handler(self, timer: Timer) -> None:
         client, upstream = self.client, self.upstream
-        timeout_ms = self.handler.settings.timeout_ms
-        if upstream is None or timeout_ms is None:
+        if upstream is None:
+            return
+        is_half_closed = client.read.eof or upstream.read.eof
+        settings = self.handler.settings
+        timeout_ms = settings.timeout_ms
+        if is_half_closed and settings.half_close_timeout_ms is not None:
+            timeout_ms = settings.half_close_timeout_ms
+        if timeout_ms is None:
             return
         now_ms = self.handler.loop.clock.now_ms
         self._note_progress(client, upstream, now_ms)

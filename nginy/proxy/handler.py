@@ -37,6 +37,9 @@ class ProxySettings:
     timeout_ms: int | None = 600_000
     """Idle time after which a session ends; None: never."""
     half_close: bool = True
+    """Whether the end of one direction leaves the other one open."""
+    half_close_timeout_ms: int | None = None
+    """Idle time once one direction has ended; None: `timeout_ms`."""
     next_upstream: bool = True
     """Whether another backend may be tried when one cannot be connected to."""
     next_upstream_tries: int = 0

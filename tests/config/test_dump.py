@@ -40,6 +40,7 @@ EVERYTHING = """\
         proxy_connect_timeout: off
         proxy_timeout: off
         proxy_half_close: off
+        proxy_half_close_timeout: 5s
         proxy_next_upstream: {tries: 1, timeout: 2s}
         proxy_buffer_size: 1000000
         proxy_splice: off
@@ -92,11 +93,15 @@ def test_the_least_configuration_is_printed_with_its_defaults(tmp_path: pathlib.
           proxy_pass: off
           return: hello
           backlog: 511
-          so_keepalive: off
+          so_keepalive:
+            idle: 1m15s
+            interval: 15s
+            count: 4
           tcp_nodelay: on
           proxy_connect_timeout: 1m
           proxy_timeout: 10m
           proxy_half_close: on
+          proxy_half_close_timeout: off
           proxy_next_upstream:
             tries: 0
             timeout: off

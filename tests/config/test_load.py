@@ -25,7 +25,7 @@ def test_the_least_configuration_has_the_documented_defaults(tmp_path: pathlib.P
     assert (tcp.protocol, tcp.backlog, tcp.so_keepalive, tcp.tcp_nodelay) == (
         "tcp",
         511,
-        None,
+        SoKeepalive(idle_ms=75_000, interval_ms=15_000, count=4),
         True,
     )
     assert (tcp.proxy_connect_timeout_ms, tcp.proxy_timeout_ms) == (60_000, 600_000)
@@ -59,10 +59,21 @@ def test_a_udp_listener_waits_a_minute_unless_told_otherwise(tmp_path: pathlib.P
         ("proxy_timeout: off", "proxy_timeout_ms", None),
         ("proxy_buffer_size: 16k", "proxy_buffer_size_bytes", 16_384),
         ("proxy_splice: off", "proxy_splice", False),
+        ("proxy_half_close_timeout: off", "proxy_half_close_timeout_ms", None),
+        ("proxy_half_close_timeout: 20s", "proxy_half_close_timeout_ms", 20_000),
         ("proxy_half_close: no", "proxy_half_close", False),
         ("proxy_half_close: True", "proxy_half_close", True),
         ("proxy_half_close: 'off'", "proxy_half_close", False),
-        ("so_keepalive: on", "so_keepalive", SoKeepalive()),
+        (
+            "so_keepalive: on",
+            "so_keepalive",
+            SoKeepalive(idle_ms=None, interval_ms=None, count=None),
+        ),
+        (
+            "so_keepalive: {idle: 30s}",
+            "so_keepalive",
+            SoKeepalive(idle_ms=30_000, interval_ms=15_000, count=4),
+        ),
         ("so_keepalive: off", "so_keepalive", None),
         (
             "so_keepalive: {idle: 30s, interval: 10s, count: 3}",

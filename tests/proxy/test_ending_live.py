@@ -1,5 +1,6 @@
 """How TCP sessions end: bytes before resets, progress that only the kernel sees, cut streams."""
 
+import errno
 import sys
 from fcntl import ioctl
 from termios import TIOCOUTQ
@@ -208,6 +209,75 @@ def test_what_is_taken_last_counts_from_when_the_queue_was_seen_empty(
     assert proxy.ended == []
     harness.advance(5010)
     assert proxy.only().termination == "cD"
+
+
+# -- half-closed --
+
+
+@SIDES
+def test_a_session_that_is_half_closed_may_have_an_idle_time_of_its_own(
+    harness: Harness, server: Server, reader: str
+) -> None:
+    proxy, client, backend = open_session(
+        harness, server, timeout_ms=600_000, half_close_timeout_ms=5000
+    )
+    stays, ends = order(client, backend, reader)
+    harness.advance(300_000)
+    ends.finish()
+    harness.turn_until(lambda: stays.has_eof)
+    for _ in range(3):
+        ends.received.clear()
+        harness.advance(4900)
+        stays.send(b"still here")
+        harness.turn_until(lambda: ends.received)
+    assert proxy.ended == []
+    harness.advance(5010)
+    assert proxy.only().termination == ("sD" if reader == "client" else "cD")
+    harness.turn_until(lambda: ends.was_reset)
+
+
+@pytest.mark.parametrize("timeout_ms", [None, 5000])
+def test_a_half_closed_session_has_the_ordinary_idle_time_unless_told(
+    harness: Harness, server: Server, timeout_ms: int | None
+) -> None:
+    proxy, client, backend = open_session(
+        harness, server, timeout_ms=timeout_ms, half_close_timeout_ms=None if timeout_ms else 5000
+    )
+    client.finish()
+    harness.turn_until(lambda: backend.has_eof)
+    harness.advance(5010)
+    assert proxy.only().termination == "sD"
+
+
+# -- keep-alive --
+
+
+class GoneSocket:
+    """The socket of a peer that has answered no probe."""
+
+    def __init__(self, sock: Any) -> None:
+        self._socket = sock
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+    def recv_into(self, _memory: memoryview) -> int:
+        raise TimeoutError(errno.ETIMEDOUT, "Connection timed out")
+
+
+def test_a_client_that_keep_alive_has_found_gone_has_not_reset(
+    harness: Harness, server: Server
+) -> None:
+    proxy, client, backend = open_session(harness, server)
+    (session,) = harness.sessions()
+    session.client.socket = GoneSocket(session.client.socket)  # type: ignore[assignment]
+    client.send(b"x")
+    end = ended(harness, proxy)
+    assert (end.termination, end.reason) == (
+        "CD",
+        "recv() timed out (110: Connection timed out)",
+    )
+    harness.turn_until(lambda: backend.was_reset)
 
 
 # -- what nginy ends by itself --
