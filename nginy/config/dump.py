@@ -4,50 +4,79 @@ What dump() writes loads to an equal Config. It shows what is in force, not what
 included files are in place, `defaults` have reached whom they concern, the environment is filled
 in, and an address in `proxy_pass` has the upstream that was made for it. Two configurations with
 the same dump behave the same.
+
+The text is put together here and not by PyYAML, whose emitter is made for any document: every start
+with a pid file writes this text, and 1,000 upstreams of ten took it 3 s, which are 0.2 s here.
 """
 
-import io
 import re
+from functools import lru_cache
 from typing import Final
-
-import yaml
 
 from nginy.config.schema import CONFIG, Config
 from nginy.config.types import Plain
 
 # What our reader takes for something else unless it is in quotes.
-_NEEDS_QUOTES: Final = frozenset({"", "~", "null", "<<"})
-# An escaped backslash, or the escape of a lone surrogate that stands for a byte (PEP 383).
-_SURROGATE: Final = re.compile(r"(\\\\)|\\uDC([89A-F][0-9A-F])")
-_ANY_WIDTH: Final = 1 << 20
+_RESERVED: Final = frozenset({"", "~", "null", "<<", "..."})
+_PLAIN: Final = re.compile(
+    # Neither an indicator at the start, nor ": " or " #" within, nor space or ":" at the end
+    # (YAML 1.1 §9.1.3); non-ASCII is left to quotes, where it needs no rules.
+    r"[A-Za-z0-9_./$(+^;\\](?:[\x21\x22\x24-\x39\x3b-\x7e]|:(?=[\x21-\x7e])|\x20(?=[\x21\x22\x24-\x7e])|(?<!\x20)#)*"
+)
+_INDENT: Final = "  "
 
 
 def dump(config: Config) -> str:
     """Return `config` as YAML text in the order of the table."""
-    text: str = yaml.serialize(
-        _node(CONFIG.write(config)), Dumper=_Dumper, allow_unicode=True, width=_ANY_WIDTH
-    )
-    return text
+    lines: list[str] = []
+    _write(CONFIG.write(config), "", lines)
+    return "\n".join([*lines, ""])
 
 
-class _Dumper(yaml.BaseDumper):
-    r"""PyYAML's emitter, which writes a lone surrogate as \xNN: the byte it stands for."""
-
-    def write_double_quoted(self, text: str, split: bool = True) -> None:
-        """Write a scalar in double quotes."""
-        stream, self.stream = self.stream, io.StringIO()
-        super().write_double_quoted(text, split)
-        written, self.stream = self.stream.getvalue(), stream
-        self.stream.write(_SURROGATE.sub(lambda m: m[1] or f"\\x{m[2]}", written))
-
-
-def _node(value: Plain) -> yaml.Node:
-    """Return PyYAML's node; nothing is quoted but what needs it, as BaseDumper guesses no types."""
+def _write(value: "dict[str, Plain] | list[Plain] | Plain", indent: str, lines: list[str]) -> None:
+    """Append the lines of a mapping or a list."""
     if isinstance(value, dict):
-        pairs = [(_node(name), _node(item)) for name, item in value.items()]
-        return yaml.MappingNode("tag:yaml.org,2002:map", pairs, flow_style=False)
-    if isinstance(value, list):
-        items = [_node(item) for item in value]
-        return yaml.SequenceNode("tag:yaml.org,2002:seq", items, flow_style=False)
-    style = '"' if value in _NEEDS_QUOTES or not value.isprintable() else None
-    return yaml.ScalarNode("tag:yaml.org,2002:str", value, style=style)
+        for name, item in value.items():
+            if isinstance(item, str):
+                lines.append(f"{indent}{scalar(name)}: {scalar(item)}")
+            elif not item:
+                lines.append(f"{indent}{scalar(name)}: {'{}' if isinstance(item, dict) else '[]'}")
+            else:
+                lines.append(f"{indent}{scalar(name)}:")
+                # The dashes of a list stand below the name of their key.
+                _write(item, indent + _INDENT if isinstance(item, dict) else indent, lines)
+    elif isinstance(value, list):
+        for item in value:
+            first = len(lines)
+            if isinstance(item, str):
+                lines.append(f"{indent}- {scalar(item)}")
+            elif not item:
+                lines.append(f"{indent}- {'{}' if isinstance(item, dict) else '[]'}")
+            else:
+                _write(item, indent + _INDENT, lines)
+                lines[first] = f"{indent}- {lines[first][len(indent) + len(_INDENT) :]}"
+
+
+@lru_cache(maxsize=4096)
+def scalar(text: str) -> str:
+    """Return `text` as YAML reads it back: as it is, in single quotes, or in double ones."""
+    if text not in _RESERVED and _PLAIN.fullmatch(text):
+        return text
+    if text not in _RESERVED and text.isprintable():
+        return f"""'{text.replace("'", "''")}'"""
+    return f'"{"".join(map(_escaped, text))}"'
+
+
+def _escaped(letter: str) -> str:
+    if letter in '"\\':
+        return f"\\{letter}"
+    if letter.isprintable():
+        return letter
+    known = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\0": "\\0"}.get(letter)
+    if known is not None:
+        return known
+    number = ord(letter)
+    if 0xDC80 <= number <= 0xDCFF:
+        # A lone surrogate stands for a byte (PEP 383), as \xNN does to our reader.
+        return f"\\x{number - 0xDC00:02X}"
+    return f"\\u{number:04X}" if number < 0x10000 else f"\\U{number:08X}"

@@ -1,14 +1,14 @@
 """Reads a configuration while the loop goes on, for a reload under load.
 
-Reading and checking a file of 1,000 backends takes 50 ms, writing it out as text 170 ms (CPython
-3.11), and neither can be cut into slices. So a child process does it: forked, since it needs no
-start-up and nothing but the path, it sends the result back over a socket and ends. Taking the
-result in costs the loop 20 ms, and a turn of its own.
+Reading and checking a file of 1,000 backends takes 50 ms (CPython 3.11), and cannot be cut into
+slices. So a child process does it: forked, since it needs no start-up and nothing but the path, it
+sends the result back over a socket and ends. Taking the result in costs the loop 20 ms, and a turn
+of its own.
 
 The child keeps no descriptor of its parent's open (event/child.py). Where no child can be had, or
 it dies, the loop waits for once.
 
-What is done with the result is decided in `server.py`; reading itself is `load.py` and `dump.py`.
+What is done with the result is decided in `control.py`; reading itself is `load.py` and `dump.py`.
 """
 
 import contextlib

@@ -114,6 +114,7 @@ class Server:
         # of a short UDP session, and what is there from the start never again.
         gc.freeze()
         gc.set_threshold(YOUNG_OBJECTS)
+        gc.enable()
         while not self._is_stopped:
             self.loop.turn()
             if self.services.retiring:

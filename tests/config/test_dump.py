@@ -3,9 +3,11 @@
 import pathlib
 import random
 import textwrap
+import time
 
 import pytest
-from nginy.config.dump import dump
+import yaml
+from nginy.config.dump import dump, scalar
 from nginy.config.load import load
 from nginy.errors import ConfigError
 
@@ -130,6 +132,28 @@ def test_any_text_survives(tmp_path: pathlib.Path, seed: int) -> None:
         )
         assert config.listeners[0].return_ == (None if text == "off" else text)
         assert load(write(tmp_path, dump(config), "again.yml"), {}) == config
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_text_alone_is_one_scalar_of_yaml(seed: int) -> None:
+    rng = random.Random(seed)
+    letters = "ab1 .:#-?!&*@`'\"\\%{}[],|>~<=\n\t\r é\u2028\x85\u00a0\ufeff😀\x1b"
+    for _ in range(500):
+        text = "".join(rng.choice(letters) for _ in range(rng.randint(0, 8)))
+        assert yaml.load(f"- {scalar(text)}\n", yaml.BaseLoader) == [text]
+        assert yaml.load(f"{scalar(text)}: x\n", yaml.BaseLoader) == {text: "x"}
+
+
+def test_a_thousand_upstreams_are_written_within_the_time_of_reading_them(
+    tmp_path: pathlib.Path,
+) -> None:
+    backends = [f"10.0.{n >> 8}.{n & 255}:80" for n in range(1000)]
+    config = loaded(tmp_path, f"upstreams: {{many: {{backends: {backends}}}}}\n{LISTENER}")
+    started_s = time.process_time()
+    dump(config)
+    dumped_s = time.process_time() - started_s
+    load(str(tmp_path / "nginy.yml"), {})
+    assert dumped_s < (time.process_time() - started_s - dumped_s) * 2
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -127,3 +127,20 @@ def test_it_starts_with_standard_streams_closed(
             assert client.recv(100) == b"hello"
             assert client.recv(100) == b""
         nginy.stop()
+
+
+@pytest.mark.slow
+def test_a_start_with_ten_thousand_backends_takes_about_a_second_of_processor_time(
+    tmp_path: pathlib.Path,
+) -> None:
+    host = own_host()
+    backends = "\n".join(f"      - 10.0.0.{n}:80" for n in range(1, 11))
+    upstreams = "".join(f"  u{n}:\n    backends:\n{backends}\n" for n in range(1000))
+    listeners = "".join(
+        f"  - {{listen: '{host}:{10000 + n}', proxy_pass: u{n}}}\n" for n in range(1000)
+    )
+    with Nginy(tmp_path, f"upstreams:\n{upstreams}listeners:\n{listeners}") as nginy:
+        fields = pathlib.Path(f"/proc/{nginy.process.pid}/stat").read_text().split(")")[1].split()
+        ticks = sum(map(int, fields[11:13]))  # utime and stime of proc(5)
+        # Three times as much as on an idle machine: this one may be shared.
+        assert ticks / os.sysconf("SC_CLK_TCK") < 2.5

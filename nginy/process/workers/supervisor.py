@@ -18,6 +18,7 @@ nginx: `ngx_master_process_cycle` in `ngx_process_cycle.c`.
 
 import contextlib
 import enum
+import gc
 import logging
 import os
 import signal
@@ -119,6 +120,7 @@ class Supervisor:
             return
         self._phase = Phase.SERVING
         self.ports.inherited.warn_and_close()
+        gc.enable()
         self.control.ready(f"Serving with {len(self.crew.processes)} workers")
 
     def _fail(self, reason: str) -> None:
