@@ -1,12 +1,11 @@
 """The plain hash of a key: the same key, the same peer, while the list of peers stays as it is.
 
-The hash modulo the total weight walks the weights. A change of the list moves most keys: where that
-matters, `ring`, `maglev` and `rendezvous` are for it. Which bytes make the key is worked out by
-`proxy`.
+The hash modulo the total weight walks the weights. A change of the list moves most keys; `ring`,
+`maglev` and `rendezvous` move few. `proxy` works out which bytes make the key.
 
-A peer that cannot be used keeps its share of the hashes: its keys alone are hashed again, with the
-number of the attempt put before the key, so no other key moves. The choice is nginx's to the last
-bit, as users migrate with warm caches.
+A peer that is not usable keeps its share of the hashes. Only its own keys are hashed again, with
+the number of the attempt before the key, so no other key moves. The choice is nginx's to the last
+bit, because users migrate with warm caches.
 
 Source: nginx ngx_stream_upstream_hash_module.c ngx_stream_upstream_get_hash_peer.
 Read first `round_robin`; read next `ring`.
@@ -27,10 +26,10 @@ class Hash(RoundRobin[P]):
     __slots__ = ("_ends",)
 
     def _sort(self, peers: Sequence[P]) -> None:
-        """Sort nothing: turns are taken only where this method finds nobody."""
+        """Sort nothing: this method takes turns only where it finds no peer by itself."""
 
     def rebuild_steps(self, peers: Sequence[P]) -> Iterator[None]:
-        """Sum the weights up, at once."""
+        """Add up the weights, at once."""
         self._ends = list(accumulate(peer.weight for peer in peers))
         return super().rebuild_steps(peers)
 
@@ -40,8 +39,8 @@ class Hash(RoundRobin[P]):
         if not key or len(peers) < 2:
             return pick_smooth(peers, tried, now_s)
         ends = self._ends
-        # A retry walks from the start again. nginx goes on from where the session's last pick was,
-        # so meeting that pick is not a miss: once for each tried peer, the walk passes for nothing.
+        # A retry walks from the start again. nginx goes on from the session's last pick, which
+        # costs no miss, so the first meeting with each tried peer costs none here either.
         unmet = list(tried)
         misses = rehash = hash_sum = 0
         while misses <= MAX_MISSES:

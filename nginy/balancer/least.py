@@ -1,11 +1,10 @@
 """The least loaded peer: by connections, or by the time it is expected to need.
 
 Both methods compare load / weight, multiplied out so that no division rounds a difference away, and
-leave a tie to smooth round robin among the tied. They differ in the load alone.
+leave a tie to smooth round robin among the tied. They differ only in the load.
 
-Who measures a peer's times, and which of them, is the pool's affair: `LeastTime` is told how to
-read a peer's average. `moving_average_ms` is the arithmetic that makes one. Random choice of two
-with the same comparison is in `pick_random`.
+The pool measures times and decides which ones; it hands `LeastTime` a function that reads a peer's
+average, which `moving_average_ms` computes. `pick_random` compares two random peers alike.
 
 Source: nginx ngx_stream_upstream_least_conn_module.c, ngx_stream_upstream_least_time_module.c.
 Read first `round_robin`.
@@ -19,7 +18,7 @@ from nginy.balancer.round_robin import RoundRobin, pick_smooth
 from nginy.balancer.turns import LeastTurns, Turns
 
 STEP_MS: Final = 20
-"""Times within one step count as equal, so that peers of about the same speed take turns."""
+"""Times within one step count as equal, so peers of about the same speed take turns."""
 
 MAX_MS: Final = 5_000
 """Peers slower than this are equally bad; among them connections decide."""
@@ -70,14 +69,14 @@ class LeastConn(RoundRobin[P]):
 
 
 class LeastTime(RoundRobin[P]):
-    """The peer that should be done first with its sessions and one more, for its weight."""
+    """The peer expected to finish first with its sessions and one more, for its weight."""
 
     __slots__ = ("_average_ms",)
 
     def __init__(self, peers: Sequence[P], average_ms: Callable[[P], int]) -> None:
-        """Keep `average_ms`, which reads a peer's average of the time that was chosen.
+        """Keep `average_ms`, which reads a peer's average of the chosen time in milliseconds.
 
-        That is the time to connect, to the first byte or to the last byte, in milliseconds.
+        The chosen time is that to connect, to the first byte or to the last byte.
         """
         self._average_ms = average_ms
         super().__init__(peers)
@@ -97,9 +96,9 @@ class LeastTime(RoundRobin[P]):
 
 
 def moving_average_ms(average_ms: int, sample_ms: int) -> int:
-    """Take one more time into an average, both in milliseconds; an average of 0 has seen none yet.
+    """Add one more time to an average, both in milliseconds; an average of 0 has seen none yet.
 
-    Only times of sessions that went well belong here, or a peer that fails fast would be preferred.
+    Only sessions that went well count, or a peer that fails fast would look fast.
     Source: nginx ngx_stream_upstream_response_time_avg.
     """
     if not average_ms:
@@ -108,10 +107,10 @@ def moving_average_ms(average_ms: int, sample_ms: int) -> int:
 
 
 def expected_ms(average_ms: int, idle_s: int, fail_timeout_s: int) -> int:
-    """Estimate what one session will take, from the average and how long the peer was not picked.
+    """Estimate how long one session will take, from the average and the peer's idle time.
 
-    The average halves with each `fail_timeout_s` that the peer is idle, so that a slow peer is
-    tried again. It is then raised to the next step of `STEP_MS`: 0 and 19 to 20, 20 to 40.
+    The average halves with each `fail_timeout_s` that the peer is idle, so a slow peer gets another
+    try. It is then raised to the next step of `STEP_MS`: 0 and 19 to 20, 20 to 40.
     Source: nginx ngx_stream_upstream_least_time_module.c ngx_stream_upstream_least_time_eta.
     """
     if idle_s > fail_timeout_s:

@@ -1,15 +1,15 @@
 """Maglev hashing: a table of 65,537 slots that every node fills in the same way.
 
-Each backend has a preferred order of all slots, made from its name. Backends take turns to
-claim the slot they prefer among the free ones, until none is free. So shares are even to a percent
-or so, all nodes agree whatever the order of their lists, and a change of the list moves few keys
-but those it must. A pick is one look into the table.
+Each backend has a preferred order of all slots, made from its name. Backends take turns to claim
+their favorite among the free slots until none is free. So shares are even to about a percent, all
+nodes agree whatever the order of their lists, and a change of the list moves few keys beyond those
+it must. A pick is one look into the table.
 
-A backend that cannot be used keeps its slots, so that only its own keys move, and come back: they
-go on to the slots that follow, which scatters them over the others by weight. Past 20 unusable
-slots the highest bid of `rendezvous` decides: equal on all nodes, too, which round robin is not.
+A backend that is not usable keeps its slots, so only its own keys move, and they come back. They go
+on to the slots that follow, which scatters them over the others by weight. After 20 unusable slots
+the highest bid of `rendezvous` decides, which is also the same on all nodes; round robin is not.
 
-Filling the table takes 100 ms (CPython 3.11), in steps of 0.2 ms, but a few ms near the end.
+Filling the table takes 100 ms (CPython 3.11), in steps of 0.2 ms, and a few ms near the end.
 
 Source: Eisenbud et al., Maglev: A Fast and Reliable Software Network Load Balancer, NSDI 2016,
 section 3.4.
@@ -35,12 +35,12 @@ STEP_PROBES: Final = 1_000
 
 
 class Maglev(Rendezvous[P]):
-    """The peer that holds the key's slot in the table."""
+    """The peer that holds the key's slot."""
 
     __slots__ = ("_groups", "_table")
 
     def rebuild_steps(self, peers: Sequence[P]) -> Iterator[None]:
-        """Fill a table beside the one in use, and change over in the last step."""
+        """Fill a new table beside the one in use, and switch over in the last step."""
         named = sorted(group_by_name(peers).items())
         groups = [group for _, group in named]
         weights = [sum(peer.weight for peer in group) for group in groups]
@@ -66,8 +66,8 @@ class Maglev(Rendezvous[P]):
 def fill(table: "array[int]", names: Sequence[str], weights: Sequence[int]) -> Iterator[None]:
     """Fill a table of FREE with the indices of `names`, in steps of about `STEP_PROBES` slots.
 
-    In a round each name claims one slot on average, more or fewer by weight. What is left of a
-    claim counts in the next round, so shares follow the weights however large they are.
+    In each round a name claims one slot on average, more or fewer by weight. The fraction left of a
+    claim counts in the next round, so shares follow weights of any size.
     """
     preferences = [preference(name) for name in names]
     upcoming = [offset for offset, _ in preferences]
@@ -94,7 +94,7 @@ def fill(table: "array[int]", names: Sequence[str], weights: Sequence[int]) -> I
 
 
 def preference(name: str) -> tuple[int, int]:
-    """Work out where a backend's order of the slots begins, and its stride, as in the paper."""
+    """Work out where a backend's order of slots begins, and its stride, as in the paper."""
     digest = blake2b(encoded(name), digest_size=16).digest()
     offset = int.from_bytes(digest[:8], "little") % SLOTS
     skip = int.from_bytes(digest[8:], "little") % (SLOTS - 1) + 1

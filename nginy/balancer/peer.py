@@ -1,9 +1,9 @@
 """What an algorithm may see of a backend, what it must do, and how passive failures are counted.
 
-`Peer` is the view, `Balancer` the contract, and three small functions are the rules that all
-algorithms share: who may be picked, when the one probe of a failed peer is due, and what a failure
-or a success changes. The backend itself, with its address, its health checks and its counters, is
-`backend.backend`; who calls `failure` and `success`, and when, is `backend.pool`.
+`Peer` is the view and `Balancer` the contract. A few small functions hold the rules that all
+algorithms share: which peers are usable, when the one probe of a failed peer is due, and what a
+failure or a success changes. `backend.backend` is the backend itself, with its address, its health
+and its counters; `backend.pool` calls `failure` and `success`.
 
 The one idea: the peers' own numbers are the state. A balancer keeps at most a table made from names
 and weights, so that a reload, or a simulation, carries the state over by carrying the peers over.
@@ -74,39 +74,38 @@ P = TypeVar("P", bound=Peer)
 
 
 class Balancer(Protocol[P]):
-    """One way to choose among the peers of a group. The pool creates it; nothing is to be
-    closed."""
+    """One way to choose among the peers of a group. The pool creates it; it needs no closing."""
 
     __slots__ = ()
 
     def pick(self, key: bytes, tried: Collection[P], now_s: int) -> P | None:
         """Choose the peer for a session.
 
-        `key` is what hash methods hash, ignored by the others; `tried` are the peers that this very
-        session was given before. Returns None if no usable peer is left. Keeps the books of round
-        robin and of probes in the peers, but counts no session: `conns` is the pool's. The same
-        state gives the same answer.
+        Hash methods hash `key`, the others ignore it. `tried` are the peers that this session has
+        had before. Returns None if no usable peer is left. Keeps the books of round robin and of
+        probes in the peers, but counts no session: the pool owns `conns`. The same state gives the
+        same answer.
         """
 
     @property
     def is_sorted(self) -> bool:
-        """Whether peers stand in sorted lists, so that every change of one has to be told."""
+        """Whether peers stand in sorted lists, so that the pool must tell each change of one."""
         return False
 
     def look_at(self, peer: P) -> None:
-        """Take note that `peer` has changed, other than by a pick. Due before the next pick if
-        `is_sorted`; a peer of another group is passed over."""
+        """Take note that `peer` has changed, other than by a pick. With `is_sorted` the pool calls
+        this before the next pick. Ignores a peer of another group."""
 
     def settle(self) -> None:
-        """Bring the peers' own numbers up to date, for somebody else to go on with them."""
+        """Bring the peers' own numbers up to date, so that another balancer can go on with them."""
 
     def rebuild_steps(self, peers: Sequence[P]) -> Iterator[None]:
-        """Take a changed list of peers, in steps of a millisecond or so, to be spread over turns.
+        """Take a changed list of peers, in steps of about a millisecond, for several turns.
 
-        Due when members, their order, their names or their weights changed; round robin and the
-        least methods read weights as they are at each pick, hash methods and random only see them
-        here. Until the last step is done the old list serves: a peer that left it must be `down`. A
-        rebuild may be dropped half-way for a newer one.
+        The pool does this when members, their order, their names or their weights have changed.
+        Round robin and the least methods read weights at each pick; hash methods and random see
+        them only here. The old list serves until the last step, so a peer that has left it must be
+        `down`. The pool may drop a rebuild half-way for a newer one.
         """
 
     def rebuild(self, peers: Sequence[P]) -> None:
@@ -116,7 +115,7 @@ class Balancer(Protocol[P]):
 
 
 def group_by_name(peers: Sequence[P]) -> dict[str, list[P]]:
-    """Put peers of one name together: the addresses that one configured host name stands for.
+    """Put peers of one name together: the addresses of one configured host name.
 
     They share a place in the tables of the consistent methods, and take turns there.
     """
@@ -127,7 +126,7 @@ def group_by_name(peers: Sequence[P]) -> dict[str, list[P]]:
 
 
 def is_usable(peer: Peer, now_s: int) -> bool:
-    """Whether a session may go to `peer`: not down, not failed too often just now, not full."""
+    """Whether a session may go to `peer`: not down, not full, and not failed too often."""
     is_full = 0 < peer.max_conns <= peer.conns
     return not (peer.down or is_full or has_failed(peer, now_s))
 
@@ -138,7 +137,7 @@ def has_failed(peer: Peer, now_s: int) -> bool:
 
 
 def open_window(peer: Peer, now_s: int) -> None:
-    """Note that `peer` was picked: if it had failed, it gets no other for `fail_timeout_s`.
+    """Note a pick of `peer`: if it had failed, it gets no other session for `fail_timeout_s`.
 
     Source: the end of nginx ngx_stream_upstream_round_robin.c ngx_stream_upstream_get_peer.
     """
@@ -149,7 +148,7 @@ def open_window(peer: Peer, now_s: int) -> None:
 def failure(peer: Peer, now_s: int) -> None:
     """Count a failed session against `peer`: it weighs less, and after `max_fails` it is out.
 
-    The pool does not call this for a peer that no other can stand in for.
+    The pool spares the last peer that could serve.
 
     Source: nginx ngx_stream_upstream_round_robin.c ngx_stream_upstream_free_round_robin_peer.
     """
@@ -161,7 +160,7 @@ def failure(peer: Peer, now_s: int) -> None:
 
 
 def success(peer: Peer) -> bool:
-    """Forget the failures of `peer` if this session was the probe that came after the last of them.
+    """Forget the failures of `peer` if this session was the probe after the last of them.
 
     Returns whether it was. Source: as for `failure`.
     """

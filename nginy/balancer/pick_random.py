@@ -1,8 +1,8 @@
 """A peer at random, in proportion to weight; or the better of two such picks.
 
-Random needs no state that many processes would have to share, and the better of two random peers
-comes close to the least loaded of all: Mitzenmacher, The Power of Two Choices in Randomized Load
-Balancing, 2001. Counting what is least among all peers is in `least`.
+A random choice needs no state that processes would have to share, and the better of two random
+peers comes close to the least loaded of all: Mitzenmacher, The Power of Two Choices in Randomized
+Load Balancing, 2001. `least` finds the least loaded of all.
 
 The source of randomness is an argument, so a run can be repeated. The distribution is nginx's; its
 sequence is not.
@@ -31,10 +31,10 @@ class PickRandom(RoundRobin[P]):
         super().__init__(peers)
 
     def _sort(self, peers: Sequence[P]) -> None:
-        """Sort nothing: turns are taken only where this method finds nobody."""
+        """Sort nothing: this method takes turns only where it finds no peer by itself."""
 
     def rebuild_steps(self, peers: Sequence[P]) -> Iterator[None]:
-        """Sum the weights up, at once."""
+        """Add up the weights, at once."""
         self._ends = list(accumulate(peer.weight for peer in peers))
         return super().rebuild_steps(peers)
 

@@ -1,11 +1,11 @@
 """Rendezvous hashing: every backend bids for the key, and the highest bid wins.
 
-A bid depends on the key, the backend's name and its weight, and on nothing else. So all nodes agree
-whatever the order of their lists, there is no table to build, and when a backend leaves, only its
-own keys move, to the second highest bids. The price is a look at every backend for each session,
-about 1.3 µs (CPython 3.11): 13 µs for 10 backends.
+A bid depends only on the key, the backend's name and its weight. So all nodes agree whatever the
+order of their lists, there is no table to build, and when a backend leaves, only its own keys move,
+to the second highest bids. The price is a look at every backend for each session: about 1.3 µs
+(CPython 3.11), 13 µs for 10 backends.
 
-A table that answers at once and promises nearly the same is `maglev`; nginx's ring is `ring`.
+`maglev` promises nearly the same and answers from a table; `ring` is nginx's ring.
 
 Source: Thaler, Ravishankar, Using Name-Based Mappings to Increase Hit Rates, IEEE/ACM Transactions
 on Networking, 1998; the weighted bid is from Schindelhauer, Schomaker, Weighted Distributed Hash
@@ -30,7 +30,7 @@ class Rendezvous(RoundRobin[P]):
     __slots__ = ("_bidders",)
 
     def _sort(self, peers: Sequence[P]) -> None:
-        """Sort nothing: turns are taken only where this method finds nobody."""
+        """Sort nothing: this method takes turns only where it finds no peer by itself."""
 
     def rebuild_steps(self, peers: Sequence[P]) -> Iterator[None]:
         """Hash the names, at once: 1,000 take 2 ms."""
@@ -57,13 +57,13 @@ class Rendezvous(RoundRobin[P]):
 def bid(seed: int, weight: int) -> float:
     """Draw the bid that `seed` stands for: -weight / ln(u), with u even in (0, 1); above 0.
 
-    The highest of several such bids is each bidder's with a probability in proportion to weight.
+    Each bidder makes the highest of several such bids with a probability in proportion to weight.
     """
     # The finalizer of splitmix64 (Steele, Lea, Flood, OOPSLA 2014): half the price of a blake2b.
     seed = (seed ^ (seed >> 30)) * 0xBF58476D1CE4E5B9 & MASK_64
     seed = (seed ^ (seed >> 27)) * 0x94D049BB133111EB & MASK_64
     seed ^= seed >> 31
-    # 52 bits and a half: the most for which neither 0 nor 1 comes out in a double.
+    # 52 bits and a half: with more, a double could become 0 or 1.
     return -weight / log(((seed >> 12) + 0.5) / (1 << 52))
 
 
@@ -73,5 +73,5 @@ def stable_hash(data: bytes) -> int:
 
 
 def encoded(name: str) -> bytes:
-    """Turn a backend's name into bytes to hash; the path of a socket may be no valid text."""
+    """Turn a backend's name into bytes to hash; a socket's path may be invalid as text."""
     return name.encode(errors="surrogateescape")

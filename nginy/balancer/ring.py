@@ -1,15 +1,15 @@
 """Consistent hashing on a ring (ketama): when a backend comes or goes, only its own keys move.
 
 Each backend scatters 160 points for each unit of weight over a circle of 2**32; a key belongs to
-the first point at or after its own hash. A backend that cannot be used keeps its points, and its
-keys go on to the points that follow. The points are nginx's to the last bit, as users migrate with
-warm caches. `BoundedRing` is the same ring with a limit on each backend's load: a popular key
+the first point at or after its own hash. A backend that is not usable keeps its points, and its
+keys go on to the points that follow. The points are nginx's to the last bit, because users migrate
+with warm caches. `BoundedRing` is the same ring with a limit on each backend's load: a popular key
 overflows to the next backend instead of drowning one.
 
-Consistent methods without a ring are `maglev` and `rendezvous`; the plain hash is `hashing`.
+`maglev` and `rendezvous` are consistent without a ring; `hashing` is the plain hash.
 
 A ring of 1,000 backends has 160,000 points and takes 60 ms to build (CPython 3.11), too long for
-one turn of the loop. So it is built in steps of some thousand points; how, is in `points`.
+one turn of the loop. So the build goes in steps of some thousand points, as `points` explains.
 
 Source: nginx ngx_stream_upstream_hash_module.c ngx_stream_upstream_update_chash,
 ngx_stream_upstream_get_chash_peer.
@@ -35,10 +35,10 @@ class Ring(RoundRobin[P]):
     __slots__ = ("_circle", "_groups")
 
     def _sort(self, peers: Sequence[P]) -> None:
-        """Sort nothing: turns are taken only where this method finds nobody."""
+        """Sort nothing: this method takes turns only where it finds no peer by itself."""
 
     def rebuild_steps(self, peers: Sequence[P]) -> Iterator[None]:
-        """Build the ring beside the one in use, and change over in the last step."""
+        """Build a new ring beside the one in use, and switch over in the last step."""
         groups = list(group_by_name(peers).values())
         weights = [max(peer.weight for peer in group) for group in groups]
         unit = chain().unit
@@ -83,9 +83,8 @@ class Ring(RoundRobin[P]):
 class BoundedRing(Ring[P]):
     """The ring with no peer above ceil(factor * its fair share of the sessions).
 
-    The share goes by weight, and is reckoned among the peers that can take this session, of the
-    sessions that they have and this one. They cannot all have more than their share, so one below
-    its bound is always found.
+    Shares go by weight. They divide the sessions of all usable peers, and this one, among these
+    peers. Not all of them can be above their share, so one is always below its bound.
 
     Source: Mirrokni, Thorup, Zadimoghaddam, Consistent Hashing with Bounded Loads, SODA 2018.
     """
@@ -93,7 +92,7 @@ class BoundedRing(Ring[P]):
     __slots__ = ("_factor",)
 
     def __init__(self, peers: Sequence[P], factor: float) -> None:
-        """Set the bound: a `factor` of 1 evens the load out, 2 moves hardly any key.
+        """Set the bound: a `factor` of 1 evens out the load, 2 moves hardly any key.
 
         Raises ValueError if it is below 1: then all peers could be above their bounds.
         """
@@ -116,9 +115,9 @@ class BoundedRing(Ring[P]):
 
 
 def ring_base(name: str) -> int:
-    """Hash what all points of a backend have in common: its host, a zero byte, and its port.
+    """Hash the common part of a backend's points: its host, a zero byte, and its port.
 
-    The host of "unix:/path" is the path. A name without a port is all host.
+    The host of "unix:/path" is the path. A name without a port is only a host.
     """
     server = name.encode(errors="surrogateescape")
     if server[:5].lower() == b"unix:":

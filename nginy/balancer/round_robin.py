@@ -1,15 +1,15 @@
 """Smooth weighted round robin, exactly nginx's; the method that all others fall back on.
 
-Each usable peer earns its weight at every pick; the richest is chosen and pays what all earned
-together. So the sum of the accounts stays zero, each peer is chosen in proportion to its weight,
-and the choices of a heavy peer are spread out instead of coming in a row: weights 5, 1, 1 give a a
-b a c a a.
+At every pick each usable peer earns its weight; the richest is chosen and pays what all have earned
+together. So the accounts always add up to zero, each peer is chosen in proportion to its weight,
+and the turns of a heavy peer are spread out instead of coming in a row: weights 5, 1, 1 give a a b
+a c a a.
 
-`pick_smooth` is the method, and what decides among up to some thirty peers. Among more, `turns`
-makes the same choices without going through all of them.
+`pick_smooth` is the method, and decides among up to some thirty peers. Among more, `turns` makes
+the same choices without going through all of them.
 
-Which peer may be picked, and what a failure costs it, is in `peer`. Backups are a second balancer
-of the pool's.
+`peer` says which peers are usable and what a failure costs. The pool has a second balancer for the
+backups.
 
 Source: nginx ngx_stream_upstream_round_robin.c ngx_stream_upstream_get_peer.
 Read first `peer`; read next `least` and `hashing`.
@@ -22,7 +22,7 @@ from nginy.balancer.peer import Balancer, P, has_failed, open_window
 from nginy.balancer.turns import MANY, Turns
 
 MAX_MISSES: Final = 20
-"""Unusable peers that hashes and random draws may meet; one more, and round robin decides."""
+"""Unusable peers that a hash or a random draw may meet; after one more, round robin decides."""
 
 
 def pick_smooth(peers: Sequence[P], tried: Collection[P], now_s: int) -> P | None:
@@ -30,8 +30,8 @@ def pick_smooth(peers: Sequence[P], tried: Collection[P], now_s: int) -> P | Non
     best = None
     best_current = total = 0
     for peer in peers:
-        # The tests of `is_usable`, in place, each behind a number that is mostly 0: this loop runs
-        # for every session of nearly every configuration (100 peers: 8.5 µs instead of 14).
+        # The tests of `is_usable`, inline, each behind a number that is mostly 0. Nearly every
+        # session of every configuration runs this loop (100 peers: 8.5 µs instead of 14).
         if peer.down or (tried and peer in tried):
             continue
         if peer.fails and has_failed(peer, now_s):
@@ -42,8 +42,8 @@ def pick_smooth(peers: Sequence[P], tried: Collection[P], now_s: int) -> P | Non
         total += effective
         current = peer.current_weight = peer.current_weight + effective
         if effective != peer.weight:
-            # Recovery from a failure climbs by one a pick, as in nginx. A weight that was lowered,
-            # which nginx does not know, holds from the next pick.
+            # After a failure the weight climbs back by one a pick, as in nginx. A lowered weight,
+            # which nginx does not have, holds from the next pick.
             peer.effective_weight = min(effective + 1, peer.weight)
         if best is None or current > best_current:
             best = peer
@@ -55,10 +55,9 @@ def pick_smooth(peers: Sequence[P], tried: Collection[P], now_s: int) -> P | Non
 
 
 class RoundRobin(Balancer[P]):
-    """Peers by turns, in proportion to their weights. All other methods are kinds of it, as in
-    nginx.
+    """Peers by turns, in proportion to their weights. All other methods derive from it (nginx).
 
-    The position is in the peers, so it survives a rebuild.
+    The peers hold the position, so it survives a rebuild.
     """
 
     __slots__ = ("_peers", "_turns")
@@ -69,7 +68,7 @@ class RoundRobin(Balancer[P]):
 
     @property
     def is_sorted(self) -> bool:
-        """Whether the peers are many, and stand in sorted lists."""
+        """Whether the peers are many and stand in sorted lists."""
         return self._turns is not None
 
     def look_at(self, peer: P) -> None:
@@ -90,7 +89,7 @@ class RoundRobin(Balancer[P]):
         return iter(())
 
     def _sort(self, peers: Sequence[P]) -> Turns[P] | None:
-        """Return what chooses among many peers by this method, None if only the loop does."""
+        """Return the sorted lists of this method for many peers, None if only its loop will do."""
         return Turns(peers)
 
     def pick(self, key: bytes, tried: Collection[P], now_s: int) -> P | None:

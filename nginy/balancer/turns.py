@@ -5,14 +5,14 @@ the peers: failures, recoveries, limits, changed weights, peers that were tried.
 they are shorter and, below some thirty peers, as fast, so `round_robin` and `least` use them there;
 and the tests hold each choice made here against theirs.
 
-A peer is in good order if it is usable and weighs what it should. Peers in good order stand in
-`Accounts`. The odd ones, which were tried, have failed or are on their way back, are gone through
-one by one. Those that are down or full are nowhere, until `look_at` is called for them. A thousand
-peers cost 1 µs a choice where the loop takes 100; hundreds of odd peers at a time cost as much as
-the loop.
+A peer is in good order if it is usable and has its full weight. Peers in good order stand in
+`Accounts`. A pick goes through the odd ones one by one: those that were tried, have failed or are
+on their way back. Peers that are down or full stand nowhere until `look_at` is called for them. A
+choice among a thousand peers takes 1 µs, where the loop takes 100; hundreds of odd peers at a time
+cost as much as the loop.
 
-The contract: whoever changes a peer, other than by `pick`, calls `look_at` before the next `pick`.
-In nginy that is one place, `backend/pool.py`.
+The contract: after every change of a peer other than by `pick`, call `look_at` before the next
+`pick`. In nginy one place does, `backend/pool.py`.
 
 Source: the sequence is that of nginx ngx_stream_upstream_get_round_robin_peer and
 ngx_stream_upstream_get_least_conn_peer; the sorted lists are our own.
@@ -26,7 +26,7 @@ from nginy.balancer.accounts import Accounts
 from nginy.balancer.peer import P, Peer, has_failed, is_usable, open_window
 
 MANY: Final = 32
-"""From so many peers up a choice by sorted lists is cheaper than the plain loop."""
+"""With this many peers or more, sorted lists are cheaper than the plain loop."""
 
 
 class Turns(Generic[P]):
@@ -42,15 +42,15 @@ class Turns(Generic[P]):
         self._ranks: dict[P, tuple[float, int]] = {}
         """Peer in good order -> its load and weight when it entered."""
         self._odd = dict.fromkeys(self._peers)
-        """A set that keeps its order: everybody who may be usable and stands nowhere."""
+        """An ordered set: the peers that may be usable and stand in no list."""
 
     def load(self, peer: P) -> float:
-        """Return what tells the levels apart: nothing, in round robin."""
+        """Return what tells the levels apart; round robin has only one."""
         del peer
         return 0.0
 
     def look_at(self, peer: P) -> None:
-        """Take note that `peer` has changed, other than by a pick. 0.2 µs if it does not matter."""
+        """Take note that `peer` has changed, other than by a pick. 0.2 µs if nothing follows."""
         rank = self._ranks.get(peer)
         is_as_before = rank is not None and rank == (self.load(peer), peer.weight)
         if not (is_as_before and _is_in_order(peer)) and peer in self._places:
@@ -75,7 +75,7 @@ class Turns(Generic[P]):
         return Accounts(self._peers, self._places)
 
     def _take_out(self, peer: P) -> None:
-        """Have `peer` looked at closely at the next pick."""
+        """Have the next pick look at `peer` closely."""
         rank = self._ranks.pop(peer, None)
         if rank is not None:
             self._levels[rank[0]].leave(peer)
@@ -90,7 +90,7 @@ class Turns(Generic[P]):
         level.enter(peer)
 
     def _sort_in(self, tried: Collection[P], now_s: int) -> Sequence[P]:
-        """Put the odd peers where they belong; return those that may be picked and stay odd."""
+        """Put the odd peers where they belong; return those that are usable and stay odd."""
         for peer in tried:
             if peer in self._ranks:
                 self._take_out(peer)
@@ -104,16 +104,16 @@ class Turns(Generic[P]):
             elif is_usable(peer, now_s):
                 others.append(peer)
             elif not peer.is_shared:
-                # Down or full: nothing but a change can help, and `look_at` will tell of that.
+                # Down or full: only a change can help, and `look_at` will tell of it.
                 del self._odd[peer]
         return others
 
 
 class LeastTurns(Turns[P]):
-    """The fewest sessions for its weight; the tied, and they alone, earn and pay, as in nginx.
+    """The fewest sessions for its weight; only the tied earn and pay, as in nginx.
 
-    A load is conns / weight. A quotient of two whole numbers tells two loads apart exactly as long
-    as conns * weight stays below 2^52.
+    A load is conns / weight. Quotients of whole numbers tell two loads apart exactly as long as
+    conns * weight stays below 2^52.
     """
 
     __slots__ = ("_loads",)
@@ -124,7 +124,7 @@ class LeastTurns(Turns[P]):
         """The keys of `_levels`, sorted."""
 
     def load(self, peer: P) -> float:
-        """Return the load, negative: so the least is the last of a sorted list."""
+        """Return the load as a negative number: the least load is the last of a sorted list."""
         return -peer.conns / peer.weight
 
     def pick(self, tried: Collection[P], now_s: int) -> P | None:
@@ -138,7 +138,7 @@ class LeastTurns(Turns[P]):
         least = max(loads)
         tied = [peer for peer in others if self.load(peer) == least]
         level = self._levels.get(least) or self._new_level()
-        if len(level.standing) + len(tied) == 1:  # nobody to take turns with, so nobody pays
+        if len(level.standing) + len(tied) == 1:  # one alone neither earns nor pays
             best = tied[0] if tied else next(iter(level.standing))
         else:
             best = level.pick(tied)
@@ -160,9 +160,9 @@ class LeastTurns(Turns[P]):
 
 
 def _is_in_order(peer: Peer) -> bool:
-    """Whether nothing but its own turns concerns `peer`: usable, and at its full weight.
+    """Whether `peer` is usable and at its full weight, so that only its turns matter.
 
-    A peer whose sessions other workers count as well may get full unnoticed, if it has a limit.
+    A peer with a limit whose sessions other workers count as well may become full unnoticed.
     """
     if peer.down or (0 < peer.max_fails <= peer.fails) or peer.effective_weight != peer.weight:
         return False

@@ -3,11 +3,11 @@
 `backend/checks/agent.py` connects to the agent; `backend/health/health.py` decides what its words
 do to a backend. Here is only the line.
 
-The line ends at the first CR or LF. Its words are parted by spaces, tabs and commas, stand in any
-order and in any case; of two words of one kind the last counts. "#" starts a description, which
-goes to the end of the line. What the line does not mention does not change.
+The line ends at the first CR or LF. Spaces, tabs and commas part its words, which may stand in any
+order and case; of two words of one kind the last counts. "#" starts a description, which goes to
+the end of the line. What the line does not mention does not change.
 
-The one idea: a line that was cut short is not believed, since "maxconn:30" may be the head of
+The one idea: do not believe a line that was cut short, because "maxconn:30" may be the head of
 "maxconn:300". HAProxy ignores it too.
 
 Source: HAProxy configuration manual, `agent-check`; HAProxy tcpcheck.c,
@@ -32,7 +32,7 @@ MAX_CONNS: Final = re.compile(r"maxconn:([0-9]{1,9})")
 
 
 class Mode(Enum):
-    """The administrative words: what is to be done with the backend."""
+    """The administrative words: what to do with the backend."""
 
     READY = "ready"
     DRAIN = "drain"
@@ -40,7 +40,7 @@ class Mode(Enum):
 
 
 class Condition(Enum):
-    """The operating words: how the service is. All but UP mean down; which one is for people."""
+    """The operating words: how the service is. All but UP mean down, which one is for people."""
 
     UP = "up"
     DOWN = "down"
@@ -50,11 +50,11 @@ class Condition(Enum):
 
 @dataclass(frozen=True, slots=True)
 class AgentAnswer:
-    """What an agent said. None means that it said nothing about it.
+    """What an agent said. None stands for what it did not mention.
 
     `weight_percent` scales the configured weight; 0 takes the backend out of balancing, as drain
     does. `max_conns` replaces the configured limit; 0 is no limit. `reason` is the description
-    after "#". `unknown` is the first word that is not understood, to be logged.
+    after "#". `unknown` is the first unknown word, for the log.
     """
 
     weight_percent: int | None = None
@@ -84,7 +84,7 @@ def parse_agent_line(received: bytes, *, is_eof: bool) -> AgentAnswer | None:
 
 
 def _interpret(words: list[str], reason: str) -> AgentAnswer:
-    """Sort the words by kind; a later one of a kind replaces an earlier one."""
+    """Sort the words by kind; of two words of one kind the later one counts."""
     weight_percent: int | None = None
     max_conns: int | None = None
     mode: Mode | None = None

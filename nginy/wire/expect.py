@@ -1,13 +1,13 @@
-r"""What a check sends, and what it hopes to read: the keys `send` and `expect`.
+r"""What a check sends and expects: the keys `send` and `expect`.
 
 Both are texts of the configuration. `send` is bytes with escapes. `expect` is a literal that the
-answer must start with, or after a "~" a regular expression that must be found in it. \xNN stands
-for a byte in both; a literal that starts with a tilde is written \x7e.
+answer must start with, or after a "~" a regular expression that must match somewhere in it. \xNN
+stands for a byte in both; write a literal that starts with a tilde as \x7e.
 
-The sockets are in `backend/checks/checker.py`; HTTP answers are judged by `http`.
+`backend/checks/checker.py` has the sockets; `http` judges HTTP answers.
 
-The one idea: three verdicts, three values. A wrong first byte is a NO at once, a short answer asks
-for MORE, and only the caller knows whether more can come: a datagram and a closed connection are
+The one idea: three verdicts, three values. A wrong first byte is a NO at once, and a short answer
+needs MORE. Only the caller knows whether more can come: a datagram and a closed connection are
 complete.
 
 Source: nginx Plus, ngx_stream_upstream_hc_module, `match`.

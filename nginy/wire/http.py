@@ -1,12 +1,11 @@
 """As much HTTP/1 as a health check speaks: a GET request out, the status of the answer in.
 
-The check itself, its socket and its deadline are in `backend/checks/checker.py`. nginy proxies
-below HTTP: nothing here ever sees a client's bytes.
+`backend/checks/checker.py` has the check, its socket and its deadline. nginy proxies below HTTP:
+nothing here ever sees a client's bytes.
 
-The one idea: a check is done as soon as the status line is known. Headers and body are not read,
-and bytes that cannot become a status line are refused at once instead of at the timeout, since
-"answers wrongly" should not take longer to detect than "is gone". Interim answers (1xx), which may
-come ahead of the one that counts, are passed over.
+The one idea: a check ends as soon as the status line is known. It reads neither headers nor body,
+and refuses bytes that cannot become a status line at once, because a wrong answer should be found
+as quickly as a closed port. It passes over interim answers (1xx).
 
 Source: RFC 9112 §3 and §4, RFC 9110 §15.2. As nginx does, a status line may lack its reason and the
 space ahead of it, and may end in LF alone.
@@ -24,7 +23,7 @@ MAX_STATUS: Final = 599  # RFC 9110 §15: five classes
 
 STATUS_LINE: Final = re.compile(rb"HTTP/1\.[0-9] ([1-5][0-9]{2})(?: [^\r\n]*)?\r?\n")
 INTERIM: Final = frozenset(range(100, 200)) - {101}
-"""Statuses that another one follows. 101 is final: what comes after it is no HTTP any more."""
+"""Statuses before the final one. 101 is final: what follows it is not HTTP."""
 END_OF_HEADERS: Final = re.compile(rb"\n\r?\n")
 # Every head of a status line, so that a wrong byte is noticed when it comes.
 STATUS_LINE_SHAPE: Final = b"HTTP/1.d ddd"
@@ -36,8 +35,8 @@ STATUS_RANGE: Final = re.compile(r"([0-9]{3})(?:-([0-9]{3}))?")
 def build_request(path: str, host: str, *, version: str = "1.1") -> bytes:
     """Return a GET request that asks the server to close afterwards.
 
-    `host` is what the Host field says, with a port where one belongs. `version` is "1.0" or "1.1".
-    Raises WireError if path or host would break the request's lines, or the version is another.
+    `host` is the Host field, with a port where one belongs. `version` is "1.0" or "1.1". Raises
+    WireError if path or host would break the request's lines, or for any other version.
     """
     if version not in ("1.0", "1.1"):
         raise WireError("the version of a request is 1.0 or 1.1")

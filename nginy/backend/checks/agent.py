@@ -1,12 +1,12 @@
-"""The load check: a backend's agent is asked how it is, and its answer is done.
+"""The load check: it asks a backend's agent how the backend is, and does what the agent says.
 
 The agent listens on a port of its own beside the backend and answers each connection with one line
-(`wire/agent.py`). What its words do to a backend is decided in `health`, and applied by `monitor`;
-how the inquiry travels is in `dialog`.
+(`wire/agent.py`). `health` decides what its words do to a backend, `monitor` applies that, and
+`dialog` carries the inquiry.
 
-The one idea: an agent that cannot be reached changes nothing. It is a way to say more about a
-backend than a health check can see, not one more way to be down; so a failure here is logged when
-it begins and when it ends, and that is all.
+The one idea: an agent that cannot be reached changes nothing. It says more about a backend than a
+health check can see; it is not one more way to be down. So the log tells when a failure here begins
+and ends, and that is all.
 
 Source: HAProxy configuration manual, `agent-check`.
 """
@@ -30,7 +30,7 @@ logger = logging.getLogger("nginy.backend")
 
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
-    """The key `agent_check`; `send` is what the agent wants to hear first, b"" for nothing."""
+    """The key `agent_check`; `send` goes to the agent first, b"" for nothing."""
 
     port: int
     interval_ms: int = 5000

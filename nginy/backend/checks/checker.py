@@ -1,13 +1,12 @@
 """Active health checks: what each kind asks a backend, and when the answer will do.
 
-`Checker` makes checks on one loop. A check is a small session: it is started with an address and a
+`Checker` makes checks on one loop. A check is a small session: it begins with an address and a
 deadline, has one `Result`, and cleans up after itself. Checks by stream connections are dialogs
-(`dialog`) with a judge from here; the check by datagrams is here; the one that runs a program is
-`program`. `health/schedule.py` and `watch` decide when a check is made, `health/health.py` what
-follows from a result.
+(`dialog`) with a judge from here, the check by datagrams is here, and `program` runs programs.
+`health/schedule.py` and `watch` decide when to check, `health/health.py` what a result means.
 
-The one idea: checks share nothing but the loop. Each has its own descriptor and its own timer, none
-waits for another, and none ever blocks, so one backend's trouble never delays another's check.
+The one idea: checks share only the loop. Each has its own descriptor and its own timer, none waits
+for another, and none ever blocks, so one backend's trouble never delays another's check.
 
 What to send and to expect is nginx Plus's `match` (ngx_stream_upstream_hc_module).
 """
@@ -63,7 +62,7 @@ class ProbeSettings:
 
 
 class Checker:
-    """Makes checks on one loop and knows which are open. Created and closed by the server."""
+    """Makes checks on one loop and knows the open ones. Created and closed by the server."""
 
     __slots__ = ("_kinds", "_tls", "loop", "open")
 
@@ -91,7 +90,7 @@ class Checker:
         return self._kinds[probe.kind](probe, address, deadline_ms, ended)
 
     def ask(self, inquiry: Inquiry, address: Address, deadline_ms: int, ended: Ended) -> Check:
-        """Ask `inquiry`, as a check that is no health check: the load check, say."""
+        """Make an inquiry that is no health check, such as the load check."""
         dialog = Dialog(self.loop, self.open, inquiry, ended)
         dialog.start(address, deadline_ms)
         return dialog
@@ -134,7 +133,7 @@ class Checker:
 
 
 def handshake_context() -> SSLContext:
-    """Return a context for handshakes with anybody: a check asks who works, not who it is."""
+    """Return a context that trusts every certificate: a check asks whether TLS works."""
     context = SSLContext(PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = CERT_NONE
@@ -169,8 +168,8 @@ def judge_status(statuses: frozenset[int], received: bytes, is_eof: bool) -> Res
 class DatagramCheck:
     """The udp check: it passes with the expected answer.
 
-    If no answer is expected, any will do, and so will silence: no ICMP message by the deadline
-    says that nobody is there. Created by `Checker`; closes its socket itself.
+    If no answer is expected, any will do, and so will silence, unless an ICMP message comes by the
+    deadline. Created by `Checker`; closes its socket itself.
     """
 
     __slots__ = ("_c", "_ended", "_loop", "_open", "_probe")

@@ -1,15 +1,14 @@
 """Dialog: one inquiry to a server over a stream connection, its answer, and a clean end.
 
-Health checks by tcp, http and tls, and the load check, differ in what they send and in how they
-judge what comes back. That is in `checks` and `agent`, as a `Inquiry`. All else is the same and is
-here: connect, shake hands if TLS is wanted, send, read until the judge has decided or the deadline
-has come, and tell the owner once.
+The load check and the health checks by tcp, http and tls differ in what they send and in how they
+judge the answer; `checker` and `agent` say that in an `Inquiry`. The rest is here: connect, shake
+hands for TLS, send, read until the judge decides or the deadline comes, and tell the owner once.
 
-The one idea: the verdict is told the moment it is known; the end of the connection is nobody's
-wait. It is a clean one: our FIN, what the server still says read up to its own FIN, for 100 ms at
-most, then close, so that a server's log shows a client that left and not one that reset.
+The one idea: the owner hears the verdict at once, and does not wait for the end of the connection.
+The end is clean: our FIN, then reading up to the server's FIN for at most 100 ms, then close. So a
+server's log shows a client that left, not one that reset.
 
-What a result does to a backend is in `health`; who asks, and when, is in `watch`.
+`health` decides what a result does to a backend; `watch` decides when to ask.
 """
 
 from collections.abc import Callable
@@ -33,9 +32,9 @@ from nginy.text.address import Address
 from nginy.wire.shown import shown
 
 FIN_WAIT_MS: Final = 100
-"""How long the server's own FIN is waited for after ours."""
+"""How long to wait for the server's FIN after ours."""
 READS: Final = 4
-"""Reads done for one event; then the others have their turn."""
+"""Reads for one event; then others have their turn."""
 
 CONNECTING: Final = "connecting"
 WAITING: Final = "waiting for the answer"
@@ -44,10 +43,10 @@ LINGERING: Final = "waiting for the end"
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a check has ended: it passed, unless `failure` has a clause on why it did not.
+    """How a check has ended: it passed, unless `failure` says in a clause why it did not.
 
-    `is_ours` says that it could not be made, for a reason that lies with us: the backend has
-    neither passed nor failed.
+    With `is_ours` the check could not be made for a reason of our own, so the backend has neither
+    passed nor failed.
     """
 
     failure: str = ""
@@ -57,30 +56,30 @@ class Result:
 PASSED: Final = Result()
 
 Ended = Callable[[Result], None]
-"""Takes the result of a check; called once, unless the check is closed before."""
+"""Takes the result of a check; called once, unless the check is closed before that."""
 Judge = Callable[[bytes, bool], Result | None]
-"""Judges what was received so far; the flag says that no more will come. None: more is needed."""
+"""Judges the bytes received so far; with the flag no more will come. None: more is needed."""
 
 
 class Check(Protocol):
-    """Something under way that ends with a `Result`; it keeps itself in a set of `OpenChecks`."""
+    """Something that ends with a `Result`; until then it keeps itself in a set of `OpenChecks`."""
 
     def cancel(self) -> None:
-        """Give up: the owner is not told. What has to be cleaned up is, soon."""
+        """Give up without telling the owner, and clean up soon."""
 
     def close(self) -> None:
-        """Give everything up at once, as the process ends; the owner is not told."""
+        """Give up everything at once without telling the owner: the process ends."""
 
 
 OpenChecks = set[Check]
-"""The checks that hold a descriptor or a timer, those included that have told their result."""
+"""The checks that hold a descriptor or a timer, even after they have told their result."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inquiry:
-    """What is sent, and who judges the answer; without a judge, having sent it is enough.
+    """What to send, and a judge of the answer; without a judge, sending is enough.
 
-    `expected` says for a message what the judge accepts.
+    `expected` says in words what the judge accepts.
     """
 
     send: bytes = b""
@@ -102,7 +101,7 @@ def what_came(received: bytes | bytearray, expected: str) -> str:
 
 
 class Dialog:
-    """One inquiry on its way. Created by `checks` or `agent`; closes its connection itself."""
+    """One inquiry on its way. Created by `Checker`; closes its connection itself."""
 
     __slots__ = ("_action", "_c", "_ended", "_inquiry", "_loop", "_open", "_received", "_unsent")
 
@@ -236,7 +235,7 @@ class Dialog:
     # The end.
 
     def _finish(self, result: Result) -> None:
-        """End the connection, cleanly if it was ever there, and tell the owner."""
+        """End the connection, cleanly if there is one, and tell the owner."""
         c = self._c
         if c is not None:
             if self._action == LINGERING:
@@ -282,7 +281,7 @@ class Dialog:
             c.close()
 
     def cancel(self) -> None:
-        """Give up: the owner is not told. A connection that is there ends cleanly."""
+        """Give up without telling the owner. A connection that exists ends cleanly."""
         self._ended = None
         self._finish(PASSED)
 

@@ -1,13 +1,13 @@
-"""The exec check: a program of the user's, whose exit status is the answer.
+"""The exec check: it runs a program of the user's, and the exit status is the answer.
 
 The program gets the backend's address in its environment, no input, and nowhere to write to. Status
-0 passes. At the deadline it is killed, with everything it has started, as it leads a process group
-of its own.
+0 passes. The program leads a process group, and the deadline kills all of it.
 
-A program is a child process (event/child.py), so nobody waits for it. Only so many may run at a
-time: more would starve the traffic that the checks are for.
+`event/child.py` watches the child process, so the loop never waits for it. Only a few may run at a
+time: more would starve the traffic that the checks are for. A program that cannot be started is our
+error, and says nothing about the backend.
 
-The other kinds of checks are in `checks`. Source of the idea: HAProxy, `option external-check`.
+`checker` has the other kinds of checks. Source of the idea: HAProxy, `option external-check`.
 """
 
 import os
@@ -22,11 +22,11 @@ from nginy.event.timer import Timer
 from nginy.text.address import Address
 
 MAX_PROCESSES: Final = 32
-"""Programs that run at a time; a check beyond them is left out, and says nothing."""
+"""How many programs may run at a time; a check beyond them is skipped, and says nothing."""
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-# Python ignores these two, and what is ignored stays so in a new program.
+# Python ignores these two signals, and a new program would inherit that.
 RESTORED_SIGNALS: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 
 FILE_ACTIONS: Final = (
@@ -37,9 +37,9 @@ FILE_ACTIONS: Final = (
 
 
 class ProgramCheck:
-    """A run of a program. Created by `checks.Checker`; reaps its process itself.
+    """One run of a program. Created by `Checker`; reaps its process itself.
 
-    Its life in `OpenChecks` ends with that of the process, which may come after the result.
+    It stays in `OpenChecks` until the process has ended, which may be after the result.
     """
 
     __slots__ = ("_child", "_ended", "_loop", "_open", "_timer")
@@ -87,12 +87,12 @@ class ProgramCheck:
             self._tell(Result(f"killed by signal {-code}"))
 
     def _deadline_handler(self, _timer: Timer) -> None:
-        """Kill the program; it is reaped when it has ended, but nobody waits for that."""
+        """Kill the program, and tell the owner without waiting until it has ended."""
         self._kill()
         self._tell(Result("the program did not end in time"))
 
     def _kill(self) -> None:
-        # The group is there as long as its leader has not been reaped, even if it has ended.
+        # The group exists until its leader is reaped, even if that has ended.
         if self._child is not None:
             self._child.send_signal(signal.SIGKILL, to_group=True)
 
@@ -112,7 +112,7 @@ class ProgramCheck:
             child.close()
 
     def cancel(self) -> None:
-        """Kill the program; the owner is not told, and the process is reaped when it has ended."""
+        """Kill the program without telling the owner; it is reaped when it has ended."""
         self._ended = None
         self._kill()
 

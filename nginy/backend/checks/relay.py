@@ -1,24 +1,24 @@
-"""Relay: what one worker's checks find out is what all workers know.
+"""Relay: all workers know what the checks of one worker find out.
 
 With several workers, one of them leads: it asks the backends and their agents, once for all. The
-others ask nothing, and take its findings over as if they had asked themselves. So a backend is
-checked as often as `interval` says, however many workers there are, and one worker logs what
-follows.
+others ask nothing, and take over its findings as if they were their own. So each backend is checked
+as often as `interval` says, however many workers there are, and one worker logs what follows.
 
-This is the side of the checks. The way between the processes is not here; its owner, the worker
-(`process/workers/worker.py`), does four things:
+This is the side of the checks. The way between the processes belongs to the worker
+(`process/workers/worker.py`), which does four things:
 
-- `lead(False)` before the first pool is made, and `lead(True)` once this worker is chosen, be it
-  as the first one or because the leader has died;
-- `send`, set to what carries a text to the other workers, and returns False if it cannot just now;
-- `receive(text)` with each text that another worker has sent;
-- `recite()` when a worker has joined, so that it hears at once what was found before.
+- It calls `lead(False)` before it makes the first pool, and `lead(True)` when it is chosen, as the
+  first leader or because the last one has died.
+- It sets `send` to a function that takes a text to the other workers, and returns False if that is
+  not possible now.
+- It calls `receive` with each text from another worker.
+- It calls `recite` when a worker has joined, which then hears at once what was found before.
 
 The one idea: a finding says what is, not what has changed: the word of the check, and how many
-results in a row speak for it. So one that is lost, or heard twice, does no harm, and of two about
-one backend the later one is enough.
+results in a row support it. So a finding may be lost or come twice, and of two about one backend
+the later one is enough.
 
-Without other workers none of this happens: the only one leads, and `send` is None.
+A worker without others leads, and `send` is None.
 """
 
 import json
@@ -36,12 +36,12 @@ from nginy.wire.agent import AgentAnswer, Condition, Mode
 logger = logging.getLogger("nginy.backend")
 
 TEXT_MAX_CHARACTERS: Final = 4000
-"""What a message between workers has room for."""
+"""What fits into a message between workers."""
 FAILURE_MAX_CHARACTERS: Final = 200
-"""What is passed on of a reason, so that any finding fits into a message."""
+"""How much of a reason is passed on, so that each finding fits into a message."""
 TEXTS_A_TURN: Final = 8
 RETRY_MS: Final = 100
-"""When to send again after the way was blocked."""
+"""When to try again if the way is blocked."""
 
 
 BackendKey = tuple[str, str]
@@ -55,44 +55,44 @@ class Member(Protocol):
         """Begin or stop to ask, as `Relay.is_leading` says."""
 
     def hear(self, key: BackendKey, finding: Finding) -> None:
-        """Take a finding over; of a backend that is not known, do nothing."""
+        """Take over a finding; ignore one about an unknown backend."""
 
     def recite(self) -> Iterable[tuple[BackendKey, Finding]]:
-        """Return all that was found so far."""
+        """Return all findings so far."""
 
 
 class Relay:
-    """Tells the other workers, or is told. Created and closed by the process's `PoolSet`."""
+    """Tells the other workers, or listens. Created and closed by the process's `PoolSet`."""
 
     __slots__ = ("_loop", "_members", "_timer", "_unsent", "is_leading", "send")
 
     def __init__(self, loop: Loop) -> None:
-        """Lead, as if there were no other worker."""
+        """Lead, as a worker without others does."""
         self._loop = loop
         self._members: dict[str, Member] = {}
-        # The latest finding of each kind about each backend, in the order of coming.
+        # The latest finding of each kind about each backend, the first to come first.
         self._unsent: dict[tuple[str, BackendKey, type[Finding]], Finding] = {}
         self._timer = Timer(self._timer_handler, self)
         self.is_leading = True
         self.send: Callable[[str], bool] | None = None
 
     def join(self, upstream: str, member: Member) -> None:
-        """Give `member` what others find out about the backends of `upstream`."""
+        """Pass on to `member` what others find out about the backends of `upstream`."""
         self._members[upstream] = member
 
     def leave(self, upstream: str) -> None:
-        """Give it nothing any more."""
+        """Stop passing on what concerns `upstream`."""
         self._members.pop(upstream, None)
 
     def close(self) -> None:
-        """Send nothing any more."""
+        """Send nothing more."""
         self._loop.timers.cancel(self._timer)
         del self._timer  # which refers to this relay as well
         self._unsent.clear()
         self.send = None
 
     def abort(self) -> None:
-        """Go on after a bug, without what was to be sent."""
+        """Go on after a bug, without the unsent findings."""
         self._unsent.clear()
 
     # The worker's side.
@@ -118,7 +118,7 @@ class Relay:
                 member.hear(key, finding)
 
     def recite(self) -> None:
-        """Tell all that was found so far: there is a worker who does not know it."""
+        """Tell all findings so far, because a worker has joined that does not know them."""
         if self.is_leading:
             for upstream, member in self._members.items():
                 for key, finding in member.recite():
@@ -135,7 +135,7 @@ class Relay:
             self._loop.soon(self._send_some, self)
 
     def _send_some(self) -> None:
-        """Send what a turn has room for."""
+        """Send as much as one turn may."""
         for _ in range(TEXTS_A_TURN):
             if not self._unsent or self.send is None:
                 return

@@ -1,8 +1,8 @@
 """What checks and agents have found out about a backend, as one worker tells it to another.
 
-Here are the values. What follows from them is in `health`, how they travel in `checks/relay.py`.
+Here are the values. `health` decides what follows from them, `checks/relay.py` carries them.
 
-The one idea: a finding says what is, not what has changed, so it may be lost, or told twice.
+The one idea: a finding says what is, not what has changed, so it may be lost or come twice.
 """
 
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from nginy.wire.agent import AgentAnswer
 
 @dataclass(frozen=True, slots=True)
 class CheckFinding:
-    """What an active check has found: its `word`, after `in_row` results of one kind.
+    """What an active check has found: its `word`, after `in_row` equal results.
 
-    `failure` is the clause on the last one, "" if it has passed.
+    `failure` is the clause on the last result, "" if it passed.
     """
 
     word: State
@@ -24,11 +24,11 @@ class CheckFinding:
 
 
 Finding = CheckFinding | AgentAnswer
-"""The check's, or all that a backend's agent has said so far."""
+"""What the check has found, or all that the backend's agent has said so far."""
 
 
 def merge(before: AgentAnswer, answer: AgentAnswer) -> AgentAnswer:
-    """Add to what an agent has said what it says now."""
+    """Add an agent's new answer to all that it has said before."""
     return AgentAnswer(
         before.weight_percent if answer.weight_percent is None else answer.weight_percent,
         before.max_conns if answer.max_conns is None else answer.max_conns,

@@ -41,7 +41,7 @@ COLD: Final = frozenset({State.EJECTED, State.DOWN, State.UNRESOLVED, State.MAIN
 
 @dataclass(frozen=True, slots=True)
 class StateChange:
-    """A backend's state changed. `cause` is who spoke; the reason is one clause."""
+    """A change of a backend's state. `cause` has spoken, and gives the reason in one clause."""
 
     before: State
     after: State
@@ -54,9 +54,9 @@ class StateChange:
 
 
 class Health:
-    """What is known about one backend's health; held as `backend.health`, and kept over reloads.
+    """All that is known about one backend's health; held as `backend.health`, kept over reloads.
 
-    `state` is the worst word of all causes, `reason` why, `since_at_ms` since when.
+    `state` is the worst word of all causes, `reason` says why, `since_at_ms` since when.
     `deadline_at_ms` is set while a check runs: its result must come by then.
     `fails_in_row` and `passes_in_row` stop counting at the thresholds.
     `agent_percent` and `agent_max_conns` are the agent's; None leaves the configured limit.
@@ -95,8 +95,8 @@ class Health:
     ) -> None:
         """Begin with what the configuration says: `is_down` is its `down`.
 
-        `settings` is None without an active check; `is_resolved` is false for a host name whose
-        address is not known yet.
+        `settings` is None without an active check; `is_resolved` is false for a host name without a
+        known address.
         """
         self._voices = Voices()
         if is_down:
@@ -128,7 +128,7 @@ class Health:
     def can_serve(self, *, fail_open: bool = False) -> bool:
         """Say whether new sessions may go to the backend.
 
-        With `fail_open` what checks, agent and failures say is ignored; what is deliberate is not.
+        `fail_open` ignores what checks, agent and failures say, and heeds what is deliberate.
         """
         return not self.is_deliberately_out if fail_open else self.state is State.UP
 
@@ -144,7 +144,7 @@ class Health:
 
     @property
     def is_ejected(self) -> bool:
-        """Whether the backend counts as ejected, whatever else is said about it."""
+        """Whether the backend is ejected, whatever else is said about it."""
         return self._voices.word(Cause.PASSIVE) is State.EJECTED
 
     @property
@@ -155,8 +155,8 @@ class Health:
     def weight_percent(self, slow_start_ms: int | None, now_ms: int) -> int:
         """Return the present share of the configured weight, from agent and slow start, in percent.
 
-        At least 1, unless the agent said 0. It changes with time until `slow_start_ms` have passed
-        since the backend came back.
+        At least 1, unless the agent says 0. It grows until `slow_start_ms` have passed since the
+        backend came back.
         """
         if slow_start_ms is None or self._recovered_at_ms is None or self.agent_percent == 0:
             return self.agent_percent
@@ -166,11 +166,11 @@ class Health:
     def apply(
         self, settings: CheckSettings | None, now_ms: int, rng: random.Random
     ) -> StateChange | None:
-        """Go on with other settings, as after a reload; call `begin_checks` then.
+        """Go on with other settings after a reload; call `begin_checks` next.
 
-        Results so far, a check that runs and the grid stay, so that frequent reloads do not put off
-        checks for ever; another interval counts from the last check. New checks do not take out a
-        backend that serves; `initial` is for a backend that is new itself.
+        Results so far, a running check and the grid stay, so frequent reloads do not put off checks
+        for ever; a new interval counts from the last check. New checks do not take out a serving
+        backend; `initial` is for a backend that is new itself.
         """
         before, self._settings = self._settings, settings
         if settings is None or before is None:
@@ -182,10 +182,10 @@ class Health:
         return None
 
     def begin_checks(self, position: int, total: int, now_ms: int, rng: random.Random) -> None:
-        """Plan the first check of the backend that is at `position`, from 0, among `total`.
+        """Plan the first check of the backend at `position`, from 0, among `total`.
 
-        Nothing is planned without an active check, where a check is planned already, or in a state
-        that is not checked; leaving that state will plan one.
+        Plans nothing without an active check, if a check is planned already, or in a state that is
+        not checked; leaving that state will plan one.
         """
         settings = self._settings
         if settings is None or self.schedule.next_at_ms is not None or self.state in UNCHECKED:
@@ -198,7 +198,7 @@ class Health:
         """Begin the check that is due, plan the next one, and set `deadline_at_ms`.
 
         The deadline stays None if no check is planned: make none, then. A check that still runs has
-        failed, which may be the StateChange that is returned.
+        failed, and may cause the StateChange that is returned.
         """
         change = self.finish_check(NO_RESULT, now_ms, rng)
         settings = self._settings
@@ -212,9 +212,9 @@ class Health:
     def finish_check(
         self, failure: str | None, now_ms: int, rng: random.Random
     ) -> StateChange | None:
-        """Take the result of the check that runs: None if it passed, else a clause on the failure.
+        """Take the result of the running check: None if it passed, else a clause on the failure.
 
-        A result that nobody waits for any more (checks were paused or removed) is ignored.
+        A result that comes after checks were paused or removed is ignored.
         """
         settings = self._settings
         if settings is None or self.deadline_at_ms is None:
@@ -267,7 +267,7 @@ class Health:
         return self._conclude(Cause.NAME, reason, now_ms)
 
     def hear_agent(self, answer: AgentAnswer, now_ms: int) -> StateChange | None:
-        """Do what the agent says; what it does not mention stays as it is."""
+        """Do what the agent says; leave what it does not mention."""
         moved: list[Cause] = []
         reasons: list[str] = []
         for cause, trigger, reason in agent_words(answer):
@@ -284,7 +284,7 @@ class Health:
         return self._conclude(max(moved, key=self._voices.word), "; ".join(reasons), now_ms)
 
     def forget_agent(self, now_ms: int) -> StateChange | None:
-        """Take back all that an agent said: its check was removed from the configuration."""
+        """Take back all that an agent has said: the configuration has it no more."""
         for cause in (Cause.AGENT_MODE, Cause.AGENT_CONDITION, Cause.AGENT_WEIGHT):
             self._voices.set(cause, State.UP, "")
         self.agent_percent = 100
@@ -295,11 +295,11 @@ class Health:
     def eject(
         self, settings: EjectSettings, ejected: int, total: int, reason: str, now_ms: int
     ) -> StateChange | None:
-        """Put the backend out for a while, as too many of its sessions failed.
+        """Put the backend out for a while, because too many of its sessions have failed.
 
         `ejected` of the group's `total` backends are out already (`is_ejected`). Nothing happens if
         the group's share is used up, or if the backend gets no new sessions anyway. In either case
-        the failures have had their effect and the caller starts counting from 0.
+        the failures have had their effect, and the caller counts from 0 again.
         """
         if self.state is not State.UP or not may_eject(settings, ejected, total):
             return None
@@ -309,7 +309,7 @@ class Health:
         return self._conclude(Cause.PASSIVE, reason, now_ms)
 
     def end_ejection(self, now_ms: int) -> StateChange | None:
-        """Let the backend back if its time is over; before, and without ejection, do nothing."""
+        """Let the backend back if its time is over; before that, or if not ejected, do nothing."""
         if now_ms < self.ejection.until_at_ms:
             return None
         return self.readmit("ejection is over", now_ms)
@@ -341,7 +341,7 @@ class Health:
         return StateChange(before, after, cause, reason)
 
     def _pause_or_resume(self, before: State, now_ms: int) -> None:
-        """Stop checks on the way into a state that is not checked; start them on the way out."""
+        """Stop checks when entering a state that is not checked; start them when leaving it."""
         if self._settings is None or (before in UNCHECKED) is (self.state in UNCHECKED):
             return
         if self.state in UNCHECKED:
@@ -352,7 +352,7 @@ class Health:
             self.schedule.resume(now_ms)
 
     def _note_recovery(self, now_ms: int) -> None:
-        """Keep the moment from which slow start counts, and count what it recovers from."""
+        """Note when slow start begins, and count times of being down."""
         if self.state is State.DOWN:
             self.unhealthy_total += 1
         if self.state is State.UP and self._is_cold:
@@ -362,7 +362,7 @@ class Health:
             self._is_cold = True
 
     def _begin_check_voice(self, *, is_trusted: bool) -> None:
-        """Let the check begin without results: with no objection to a backend that is trusted."""
+        """Begin without results of the check: with no objection to a trusted backend."""
         self._forget_results()
         if self._settings is None or (is_trusted and self._voices.state not in UNCHECKED):
             self._voices.set(Cause.CHECK, State.UP, "")
@@ -381,7 +381,7 @@ class Health:
         return settings.interval_ms if is_up else settings.interval_down_ms
 
     def _count(self, failure: str | None, settings: CheckSettings) -> set[Needs]:
-        """Count one result, which ends a row of the opposite kind; return which needs are met."""
+        """Count one result, which ends a row of the other kind; return the needs that are met."""
         self.checks_total += 1
         self.last_check = failure or "passed"
         if failure is None:

@@ -1,14 +1,14 @@
 """When the next check of a backend is due.
 
-What its result means is in `health`; the timers and sockets are in `checks`.
+`health` knows what its result means; `checks` has the timers and sockets.
 
-The one idea: checks start on a grid of slots one interval apart, and the jitter is added to each
-slot by itself. So jitter never adds up, and a backend that dies is found out after
-fails x interval, give or take one jitter, however long each check takes. The grids of a group's
-backends are shifted, so that their first checks are spread over one interval.
+The one idea: checks start on a grid of slots one interval apart, and each slot gets a jitter of its
+own. So jitter never adds up, and a dead backend is detected after fails x interval, give or take
+one jitter, however long each check takes. The grids of a group's backends are shifted, which
+spreads their first checks over one interval.
 
-The next check is never lost: `next_at_ms` is set the moment a check starts, not when its result
-comes, and never lies in the past. It is None only while checks are paused.
+The next check is never lost: `next_at_ms` is set when a check starts, not when its result comes,
+and never lies in the past. It is None only while checks are paused.
 """
 
 import random
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 class CheckSettings:
     """How a backend is checked: the part of `health_check` that is policy.
 
-    `fails` and `passes` are results in a row. `is_initially_up` is `initial: up`. The jitter is to
+    `fails` and `passes` are results in a row, `is_initially_up` is `initial: up`. The jitter must
     be less than both intervals.
     """
 
@@ -49,9 +49,9 @@ class CheckSchedule:
     def start(self, interval_ms: int, now_ms: int) -> None:
         """Enter the slot of a check that starts now.
 
-        Outside of its slot the grid is laid anew from now. After a delay that used up whole slots
-        (a stopped process, a slow turn) missed checks are thus not made up for in a burst; and a
-        check ahead of its time does not put off the next one.
+        Outside of its slot the grid begins anew from now. So a delay of whole slots (a stopped
+        process, a slow turn) causes no burst of missed checks, and a check ahead of its time does
+        not put off the next one.
         """
         is_in_slot = 0 <= now_ms - self._next_slot_at_ms < interval_ms
         self._slot_at_ms = self._next_slot_at_ms if is_in_slot else now_ms
@@ -66,5 +66,5 @@ class CheckSchedule:
         self.next_at_ms = None
 
     def resume(self, now_ms: int) -> None:
-        """Plan a check at once: the backend comes back from where it was not checked."""
+        """Plan a check at once: the backend has left a state that is not checked."""
         self._next_slot_at_ms = self.next_at_ms = now_ms

@@ -1,19 +1,18 @@
-"""The states of a backend, what may cause them, and the one table of transitions.
+"""The states of a backend, their causes, and the one table of transitions.
 
-What is said about one backend at the moment is in `voices`, its counters and its weight in
-`health`. This module has no state of its own.
+`voices` holds what is said about one backend at the moment, `health` its counters and its weight.
+This module has no state of its own.
 
 The one idea: **each cause has a voice, and the worst word counts.** Seven causes speak about a
-backend, each for itself: an operator's "ready" does not undo an agent's "drain", and an ejection
-that ends does not bring back what a check has found to be down. The table says how each voice
-changes. What the backend *is*, is the worst of what is said; `State` is in that order:
+backend, each for itself: an operator's "ready" does not undo an agent's "drain", and the end of an
+ejection does not bring back a backend that a check has found down. The table says how each voice
+changes. The backend's state is the worst word; `State` is in that order:
 
     up < checking < ejected < draining < down < unresolved < maintenance
 
-The order is by what becomes of sessions. Draining is worse than ejected, as it was asked for and
-has no end of its own; down is worse than draining, as a draining backend that dies must not keep
-its old sessions; without an address, and under maintenance, nothing is checked, so nothing below
-is known.
+The order follows what becomes of sessions. Draining is worse than ejected: it is wanted, and does
+not end by itself. Down is worse than draining: a draining backend that dies must not keep its old
+sessions. Without an address and in maintenance no checks are made, so nothing below is known.
 
 The diagram in README.md is `diagram()`; a test compares them.
 
@@ -26,15 +25,15 @@ from typing import Final
 
 
 class State(IntEnum):
-    """What a backend is, and what one cause says about it; the worse, the greater."""
+    """The state of a backend, and what one cause says about it; the worse, the greater."""
 
     UP = 0  # gets new sessions; as one cause's word: no objection
-    CHECKING = 1  # no new sessions until a check has passed: it was not to be seen before
-    EJECTED = 2  # no new sessions for a while: too many failed
-    DRAINING = 3  # no new sessions, old ones finish: somebody asked for it
+    CHECKING = 1  # no new sessions until a check has passed: nothing is known yet
+    EJECTED = 2  # no new sessions for a while: too many have failed
+    DRAINING = 3  # no new sessions, old ones finish: an operator or the agent wants it
     DOWN = 4  # a check or the agent says that it does not work
     UNRESOLVED = 5  # its name has no address
-    MAINTENANCE = 6  # out, and not checked: somebody asked for it
+    MAINTENANCE = 6  # out, and not checked: an operator or the agent wants it
 
     def __str__(self) -> str:
         """Return the word for logs and pages."""
@@ -42,7 +41,7 @@ class State(IntEnum):
 
 
 class Cause(Enum):
-    """Who speaks about a backend. The agent has three voices, as its words are independent."""
+    """What speaks about a backend. The agent has three voices, as its words are independent."""
 
     OPERATOR = "operator"  # runtime changes, and `down` in the configuration
     AGENT_MODE = "agent mode"  # ready, drain, maint
@@ -54,7 +53,7 @@ class Cause(Enum):
 
 
 class Trigger(Enum):
-    """What happens to a voice."""
+    """What moves a voice."""
 
     READY = "ready"
     DRAIN = "drain"
@@ -73,7 +72,7 @@ class Trigger(Enum):
 
 
 class Needs(Enum):
-    """How many results of one kind in a row a transition takes."""
+    """How many results of one kind in a row a transition needs."""
 
     ONE = ""
     FAILS = " x fails"  # the setting `fails`
@@ -82,7 +81,7 @@ class Needs(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """One line of the table: `cause` says `before`, `trigger` happens, and it now says `after`."""
+    """One line of the table: `cause` says `before`, and after `trigger` it says `after`."""
 
     cause: Cause
     before: State
@@ -106,7 +105,7 @@ def _modes(cause: Cause) -> tuple[Transition, ...]:
     )
 
 
-# What is not in the table changes nothing: a repeated word, or the end of what is not.
+# What is not in the table changes nothing, such as a repeated word.
 TRANSITIONS: Final = (
     *_modes(Cause.OPERATOR),
     *_modes(Cause.AGENT_MODE),
@@ -116,12 +115,12 @@ TRANSITIONS: Final = (
     Transition(Cause.AGENT_WEIGHT, State.DRAINING, Trigger.WEIGHT_SOME, State.UP),
     Transition(Cause.NAME, State.UP, Trigger.ADDRESS_LOST, State.UNRESOLVED),
     Transition(Cause.NAME, State.UNRESOLVED, Trigger.ADDRESS_FOUND, State.UP),
-    # One pass is enough for a backend of which nothing bad is known (`initial: down`).
+    # One pass is enough for a backend without a bad record (`initial: down`).
     Transition(Cause.CHECK, State.CHECKING, Trigger.CHECK_PASSED, State.UP),
     Transition(Cause.CHECK, State.CHECKING, Trigger.CHECK_FAILED, State.DOWN, Needs.FAILS),
     Transition(Cause.CHECK, State.UP, Trigger.CHECK_FAILED, State.DOWN, Needs.FAILS),
     Transition(Cause.CHECK, State.DOWN, Trigger.CHECK_PASSED, State.UP, Needs.PASSES),
-    # What was found before a pause is out of date after it.
+    # A pause makes older findings out of date.
     Transition(Cause.CHECK, State.UP, Trigger.CHECKS_PAUSED, State.CHECKING),
     Transition(Cause.CHECK, State.DOWN, Trigger.CHECKS_PAUSED, State.CHECKING),
     Transition(Cause.PASSIVE, State.UP, Trigger.TOO_MANY_FAILURES, State.EJECTED),
@@ -130,13 +129,13 @@ TRANSITIONS: Final = (
 
 LOOKUP: Final = {(t.cause, t.before, t.trigger): t for t in TRANSITIONS}
 
-# Out because somebody wants it or nothing else is possible: `fail_open` does not override these.
+# `fail_open` does not override these: they are wanted, or there is no address.
 DELIBERATE: Final = frozenset({State.DRAINING, State.UNRESOLVED, State.MAINTENANCE})
 
-# No check is made in these: there is nowhere to send it, or its failure is expected.
+# No checks in these: there is nowhere to send one, or its failure is expected.
 UNCHECKED: Final = frozenset({State.UNRESOLVED, State.MAINTENANCE})
 
-# What a voice may say first; [*] in the diagram.
+# The first words of each voice; [*] in the diagram.
 FIRST_WORDS: Final = dict.fromkeys(Cause, (State.UP,)) | {
     Cause.OPERATOR: (State.UP, State.MAINTENANCE),  # `down: true`
     Cause.CHECK: (State.UP, State.CHECKING),  # `initial: up` and `initial: down`

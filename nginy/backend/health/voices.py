@@ -1,9 +1,9 @@
 """What each cause says about one backend at the moment, and why.
 
-The words and how they may change are in `states`; what makes a cause speak is in `health`.
+`states` defines the words and how they may change; `health` lets a cause speak.
 
-The one idea: seven words side by side, none of which knows of the others. `state` is the worst, and
-`worst` is whose word that is.
+The one idea: seven words stand side by side, and none knows of the others. `state` is the worst of
+them, and `worst` is its cause.
 
 Read first: `states`. Next: `health`.
 """
@@ -37,9 +37,9 @@ class Voices:
     def tell(
         self, cause: Cause, trigger: Trigger, reason: str, met: Collection[Needs] = (Needs.ONE,)
     ) -> bool:
-        """Move one voice by the table; say whether it moved.
+        """Move one voice by the table; return whether it moved.
 
-        `met` are the needs that are fulfilled: with too few results in a row nothing moves.
+        `met` are the needs that are met: with too few results in a row nothing moves.
         """
         transition = LOOKUP.get((cause, self._words[cause], trigger))
         if transition is None or transition.needs not in met:
@@ -63,17 +63,17 @@ class Voices:
 
     @property
     def worst(self) -> Cause:
-        """Who has the worst word; of several, the first in the order of `Cause`."""
+        """The cause with the worst word; of several, the first in the order of `Cause`."""
         return max(Cause, key=self._words.__getitem__)
 
     @property
     def reason(self) -> str:
-        """Why the worst word was said."""
+        """The reason for the worst word."""
         return self._reasons[self.worst]
 
     @property
     def are_deliberate(self) -> bool:
-        """Whether any of them, be it behind a worse one, has the backend out on purpose."""
+        """Whether any of them keeps the backend out on purpose, even behind a worse word."""
         return not DELIBERATE.isdisjoint(self._words.values())
 
 
