@@ -6,6 +6,7 @@ generator with clients and backend to another; on a machine with one core all sh
 Rounds and ratios are made of samples in summary.py.
 """
 
+import dataclasses
 import select
 import socket
 import subprocess
@@ -46,6 +47,7 @@ class Sample:
     p99_us: float = 0.0
     max_us: float = 0.0
     log_cost: float | None = None  # CPU with the access log to CPU without
+    worker_cost: float | None = None  # CPU with the work's workers to CPU with one
     wakeups: float | None = None  # a second, while idle
 
 
@@ -65,7 +67,7 @@ class Bench:
 
     def cpus(self, work: Work) -> tuple[set[int], set[int]]:
         """Return the cores of the contender and of the generator."""
-        if work.workers == 1:
+        if work.is_pinned:
             return self.proxy_cpus, self.load_cpus
         everywhere = self.proxy_cpus | self.load_cpus
         return everywhere, everywhere
@@ -78,6 +80,8 @@ def take_sample(bench: Bench, contender: Contender, work: Work, round_number: in
             return _idle_sample(bench, contender, work, round_number)
         if work.figure is Figure.LOG:
             return _log_sample(bench, contender, work, round_number)
+        if work.figure is Figure.WORKERS:
+            return _workers_sample(bench, contender, work, round_number)
         return _load_sample(bench, contender, work, round_number)
     except (GeneratorError, OSError, subprocess.SubprocessError) as error:
         raise MeasureError(str(error)) from error
@@ -112,18 +116,34 @@ def _log_sample(bench: Bench, contender: Contender, work: Work, round_number: in
         for has_log in order
     }
     off, on = by_log[False], by_log[True]
-    return Sample(
-        contender.name,
-        work.name,
-        round_number,
-        cost=on.cost,
-        rate=on.rate,
-        busy=on.busy,
+    return dataclasses.replace(
+        on,
         errors=off.errors + on.errors,
-        p50_us=on.p50_us,
-        p99_us=on.p99_us,
-        max_us=on.max_us,
         log_cost=on.cost / off.cost if off.cost else None,
+    )
+
+
+def _workers_sample(bench: Bench, contender: Contender, work: Work, round_number: int) -> Sample:
+    """Measure with one worker and with all, one right after the other, the order turning by rounds.
+
+    On two cores, which the load needs as well, more workers serve no more clients. What can be
+    told is what their being several costs.
+    """
+    counts = (1, work.workers) if round_number % 2 else (work.workers, 1)
+    by_workers = {
+        count: _load_sample(
+            bench,
+            contender,
+            dataclasses.replace(work, workers=count),
+            round_number,
+        )
+        for count in counts
+    }
+    one, several = by_workers[1], by_workers[work.workers]
+    return dataclasses.replace(
+        several,
+        errors=one.errors + several.errors,
+        worker_cost=several.cost / one.cost if one.cost else None,
     )
 
 

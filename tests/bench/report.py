@@ -130,6 +130,8 @@ def _bar(row: Row) -> str:
 def _remarks(row: Row) -> str:
     if row.log_cost is not None:
         return f"log {row.log_cost - 1:+.1%}"
+    if row.worker_cost is not None:
+        return f"{row.worker_cost:.2f} of one worker's"
     return "" if row.wakeups is None else f"{row.wakeups:.0f} wakeups/s"
 
 

@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bench.bars import LIMITS, RATIO_BARS, RatioBar
+from bench.bars import LIMITS, OWN_BARS, RATIO_BARS, RatioBar
 from bench.contenders import NGINY
 from bench.measure import Sample
 from bench.works import Work
@@ -37,6 +37,7 @@ class Row:
     p99_us: float
     max_us: float
     log_cost: float | None
+    worker_cost: float | None
     wakeups: float | None
     ratio: Spread | None  # its cost to nginy's; None without nginy, and for nginy itself
     bar: RatioBar | None
@@ -75,6 +76,17 @@ def ratios(samples: Sequence[Sample], contender: str) -> list[float]:
     ]
 
 
+def own_ratios(samples: Sequence[Sample], work: str, other: str) -> list[float]:
+    """Return nginy's cost of the work `other` to its cost of `work`, for each round with both."""
+    costs = {(s.work, s.round): s.cost for s in samples if s.contender == NGINY and s.cost > 0}
+    rounds = {number for _, number in costs}
+    return [
+        costs[other, number] / costs[work, number]
+        for number in sorted(rounds)
+        if (other, number) in costs and (work, number) in costs
+    ]
+
+
 def rows(work: Work, samples: Sequence[Sample]) -> list[Row]:
     """Return a row for each contender with samples of `work`, in the order they first came."""
     ours = [s for s in samples if s.work == work.name]
@@ -94,6 +106,7 @@ def rows(work: Work, samples: Sequence[Sample]) -> list[Row]:
                 p99_us=statistics.median(s.p99_us for s in own),
                 max_us=max(s.max_us for s in own),
                 log_cost=_median(s.log_cost for s in own),
+                worker_cost=_median(s.worker_cost for s in own),
                 wakeups=_median(s.wakeups for s in own),
                 ratio=None if contender == NGINY else spread(ratios(ours, contender)),
                 bar=RATIO_BARS.get(work.name, {}).get(contender),
@@ -115,6 +128,12 @@ def verdicts(work: Work, samples: Sequence[Sample]) -> list[Verdict]:
         text = f"≥ {row.bar.least:.2f} to {row.contender}"
         is_met = bool(row.is_met) and own.errors == 0
         found.append(Verdict(work.name, text, row.ratio.median, is_met))
+    if work.name in OWN_BARS:
+        other, bar = OWN_BARS[work.name]
+        if (ratio := spread(own_ratios(samples, work.name, other))) is not None:
+            is_met = ratio.median >= bar.least and own.errors == 0
+            text = f"≥ {bar.least:.2f} to its own {other}"
+            found.append(Verdict(work.name, text, ratio.median, is_met))
     for limit in LIMITS.get(work.name, ()):
         values = [
             value

@@ -19,6 +19,7 @@ class Figure(enum.Enum):
     MEMORY = "resident memory an idle pair"
     LOG = "CPU time an operation, access log on"
     LATENCY = "slowest operation"
+    WORKERS = "CPU time an operation with two workers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,9 @@ class Work:
     udp_timeout_ms: int = 10_000
     udp_responses: int | None = None  # None: a session takes any number of answers
     workers: int = 1
+    is_pinned: bool = True  # proxy and load each have a core
     backends: int = 1  # all of them the same socket, under addresses of their own
+    balance: str = "round_robin"  # or least_conn
     reloads: int = 0  # signals to reload, spread over the run
 
 
@@ -82,13 +85,37 @@ WORKS: Final = (
         figure=Figure.LOG,
         is_quick=False,
     ),
+    *(
+        Work(
+            f"backends-{count}",
+            f"connect-close, {count:,} backends in turns",
+            "connect",
+            64,
+            "connection",
+            backends=count,
+            is_quick=False,
+        )
+        for count in (10, 100, 1000, 10_000)
+    ),
     Work(
-        "two-workers",
-        "connect-close with two workers, nothing pinned",
+        "least-conn-1000",
+        "connect-close, the least loaded of 1,000 backends",
         "connect",
         64,
         "connection",
+        backends=1000,
+        balance="least_conn",
+        is_quick=False,
+    ),
+    Work(
+        "two-workers",
+        "connect-close with two workers beside one, nothing pinned",
+        "connect",
+        64,
+        "connection",
+        figure=Figure.WORKERS,
         workers=2,
+        is_pinned=False,
         is_quick=False,
     ),
     Work(
