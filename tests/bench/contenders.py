@@ -125,6 +125,7 @@ class Nginx(Contender):
         super().__init__(name, title)
         self.is_tuned = is_tuned
         self.has_half_close = has_half_close
+        self.is_udp_capable = not has_half_close  # UDP knows no half-close
 
     def missing(self) -> str | None:
         program = _program("nginx")
