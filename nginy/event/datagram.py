@@ -39,7 +39,7 @@ from _socket import (
 from collections.abc import Callable, Sequence
 from errno import EAGAIN
 from selectors import EVENT_READ
-from typing import Final
+from typing import Final, Protocol
 
 from nginy.event.connection import AGAIN, ERROR, Connection, Endpoint
 from nginy.event.event import Event
@@ -85,6 +85,16 @@ DatagramHandler = Callable[["DatagramReceiver", SockAddr, bytes, memoryview], No
 """Takes one datagram: where it arrived, who sent it, to which of our addresses (packed; b"" if the
 listener has but one), and its bytes, which are gone once the handler has returned, unless it has
 put something off."""
+
+
+class PutOff(Protocol):
+    """Datagrams that wait for the end of the event that has brought them."""
+
+    def add(self, datagram: memoryview) -> bool:
+        """Have one more wait; return False if it cannot."""
+
+    def finish(self) -> None:
+        """Deal with them all."""
 
 
 class DatagramConnection(Connection):
@@ -156,9 +166,9 @@ class DatagramReceiver(DatagramConnection):
         """Set the socket's options and begin to watch it; raises OSError."""
         self.handler = handler
         """Called for each datagram; a reload may replace it."""
-        self.put_off: list[tuple[Callable[[], None], list[memoryview]]] = []
-        """What the handler wants to be called for when this event's datagrams have been received,
-        and the datagrams it is about; their bytes stay where they are until then."""
+        self.put_off: dict[Owner, PutOff] = {}
+        """What the handler wants done once this event's datagrams have been received, by session;
+        their bytes stay where they are until then."""
         self.is_flooded = False
         """Whether the last event has used its budget: datagrams come faster than they are
         received."""
@@ -214,16 +224,11 @@ class DatagramReceiver(DatagramConnection):
         return True
 
     def _finish(self) -> None:
-        """Run what was put off, and what that puts off in turn."""
+        """Have what was put off done."""
         while self.put_off:
-            run, _ = self.put_off.pop(0)
-            run()
-
-    def _forget_put_off(self) -> None:
-        """Run none of it: the bytes do not stay where they are any longer."""
-        for _, datagrams in self.put_off:
-            datagrams.clear()
-        self.put_off.clear()
+            self.serving = next(iter(self.put_off))
+            self.put_off.pop(self.serving).finish()
+        self.serving = None
 
     def _receive_with_destination(self, memory: memoryview) -> tuple[int, SockAddr, bytes]:
         """Receive one datagram; return its length, its sender, and our address that it was sent
@@ -240,7 +245,7 @@ class DatagramReceiver(DatagramConnection):
     def close(self, reset: bool = False) -> None:
         """Close the socket, and forget whom it has served last."""
         self.serving = None
-        self._forget_put_off()
+        self.put_off.clear()
         super().close(reset)
 
     def abort(self) -> None:
@@ -249,7 +254,8 @@ class DatagramReceiver(DatagramConnection):
         if self.serving is not None:
             self.serving.abort()
             self.serving = None
-        self._forget_put_off()
+        # Their bytes do not stay where they are any longer.
+        self.put_off.clear()
         self.loop.post(self.read)
 
 

@@ -27,6 +27,7 @@ from nginy.event.loop import Loop
 from nginy.log.limit import RateLimited, similar
 from nginy.proxy.handler import ProtocolHandler, ProxyHandler, ProxySettings
 from nginy.proxy.session import Reason, Session
+from nginy.proxy.udp_run import Run, may_wait
 from nginy.proxy.udp_session import ClientKey, UdpSession
 from nginy.text.address import Address, SockAddr, sockaddr_text
 
@@ -88,42 +89,45 @@ class UdpHandler(ProxyHandler):
         if session is not None:
             receiver.serving = session
             backend = session.backend
-            if not (backend.down or backend.fails) or not session.has_lost_backend():
-                if receiver.is_flooded and self._put_off(receiver, session, local, data):
-                    return
+            if (backend.down or backend.fails) and session.has_lost_backend():
+                session.finalize(Reason.BACKEND_DOWN)
+            elif not receiver.is_flooded:
                 if session.forward(data):
                     return
-                # ECONNREFUSED of a send() is about an earlier datagram: this one was not sent.
-            else:
-                session.finalize(Reason.BACKEND_DOWN)
-        session = self._begin(receiver, key, sockaddr, local)
-        if session is not None:
-            session.forward(data)
+            elif self._put_off(receiver, session, local, data):
+                return
+        self._pass_on(receiver, sockaddr, local, data)
+
+    def _pass_on(
+        self, receiver: DatagramReceiver, sockaddr: SockAddr, local: bytes, data: memoryview
+    ) -> None:
+        """Send a datagram at once, by a new session if the client has none that can."""
+        key: ClientKey = (sockaddr, local) if local else sockaddr
+        session = self.table.get(key)
+        # ECONNREFUSED of a send() is about an earlier datagram: this one was not sent.
+        if session is None or not session.forward(data):
+            session = self._begin(receiver, key, sockaddr, local)
+            if session is not None:
+                session.forward(data)
 
     def _put_off(
         self, receiver: DatagramReceiver, session: UdpSession, local: bytes, data: memoryview
     ) -> bool:
-        """Keep a datagram until all of this event are received, to send it with others like it.
+        """Hold a datagram until all of this event are received, to send it with others like it.
 
-        Returns False if it is to be sent at once; those before it have been sent then.
+        Returns False if it has to be sent at once; those before it have been sent then.
         """
-        if session.run and not session.is_alike(data):
-            self._send_run(receiver, session, local)
-            if session.end is not None:  # it has ended, so this one is for a new session
-                self.datagram_handler(receiver, session.client.sockaddr, local, data)
+        run = receiver.put_off.get(session)
+        if run is not None:
+            if run.add(data):
                 return True
-        if not session.may_put_off(data):
+            del receiver.put_off[session]
+            run.finish()
+        if session.end is not None or not may_wait(session, data):
             return False
-        if not session.run:
-            send = partial(self._send_run, receiver, session, local)
-            receiver.put_off.append((send, session.run))
-        session.run.append(data)
+        pass_on = partial(self._pass_on, receiver, session.client.sockaddr, local)
+        receiver.put_off[session] = Run(session, data, pass_on)
         return True
-
-    def _send_run(self, receiver: DatagramReceiver, session: UdpSession, local: bytes) -> None:
-        """Send what was put off; what the session cannot send as it has ended begins a new one."""
-        for data in session.send_run():
-            self.datagram_handler(receiver, session.client.sockaddr, local, data)
 
     def _begin(
         self, receiver: DatagramReceiver, key: ClientKey, sockaddr: SockAddr, local: bytes

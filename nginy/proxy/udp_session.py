@@ -4,8 +4,7 @@ A session has a socket of its own, connected to its backend. Each datagram of th
 it, and what comes back on it goes to the client through the listener's socket. A datagram is never
 cut, never sent twice, and never kept beyond the event that brought it; one that cannot be sent is
 counted in the handler's `drops`. Only when datagrams come faster than they are received are those
-of one length gathered into a run, which leaves by one call and arrives as if it had not
-(`udp_offload`).
+of one length leave together (`proxy/udp_run.py`).
 
 The session ends well when the answers it expects are there (`proxy_responses`) or when it has been
 idle and lacks none; it ends badly, and that counts against the backend, when answers are missing
@@ -35,12 +34,6 @@ from nginy.text.address import SockAddr
 
 if TYPE_CHECKING:
     from nginy.proxy.udp import UdpHandler
-
-RUN_MAX: Final = 32
-"""Datagrams in a run: no more come with one event, and the kernel takes 64."""
-RUN_DATAGRAM_BYTES: Final = 1400
-"""Length up to which a datagram joins a run: what fits into a packet on any usual path, and so that
-32 of them stay below 65,535 bytes."""
 
 UNREACHABLE: Final = frozenset(
     (
@@ -73,7 +66,7 @@ ClientKey = SockAddr | tuple[SockAddr, bytes]
 class UdpSession(Session):
     """A client's datagrams and a backend's answers to them."""
 
-    __slots__ = ("_attempt", "_can_run", "_requests", "_responses", "backend", "key", "run")
+    __slots__ = ("_attempt", "_requests", "_responses", "backend", "can_run", "key")
 
     handler: "UdpHandler"
     backend: Backend
@@ -90,9 +83,8 @@ class UdpSession(Session):
         super().__init__(handler, client, context)
         self.key: ClientKey | None = None
         """Its key in the handler's table, None if it is not there."""
-        self.run: list[memoryview] = []
-        """Datagrams of one length that were put off, to be sent together at the event's end."""
-        self._can_run = True
+        self.can_run = True
+        """Whether the way to the backend takes several datagrams by one call, as far as known."""
         self._requests = 0
         self._responses = 0
 
@@ -211,26 +203,8 @@ class UdpSession(Session):
         self._drop(code)
         return True
 
-    def may_put_off(self, data: memoryview) -> bool:
-        """Whether a datagram may wait for others like it: if nothing depends on its being sent."""
-        settings = self.handler.settings
-        return (
-            settings.udp_offload
-            and self._can_run
-            and 0 < len(data) <= RUN_DATAGRAM_BYTES
-            and not settings.requests
-            and settings.responses != 0
-        )
-
-    def is_alike(self, data: memoryview) -> bool:
-        """Whether a datagram may join the run: as long as those in it, and within limits."""
-        run = self.run
-        return len(run[0]) == len(data) and len(run) < RUN_MAX
-
-    def send_run(self) -> list[memoryview]:
-        """Send the datagrams that were put off; return those that are left as the session has
-        ended."""
-        run, self.run = self.run, []
+    def send_run(self, run: list[memoryview]) -> list[memoryview]:
+        """Send datagrams of one length; return those that are left as the session has ended."""
         upstream = self.upstream
         if self.end is not None or upstream is None:
             return run
@@ -244,7 +218,7 @@ class UdpSession(Session):
                 self.finalize(Reason.BACKEND_RESET, failure_text("sendmsg", upstream.errno))
                 return run
             # Unless there is no room just now, the path is too narrow or its device cannot.
-            self._can_run = upstream.errno in QUEUE_FULL
+            self.can_run = upstream.errno in QUEUE_FULL
         for position, data in enumerate(run):
             if not self.forward(data):
                 return run[position:]

@@ -20,6 +20,7 @@ from nginy.proxy import handler, reply, tcp, udp
 from nginy.proxy.handler import ProxyHandler, ProxySettings
 from nginy.proxy.session import Session
 from nginy.proxy.tcp import TcpSession
+from nginy.proxy.udp_run import may_wait
 from nginy.proxy.udp_session import UdpSession
 from nginy.text.address import Address
 
@@ -161,6 +162,17 @@ def half_close(scene: Scene) -> None:
     assert [session.context.number for session in scene.sessions()] == [1]
 
 
+def half_close_timeout(scene: Scene) -> None:
+    key = "half_close_timeout_ms"
+    front = scene.established({key: 600_000}, {key: 5000})
+    for client in scene.clients:
+        client.finish()
+    scene.harness.settle()
+    scene.harness.advance(5010)
+    scene.harness.turn_until(lambda: front.ended)
+    assert [session.context.number for session in scene.sessions()] == [1]
+
+
 def buffer_size(scene: Scene) -> None:
     scene.established({"buffer_size": 1000}, {"buffer_size": 2000})
     sizes = [len(each.read_sizes[0]) for each in scene.sessions() if isinstance(each, TcpSession)]
@@ -265,7 +277,7 @@ def udp_offload(scene: Scene) -> None:
     front, _ = scene.udp({"udp_offload": True}, {"udp_offload": False})
     scene.ask(front.client(), 1)
     data = memoryview(b"data")
-    may = [s.may_put_off(data) for s in scene.sessions() if isinstance(s, UdpSession)]
+    may = [may_wait(s, data) for s in scene.sessions() if isinstance(s, UdpSession)]
     assert may == [True, False]
 
 
@@ -339,6 +351,7 @@ SETTINGS: dict[str, Callable[[Scene], None]] = {
     "buffer_size": buffer_size,
     "connect_timeout_ms": connect_timeout,
     "half_close": half_close,
+    "half_close_timeout_ms": half_close_timeout,
     "hash_key": hash_key,
     "log_session": log_session,
     "max_sessions": max_sessions,
