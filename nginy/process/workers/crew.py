@@ -3,6 +3,7 @@
 Each worker has a number, which is its column in the shared counts and its place in each group of
 sockets. A process that dies is followed by another one under the same number: at once, but not more
 often than once a second, or a worker that cannot live would keep the machine busy with its deaths.
+One that is alive and does not answer is killed, and so replaced as well.
 
 What the workers are told, and what follows from their answers, is in `supervisor.py`.
 
@@ -27,6 +28,11 @@ logger = logging.getLogger("nginy.server")
 
 RESTART_MS: Final = 1000
 """The least time from one start to the next under the same number."""
+PING_MS: Final = 5_000
+"""From one ping to the next. An idle worker wakes for each, which costs it some 0.1 ms."""
+PINGS_MISSED: Final = 3
+"""So many pings without an answer, and a worker is taken to be stuck. Pings are counted, not time:
+after a pause of the whole machine each worker gets the chance to answer first."""
 
 RunWorker = Callable[[int, socket.socket], int]
 """What a worker process does, from its number and its end of the channel: its exit status."""
@@ -43,6 +49,7 @@ class WorkerProcess:
         "index",
         "is_serving",
         "started_at_ms",
+        "unanswered",
     )
 
     def __init__(
@@ -58,6 +65,8 @@ class WorkerProcess:
         self.started_at_ms = loop.clock.now_ms
         self.is_serving = False
         """Whether it has said that it serves."""
+        self.unanswered = 0
+        """Pings since it has last said something."""
         self._received = received
         self._ended = ended
         self.child = Child(loop, pid, self._process_ended)
@@ -72,13 +81,20 @@ class WorkerProcess:
         """Send it a signal."""
         self.child.send_signal(number)
 
+    def kill(self, why: str) -> None:
+        """End it at once, whatever state it is in, as it does not do what it has to."""
+        logger.error("%s %s, killing it", self, why)
+        self.send_signal(signal.SIGKILL)
+
     def close(self) -> None:
         """Let go of it: without its channel it ends."""
         self.channel.close()
         self.child.close()
 
     def _receive(self, word: str, text: str, _fds: list[int]) -> None:
-        self._received(self, word, text)
+        self.unanswered = 0
+        if word != "pong":
+            self._received(self, word, text)
 
     def _process_ended(self, code: int) -> None:
         self._ended(self, code)
@@ -94,6 +110,8 @@ class Crew:
     __slots__ = (
         "_died",
         "_loop",
+        "_ping_ms",
+        "_ping_timer",
         "_received",
         "_run",
         "_timer",
@@ -110,12 +128,15 @@ class Crew:
         run: RunWorker,
         received: Callable[[WorkerProcess, str, str], None],
         died: Callable[[WorkerProcess], None],
+        ping_ms: int = PING_MS,
     ) -> None:
         """Fork nobody yet.
 
         In a worker process `run` is called; here `received` is, with a worker's word and text, and
         `died`, before the next one is started.
         """
+        self._ping_ms = ping_ms
+        self._ping_timer = Timer(self._ping_handler, self)
         self._loop = loop
         self._run = run
         self._received = received
@@ -141,6 +162,8 @@ class Crew:
         """Fork those that are missing and may be started; those that may not, later."""
         if self.is_held:
             return
+        if not self._ping_timer.is_running:
+            self._start_pinging()
         now_ms = self._loop.clock.now_ms
         for index in range(self._wanted):
             if index not in self.processes and self._waiting.get(index, now_ms) <= now_ms:
@@ -162,6 +185,7 @@ class Crew:
     def close(self) -> None:
         """Let go of the channels, which ends whoever is left."""
         self.dismiss()
+        self._loop.timers.cancel(self._ping_timer)
         for process in self.processes.values():
             process.close()
         self.processes.clear()
@@ -182,10 +206,31 @@ class Crew:
     def _start_handler(self, _timer: Timer) -> None:
         self.start()
 
+    def _start_pinging(self) -> None:
+        self._loop.timers.start(self._ping_timer, self._loop.clock.now_ms + self._ping_ms)
+
+    def _ping_handler(self, _timer: Timer) -> None:
+        """Ask each worker for a sign of life, and kill those that owe too many.
+
+        One that is stopped or swapped out takes its share of the clients and serves none of them.
+        """
+        for process in self.processes.values():
+            if process.unanswered >= PINGS_MISSED:
+                process.kill("does not answer")
+            process.unanswered += 1
+            process.send("ping")
+        self._start_pinging()
+
     def _fork(self, index: int) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            pid = fork(partial(self._be_worker, index, ours, theirs))
+            try:
+                pid = fork(partial(self._be_worker, index, ours, theirs))
+            except OSError as error:
+                ours.close()
+                logger.critical("fork() failed (%s: %s)", error.errno, error.strerror)
+                self._waiting[index] = self._loop.clock.now_ms + RESTART_MS
+                return
         process = WorkerProcess(index, pid, self._loop, ours, self._received, self._worker_ended)
         self.processes[index] = process
         self._waiting.pop(index, None)

@@ -6,9 +6,8 @@ give up with `user`. A worker that dies is replaced by one with the same sockets
 moment in the kernel's queue and nobody is refused.
 
 A reload is checked whole here, and everything is opened that the supervisor has to open; then the
-workers vote (`worker.py`). Only if all are ready does anything change. A worker that does not
-answer in time counts as a no; one that is silent after a yes is killed, and its successor starts
-with what the others have.
+workers vote (`worker.py`). Only if all are ready does anything change. A worker that says nothing
+in time has no vote: it is killed, and its successor starts with what the others have.
 
 Signals and the pid file are the business of `process/control.py`; workers get their signals from
 here.
@@ -24,6 +23,7 @@ import os
 import signal
 import socket
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from nginy.backend.shared import SharedCounts
@@ -37,17 +37,27 @@ from nginy.process.control import Control
 from nginy.process.holder import naming_holder
 from nginy.process.logs import LogSet
 from nginy.process.privileges import cap_descriptors, give_away, raise_descriptor_limit
-from nginy.process.workers.crew import Crew, WorkerProcess
+from nginy.process.workers.crew import PING_MS, Crew, WorkerProcess
 from nginy.process.workers.ports import PortSet
 from nginy.process.workers.vote import Vote
 from nginy.process.workers.worker import serve, write_config
 
 logger = logging.getLogger("nginy.server")
 
-VOTE_MS: Final = 10_000
-"""How long a worker may take to answer: it does so between two turns of its loop."""
-STOP_MS: Final = 5_000
-"""How long a worker may take to end at once; then it is killed."""
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long the supervisor waits for workers before it kills them."""
+
+    ping_ms: int = PING_MS
+    """Three times this to say anything at all."""
+    vote_ms: int = 10_000
+    """To answer in a vote, which a worker does between two turns of its loop."""
+    stop_ms: int = 5_000
+    """To end at once."""
+
+
+PATIENCE: Final = Patience()
 
 
 class Phase(enum.Enum):
@@ -66,13 +76,28 @@ class Phase(enum.Enum):
 class Supervisor:
     """The process that starts the workers. Created and run by `run`."""
 
-    def __init__(self, path: str, environ: Mapping[str, str], workers: int, method: str) -> None:
+    def __init__(
+        self,
+        path: str,
+        environ: Mapping[str, str],
+        workers: int,
+        method: str,
+        patience: Patience = PATIENCE,
+    ) -> None:
         """Open nothing but the loop; `path` is the configuration file that a reload reads."""
         self.loop = Loop(method)
+        self._patience = patience
         cap_descriptors(self.loop.interest.descriptors_max)
         self.logs = LogSet(self.loop)
         self.ports = PortSet(workers)
-        self.crew = Crew(self.loop, workers, self._run_worker, self._answered, self._worker_died)
+        self.crew = Crew(
+            self.loop,
+            workers,
+            self._run_worker,
+            self._answered,
+            self._worker_died,
+            patience.ping_ms,
+        )
         self.control = Control(self.loop, self, path, environ)
         self.config = schema.Config()
         self._phase = Phase.STARTING
@@ -198,7 +223,7 @@ class Supervisor:
             undo.pop_all()
 
     def _ask(self, vote: Vote) -> None:
-        self._start_timer(VOTE_MS)
+        self._start_timer(self._patience.vote_ms)
         fd = write_config(vote.config)
         try:
             for process in self.crew.serving():
@@ -251,12 +276,12 @@ class Supervisor:
         self.config = vote.config
         self.ports.apply(vote.config, vote.ports)
         if self.ports.has_retired() and vote.config.worker_shutdown_timeout_ms is not None:
-            deadline_ms = vote.config.worker_shutdown_timeout_ms + VOTE_MS
+            deadline_ms = vote.config.worker_shutdown_timeout_ms + self._patience.vote_ms
             self.loop.timers.start(self._retire_timer, self.loop.clock.now_ms + deadline_ms)
         self.control.commit(vote.text)
         raise_descriptor_limit(vote.config.worker_connections, self.loop.interest.descriptors_max)
         self.logs.close_unused(vote.config)
-        self._start_timer(VOTE_MS)
+        self._start_timer(self._patience.vote_ms)
         if not vote.waiting:
             self._finish(vote)
 
@@ -279,16 +304,15 @@ class Supervisor:
 
     def _timeout_handler(self, _timer: Timer) -> None:
         """Go on without the workers that have not done in time what the phase is about."""
-        vote = self._vote
         if self._phase is Phase.ENDING:
             self.crew.signal(signal.SIGKILL)
-        elif self._phase is Phase.CHANGING and vote is not None:
-            for index in vote.waiting:
-                logger.error("%s has not reloaded, killing it", self.crew.processes[index])
-                self.crew.processes[index].send_signal(signal.SIGKILL)
-        elif vote is not None:
-            silent = ", ".join(str(self.crew.processes[index]) for index in sorted(vote.waiting))
-            self._call_off(vote, f"no answer from {silent}")
+        elif self._vote is not None:
+            for index in sorted(self._vote.waiting):
+                process = self.crew.processes[index]
+                process.kill("has not reloaded")
+                # It may take its time to die, if it waits for a disk.
+                process.is_serving = False
+                self._count(index)
 
     # Ending.
 
@@ -303,7 +327,7 @@ class Supervisor:
         """End now."""
         self._end(signal.SIGTERM)
         self.ports.close()
-        self._start_timer(STOP_MS)
+        self._start_timer(self._patience.stop_ms)
 
     def _end(self, number: signal.Signals) -> None:
         if self._vote is not None and self._phase is Phase.VOTING:
@@ -329,12 +353,12 @@ class Supervisor:
         """Go on: a bug in one timer is not the end of the workers."""
 
 
-def run(config: schema.Config, path: str, workers: int) -> int:
+def run(config: schema.Config, path: str, workers: int, patience: Patience = PATIENCE) -> int:
     """Serve with `workers` processes as `config`, read from `path`, says; return the exit status.
 
     Raises NginyError if it cannot begin.
     """
-    supervisor = Supervisor(path, os.environ, workers, config.event_method)
+    supervisor = Supervisor(path, os.environ, workers, config.event_method, patience)
     try:
         supervisor.control.listen(os.environ, supervisor.ports.inherited)
         supervisor.start(config)

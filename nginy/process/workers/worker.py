@@ -13,6 +13,7 @@ workers change, or none.
 | sockets, with descriptors | what to listen on next | serving | the start has succeeded |
 | reload N, with a descriptor | a configuration, pickled | ready N, refused N TEXT | can, cannot |
 | commit N, abort N | do it, or forget it | done N | it is done |
+| ping | are you there? | pong | yes |
 
 If the supervisor is gone, the worker ends at once: whoever starts nginy anew needs the addresses.
 
@@ -102,7 +103,9 @@ class Worker:
     # Orders.
 
     def _receive_order(self, word: str, number: str, fds: list[int]) -> None:
-        if word == "sockets":
+        if word == "ping":
+            self.channel.send("pong")
+        elif word == "sockets":
             self.server.services.inherited.add(adopt(fds))
         elif word == "reload":
             self._prepare(number, fds)
