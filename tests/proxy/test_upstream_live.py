@@ -164,6 +164,29 @@ def test_backups_serve_when_all_others_are_out(harness: Harness, expect_log: Any
 
 
 @pytest.mark.parametrize("method", ["epoll"])
+def test_backends_that_fail_in_turn_turn_no_client_away(harness: Harness, expect_log: Any) -> None:
+    """Most of the time failures have all of them out, and all but one work."""
+    here = [harness.add(EchoBackend()) for _ in range(3)]
+    proxy = harness.proxy(harness.pool(*(backend.name for backend in here), fail_timeout_s=10))
+    with expect_log(REFUSED):
+        for round_number in range(9):
+            backend = here[round_number % 3]
+            sockaddr = backend.socket.getsockname()
+            backend.close()
+            harness.forget(backend)
+            for _ in range(4):
+                client = proxy.connect()
+                client.send(b"hello")
+                client.finish()
+                count = len(proxy.ended) + 1
+                harness.turn_until(lambda: len(proxy.ended) == count)  # noqa: B023 - called at once
+                assert client.received == b"hello"
+            here[round_number % 3] = harness.add(EchoBackend(sockaddr))
+            harness.advance(300)
+    assert proxy.terminations == ["--"] * 36
+
+
+@pytest.mark.parametrize("method", ["epoll"])
 def test_with_nobody_left_the_client_is_turned_away(harness: Harness, expect_log: Any) -> None:
     pool = harness.pool(*refusing(harness, 2), down=True)
     proxy = harness.proxy(pool)
