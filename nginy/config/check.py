@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Final
 
 from nginy.config.balance import METHODS
+from nginy.config.check_loops import check_loops
 from nginy.config.health import HASH_METHODS, check_health
 from nginy.config.hints import value_hint
 from nginy.config.node import (
@@ -61,6 +62,7 @@ def check(config: Config, reading: Reading) -> None:
         _check_protocol(listener, config, reading)
         _check_content(listener, config, reading)
     _check_listen(config, reading)
+    check_loops(config, reading)
     _check_names(config, reading)
     if "json" in config.log_formats:
         text = '"json" is a format of nginy\'s own, expected another name'
