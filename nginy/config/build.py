@@ -143,6 +143,7 @@ def listen_options(listener: schema.Listener) -> tuple[ListenOptions, ...]:
             udp=listener.protocol == "udp",
             backlog=listener.backlog,
             nodelay=listener.tcp_nodelay,
+            freebind=listener.freebind,
             keepalive=None if keepalive is None else keep_alive(keepalive),
         )
         for address in listener.listen

@@ -9,7 +9,7 @@ Not here: what one value must be (types.py, schema.py), what is right and yet ha
 address in use).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -200,24 +200,6 @@ def _check_listen(config: Config, reading: Reading) -> None:
             first = seen.get(taken[0], mark)
             reading.report(mark, f"listen: {taken[0][1]} is already listened on at {first}")
         seen.update((key, seen.get(key, mark)) for key in keys)
-    _check_wildcards(seen, reading)
-
-
-def _check_wildcards(listened: Mapping[tuple[str, Address], Mark], reading: Reading) -> None:
-    """Report addresses that a wildcard includes: the system lets nobody bind both (bind(2))."""
-    wildcards = {
-        (protocol, address.family, address.port): (address, mark)
-        for (protocol, address), mark in listened.items()
-        if address.is_wildcard
-    }
-    reported: set[Mark] = set()
-    for (protocol, address), mark in listened.items():
-        key = (protocol, address.family, address.port)
-        if address.is_wildcard or key not in wildcards or mark in reported:
-            continue
-        wildcard, other = wildcards[key]
-        reported.add(mark)
-        reading.report(mark, f"listen: {address} is included in {wildcard}, listened on at {other}")
 
 
 def _check_names(config: Config, reading: Reading) -> None:

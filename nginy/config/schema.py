@@ -248,6 +248,9 @@ class Listener(Entry):
         blank=SoKeepalive,
         only="tcp",
     )
+    freebind: bool = key(
+        FLAG, "off", "Bind addresses that this machine does not have yet, as with VRRP."
+    )
     tcp_nodelay: bool = key(FLAG, "on", "Send small pieces at once.", only="tcp")
     proxy_connect_timeout_ms: int | None = key(
         OrOff(DURATION), "60s", "How long a backend may take to accept.", only="tcp"

@@ -13,7 +13,7 @@ import os
 import socket
 from collections.abc import Iterable, Sequence
 
-from nginy.event.bind import ListenKey, ListenOptions
+from nginy.event.bind import ListenKey, ListenOptions, bind_listener
 from nginy.event.listener import Listener
 from nginy.text.address import Address
 
@@ -41,10 +41,13 @@ class Inherited:
         self.are_ours = bool(handed)
         self.add(adopt([*passed, *handed]))
 
-    def listener(self, options: ListenOptions) -> Listener:
+    def listener(self, options: ListenOptions, neighbors: Sequence[_socket.socket]) -> Listener:
         """Return a listener, made of a socket that is there or a new one; raises ListenError."""
-        listener = Listener(options, self.take(options.key))
-        listener.is_inherited &= not self.are_ours
+        sock = self.take(options.key)
+        if sock is None:
+            return bound_listener(options, neighbors)
+        listener = Listener(options, sock)
+        listener.is_inherited = not self.are_ours
         return listener
 
     def has(self, key: ListenKey) -> bool:
@@ -76,6 +79,13 @@ class Inherited:
                     sock.getsockname(),
                 )
         self.close()
+
+
+def bound_listener(options: ListenOptions, neighbors: Sequence[_socket.socket] = ()) -> Listener:
+    """Return a listener that we bind beside our own sockets on its port; raises ListenError."""
+    listener = Listener(options, bind_listener(options, neighbors))
+    listener.is_inherited = False
+    return listener
 
 
 def adopt(fds: Iterable[int]) -> list[_socket.socket]:

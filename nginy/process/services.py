@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from nginy.config import build, schema
 from nginy.errors import NginyError
-from nginy.event.bind import ListenKey, ListenOptions
+from nginy.event.bind import ListenKey, ListenOptions, Neighbors
 from nginy.event.datagram import DatagramReceiver
 from nginy.event.listener import Listener
 from nginy.event.loop import Loop
@@ -87,13 +87,24 @@ class ServiceSet:
         bound = {each.key for each in self.retiring if each.listener is not None}
         opened: dict[ListenKey, Listener] = {}
         try:
-            for key, (options, _) in wanted_by(config).items():
+            neighbors = self._neighbors()
+            for options in in_binding_order(wanted_by(config), self.inherited):
+                key = options.key
                 if key not in self._services and key not in bound:
-                    opened[key] = self.inherited.listener(options)
+                    opened[key] = self.inherited.listener(options, neighbors.of(options))
+                    neighbors.add(options, opened[key].socket)
         except NginyError:
             close_listeners(opened)
             raise
         return opened
+
+    def _neighbors(self) -> Neighbors:
+        """Return all sockets that this process has bound."""
+        neighbors = Neighbors()
+        retiring = [each.listener for each in self.retiring if each.listener is not None]
+        for listener in (*self.listeners(), *retiring):
+            neighbors.add(listener.options, listener.socket)
+        return neighbors
 
     def apply(self, config: schema.Config, opened: Mapping[ListenKey, Listener]) -> None:
         """Listen where `config` says and nowhere else; logs and pools are in step with it."""
@@ -232,6 +243,14 @@ def wanted_by(config: schema.Config) -> dict[ListenKey, Wanted]:
         for listener in config.listeners
         for options in build.listen_options(listener)
     }
+
+
+def in_binding_order(
+    wanted: Mapping[ListenKey, Wanted], inherited: Inherited
+) -> list[ListenOptions]:
+    """Return what to open in an order that finds ports of other processes: see `Neighbors`."""
+    options = [each for each, _ in wanted.values()]
+    return sorted(options, key=lambda o: (not inherited.has(o.key), not o.address.is_wildcard))
 
 
 def close_listeners(opened: Mapping[ListenKey, Listener]) -> None:

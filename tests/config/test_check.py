@@ -117,14 +117,6 @@ BACKUP = "{address: '127.0.0.1:2', backup: on}"
             "1:21: listen: [::1]:80 is already listened on at nginy.yml:1:21",
         ),
         (
-            "listeners: [{listen: 127.0.0.1:80, return: x}, {listen: '*:80', return: y}]\n",
-            "1:22: listen: 127.0.0.1:80 is included in 0.0.0.0:80, listened on at nginy.yml:1:57",
-        ),
-        (
-            "listeners: {listen: ['[::]:80', '[::1]:79-81'], protocol: udp, return: x}\n",
-            "1:21: listen: [::1]:80 is included in [::]:80, listened on at nginy.yml:1:21",
-        ),
-        (
             (
                 "listeners:\n- {listen: 127.0.0.1:80, return: x, name: a}\n"
                 "- {listen: 127.0.0.1:81, return: x, name: a}\n"
@@ -193,3 +185,8 @@ def test_what_only_looks_like_a_contradiction_is_taken(tmp_path: pathlib.Path, t
 )
 def test_one_mistake_has_one_message(tmp_path: pathlib.Path, text: str) -> None:
     assert len(refusals(tmp_path, text)) == 1
+
+
+def test_a_wildcard_and_addresses_that_it_includes_are_fine(tmp_path: pathlib.Path) -> None:
+    text = "listeners: {listen: ['0.0.0.0:80', '127.0.0.1:79-81'], return: x}\n"
+    assert len(loaded(tmp_path, text).listeners[0].listen) == 4

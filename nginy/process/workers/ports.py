@@ -12,16 +12,16 @@ supervisor has open takes clients that nobody will ever serve.
 nginx: `ngx_open_listening_sockets`, `ngx_clone_listening`.
 """
 
-from _socket import SO_REUSEPORT, SOL_SOCKET, socket
-from collections.abc import Mapping
+from _socket import AF_INET6, SO_REUSEPORT, SOL_SOCKET, socket
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from nginy.config import schema
 from nginy.errors import NginyError
-from nginy.event.bind import ListenKey, ListenOptions
+from nginy.event.bind import ListenKey, ListenOptions, Neighbors
 from nginy.event.listener import Listener
-from nginy.process.inherited import Inherited
-from nginy.process.services import wanted_by
+from nginy.process.inherited import Inherited, bound_listener
+from nginy.process.services import in_binding_order, wanted_by
 
 Ports = dict[ListenKey, list[Listener]]
 """The sockets of each address: one for each worker, or one for all."""
@@ -48,9 +48,14 @@ class PortSet:
         """
         opened: Ports = {}
         try:
-            for key, (options, _) in wanted_by(config).items():
+            neighbors = self._neighbors()
+            for options in in_binding_order(wanted_by(config), self.inherited):
+                key = options.key
                 if key not in self._ports:
-                    opened[key] = self._retired.get(key) or self._bind(options)
+                    beside = neighbors.of(options)
+                    opened[key] = self._retired.get(key) or self._bind(options, beside)
+                    for listener in opened[key]:
+                        neighbors.add(options, listener.socket)
         except NginyError:
             self.undo(opened)
             raise
@@ -65,11 +70,14 @@ class PortSet:
 
         UDP sockets only retire. The workers answer old clients from theirs, and while the kernel
         has the whole group it finds the right worker for each; closed, or taken back, they are
-        later.
+        later. Where a wildcard goes on, they are closed at once: they would keep its clients.
         """
         wanted = wanted_by(config)
         for key in [key for key in self._ports if key not in wanted]:
-            self._retire(key)
+            if _wildcard_of(key) in wanted:
+                _close({key: self._ports.pop(key)})
+            else:
+                self._retire(key)
         for key, group in opened.items():
             self._retired.pop(key, None)
             self._ports[key] = group
@@ -118,15 +126,23 @@ class PortSet:
 
     # Binding.
 
-    def _bind(self, options: ListenOptions) -> list[Listener]:
+    def _neighbors(self) -> Neighbors:
+        """Return all sockets that the supervisor has bound."""
+        neighbors = Neighbors()
+        for group in (*self._ports.values(), *self._retired.values()):
+            for listener in group:
+                neighbors.add(listener.options, listener.socket)
+        return neighbors
+
+    def _bind(self, options: ListenOptions, neighbors: Sequence[socket]) -> list[Listener]:
         group: list[Listener] = []
         try:
             while len(group) < self._workers:
                 if not self.inherited.has(options.key):
                     break
-                group.append(self.inherited.listener(options))
+                group.append(self.inherited.listener(options, neighbors))
             if not options.address.is_unix:
-                self._fill(group, options)
+                self._fill(group, options, neighbors)
             elif not group:
                 group.append(Listener(options))
         except NginyError:
@@ -134,11 +150,13 @@ class PortSet:
             raise
         return group
 
-    def _fill(self, group: list[Listener], options: ListenOptions) -> None:
+    def _fill(
+        self, group: list[Listener], options: ListenOptions, neighbors: Sequence[socket]
+    ) -> None:
         """Bind what `group` lacks, as far as an inherited socket lets others be bound beside it."""
         if not group:
             # With SO_REUSEPORT alone nobody would notice that another nginy has the address.
-            Listener(options).close()
+            bound_listener(options, neighbors).close()
         elif not group[0].socket.getsockopt(SOL_SOCKET, SO_REUSEPORT):
             if options.udp:
                 raise NginyError(
@@ -148,7 +166,7 @@ class PortSet:
             return
         shared = replace(options, reuse_port=True)
         while len(group) < self._workers:
-            group.append(Listener(shared))
+            group.append(bound_listener(shared, neighbors))
 
     def _retire(self, key: ListenKey) -> None:
         group = self._ports.pop(key)
@@ -157,6 +175,14 @@ class PortSet:
             self._retired[key] = group
         else:
             _close({key: group})
+
+
+def _wildcard_of(key: ListenKey) -> ListenKey:
+    """Return the key of all addresses on the port of one; a unix socket's is its own."""
+    address, is_udp = key
+    if address.is_unix:
+        return key
+    return replace(address, host="::" if address.family == AF_INET6 else "0.0.0.0"), is_udp
 
 
 def _close(ports: Ports) -> None:

@@ -1,0 +1,56 @@
+"""One port on all addresses, and another service on one of them: the whole program."""
+
+import pathlib
+import signal
+import socket
+
+import pytest
+
+from kit.program import Nginy, free_port, own_host, run_once
+
+
+def asked(kind: socket.SocketKind, host: str, port: int) -> bytes:
+    """What the listener at an address answers."""
+    with socket.socket(type=kind) as client:
+        client.settimeout(5)
+        client.connect((host, port))
+        client.send(b"x")
+        return client.recv(100)
+
+
+def config(protocol: str, port: int, hosts: list[str], workers: int) -> str:
+    lines = [
+        f"  - {{listen: '{host}:{port}', protocol: {protocol}, return: 'at {host}'}}\n"
+        for host in hosts
+    ]
+    return f"workers: {workers}\nlisteners:\n{''.join(lines)}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_the_specific_address_is_served_first(
+    tmp_path: pathlib.Path, protocol: str, workers: int
+) -> None:
+    kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+    host, other = own_host(), "127.0.0.1"
+    port = free_port("0.0.0.0", kind)
+    both = config(protocol, port, [host, "0.0.0.0"], workers)
+    with Nginy(tmp_path, both) as nginy:
+        for _ in range(4):
+            assert asked(kind, host, port) == f"at {host}".encode()
+            assert asked(kind, other, port) == b"at 0.0.0.0"
+        nginy.write(config(protocol, port, ["0.0.0.0"], workers))
+        nginy.send_signal(signal.SIGHUP)
+        nginy.said("configuration reloaded")
+        assert asked(kind, host, port) == b"at 0.0.0.0"
+        nginy.write(both)
+        nginy.send_signal(signal.SIGHUP)
+        nginy.said("configuration reloaded", 2)
+        assert asked(kind, host, port) == f"at {host}".encode()
+        assert asked(kind, other, port) == b"at 0.0.0.0"
+        copy = tmp_path / "copy.yml"
+        copy.write_text(both)
+        status, _, lines = run_once(str(copy))
+        assert status == 1
+        assert "Address already in use" in lines[-1]
