@@ -97,8 +97,7 @@ class Backend:
     def __init__(self, settings: BackendSettings) -> None:
         self.current_weight = 0
         self.effective_weight = settings.weight
-        self.conns = 0
-        """Sessions, and attempts to connect, at this moment."""
+        self._begin_to_count()
         self.fails = 0
         self.accessed_s = 0
         self.checked_s = 0
@@ -114,6 +113,20 @@ class Backend:
             None, 0, is_down=settings.down, is_resolved=not settings.address.is_name
         )
         self.apply(settings)
+
+    conns: int
+    """Sessions, and attempts to connect, at this moment; `take` and `give_back` change it."""
+
+    def _begin_to_count(self) -> None:
+        self.conns = 0
+
+    def take(self) -> None:
+        """Count one more session."""
+        self.conns += 1
+
+    def give_back(self) -> None:
+        """Count one session less."""
+        self.conns -= 1
 
     def apply(self, settings: BackendSettings) -> None:
         """Take new settings over and keep counts, failures and the place in the round."""

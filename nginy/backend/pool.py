@@ -191,7 +191,7 @@ class BackendPool:
                 backend = self._pick_failing(tried, now_s)
             if backend is None:
                 return None
-        backend.conns += 1
+        backend.take()
         if self._sorted:
             self.changed(backend)
         return backend
@@ -222,7 +222,7 @@ class BackendPool:
 
     def release(self, backend: Backend) -> None:
         """Give back what `pick` returned: the session has ended, or its attempt has failed."""
-        backend.conns -= 1
+        backend.give_back()
         if self._sorted:
             self.changed(backend)
         if self.line is not None:

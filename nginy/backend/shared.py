@@ -81,13 +81,9 @@ class SharedCounts:
 
 
 class SharedBackend(Backend):
-    """A backend whose `conns` are those of all workers.
+    """A backend whose `conns` are those of all workers; each writes what it has taken itself."""
 
-    `conns` is changed as everywhere, by `+=` and `-=`: what is assigned differs from what was read
-    by what this worker adds, and that alone is written.
-    """
-
-    __slots__ = ("_column", "_counts", "_own", "_row", "_seen", "_tag", "_tag_cell")
+    __slots__ = ("_column", "_counts", "_own", "_row", "_tag", "_tag_cell")
 
     is_shared = True
 
@@ -96,23 +92,32 @@ class SharedBackend(Backend):
     ) -> None:
         self._counts = counts
         self._column = worker
-        self._own = self._seen = 0
         self._tag = tag_of(f"{upstream}\0{settings.name}\0{settings.address}")
-        self._tag_cell, self._row = counts.find(self._tag)
         super().__init__(settings)
 
+    def _begin_to_count(self) -> None:
+        self._own = 0
+        """What this worker has taken and not given back."""
+        self._tag_cell, self._row = self._counts.find(self._tag)
+
     @property
-    def conns(self) -> int:
+    def conns(self) -> int:  # type: ignore[override]
         """Sessions, and attempts to connect, at this moment, of all workers."""
         if self._tag_cell[0] != self._tag:
             self._move()
-        self._seen = seen = sum(self._row)
-        return seen
+        return sum(self._row)
 
-    @conns.setter
-    def conns(self, value: int) -> None:
-        change = value - self._seen
-        self._seen = value
+    def take(self) -> None:
+        """Count one more session of this worker."""
+        self._add(1)
+
+    def give_back(self) -> None:
+        """Count one session of this worker less."""
+        self._add(-1)
+
+    def _add(self, change: int) -> None:
+        if self._tag_cell[0] != self._tag:
+            self._move()
         self._own += change
         self._row[self._column] += change
 

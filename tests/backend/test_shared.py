@@ -22,20 +22,21 @@ def backends(counts: SharedCounts, workers: int, name: str = "127.0.0.1:1") -> l
 
 def test_everyone_reads_the_sum_of_what_all_have_counted() -> None:
     first, second, third = backends(SharedCounts(3), 3)
-    first.conns += 1
-    second.conns += 1
-    second.conns += 1
+    first.take()
+    second.take()
+    second.take()
     assert (first.conns, second.conns, third.conns) == (3, 3, 3)
-    second.conns -= 1
+    second.give_back()
     assert third.conns == 2
 
 
-def test_a_change_between_reading_and_writing_is_not_lost() -> None:
+def test_a_sum_that_was_read_before_another_took_cannot_be_written_back() -> None:
     first, second = backends(SharedCounts(2), 2)
     read = first.conns
-    second.conns += 1
-    first.conns = read + 1
-    assert first.conns == 2
+    second.take()
+    with pytest.raises(AttributeError):
+        first.conns = read + 1
+    assert first.conns == 1
 
 
 def test_backends_of_other_addresses_and_upstreams_are_counted_apart() -> None:
@@ -45,7 +46,7 @@ def test_backends_of_other_addresses_and_upstreams_are_counted_apart() -> None:
         make("web", settings("127.0.0.1:2")),
         make("api", settings("127.0.0.1:1")),
     ]
-    made[0].conns += 1
+    made[0].take()
     assert [backend.conns for backend in made] == [1, 0, 0]
 
 
@@ -54,22 +55,22 @@ def test_two_objects_for_one_backend_add_up() -> None:
     counts = SharedCounts(2)
     make = counts.backend_maker(0)
     old, new = make("web", settings("127.0.0.1:1")), make("web", settings("127.0.0.1:1"))
-    old.conns += 1
-    new.conns += 1
+    old.take()
+    new.take()
     assert (old.conns, new.conns) == (2, 2)
-    old.conns -= 1
+    old.give_back()
     assert new.conns == 1
 
 
 def test_what_a_died_worker_counted_is_cleared() -> None:
     counts = SharedCounts(2)
     first, second = backends(counts, 2)
-    first.conns += 1
-    second.conns += 1
+    first.take()
+    second.take()
     counts.clear(0)
     assert second.conns == 1
     (successor, _) = backends(counts, 2)
-    successor.conns += 1
+    successor.take()
     assert second.conns == 2
 
 
@@ -77,14 +78,14 @@ def test_workers_that_claimed_one_row_at_the_same_time_part_again() -> None:
     counts = SharedCounts(2, rows=8)
     theirs, ours = counts.backend_maker(0), counts.backend_maker(1)
     loser = theirs("web", settings("127.0.0.1:1"))
-    loser.conns += 1
+    loser.take()
     # The other worker saw the row free when it looked, and its tag was written last.
     taken, _ = counts.find(tag_of("web\0127.0.0.1:1\0127.0.0.1:1"))
     winner = ours("web", settings("127.0.0.1:2"))
     taken[0] = tag_of("web\0127.0.0.1:2\0127.0.0.1:2")
     winner = ours("web", settings("127.0.0.1:2"))
     assert loser.conns == 1
-    winner.conns += 1
+    winner.take()
     assert (winner.conns, loser.conns) == (1, 1)
     also = ours("web", settings("127.0.0.1:1"))
     assert also.conns == 1
@@ -96,7 +97,7 @@ def test_backends_that_find_no_row_count_alone() -> None:
     ours = [counts.backend_maker(0)("web", settings(name)) for name in names]
     theirs = [counts.backend_maker(1)("web", settings(name)) for name in names]
     for backend in ours:
-        backend.conns += 1
+        backend.take()
     assert [backend.conns for backend in ours] == [1] * 4
     assert [backend.conns for backend in theirs] == [1, 1, 0, 0]
 
@@ -118,10 +119,10 @@ def test_any_history_gives_the_sum(seed: int) -> None:
                 made[row][worker] = counts.backend_maker(worker)("web", settings(name))
                 expected[row][worker] = 0
         elif expected[which][worker] and rng.random() < 0.5:
-            made[which][worker].conns -= 1
+            made[which][worker].give_back()
             expected[which][worker] -= 1
         else:
-            made[which][worker].conns += 1
+            made[which][worker].take()
             expected[which][worker] += 1
         reader = rng.randrange(workers)
         assert made[which][reader].conns == sum(expected[which])

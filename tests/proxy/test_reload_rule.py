@@ -77,7 +77,8 @@ class Scene:
         `after` is what changes between them: settings, or what to call with the proxy.
         """
         for backend in pool.backends:
-            backend.max_conns = backend.conns = 1
+            backend.max_conns = 1
+            backend.take()
         pool.line_up(QueueSettings(size=10, timeout_ms=1_000_000))
         front = self.harness.proxy(pool, **before)
         self.connect(front)
@@ -93,7 +94,7 @@ class Scene:
         """Have those who wait choose a backend."""
         for backend in pool.backends:
             backend.max_conns = 0
-            backend.conns -= 1
+            backend.give_back()
         line, pool.line = pool.line, None
         assert line is not None
         line.call_all()
