@@ -39,15 +39,8 @@ PAUSE_MS: Final = 1000
 MESSAGE_MS: Final = 100
 """How long one message takes to come in; what has kept coming for longer is a stream."""
 
-CUTS: Final = frozenset(
-    (
-        Reason.CLIENT_IDLE,
-        Reason.BACKEND_IDLE,
-        Reason.BACKEND_DOWN,
-        Reason.TOO_LONG,
-        Reason.KILLED,
-    )
-)
+IDLE: Final = frozenset((Reason.CLIENT_IDLE, Reason.BACKEND_IDLE))
+CUTS: Final = IDLE | {Reason.BACKEND_DOWN, Reason.TOO_LONG, Reason.KILLED}
 """Reasons by which nginy ends a session, whatever the two sides were about to send."""
 
 
@@ -186,20 +179,26 @@ class EndingSession(UpstreamSession):
     def finalize(self, reason: Reason, detail: str = "", reset: bool = False) -> None:
         """End the session; where nginy cuts a stream short, with a reset for whom it was meant."""
         if reason in CUTS and not reset and not self.status:
-            for c in self._cut_off():
+            for c in self._cut_off(reason in IDLE):
                 c.close(reset=True)
         super().finalize(reason, detail, reset)
 
-    def _cut_off(self) -> list[Connection]:
+    def _cut_off(self, is_idle: bool) -> list[Connection]:
         """Return the sides whose stream an end now would cut short."""
         client, upstream = self.client, self.upstream
         if upstream is None or self.attempt.connected_at_ms is None:
             return []
         # The client waits for an answer, and its request may not be complete either.
         is_asking = client.received > 0 and not self._backend_spoke_last(client, upstream)
+        # When the backend has gone silent, its answer may be stuck half-way: nobody can tell.
+        is_stuck = is_idle and upstream.received > 0
         now_ms = client.loop.clock.now_ms
-        both = ((upstream, client), (client, upstream))
-        return [dst for src, dst in both if is_cut(src, dst, is_asking, now_ms)]
+        cut = []
+        if is_cut(upstream, client, is_asking or is_stuck, now_ms):
+            cut.append(client)
+        if is_cut(client, upstream, is_asking, now_ms):
+            cut.append(upstream)
+        return cut
 
     @staticmethod
     def _backend_spoke_last(client: Connection, upstream: Connection) -> bool:
