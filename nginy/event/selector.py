@@ -29,6 +29,7 @@ nginx: `ngx_epoll_module.c` (`ngx_epoll_add_connection`, `ngx_epoll_process_even
 `event/loop.py`.
 """
 
+import contextlib
 import errno
 import os
 import select
@@ -127,7 +128,8 @@ class EpollSelector(BaseSelector):
 
         It would go on reporting it after `close`, under a number that may be somebody else's then.
         """
-        self._epoll.unregister(fd)
+        with contextlib.suppress(FileNotFoundError):  # it was told before
+            self._epoll.unregister(fd)
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         """Wait at most `timeout` seconds (None: for ever); return what became ready since the last

@@ -49,8 +49,8 @@ class Controlled(Protocol):
     def reopen_logs(self) -> None:
         """Open all logs anew."""
 
-    def quit(self) -> None:
-        """Begin to end gracefully."""
+    def quit(self, *, has_successor: bool) -> None:
+        """Begin to end gracefully; a successor may serve from copies of the listening sockets."""
 
     def stop(self) -> None:
         """End now."""
@@ -131,7 +131,7 @@ class Control:
             self._upgrade.start(self._controlled.listeners(), self._pid_file, environ)
         elif number == signal.SIGQUIT and self._serving and not self.is_ending:
             self._end("Waiting for sessions to end")
-            self._controlled.quit()
+            self._controlled.quit(has_successor=self._upgrade.has_successor)
         else:
             self._end("Ending")
             self._controlled.stop()

@@ -62,7 +62,7 @@ class Server:
         self.services = ServiceSet(self.loop, self.logs, self.pools)
         self.config = schema.Config()
         self._timer = Timer(self._grace_handler, self)
-        self._is_draining = self._is_stopped = False
+        self._is_draining = self._is_stopped = self._has_successor = False
 
     # Starting and reloading.
 
@@ -126,8 +126,12 @@ class Server:
         """End at once, after this turn."""
         self._is_stopped = True
 
-    def quit(self) -> None:
-        """End gracefully: after `shutdown_grace` accept no more, then let the sessions finish."""
+    def quit(self, *, has_successor: bool) -> None:
+        """End gracefully: after `shutdown_grace` accept no more, then let the sessions finish.
+
+        `has_successor`: another process has copies of the listening sockets, and serves.
+        """
+        self._has_successor = has_successor
         if self.config.shutdown_grace_ms is None:
             self._drain()
         else:
@@ -138,7 +142,8 @@ class Server:
         self._drain()
 
     def _drain(self) -> None:
-        self.services.retire_all(self.config.worker_shutdown_timeout_ms)
+        timeout_ms = self.config.worker_shutdown_timeout_ms
+        self.services.retire_all(timeout_ms, has_successor=self._has_successor)
         self._is_draining = True
 
     def close(self) -> None:

@@ -118,10 +118,17 @@ class ServiceSet:
             if listener is not None:
                 self._serve(listener, handler, options, settings, config)
 
-    def retire_all(self, timeout_ms: int | None) -> None:
-        """Take no new clients anywhere, and let the sessions end within `timeout_ms`."""
-        for key in list(self._services):
+    def retire_all(self, timeout_ms: int | None, *, has_successor: bool = False) -> None:
+        """Take no new clients anywhere, and let the sessions end within `timeout_ms`.
+
+        A successor has copies of the sockets. Then nothing more is received from those of UDP, not
+        even for sessions: what arrives is for one of two processes, and only the successor can
+        serve those who are new.
+        """
+        for key, service in list(self._services.items()):
             self._retire(key, timeout_ms)
+            if has_successor:
+                _leave(service.listener)
 
     def let_go(self) -> None:
         """Close what has retired and has no session left."""
@@ -257,3 +264,11 @@ def close_listeners(opened: Mapping[ListenKey, Listener]) -> None:
     """Undo `ServiceSet.open`."""
     for listener in opened.values():
         listener.close()
+
+
+def _leave(listener: Listener) -> None:
+    """Receive nothing from a socket any more; datagrams can still be sent from it."""
+    listener.pause()
+    if listener.connection is not None:
+        # What arrives for the successor would wake this process.
+        listener.connection.loop.interest.forget(listener.connection)

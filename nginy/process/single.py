@@ -74,9 +74,9 @@ class SingleProcess:
         """Open all logs anew."""
         self.server.logs.reopen()
 
-    def quit(self) -> None:
+    def quit(self, *, has_successor: bool) -> None:
         """Begin to end gracefully."""
-        self.server.quit()
+        self.server.quit(has_successor=has_successor)
 
     def stop(self) -> None:
         """End after this turn."""

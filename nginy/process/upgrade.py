@@ -45,6 +45,11 @@ class Upgrade:
         self._pid_file: PidFile | None = None
         self._listeners: list[Listener] = []
 
+    @property
+    def has_successor(self) -> bool:
+        """Whether another process has copies of the listening sockets."""
+        return self._successor is not None
+
     def start(
         self, listeners: Sequence[Listener], pid_file: PidFile | None, environ: Mapping[str, str]
     ) -> None:

@@ -12,6 +12,8 @@ import pytest
 from kit.program import PATIENCE_S, Nginy, free_port, own_host, wait_until
 from kit.servers import address_text
 
+NEW_CLIENTS = 50
+
 WORKERS = pytest.mark.parametrize("workers", [1, 2])
 
 
@@ -127,3 +129,34 @@ def test_a_successor_that_cannot_start_changes_nothing(
         assert ask(here) == b"new"
         nginy.stop()
         assert not (tmp_path / "s").exists()
+
+
+@WORKERS
+@pytest.mark.slow
+def test_the_successor_hears_every_new_udp_client_while_the_old_process_drains(
+    tmp_path: pathlib.Path, workers: int
+) -> None:
+    host = own_host()
+    here = host, free_port(host, socket.SOCK_DGRAM)
+    with contextlib.ExitStack() as stack:
+        backend = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+        backend.settimeout(PATIENCE_S)
+        backend.bind(("127.0.0.1", 0))
+        text = (
+            f"workers: {workers}\nlisteners: {{listen: '{here[0]}:{here[1]}', protocol: udp,"
+            f" proxy_pass: '{address_text(backend)}', proxy_timeout: 60s}}\n"
+        )
+        nginy = stack.enter_context(Nginy(tmp_path, text))
+        known = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+        known.settimeout(PATIENCE_S)
+        known.sendto(b"known", here)
+        _, session = backend.recvfrom(100)
+        stack.enter_context(ending(successor_of(nginy)))
+        nginy.send_signal(signal.SIGQUIT)
+        nginy.said("no longer listening", workers)
+        for number in range(NEW_CLIENTS):
+            with socket.socket(type=socket.SOCK_DGRAM) as client:
+                client.sendto(b"%d" % number, here)
+                assert backend.recvfrom(100)[0] == b"%d" % number
+        backend.sendto(b"late answer", session)
+        assert known.recv(100) == b"late answer"

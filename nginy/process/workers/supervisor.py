@@ -316,26 +316,29 @@ class Supervisor:
 
     # Ending.
 
-    def quit(self) -> None:
+    def quit(self, *, has_successor: bool) -> None:
         """End gracefully: the workers let their sessions finish."""
-        self._end(signal.SIGQUIT)
+        self._begin_end()
+        for process in self.crew.processes.values():
+            if not (has_successor and process.send("succeeded")):
+                process.send_signal(signal.SIGQUIT)
         # Now, though the workers may accept for a while: a socket of theirs has to be closed with
         # the worker that has it.
         self.ports.retire_all()
 
     def stop(self) -> None:
         """End now."""
-        self._end(signal.SIGTERM)
+        self._begin_end()
+        self.crew.signal(signal.SIGTERM)
         self.ports.close()
         self._start_timer(self._patience.stop_ms)
 
-    def _end(self, number: signal.Signals) -> None:
+    def _begin_end(self) -> None:
         if self._vote is not None and self._phase is Phase.VOTING:
             self._call_off(self._vote, "nginy is about to end")
         self._vote = None
         self._phase = Phase.ENDING
         self.crew.dismiss()
-        self.crew.signal(number)
         if not self.crew.processes:
             self.loop.running = False
 

@@ -14,6 +14,7 @@ workers change, or none.
 | reload N, with a descriptor | a configuration, pickled | ready N, refused N TEXT | can, cannot |
 | commit N, abort N | do it, or forget it | done N | it is done |
 | ping | are you there? | pong | yes |
+| succeeded | QUIT; a successor has the sockets | | |
 
 If the supervisor is gone, the worker ends at once: whoever starts nginy anew needs the addresses.
 
@@ -94,9 +95,15 @@ class Worker:
         logger.log(NOTICE, "signal %d (%s) received", number, number.name)
         if number == signal.SIGUSR1:
             self.server.logs.reopen()
-        elif number == signal.SIGQUIT and self.server.services and not self._is_ending:
+        elif number == signal.SIGQUIT:
+            self._quit(has_successor=False)
+        else:
+            self.server.stop()
+
+    def _quit(self, *, has_successor: bool) -> None:
+        if self.server.services and not self._is_ending:
             self._is_ending = True
-            self.server.quit()
+            self.server.quit(has_successor=has_successor)
         else:
             self.server.stop()
 
@@ -105,6 +112,8 @@ class Worker:
     def _receive_order(self, word: str, number: str, fds: list[int]) -> None:
         if word == "ping":
             self.channel.send("pong")
+        elif word == "succeeded":
+            self._quit(has_successor=True)
         elif word == "sockets":
             self.server.services.inherited.add(adopt(fds))
         elif word == "reload":
