@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from nginy.backend.health.eject import EjectSettings
 from nginy.backend.pool import BackendPool
 from nginy.balancer.hashing import Hash
 from nginy.event.datagram import RECEIVE_BUDGET
@@ -502,6 +503,22 @@ class TestBackendFailure:
         ask(harness, client, b"2")
         assert made[0].received == [b"1", b"2"]
         assert made[0].senders[0] == made[0].senders[1]
+
+    def test_an_ejected_backend_keeps_the_client_that_tries_it(self, harness: Harness) -> None:
+        made, pool = backends(harness)
+        made[0].answers = silent
+        for backend in pool.backends:
+            pool.failed(backend, harness.clock.now_ms // 1000)
+            backend.health.eject(EjectSettings(30_000, 60_000, 100), 0, 2, "failed", 0)
+            backend.fails, backend.down = 0, True
+        harness.advance(2000)
+        front = udp_proxy(harness, pool)
+        client = front.client()
+        for number in range(1, 4):
+            client.send(b"?")
+            harness.turn_until(lambda: len(made[0].received) == number)  # noqa: B023
+        assert len(set(made[0].senders)) == 1
+        assert front.handler.sessions == 1
 
     def test_a_missing_answer_counts_if_the_backend_answers_nobody(
         self, harness: Harness, expect_log: ExpectLog
