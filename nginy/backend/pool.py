@@ -22,7 +22,7 @@ from typing import Final, Protocol
 
 from nginy.backend.backend import Backend
 from nginy.backend.health.states import State
-from nginy.backend.waiting import QueueSettings, WaitingLine
+from nginy.backend.waiting import QueueSettings, WaitingQueue
 from nginy.balancer.least import moving_average_ms
 from nginy.balancer.peer import Balancer, failure, has_failed, is_usable, success
 from nginy.balancer.round_robin import pick_smooth
@@ -70,10 +70,10 @@ class BackendPool:
         "backends",
         "is_fail_open",
         "key",
-        "line",
         "max_session_time_ms",
         "measured",
         "name",
+        "queue",
         "watcher",
     )
 
@@ -102,7 +102,7 @@ class BackendPool:
         self.watcher: Watcher | None = None
         self.is_fail_open = False
         """Whether so few backends are up that health is ignored (`fail_open`)."""
-        self.line: WaitingLine | None = None
+        self.queue: WaitingQueue | None = None
         """Who waits because all backends are at `max_conns`; None without `queue`."""
         self.max_session_time_ms: int | None = None
         """How long a session may last; None: no limit."""
@@ -208,7 +208,7 @@ class BackendPool:
         It is their probe: if it goes well, the failures are forgotten. Clients who can wait for a
         backend that works do that instead.
         """
-        if self.line is not None and self.is_full(tried, now_s):
+        if self.queue is not None and self.is_full(tried, now_s):
             return None
         for backend in self._failing:
             is_full = 0 < backend.max_conns <= backend.conns
@@ -225,19 +225,19 @@ class BackendPool:
         backend.give_back()
         if self._sorted:
             self.changed(backend)
-        if self.line is not None:
-            self.line.call_next()
+        if self.queue is not None:
+            self.queue.call_next()
 
-    def line_up(self, settings: QueueSettings | None) -> None:
+    def set_queue(self, settings: QueueSettings | None) -> None:
         """Have clients wait as `settings` say, or no longer: those who wait choose again."""
-        if self.line is not None:
+        if self.queue is not None:
             if settings is not None:
-                self.line.settings = settings
-            line = self.line
-            self.line = None if settings is None else line
-            line.call_all()
+                self.queue.settings = settings
+            queue = self.queue
+            self.queue = None if settings is None else queue
+            queue.call_all()
         elif settings is not None:
-            self.line = WaitingLine(settings)
+            self.queue = WaitingQueue(settings)
 
     def is_full(self, tried: Collection[Backend], now_s: int) -> bool:
         """Whether some backend would serve the session if it were not at `max_conns`."""

@@ -1,11 +1,11 @@
-"""WaitingLine: clients that wait for a backend because all are at `max_conns`.
+"""WaitingQueue: clients that wait for a backend because all are at `max_conns`.
 
-A pool may have one (`queue`). Who finds every usable backend full joins the line, if it is not too
-long already; each time that a session gives its backend back, whoever has waited longest is called
-and chooses again. A newcomer does not pass those who wait.
+A pool may have one (key `queue`). A client that finds every usable backend full joins the queue,
+unless it is too long already; each time that a session gives its backend back, the client that has
+waited longest is called and chooses again. A newcomer does not pass those who wait.
 
-The line only keeps the order. How long somebody waits, and what happens then, is the session's
-affair (`proxy/upstream.py`); which backend is free is the pool's.
+The queue only keeps the order. How long a client waits, and what happens then, is decided by its
+session (`proxy/upstream.py`); which backend is free, by the pool.
 
 nginx: `queue` of `ngx_http_upstream_module` in nginx Plus; HAProxy: `maxqueue`, `timeout queue`.
 """
@@ -24,13 +24,13 @@ class QueueSettings:
 
 
 class Waiter(Protocol):
-    """A session in the line."""
+    """A session in the queue."""
 
     def call(self) -> None:
         """A backend may be free: choose again, soon, but not before this call has returned."""
 
 
-class WaitingLine:
+class WaitingQueue:
     """The sessions that wait for a backend of one pool, first come, first served."""
 
     __slots__ = ("_waiters", "settings")
@@ -44,7 +44,7 @@ class WaitingLine:
         return len(self._waiters)
 
     def join(self, waiter: Waiter, is_first: bool = False) -> bool:
-        """Join the line, at its head if `is_first`; return False if it is full."""
+        """Join the queue, at its head if `is_first`; return False if it is full."""
         if len(self._waiters) >= self.settings.size and not is_first:
             return False
         self._waiters[waiter] = None
@@ -53,11 +53,11 @@ class WaitingLine:
         return True
 
     def leave(self, waiter: Waiter) -> None:
-        """Leave the line; does nothing for one that is not in it."""
+        """Leave the queue; does nothing for one that is not in it."""
         self._waiters.pop(waiter, None)
 
     def call_next(self) -> None:
-        """Call the one that has waited longest; it is no longer in the line then."""
+        """Call the one that has waited longest; it is no longer in the queue then."""
         if self._waiters:
             waiter, _ = self._waiters.popitem(last=False)
             waiter.call()

@@ -78,7 +78,7 @@ class PoolSet:
                 members = Members(self._loop, self._resolver, name, backends, method, make)
                 self._members[name] = members
             pool = self._members[name].pool
-            pool.line_up(build.queue_settings(upstream.queue))
+            pool.set_queue(build.queue_settings(upstream.queue))
             pool.max_session_time_ms = upstream.max_session_time_ms
             self._watch(name, upstream)
 

@@ -20,7 +20,7 @@ from abc import ABC, abstractmethod
 from enum import Enum
 
 from nginy.backend.backend import Backend
-from nginy.backend.waiting import WaitingLine
+from nginy.backend.waiting import WaitingQueue
 from nginy.event.connect import OUR_ERRORS, ConnectFailure, connect_errno, connect_stream
 from nginy.event.connection import ERROR, Connection
 from nginy.event.event import Event, ignore
@@ -45,7 +45,7 @@ class Connecting(Enum):
 class UpstreamSession(Session, ABC):
     """A session on its way to a backend."""
 
-    __slots__ = ("_line", "_timer", "_tried", "attempt")
+    __slots__ = ("_queue", "_timer", "_tried", "attempt")
 
     handler: ProxyHandler
     client: Connection
@@ -60,8 +60,8 @@ class UpstreamSession(Session, ABC):
     ) -> None:
         super().__init__(handler, client, context)
         self._tried: tuple[Backend, ...] = ()
-        # The pool's waiting line while, and because, this session is in it.
-        self._line: WaitingLine | None = None
+        # The pool's queue while, and because, this session is in it.
+        self._queue: WaitingQueue | None = None
         # One timer for the whole session: it limits connecting, then idleness.
         self._timer = client.read.timer = Timer(self._connect_timer_handler, self)
 
@@ -81,8 +81,8 @@ class UpstreamSession(Session, ABC):
         """Try backends until an attempt is under way or there is nobody left to try."""
         handler = self.handler
         now_ms = handler.loop.clock.now_ms
-        if handler.pool.line and self._line is None:
-            self._wait(handler.pool.line)
+        if handler.pool.queue and self._queue is None:
+            self._wait(handler.pool.queue)
             return
         key = handler.hash_key(self).encode() if handler.hash_key is not None else b""
         outcome = Connecting.FAILED
@@ -91,8 +91,8 @@ class UpstreamSession(Session, ABC):
             if backend is None:
                 self._no_backend(now_ms)
                 return
-            if self._line is not None:
-                self._line = None
+            if self._queue is not None:
+                self._queue = None
                 handler.loop.reserve.redeem()
             self.attempt = Attempt(handler.pool, backend, now_ms)
             self.attempts.append(self.attempt)
@@ -100,8 +100,8 @@ class UpstreamSession(Session, ABC):
 
     def _no_backend(self, now_ms: int) -> None:
         pool = self.handler.pool
-        if pool.line is not None and pool.is_full(self._tried, now_ms // 1000):
-            self._wait(pool.line)
+        if pool.queue is not None and pool.is_full(self._tried, now_ms // 1000):
+            self._wait(pool.queue)
             return
         if self.attempts:
             # Each attempt has logged its own failure.
@@ -111,20 +111,20 @@ class UpstreamSession(Session, ABC):
         why = pool.why_none((), now_ms // 1000)
         self.finalize(Reason.NO_BACKEND, f'no usable backend in upstream "{pool.name}": {why}')
 
-    # Waiting in the pool's line.
+    # Waiting in the pool's queue.
 
-    def _wait(self, line: WaitingLine) -> None:
-        """Wait for a backend; first in line, with the time that is left, after a call in vain."""
-        if not line.join(self, is_first=self._line is line):
+    def _wait(self, queue: WaitingQueue) -> None:
+        """Join the queue: at its head, with the time that is left, after a call in vain."""
+        if not queue.join(self, is_first=self._queue is queue):
             self.finalize(Reason.QUEUE_FULL)
             return
-        if self._line is None:
+        if self._queue is None:
             loop = self.handler.loop
             loop.reserve.promise()
             self.client.action = "waiting for a backend"
             self._timer.handler = self._queue_timer_handler
-            loop.timers.start(self._timer, loop.clock.now_ms + line.settings.timeout_ms)
-        self._line = line
+            loop.timers.start(self._timer, loop.clock.now_ms + queue.settings.timeout_ms)
+        self._queue = queue
 
     def call(self) -> None:
         """Choose a backend again, soon: the caller is in the middle of something."""
@@ -236,10 +236,10 @@ class UpstreamSession(Session, ABC):
             self.attempts.append(Attempt(self.handler.pool, None, now_ms))
         attempt = self.attempts[-1]
         backend = attempt.backend
-        if self._line is not None:
-            self._line.leave(self)
+        if self._queue is not None:
+            self._queue.leave(self)
             # If this session was called, the next one has to hear of the free backend.
-            self._line.call_next()
+            self._queue.call_next()
             self.handler.loop.reserve.redeem()
             if reason is Reason.CLIENT_GONE_CONNECTING:
                 reason = Reason.CLIENT_LEFT_QUEUE

@@ -215,7 +215,7 @@ def test_a_full_backend_is_no_reason_to_refuse_what_a_failed_one_may_serve() -> 
 def test_those_who_can_wait_do_so_instead() -> None:
     a, b = backend(1, max_conns=1), backend(2)
     pool = pool_of(a, b)
-    pool.line_up(QueueSettings(size=10, timeout_ms=1000))
+    pool.set_queue(QueueSettings(size=10, timeout_ms=1000))
     pool.failed(b, NOW_S)
     assert picks(pool, 2) == [a, None]
 

@@ -136,13 +136,13 @@ def test_whatever_happens_between_picks_and_ends_are_paired(seed: int) -> None:
 
 def test_a_tcp_session_gives_its_backend_back_to_the_pool_it_came_from(harness: Harness) -> None:
     full = harness.pool(harness.add(EchoBackend()).name, max_conns=1)
-    full.line_up(QueueSettings(size=10, timeout_ms=60_000))
+    full.set_queue(QueueSettings(size=10, timeout_ms=60_000))
     front, other_front = harness.proxy(full), harness.proxy(full)
     first = front.connect()
     harness.turn_until(lambda: full.backends[0].conns == 1)
     waiting = other_front.connect()
     waiting.send(b"hello")
-    harness.turn_until(lambda: full.line)
+    harness.turn_until(lambda: full.queue)
     other = harness.pool(harness.add(Server()).name)
     front.reload(other)
     first.finish()

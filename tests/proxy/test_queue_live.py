@@ -11,10 +11,10 @@ from kit.servers import EchoBackend
 
 
 def full_pool(harness: Harness, size: int = 2, max_conns: int = 1) -> BackendPool:
-    """Return a pool of one backend that takes `max_conns` sessions, with a line of `size`."""
+    """Return a pool of one backend that takes `max_conns` sessions, with a queue of `size`."""
     backend = harness.add(EchoBackend())
     pool = harness.pool(backend.name, max_conns=max_conns)
-    pool.line_up(QueueSettings(size, timeout_ms=1000))
+    pool.set_queue(QueueSettings(size, timeout_ms=1000))
     return pool
 
 
@@ -27,11 +27,11 @@ def served(harness: Harness, proxy: Front) -> End:
 
 
 def waiting(harness: Harness, proxy: Front, pool: BackendPool) -> End:
-    """Return a client that has joined the line."""
-    assert pool.line is not None
-    length = len(pool.line)
+    """Return a client that has joined the queue."""
+    assert pool.queue is not None
+    length = len(pool.queue)
     client = proxy.connect()
-    harness.turn_until(lambda: pool.line is not None and len(pool.line) == length + 1)
+    harness.turn_until(lambda: pool.queue is not None and len(pool.queue) == length + 1)
     return client
 
 
@@ -108,7 +108,7 @@ def test_a_removed_queue_lets_those_who_wait_go(harness: Harness, expect_log: An
     served(harness, proxy)
     waiting(harness, proxy, pool)
     with expect_log("no usable backend", count=1):
-        pool.line_up(None)
+        pool.set_queue(None)
         harness.turn_until(lambda: proxy.ended)
     assert proxy.terminations == ["SC"]
 
@@ -133,8 +133,8 @@ def test_a_client_that_ends_between_its_call_and_its_choice_takes_no_backend(
     first = served(harness, proxy)
     waiting(harness, proxy, pool)
     called = next(session for session in harness.sessions() if not session.client.received)
-    assert pool.line is not None
-    pool.line.call_next()
+    assert pool.queue is not None
+    pool.queue.call_next()
     called.kill()
     harness.settle()
     assert pool.backends[0].conns == 1

@@ -79,7 +79,7 @@ class Scene:
         for backend in pool.backends:
             backend.max_conns = 1
             backend.take()
-        pool.line_up(QueueSettings(size=10, timeout_ms=1_000_000))
+        pool.set_queue(QueueSettings(size=10, timeout_ms=1_000_000))
         front = self.harness.proxy(pool, **before)
         self.connect(front)
         if callable(after):
@@ -95,9 +95,9 @@ class Scene:
         for backend in pool.backends:
             backend.max_conns = 0
             backend.give_back()
-        line, pool.line = pool.line, None
-        assert line is not None
-        line.call_all()
+        queue, pool.queue = pool.queue, None
+        assert queue is not None
+        queue.call_all()
 
     def connected(self, before: dict[str, Any], after: dict[str, Any]) -> list[Connection]:
         """Return the upstream connections of two sessions that connected after the reload."""

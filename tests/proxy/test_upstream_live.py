@@ -386,7 +386,7 @@ def test_a_client_in_line_keeps_its_backends_descriptor(
 ) -> None:
     backend = harness.add(EchoBackend())
     pool = harness.pool(backend.name, max_conns=1)
-    pool.line_up(QueueSettings(8, timeout_ms=60_000))
+    pool.set_queue(QueueSettings(8, timeout_ms=60_000))
     proxy = harness.proxy(pool)
     first = proxy.connect()
     harness.turn_until(lambda: backend.ends)
@@ -400,8 +400,8 @@ def test_a_client_in_line_keeps_its_backends_descriptor(
         harness.turn()
         # Both are called at once, while the descriptors of the first client are still in use.
         pool.backends[0].max_conns = 3
-        assert pool.line is not None
-        pool.line.call_all()
+        assert pool.queue is not None
+        pool.queue.call_all()
         harness.turn_until(lambda: all(session.upstream for session in harness.sessions()))
         assert (len(harness.sessions()), proxy.ended) == (3, [])
     late.close()

@@ -317,8 +317,8 @@ class PoolMonitor:
             self.pool.changed(backend)
         if has_moved and self.settings.has_weights:
             self.pool.reweigh()
-        if self.pool.line is not None:
-            self.pool.line.call_all()
+        if self.pool.queue is not None:
+            self.pool.queue.call_all()
 
     def _log(self, backend: Backend, *changes: StateChange | None) -> None:
         for change in changes:
