@@ -1,28 +1,104 @@
-"""Budget: how many unsent bytes the whole process should hold.
+"""Budget: how many unsent bytes the whole process should hold, and what if memory is used up.
 
-The rests of all sessions are counted here (see `event/buffer.py`). While there is little of the
-budget left, nobody reads in large pieces (see `proxy/tcp.py`).
+The rests of all sessions are counted here (see `event/buffer.py`). While the budget is spent,
+nobody reads what cannot be sent on at once (see `proxy/tcp.py::TcpSession._trickle`): sessions get
+slower, and none of them ends. The budget follows the memory that the process may still take
+(`event/room.py`), which is measured now and then, since a limit may change.
+
+Where memory runs out all the same, Python raises MemoryError. Some is put aside for that moment,
+the ballast; with it there is enough to end a session in order, and to write why.
 """
 
+import contextlib
+import mmap
+from collections.abc import Callable
 from typing import Final
 
+from nginy.event.room import room_bytes
+
 BUDGET_BYTES: Final = 32 * 1024 * 1024
-"""Unsent bytes over all sessions above which no session reads more than its `proxy_buffer_size` at
-a time.
+"""Unsent bytes over all sessions above which no session keeps any more, where there is room enough.
 
 100 stalled uploads pinned 34 MB with reads of 1 MiB, and 2.7 MB with reads of 256 KiB."""
+ROOM_SHARE: Final = 4
+"""One part in so many of the room may hold unsent bytes; the others are for all else."""
+MEASURE_MS: Final = 1000
+"""How long a measurement of the room holds; one costs up to 30 µs."""
+BALLAST_BYTES: Final = 2 * 1024 * 1024
+"""Put aside: Python's allocator takes a mebibyte at a time. Nobody touches it, so it is address
+space and no memory."""
 
 
 class Budget:
-    """How many unsent bytes the process holds, and how many it should."""
+    """How many unsent bytes the process holds, and how many it should. Created by the loop, closed
+    with it."""
 
-    __slots__ = ("limit_bytes", "used_bytes")
+    __slots__ = (
+        "_allowed_bytes",
+        "_ballast",
+        "_measured_at_ms",
+        "_room",
+        "is_spent",
+        "limit_bytes",
+        "used_bytes",
+    )
 
-    def __init__(self, limit_bytes: int = BUDGET_BYTES) -> None:
+    def __init__(
+        self, limit_bytes: int = BUDGET_BYTES, room: Callable[[], int | None] = room_bytes
+    ) -> None:
+        """Hold at most `limit_bytes`, and less if `room` leaves less: bytes, None for no limit."""
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
+        self.is_spent = False
+        """As many bytes are held as should be; kept up to date by the methods below."""
+        self._room = room
+        self._allowed_bytes = limit_bytes
+        self._measured_at_ms: int | None = None
+        self._ballast: mmap.mmap | None = None
+        self._take_ballast()
 
-    @property
-    def is_spent(self) -> bool:
-        """Whether more bytes are held than should be."""
-        return self.used_bytes >= self.limit_bytes
+    def hold(self, count: int, now_ms: int) -> None:
+        """Count bytes that are kept from now on."""
+        self.used_bytes += count
+        self.measure(now_ms)
+
+    def give_back(self, count: int) -> None:
+        """Count bytes that are kept no longer."""
+        self.used_bytes -= count
+        if self.is_spent:
+            self._judge()
+
+    def measure(self, now_ms: int) -> None:
+        """Find out whether the budget is spent, and once in a while how much room there is."""
+        last_ms = self._measured_at_ms
+        if last_ms is None or now_ms - last_ms >= MEASURE_MS:
+            self._measured_at_ms = now_ms
+            room = self._room()
+            if room is None:
+                self._allowed_bytes = self.limit_bytes
+            else:
+                self._allowed_bytes = (room + self.used_bytes) // ROOM_SHARE
+            if room is None or room > 2 * BALLAST_BYTES:
+                self._take_ballast()
+        self._judge()
+
+    def _judge(self) -> None:
+        self.is_spent = self.used_bytes >= min(self._allowed_bytes, self.limit_bytes)
+
+    def starve(self, now_ms: int) -> None:
+        """Use the ballast, and take the budget for spent: there is no memory left."""
+        self.close()
+        self._measured_at_ms = now_ms
+        self._allowed_bytes = 0
+        self.is_spent = True
+
+    def _take_ballast(self) -> None:
+        if self._ballast is None:
+            with contextlib.suppress(OSError):
+                self._ballast = mmap.mmap(-1, BALLAST_BYTES)
+
+    def close(self) -> None:
+        """Let go of the ballast."""
+        if self._ballast is not None:
+            self._ballast.close()
+            self._ballast = None

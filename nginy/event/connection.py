@@ -254,7 +254,7 @@ class Connection(Endpoint):
     def drop_buffer(self) -> None:
         """Let go of the buffer, and of the bytes that are in it."""
         if self.buffer is not None:
-            self.loop.budget.used_bytes -= len(self.buffer)
+            self.loop.budget.give_back(len(self.buffer))
             self.buffer.release()
             self.buffer = None
 

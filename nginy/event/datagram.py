@@ -42,9 +42,9 @@ from selectors import EVENT_READ
 from typing import Final, Protocol
 
 from nginy.event.connection import AGAIN, ERROR, Connection, Endpoint
+from nginy.event.epoll import EVENT_LEVEL
 from nginy.event.event import Event
 from nginy.event.loop import Loop
-from nginy.event.selector import EVENT_LEVEL
 from nginy.event.timer import Owner
 from nginy.text.address import Address, SockAddr
 

@@ -23,6 +23,7 @@ UDP has no connections to accept; what arrives on its listeners is received by
 import errno
 import logging
 import os
+import sys
 from _socket import SOCK_STREAM, socket
 from collections.abc import Callable
 from typing import Final
@@ -36,7 +37,7 @@ from nginy.event.reserve import OUT_OF_DESCRIPTORS
 from nginy.event.timer import Timer
 from nginy.event.unix_path import remove_socket
 from nginy.log.limit import similar
-from nginy.text.address import Address
+from nginy.text.address import Address, SockAddr
 
 logger = logging.getLogger("nginy.event")
 
@@ -137,7 +138,6 @@ class Listener:
         if event.posted:  # somebody new has come, and has his turn after those who wait
             return
         loop = event.data.loop
-        family = self.options.address.family
         reserve = loop.reserve
         for _ in range(ACCEPT_BUDGET):
             if reserve.is_short and not reserve.refill():
@@ -152,18 +152,12 @@ class Listener:
             except OSError as error:
                 if error.errno in CLIENT_GONE:
                     continue
-                if error.errno in OUT_OF_DESCRIPTORS:
-                    self._wait_for_descriptors(event.data, error.errno)
-                else:
-                    self._accept_failed(event.data, "accept", error)
+                self._accept_failed(event.data, "accept", error)
                 return
-            sock = socket(family, SOCK_STREAM, 0, fd)
-            sock.setblocking(False)
             try:
-                c = self._client = Connection(loop, sock, sockaddr)
+                c = self._client = self._connection(loop, fd, sockaddr)
             except OSError as error:
                 # The selector takes no more: epoll has a limit for each user, select() its own.
-                sock.close()
                 self._accept_failed(event.data, "register", error)
                 return
             self.handler(c)
@@ -172,7 +166,24 @@ class Listener:
                 return
         loop.post(event)
 
+    def _connection(self, loop: "Loop", fd: int, sockaddr: SockAddr) -> Connection:
+        """Return a connection for an accepted descriptor, or close it and raise."""
+        sock = None
+        try:
+            sock = socket(self.options.address.family, SOCK_STREAM, 0, fd)
+            sock.setblocking(False)
+            return Connection(loop, sock, sockaddr)
+        except (OSError, MemoryError):
+            if sock is None:
+                os.close(fd)
+            else:
+                sock.close()
+            raise
+
     def _accept_failed(self, c: Connection, call: str, error: OSError) -> None:
+        if call == "accept" and error.errno in OUT_OF_DESCRIPTORS:
+            self._wait_for_descriptors(c, error.errno)
+            return
         logger.critical(
             "%s() failed (%s: %s) on %s", call, error.errno, error.strerror, self.address
         )
@@ -250,5 +261,8 @@ class Listener:
         client, self._client = self._client, None
         if client is not None:
             client.abort()
-        if self.connection is not None:
-            self.connection.loop.post(self.connection.read)
+        c = self.connection
+        if c is not None and isinstance(sys.exc_info()[1], MemoryError):
+            self._pause_for(c, ACCEPT_PAUSE_MS)
+        elif c is not None:
+            c.loop.post(c.read)

@@ -22,6 +22,7 @@ posted queue until it is empty, which lets one busy connection starve the rest.
 """
 
 import logging
+import sys
 from collections.abc import Callable
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
 from typing import TYPE_CHECKING, Final
@@ -30,11 +31,13 @@ from nginy.event.budget import Budget
 from nginy.event.buffer import SHARED_BYTES
 from nginy.event.clock import Clock, MonotonicClock
 from nginy.event.connection import Connection
+from nginy.event.epoll import BATCH, EVENT_EOF, EVENT_ERROR
 from nginy.event.event import Event
 from nginy.event.pipe import Pipes
-from nginy.event.reserve import Reserve
-from nginy.event.selector import BATCH, EVENT_EOF, EVENT_ERROR, open_selector
+from nginy.event.reserve import REPORT_MS, Reserve
+from nginy.event.selector import open_selector
 from nginy.event.timer import Owner, TimerWheel
+from nginy.log.limit import RateLimited, similar
 
 if TYPE_CHECKING:
     from nginy.event.child import Child
@@ -51,6 +54,7 @@ class Loop:
 
     __slots__ = (
         "_calls",
+        "_limited",
         "_posted",
         "budget",
         "children",
@@ -93,6 +97,7 @@ class Loop:
         """Sessions so far; the last one's number (nginx `ngx_connection_counter`)."""
         self.running = False
         self._posted: list[Event] = []
+        self._limited = RateLimited(REPORT_MS)
         self._calls: dict[Callable[[], None], Owner] = {}
 
     def post(self, event: Event) -> None:
@@ -117,7 +122,10 @@ class Loop:
         """Turn until a handler clears `running`."""
         self.running = True
         while self.running:
-            self.turn()
+            try:
+                self.turn()
+            except MemoryError:
+                self._starve()
 
     def turn(self, max_wait_ms: int | None = None) -> None:
         """Do one turn, sleeping until something happens, at most `max_wait_ms` (None: no limit)."""
@@ -146,6 +154,7 @@ class Loop:
         """Close the selector; every connection has to be closed before."""
         self.pipes.close()
         self.reserve.close()
+        self.budget.close()
         self.selector.close()
 
     def _wait_s(self, deadline_ms: int | None, max_wait_ms: int | None) -> float | None:
@@ -229,9 +238,21 @@ class Loop:
 
     def _abort(self, owner: Owner) -> None:
         """Log the exception being handled and end whoever it happened to."""
-        logger.critical("bug in nginy, the session is closed: %r", owner, exc_info=True)
         try:
+            if isinstance(sys.exc_info()[1], MemoryError):
+                self._starve()
+            else:
+                logger.critical("bug in nginy, the session is closed: %r", owner, exc_info=True)
             owner.abort()
         except Exception:
             # A bug in the ending as well: what it has not closed is lost, the process is not.
             logger.critical("bug in nginy, the session cannot be closed", exc_info=True)
+
+    def _starve(self) -> None:
+        """Get by without memory: free some, and have all sessions keep nothing."""
+        now_ms = self.clock.now_ms
+        self.budget.starve(now_ms)
+        self.interest.remind()
+        suppressed = self._limited.admit("memory", now_ms)
+        if suppressed is not None:
+            logger.critical("memory is used up: sessions get slower%s", similar(suppressed))

@@ -1,7 +1,8 @@
 """What is registered with the selector, and what a change of it costs.
 
-The loop is written against `selectors.BaseSelector`. This module adds one selector to the standard
-library's, and the two ways of keeping a selector in step with what the connections want.
+The loop is written against `selectors.BaseSelector`. Here are the two ways of keeping a selector in
+step with what the connections want; the one selector that the standard library lacks is in
+`event/epoll.py`.
 
 **Level-triggered** selectors (`select`, `poll`, and epoll as `selectors.EpollSelector` uses it)
 report a descriptor in every turn for as long as it is ready. Whoever does not want to hear of it
@@ -25,131 +26,22 @@ number.
 loop. So the process is allowed no more (`process/privileges.py::cap_descriptors`), and a
 connection beyond is refused (`LevelInterest.add`).
 
-nginx: `ngx_epoll_module.c` (`ngx_epoll_add_connection`, `ngx_epoll_process_events`). Next:
+nginx: `ngx_epoll_module.c` (`ngx_epoll_add_connection`), `ngx_select_module.c`. Next:
 `event/loop.py`.
 """
 
-import contextlib
 import errno
 import os
 import select
 import selectors
-from collections.abc import Mapping
-from selectors import EVENT_READ, EVENT_WRITE, BaseSelector, SelectorKey
+from selectors import EVENT_READ, EVENT_WRITE, BaseSelector
 from typing import TYPE_CHECKING, Final, Protocol
 
-if TYPE_CHECKING:
-    from _typeshed import FileDescriptorLike
+from nginy.event.epoll import EpollSelector
 
+if TYPE_CHECKING:
     from nginy.event.connection import Connection
     from nginy.event.event import Event
-
-EVENT_EOF: Final = 4
-"""Beside EVENT_READ: the peer has sent FIN, so reading has to go on until EOF. Only
-`EpollSelector` knows."""
-EVENT_ERROR: Final = 8
-"""Beside EVENT_READ and EVENT_WRITE: the socket has a pending error. Only `EpollSelector`
-knows."""
-EVENT_LEVEL: Final = 16
-"""Beside EVENT_READ, to register: report it as long as it lasts. For sockets of which one read an
-event is the rule, so that none has to be tried in vain; they must not be paused."""
-
-BATCH: Final = 512
-"""Events taken from the kernel in one turn (nginx `epoll_events`)."""
-
-
-def _translated(mask: int) -> int:
-    """Return an epoll mask in the bits of `selectors`, and our two.
-
-    nginx: `ngx_epoll_process_events`.
-    """
-    events = 0
-    if mask & select.EPOLLIN:
-        events |= EVENT_READ
-    if mask & select.EPOLLOUT:
-        events |= EVENT_WRITE
-    if mask & select.EPOLLRDHUP:
-        events |= EVENT_READ | EVENT_EOF
-    if mask & select.EPOLLHUP:
-        # Both directions are shut down: a normal end, or the company of an error.
-        events |= EVENT_READ | EVENT_WRITE | EVENT_EOF
-    if mask & select.EPOLLERR:
-        events |= EVENT_READ | EVENT_WRITE | EVENT_EOF | EVENT_ERROR
-    return events
-
-
-class EpollSelector(BaseSelector):
-    """Edge-triggered epoll. Like every selector it is owned, and closed, by the loop."""
-
-    def __init__(self) -> None:
-        self._epoll = select.epoll()
-        self._keys: dict[FileDescriptorLike, SelectorKey] = {}
-        edge = select.EPOLLET | select.EPOLLRDHUP
-        self._masks = {
-            EVENT_READ: edge | select.EPOLLIN,
-            EVENT_READ | EVENT_LEVEL: select.EPOLLIN,
-            EVENT_WRITE: edge | select.EPOLLOUT,
-            EVENT_READ | EVENT_WRITE: edge | select.EPOLLIN | select.EPOLLOUT,
-        }
-        # All masks there can be, so that an event costs one lookup.
-        self._events = {
-            mask | hang_up: _translated(mask | hang_up)
-            for mask in range(2 * select.EPOLLHUP)
-            for hang_up in (0, select.EPOLLRDHUP)
-        }
-
-    def register(
-        self,
-        fileobj: "FileDescriptorLike",
-        events: int,
-        data: object = None,
-    ) -> SelectorKey:
-        """Register a descriptor; a second registration raises KeyError, a bad one ValueError or
-        OSError."""
-        fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
-        mask = self._masks.get(events)
-        if mask is None:
-            raise ValueError(f"Invalid events: {events!r}")
-        try:
-            self._epoll.register(fd, mask)
-        except FileExistsError:
-            raise KeyError(f"{fileobj!r} (FD {fd}) is already registered") from None
-        # Not SelectorKey(...), whose __new__ is a Python function.
-        key = self._keys[fd] = tuple.__new__(SelectorKey, (fileobj, fd, events, data))
-        return key
-
-    def unregister(self, fileobj: "FileDescriptorLike") -> SelectorKey:
-        """Forget a descriptor that is about to be closed; the kernel's part is done by `close`."""
-        fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
-        return self._keys.pop(fd)
-
-    def forget(self, fd: int) -> None:
-        """Have the kernel forget a registered descriptor that another process has open as well.
-
-        It would go on reporting it after `close`, under a number that may be somebody else's then.
-        """
-        with contextlib.suppress(FileNotFoundError):  # it was told before
-            self._epoll.unregister(fd)
-
-    def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
-        """Wait at most `timeout` seconds (None: for ever); return what became ready since the last
-        call."""
-        ready = self._epoll.poll(timeout, BATCH)
-        keys, events = self._keys, self._events
-        try:
-            return [(keys[fd], events[mask]) for fd, mask in ready]
-        except KeyError:
-            # A child between fork and exec can keep a closed description alive.
-            return [(keys[fd], events[mask]) for fd, mask in ready if fd in keys]
-
-    def close(self) -> None:
-        """Close the epoll descriptor."""
-        self._epoll.close()
-        self._keys.clear()
-
-    def get_map(self) -> Mapping["FileDescriptorLike", SelectorKey]:
-        """Return the registered keys by descriptor."""
-        return self._keys
 
 
 class Interest(Protocol):
@@ -179,6 +71,9 @@ class Interest(Protocol):
     def forget(self, c: "Connection") -> None:
         """Do what `remove` leaves to the close, as the socket stays open in another process."""
 
+    def remind(self) -> None:
+        """Have the selector report again what is ready: memory ran out, so a report may be lost."""
+
 
 class EdgeInterest:
     """Interest as flags: one registration at the start, no system call after it."""
@@ -207,6 +102,10 @@ class EdgeInterest:
     def forget(self, c: "Connection") -> None:
         """Unregister in the kernel."""
         self._selector.forget(c.fd)
+
+    def remind(self) -> None:
+        """Arm all edges anew."""
+        self._selector.remind()
 
 
 class LevelInterest:
@@ -251,12 +150,12 @@ class LevelInterest:
     def forget(self, c: "Connection") -> None:
         """Do nothing: `remove` leaves nothing to the close."""
 
+    def remind(self) -> None:
+        """Do nothing: what is ready is reported again anyway."""
+
 
 FD_SETSIZE: Final = 1024
 """Descriptors that fit into the sets of select(), the C library's constant (select(2), "BUGS")."""
-
-METHODS: Final = ("epoll", "poll", "select")
-"""Values of `event_method`, best first (nginx `use`)."""
 
 
 def open_selector(method: str) -> tuple[BaseSelector, Interest]:

@@ -80,7 +80,7 @@ class ReplySession(Session):
             self.finalize(Reason.OVER_LIMIT, "worker_connections are used up")
             return
         client.buffer = Buffer(text(self))
-        loop.budget.used_bytes += len(client.buffer)
+        loop.budget.hold(len(client.buffer), loop.clock.now_ms)
         client.read.handler = self._discard_handler
         client.read.timer = Timer(self._timer_handler, self)
         self._start_timer(self.handler.settings.timeout_ms)
@@ -104,7 +104,7 @@ class ReplySession(Session):
         if sent == ERROR:
             self.finalize(Reason.CLIENT_RESET)
             return
-        client.loop.budget.used_bytes -= sent
+        client.loop.budget.give_back(sent)
         if client.buffer:
             event.handler = self._write_handler
             client.resume_write()

@@ -13,6 +13,7 @@ nginx: `ngx_stream_session_t` in `ngx_stream.h`, `ngx_stream_finalize_session` i
 """
 
 import logging
+import sys
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -185,8 +186,9 @@ class Session:
         self.handler.session_ended(self)
 
     def abort(self) -> None:
-        """End the session after a bug in one of its handlers."""
-        self.finalize(Reason.BUG, reset=True)
+        """End the session after a bug in one of its handlers, or for want of memory."""
+        is_starved = isinstance(sys.exc_info()[1], MemoryError)
+        self.finalize(Reason.RESOURCE if is_starved else Reason.BUG, reset=True)
         # Only if the bug is in the ending itself is there anything left to close.
         self.client.close(reset=True)
         if self.upstream is not None:

@@ -9,13 +9,15 @@ read each way.
 
 How much is read at a time grows with the transfer: `proxy_buffer_size` at first, doubling for a
 connection that has filled several reads in a row, as long as the budget for unsent bytes of the
-whole process lasts (`event/buffer.py`). Large pieces stay in the kernel, on their way through a
-pipe (`event/pipe.py`); where that cannot be had, reads grow up to 1 MiB.
+whole process lasts (`event/budget.py`). Large pieces stay in the kernel, on their way through a
+pipe (`event/pipe.py`); without pipes, reads grow up to 1 MiB. Once the budget is spent, nothing is
+kept at all: bytes stay in the kernel until the other side takes them.
 
 What ends a direction or the session (EOF, a reset, idleness) is in `proxy/ending.py`, how it came
 to be established in `proxy/upstream.py`.
 """
 
+from _socket import MSG_PEEK
 from typing import Final
 
 from nginy.backend.pool import BackendPool
@@ -110,7 +112,8 @@ class TcpSession(EndingSession):
         src = event.data
         # There is an upstream: this became the handler when it was connected.
         dst: Connection = self.upstream if src is self.client else self.client  # type: ignore[assignment]
-        if src.full_reads:
+        loop = src.loop
+        if src.full_reads or loop.budget.is_spent:
             self._pump(src, dst)
             return
         memory = self.read_sizes[0]
@@ -123,7 +126,7 @@ class TcpSession(EndingSession):
             event.eof = True
             self._read_ended(src, dst, EOF)
             return
-        now_ms = src.active_at_ms = src.loop.clock.now_ms
+        now_ms = src.active_at_ms = loop.clock.now_ms
         if not src.received and dst is self.client:
             self.attempt.first_byte_at_ms = now_ms
         src.received += count
@@ -162,11 +165,11 @@ class TcpSession(EndingSession):
         loop = src.loop
         sizes = self.read_sizes
         quota = QUOTA_BYTES
+        if loop.budget.is_spent and self._trickle(src, dst):
+            return
         while True:
             # -- read
-            full_reads = src.full_reads
-            if full_reads and loop.budget.is_spent:
-                full_reads = 0
+            full_reads = 0 if loop.budget.is_spent else src.full_reads
             memory = sizes[full_reads]
             if len(memory) >= SPLICE_FROM_BYTES and self._splice(src, dst):
                 return
@@ -193,6 +196,48 @@ class TcpSession(EndingSession):
             if quota <= 0:
                 loop.post(src.read)
                 return
+
+    def _trickle(self, src: Connection, dst: Connection) -> bool:
+        """Do as `_pump` does, but keep nothing: look at the bytes, send them, and take from the
+        kernel only those that were sent.
+
+        This costs a call and a copy more, and no memory whatever the other side takes. Returns
+        False if it cannot be done, as the bytes are encrypted.
+        """
+        if not src.is_plain:
+            return False
+        loop, memory = src.loop, self.read_sizes[0]
+        loop.budget.measure(loop.clock.now_ms)
+        quota = QUOTA_BYTES
+        while quota > 0:
+            count = self._look(src, memory)
+            if count <= 0:
+                self._read_ended(src, dst, count)
+                return True
+            if not src.received and dst is self.client:
+                self.attempt.first_byte_at_ms = loop.clock.now_ms
+            sent = dst.send(memory[:count])
+            if sent == ERROR:
+                self._cannot_send(src, dst)
+                return True
+            if sent > 0:
+                src.recv(memory[:sent])
+                src.active_at_ms = loop.clock.now_ms
+            if sent < count:
+                self._wait_for_room(src, dst)
+                return True
+            quota -= count
+        loop.post(src.read)
+        return True
+
+    @staticmethod
+    def _look(src: Connection, memory: memoryview) -> int:
+        """Copy what waits to be received without taking it; return a count, EOF, AGAIN or ERROR."""
+        try:
+            count = src.socket.recv_into(memory, 0, MSG_PEEK)
+        except OSError as error:
+            return src.failed(src.read, error)
+        return count or src.recv(memory)
 
     def _splice(self, src: Connection, dst: Connection) -> bool:
         """Do as `_pump` does, but leave the bytes in the kernel; False if that cannot be had."""
@@ -235,9 +280,12 @@ class TcpSession(EndingSession):
         self._keep(src, dst, Buffer(memory[max(sent, 0) :]))
 
     def _keep(self, src: Connection, dst: Connection, rest: Buffer | Pipe) -> None:
-        dst.write.ready = False
         src.buffer = rest
-        src.loop.budget.used_bytes += len(rest)
+        src.loop.budget.hold(len(rest), src.loop.clock.now_ms)
+        self._wait_for_room(src, dst)
+
+    def _wait_for_room(self, src: Connection, dst: Connection) -> None:
+        dst.write.ready = False
         src.pause_read()
         dst.write.handler = (
             self._client_write_handler if dst is self.client else self._upstream_write_handler
@@ -248,11 +296,14 @@ class TcpSession(EndingSession):
         """Send the rest that was read from `src`; when all is sent, read on."""
         rest = src.buffer
         if rest is None:
+            # It stayed in the kernel.
+            dst.pause_write()
+            src.resume_read()
             return
         held = len(rest)
         sent = rest.send_to(dst)
         # Not by `sent`: a pipe may have sent a part before it failed.
-        src.loop.budget.used_bytes -= held - len(rest)
+        src.loop.budget.give_back(held - len(rest))
         if sent == AGAIN:
             return
         if sent == ERROR:

@@ -225,7 +225,7 @@ def test_close_gives_everything_back_and_lets_go_of_the_owner(
     c.resume_read()
     loop.post(c.read)
     c.buffer = Buffer(b"unsent")
-    loop.budget.used_bytes += len(c.buffer)
+    loop.budget.hold(len(c.buffer), loop.clock.now_ms)
     c.close()
     loop.turn(0)
     assert called == []

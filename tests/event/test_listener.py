@@ -99,6 +99,8 @@ class NoRoom:
 
     def forget(self, c: Connection) -> None: ...
 
+    def remind(self) -> None: ...
+
 
 class FailingSocket(socket.socket):
     """A listening socket whose accept() fails once, in a way that loopback does not."""
@@ -234,6 +236,33 @@ def test_a_bug_in_accepting_one_client_ends_that_client_alone(
     connect(listener)
     loop.turn(0)
     assert accepted.count == 3
+
+
+def test_without_memory_for_one_client_the_listener_pauses(
+    loop: Loop, open_listener: Open, connect: Connect, clock: FakeClock, expect_log: Any
+) -> None:
+    listener = open_listener()
+    accepted = Accepted()
+
+    def accept(c: Connection) -> None:
+        accepted(c)
+        if accepted.count == 1:
+            raise MemoryError
+
+    listener.start(loop, accept)
+    first = connect(listener)
+    connect(listener)
+    with expect_log("memory is used up", count=1):
+        loop.turn(0)
+        loop.turn(0)
+    assert accepted.count == 1
+    with pytest.raises(ConnectionResetError):
+        first.recv(1)
+    clock.advance(ACCEPT_PAUSE_MS + 10)
+    loop.turn(0)
+    loop.turn(0)
+    assert accepted.count == 2
+    accepted.close()
 
 
 # -- accept() fails --

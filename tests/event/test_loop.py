@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from nginy.event.connection import Connection
+from nginy.event.epoll import BATCH
 from nginy.event.event import Event
 from nginy.event.loop import PAUSE_MS, Loop
-from nginy.event.selector import BATCH
 from nginy.event.timer import Timer
 
 from kit.clock import FakeClock
@@ -451,6 +451,70 @@ def test_interrupting_the_process_is_not_a_bug(open_pair: OpenPair, loop: Loop) 
     c.resume_write()
     with pytest.raises(KeyboardInterrupt):
         loop.turn(0)
+
+
+# -- without memory --
+
+
+def no_memory(_item: Event | Timer) -> None:
+    raise MemoryError
+
+
+@pytest.mark.parametrize("method", ["epoll"])
+def test_want_of_memory_is_no_bug_but_ends_that_one_session(
+    loop: Loop, open_pair: OpenPair, clock: FakeClock, expect_log: Any
+) -> None:
+    owners = []
+    for _ in range(2):
+        c, peer = open_pair()
+        c.read.handler = no_memory
+        c.resume_read()
+        owners.append(Owner(c))
+        c.data = owners[-1]
+        peer.send(b"x")
+    with expect_log("^memory is used up: sessions get slower$", count=1) as records:
+        loop.turn(0)
+    assert records[0].exc_info is None
+    assert [owner.aborted for owner in owners] == [1, 1]
+    assert loop.budget.is_spent
+
+
+class Forgetful:
+    """A selector that has no memory for what it was about to report, once."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._selector = loop.selector
+        self.has_forgotten = False
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = self._selector.select(timeout)
+        if ready and not self.has_forgotten:
+            self.has_forgotten = True
+            raise MemoryError
+        return ready
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._selector, name)
+
+
+def test_what_the_selector_had_no_memory_to_report_is_reported_again(
+    loop: Loop, open_pair: OpenPair, expect_log: Any
+) -> None:
+    c, peer = open_pair()
+
+    def read(event: Event) -> None:
+        assert c.recv(loop.memory) == 1
+        loop.running = False
+
+    c.read.handler = read
+    c.resume_read()
+    peer.send(b"x")
+    selector = loop.selector
+    loop.selector = forgetful = Forgetful(loop)  # type: ignore[assignment]
+    with expect_log("memory is used up", count=1):
+        loop.run()
+    assert forgetful.has_forgotten
+    loop.selector = selector
 
 
 # -- running --

@@ -200,7 +200,7 @@ def test_closing_a_connection_gives_its_pipe_back(loop: Loop, open_pair: OpenPai
     client.sendall(DATA)
     pipe = loop.pipes.take()
     assert pipe is not None
-    loop.budget.used_bytes += pipe.receive(src)
+    loop.budget.hold(pipe.receive(src), loop.clock.now_ms)
     src.buffer = pipe
     src.close()
     assert (loop.pipes.opened, loop.budget.used_bytes) == (0, 0)

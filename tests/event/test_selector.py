@@ -8,16 +8,10 @@ from collections.abc import Callable
 
 import pytest
 from nginy.event.connection import Connection
+from nginy.event.epoll import EVENT_EOF, EVENT_ERROR, EpollSelector
 from nginy.event.event import Event
 from nginy.event.loop import Loop
-from nginy.event.selector import (
-    EVENT_EOF,
-    EVENT_ERROR,
-    EdgeInterest,
-    EpollSelector,
-    LevelInterest,
-    open_selector,
-)
+from nginy.event.selector import EdgeInterest, LevelInterest, open_selector
 
 from kit.ends import RESET_ON_CLOSE, pair
 

@@ -557,6 +557,77 @@ def test_all_sessions_together_keep_to_the_budget(harness: Harness) -> None:
     assert used_bytes(harness) <= limit + READ_AT_MOST + count * buffer_size
 
 
+def spend_budget(harness: Harness) -> None:
+    harness.loop.budget.limit_bytes = 0
+    harness.loop.budget.measure(harness.loop.clock.now_ms)
+
+
+def test_with_the_budget_spent_bytes_stay_in_the_kernel_and_all_arrive(harness: Harness) -> None:
+    spend_budget(harness)
+    _proxy, client, backend = open_session(harness)
+    client.send(MORE_THAN_THE_KERNEL_HOLDS)
+    client.write_bytes = 1 << 20
+    client.finish()
+    backend.is_reading = False
+    harness.turn_until(lambda: any(c.write.active for c in harness.connections()))
+    harness.settle(20)
+    assert used_bytes(harness) == 0
+    backend.is_reading = True
+    backend.read_bytes = 1 << 20
+    harness.turn_until(lambda: backend.has_eof)
+    assert backend.received == MORE_THAN_THE_KERNEL_HOLDS
+    backend.send(b"the answer")
+    backend.finish()
+    harness.turn_until(lambda: client.has_eof)
+    assert client.received == b"the answer"
+    assert harness.fronts[0].only().termination == "--"
+
+
+@pytest.mark.parametrize("method", ["epoll", "select"])
+def test_a_session_that_began_within_the_budget_goes_on_without(harness: Harness) -> None:
+    _proxy, client, backend = open_session(harness)
+    stall(harness, client, backend)
+    assert used_bytes(harness)
+    spend_budget(harness)
+    backend.is_reading = True
+    backend.read_bytes = 1 << 20
+    harness.turn_until(lambda: len(backend.received) == len(MORE_THAN_THE_KERNEL_HOLDS))
+    assert backend.received == MORE_THAN_THE_KERNEL_HOLDS
+    assert used_bytes(harness) == 0
+
+
+@pytest.mark.parametrize("method", ["epoll", "select"])
+def test_with_the_budget_spent_a_reset_is_still_a_reset(harness: Harness, expect_log: Any) -> None:
+    spend_budget(harness)
+    proxy, client, backend = open_session(harness)
+    client.send(b"question")
+    harness.turn_until(lambda: backend.received == b"question")
+    backend.send(b"half an ans")
+    harness.turn_until(lambda: client.received)
+    with expect_log("backend reset the connection", count=1):
+        backend.reset()
+        assert proxy.only().termination == "SD"
+    harness.turn_until(lambda: client.was_reset)
+
+
+@pytest.mark.parametrize("method", ["epoll"])
+def test_a_rest_for_which_there_is_no_memory_ends_its_session(
+    harness: Harness, expect_log: Any
+) -> None:
+    proxy, client, backend = open_session(harness)
+    session = harness.sessions()[0]
+
+    def no_memory(_event: object) -> None:
+        raise MemoryError
+
+    session.client.read.handler = no_memory
+    client.send(b"x")
+    with expect_log("memory is used up"), expect_log("no descriptor, port or memory", count=1):
+        ended = proxy.only()
+    assert (ended.termination, ended.status) == ("RC", 500)
+    harness.turn_until(lambda: client.was_reset and backend.was_reset)
+
+
 @pytest.mark.parametrize("method", ["epoll", "select"])
 def test_a_bulk_transfer_does_not_starve_a_short_one(harness: Harness) -> None:
     server = harness.add(EchoBackend())

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from kit.ends import End
 from kit.faults import Listening, Site, check, receive_all
 from kit.program import wait_until
 
@@ -102,6 +103,34 @@ def test_descriptors_beyond_what_the_event_method_takes_are_never_opened(
         nginy.stop()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+# Memory.
+
+
+@pytest.mark.slow
+def test_without_memory_sessions_get_slower_and_none_is_cut(site: Site, backend: Listening) -> None:
+    """Nobody reads, and there is room for a few of the rests."""
+    nginy = site.start([backend.name])
+    room = 512 << 10
+    pages = int(pathlib.Path(f"/proc/{nginy.pid}/statm").read_text().split()[0])
+    nginy.limit(resource.RLIMIT_AS, pages * resource.getpagesize() + room)
+    clients = [site.connect(rcvbuf_bytes=4096) for _ in range(40)]
+    # More than the kernel holds between the two.
+    answer = bytes(10 << 20)
+    ends = [End(backend.accept()) for _ in clients]
+    for each in ends:
+        each.write_bytes = 1 << 20
+        each.send(answer)
+        each.finish()
+    while select.select([], [each.socket for each in ends if each.unsent], [], 0.2)[1]:
+        for each in ends:
+            each.step()
+    for client, each in zip(clients, ends, strict=True):
+        assert client.recv(1 << 16), nginy.errors
+        each.close()
+    assert nginy.access_lines() == []
+    assert not [line for line in nginy.errors if "memory" in line or "bug" in line]
 
 
 # A pause.

@@ -1,0 +1,130 @@
+"""Edge-triggered epoll as a selector of the standard library's kind.
+
+`selectors.EpollSelector` is level-triggered. This one reports a change of readiness once, and two
+things more: that the peer has sent FIN, and that the socket has an error. What follows from that
+for those who read and write is in `event/selector.py`.
+
+nginx: `ngx_epoll_process_events` in `ngx_epoll_module.c`.
+"""
+
+import contextlib
+import select
+from collections.abc import Mapping
+from selectors import EVENT_READ, EVENT_WRITE, BaseSelector, SelectorKey
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
+
+EVENT_EOF: Final = 4
+"""Beside EVENT_READ: the peer has sent FIN, so reading has to go on until EOF. Only
+`EpollSelector` knows."""
+EVENT_ERROR: Final = 8
+"""Beside EVENT_READ and EVENT_WRITE: the socket has a pending error. Only `EpollSelector`
+knows."""
+EVENT_LEVEL: Final = 16
+"""Beside EVENT_READ, to register: report it as long as it lasts. For sockets of which one read an
+event is the rule, so that none has to be tried in vain; they must not be paused."""
+
+BATCH: Final = 512
+"""Events taken from the kernel in one turn (nginx `epoll_events`)."""
+
+
+def _translated(mask: int) -> int:
+    """Return an epoll mask in the bits of `selectors`, and our two.
+
+    nginx: `ngx_epoll_process_events`.
+    """
+    events = 0
+    if mask & select.EPOLLIN:
+        events |= EVENT_READ
+    if mask & select.EPOLLOUT:
+        events |= EVENT_WRITE
+    if mask & select.EPOLLRDHUP:
+        events |= EVENT_READ | EVENT_EOF
+    if mask & select.EPOLLHUP:
+        # Both directions are shut down: a normal end, or the company of an error.
+        events |= EVENT_READ | EVENT_WRITE | EVENT_EOF
+    if mask & select.EPOLLERR:
+        events |= EVENT_READ | EVENT_WRITE | EVENT_EOF | EVENT_ERROR
+    return events
+
+
+class EpollSelector(BaseSelector):
+    """Edge-triggered epoll. Like every selector it is owned, and closed, by the loop."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._keys: dict[FileDescriptorLike, SelectorKey] = {}
+        edge = select.EPOLLET | select.EPOLLRDHUP
+        self._masks = {
+            EVENT_READ: edge | select.EPOLLIN,
+            EVENT_READ | EVENT_LEVEL: select.EPOLLIN,
+            EVENT_WRITE: edge | select.EPOLLOUT,
+            EVENT_READ | EVENT_WRITE: edge | select.EPOLLIN | select.EPOLLOUT,
+        }
+        # All masks there can be, so that an event costs one lookup.
+        self._events = {
+            mask | hang_up: _translated(mask | hang_up)
+            for mask in range(2 * select.EPOLLHUP)
+            for hang_up in (0, select.EPOLLRDHUP)
+        }
+
+    def register(
+        self,
+        fileobj: "FileDescriptorLike",
+        events: int,
+        data: object = None,
+    ) -> SelectorKey:
+        """Register a descriptor; a second registration raises KeyError, a bad one ValueError or
+        OSError."""
+        fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+        mask = self._masks.get(events)
+        if mask is None:
+            raise ValueError(f"Invalid events: {events!r}")
+        try:
+            self._epoll.register(fd, mask)
+        except FileExistsError:
+            raise KeyError(f"{fileobj!r} (FD {fd}) is already registered") from None
+        # Not SelectorKey(...), whose __new__ is a Python function.
+        key = self._keys[fd] = tuple.__new__(SelectorKey, (fileobj, fd, events, data))
+        return key
+
+    def unregister(self, fileobj: "FileDescriptorLike") -> SelectorKey:
+        """Forget a descriptor that is about to be closed; the kernel's part is done by `close`."""
+        fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+        return self._keys.pop(fd)
+
+    def forget(self, fd: int) -> None:
+        """Have the kernel forget a registered descriptor that another process has open as well.
+
+        It would go on reporting it after `close`, under a number that may be somebody else's then.
+        """
+        with contextlib.suppress(FileNotFoundError):  # it was told before
+            self._epoll.unregister(fd)
+
+    def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
+        """Wait at most `timeout` seconds (None: for ever); return what became ready since the last
+        call."""
+        ready = self._epoll.poll(timeout, BATCH)
+        keys, events = self._keys, self._events
+        try:
+            return [(keys[fd], events[mask]) for fd, mask in ready]
+        except KeyError:
+            # A child between fork and exec can keep a closed description alive.
+            return [(keys[fd], events[mask]) for fd, mask in ready if fd in keys]
+
+    def remind(self) -> None:
+        """Have all that is ready reported again, as a report may have been lost."""
+        for fd, key in self._keys.items():
+            with contextlib.suppress(FileNotFoundError):  # forgotten, and about to be closed
+                self._epoll.modify(fd, self._masks[key.events])
+
+    def close(self) -> None:
+        """Close the epoll descriptor."""
+        self._epoll.close()
+        self._keys.clear()
+
+    def get_map(self) -> Mapping["FileDescriptorLike", SelectorKey]:
+        """Return the registered keys by descriptor."""
+        return self._keys
