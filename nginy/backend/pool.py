@@ -26,6 +26,7 @@ from nginy.backend.waiting import QueueSettings, WaitingQueue
 from nginy.balancer.least import moving_average_ms
 from nginy.balancer.peer import Balancer, failure, has_failed, is_usable, success
 from nginy.balancer.round_robin import pick_smooth
+from nginy.balancer.turns import MANY
 
 MakeBalancer = Callable[[Sequence[Backend]], Balancer[Backend]]
 """Makes the balancer of a method for a list of backends."""
@@ -63,8 +64,10 @@ class BackendPool:
 
     __slots__ = (
         "_backups",
+        "_counted_at_s",
         "_failing",
         "_primaries",
+        "_reasons",
         "_sorted",
         "_unbuilt",
         "backends",
@@ -100,6 +103,9 @@ class BackendPool:
         """The backends that have failed and not served since, each with whether it has reached
         `max_fails`. The one that has been left alone longest comes first."""
         self.watcher: Watcher | None = None
+        self._counted_at_s = -1
+        self._reasons = ""
+        """Why no backend was usable in that second."""
         self.is_fail_open = False
         """Whether so few backends are up that health is ignored (`fail_open`)."""
         self.queue: WaitingQueue | None = None
@@ -289,7 +295,18 @@ class BackendPool:
         )
 
     def why_none(self, tried: Collection[Backend], now_s: int) -> str:
-        """Say in counts why no backend is left: "2 of 5 down, 2 out for 7s, 1 at max_conns"."""
+        """Say in counts why no backend is left: "2 of 5 down, 2 out for 7s, 1 at max_conns".
+
+        Of many backends, the counts may be a second old: refusing clients must stay cheap.
+        """
+        if tried or len(self.backends) < MANY:
+            return self._count_reasons(tried, now_s)
+        if self._counted_at_s != now_s:
+            self._counted_at_s = now_s
+            self._reasons = self._count_reasons((), now_s)
+        return self._reasons
+
+    def _count_reasons(self, tried: Collection[Backend], now_s: int) -> str:
         counts = Counter(_why_not(backend, tried, now_s) for backend in self.backends)
         parts: list[str] = []
         for word in sorted(counts, key=ORDER.index):
@@ -301,11 +318,10 @@ class BackendPool:
         return ", ".join(parts) or "it has none"
 
     def reweigh(self) -> None:
-        """Have weights that have changed count; at once, so not for methods with large tables."""
-        self._primaries.rebuild([b for b in self.backends if not b.settings.backup])
+        """Let changed weights count from the next pick. O(1): with slow start they change often."""
+        self._primaries.reweigh()
         if self._backups is not None:
-            self._backups.rebuild([b for b in self.backends if b.settings.backup])
-        self._note_sorted()
+            self._backups.reweigh()
 
     def measure(self, backend: Backend, duration_ms: int) -> None:
         """Take the time of a session that went well into a backend's average."""

@@ -103,9 +103,14 @@ class Balancer(Protocol[P]):
         """Take a changed list of peers, in steps of about a millisecond, for several turns.
 
         The pool does this when members, their order, their names or their weights have changed.
-        Round robin and the least methods read weights at each pick; hash methods and random see
-        them only here. The old list serves until the last step, so a peer that has left it must be
-        `down`. The pool may drop a rebuild half-way for a newer one.
+        Only here do hash methods see weights. The old list serves until the last step, so a peer
+        that has left it must be `down`. The pool may drop a rebuild half-way for a newer one.
+        """
+
+    def reweigh(self) -> None:
+        """Take note that weights have changed; they count from the next pick.
+
+        Hash methods keep the tables that they have, so that no key moves.
         """
 
     def rebuild(self, peers: Sequence[P]) -> None:

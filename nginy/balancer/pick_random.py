@@ -34,9 +34,14 @@ class PickRandom(RoundRobin[P]):
         """Sort nothing: this method takes turns only where it finds no peer by itself."""
 
     def rebuild_steps(self, peers: Sequence[P]) -> Iterator[None]:
-        """Add up the weights, at once."""
-        self._ends = list(accumulate(peer.weight for peer in peers))
+        """Take the list, at once."""
+        self.reweigh()
         return super().rebuild_steps(peers)
+
+    def reweigh(self) -> None:
+        """Add up the weights at the next pick: many of them may change before that."""
+        self._ends: list[int] = []
+        """The sums of the weights up to each peer; empty if out of date."""
 
     def pick(self, key: bytes, tried: Collection[P], now_s: int) -> P | None:
         """Draw until one usable peer is found, or two. O(log peers) unless it falls back."""
@@ -44,6 +49,8 @@ class PickRandom(RoundRobin[P]):
         if len(peers) < 2:
             return super().pick(key, tried, now_s)
         ends = self._ends
+        if not ends:
+            ends = self._ends = list(accumulate(peer.weight for peer in peers))
         draw = self._rng.random
         first: P | None = None
         misses = 0

@@ -88,6 +88,9 @@ class RoundRobin(Balancer[P]):
         self._turns = self._sort(self._peers) if len(self._peers) >= MANY else None
         return iter(())
 
+    def reweigh(self) -> None:
+        """Do nothing: each pick reads the weights."""
+
     def _sort(self, peers: Sequence[P]) -> Turns[P] | None:
         """Return the sorted lists of this method for many peers, None if only its loop will do."""
         return Turns(peers)

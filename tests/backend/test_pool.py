@@ -1,4 +1,6 @@
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
+from functools import partial
+from random import Random
 
 import pytest
 from nginy.backend.backend import Backend, BackendSettings
@@ -8,6 +10,7 @@ from nginy.backend.waiting import QueueSettings
 from nginy.balancer.hashing import Hash
 from nginy.balancer.least import LeastConn
 from nginy.balancer.maglev import Maglev
+from nginy.balancer.pick_random import PickRandom
 from nginy.balancer.rendezvous import Rendezvous
 from nginy.balancer.ring import Ring
 from nginy.balancer.round_robin import RoundRobin
@@ -244,6 +247,40 @@ def test_forgotten_failures_cost_nothing_any_more() -> None:
     assert picks(pool, 2) == [a, b]
 
 
+# -- weights --
+
+
+def test_changed_weights_rebuild_nothing() -> None:
+    built: list[int] = []
+
+    class Counting(RoundRobin[Backend]):
+        def rebuild_steps(self, peers: Sequence[Backend]) -> Iterator[None]:
+            built.append(len(peers))
+            return super().rebuild_steps(peers)
+
+    pool = BackendPool("u", [backend(1), backend(2), backend(3, backup=True)], Counting)
+    pool.rebuild(pool.backends, Counting)
+    before = len(built)
+    for weight in range(1, 100):
+        pool.backends[0].reweigh(weight)
+        pool.reweigh()
+    assert len(built) == before
+    assert picks(pool, 100).count(pool.backends[0]) == 99
+
+
+@pytest.mark.parametrize("method", [RoundRobin, LeastConn, PickRandom])
+def test_changed_weights_count_from_the_next_pick(method: MakeBalancer | type[PickRandom]) -> None:
+    a, b = backend(1), backend(2)
+    make = partial(PickRandom[Backend], rng=Random(1)) if method is PickRandom else method
+    pool = BackendPool("u", [a, b], make)
+    picks(pool, 2)
+    for each in (a, b):
+        each.conns = 0
+    a.reweigh(9)
+    pool.reweigh()
+    assert 170 <= picks(pool, 200).count(a) <= 190
+
+
 # -- why nobody is usable --
 
 
@@ -270,6 +307,15 @@ def test_the_log_says_in_counts_why_no_backend_is_usable() -> None:
 )
 def test_each_way_of_being_held_back_has_its_word(word: str, text: str) -> None:
     assert pool_of(held_back(1, word)).why_none((), NOW_S) == text
+
+
+def test_the_reasons_of_many_backends_are_counted_once_a_second() -> None:
+    pool = pool_of(*(held_back(number, "configured") for number in range(100)))
+    assert pool.why_none((), NOW_S) == "100 of 100 down"
+    full = pool.backends[0]
+    full.down, full.max_conns, full.conns = False, 1, 1
+    assert pool.why_none((), NOW_S) == "100 of 100 down"
+    assert pool.why_none((), NOW_S + 1) == "99 of 100 down, 1 at max_conns"
 
 
 def test_an_empty_pool_says_so() -> None:
