@@ -281,9 +281,11 @@ class Connection(Endpoint):
     def unsent_bytes(self) -> int:
         """Return how many bytes the kernel holds that the peer has not acknowledged (SIOCOUTQ)."""
         try:
-            return int.from_bytes(ioctl(self.fd, TIOCOUTQ, bytes(4)), sys.byteorder)
+            count = int.from_bytes(ioctl(self.fd, TIOCOUTQ, bytes(4)), sys.byteorder)
         except OSError:
             return 0
+        # The kernel counts a FIN too: it has a sequence number of its own (RFC 9293 §3.4).
+        return max(0, count - self.write.eof)
 
     def close(self, reset: bool = False) -> None:
         """Close, with RST instead of FIN if `reset`; harmless when closed already.

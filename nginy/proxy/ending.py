@@ -44,12 +44,6 @@ CUTS: Final = IDLE | {Reason.BACKEND_DOWN, Reason.TOO_LONG, Reason.KILLED}
 """Reasons by which nginy ends a session, whatever the two sides were about to send."""
 
 
-def owed_bytes(dst: Connection) -> int:
-    """Return how many bytes `dst` has not taken yet of those that were sent to it."""
-    # A FIN takes part in the numbering of bytes (RFC 9293 §3.4), and is acknowledged at leisure.
-    return max(0, dst.unsent_bytes() - dst.write.eof)
-
-
 def is_cut(src: Connection, dst: Connection, is_awaited: bool, now_ms: int) -> bool:
     """Whether an end now, with no EOF from `src`, cuts off what `dst` was getting from it.
 
@@ -153,12 +147,12 @@ class EndingSession(UpstreamSession):
             c.pause_read()
             c.pause_write()
         loop, timeout_ms = src.loop, self.handler.settings.timeout_ms
-        unsent, progress_at_ms, step_ms = owed_bytes(dst), loop.clock.now_ms, DELIVERY_STEP_MS
+        unsent, progress_at_ms, step_ms = dst.unsent_bytes(), loop.clock.now_ms, DELIVERY_STEP_MS
 
         def delivery_timer_handler(timer: Timer) -> None:
             nonlocal unsent, progress_at_ms, step_ms
             now_ms = loop.clock.now_ms
-            before, unsent = unsent, owed_bytes(dst)
+            before, unsent = unsent, dst.unsent_bytes()
             if unsent < before:
                 progress_at_ms = now_ms
             is_over = timeout_ms is not None and now_ms - progress_at_ms >= timeout_ms

@@ -1,9 +1,9 @@
 """Built-in answers: a listener with `return` sends its text and closes.
 
 nginx: `ngx_stream_return_module.c`. One thing is done better: what the client sends is read and
-dropped until it closes, for a few seconds at most. Closing with unread bytes makes the kernel send
-a reset, which can overtake the answer in the client's eyes (nginx's HTTP side knows this as
-`lingering_close`).
+dropped until it closes, or until it has taken the answer and a few seconds are over. Closing with
+unread bytes makes the kernel send a reset, which throws away what is left of the answer (nginx's
+HTTP side knows this as `lingering_close`). An end that cuts the answer short is a reset.
 
 On a UDP listener each datagram is answered with one, and is a session of its own, as in nginx.
 """
@@ -22,7 +22,7 @@ from nginy.proxy.session import Reason, Session
 from nginy.text.address import SockAddr
 
 LINGER_MS: Final = 5000
-"""How long to wait for the client to close (nginx `lingering_timeout`)."""
+"""How long to wait for the client to close, once it has the answer (nginx `lingering_timeout`)."""
 DISCARD_BYTES: Final = 1024 * 1024
 """Bytes read and dropped for one event; then the others have their turn."""
 
@@ -67,10 +67,12 @@ class DatagramReplyHandler(ProtocolHandler):
 class ReplySession(Session):
     """A client that is told something and sent away."""
 
-    __slots__ = ()
+    __slots__ = ("_unsent_bytes",)
 
     handler: ProtocolHandler
     client: Connection
+    _unsent_bytes: int
+    """What the client had not taken of the answer when the timer was started."""
 
     def start(self, text: Callable[[Session], bytes]) -> None:
         """Send the answer, or as much of it as the client takes now."""
@@ -83,14 +85,21 @@ class ReplySession(Session):
         loop.budget.hold(len(client.buffer), loop.clock.now_ms)
         client.read.handler = self._discard_handler
         client.read.timer = Timer(self._timer_handler, self)
-        self._start_timer(self.handler.settings.timeout_ms)
         client.resume_read()
         self._write_handler(client.write)
+        if client.buffer is not None:
+            self._start_timer(self.handler.settings.timeout_ms)
 
     def _start_timer(self, timeout_ms: int | None) -> None:
         timer, loop = self.client.read.timer, self.client.loop
+        self._unsent_bytes = self._count_unsent()
         if timer is not None and timeout_ms is not None:
             loop.timers.start(timer, loop.clock.now_ms + timeout_ms)
+
+    def _count_unsent(self) -> int:
+        """Return how much of the answer the client's kernel has not taken yet."""
+        held = 0 if self.client.buffer is None else len(self.client.buffer)
+        return held + self.client.unsent_bytes()
 
     def _write_handler(self, event: Event) -> None:
         client = self.client
@@ -142,4 +151,15 @@ class ReplySession(Session):
             self.client.pause_read()
 
     def _timer_handler(self, _timer: Timer) -> None:
-        self.finalize(Reason.CLIENT_IDLE if self.client.buffer else Reason.COMPLETED)
+        """End the session, unless the client is still taking the answer."""
+        unsent = self._count_unsent()
+        if not unsent:
+            self.finalize(Reason.COMPLETED)
+        elif unsent < self._unsent_bytes:
+            self._start_timer(self.handler.settings.timeout_ms)
+        else:
+            self.finalize(Reason.CLIENT_IDLE, reset=True)
+
+    def finalize(self, reason: Reason, detail: str = "", reset: bool = False) -> None:
+        """End the session, with a reset if that cuts the answer short."""
+        super().finalize(reason, detail, reset or self.client.buffer is not None)

@@ -104,6 +104,67 @@ def test_a_client_that_does_not_read_is_idle(harness: Harness) -> None:
     harness.advance(20)
     assert front.only().termination == "cD"
     assert harness.loop.budget.used_bytes == 0
+    client.is_reading = True
+    client.read_bytes = 1 << 20
+    harness.turn_until(lambda: client.was_reset)
+
+
+def test_a_client_that_reads_slowly_gets_it_all(harness: Harness, clock: FakeClock) -> None:
+    """It sends all the while, and what is unread at a close resets the connection."""
+    front = harness.reply(LONG, timeout_ms=7000)
+    client = front.connect()
+    client.read_bytes = 1 << 20
+    client.send(LONG)
+    seen = 0
+
+    def is_over() -> bool:
+        nonlocal seen
+        before, seen = seen, len(client.received)
+        if seen > before:
+            clock.advance(4000)
+        return client.is_over
+
+    harness.turn_until(is_over)
+    assert client.received == LONG
+    assert client.has_eof
+    client.close()
+    assert front.only().termination in {"--", "CD"}
+
+
+def test_an_answer_that_the_end_of_the_process_cuts_short_ends_in_a_reset(
+    harness: Harness,
+) -> None:
+    front = harness.reply(LONG)
+    client = front.connect()
+    client.is_reading = False
+    harness.turn_until(lambda: harness.loop.connections == 2)
+    harness.settle()
+    harness.sessions()[0].kill()
+    assert front.only().termination == "KD"
+    client.is_reading = True
+    client.read_bytes = 1 << 20
+    harness.turn_until(lambda: client.was_reset)
+
+
+def test_a_client_that_has_not_taken_the_answer_yet_is_given_longer(
+    harness: Harness,
+) -> None:
+    front = harness.reply(LONG[: 1 << 20])
+    client = front.connect()
+    client.is_reading = False
+    client.read_bytes = 100_000
+    harness.turn_until(lambda: harness.loop.connections == 2)
+    harness.settle()
+    assert harness.loop.budget.used_bytes == 0  # the kernel has all of it
+    client.is_reading = True
+    for _ in range(4):
+        harness.turn()
+        harness.advance(LINGER_MS + 10)
+    assert front.ended == []
+    client.send(b"more")
+    harness.settle()
+    harness.turn_until(lambda: client.has_eof)
+    assert client.received == LONG[: 1 << 20]
 
 
 def test_a_client_that_resets_in_the_middle_of_the_answer(harness: Harness) -> None:
