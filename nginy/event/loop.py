@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("nginy.event")
 
-PAUSE_MS: Final = 500
+SUSPENDED_MS: Final = 500
 """By how much a timer is late when this process cannot have been running: a turn takes no more than
 a tenth of it."""
 
@@ -141,9 +141,9 @@ class Loop:
         # -- 5. timers that are due
         if deadline_ms is not None and deadline_ms <= self.clock.now_ms:
             late_ms = self.clock.now_ms - deadline_ms
-            if late_ms > PAUSE_MS:
+            if late_ms > SUSPENDED_MS:
                 self.clock.skip(late_ms)
-            if late_ms > PAUSE_MS or not batch or len(batch) >= BATCH:
+            if late_ms > SUSPENDED_MS or not batch or len(batch) >= BATCH:
                 self._catch_up()
             self._run_timers()
         # -- 6. what was put off before this step

@@ -40,7 +40,7 @@ PIPE_BUF: Final = select.PIPE_BUF
 FILE_CHUNK_BYTES: Final = 65536
 """What one write to a file carries at most: one line of the loop's time, some 20 µs."""
 
-DATAGRAM_BYTES: Final = 8192
+SYSLOG_LINE_BYTES: Final = 8192
 """The longest syslog message, the usual receiver's limit (rsyslog's $MaxMessageSize)."""
 
 RWF_NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)
@@ -241,7 +241,7 @@ class SyslogOutput:
         # On a local socket the receiver knows the host and expects the tag right after the time.
         is_local = self._family is socket.AF_UNIX
         self._host = "" if is_local else f"{socket.gethostname()} "
-        self.chunk_bytes = DATAGRAM_BYTES
+        self.chunk_bytes = SYSLOG_LINE_BYTES
 
     def frame(self, line: bytes, severity: int) -> bytes:
         """Return each line with the header of RFC 3164 §4.1: priority, time, host and tag."""

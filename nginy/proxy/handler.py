@@ -9,8 +9,8 @@ its log.
 because a handler never changes once it serves: a reload makes another one, which takes over what
 belongs to the listener (its counts, the table of UDP sessions), and the one before lives on for its
 sessions, with its settings, its upstream, its hash key and its access log. An upstream, however, is
-one object for all: its backends, their health, weights and limits, and its queue are always those
-of now.
+one object for all. Its backends, their health, weights and limits, its queue and its
+`max_session_time` are those of the moment at which a session chooses a backend, waits, connects.
 
 nginx: `ngx_stream_core_srv_conf_t` with the proxy module's `ngx_stream_proxy_srv_conf_t`.
 """

@@ -8,7 +8,7 @@ import pytest
 from nginy.event.connection import Connection
 from nginy.event.epoll import BATCH
 from nginy.event.event import Event
-from nginy.event.loop import PAUSE_MS, Loop
+from nginy.event.loop import SUSPENDED_MS, Loop
 from nginy.event.timer import Timer
 
 from kit.clock import FakeClock
@@ -344,7 +344,9 @@ class StoppedClock(FakeClock):
 
 
 @pytest.mark.parametrize("method", ["epoll"])
-@pytest.mark.parametrize(("late_ms", "fired"), [(PAUSE_MS, [10, 100]), (PAUSE_MS + 10, [10])])
+@pytest.mark.parametrize(
+    ("late_ms", "fired"), [(SUSPENDED_MS, [10, 100]), (SUSPENDED_MS + 10, [10])]
+)
 def test_no_time_passes_while_the_process_is_stopped(
     method: str, late_ms: int, fired: list[int]
 ) -> None:
