@@ -76,6 +76,8 @@ class PoolMonitor:
     """Watches over the backends of one pool. Created and closed by the server; survives reloads."""
 
     __slots__ = (
+        "_by_key",
+        "_ejected",
         "_end_sessions",
         "_limited",
         "_relay",
@@ -103,6 +105,10 @@ class PoolMonitor:
         self._end_sessions = end_sessions
         self._limited = RateLimited(60_000)
         self._watches: dict[Backend, BackendWatch] = {}
+        self._by_key: dict[BackendKey, list[Backend]] = {}
+        """What other workers call these backends; empty until the first finding comes."""
+        self._ejected: set[Backend] = set()
+        """Those that were ejected, and may be back."""
         self._scale = 1
         self._relay = relay
         if relay is not None:
@@ -137,6 +143,8 @@ class PoolMonitor:
             self._watches[backend] = watch
         for watch in before.values():
             watch.close()
+        self._by_key.clear()
+        self._ejected = {backend for backend in self._watches if backend.health.is_ejected}
         self._begin()
         is_scaled = self.settings.has_weights and (
             self.settings.agent is not None
@@ -189,7 +197,10 @@ class PoolMonitor:
 
     def hear(self, key: BackendKey, finding: Finding) -> None:
         """Take over what another worker has found out."""
-        for backend in [backend for backend in self._watches if _key(backend) == key]:
+        if not self._by_key:
+            for backend in self._watches:
+                self._by_key.setdefault(_key(backend), []).append(backend)
+        for backend in self._by_key.get(key, ()):
             if isinstance(finding, CheckFinding):
                 change = backend.health.hear_check(finding, self.now_ms)
             else:
@@ -261,10 +272,14 @@ class PoolMonitor:
     def _eject(self, backend: Backend, settings: EjectSettings) -> None:
         """Put out a backend whose failed sessions have reached `max_fails`."""
         health = backend.health
-        ejected = sum(b.health.is_ejected for b in self._watches)
+        # Not a pass over the group: many of a large one may fail together.
+        self._ejected = {b for b in self._ejected if b.health.is_ejected}
+        ejected = len(self._ejected)
         reason = f"{backend.fails} failed session{'s' * (backend.fails > 1)}"
         change = health.eject(settings, ejected, len(self._watches), reason, self.now_ms)
-        # They have had their effect, or are not to have one.
+        if change is not None:
+            self._ejected.add(backend)
+        # They have had their effect, or have none.
         backend.fails = 0
         self.follow_up(backend, change)
 
