@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import pathlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
@@ -24,17 +25,32 @@ __all__ = (
     "pytest_runtest_teardown",
 )
 
+EVENT_TESTS = pathlib.Path(__file__).parent / "event"
 ExpectLog = Callable[..., AbstractContextManager[list[logging.LogRecord]]]
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest looks at the marks that -m names
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests marked `real` unless `-m` says something of them."""
+    """Mark repetitions as slow, and leave out the tests marked `real` unless `-m` names them.
+
+    A test above the loop repeats what it has shown with epoll for each other way to wait.
+    """
+    for item in items:
+        if EVENT_TESTS not in item.path.parents and is_repetition(item):
+            item.add_marker(pytest.mark.slow)
     if "real" in config.option.markexpr.split():
         return
     left_out = [item for item in items if item.get_closest_marker("real")]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if not item.get_closest_marker("real")]
+
+
+def is_repetition(item: pytest.Item) -> bool:
+    """Tell whether a test waits in another way than epoll's."""
+    return isinstance(item, pytest.Function) and (
+        hasattr(item, "callspec") and item.callspec.params.get("method") in METHODS[1:]
+    )
 
 
 def pytest_collection_finish() -> None:

@@ -117,6 +117,7 @@ def test_import_has_no_effect(module: str, effects: dict[str, str]) -> None:
     assert effects[module] == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flag", ["-O", "-bb"])
 def test_all_modules_import_under(flag: str) -> None:
     assert list(probe(",".join(MODULES), flags=[flag]).values()) == [""]

@@ -103,6 +103,7 @@ def test_it_ends_with_the_status_of_the_command_line(checkout: pathlib.Path) -> 
     assert run(checkout / "bin" / "nginy")[0] == 3
 
 
+@pytest.mark.slow
 def test_bin_test_gives_its_arguments_to_pytest_from_any_directory() -> None:
     status, out, err = run(BIN / "test", "--collect-only", "-q", "tests/test_layers.py")
     assert (status, err) == (0, "")

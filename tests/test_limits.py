@@ -4,6 +4,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 KIT = pathlib.Path(__file__).parent / "kit"
 SLOW_TESTS = """
 import signal
@@ -38,6 +40,7 @@ def test_after_them(): pass
 """
 
 
+@pytest.mark.slow
 def test_a_test_that_takes_too_long_fails_alone(tmp_path: pathlib.Path) -> None:
     (tmp_path / "conftest.py").write_text(
         f"import sys\nsys.path.insert(0, {str(KIT)!r})\nimport limits\n"

@@ -144,6 +144,7 @@ class Both:
             self.reload()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_many_backends_are_chosen_from_as_few_are(method: str) -> None:
     for seed in range(12):

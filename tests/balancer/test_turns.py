@@ -145,6 +145,7 @@ def reweigh(peer: FakePeer, weight: int) -> None:
     peer.weight = weight
 
 
+@pytest.mark.slow
 @both
 def test_choices_and_numbers_are_those_of_the_plain_loop(kind: str) -> None:
     seen: Counter[str] = Counter()

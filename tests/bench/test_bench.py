@@ -23,6 +23,8 @@ from bench.processes import ProcessGroup, wait_until
 from bench.summary import ratios, rows, spread, verdicts
 from bench.works import WORKS, Work
 
+pytestmark = pytest.mark.slow  # no part of nginy, and many of them start programs
+
 SECONDS = 0.05
 BY_NAME = {work.name: work for work in WORKS}
 DIRECT = next(c for c in CONTENDERS if c.name == "direct")

@@ -121,6 +121,7 @@ def test_a_range_of_ports_is_printed_as_one(tmp_path: pathlib.Path) -> None:
     assert "  - 127.0.0.1:1-4\n  - 127.0.0.1:6\n" in dump(loaded(tmp_path, text))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_any_text_survives(tmp_path: pathlib.Path, seed: int) -> None:
     rng = random.Random(seed)
@@ -156,6 +157,7 @@ def test_a_thousand_upstreams_are_written_within_the_time_of_reading_them(
     assert dumped_s < (time.process_time() - started_s - dumped_s) * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_a_damaged_file_is_refused_or_survives(tmp_path: pathlib.Path, seed: int) -> None:
     rng = random.Random(seed)

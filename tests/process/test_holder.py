@@ -11,6 +11,9 @@ from nginy.text.address import Address, parse_address
 
 from kit.program import free_port, own_host
 
+# The holder is searched among the descriptors of all processes, and there may be many.
+pytestmark = pytest.mark.slow
+
 OURSELVES = f"{pathlib.Path('/proc/self/comm').read_text().strip()}, PID {os.getpid()}"
 
 

@@ -597,6 +597,7 @@ class TestOnDown:
         assert front.terminations == ["DD", "DD"]
         assert all(client.was_reset is (on_down is OnDown.RESET) for client in lost)
 
+    @pytest.mark.slow
     def test_a_slice_a_turn_finds_them_all(self, harness: Harness) -> None:
         pool = harness.pool(harness.add(EchoBackend()).name)
         front = harness.proxy(pool)

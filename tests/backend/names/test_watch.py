@@ -344,6 +344,7 @@ def test_an_answer_that_comes_after_close_changes_nothing(world: World) -> None:
 THOUSAND = [settings(f"10.0.{i >> 8}.{i & 255}:80", weight=1 + i % 3) for i in range(1000)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make_balancer", [Ring, Maglev, RoundRobin])
 def test_no_turn_is_long_when_a_thousand_backends_change(
     world: World, make_balancer: MakeBalancer
