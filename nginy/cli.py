@@ -11,6 +11,7 @@ warn when Python compiles it, which is nobody's concern but docopt's.
 
 import os
 import platform
+import re
 import signal
 import sys
 import warnings
@@ -26,6 +27,7 @@ from nginy.commands.reference import render_reference
 from nginy.config.check_files import check_files
 from nginy.config.dump import dump
 from nginy.config.load import load
+from nginy.config.node import closest, did_you_mean, quote
 from nginy.config.schema import Config
 from nginy.config.surprises import surprises
 from nginy.errors import ConfigError, NginyError
@@ -35,14 +37,14 @@ from nginy.process.pidfile import read_pid, read_running, text_path
 USAGE: Final = """nginy balances TCP and UDP sessions over backends.
 
 Usage:
-  nginy [options] CONFIG
-  nginy plan [-c RUNNING] CONFIG
+  nginy [-t | -T | -s SIGNAL] (CONFIG | -c FILE)
+  nginy plan [-c FILE] CONFIG
   nginy explain CONFIG LISTENER CLIENT
   nginy (-h | -v | -V | --help-config)
 
 nginy plan prints what a reload with CONFIG would change, and changes nothing.
-nginy explain prints which way a client, such as 10.1.2.3 or 10.1.2.3:5000, would
-take through CONFIG from a listener, known by its name or address.
+nginy explain prints which way a client, such as 10.1.2.3 or 10.1.2.3:5000, takes
+through CONFIG from a listener, named by its name or its address.
 
 Options:
   -t             Check CONFIG and the files it names, and exit.
@@ -50,12 +52,16 @@ Options:
   -s SIGNAL      Tell the nginy that runs CONFIG to stop, quit, reload or reopen.
                  (stop: at once; quit: when sessions have ended; reload: read
                  CONFIG again; reopen: open log files again.)
-  -c RUNNING     Compare with this file instead of the nginy that runs CONFIG.
-  -v             Print the version and exit.
+  -c FILE        The configuration, as with nginx; for plan, the file to compare
+                 with, instead of the configuration that runs.
+  -v --version   Print the version and exit.
   -V             Print the version, those of Python and PyYAML, and exit.
   --help-config  Print every key that CONFIG may have, and exit.
   -h --help      Print this and exit.
 """
+
+WITH_VALUE: Final = "sc"
+"""The options of one letter that take a value, which may follow without a blank."""
 
 SIGNALS_BY_NAME: Final = {
     "stop": signal.SIGTERM,
@@ -74,8 +80,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = docopt(USAGE, argv, help=False)
     except DocoptExit as error:
+        typed = sys.argv[1:] if argv is None else argv
+        _tell(_mistake(typed))
         print(error, file=sys.stderr)
         return 1
+    arguments["CONFIG"] = arguments["CONFIG"] or arguments["-c"]
     try:
         return _act(arguments)
     except ConfigError as error:
@@ -88,13 +97,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1
 
 
+def _mistake(typed: Sequence[str]) -> str:
+    """Return what is wrong with a command line that docopt refuses."""
+    known = sorted(set(re.findall(r"(?m)^  (-\w)\b|(--[a-z-]+)", USAGE)))
+    options = [short or long for short, long in known]
+    for word in typed:
+        for option in _options_in(word):
+            if option not in options:
+                hint = did_you_mean(closest(option, options))
+                return f"unknown option {quote(option)}{hint}, expected {', '.join(options)}"
+    if any(word in typed for word in ("plan", "explain")):
+        return "an argument is missing or one too many"
+    files = [word for word in typed if not word.startswith("-")]
+    return "no configuration file" if not files else "an argument is missing or one too many"
+
+
+def _options_in(word: str) -> list[str]:
+    """Return the options of one word as it was typed; -tc is two."""
+    if word.startswith("--"):
+        return [word.partition("=")[0]]
+    if not word.startswith("-") or word == "-":
+        return []
+    found = []
+    for letter in word[1:]:
+        found.append(f"-{letter}")
+        if letter in WITH_VALUE:
+            break
+    return found
+
+
 def _act(arguments: Mapping[str, str]) -> int:
     """Do the one thing that was asked for; the questions about nginy itself come first."""
     if arguments["--help"]:
         return _show(USAGE)
     if arguments["--help-config"]:
         return _show(render_reference())
-    if arguments["-v"] or arguments["-V"]:
+    if arguments["--version"] or arguments["-V"]:
         print(_version(in_full=bool(arguments["-V"])), file=sys.stderr)
         return 0
     return _use(load(arguments["CONFIG"], os.environ), arguments)
@@ -164,11 +202,11 @@ def _running(config: Config, path: str, other: str | None) -> Config:
     if other is not None:
         return load(other, os.environ)
     if config.pid is None:
-        raise NginyError(f'{path} names no "pid" file; to compare it with a file: -c RUNNING')
+        raise NginyError(f'{path} names no "pid" file; to compare it with a file: -c FILE')
     try:
         read_running(config.pid)
     except NginyError as error:
-        raise NginyError(f"{error}; to compare {path} with a file: -c RUNNING") from None
+        raise NginyError(f"{error}; to compare {path} with a file: -c FILE") from None
     return load(text_path(config.pid), {})
 
 

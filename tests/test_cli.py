@@ -151,7 +151,8 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path: pathlib.Path) -> None:
 
 
 def test_v_prints_the_version_as_nginx_does(capsys: Capture) -> None:
-    assert outcome(capsys, "-v") == (0, "", [f"nginy version: nginy/{__version__}"])
+    for option in ("-v", "--version"):
+        assert outcome(capsys, option) == (0, "", [f"nginy version: nginy/{__version__}"])
 
 
 def test_capital_v_adds_what_it_runs_on(capsys: Capture) -> None:
@@ -173,14 +174,48 @@ def test_help_lists_every_option(capsys: Capture, option: str) -> None:
 def test_help_config_prints_the_language(capsys: Capture) -> None:
     status, out, lines = outcome(capsys, "--help-config")
     assert (status, lines) == (0, [])
-    assert "| `proxy_connect_timeout` |" in out
+    assert "- `proxy_connect_timeout`: " in out
+    assert "- `$remote_addr` *: " in out
 
 
 @pytest.mark.parametrize("argv", [[], ["-x", "a.yml"], ["a.yml", "b.yml"], ["-s"], ["--nonsense"]])
 def test_a_wrong_command_line_prints_the_usage_and_fails(capsys: Capture, argv: list[str]) -> None:
     status, out, lines = outcome(capsys, *argv)
     assert (status, out) == (1, "")
-    assert "  nginy [options] CONFIG" in lines
+    assert "  nginy [-t | -T | -s SIGNAL] (CONFIG | -c FILE)" in lines
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["-q", "a.yml"], 'unknown option "-q", expected --help, --help-config'),
+        (["-tq", "a.yml"], 'unknown option "-q", expected'),
+        (["--hlep"], 'unknown option "--hlep" (did you mean "--help"?), expected'),
+        (["--test=1", "a.yml"], 'unknown option "--test", expected'),
+        ([], "no configuration file"),
+        (["-t"], "no configuration file"),
+        (["-s"], "no configuration file"),
+        (["-t", "a.yml", "b.yml"], "an argument is missing or one too many"),
+        (["explain", "a.yml"], "an argument is missing or one too many"),
+    ],
+)
+def test_what_is_wrong_with_a_command_line_is_said(
+    capsys: Capture, argv: list[str], said: str
+) -> None:
+    status, _, lines = outcome(capsys, *argv)
+    assert status == 1
+    assert lines[0].startswith(f"nginy: {said}")
+    if "unknown option" in said:
+        assert lines[0].endswith("--version, -T, -V, -c, -h, -s, -t, -v")
+
+
+def test_the_configuration_may_follow_c_as_with_nginx(
+    tmp_path: pathlib.Path, capsys: Capture
+) -> None:
+    path = write(tmp_path, LISTENER)
+    for argv in (["-t", "-c", path], ["-tc", path], ["-c", path, "-t"]):
+        status, _, lines = outcome(capsys, *argv)
+        assert (status, lines[-1]) == (0, f"nginy: configuration file {path} test is successful")
 
 
 # Signals.

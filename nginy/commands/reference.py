@@ -1,49 +1,129 @@
-"""The table for people: every record and key of the language as one Markdown page.
+"""The language for people: `nginy --help-config` prints every key and every variable.
 
-Nothing is said here that the table does not say: whoever adds a key to schema.py finds it on the
-page. Records are found by walking from the configuration through the kinds that hold other kinds.
+The page is Markdown that a terminal shows as well, 100 columns wide. It says nothing that the table
+of schema.py does not say: whoever adds a key there finds it here. Records are found by walking from
+the configuration through the kinds that hold other kinds. What a variable holds is said here, as
+the table of variables has functions only; a test checks that none is left out.
 """
 
+import re
+import textwrap
+from collections.abc import Iterator
 from typing import Final
 
+from nginy.config.logs import LOG_FORMATS
 from nginy.config.record import Entry, Key, Record, records_of
 from nginy.config.schema import CONFIG, NOT_FOR_DEFAULTS
+from nginy.proxy.variables import KEY_VARIABLES
+
+WIDTH: Final = 100
+"""Columns of the page, as of the project's own texts."""
 
 INTRODUCTION: Final = f"""# The configuration of nginy
 
-A YAML file. Durations are `500ms`, `10s`, `1m30s`, `2h` or `7d`; sizes `512`, `16k` or `1m`. What
-takes a list takes one item as well. `${{NAME}}` and `${{NAME:-default}}` are filled in from the
-environment, in values only. A relative path counts from the directory of the file that has it.
+A YAML file. Durations are `500ms`, `10s`, `1m30s`, `2h` or `7d`; sizes `512`, `16k` or `1m`. A key
+that takes a list takes one item as well. `${{NAME}}` and `${{NAME:-default}}` stand for variables
+of the environment, in values only. A relative path starts at the directory of its file.
 
 Two more keys may be at the top of a file. `include` is a path, a pattern such as `conf.d/*.yml`, or
-a list of these; the files are joined with this one. `defaults` holds any keys of listeners and
-upstreams but {", ".join(f"`{name}`" for name in sorted(NOT_FOR_DEFAULTS))}, for all that do not set
-them themselves.
+a list of these; nginy joins those files with this one. `defaults` holds keys of listeners and
+upstreams, for all that do not set them themselves: any but
+{", ".join(f"`{name}`" for name in sorted(NOT_FOR_DEFAULTS))}.
+"""
+
+VARIABLES_ABOUT: Final = {
+    "bytes_received": "Bytes received from the client.",
+    "bytes_sent": "Bytes sent to the client.",
+    "connection": "The session's number, counted from the start of the process.",
+    "listener": "The listener's name, or its address.",
+    "msec": "The time in seconds, with milliseconds.",
+    "pid": "The id of the process that served the session.",
+    "protocol": "TCP or UDP.",
+    "reason": "Why the session ended, in a sentence.",
+    "remote_addr": "The client's address.",
+    "remote_port": "The client's port.",
+    "requests": "The client's datagrams; 1 with TCP.",
+    "responses": "The backend's datagrams; with TCP 1 if it answered, else 0.",
+    "server_addr": "The address that the client connected to.",
+    "server_port": "The port that the client connected to.",
+    "session_id": "The same as $connection.",
+    "session_time": "How long the session took, in seconds with milliseconds.",
+    "status": "200 for a normal end, 400, 403, 500, 502 or 503, as with nginx.",
+    "termination": "Two letters that say who ended the session and when, as with HAProxy.",
+    "time_iso8601": "The local time as 2026-01-31T12:00:00+01:00.",
+    "time_local": "The local time as 31/Jan/2026:12:00:00 +0100.",
+    "upstream_addr": "The backends tried, with commas between them; so are the following.",
+    "upstream_bytes_received": "Bytes received from each backend.",
+    "upstream_bytes_sent": "Bytes sent to each backend.",
+    "upstream_connect_time": "Seconds until each backend had accepted; - if it has not.",
+    "upstream_first_byte_time": "Seconds until the first byte of each backend.",
+    "upstream_session_time": "Seconds that each backend had the session.",
+}
+
+VARIABLES_TEXT: Final = """\
+A log format may use all of these. Hash keys and `return` may use those with a star, which are known
+when a session begins.
 """
 
 
 def render_reference() -> str:
-    """Return the page, each record after the one that holds it."""
+    """Return the page, each record after the one that holds it, and the variables at the end."""
     sections: dict[str, str] = {}
     for path, record in records_of(CONFIG):
         sections.setdefault(record.noun, _section(path, record))
-    return "\n".join([INTRODUCTION, *sections.values()])
+    return "\n".join([INTRODUCTION, *sections.values(), _formats(), _variables()])
 
 
 def _section(path: str, record: Record[Entry]) -> str:
-    """Return a heading and a table."""
-    lines = [
-        f"## {path or 'The whole file'}\n",
-        "| Key | Value | Default | |",
-        "|---|---|---|---|",
-    ]
-    lines.extend(_line(row) for row in record.keys.values())
+    """Return a heading and an item for each key."""
+    lines = [f"## {path or 'The whole file'}", ""]
+    for row in record.keys.values():
+        lines += _item(row)
     return "\n".join(lines) + "\n"
 
 
-def _line(row: Key[object]) -> str:
-    default = "must be set" if row.default is None else f"`{row.default}`" if row.default else ""
-    if row.udp_default is not None:
-        default += f", with udp `{row.udp_default}`"
+def _item(row: Key[object]) -> Iterator[str]:
+    """Yield a key with its values and its default, and a sentence about it."""
     only = f" Only with {row.only}." if row.only is not None else ""
-    return f"| `{row.name}` | {row.kind.expected} | {default} | {row.about}{only} |"
+    yield from _wrapped(f"`{row.name}`: {row.kind.expected}. {_default(row)}", "- ")
+    yield from _wrapped(f"{row.about}{only}", "  ")
+
+
+def _default(row: Key[object]) -> str:
+    if row.default is None:
+        return "Must be set."
+    udp = f", with udp `{row.udp_default}`" if row.udp_default is not None else ""
+    return f"Default: `{row.default}`{udp}." if row.default else "Default: none."
+
+
+def _formats() -> str:
+    """Return the ready-made log formats."""
+    members = ", ".join(re.findall(r'"(\w+)":', LOG_FORMATS["json"]))
+    lines = [
+        "## Log formats",
+        "",
+        *_wrapped(f"`main`: {LOG_FORMATS['main']}", "- "),
+        *_wrapped(f"`json`: a JSON object with the members {members}", "- "),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _variables() -> str:
+    """Return the variables that texts may use."""
+    lines = ["## Variables", "", VARIABLES_TEXT]
+    for name, about in VARIABLES_ABOUT.items():
+        mark = " *" if name in KEY_VARIABLES else ""
+        lines.append(f"- `${name}`{mark}: {about}")
+    return "\n".join(lines) + "\n"
+
+
+def _wrapped(text: str, bullet: str) -> list[str]:
+    """Return a paragraph of an item as lines; only the first has the bullet."""
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=bullet,
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

@@ -17,6 +17,7 @@ from nginy.config.balance import METHODS
 from nginy.config.check_loops import check_loops
 from nginy.config.health import HASH_METHODS, check_health
 from nginy.config.hints import value_hint
+from nginy.config.logs import LOG_FORMATS, AccessLogSettings
 from nginy.config.node import (
     MappingNode,
     Mark,
@@ -28,9 +29,7 @@ from nginy.config.node import (
 )
 from nginy.config.schema import (
     LISTENER,
-    LOG_FORMATS,
     UPSTREAM,
-    AccessLog,
     Config,
     Listener,
     Upstream,
@@ -216,7 +215,7 @@ def _check_names(config: Config, reading: Reading) -> None:
 
 def _check_access_logs(config: Config, reading: Reading) -> None:
     """Report formats that are not there, and two ways of writing one file (as nginx does)."""
-    seen: dict[str, AccessLog] = {}
+    seen: dict[str, AccessLogSettings] = {}
     formats = {**LOG_FORMATS, **config.log_formats}
     for log in access_logs(config):
         place = log.place
@@ -234,7 +233,7 @@ def _check_access_logs(config: Config, reading: Reading) -> None:
             reading.report(place.mark, text)
 
 
-def access_logs(config: Config) -> Iterator[AccessLog]:
+def access_logs(config: Config) -> Iterator[AccessLogSettings]:
     """Yield the access logs that the configuration names, those of listeners after its own."""
     for log in (config.access_log, *(listener.access_log for listener in config.listeners)):
         if log is not None:

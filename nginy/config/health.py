@@ -151,75 +151,87 @@ BYTES: Final = r"text, with escapes such as \r\n and \x00"
 class HealthCheck(Entry):
     """How the backends of an upstream are asked whether they work."""
 
-    type: str = key(Choice(*CHECK_TYPES), "tcp", "What is asked; tcp and tls only connect.")
-    interval_ms: int = key(DURATION, "5s", "Time between two checks of a backend.")
+    type: str = key(
+        Choice(*CHECK_TYPES),
+        "tcp",
+        "What nginy asks; tcp and tls only connect, unless send or expect is set.",
+    )
+    interval_ms: int = key(DURATION, "5s", "The time between two checks of a backend.")
     interval_down_ms: int | None = key(
-        OrOff(DURATION, "auto"), "auto", "The same while it is not up; auto is `interval`."
+        OrOff(DURATION, "auto"), "auto", "The same while the backend is not up; auto is `interval`."
     )
     timeout_ms: int | None = key(
         OrOff(DURATION, "auto"),
         "auto",
-        "How long a check may take; auto is 1s, or the time between two checks if that is less.",
+        "A check may take this long; auto is 1s, or the time between two checks if that is less.",
     )
     jitter_ms: int | None = key(
         OrOff(DURATION), "off", "Each check comes up to this much later, at random."
     )
-    fails: int = key(POSITIVE, "3", "Failed checks in a row that take it down.")
-    passes: int = key(POSITIVE, "2", "Passed checks in a row that bring it back.")
+    fails: int = key(POSITIVE, "3", "This many failed checks in a row take a backend down.")
+    passes: int = key(POSITIVE, "2", "This many passed checks in a row bring it back.")
     initial: str = key(
-        Choice("up", "down"), "up", "What a new backend is, until checks have said otherwise."
+        Choice("up", "down"), "up", "What a new backend is until checks have decided."
     )
-    port: int | None = key(OrOff(PORT, "auto"), "auto", "Where to ask; auto is the backend's own.")
-    send: str = key(WireText(BYTES, unescape), "", "What is sent once connected.")
+    port: int | None = key(
+        OrOff(PORT, "auto"), "auto", "The port to ask; auto is the backend's own."
+    )
+    send: str = key(WireText(BYTES, unescape), "", "nginy sends this once it is connected.")
     expect: str | None = key(
         OrOff(WireText("a text to begin with, or ~ and a regular expression", parse_expect)),
         "off",
-        "What the answer must be; off is any, or none.",
+        "The answer begins with this text, or matches it; off takes any, or none.",
     )
     path: str = key(
         WireText("a path such as /health", lambda text: build_request(text, "host")),
         "/",
-        "What is asked for.",
+        "nginy asks for this path.",
     )
     host: str | None = key(
         OrOff(WireText("a host's name", lambda text: build_request("/", text)), "auto"),
         "auto",
-        "The Host field; auto is the backend's address.",
+        "The Host header; auto is the backend's address.",
     )
     status: str = key(
         WireText("statuses such as 200 or 200-399", parse_statuses),
         "200-399",
-        "Statuses that pass.",
+        "An answer passes with one of these statuses.",
     )
     name: str | None = key(
         OrOff(Text("a host's name", r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,252}")),
         "off",
-        "The name asked for (SNI).",
+        "nginy asks for this server name (SNI).",
     )
-    command: tuple[str, ...] | None = key(Command(), "off", "What is run; exit status 0 passes.")
+    command: tuple[str, ...] | None = key(
+        Command(), "off", "nginy runs this program, without a shell; exit status 0 passes."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentCheck(Entry):
     """How the agent of each backend is asked for its load."""
 
-    port: int = key(PORT, None, "Where the agent listens, on the backend's host.")
-    interval_ms: int = key(DURATION, "5s", "Time between two questions.")
+    port: int = key(PORT, None, "The agent listens on this port of the backend's host.")
+    interval_ms: int = key(DURATION, "5s", "The time between two questions.")
     timeout_ms: int | None = key(
         OrOff(DURATION, "auto"),
         "auto",
-        "How long an answer may take; auto is 1s, or `interval` if that is less.",
+        "An answer may take this long; auto is 1s, or `interval` if that is less.",
     )
-    send: str = key(WireText(BYTES, unescape), "", "What is sent once connected.")
+    send: str = key(WireText(BYTES, unescape), "", "nginy sends this once it is connected.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Eject(Entry):
     """How long a backend whose sessions fail is left out."""
 
-    base_ms: int = key(DURATION, "30s", "How long the first time; each repeat adds as much.")
-    max_ms: int = key(DURATION, "5m", "How long at most.")
-    max_percent: int = key(Integer(1, 100), "50", "How much of the group may be out at once.")
+    base_ms: int = key(
+        DURATION, "30s", "A backend stays out this long the first time; each repeat adds as much."
+    )
+    max_ms: int = key(DURATION, "5m", "A backend stays out for at most this long.")
+    max_percent: int = key(
+        Integer(1, 100), "50", "At most this percentage of the group is out at once."
+    )
 
 
 class HealthCheckRecord(Record[HealthCheck]):

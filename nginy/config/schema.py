@@ -29,6 +29,7 @@ from nginy.config.health import (
     Eject,
     HealthCheck,
 )
+from nginy.config.logs import ACCESS_LOG, AccessLogSettings, ErrorLogSettings
 from nginy.config.node import Node, Reading, ScalarNode
 from nginy.config.record import Entry, ListOf, MapOf, Record, Switch, key
 from nginy.config.types import (
@@ -37,7 +38,6 @@ from nginy.config.types import (
     FilePath,
     Flag,
     Integer,
-    LogPath,
     OrOff,
     Size,
     Template,
@@ -46,28 +46,6 @@ from nginy.config.types import (
 from nginy.proxy.variables import KEY_VARIABLES, VARIABLES
 from nginy.text.address import Address
 
-LOG_LEVELS: Final = ("debug", "info", "notice", "warn", "error", "crit")
-
-# Ready-made formats for access_log. A file may give `main` another text; `json` is escaped as JSON.
-LOG_FORMATS: Final = {
-    "main": (
-        "$remote_addr:$remote_port [$time_iso8601] $protocol $status $termination"
-        ' $bytes_received/$bytes_sent $session_time $upstream_addr "$reason"'
-    ),
-    "json": (
-        '{"time":"$time_iso8601","session":"$session_id","listener":"$listener",'
-        '"remote_addr":"$remote_addr",'
-        '"remote_port":"$remote_port","server_addr":"$server_addr","server_port":"$server_port",'
-        '"protocol":"$protocol","status":"$status","termination":"$termination","reason":"$reason",'
-        '"bytes_received":$bytes_received,"bytes_sent":$bytes_sent,"session_time":$session_time,'
-        '"requests":$requests,"responses":$responses,'
-        '"upstream_addr":"$upstream_addr","upstream_connect_time":"$upstream_connect_time",'
-        '"upstream_bytes_sent":"$upstream_bytes_sent",'
-        '"upstream_bytes_received":"$upstream_bytes_received"}'
-    ),
-}
-
-LOG_PATH_ABOUT: Final = "A file, `stderr`, `stdout`, or `syslog:HOST:PORT`."
 DURATION: Final = Duration()
 SECONDS: Final = Duration(step_ms=1000)
 FLAG: Final = Flag()
@@ -76,58 +54,36 @@ POSITIVE: Final = Integer(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorLog(Entry):
-    """Where nginy's own messages go."""
-
-    path: str = key(LogPath("level", LOG_LEVELS), "stderr", LOG_PATH_ABOUT)
-    level: str = key(Choice(*LOG_LEVELS), "notice", "The least severe messages to write.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccessLog(Entry):
-    """Where a line for each session goes, when it has ended."""
-
-    path: str = key(LogPath("format", LOG_FORMATS), None, LOG_PATH_ABOUT)
-    format: str = key(
-        Text("the name of a log format", r"[\w.-]+"),
-        "main",
-        "`main`, `json`, or one of log_formats.",
-    )
-    buffer_bytes: int | None = key(
-        OrOff(Size(1024, 16 << 20)), "off", "How much is collected before it is written."
-    )
-    flush_ms: int | None = key(OrOff(DURATION), "off", "How long a line may wait in the buffer.")
-    empty: bool = key(
-        FLAG, "on", "Log sessions, too, that moved no byte before the client ended them."
-    )
-
-
-ACCESS_LOG: Final = Switch(Record(AccessLog, "access_log", shorthand="path"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Backend(Entry):
     """One server of an upstream."""
 
-    address: Address = key(PeerAddress(), None, "Where it listens.")
-    weight: int = key(POSITIVE, "1", "Its share, beside the weights of the others.")
-    max_conns: int = key(COUNT, "0", "The most sessions it may have at once; 0 is no limit.")
-    max_fails: int = key(COUNT, "1", "Failures within fail_timeout that take it out; 0 never does.")
+    address: Address = key(PeerAddress(), None, "Where the backend listens.")
+    weight: int = key(
+        POSITIVE, "1", "A backend gets a share of clients in proportion to its weight."
+    )
+    max_conns: int = key(
+        COUNT, "0", "A backend has at most this many sessions at once; 0 is no limit."
+    )
+    max_fails: int = key(
+        COUNT, "1", "This many failures within fail_timeout take the backend out; 0 never does."
+    )
     fail_timeout_ms: int = key(
-        SECONDS, "10s", "How long failures are counted, and how long it is left out then."
+        SECONDS, "10s", "How long failures count, and how long the backend stays out then."
     )
     slow_start_ms: int | None = key(
-        OrOff(DURATION), "off", "How long its weight grows after it has come back."
+        OrOff(DURATION), "off", "The weight of a backend that has come back grows for this long."
     )
-    backup: bool = key(FLAG, "off", "Serves only while no other backend can.")
-    down: bool = key(FLAG, "off", "Serves no sessions, but keeps its place in a hash.")
+    backup: bool = key(FLAG, "off", "The backend serves only while no other can.")
+    down: bool = key(FLAG, "off", "The backend serves no sessions, but keeps its place in a hash.")
     resolve: bool = key(
-        FLAG, "off", "Resolve its name again whenever an answer expires, not only at a start."
+        FLAG,
+        "off",
+        "nginy resolves the name again whenever an answer expires, not only at a start.",
     )
     service: str | None = key(
         OrOff(Text("a service such as http or _http._tcp", r"[\w-]+(\.[\w-]+)*")),
         "off",
-        "Take hosts, ports, weights and backups from the SRV records of this service.",
+        "Hosts, ports, weights and backups come from the SRV records of this service.",
     )
 
 
@@ -136,51 +92,59 @@ class Resolver(Entry):
     """How the names of backends become addresses. /etc/hosts comes first in any case."""
 
     nameservers: tuple[Address, ...] = key(
-        NameServers(), "auto", "Whom to ask; auto is whoever is in /etc/resolv.conf."
+        NameServers(), "auto", "The name servers to ask; auto is those in /etc/resolv.conf."
     )
-    timeout_ms: int = key(DURATION, "5s", "How long one question may take, all tries included.")
+    timeout_ms: int = key(DURATION, "5s", "A question may take this long, all tries included.")
     valid_ms: int | None = key(
-        OrOff(SECONDS), "off", "How long an answer holds; off is as long as it says."
+        OrOff(SECONDS), "off", "An answer holds for this long; off is as long as it says."
     )
-    ipv6: bool = key(FLAG, "on", "Ask for IPv6 addresses, too.")
+    ipv6: bool = key(FLAG, "on", "Whether nginy asks for IPv6 addresses, too.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Queue(Entry):
     """Where clients wait while every backend is at max_conns."""
 
-    size: int = key(POSITIVE, "100", "How many may wait; more are turned away.")
-    timeout_ms: int = key(DURATION, "60s", "How long a client waits.")
+    size: int = key(POSITIVE, "100", "At most this many clients wait; nginy turns more away.")
+    timeout_ms: int = key(DURATION, "60s", "A client waits for at most this long.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upstream(Entry):
     """A group of backends, and how one of them is chosen."""
 
-    balance: Balance = key(BalanceKind(), "round_robin", "The balancing method.")
+    balance: Balance = key(
+        BalanceKind(), "round_robin", "The method that chooses a backend for each session."
+    )
     backends: tuple[Backend, ...] = key(
         ListOf(Record(Backend, "a backend", shorthand="address")),
         None,
-        "The servers of the group.",
+        "The servers of the group, by address or as a mapping.",
         blank=tuple,
     )
-    health_check: HealthCheck | None = key(HEALTH_CHECK, "off", "Ask the backends how they are.")
+    health_check: HealthCheck | None = key(
+        HEALTH_CHECK, "off", "nginy asks each backend whether it works."
+    )
     agent_check: AgentCheck | None = key(
-        AGENT_CHECK, "off", "Ask an agent beside each backend for its load."
+        AGENT_CHECK, "off", "nginy asks an agent beside each backend how much load it takes."
     )
     eject: Eject | None = key(
-        EJECT, "off", "Leave a backend out for longer each time that its sessions fail."
+        EJECT, "off", "A backend stays out for longer each time that its sessions fail."
     )
     fail_open: float | None = key(
-        FAIL_OPEN, "off", "Under this share of backends up, health and failures are ignored."
+        FAIL_OPEN,
+        "off",
+        "Under this share of backends that are up, nginy ignores health and failures.",
     )
     queue: Queue | None = key(
-        Switch(Record(Queue, "queue")), "off", "Wait for a backend that is below max_conns."
+        Switch(Record(Queue, "queue")), "off", "Clients wait while every backend is at max_conns."
     )
     max_session_time_ms: int | None = key(
         OrOff(DURATION), "off", "A session ends after this time, or up to 10 % earlier."
     )
-    on_down: str = key(ON_DOWN, "keep", "What becomes of the sessions of a backend that goes down.")
+    on_down: str = key(
+        ON_DOWN, "keep", "What nginy does with the sessions of a backend that goes down."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,10 +152,16 @@ class SoKeepalive(Entry):
     """TCP keepalive with its own times; None leaves the system's."""
 
     idle_ms: int | None = key(
-        OrOff(SECONDS), "75s", "Silence before the first probe (TCP_KEEPIDLE)."
+        OrOff(SECONDS), "75s", "The first probe follows this long a silence (TCP_KEEPIDLE)."
     )
-    interval_ms: int | None = key(OrOff(SECONDS), "15s", "Time between probes (TCP_KEEPINTVL).")
-    count: int | None = key(OrOff(Integer(1, 127)), "4", "Probes without an answer (TCP_KEEPCNT).")
+    interval_ms: int | None = key(
+        OrOff(SECONDS), "15s", "The time between two probes (TCP_KEEPINTVL)."
+    )
+    count: int | None = key(
+        OrOff(Integer(1, 127)),
+        "4",
+        "This many probes without an answer end the connection (TCP_KEEPCNT).",
+    )
 
 
 class Keepalive(Switch[SoKeepalive]):
@@ -211,9 +181,9 @@ class Keepalive(Switch[SoKeepalive]):
 class NextUpstream(Entry):
     """How far to look for a backend that can be connected to."""
 
-    tries: int = key(COUNT, "0", "The most backends to try; 0 is each of them once.")
+    tries: int = key(COUNT, "0", "nginy tries at most this many backends; 0 is each of them once.")
     timeout_ms: int | None = key(
-        OrOff(DURATION), "off", "No further try this long after the first began."
+        OrOff(DURATION), "off", "nginy begins no further try this long after the first."
     )
 
 
@@ -228,32 +198,40 @@ class Listener(Entry):
     listen: tuple[Address, ...] = key(
         ListenAddresses(), None, "Where clients connect.", blank=tuple
     )
-    protocol: str = key(Choice("tcp", "udp"), "tcp", "What is accepted there.")
+    protocol: str = key(
+        Choice("tcp", "udp"), "tcp", "Whether nginy accepts connections or receives datagrams."
+    )
     name: str = key(
-        Text("a name for logs and counters", r"[^\x00-\x1f]*"), "", "Default: the address."
+        Text("a name for logs and counters", r"[^\x00-\x1f]*"),
+        "",
+        "The name in logs and counters; the address, unless it is set.",
     )
     proxy_pass: str | None = key(
-        OrOff(Text("an upstream's name or an address")), "off", "Where sessions go."
+        OrOff(Text("an upstream's name or an address")),
+        "off",
+        "Where sessions go; either this or return is set.",
     )
     return_: str | None = key(
         OrOff(Template(KEY_VARIABLES, has_bytes=True)),
         "off",
-        "Answer this text and end the session, as nginx's return.",
+        "nginy answers this text and ends the session, as nginx's return.",
     )
-    backlog: int = key(POSITIVE, "511", "Connections that may wait to be accepted.", only="tcp")
+    backlog: int = key(
+        POSITIVE, "511", "At most this many connections wait to be accepted.", only="tcp"
+    )
     so_keepalive: SoKeepalive | None = key(
         Keepalive(),
         "{idle: 75s, interval: 15s, count: 4}",
-        "End the sessions of clients that are gone; on takes the system's times.",
+        "Probes end the sessions of clients that are gone; on takes the system's times.",
         blank=SoKeepalive,
         only="tcp",
     )
     freebind: bool = key(
-        FLAG, "off", "Bind addresses that this machine does not have yet, as with VRRP."
+        FLAG, "off", "nginy binds addresses that this machine does not have yet, as with VRRP."
     )
-    tcp_nodelay: bool = key(FLAG, "on", "Send small pieces at once.", only="tcp")
+    tcp_nodelay: bool = key(FLAG, "on", "Small pieces are sent at once, both ways.", only="tcp")
     proxy_connect_timeout_ms: int | None = key(
-        OrOff(DURATION), "60s", "How long a backend may take to accept.", only="tcp"
+        OrOff(DURATION), "60s", "A backend may take this long to accept a connection.", only="tcp"
     )
     proxy_timeout_ms: int | None = key(
         OrOff(DURATION),
@@ -267,44 +245,50 @@ class Listener(Entry):
     proxy_half_close_timeout_ms: int | None = key(
         OrOff(DURATION),
         "off",
-        "In place of proxy_timeout, once one direction has ended.",
+        "Takes the place of proxy_timeout once one direction has ended.",
         only="tcp",
     )
     proxy_next_upstream: NextUpstream | None = key(
         Switch(Record(NextUpstream, "proxy_next_upstream")),
         "on",
-        "Try another backend if one cannot be connected to.",
+        "nginy tries another backend if one cannot be connected to.",
         only="tcp",
     )
     proxy_buffer_size_bytes: int = key(
-        Size(1024, 64 << 20), "64k", "What a direction may hold unsent.", only="tcp"
+        Size(1024, 64 << 20), "64k", "A direction holds at most this much unsent.", only="tcp"
     )
-    proxy_splice: bool = key(
-        FLAG, "on", "Let long transfers stay in the kernel (Linux).", only="tcp"
-    )
+    proxy_splice: bool = key(FLAG, "on", "Long transfers stay in the kernel (Linux).", only="tcp")
     proxy_bind: Address | None = key(
-        OrOff(BindAddress()), "off", "The local address to connect from."
+        OrOff(BindAddress()), "off", "nginy connects to backends from this address."
     )
-    proxy_socket_keepalive: bool = key(FLAG, "off", "Probe silent backends.", only="tcp")
+    proxy_socket_keepalive: bool = key(
+        FLAG, "off", "TCP keepalive probes find backends that are gone.", only="tcp"
+    )
     proxy_requests: int = key(
-        COUNT, "0", "A session ends after this many datagrams; 0 is no limit.", only="udp"
+        COUNT,
+        "0",
+        "A session ends after this many datagrams of the client; 0 is no limit.",
+        only="udp",
     )
     proxy_responses: int | None = key(
-        OrOff(COUNT), "off", "Answers expected for each datagram; off is any number.", only="udp"
+        OrOff(COUNT),
+        "off",
+        "A backend answers each datagram with this many; off is any number.",
+        only="udp",
     )
     max_sessions: int | None = key(
         OrOff(POSITIVE, "auto"),
         "auto",
-        "New sessions beyond these are refused; auto is 70 % of the descriptor limit.",
+        "nginy refuses new sessions beyond these; auto is 70 % of the descriptor limit.",
         only="udp",
     )
     udp_offload: bool = key(
-        FLAG, "on", "Let the kernel cut and join runs of equal datagrams.", only="udp"
+        FLAG, "on", "The kernel cuts and joins runs of datagrams of equal size.", only="udp"
     )
-    access_log: AccessLog | None = key(
+    access_log: AccessLogSettings | None = key(
         ACCESS_LOG,
         "off",
-        "Default: the access_log of the whole file.",
+        "Replaces the access_log at the top of the file for this listener.",
     )
 
 
@@ -320,41 +304,62 @@ class Config(Entry):
     """A whole configuration, checked."""
 
     workers: int | None = key(
-        OrOff(Integer(1, 512), "auto"), "1", "Processes that serve; auto is one a processor."
+        OrOff(Integer(1, 512), "auto"),
+        "1",
+        "How many processes serve; auto is one for each processor.",
     )
     worker_connections: int = key(
-        POSITIVE, "16384", "The most connections, to clients and backends together."
+        POSITIVE,
+        "16384",
+        "A worker holds at most this many connections, to clients and backends together.",
     )
     worker_shutdown_timeout_ms: int | None = key(
-        OrOff(DURATION), "30s", "After a graceful stop, sessions still open are closed then."
+        OrOff(DURATION),
+        "30s",
+        "A graceful stop closes the sessions that are still open after this time.",
     )
     shutdown_grace_ms: int | None = key(
-        OrOff(DURATION), "off", "Keep accepting this long after a graceful stop."
+        OrOff(DURATION),
+        "off",
+        "A graceful stop goes on accepting for this long, so that an outer balancer notices.",
     )
     user: str | None = key(
         OrOff(Text("the name of a user", r"[\w.-]+\$?")),
         "off",
-        "Become this user once all listeners are bound; only root can.",
+        "nginy becomes this user once all listeners are bound; only root can.",
     )
-    pid: str | None = key(OrOff(FilePath()), "off", "The file that holds the process id.")
+    pid: str | None = key(
+        OrOff(FilePath()), "off", "This file holds the process id; -s and plan need it."
+    )
     event_method: str = key(
-        Choice("auto", "epoll", "poll", "select"), "auto", "How to wait; nginx's `use`."
+        Choice("auto", "epoll", "poll", "select"),
+        "auto",
+        "How nginy waits for events, as nginx's `use`.",
     )
-    error_log: ErrorLog = key(
-        Record(ErrorLog, "error_log", shorthand="path"), "stderr", "nginy's own messages."
+    error_log: ErrorLogSettings = key(
+        Record(ErrorLogSettings, "error_log", shorthand="path"),
+        "stderr",
+        "Where nginy's own messages go.",
     )
     log_formats: dict[str, str] = key(
         MapOf(Template(VARIABLES), "log formats", str),
         "{}",
-        "Lines for access_log, by name.",
+        "Each name is a format that access_log may use.",
         blank=dict,
     )
-    access_log: AccessLog | None = key(ACCESS_LOG, "off", "A line for each session.")
+    access_log: AccessLogSettings | None = key(
+        ACCESS_LOG, "off", "Each session leaves a line here when it has ended."
+    )
     resolver: Resolver = key(
-        Record(Resolver, "resolver", shorthand="nameservers"), "auto", "Names of backends."
+        Record(Resolver, "resolver", shorthand="nameservers"),
+        "auto",
+        "How the names of backends become addresses.",
     )
     upstreams: dict[str, Upstream] = key(
-        MapOf(UPSTREAM, "upstreams", Upstream), "{}", "Groups of backends, by name.", blank=dict
+        MapOf(UPSTREAM, "upstreams", Upstream),
+        "{}",
+        "Each name is a group of backends that proxy_pass may lead to.",
+        blank=dict,
     )
     listeners: tuple[Listener, ...] = key(
         ListOf(LISTENER), None, "Where clients connect.", blank=tuple

@@ -19,6 +19,7 @@ import weakref
 from collections.abc import Callable
 
 from nginy.config import schema
+from nginy.config.logs import LOG_FORMATS, AccessLogSettings, ErrorLogSettings
 from nginy.errors import NginyError
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
@@ -43,7 +44,7 @@ class LogSet:
         self._files: dict[str, LogFile] = {}
         self._wanted: set[str] = set()
         """The paths that are configured, or about to be."""
-        self._access_logs: dict[tuple[schema.AccessLog, str], AccessLog[Session]] = {}
+        self._access_logs: dict[tuple[AccessLogSettings, str], AccessLog[Session]] = {}
         """Those that are configured, each with the text of its format."""
         self._used: set[weakref.ref[AccessLog[Session]]] = set()
         """Those that somebody still writes to: a handler refers to its log as long as it lives."""
@@ -86,14 +87,14 @@ class LogSet:
 
     def session_logger(
         self,
-        access_log: schema.AccessLog | None,
+        access_log: AccessLogSettings | None,
         formats: dict[str, str],
     ) -> Callable[[Session], None] | None:
         """Return what logs a listener's sessions, None if its access log is off."""
         if access_log is None:
             return None
         name = access_log.format
-        text = formats.get(name) or schema.LOG_FORMATS[name]
+        text = formats.get(name) or LOG_FORMATS[name]
         log = self._access_logs.get((access_log, text))
         if log is None:
             log = self._access_logs[access_log, text] = AccessLog(
@@ -152,14 +153,14 @@ class LogSet:
     def abort(self) -> None:
         """Go on: a bug in flushing is not the end of the logs."""
 
-    def _open_file(self, log: schema.AccessLog) -> LogFile:
+    def _open_file(self, log: AccessLogSettings) -> LogFile:
         notice = _json_notice if log.format == "json" else lost_notice
         try:
             return LogFile(log.path, want_flush=self._want_flush, notice=notice)
         except (OSError, ValueError) as error:
             raise _cannot_open(log.path, error) from error
 
-    def _apply_error_log(self, log: schema.ErrorLog) -> None:
+    def _apply_error_log(self, log: ErrorLogSettings) -> None:
         current = self._error_log
         if current is not None and current.sink.path == log.path:
             current.set_level(log.level)
@@ -193,7 +194,7 @@ def is_worth_a_line(session: Session) -> bool:
     return session.termination not in (Reason.COMPLETED.code, Reason.CLIENT_RESET.code)
 
 
-def access_logs(config: schema.Config) -> list[schema.AccessLog]:
+def access_logs(config: schema.Config) -> list[AccessLogSettings]:
     """Return the access logs that listeners of `config` write to."""
     return [listener.access_log for listener in config.listeners if listener.access_log is not None]
 

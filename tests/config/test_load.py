@@ -5,7 +5,8 @@ import pathlib
 
 import pytest
 from nginy.config.balance import Balance
-from nginy.config.schema import AccessLog, Config, Listener, NextUpstream, SoKeepalive
+from nginy.config.logs import AccessLogSettings
+from nginy.config.schema import Config, Listener, NextUpstream, SoKeepalive
 
 from kit.configs import LISTENER, loaded, refusals
 
@@ -262,12 +263,12 @@ def test_the_access_log_of_the_file_is_that_of_listeners_without_one(
     tmp_path: pathlib.Path,
 ) -> None:
     above = "access_log: {path: /a, format: json, buffer: 64k, flush: 1s}"
-    whole = AccessLog(path="/a", format="json", buffer_bytes=65_536, flush_ms=1000)
+    whole = AccessLogSettings(path="/a", format="json", buffer_bytes=65_536, flush_ms=1000)
     assert listener(tmp_path, "", above).access_log == whole
     assert listener(tmp_path, "access_log: off", above).access_log is None
-    assert listener(tmp_path, "access_log: /b", above).access_log == AccessLog(path="/b")
+    assert listener(tmp_path, "access_log: /b", above).access_log == AccessLogSettings(path="/b")
     above += "\ndefaults: {access_log: /c}"
-    assert listener(tmp_path, "", above).access_log == AccessLog(path="/c")
+    assert listener(tmp_path, "", above).access_log == AccessLogSettings(path="/c")
 
 
 @pytest.mark.parametrize(
@@ -284,7 +285,7 @@ def test_the_access_log_of_the_file_is_that_of_listeners_without_one(
 def test_a_log_goes_to_a_file_to_stderr_or_to_syslog(tmp_path: pathlib.Path, path: str) -> None:
     config = loaded(tmp_path, f"error_log: '{path}'\naccess_log: {{path: '{path}'}}\n{LISTENER}")
     assert config.error_log.path == path
-    assert config.access_log == AccessLog(path=path)
+    assert config.access_log == AccessLogSettings(path=path)
 
 
 # What follows from other keys.
