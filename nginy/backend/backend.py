@@ -1,10 +1,9 @@
-"""Backend: one server address, with its weight, its counters and what is known of its health.
+"""Backend: one server address, with its weight, its counters and its health.
 
-A backend is what a balancing algorithm sees as a `Peer` (`balancer/peer.py`): the algorithm reads
-its weights and counts and keeps its own books in it, so that a reload which keeps the backend
-keeps its place in the round as well. Which backends form a group, and who may be picked from it,
-is in `backend/pool.py`; how checks move a backend between its states is in
-`backend/health/health.py`.
+A balancing algorithm sees a backend as a `Peer` (`balancer/peer.py`): it reads its weights and
+counts, and keeps its own books in it. So a reload that keeps the backend keeps its place in the
+round as well. `backend/pool.py` makes groups of backends and picks from them;
+`backend/health/health.py` moves a backend between its states.
 
 nginx: `ngx_stream_upstream_rr_peer_t` in `ngx_stream_upstream_round_robin.h`, less the links and
 locks that its shared memory needs.
@@ -20,8 +19,7 @@ from nginy.text.address import Address
 
 @dataclass(frozen=True, slots=True)
 class BackendSettings:
-    """What the configuration says of a backend; equal settings mean that a reload changes
-    nothing."""
+    """The configuration of a backend. A reload with equal settings changes nothing."""
 
     name: str
     """The address as configured: the backend's identity within its pool."""
@@ -37,14 +35,14 @@ class BackendSettings:
     resolve: bool = False
     """Of a name: resolve it again whenever its answer expires."""
     service: str = ""
-    """Of a name: the service whose SRV records are to be asked for."""
+    """Of a name: the service to ask SRV records for."""
     slow_start_ms: int | None = None
-    """How long the weight grows after the backend has come back; None: it is whole at once."""
+    """How long the weight grows after the backend has come back; None: it is full at once."""
 
 
 @dataclass(slots=True)
 class Counters:
-    """What is counted for a listener, and for a backend, since the process started."""
+    """Counts of a listener, or of a backend, since the process started."""
 
     sessions: int = 0
     bytes_received: int = 0
@@ -108,7 +106,7 @@ class Backend:
         self.average_ms = 0
         """Average of the time that `least_time` chooses by; 0 before the first session."""
         self.counters = Counters()
-        # What a pool without a `PoolMonitor` makes do with; a monitor puts its own here.
+        # For pools without a `PoolMonitor`; a monitor puts its own here.
         self.health = Health(
             None, 0, is_down=settings.down, is_resolved=not settings.address.is_name
         )
@@ -129,7 +127,7 @@ class Backend:
         self.conns -= 1
 
     def apply(self, settings: BackendSettings) -> None:
-        """Take new settings over and keep counts, failures and the place in the round."""
+        """Take over new settings, and keep counts, failures and the place in the round."""
         self.settings = settings
         self.name = settings.name
         self.address = settings.address
@@ -140,7 +138,7 @@ class Backend:
         self.max_conns = settings.max_conns
         self.max_fails = settings.max_fails
         self.fail_timeout_s = settings.fail_timeout_s
-        # A name without an address: the place is kept until it has one.
+        # A name without an address keeps its place in the list until it has one.
         self.down = settings.down or settings.address.is_name
 
     @property
@@ -149,7 +147,7 @@ class Backend:
         return self.down and self.health.state is not State.EJECTED
 
     def reweigh(self, weight: int) -> None:
-        """Weigh another weight than configured, for now; a failure's effect on it stays."""
+        """Use another weight than configured for now; the effect of failures on it stays."""
         gained = max(weight - self.weight, 0)
         self.effective_weight = min(self.effective_weight + gained, weight)
         self.weight = weight

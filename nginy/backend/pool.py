@@ -1,16 +1,15 @@
-"""BackendPool: a named group of backends, and the methods that sessions pick one with.
+"""BackendPool: a named group of backends, from which sessions pick one.
 
-A pool joins what the algorithms keep apart. It asks the balancer of the primaries, and if that
-finds nobody the balancer of the backups (nginx: `peers->next`); it counts who is busy, so that
-`pick` and `release` pair up in one place; and it keeps the books of passive failures, with
-nginx's arithmetic (`balancer/peer.py`).
+A pool joins what the algorithms keep apart. It asks the balancer of the primaries, and then that of
+the backups (nginx: `peers->next`). It counts sessions, so that `pick` and `release` pair up in one
+place. It keeps the books of passive failures, with nginx's arithmetic (`balancer/peer.py`).
 
-Passive failures order the choice, they never make an outage. Where nginx would refuse a client
-because all backends that could serve have failed of late, the pool tries one of them: the one that
-has been left alone longest.
+Passive failures order the choice, and never make an outage. Where nginx would refuse a client
+because all backends that could serve have just failed, the pool tries one of them: the one that it
+has left alone longest.
 
-How often a session may try again, and when it counts as failed, is decided by `proxy/upstream.py`;
-nothing here touches a socket or reads a clock.
+`proxy/upstream.py` decides how often a session tries, and when it has failed. Nothing here touches
+a socket or reads a clock.
 
 nginx: `ngx_stream_upstream_srv_conf_t`, and `peer.get` and `peer.free` in
 `ngx_stream_upstream_round_robin.c`.
@@ -41,19 +40,19 @@ WORDS: Final = {
     State.CHECKING: "not checked yet",
     State.EJECTED: "ejected",
 }
-"""What the log says of a backend that is `down`, by its state; UP if no check has a say."""
+"""What the log says of a backend that is `down`, by its state; UP stands for no check at all."""
 OUT: Final = "out"
 FULL: Final = "at max_conns"
 TRIED: Final = "tried"
 ORDER: Final = (*dict.fromkeys(WORDS.values()), OUT, FULL, TRIED)
-"""Why a backend does not serve a client, in the order of the log."""
+"""Reasons why a backend does not serve a client, in the order of the log."""
 
 
 class Watcher(Protocol):
     """Hears what failures of sessions do to the backends of a pool."""
 
     def failed_often(self, backend: Backend, is_news: bool) -> None:
-        """A failure was counted and `backend` is at `max_fails`; with `is_news`, since now."""
+        """`backend` has failed, and is at `max_fails`; with `is_news` it was not before."""
 
     def served_again(self, backend: Backend) -> None:
         """A backend that was at `max_fails`, or ejected, has served a client."""
@@ -94,14 +93,14 @@ class BackendPool:
         self._primaries = make_balancer(())
         self._backups: Balancer[Backend] | None = None
         self._sorted: tuple[Balancer[Backend], ...] = ()
-        """The balancers that have to be told of every change of a backend."""
+        """The balancers that must hear of every change of a backend."""
         self._unbuilt: tuple[Backend, ...] = ()
-        """The list that there are no tables of yet; empty if there are."""
+        """The list whose tables are not built yet; empty if they are."""
         self.measured = ""
         """The time that the method chooses by: connect, first_byte or last_byte; "" for none."""
         self._failing: dict[Backend, bool] = {}
-        """The backends that have failed and not served since, each with whether it has reached
-        `max_fails`. The one that has been left alone longest comes first."""
+        """The backends that have failed and not served since, and whether each has reached
+        `max_fails`. The first one has been left alone longest."""
         self.watcher: Watcher | None = None
         self._counted_at_s = -1
         self._reasons = ""
@@ -115,25 +114,25 @@ class BackendPool:
         self.rebuild(backends, make_balancer)
 
     def changed(self, backend: Backend) -> None:
-        """Take note of a change of `backend` that choices depend on: every one goes through here.
+        """Take note of a change of `backend` that choices depend on; every such change comes here.
 
-        That is: `conns`, `fails`, `down`, weights, limits. Among many backends the balancers keep
-        sorted lists (`balancer/turns.py`), and a change that they are not told of goes unnoticed.
+        Choices depend on `conns`, `fails`, `down`, weights and limits. Among many backends the
+        balancers keep sorted lists (`balancer/turns.py`), which miss a change that is not told.
         """
         for balancer in self._sorted:
             balancer.look_at(backend)
 
     def rebuild(self, backends: Sequence[Backend], make_balancer: MakeBalancer) -> None:
-        """Take a changed list of backends, or another method; those that stay keep their state."""
+        """Take a changed list, or another method; the backends that stay keep their state."""
         self.replace(backends)
         for _ in self.build_steps(make_balancer):
             pass
 
     def replace(self, backends: Sequence[Backend]) -> None:
-        """Take a changed list of backends, whose tables `build_steps` has to make then.
+        """Take a changed list of backends; call `build_steps` next, which makes its tables.
 
-        Until they are done, those that joined get sessions only if nobody else is usable; those
-        that left are down.
+        Until the tables are built, backends that have joined get sessions only if no other is
+        usable. Backends that have left are down.
         """
         for backend in set(self.backends) - set(backends):
             backend.down = True
@@ -147,14 +146,14 @@ class BackendPool:
         self.backends = self._unbuilt = tuple(backends)
 
     def build_steps(self, make_balancer: MakeBalancer) -> Iterator[None]:
-        """Build the tables of a method for the list as it is now, in steps of a millisecond or so.
+        """Build the tables of a method for the present list, in steps of about a millisecond.
 
-        The present ones serve until the last step.
+        The old tables serve until the last step.
         """
         backends = self.backends
         primaries = [b for b in backends if not b.settings.backup]
         backups = [b for b in backends if b.settings.backup]
-        # An empty balancer costs nothing; it is the filling that takes time.
+        # An empty balancer costs nothing; filling it takes time.
         for_primaries = make_balancer(())
         yield from for_primaries.rebuild_steps(primaries)
         for_backups = make_balancer(()) if backups else None
@@ -182,10 +181,9 @@ class BackendPool:
         return f"<BackendPool {self.name} {list(self.backends)}>"
 
     def pick(self, key: bytes, tried: Collection[Backend], now_s: int) -> Backend | None:
-        """Choose a backend for a session and count it as busy; None if there is no usable one.
+        """Choose a backend for a session and count the session; None if none can be tried.
 
-        `tried` are those that failed this session before. Each backend picked has to be given back
-        by one call of `release`.
+        `tried` have failed this session before. Give each picked backend back by one `release`.
         """
         backend = self._primaries.pick(key, tried, now_s)
         if backend is None:
@@ -203,16 +201,16 @@ class BackendPool:
         return backend
 
     def _pick_unbuilt(self, tried: Collection[Backend], now_s: int) -> Backend | None:
-        """Choose by turns from a list whose tables are not done; all of the old one may be gone."""
+        """Choose in turn from a list without tables yet; all of the old list may be gone."""
         primaries = [b for b in self._unbuilt if not b.settings.backup]
         backups = [b for b in self._unbuilt if b.settings.backup]
         return pick_smooth(primaries, tried, now_s) or pick_smooth(backups, tried, now_s)
 
     def _pick_failing(self, tried: Collection[Backend], now_s: int) -> Backend | None:
-        """Choose among those that failures alone keep out, as nobody else is left.
+        """Choose among backends that only failures keep out, because no other is left.
 
-        It is their probe: if it goes well, the failures are forgotten. Clients who can wait for a
-        backend that works do that instead.
+        This is the backend's probe: if it goes well, its failures are forgotten. A client that can
+        wait for a working backend does that instead.
         """
         if self.queue is not None and self.is_full(tried, now_s):
             return None
@@ -220,7 +218,7 @@ class BackendPool:
             is_full = 0 < backend.max_conns <= backend.conns
             if is_full or backend.is_held_back or backend in tried or backend not in self.backends:
                 continue
-            # Now it is the last in the order, so clients who come meanwhile try the others.
+            # It goes to the end of the order, so clients that come meanwhile try the others.
             self._failing[backend] = self._failing.pop(backend)
             backend.checked_s = now_s
             return backend
@@ -246,7 +244,7 @@ class BackendPool:
             self.queue = WaitingQueue(settings)
 
     def is_full(self, tried: Collection[Backend], now_s: int) -> bool:
-        """Whether some backend would serve the session if it were not at `max_conns`."""
+        """Whether a backend would serve the session if it were not at `max_conns`."""
         return any(
             0 < backend.max_conns <= backend.conns and not has_failed(backend, now_s)
             for backend in self.backends
@@ -254,17 +252,17 @@ class BackendPool:
         )
 
     def failed(self, backend: Backend, now_s: int) -> None:
-        """Count an attempt that failed.
+        """Count a failed attempt.
 
-        Nothing is held against the last backend that could serve. nginx spares only the one that
-        is alone in its list.
+        Nothing is held against the last backend that could serve. nginx spares only one that is
+        alone in its list.
         """
         backend.failures += 1
         if all(other.is_held_back for other in self.backends if other is not backend):
             return
         failure(backend, now_s)
         self.changed(backend)
-        if backend not in self.backends:  # it has left, and only its old sessions fail
+        if backend not in self.backends:  # it has left; only its old sessions fail
             return
         was_out = self._failing.pop(backend, False)
         # Not its `max_fails` of the moment, which is 0 while health is ignored.
@@ -282,7 +280,7 @@ class BackendPool:
                 self.watcher.served_again(backend)
 
     def forget_failures(self, backend: Backend) -> bool:
-        """Hold no failure against `backend` any more; return whether they had it out."""
+        """Forget all failures of `backend`; return whether they had it out."""
         backend.fails = 0
         backend.effective_weight = backend.weight
         self.changed(backend)
@@ -324,11 +322,11 @@ class BackendPool:
             self._backups.reweigh()
 
     def measure(self, backend: Backend, duration_ms: int) -> None:
-        """Take the time of a session that went well into a backend's average."""
+        """Add the time of a session that went well to a backend's average."""
         backend.average_ms = moving_average_ms(backend.average_ms, duration_ms)
 
     def choose_by(self, measured: str) -> None:
-        """Measure another time from now on; what was measured before says nothing about it."""
+        """Measure another time from now on, and forget the averages of the old one."""
         if measured != self.measured:
             self.measured = measured
             for backend in self.backends:
@@ -336,7 +334,7 @@ class BackendPool:
 
     @property
     def tries(self) -> int:
-        """How many backends a session may try unless it is configured: those that are not down."""
+        """How many backends a session may try unless configured: those that could serve."""
         return sum(not backend.is_held_back for backend in self.backends)
 
 
