@@ -364,10 +364,10 @@ def test_no_turn_is_long_when_a_thousand_backends_change(
 def test_the_old_table_serves_until_the_new_one_is_done_without_those_who_left(
     world: World,
 ) -> None:
-    members = world.members(*THOUSAND[:100], make_balancer=Ring)
+    members = world.members(*THOUSAND[:500], make_balancer=Ring)
     keys = [b"%d" % i for i in range(200)]
     before = [picks(members, 1, key)[0] for key in keys]
-    members.apply(THOUSAND[1:100], Method(Ring))
+    members.apply(THOUSAND[1:500], Method(Ring))
     gone = str(THOUSAND[0].address)
     turns = 0
     while not members.are_settled:
@@ -378,7 +378,7 @@ def test_the_old_table_serves_until_the_new_one_is_done_without_those_who_left(
         turns += 1
     assert turns > 1
     after = [picks(members, 1, key)[0] for key in keys]
-    fresh = world.members(*THOUSAND[1:100], make_balancer=Ring)
+    fresh = world.members(*THOUSAND[1:500], make_balancer=Ring)
     assert after == [picks(fresh, 1, key)[0] for key in keys]
 
 
