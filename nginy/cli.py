@@ -31,8 +31,9 @@ from nginy.config.node import closest, did_you_mean, quote
 from nginy.config.schema import Config
 from nginy.config.surprises import surprises
 from nginy.errors import ConfigError, NginyError
-from nginy.process import single
-from nginy.process.pidfile import read_pid, read_running, text_path
+from nginy.process import ask, single
+from nginy.process.pidfile import read_running, text_path
+from nginy.process.report import Outcome
 
 USAGE: Final = """nginy balances TCP and UDP sessions over backends.
 
@@ -51,7 +52,8 @@ Options:
   -T             Check CONFIG, print it with every default filled in, and exit.
   -s SIGNAL      Tell the nginy that runs CONFIG to stop, quit, reload or reopen.
                  (stop: at once; quit: when sessions have ended; reload: read
-                 CONFIG again; reopen: open log files again.)
+                 CONFIG again, and say what came of it; reopen: open log files
+                 again.)
   -c FILE        The configuration, as with nginx; for plan, the file to compare
                  with, instead of the configuration that runs.
   -v --version   Print the version and exit.
@@ -187,13 +189,24 @@ def _signal(config: Config, path: str, name: str) -> int:
         raise NginyError(f'invalid option: "-s {name}", expected {", ".join(SIGNALS_BY_NAME)}')
     if config.pid is None:
         raise NginyError(f'{path} names no "pid" file, which -s finds the process by')
-    pid = read_pid(config.pid)
-    try:
-        os.kill(pid, SIGNALS_BY_NAME[name])
-    except OSError as error:
-        reason = f"({error.errno}: {error.strerror})"
-        raise NginyError(f'kill({pid}) of the PID in "{config.pid}" failed {reason}') from error
+    if name == "reload":
+        return _tell_outcome(ask.reload(config.pid))
+    ask.send_signal(config.pid, SIGNALS_BY_NAME[name])
     return 0
+
+
+def _tell_outcome(outcome: Outcome) -> int:
+    """Say what a reload has come to; return the exit status."""
+    for problem in outcome.problems:
+        _tell(f"[emerg] {problem}")
+    if outcome.problems:
+        _tell("the configuration that runs has not changed")
+        return 1
+    for warning in outcome.warnings:
+        _tell(f"[warn] {warning}")
+    if outcome.needs_restart:
+        _tell(f"[warn] takes a restart: {', '.join(outcome.needs_restart)}")
+    return _show("\n".join(outcome.changes or ("nothing changes",)))
 
 
 def _running(config: Config, path: str, other: str | None) -> Config:

@@ -15,7 +15,7 @@ where some thousand keys go.
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from nginy.backend.backend import Backend
@@ -35,6 +35,9 @@ BACKEND: Final = Record(schema.Backend, "a backend", shorthand="address")
 ADDED: Final = "added"
 REMOVED: Final = "removed"
 CHANGED: Final = "changed"
+
+MARKS: Final = {ADDED: "+", REMOVED: "-", CHANGED: "~"}
+"""Before a change, as in a diff."""
 
 NEEDS_RESTART: Final = frozenset({"event_method", "user", "workers"})
 """Keys that mean something only to a process that starts."""
@@ -84,6 +87,24 @@ def plan(old: Config, new: Config) -> Plan:
             else:
                 unchanged.append(item)
     return Plan(tuple(changes), tuple(unchanged))
+
+
+def needing_restart(old: Config, new: Config) -> tuple[str, ...]:
+    """Return the keys of `new` that a process which runs `old` cannot change to."""
+    return tuple(
+        name
+        for name in sorted(NEEDS_RESTART)
+        if getattr(old, CONFIG.keys[name].field) != getattr(new, CONFIG.keys[name].field)
+    )
+
+
+def reloadable(old: Config, new: Config) -> Config:
+    """Return `new` as a process that runs `old` can change to it: what runs afterwards."""
+    names = needing_restart(old, new)
+    if not names:
+        return new
+    kept = {CONFIG.keys[name].field: getattr(old, CONFIG.keys[name].field) for name in names}
+    return replace(new, **kept)
 
 
 Found = Iterator[Change | str]
@@ -292,8 +313,7 @@ def _choice(pool: BackendPool, key: bytes) -> str:
 def render_plan(old: Config, new: Config) -> str:
     """Return the plan for reading: a line for each subject, marked as in a diff."""
     made = plan(old, new)
-    marks = {ADDED: "+", REMOVED: "-", CHANGED: "~"}
-    lines = [f"{marks[change.action]} {change}" for change in made.changes]
+    lines = [f"{MARKS[change.action]} {change}" for change in made.changes]
     for name, upstream in new.upstreams.items():
         before = old.upstreams.get(name)
         share = None if before is None or before == upstream else moved_share(before, upstream)

@@ -10,6 +10,7 @@ Not here: files and YAML (files.py, parse.py), types and the table (types.py, re
 schema.py), and what no single key can know (check.py).
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
@@ -39,7 +40,8 @@ HOMES: Final = homes_of(CONFIG)
 def load(path: str, environ: Mapping[str, str]) -> Config:
     """Return the checked configuration of the file `path` and all that it includes.
 
-    `environ` fills in ${NAME}. Raise ConfigError with everything that is wrong.
+    `environ` fills in ${NAME}, and gives a service the directory of its pid file. Raise ConfigError
+    with everything that is wrong.
     """
     reading = Reading(HOMES)
     try:
@@ -48,7 +50,18 @@ def load(path: str, environ: Mapping[str, str]) -> Config:
         raise ConfigError(reading.problems) from None
     if reading.problems:
         raise ConfigError(reading.problems)
-    return config
+    return _with_pid_file(config, environ)
+
+
+def _with_pid_file(config: Config, environ: Mapping[str, str]) -> Config:
+    """Have a pid file where a service manager has made a directory for it (systemd.exec(5)).
+
+    `nginy -s reload` finds the process by it.
+    """
+    directory = environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    if "pid" in config.place.keys or not directory:
+        return config
+    return replace(config, pid=os.path.join(directory, "nginy.pid"))
 
 
 def _read_config(top: MappingNode, reading: Reading) -> Config:

@@ -329,7 +329,9 @@ class Config(Entry):
         "nginy becomes this user once all listeners are bound; only root can.",
     )
     pid: str | None = key(
-        OrOff(FilePath()), "off", "This file holds the process id; -s and plan need it."
+        OrOff(FilePath()),
+        "off",
+        "This file holds the process id; -s and plan need it. systemd gives it a directory.",
     )
     event_method: str = key(
         Choice("auto", "epoll", "poll", "select"),

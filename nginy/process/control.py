@@ -16,7 +16,9 @@ import signal
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Final, Protocol
 
+from nginy.commands.plan import reloadable
 from nginy.config import schema
+from nginy.config.dump import dump
 from nginy.event.child import reap_children
 from nginy.event.listener import Listener
 from nginy.event.loop import Loop
@@ -25,7 +27,7 @@ from nginy.log.levels import NOTICE
 from nginy.process.inherited import Inherited
 from nginy.process.pidfile import PidFile, open_pid_file, replace_pid_file
 from nginy.process.reader import ConfigReader, ReadResult
-from nginy.process.report import report_refusal, report_reload
+from nginy.process.report import Outcome, report_refusal, report_reload
 from nginy.process.systemd import Notifier, passed_descriptors
 from nginy.process.upgrade import Upgrade, handed_descriptors
 
@@ -72,6 +74,10 @@ class Control:
         self._serving = ""
         """What to tell the service manager when all is well; "" until the start is over."""
         self._is_changing = self._is_outdated = False
+        self._config = schema.Config()
+        """What runs."""
+        self._wanted = schema.Config()
+        """What the file says, which may take a restart in parts."""
         self._pid_file: PidFile | None = None
         self._next_pid_file: PidFile | None = None
         self.is_ending = False
@@ -93,6 +99,7 @@ class Control:
 
         Not before it serves: those who find it may ask it for something at once.
         """
+        self._config = config
         self.prepare(config, text)
         self.commit(text)
 
@@ -157,25 +164,33 @@ class Control:
         self._is_changing = True
         if result.config is None:
             self.refused(*map(str, result.problems))
-        else:
-            self._controlled.change_to(result.config, result.text)
+            return
+        self._wanted = result.config
+        config, text = reloadable(self._config, result.config), result.text
+        if config is not result.config:
+            text = dump(config)
+        self._controlled.change_to(config, text)
 
-    def reloaded(self, before: schema.Config, config: schema.Config) -> None:
-        """Say what has changed."""
-        report_reload(before, config)
-        self._reload_ended()
+    def reloaded(self, config: schema.Config) -> None:
+        """Say what has changed, now that `config` runs."""
+        before, self._config = self._config, config
+        self._reload_ended(report_reload(self._reader.began_ms, before, self._wanted))
 
     def refused(self, *problems: str) -> None:
         """Say why nothing has changed."""
-        report_refusal(*problems)
-        self._reload_ended()
+        self._reload_ended(report_refusal(self._reader.began_ms, problems))
 
-    def _reload_ended(self) -> None:
+    def _reload_ended(self, outcome: Outcome) -> None:
+        if self._pid_file is not None:
+            try:
+                self._pid_file.note_outcome(outcome.to_json())
+            except OSError as error:
+                logger.warning("write() failed (%s: %s)", error.errno, error.strerror)
         is_outdated = self._is_outdated
         self._is_changing = self._is_outdated = False
         if self.is_ending:
             return
-        self.notifier.ready(self._serving)
+        self.notifier.ready(f"{self._serving}; {outcome.summary}")
         if is_outdated:
             # Asked for while a reload was going on, and the file may have changed since.
             self.reload()

@@ -1,14 +1,15 @@
-"""The two files by which others find a running nginy: its process id, and what it runs.
+"""The files by which others find a running nginy: its process id, and what it says of itself.
 
 `-s reload` and its like read the id from the pid file. `nginy plan` compares a new configuration
 with the running one, which need not be what the file on disk says by now: so the server keeps the
-text of what it runs (that of `nginy -T`) in a second file beside the first, PATH.conf, readable by
-its own user only.
+text of what it runs (that of `nginy -T`) in a second file beside the first, PATH.conf. What the
+last reload has come to is in a third, PATH.reload (`report.py`). Both are readable by nginy's own
+user only.
 
-Both are opened once, before privileges are dropped, and rewritten in place, since whom nginy has
+They are opened once, before privileges are dropped, and rewritten in place: the user that nginy has
 become may not be allowed to create files there. Where it may not even remove them in the end, they
-are emptied. A text belongs to a process: its first line names that, so what a killed nginy has left
-behind is not taken for what the next one runs.
+are emptied. What they hold belongs to a process: the first line names it, so that nothing that a
+killed nginy has left behind is taken for what the next one says.
 
 nginx: `ngx_create_pidfile`, `ngx_delete_pidfile` in `ngx_cycle.c`.
 """
@@ -29,61 +30,98 @@ PID_MAX_CHARACTERS: Final = 64
 """Of a pid file; more than that is something else."""
 
 
+class _Companion:
+    """A file beside the pid file: opened once, and rewritten in place."""
+
+    __slots__ = ("_fd", "path")
+
+    def __init__(self, path: str) -> None:
+        """Open the file, for its owner alone; raises OSError."""
+        self.path = path
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._fd = os.open(path, flags, 0o600)
+
+    def rewrite(self, text: str) -> None:
+        """Put `text` in the place of what there is; raises OSError if the disk is full."""
+        data = f"{_first_line(os.getpid(), text)}{text}".encode(errors="surrogateescape")
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, data, 0)
+
+    def rename(self, path: str) -> None:
+        """Go by another name, if that can be."""
+        with contextlib.suppress(OSError):
+            os.rename(self.path, path)
+        self.path = path
+
+    def remove(self) -> None:
+        """Remove the file, or empty it where that is not permitted."""
+        try:
+            os.unlink(self.path)
+        except OSError:
+            os.ftruncate(self._fd, 0)
+        os.close(self._fd)
+
+
 class PidFile:
     """The files of this process. Created and removed by the server."""
 
-    __slots__ = ("_text_fd", "path")
+    __slots__ = ("_outcome", "_text", "path")
 
     def __init__(self, path: str, text: str) -> None:
-        """Write both files; raises NginyError, and leaves neither then."""
+        """Write the files; raises NginyError, and leaves none then."""
         self.path = path
-        self._text_fd = -1
+        self._text: _Companion | None = None
+        self._outcome: _Companion | None = None
         try:
             with open(path, "w", encoding="ascii") as file:
                 file.write(f"{os.getpid()}\n")
         except OSError as error:
             raise _cannot_open(path, error) from error
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
-            self._text_fd = os.open(text_path(path), flags, 0o600)
-            self.rewrite(text)
+            # In this order: with the text the process is known to be ready.
+            self._outcome = _Companion(outcome_path(path))
+            self._outcome.rewrite("")
+            self._text = _Companion(text_path(path))
+            self._text.rewrite(text)
         except OSError as error:
             self.remove()
-            raise _cannot_open(text_path(path), error) from error
+            raise _cannot_open(error.filename or path, error) from error
 
     def rewrite(self, text: str) -> None:
         """Note another configuration; raises OSError if the disk is full."""
-        data = f"{_first_line(os.getpid(), text)}{text}".encode(errors="surrogateescape")
-        os.ftruncate(self._text_fd, 0)
-        os.pwrite(self._text_fd, data, 0)
+        if self._text is not None:
+            self._text.rewrite(text)
+
+    def note_outcome(self, text: str) -> None:
+        """Note what the last reload has come to; raises OSError if the disk is full."""
+        if self._outcome is not None:
+            self._outcome.rewrite(text)
 
     def rename(self, path: str) -> None:
         """Go by another name, since a successor takes this one; raises OSError."""
         os.rename(self.path, path)
-        with contextlib.suppress(OSError):
-            os.rename(text_path(self.path), text_path(path))
         self.path = path
+        if self._text is not None:
+            self._text.rename(text_path(path))
+        if self._outcome is not None:
+            self._outcome.rename(outcome_path(path))
 
     def give_to(self, uid: int, gid: int) -> None:
         """Make the files the property of the user that nginy becomes, so it can empty them."""
-        for path in (self.path, text_path(self.path)):
+        for path in (self.path, text_path(self.path), outcome_path(self.path)):
             os.chown(path, uid, gid)
 
     def remove(self) -> None:
-        """Remove both files, or empty them where that is not permitted."""
+        """Remove all files, or empty them where that is not permitted."""
         try:
             os.unlink(self.path)
         except OSError:
             with contextlib.suppress(OSError):
                 os.truncate(self.path, 0)
-        if self._text_fd < 0:
-            return
-        try:
-            os.unlink(text_path(self.path))
-        except OSError:
-            os.ftruncate(self._text_fd, 0)
-        os.close(self._text_fd)
-        self._text_fd = -1
+        for companion in (self._text, self._outcome):
+            if companion is not None:
+                companion.remove()
+        self._text = self._outcome = None
 
 
 def open_pid_file(current: PidFile | None, path: str | None, text: str) -> PidFile | None:
@@ -138,6 +176,11 @@ def text_path(path: str) -> str:
     return f"{path}.conf"
 
 
+def outcome_path(path: str) -> str:
+    """Return where the outcome of the last reload is kept that belongs to a pid file."""
+    return f"{path}.reload"
+
+
 def read_pid(path: str) -> int:
     """Return the process id in a pid file; raises NginyError."""
     text = _read(path, PID_MAX_CHARACTERS).strip()
@@ -155,16 +198,30 @@ def read_running(path: str) -> str:
     except OSError as error:
         reason = f"({error.errno}: {error.strerror})"
         raise NginyError(f'nothing runs as PID {pid} of "{path}" {reason}') from error
-    whole = _read(text_path(path), -1)
-    first, _, text = whole.partition("\n")
-    if f"{first}\n" != _first_line(pid, text):
+    text = _read_companion(text_path(path), pid)
+    if text is None:
         raise NginyError(f'"{text_path(path)}" is not what PID {pid} runs')
     return text
 
 
+def read_outcome(path: str, pid: int) -> str:
+    """Return what the last reload of process `pid` has come to, as text; raises NginyError.
+
+    "" if there was none, or while it is being written.
+    """
+    return _read_companion(outcome_path(path), pid) or ""
+
+
+def _read_companion(path: str, pid: int) -> str | None:
+    """Return the text that process `pid` has written; None if it is another's or not whole."""
+    whole = _read(path, -1)
+    first, _, text = whole.partition("\n")
+    return text if f"{first}\n" == _first_line(pid, text) else None
+
+
 def _first_line(pid: int, text: str) -> str:
     """Return what tells whose text it is, and whether it is whole."""
-    return f"# what nginy runs as PID {pid}, {len(text)} characters\n"
+    return f"# written by nginy, PID {pid}, {len(text)} characters\n"
 
 
 def _read(path: str, max_characters: int) -> str:

@@ -28,6 +28,7 @@ from nginy.event.child import Child, fork, keep_only
 from nginy.event.connection import AGAIN, Connection
 from nginy.event.event import Event
 from nginy.event.loop import Loop
+from nginy.process.report import monotonic_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class ConfigReader:
         "_loop",
         "_path",
         "_result",
+        "began_ms",
     )
 
     def __init__(
@@ -81,6 +83,8 @@ class ConfigReader:
         self._data = bytearray()
         self._is_outdated = False
         self._result: ReadResult | None = None
+        self.began_ms = 0
+        """When the last reading began (`report.monotonic_ms`)."""
 
     def start(self) -> None:
         """Begin to read; if that is under way, read once more after it, for the file may differ."""
@@ -89,6 +93,7 @@ class ConfigReader:
             return
         self._is_outdated = False
         self._result = None
+        self.began_ms = monotonic_ms()
         ours, theirs = socket.socketpair()
         with theirs:
             try:

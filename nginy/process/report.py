@@ -1,14 +1,21 @@
-"""What a reload has come to, told to those who read the log.
+"""What a reload has come to: for the log, and for the person who has asked for it.
 
-Whether it was one process that reloaded or several workers that voted, the words are the same. What
-changes between two configurations is found out by `commands/plan.py`; the service manager hears
-from `systemd.py`.
+Whether it was one process that reloaded or several workers that voted, the words are the same. An
+`Outcome` is logged, and kept as JSON in a file beside the pid file (`pidfile.py`), where
+`nginy -s reload` waits for it: a signal alone would not tell that anything went wrong.
+
+What changes between two configurations is found out by `commands/plan.py`; the service manager
+hears from `systemd.py`.
 """
 
+import json
 import logging
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Final
 
-from nginy.commands.plan import plan
+from nginy.commands.plan import MARKS, needing_restart, plan
 from nginy.config import schema
 from nginy.config.surprises import surprises
 from nginy.log.levels import NOTICE
@@ -16,23 +23,85 @@ from nginy.log.levels import NOTICE
 logger = logging.getLogger("nginy.server")
 
 CHANGES_LOGGED: Final = 100
-"""Of one reload; `nginy plan` shows them all."""
+"""Of one reload; `nginy -s reload` and `nginy plan` show more."""
+CHANGES_KEPT: Final = 1000
+
+LISTS: Final = ("problems", "warnings", "changes", "needs_restart")
+"""Fields of an `Outcome` that are lists of texts."""
 
 
-def report_reload(before: schema.Config, config: schema.Config) -> None:
-    """Log what a reload has changed, and what of the new configuration may surprise."""
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a reload has come to. With `problems` nothing has changed."""
+
+    began_ms: int
+    """When the file began to be read, by the machine's monotonic clock, which all processes share.
+    """
+    took_ms: int
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
+    """As `nginy plan` shows them."""
+    needs_restart: tuple[str, ...] = ()
+    """Keys that the file has new values for, and the process goes on with the old ones."""
+
+    @property
+    def summary(self) -> str:
+        """The outcome in one sentence."""
+        if self.problems:
+            more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
+            return f"reload refused: {self.problems[0]}{more}"
+        if self.needs_restart:
+            return f"reloaded; takes a restart: {', '.join(self.needs_restart)}"
+        return "reloaded"
+
+    def to_json(self) -> str:
+        """Return the outcome as one line of JSON."""
+        result = "refused" if self.problems else "applied"
+        return json.dumps({"result": result, **asdict(self)})
+
+
+def outcome_of(text: str) -> Outcome | None:
+    """Return what `Outcome.to_json` has written; None if it is not whole, or there is none."""
+    try:
+        fields = json.loads(text)
+        return Outcome(
+            int(fields["began_ms"]),
+            int(fields["took_ms"]),
+            **{name: tuple(map(str, fields[name])) for name in LISTS},
+        )
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def monotonic_ms() -> int:
+    """Return the time by the clock of `Outcome.began_ms`."""
+    return time.monotonic_ns() // 1_000_000
+
+
+def report_reload(began_ms: int, before: schema.Config, config: schema.Config) -> Outcome:
+    """Log what a reload of `config` has changed, and what of it may surprise."""
     changes = plan(before, config).changes
-    for warning in surprises(config):
+    outcome = Outcome(
+        began_ms,
+        monotonic_ms() - began_ms,
+        warnings=tuple(surprises(config)),
+        changes=tuple(f"{MARKS[change.action]} {change}" for change in changes[:CHANGES_KEPT]),
+        needs_restart=needing_restart(before, config),
+    )
+    for warning in outcome.warnings:
         logger.warning("%s", warning)
     for change in changes[:CHANGES_LOGGED]:
         logger.log(NOTICE, "reload: %s", change)
     if len(changes) > CHANGES_LOGGED:
         logger.log(NOTICE, "reload: %d more changes", len(changes) - CHANGES_LOGGED)
     logger.log(NOTICE, "configuration reloaded")
+    return outcome
 
 
-def report_refusal(*problems: str) -> None:
+def report_refusal(began_ms: int, problems: Sequence[str]) -> Outcome:
     """Log why a reload has changed nothing."""
     for problem in problems:
         logger.error("%s", problem)
     logger.error("configuration not changed")
+    return Outcome(began_ms, monotonic_ms() - began_ms, problems=tuple(problems))

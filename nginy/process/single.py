@@ -54,7 +54,6 @@ class SingleProcess:
 
     def change_to(self, config: schema.Config, text: str) -> None:
         """Go over to `config` in this turn, or say what is wrong and go on as before."""
-        before = self.server.config
         try:
             with naming_holder():
                 prepared = self.server.prepare(config)
@@ -68,7 +67,7 @@ class SingleProcess:
             return
         self.server.commit(prepared)
         self.control.commit(text)
-        self.control.reloaded(before, config)
+        self.control.reloaded(config)
 
     def reopen_logs(self) -> None:
         """Open all logs anew."""

@@ -334,3 +334,20 @@ def test_a_configuration_cannot_be_changed(tmp_path: pathlib.Path) -> None:
 
 def test_a_configuration_can_be_made_without_a_file() -> None:
     assert Config().listeners == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "directory", "pid"),
+    [
+        ("", "", None),
+        ("", "/run/nginy", "/run/nginy/nginy.pid"),
+        ("", "/run/a:/run/b", "/run/a/nginy.pid"),
+        ("pid: off\n", "/run/nginy", None),
+        ("pid: /run/x\n", "/run/nginy", "/run/x"),
+    ],
+)
+def test_a_service_has_its_pid_file_where_the_manager_wants_it(
+    tmp_path: pathlib.Path, text: str, directory: str, pid: str | None
+) -> None:
+    environ = {"RUNTIME_DIRECTORY": directory} if directory else {}
+    assert loaded(tmp_path, f"{text}{LISTENER}", environ).pid == pid

@@ -158,6 +158,7 @@ def test_the_service_starts_the_command_that_root_has_made() -> None:
     unit = (CHECKOUT / "etc" / "nginy.service").read_text()
     [started] = re.findall(r"^ExecStart=(.*)$", unit, re.MULTILINE)
     program, config = started.split()
+    assert f"ExecReload={program} -s reload {config}\n" in unit
     assert all(line.split()[-1] == program for line in ROOT if line.startswith("ln "))
     assert any(f"PIPX_BIN_DIR={os.path.dirname(program)} " in line for line in ROOT)
     assert any(line.split()[-2:] == ["etc/nginy.yml", config] for line in ROOT)

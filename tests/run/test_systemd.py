@@ -2,6 +2,7 @@
 
 import configparser
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -64,7 +65,9 @@ def test_every_state_is_told_in_its_turn(
         nginy.write("listeners: nonsense\n")
         nginy.send_signal(signal.SIGHUP)
         assert heard(manager)["RELOADING"] == "1"
-        assert heard(manager)["READY"] == "1"
+        refused = heard(manager)
+        assert refused["READY"] == "1"
+        assert re.search("^Serving.*; reload refused: .*nginy.yml:[0-9]", refused["STATUS"])
         nginy.said("configuration not changed")
         nginy.stop(signal.SIGQUIT)
         assert heard(manager)["STOPPING"] == "1"

@@ -197,7 +197,7 @@ class Supervisor:
     def change_to(self, config: schema.Config, text: str) -> None:
         """Ask the workers whether they can change to `config`."""
         self._votes += 1
-        vote = Vote(self._votes, self.config, config, text)
+        vote = Vote(self._votes, config, text)
         try:
             with naming_holder():
                 self._open(vote)
@@ -287,7 +287,7 @@ class Supervisor:
 
     def _finish(self, vote: Vote) -> None:
         self._end_vote()
-        self.control.reloaded(vote.before, vote.config)
+        self.control.reloaded(vote.config)
 
     def _end_vote(self) -> None:
         self._vote = None

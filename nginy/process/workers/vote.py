@@ -15,14 +15,11 @@ from nginy.process.workers.ports import Ports
 class Vote:
     """A reload that the workers are asked about, and are then told to do."""
 
-    __slots__ = ("before", "config", "number", "ports", "text", "waiting")
+    __slots__ = ("config", "number", "ports", "text", "waiting")
 
-    def __init__(
-        self, number: int, before: schema.Config, config: schema.Config, text: str
-    ) -> None:
+    def __init__(self, number: int, config: schema.Config, text: str) -> None:
         self.number = str(number)
         """Tells its answers from late ones to an earlier vote."""
-        self.before = before
         self.config = config
         self.text = text
         self.ports: Ports = {}

@@ -1,0 +1,51 @@
+"""What `nginy -s` asks of a running nginy: a signal, and for a reload an answer.
+
+The process is found by its pid file. It answers a reload with a file beside that (`report.py`),
+which is looked at until it tells of a reload that began after the signal: an earlier one, still
+under way, may not have seen the file as it is now.
+
+nginx: `ngx_signal_process` in `ngx_cycle.c`, which does not wait.
+"""
+
+import os
+import signal
+import time
+from typing import Final
+
+from nginy.errors import NginyError
+from nginy.process.pidfile import read_outcome, read_pid
+from nginy.process.report import Outcome, monotonic_ms, outcome_of
+
+ANSWER_MS: Final = 60_000
+"""How long to wait for the end of a reload; with workers it takes 20 s at most."""
+LOOK_S: Final = 0.02
+
+
+def send_signal(path: str, number: signal.Signals) -> int:
+    """Send a signal to the process of the pid file `path`; return its id, raise NginyError."""
+    pid = read_pid(path)
+    try:
+        os.kill(pid, number)
+    except OSError as error:
+        reason = f"({error.errno}: {error.strerror})"
+        raise NginyError(f'kill({pid}) of the PID in "{path}" failed {reason}') from error
+    return pid
+
+
+def reload(path: str, answer_ms: int = ANSWER_MS) -> Outcome:
+    """Have the process of the pid file `path` reload, and wait for what comes of it.
+
+    Raises NginyError if there is no answer.
+    """
+    asked_ms = monotonic_ms()
+    pid = send_signal(path, signal.SIGHUP)
+    while monotonic_ms() < asked_ms + answer_ms:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            raise NginyError(f"nginy, PID {pid}, has ended instead of reloading") from None
+        outcome = outcome_of(read_outcome(path, pid))
+        if outcome is not None and outcome.began_ms >= asked_ms:
+            return outcome
+        time.sleep(LOOK_S)
+    raise NginyError(f"no answer from PID {pid} in {answer_ms // 1000}s; its log may say why")

@@ -1,0 +1,156 @@
+"""`nginy -s reload` waits, and says what has come of it; `nginy plan` knows what still waits."""
+
+import os
+import pathlib
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from nginy.errors import NginyError
+from nginy.process.ask import reload
+from nginy.process.pidfile import PidFile, outcome_path
+from nginy.process.report import Outcome, monotonic_ms, outcome_of
+
+from kit.program import PATIENCE_S, Nginy, free_port, own_host, run_once
+
+WORKERS = pytest.mark.parametrize("workers", [1, 2])
+
+
+@pytest.fixture
+def here() -> str:
+    host = own_host()
+    return f"{host}:{free_port(host)}"
+
+
+def config(workers: int, here: str, text: str, more: str = "") -> str:
+    return f"workers: {workers}\n{more}listeners: {{listen: '{here}', return: {text}}}\n"
+
+
+@WORKERS
+def test_a_reload_prints_its_changes_when_they_are_made(
+    tmp_path: pathlib.Path, here: str, workers: int
+) -> None:
+    with Nginy(tmp_path, config(workers, here, "old")) as nginy:
+        nginy.write(config(workers, here, "new"))
+        status, out, errors = run_once("-s", "reload", str(nginy.path))
+        assert (status, errors) == (0, [])
+        assert out == f"~ listener {here} changed: return old -> new\n"
+        host, port = here.split(":")
+        with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as client:
+            assert client.recv(100) == b"new"
+        assert run_once("-s", "reload", str(nginy.path)) == (0, "nothing changes\n", [])
+        mode = os.stat(outcome_path(str(nginy.pid_path))).st_mode
+        assert stat.S_IMODE(mode) == 0o600
+        nginy.stop()
+        assert sorted(os.listdir(tmp_path)) == ["access.log", "nginy.yml"]
+
+
+@WORKERS
+def test_a_reload_that_is_refused_prints_why_and_fails(
+    tmp_path: pathlib.Path, here: str, workers: int
+) -> None:
+    with (
+        Nginy(tmp_path, config(workers, here, "old")) as nginy,
+        socket.create_server((own_host(), 0)) as taken,
+    ):
+        address = "{}:{}".format(*taken.getsockname())
+        nginy.write(
+            f"workers: {workers}\nlisteners: {{listen: ['{here}', '{address}'], return: x}}"
+        )
+        status, out, errors = run_once("-s", "reload", str(nginy.path))
+        assert (status, out) == (1, "")
+        assert len(errors) == 2
+        assert errors[0].startswith(f"nginy: [emerg] bind() to {address} failed (98:")
+        assert errors[1] == "nginy: the configuration that runs has not changed"
+
+
+@WORKERS
+def test_what_takes_a_restart_is_said_until_there_is_one(
+    tmp_path: pathlib.Path, here: str, workers: int
+) -> None:
+    with Nginy(tmp_path, config(workers, here, "hi")) as nginy:
+        nginy.write(config(workers, here, "hi", "event_method: poll\n"))
+        change = "~ event_method changed: auto -> poll (takes a restart)\n"
+        warning = "nginy: [warn] takes a restart: event_method"
+        for _ in range(2):
+            assert run_once("-s", "reload", str(nginy.path)) == (0, change, [warning])
+        _, out, _ = run_once("plan", str(nginy.path))
+        assert change in out
+        nginy.write(config(workers, here, "hi"))
+        assert run_once("-s", "reload", str(nginy.path)) == (0, "nothing changes\n", [])
+
+
+def test_a_file_that_is_wrong_is_not_even_asked_about(tmp_path: pathlib.Path, here: str) -> None:
+    with Nginy(tmp_path, config(1, here, "hi")) as nginy:
+        nginy.write("nonsense: on\nlisteners: none\n")
+        status, out, errors = run_once("-s", "reload", str(nginy.path))
+        assert (status, out, len(errors)) == (1, "", 2)
+
+
+# Without a nginy.
+
+
+def test_an_outcome_survives_its_json() -> None:
+    made = Outcome(1, 2, ("p",), ("w", "ü"), ("c",), ("workers",))
+    assert outcome_of(made.to_json()) == made
+    assert outcome_of(made.to_json()[:-1]) is None
+    assert outcome_of("") is None
+    assert outcome_of("[1]") is None
+
+
+@pytest.mark.parametrize(
+    ("outcome", "summary"),
+    [
+        (Outcome(0, 0), "reloaded"),
+        (
+            Outcome(0, 0, needs_restart=("user", "workers")),
+            "reloaded; takes a restart: user, workers",
+        ),
+        (Outcome(0, 0, problems=("one",)), "reload refused: one"),
+        (Outcome(0, 0, problems=("one", "two", "three")), "reload refused: one (and 2 more)"),
+    ],
+)
+def test_the_summary_is_one_sentence(outcome: Outcome, summary: str) -> None:
+    assert outcome.summary == summary
+
+
+def answering(directory: pathlib.Path, began_ms: int) -> str:
+    """A pid file of this process, which ignores HUP, with the outcome of a reload."""
+    path = str(directory / "nginy.pid")
+    PidFile(path, "").note_outcome(Outcome(began_ms, 0).to_json())
+    return path
+
+
+@pytest.fixture
+def ignoring_hup() -> Iterator[None]:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("ignoring_hup")
+def test_the_outcome_of_an_earlier_reload_is_no_answer(tmp_path: pathlib.Path) -> None:
+    path = answering(tmp_path, monotonic_ms() - 1)
+    with pytest.raises(NginyError, match="no answer from PID"):
+        reload(path, answer_ms=50)
+
+
+@pytest.mark.usefixtures("ignoring_hup")
+def test_the_outcome_of_a_reload_that_began_after_the_question_is_the_answer(
+    tmp_path: pathlib.Path,
+) -> None:
+    began_ms = monotonic_ms() + 1000
+    assert reload(answering(tmp_path, began_ms)).began_ms == began_ms
+
+
+def test_a_process_that_ends_gives_no_answer(tmp_path: pathlib.Path) -> None:
+    path = answering(tmp_path, 0)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        pathlib.Path(path).write_text(f"{process.pid}\n")
+        process.communicate()
+    with pytest.raises(NginyError, match=r"kill\(.*failed \(3: No such process\)"):
+        reload(path)
