@@ -5,8 +5,9 @@ retries and what becomes of an answer are in `backend/names/resolver.py`.
 
 The one idea: a datagram is an answer only if it answers *this* query: same id, same question, a
 response, well formed to its last record. Anything else raises WireError, and the resolver drops it
-and goes on waiting, as a forged or late datagram must not end a lookup. What a server did answer,
-good or bad, is a value: an `Answer` with its `Outcome`.
+and goes on waiting, as a forged or late datagram must not end a lookup. One that has the right id
+and question and is malformed raises MalformedAnswerError, so that a log can say so. What a server
+did answer, good or bad, is a value: an `Answer` with its `Outcome`.
 
 Only records whose owner is the name asked for, or what its aliases lead to, are believed. The
 additional section is read for its extended RCODE and otherwise ignored: addresses there are hearsay
@@ -15,21 +16,22 @@ additional section is read for its extended RCODE and otherwise ignored: address
 Read first: `dns_names`.
 """
 
-import ipaddress
+import socket
 import struct
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Final
 
 from nginy.wire.dns_names import HEADER_BYTES, ROOT, NameReader, encode_name, name_text
-from nginy.wire.errors import WireError
+from nginy.wire.errors import MalformedAnswerError, WireError
 
 # DNS flag day 2020: the largest datagram that crosses the IPv6 minimum MTU of 1280 unfragmented.
 EDNS_PAYLOAD_BYTES: Final = 1232
-MIN_TTL_S: Final = 1  # SEMANTICS: names are resolved again at their TTL, at least 1 s
+MIN_TTL_S: Final = 1  # a TTL of 0 would have a name asked for without a pause
 MAX_TTL_S: Final = 604_800  # RFC 8767 §4: a week caps what a typing error would keep for years
 NEGATIVE_TTL_S: Final = 5  # for "no such name" without a SOA; nginx's ngx_resolver_t.resend_timeout
 MAX_ALIASES: Final = 16  # links of a CNAME chain; as many as common recursive servers follow
+ENDLESS_ALIASES: Final = "its aliases form a circle, or a chain too long to follow"
 
 RESPONSE: Final = 0x8000
 OPCODE: Final = 0x7800
@@ -76,7 +78,7 @@ class Outcome(Enum):
     EMPTY = "no such record"  # the name exists, the record does not (NODATA, RFC 2308 §2.2)
     NO_NAME = "no such name"  # NXDOMAIN
     TRUNCATED = "truncated"  # ask again over TCP
-    FAILED = "failed"  # any other RCODE; ask another server
+    FAILED = "failed"  # any other RCODE, or aliases in a circle; ask another server
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +116,14 @@ class Answer:
     addresses: tuple[str, ...] = ()
     services: tuple[Srv, ...] = ()
     ttl_s: int = NEGATIVE_TTL_S
+    problem: str = ""
+    """What is wrong with an answer that FAILED without an RCODE that says so."""
 
     @property
     def reason(self) -> str:
         """Say in a few words what the answer was, for a log line."""
         if self.outcome is Outcome.FAILED:
-            return RCODE_NAMES.get(self.rcode, f"RCODE {self.rcode}")
+            return self.problem or RCODE_NAMES.get(self.rcode, f"RCODE {self.rcode}")
         return str(self.outcome.value)
 
 
@@ -170,9 +174,9 @@ def unframe(received: bytes) -> bytes | None:
 def parse_response(message: bytes, query: Query) -> Answer:
     """Return what the message answers to the query.
 
-    Raises WireError if it is malformed or answers anything else; wait on, then. A truncated message
-    is not read beyond its question (RFC 2181 §9). Cost: linear in the message, which holds some
-    5,000 records at most.
+    Raises WireError if it answers anything else, and MalformedAnswerError if it answers this query
+    and is malformed; wait on, in either case. A truncated message is not read beyond its question
+    (RFC 2181 §9). Cost: linear in the message, which holds some 5,000 records at most.
     """
     if len(message) < HEADER_BYTES:
         raise WireError("a message is shorter than its header")
@@ -187,6 +191,19 @@ def parse_response(message: bytes, query: Query) -> Answer:
         offset = _check_question(message, names, questions, query)
     if flags & TRUNCATED:
         return Answer(Outcome.TRUNCATED, rcode)
+    try:
+        return _parse_sections(message, names, query, rcode, offset, counts)
+    except WireError as error:
+        if rcode not in (NO_ERROR, NO_NAME):
+            # A server that refuses need not be able to say so in good form.
+            return Answer(Outcome.FAILED, rcode)
+        raise MalformedAnswerError(str(error)) from None
+
+
+def _parse_sections(
+    message: bytes, names: NameReader, query: Query, rcode: int, offset: int, counts: list[int]
+) -> Answer:
+    """Return what the sections after the question say."""
     sections: list[list[_Record]] = []
     for count in counts:
         records, offset = _read_records(message, names, offset, count)
@@ -257,6 +274,8 @@ def _interpret(
         if record.type == RecordType.CNAME
     }
     owner, ttl_s = _follow(encode_name(query.name), aliases)
+    if owner in aliases:
+        return Answer(Outcome.FAILED, rcode, problem=ENDLESS_ALIASES)
     canonical = name_text(owner)
     wanted = [r for r in answers if r.type == query.type and r.owner == owner]
     if rcode == NO_NAME:
@@ -276,14 +295,17 @@ def _interpret(
 
 
 def _follow(name: bytes, aliases: dict[bytes, tuple[bytes, int]]) -> tuple[bytes, int]:
-    """Return the end of a chain of aliases and the least TTL on the way."""
+    """Return the end of a chain of aliases and the least TTL on the way.
+
+    If the chain has no end within MAX_ALIASES links, what is returned is an alias itself.
+    """
     least_ttl_s = MAX_TTL_S
-    for _ in range(MAX_ALIASES + 1):
+    for _ in range(MAX_ALIASES):
         if name not in aliases:
-            return name, least_ttl_s
+            break
         name, ttl_s = aliases[name]
         least_ttl_s = min(least_ttl_s, _usable_ttl_s(ttl_s))
-    raise WireError("a chain of aliases is too long or a circle")
+    return name, least_ttl_s
 
 
 def _usable_ttl_s(ttl_s: int) -> int:
@@ -304,9 +326,10 @@ def _negative_ttl_s(message: bytes, authorities: list[_Record]) -> int:
 
 def _read_address(message: bytes, record: _Record) -> str:
     """Return the address of an A or AAAA record as text."""
-    if record.end - record.start != (4 if record.type == RecordType.A else 16):
+    family, length = (socket.AF_INET, 4) if record.type == RecordType.A else (socket.AF_INET6, 16)
+    if record.end - record.start != length:
         raise WireError("an address has the wrong length")
-    return str(ipaddress.ip_address(message[record.start : record.end]))
+    return socket.inet_ntop(family, message[record.start : record.end])
 
 
 def _read_srv(message: bytes, names: NameReader, record: _Record) -> tuple[Srv, ...]:

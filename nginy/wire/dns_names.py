@@ -34,7 +34,7 @@ PLAIN_BYTES: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_")
 def encode_name(name: str) -> bytes:
     """Return the canonical wire form of a host name; a dot at its end is allowed.
 
-    Names beyond ASCII are refused: they are to be written in their `xn--` form.
+    It refuses names beyond ASCII, which have an `xn--` form for this.
     Raises WireError. Source: RFC 1035 §3.1.
     """
     try:
@@ -50,6 +50,15 @@ def encode_name(name: str) -> bytes:
     if len(wire) > MAX_NAME_BYTES:
         raise WireError(f"a host name has at most {MAX_NAME_BYTES - 2} characters")
     return wire
+
+
+def is_host_name(name: str) -> bool:
+    """Return whether `encode_name` takes the name."""
+    try:
+        encode_name(name)
+    except WireError:
+        return False
+    return True
 
 
 def name_text(wire: bytes) -> str:

@@ -1,16 +1,18 @@
 """The files that come before a name server: /etc/hosts (hosts(5)) and resolv.conf (resolver(5)).
 
-Here are the contents only; who reads the files, and when again, is `backend/names/resolver.py`. The
-messages to the name servers are in `dns`.
+Here are the contents only; `backend/names/files.py` reads the files. The messages to the name
+servers are in `dns`.
 
 The one idea: do as the C library does, so that a name means the same to nginy as to `ping` on the
 same machine. Lines that make no sense are skipped, never an error: the files are not nginy's own,
 and the C library skips them too.
 """
 
-import ipaddress
+import socket
 from dataclasses import dataclass
 from typing import Final
+
+from nginy.wire.dns_names import is_host_name
 
 MAX_NAMESERVERS: Final = 3  # resolv.h MAXNS
 MAX_TIMEOUT_S: Final = 30  # resolv.h RES_MAXRETRANS
@@ -30,11 +32,13 @@ class ResolvConf:
 def parse_hosts(content: bytes) -> dict[str, tuple[str, ...]]:
     """Return each name of a hosts file, in lower case and without a final dot, with its addresses.
 
-    A name may stand on several lines; its addresses are in the file's order, each once.
+    A name may stand on several lines; its addresses are in the file's order, each once and in its
+    shortest form.
     """
     found: dict[str, dict[str, None]] = {}
-    for address, *names in _lines(content, comment_marks="#"):
-        if _is_address(address):
+    for word, *names in _lines(content, comment_marks="#"):
+        address = _address(word)
+        if address:
             for name in names:
                 found.setdefault(name.lower().removesuffix("."), {})[address] = None
     return {name: tuple(addresses) for name, addresses in found.items()}
@@ -49,8 +53,8 @@ def parse_resolv_conf(content: bytes) -> ResolvConf:
     search: tuple[str, ...] = ()
     options: dict[str, int] = {}
     for keyword, *values in _lines(content, comment_marks="#;"):
-        if keyword == "nameserver" and values and _is_address(values[0]):
-            nameservers.append(values[0])
+        if keyword == "nameserver" and values and (address := _address(values[0])):
+            nameservers.append(address)
         elif keyword in ("search", "domain"):
             search = tuple(value.lower().removesuffix(".") for value in values if value != ".")
         elif keyword == "options":
@@ -68,11 +72,12 @@ def candidates(name: str, conf: ResolvConf) -> tuple[str, ...]:
     """Return the full names to ask for, in order, until one exists.
 
     A final dot means that the name is full already. One with at least `ndots` dots is first tried
-    as it is; one with fewer only after the search domains. Source: resolv.conf(5).
+    as it is; one with fewer only after the search domains. A search domain that makes no name, or
+    one too long, is passed over. Source: resolv.conf(5), glibc's `__res_context_search`.
     """
     if name.endswith("."):
         return (name.removesuffix("."),)
-    searched = tuple(f"{name}.{domain}" for domain in conf.search)
+    searched = tuple(full for domain in conf.search if is_host_name(full := f"{name}.{domain}"))
     return (name, *searched) if name.count(".") >= conf.ndots else (*searched, name)
 
 
@@ -89,12 +94,16 @@ def _lines(content: bytes, comment_marks: str) -> list[list[str]]:
     return lines
 
 
-def _is_address(text: str) -> bool:
+def _address(text: str) -> str:
+    """Return an IP address in its shortest form, with its zone; "" for what is none."""
+    host, percent, zone = text.partition("%")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    if percent and (not zone or family == socket.AF_INET):
+        return ""
     try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
+        return f"{socket.inet_ntop(family, socket.inet_pton(family, host))}{percent}{zone}"
+    except (OSError, ValueError):  # ValueError: a zero byte in the text
+        return ""
 
 
 def _numeric_options(values: list[str]) -> dict[str, int]:

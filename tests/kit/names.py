@@ -14,7 +14,7 @@ from nginy.text.address import Address, parse_address
 
 from kit.program import own_host
 
-NO_ERROR, SERVFAIL, NXDOMAIN = 0, 2, 3
+NO_ERROR, FORMERR, SERVFAIL, NXDOMAIN, REFUSED = 0, 1, 2, 3, 5
 A, CNAME, AAAA, SRV = 1, 5, 28, 33
 TYPES = {"A": A, "AAAA": AAAA, "SRV": SRV}
 UDP_ROOM_BYTES = 1232
@@ -70,6 +70,8 @@ class NameServer:
         self.is_silent = False
         self.before: Callable[[Asked], list[bytes]] = lambda _asked: []
         """Datagrams to send ahead of the answer: the habits of a hostile network."""
+        self.instead: Callable[[Asked], list[bytes] | None] = lambda _asked: None
+        """Datagrams to send in place of the answer, none for silence; None for the answer."""
         self._streams: list[tuple[socket.socket, bytearray]] = []
 
     @property
@@ -126,7 +128,10 @@ class NameServer:
                 self.asked.append(asked)
                 for message in self.before(asked):
                     self.udp.sendto(message, sender)
-                if not self.is_silent:
+                others = self.instead(asked)
+                for message in others or ():
+                    self.udp.sendto(message, sender)
+                if not self.is_silent and others is None:
                     self.udp.sendto(self.answer(asked, room_bytes=UDP_ROOM_BYTES), sender)
         return has_moved
 

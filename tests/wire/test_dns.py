@@ -22,7 +22,7 @@ from nginy.wire.dns import (
     unframe,
 )
 from nginy.wire.dns_names import encode_name
-from nginy.wire.errors import WireError
+from nginy.wire.errors import MalformedAnswerError, WireError
 
 A = Query(0x1234, "www.example.com", RecordType.A)
 AAAA = Query(0x1234, "www.example.com", RecordType.AAAA)
@@ -167,17 +167,17 @@ def test_a_chain_has_sixteen_links_at_most(links, is_followed):
     names = [A.name, *(f"n{i}.example" for i in range(links))]
     records = [alias(a, b) for a, b in pairwise(names)]
     message = response(A, [*records, address(names[-1], "10.0.0.1")])
-    if is_followed:
-        assert parse_response(message, A).outcome is Outcome.FOUND
-    else:
-        with pytest.raises(WireError, match="chain"):
-            parse_response(message, A)
+    answer = parse_response(message, A)
+    assert answer.outcome is (Outcome.FOUND if is_followed else Outcome.FAILED)
+    assert ("chain too long" in answer.reason) is not is_followed
 
 
-def test_a_circle_of_aliases_is_refused():
-    message = response(A, [alias(A.name, "b.example"), alias("b.example", A.name)])
-    with pytest.raises(WireError, match="circle"):
-        parse_response(message, A)
+@pytest.mark.parametrize("circle", [[A.name], ["b.example", A.name], ["b.example", "b.example"]])
+def test_a_circle_of_aliases_is_a_failure_that_says_so(circle):
+    records = [alias(a, b) for a, b in pairwise([A.name, *circle])]
+    answer = parse_response(response(A, records), A)
+    assert answer.outcome is Outcome.FAILED
+    assert answer.reason == "its aliases form a circle, or a chain too long to follow"
 
 
 def test_records_of_other_names_types_and_classes_are_not_believed():
@@ -291,6 +291,17 @@ QUESTION = encode_name(A.name) + b"\x00\x01\x00\x01"
         pytest.param(response(AAAA), id="another type"),
         pytest.param(response(A, question=QUESTION[:-1] + b"\x03"), id="another class"),
         pytest.param(response(A)[:-1], id="question cut"),
+    ],
+)
+def test_what_is_no_answer_to_the_query_is_refused(message):
+    with pytest.raises(WireError) as caught:
+        parse_response(message, A)
+    assert not isinstance(caught.value, MalformedAnswerError)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
         pytest.param(response(A, [b"\x00\x00\x01"]), id="record cut"),
         pytest.param(response(A, [address(A.name, "10.0.0.1")])[:-1], id="data cut"),
         pytest.param(response(A, [record(A.name, 1, b"123")]), id="short address"),
@@ -300,9 +311,14 @@ QUESTION = encode_name(A.name) + b"\x00\x01\x00\x01"
         pytest.param(response(A, [], [record("com", 6, b"x" * 21)], rcode=3), id="short SOA"),
     ],
 )
-def test_what_is_no_answer_to_the_query_is_refused(message):
-    with pytest.raises(WireError):
+def test_an_answer_that_is_malformed_is_told_from_what_is_none(message):
+    with pytest.raises(MalformedAnswerError):
         parse_response(message, A)
+
+
+def test_a_server_that_refuses_in_bad_form_has_refused():
+    answer = parse_response(response(A, [b"cut"], rcode=2), A)
+    assert (answer.outcome, answer.reason) == (Outcome.FAILED, "SERVFAIL")
 
 
 @pytest.mark.parametrize("data", [b"", b"123456", b"123456\x01a\x00x", b"123456\x05a"])

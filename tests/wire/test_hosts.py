@@ -26,6 +26,11 @@ def test_lines_without_an_address_or_a_name_are_skipped():
     assert parse_hosts(b"web 10.0.0.1\n10.0.0.256 web\n10.0.0.1\n\xff\xfe web\n") == {}
 
 
+def test_addresses_are_brought_to_their_shortest_form():
+    content = b"FD00:0::05 web\n0:0:0:0:0:ffff:10.0.0.1 web\n"
+    assert parse_hosts(content) == {"web": ("fd00::5", "::ffff:10.0.0.1")}
+
+
 def test_a_scoped_address_is_kept_with_its_scope():
     assert parse_hosts(b"fe80::1%eth0 router") == {"router": ("fe80::1%eth0",)}
 
@@ -87,6 +92,11 @@ CONF = ResolvConf(search=("corp.example", "example"), ndots=2)
 )
 def test_search_domains_come_before_a_name_with_few_dots_and_after_one_with_many(name, expected):
     assert candidates(name, CONF) == expected
+
+
+def test_search_domains_that_make_no_name_are_passed_over():
+    conf = ResolvConf(search=("a..b", "ex ample", "x" * 64, "y." * 126 + "y", "example"))
+    assert candidates("web", conf) == ("web.example", "web")
 
 
 def test_random_files_never_raise():
