@@ -64,7 +64,7 @@ class Backend:
     """One server of a pool (nginx `ngx_stream_upstream_rr_peer_t`); satisfies `balancer.Peer`.
 
     Created by the `Members` of its pool, and kept for as long as the configuration, or an answer
-    for one of its names, lists it.
+    for one of its names, lists it, and for a while beyond (`names/left.py`).
     """
 
     __slots__ = (
@@ -83,6 +83,7 @@ class Backend:
         "fails",
         "failures",
         "health",
+        "left_at_ms",
         "max_conns",
         "max_fails",
         "name",
@@ -106,6 +107,8 @@ class Backend:
         self.average_ms = 0
         """Average of the time that `least_time` chooses by; 0 before the first session."""
         self.counters = Counters()
+        self.left_at_ms: int | None = None
+        """When it left its pool's list; None while it is there."""
         # For pools without a `PoolMonitor`; a monitor puts its own here.
         self.health = Health(
             None, 0, is_down=settings.down, is_resolved=not settings.address.is_name

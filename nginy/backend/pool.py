@@ -21,7 +21,7 @@ from typing import Final, Protocol
 
 from nginy.backend.backend import Backend
 from nginy.backend.health.states import State
-from nginy.backend.waiting import QueueSettings, WaitingQueue
+from nginy.backend.waiting import Peers, QueueSettings, WaitingQueue
 from nginy.balancer.least import moving_average_ms
 from nginy.balancer.peer import Balancer, failure, has_failed, is_usable, success
 from nginy.balancer.round_robin import pick_smooth
@@ -72,6 +72,7 @@ class BackendPool:
         "backends",
         "is_fail_open",
         "key",
+        "left",
         "max_session_time_ms",
         "measured",
         "name",
@@ -94,6 +95,8 @@ class BackendPool:
         self._backups: Balancer[Backend] | None = None
         self._sorted: tuple[Balancer[Backend], ...] = ()
         """The balancers that must hear of every change of a backend."""
+        self.left: tuple[Backend, ...] = ()
+        """Those that have left the list, as far as they are remembered."""
         self._unbuilt: tuple[Backend, ...] = ()
         """The list whose tables are not built yet; empty if they are."""
         self.measured = ""
@@ -232,8 +235,11 @@ class BackendPool:
         if self.queue is not None:
             self.queue.call_next()
 
-    def set_queue(self, settings: QueueSettings | None) -> None:
-        """Have clients wait as `settings` say, or no longer: those who wait choose again."""
+    def set_queue(self, settings: QueueSettings | None, peers: Peers | None = None) -> None:
+        """Have clients wait as `settings` say, or no longer: those who wait choose again.
+
+        `peers` are the queues of other workers for this upstream.
+        """
         if self.queue is not None:
             if settings is not None:
                 self.queue.settings = settings
@@ -241,7 +247,13 @@ class BackendPool:
             self.queue = None if settings is None else queue
             queue.call_all()
         elif settings is not None:
-            self.queue = WaitingQueue(settings)
+            self.queue = WaitingQueue(settings, peers)
+
+    def look_at_queue(self) -> None:
+        """Call those who wait for backends that other workers have given back meanwhile."""
+        if self.queue is not None:
+            room = (b.max_conns - b.conns for b in self.backends if b.max_conns and not b.down)
+            self.queue.look(sum(max(free, 0) for free in room))
 
     def is_full(self, tried: Collection[Backend], now_s: int) -> bool:
         """Whether a backend would serve the session if it were not at `max_conns`."""

@@ -14,12 +14,13 @@ meet in the end.
 With one worker none of this exists: a `Backend` counts in itself.
 """
 
-from collections.abc import Callable
+import time
 from hashlib import blake2b
 from mmap import mmap
 from typing import Final
 
 from nginy.backend.backend import Backend, BackendSettings
+from nginy.event.clock import Clock
 
 ROWS: Final = 16384
 """Backends that can be told apart. Names that are resolved again and again need a row for every
@@ -28,9 +29,6 @@ ROWS_TRIED: Final = 64
 """How far to look for a free row: with three quarters of the table used, one in 10^8 finds none."""
 CELL_BYTES: Final = 8
 """What a machine writes at once, so nobody reads half a count."""
-
-MakeSharedBackend = Callable[[str, BackendSettings], Backend]
-"""Makes a backend from its upstream's name and its settings."""
 
 Cells = memoryview
 """Signed 64-bit integers."""
@@ -71,19 +69,33 @@ class SharedCounts:
         alone[0] = tag
         return alone[:1], alone[1:]
 
-    def backend_maker(self, worker: int) -> MakeSharedBackend:
-        """Return what makes the backends of a worker."""
+    def for_worker(self, worker: int) -> "WorkerCounts":
+        """Return one worker's view of the table."""
+        return WorkerCounts(self, worker)
 
-        def make(upstream: str, settings: BackendSettings) -> Backend:
-            return SharedBackend(settings, upstream, self, worker)
 
-        return make
+class WorkerCounts:
+    """What one worker does with the table."""
+
+    __slots__ = ("_counts", "_worker")
+
+    def __init__(self, counts: SharedCounts, worker: int) -> None:
+        self._counts = counts
+        self._worker = worker
+
+    def backend(self, upstream: str, settings: BackendSettings) -> Backend:
+        """Return a backend of an upstream, whose sessions all workers count together."""
+        return SharedBackend(settings, upstream, self._counts, self._worker)
+
+    def peers(self, upstream: str, clock: Clock) -> "PeerQueues":
+        """Return what the waiting queues of all workers for an upstream know of each other."""
+        return PeerQueues(self._counts, self._worker, upstream, clock)
 
 
 class SharedBackend(Backend):
     """A backend whose `conns` are those of all workers; each writes what it has taken itself."""
 
-    __slots__ = ("_column", "_counts", "_own", "_row", "_tag", "_tag_cell")
+    __slots__ = ("_column", "_counts", "_own", "_row", "_tag", "_tag_cell", "_upstream")
 
     is_shared = True
 
@@ -92,13 +104,25 @@ class SharedBackend(Backend):
     ) -> None:
         self._counts = counts
         self._column = worker
-        self._tag = tag_of(f"{upstream}\0{settings.name}\0{settings.address}")
+        self._upstream = upstream
+        self._tag = self._tag_for(settings)
         super().__init__(settings)
 
     def _begin_to_count(self) -> None:
         self._own = 0
         """What this worker has taken and not given back."""
         self._tag_cell, self._row = self._counts.find(self._tag)
+
+    def apply(self, settings: BackendSettings) -> None:
+        """Take new settings over; under another name it counts in another row."""
+        super().apply(settings)
+        tag = self._tag_for(settings)
+        if tag != self._tag:
+            self._tag = tag
+            self._move()
+
+    def _tag_for(self, settings: BackendSettings) -> int:
+        return tag_of(f"{self._upstream}\0{settings.name}\0{settings.address}")
 
     @property
     def conns(self) -> int:  # type: ignore[override]
@@ -122,10 +146,52 @@ class SharedBackend(Backend):
         self._row[self._column] += change
 
     def _move(self) -> None:
-        """Find another row: a worker that came a moment later has taken ours for its backend."""
+        """Count in another row: the backend has another name, or a worker that came a moment later
+        has taken ours."""
         self._row[self._column] -= self._own
         self._tag_cell, self._row = self._counts.find(self._tag)
         self._row[self._column] += self._own
+
+
+class PeerQueues:
+    """Since when the first client in each worker's queue for an upstream has waited; `Peers`.
+
+    Each worker's loop has a time of its own, less the pauses in which it did not run; what is
+    shared is the machine's.
+    """
+
+    __slots__ = ("_clock", "_column", "_counts", "_own_ms", "_row", "_tag", "_tag_cell")
+
+    def __init__(self, counts: SharedCounts, worker: int, upstream: str, clock: Clock) -> None:
+        self._counts = counts
+        self._column = worker
+        self._clock = clock
+        self._own_ms = 0
+        self._tag = tag_of(f"queue\0{upstream}")
+        self._tag_cell, self._row = counts.find(self._tag)
+
+    def tell(self, since_ms: int | None) -> None:
+        """Tell the others since when the first client here has waited; None: nobody waits."""
+        self._own_ms = 0 if since_ms is None else since_ms + self._pauses_ms
+        self._cells[self._column] = self._own_ms
+
+    def first_since_ms(self) -> int | None:
+        """Return since when the first client of all other workers has waited, by our time."""
+        theirs = [ms for i, ms in enumerate(self._cells) if ms and i != self._column]
+        return min(theirs) - self._pauses_ms if theirs else None
+
+    @property
+    def _pauses_ms(self) -> int:
+        return time.monotonic_ns() // 1_000_000 - self._clock.now_ms
+
+    @property
+    def _cells(self) -> Cells:
+        """The cells of all workers; another row if another worker has taken ours meanwhile."""
+        if self._tag_cell[0] != self._tag:
+            self._row[self._column] = 0
+            self._tag_cell, self._row = self._counts.find(self._tag)
+            self._row[self._column] = self._own_ms
+        return self._row
 
 
 def tag_of(identity: str) -> int:

@@ -13,7 +13,7 @@ import resource
 from collections.abc import Sequence
 
 from nginy.backend.backend import Backend, BackendSettings
-from nginy.backend.names.members import Method
+from nginy.backend.names.members import Balancing
 from nginy.backend.names.resolver import ResolverSettings
 from nginy.backend.pool import MakeBalancer
 from nginy.backend.waiting import QueueSettings
@@ -80,9 +80,9 @@ def balancer_maker(balance: Balance, rng: random.Random) -> MakeBalancer:
     return makers[balance.method]
 
 
-def method(balance: Balance, rng: random.Random) -> Method:
+def balancing(balance: Balance, rng: random.Random) -> Balancing:
     """Return how an upstream's pool chooses."""
-    return Method(balancer_maker(balance, rng), balance.key, balance.measured)
+    return Balancing(balancer_maker(balance, rng), balance.key, balance.measured)
 
 
 def queue_settings(queue: schema.Queue | None) -> QueueSettings | None:
@@ -96,6 +96,7 @@ def resolver_settings(resolver: schema.Resolver) -> ResolverSettings:
         nameservers=resolver.nameservers,
         timeout_ms=resolver.timeout_ms,
         valid_ms=resolver.valid_ms,
+        hold_ms=resolver.hold_ms,
         ipv6=resolver.ipv6,
     )
 
@@ -116,6 +117,7 @@ def proxy_settings(listener: schema.Listener, auto_sessions: int) -> ProxySettin
     return ProxySettings(
         connect_timeout_ms=listener.proxy_connect_timeout_ms,
         timeout_ms=listener.proxy_timeout_ms,
+        drain_timeout_ms=listener.proxy_drain_timeout_ms,
         half_close=listener.proxy_half_close,
         half_close_timeout_ms=listener.proxy_half_close_timeout_ms,
         next_upstream=next_upstream is not None,

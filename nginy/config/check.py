@@ -94,7 +94,7 @@ def _is_peer(text: str) -> bool:
 
 
 def _check_names_of_backends(upstream: Upstream, reading: Reading) -> None:
-    """Report a host name with nothing to say its port, or with two things (nginx's rules)."""
+    """Report a host name with nothing to say its port, and a service of what is no name."""
     for backend in upstream.backends:
         address, place = backend.address, backend.place
         if not place.has("address", "service"):
@@ -103,9 +103,6 @@ def _check_names_of_backends(upstream: Upstream, reading: Reading) -> None:
         if backend.service is not None and not address.is_name:
             text = f"service: {name} is an address, expected a host name with service"
             reading.report(place.of("service"), text)
-        elif backend.service is not None and address.port:
-            text = f"address: {name} has a port, expected none with service"
-            reading.report(place.of("address"), text)
         elif backend.service is None and address.is_name and not address.port:
             text = f"address: {name} has no port, expected one, or service"
             reading.report(place.of("address"), text)

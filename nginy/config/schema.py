@@ -83,7 +83,8 @@ class Backend(Entry):
     service: str | None = key(
         OrOff(Text("a service such as http or _http._tcp", r"[\w-]+(\.[\w-]+)*")),
         "off",
-        "Hosts, ports, weights and backups come from the SRV records of this service.",
+        "Hosts, ports, weights and backups come from the SRV records of this service; a port in"
+        " address takes the place of theirs.",
     )
 
 
@@ -97,6 +98,9 @@ class Resolver(Entry):
     timeout_ms: int = key(DURATION, "5s", "A question may take this long, all tries included.")
     valid_ms: int | None = key(
         OrOff(SECONDS), "off", "An answer holds for this long; off is as long as it says."
+    )
+    hold_ms: int = key(
+        DURATION, "30s", "A name must have no address for this long before it loses its backends."
     )
     ipv6: bool = key(FLAG, "on", "Whether nginy asks for IPv6 addresses, too.")
 
@@ -247,6 +251,12 @@ class Listener(Entry):
         "off",
         "Takes the place of proxy_timeout once one direction has ended.",
         only="tcp",
+    )
+    proxy_drain_timeout_ms: int | None = key(
+        OrOff(DURATION),
+        "off",
+        "A session may stay for this long with a backend that has left the list.",
+        udp_default="30s",
     )
     proxy_next_upstream: NextUpstream | None = key(
         Switch(Record(NextUpstream, "proxy_next_upstream")),

@@ -5,28 +5,69 @@ name. What belongs to one pool is in the package `backend`: its members in `memb
 `resolver`, who of them may serve in `monitor`. What each key of the configuration becomes is in
 `config/build.py` and `config/build_health.py`.
 
-The one idea: nothing here can fail, so a reload that has got this far is a reload that succeeds.
+The one idea: `prepare` reads all that is to be read, and `apply` cannot fail, so a reload that has
+got this far is a reload that succeeds. An upstream that a reload takes out is kept for a while, as
+its backends are: one that returns is the same one.
 """
 
 import random
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from nginy.backend.backend import Backend
+from nginy.backend.backend import Backend, BackendSettings
 from nginy.backend.checks.checker import Checker
-from nginy.backend.checks.monitor import PoolMonitor
+from nginy.backend.checks.monitor import MonitorSettings, PoolMonitor
 from nginy.backend.checks.relay import Relay
-from nginy.backend.names.members import Members
+from nginy.backend.names.expand import refusal
+from nginy.backend.names.left import REMEMBERED_MS
+from nginy.backend.names.members import Balancing, Members
 from nginy.backend.names.resolver import Resolver
 from nginy.backend.pool import BackendPool
-from nginy.backend.shared import MakeSharedBackend
+from nginy.backend.shared import WorkerCounts
+from nginy.backend.waiting import QueueSettings
 from nginy.config import build, schema
 from nginy.config.build_health import monitor_settings
 from nginy.event.loop import Loop
+from nginy.event.timer import Timer
 from nginy.proxy.closer import SessionCloser
+from nginy.text.address import Address
 
+LOOK_MS: Final = 10
+"""How often a worker whose clients wait looks for backends that another one has given back."""
 NAMES_WAIT_MS: Final = 1000
 """How long a start waits for the names of backends; after that it does without."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedPool:
+    """What an upstream of the configuration is to become."""
+
+    backends: tuple[BackendSettings, ...]
+    balancing: Balancing
+    monitor: MonitorSettings
+    queue: QueueSettings | None
+    max_session_time_ms: int | None
+
+
+@dataclass(slots=True)
+class _Upstream:
+    """The members of a pool, and who watches over their health."""
+
+    members: Members
+    monitor: PoolMonitor
+    retired_at_ms: int = 0
+    """When it left the configuration, if it has."""
+
+    def close(self) -> None:
+        self.monitor.close()
+        self.members.close()
+
+    @property
+    def has_sessions(self) -> bool:
+        pool = self.members.pool
+        return any(backend.conns for backend in (*pool.backends, *pool.left))
 
 
 class PoolSet:
@@ -35,66 +76,180 @@ class PoolSet:
     __slots__ = (
         "_checker",
         "_closer",
+        "_configured",
+        "_counts",
+        "_drain_times_ms",
+        "_look_timer",
         "_loop",
-        "_make_backend",
-        "_members",
-        "_monitors",
         "_resolver",
+        "_retired",
         "_rng",
+        "_upstreams",
+        "_waiting",
         "relay",
     )
 
-    def __init__(self, loop: Loop, make_backend: MakeSharedBackend | None = None) -> None:
-        """Make `make_backend` make the backends, if this process is one of several workers."""
+    def __init__(self, loop: Loop, counts: WorkerCounts | None = None) -> None:
+        """Share `counts` with others, if this process is one of several workers."""
         self._loop = loop
-        self._make_backend = make_backend
+        self._counts = counts
+        self._look_timer = Timer(self._look_handler, self)
         self._rng = random.Random()
         # The ids of questions to name servers must not be foreseen.
         self._resolver = Resolver(loop, random.SystemRandom())
-        self._members: dict[str, Members] = {}
         self._checker = Checker(loop)
         self._closer = SessionCloser(loop)
         self.relay = Relay(loop)
         """What carries the findings of checks from one worker to the others."""
-        self._monitors: dict[str, PoolMonitor] = {}
+        self._upstreams: dict[str, _Upstream] = {}
+        self._retired: dict[str, _Upstream] = {}
+        """Those that are not configured any more, and are remembered."""
+        self._drain_times_ms: set[int] = set()
+        self._configured: frozenset[str] = frozenset()
+        self._waiting: dict[str, list[Callable[[], None]]] = {}
+        """What is to be called once a pool is ready to serve."""
 
     def __getitem__(self, name: str) -> BackendPool:
         """Return the pool of an upstream that is configured."""
-        return self._members[name].pool
+        return self._upstreams[name].members.pool
 
-    def apply(self, config: schema.Config) -> None:
+    def prepare(self, config: schema.Config) -> dict[str, PreparedPool]:
+        """Work out what `apply` needs."""
+        return {
+            name: PreparedPool(
+                tuple(build.backend_settings(backend) for backend in upstream.backends),
+                build.balancing(upstream.balance, self._rng),
+                monitor_settings(upstream),
+                build.queue_settings(upstream.queue),
+                upstream.max_session_time_ms,
+            )
+            for name, upstream in config.upstreams.items()
+        }
+
+    def apply(self, config: schema.Config, prepared: dict[str, PreparedPool]) -> None:
         """Bring all pools in step; those that left serve the sessions that they have."""
+        self._waiting.clear()
+        self._configured = frozenset(prepared)
+        # Sessions keep what they began with, so no value that there ever was is dropped.
+        self._drain_times_ms |= {
+            listener.proxy_drain_timeout_ms
+            for listener in config.listeners
+            if listener.proxy_drain_timeout_ms is not None
+        }
         self._resolver.configure(build.resolver_settings(config.resolver))
-        for name in [name for name in self._members if name not in config.upstreams]:
-            self._monitors.pop(name).close()
-            self._members.pop(name).close()
-        for name, upstream in config.upstreams.items():
-            backends = [build.backend_settings(backend) for backend in upstream.backends]
-            method = build.method(upstream.balance, self._rng)
-            if name in self._members:
-                self._members[name].apply(backends, method)
+        for name, wanted in prepared.items():
+            self._bring_back(name)
+            if name in self._upstreams:
+                self._change(self._upstreams[name], wanted)
             else:
-                make = partial(self._make_backend, name) if self._make_backend else Backend
-                members = Members(self._loop, self._resolver, name, backends, method, make)
-                self._members[name] = members
-            pool = self._members[name].pool
-            pool.set_queue(build.queue_settings(upstream.queue))
-            pool.max_session_time_ms = upstream.max_session_time_ms
-            self._watch(name, upstream)
+                self._upstreams[name] = self._make(name, wanted)
+            pool = self[name]
+            self._set_queue(pool, wanted.queue)
+            pool.max_session_time_ms = wanted.max_session_time_ms
 
-    def _watch(self, name: str, upstream: schema.Upstream) -> None:
-        """Watch over the health of a pool, or go on with what is configured now."""
-        settings = monitor_settings(upstream)
-        if name in self._monitors:
-            self._monitors[name].apply(settings)
+    def _set_queue(self, pool: BackendPool, settings: QueueSettings | None) -> None:
+        """Have clients wait; with several workers, look what the others have given back."""
+        if self._counts is None:
+            pool.set_queue(settings)
             return
-        members = self._members[name]
+        pool.set_queue(settings, self._counts.peers(pool.name, self._loop.clock))
+        if pool.queue is not None:
+            pool.queue.joined = self._look_soon
+
+    def _look_soon(self) -> None:
+        if not self._look_timer.is_running:
+            self._loop.timers.start(self._look_timer, self._loop.clock.now_ms + LOOK_MS)
+
+    def _look_handler(self, _timer: Timer) -> None:
+        """Look at all queues, and again as long as anybody waits."""
+        pools = [u.members.pool for u in (*self._upstreams.values(), *self._retired.values())]
+        for pool in pools:
+            pool.look_at_queue()
+        if any(pool.queue is not None and len(pool.queue) for pool in pools):
+            self._look_soon()
+
+    def abort(self) -> None:
+        """Go on after a bug: a queue that a client joins is looked at again."""
+
+    def finish(self) -> None:
+        """Let go of the upstreams that left, unless a listener still waits for one that comes."""
+        if self._waiting:
+            return
+        now_ms = self._loop.clock.now_ms
+        for name in [name for name in self._upstreams if name not in self._configured]:
+            upstream = self._retired[name] = self._upstreams.pop(name)
+            upstream.retired_at_ms = now_ms
+            upstream.monitor.rest()
+            upstream.members.retire()
+            self.drain()
+        for name, upstream in list(self._retired.items()):
+            is_over = now_ms >= upstream.retired_at_ms + REMEMBERED_MS
+            if is_over and not upstream.has_sessions:
+                self._retired.pop(name).close()
+
+    def _bring_back(self, name: str) -> None:
+        if name in self._retired:
+            self._upstreams[name] = self._retired.pop(name)
+
+    def _change(self, upstream: _Upstream, wanted: PreparedPool) -> None:
+        upstream.members.apply(wanted.backends, wanted.balancing)
+        upstream.monitor.apply(wanted.monitor)
+
+    def _make(self, name: str, wanted: PreparedPool) -> _Upstream:
+        make = partial(self._counts.backend, name) if self._counts else Backend
+        members = Members(
+            self._resolver,
+            name,
+            wanted.backends,
+            wanted.balancing,
+            make,
+            partial(self._refuse, name),
+        )
         end_sessions = self._closer.end_sessions
         monitor = PoolMonitor(
-            members.pool, self._checker, self._rng, settings, end_sessions, self.relay
+            members.pool, self._checker, self._rng, wanted.monitor, end_sessions, self.relay
         )
-        members.changed = monitor.sync
-        self._monitors[name] = monitor
+        members.changed = partial(self._changed, monitor)
+        return _Upstream(members, monitor)
+
+    def _changed(self, monitor: PoolMonitor) -> None:
+        """Follow a pool whose list of backends has changed."""
+        monitor.sync()
+        if monitor.pool.left:
+            self.drain()
+
+    def drain(self) -> None:
+        """See to the sessions that have lost their place: a backend has left, or a listener has
+        been led to another pool."""
+        self._closer.drain(self._drain_times_ms)
+
+    def _refuse(self, name: str, address: Address) -> str:
+        """Return why no client of an upstream may be sent to an address that a name has."""
+        return refusal(address)
+
+    # Names that are not known yet.
+
+    def is_ready(self, name: str) -> bool:
+        """Return whether the pool of an upstream can take clients.
+
+        One whose names are new waits for answers about them, or for the word that there are none.
+        """
+        return self._upstreams[name].members.are_ready
+
+    def when_ready(self, name: str, call: Callable[[], None]) -> None:
+        """Call once the pool of an upstream, which is not ready yet, can take clients."""
+        self._upstreams[name].members.settled = partial(self._look, name)
+        self._waiting.setdefault(name, []).append(call)
+
+    def _look(self, name: str) -> None:
+        """Tell those who wait for a pool if it is ready."""
+        members = self._upstreams[name].members
+        if not members.are_ready:
+            return
+        members.settled = None
+        for call in self._waiting.pop(name, ()):
+            call()
+        self.finish()
 
     def await_names(self) -> None:
         """Turn the loop until all names are resolved, at most for `NAMES_WAIT_MS`.
@@ -103,7 +258,7 @@ class PoolSet:
         instead of being turned away.
         """
         deadline_ms = self._loop.clock.now_ms + NAMES_WAIT_MS
-        while not all(members.are_settled for members in self._members.values()):
+        while not all(each.members.are_settled for each in self._upstreams.values()):
             left_ms = deadline_ms - self._loop.clock.now_ms
             if left_ms <= 0:
                 return
@@ -111,11 +266,10 @@ class PoolSet:
 
     def close(self) -> None:
         """Stop checking, resolving and building."""
-        for monitor in self._monitors.values():
-            monitor.close()
+        for upstream in (*self._upstreams.values(), *self._retired.values()):
+            upstream.close()
         self.relay.close()
+        self._loop.timers.cancel(self._look_timer)
         self._checker.close()
         self._closer.close()
-        for members in self._members.values():
-            members.close()
         self._resolver.close()

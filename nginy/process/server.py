@@ -19,14 +19,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from nginy.backend.shared import MakeSharedBackend
+from nginy.backend.shared import WorkerCounts
 from nginy.config import schema
 from nginy.event.bind import ListenKey
 from nginy.event.listener import Listener
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
 from nginy.process.logs import LogSet
-from nginy.process.pools import PoolSet
+from nginy.process.pools import PoolSet, PreparedPool
 from nginy.process.privileges import cap_descriptors, raise_descriptor_limit
 from nginy.process.services import ServiceSet, close_listeners
 
@@ -43,22 +43,21 @@ class Prepared:
 
     config: schema.Config
     listeners: Mapping[ListenKey, Listener]
+    pools: dict[str, PreparedPool]
 
 
 class Server:
     """A loop and what is served on it. Created, run and closed by its owner."""
 
-    def __init__(
-        self, event_method: str = "auto", make_backend: MakeSharedBackend | None = None
-    ) -> None:
+    def __init__(self, event_method: str = "auto", counts: WorkerCounts | None = None) -> None:
         """Open nothing but the loop.
 
-        `make_backend` is for one of several workers, which count sessions together.
+        `counts` is for one of several workers, which count sessions together.
         """
         self.loop = Loop(event_method)
         cap_descriptors(self.loop.interest.descriptors_max)
         self.logs = LogSet(self.loop)
-        self.pools = PoolSet(self.loop, make_backend)
+        self.pools = PoolSet(self.loop, counts)
         self.services = ServiceSet(self.loop, self.logs, self.pools)
         self.config = schema.Config()
         self._timer = Timer(self._grace_handler, self)
@@ -80,7 +79,7 @@ class Server:
             undo.callback(close_listeners, opened)
             self.logs.open(config)
             undo.pop_all()
-        return Prepared(config, opened)
+        return Prepared(config, opened, self.pools.prepare(config))
 
     def commit(self, prepared: Prepared) -> None:
         """Bring everything in step with what was prepared."""
@@ -89,10 +88,11 @@ class Server:
         raise_descriptor_limit(config.worker_connections, descriptors_max)
         self.config = config
         self.loop.max_connections = config.worker_connections
-        self.pools.apply(config)
+        self.pools.apply(config, prepared.pools)
         if not self.services:
             self.pools.await_names()
         self.services.apply(config, prepared.listeners)
+        self.pools.finish()
         self.logs.close_unused(config)
 
     def undo(self, prepared: Prepared) -> None:

@@ -15,6 +15,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from nginy.backend.pool import BackendPool
 from nginy.config import build, schema
 from nginy.errors import NginyError
 from nginy.event.bind import ListenKey, ListenOptions, Neighbors
@@ -26,7 +27,7 @@ from nginy.process.inherited import Inherited
 from nginy.process.logs import LogSet
 from nginy.process.pools import PoolSet
 from nginy.process.retiring import Retiring, sessions_of
-from nginy.proxy.handler import ProtocolHandler
+from nginy.proxy.handler import ProtocolHandler, ProxyHandler
 from nginy.proxy.reply import DatagramReplyHandler, ReplyHandler
 from nginy.proxy.tcp import TcpHandler
 from nginy.proxy.udp import UdpHandler
@@ -155,7 +156,9 @@ class ServiceSet:
     ) -> None:
         """Give a listener the options and the handler of a configuration."""
         handler = self._handler(settings, listener, before, config)
-        self._services[options.key] = Service(listener, handler)
+        service = self._services[options.key] = Service(listener, handler)
+        if isinstance(handler, ProxyHandler):
+            self._lead(service, options, settings, config)
         if before is not None and before.counters is not handler.counters and before.sessions:
             retiring = Retiring(self._loop, options.key, before, None)
             retiring.limit(config.worker_shutdown_timeout_ms)
@@ -173,6 +176,25 @@ class ServiceSet:
         else:
             listener.start(self._loop, handler.accept_handler)
             logger.log(NOTICE, "listening on %s", listener)
+
+    def _lead(
+        self,
+        service: Service,
+        options: ListenOptions,
+        settings: schema.Listener,
+        config: schema.Config,
+    ) -> None:
+        """Lead a listener to the upstream that is configured once its pool is ready."""
+        name = settings.proxy_pass or ""
+        handler = service.handler
+        if not isinstance(handler, ProxyHandler) or handler.pool is self._pools[name]:
+            return
+
+        def lead() -> None:
+            if self._services.get(options.key) is service:
+                self._serve(service.listener, handler, options, settings, config)
+
+        self._pools.when_ready(name, lead)
 
     def _retire(self, key: ListenKey, timeout_ms: int | None) -> None:
         """Take no new clients; sessions that have begun go on to their end."""
@@ -217,11 +239,14 @@ class ServiceSet:
         before: ProtocolHandler | None,
         config: schema.Config,
     ) -> ProtocolHandler:
-        make = self._proxy_handler if settings.return_ is None else self._reply_handler
-        handler = make(settings, listener)
+        if settings.return_ is not None:
+            handler = self._reply_handler(settings, listener)
+        else:
+            handler = self._proxy_handler(settings, listener, self._pool(settings, before))
         handler.log_session = self._logs.session_logger(settings.access_log, config.log_formats)
         if type(handler) is type(before):
             handler.take_over(before)
+            self._pools.drain()
         return handler
 
     def _reply_handler(self, settings: schema.Listener, listener: Listener) -> ProtocolHandler:
@@ -233,11 +258,19 @@ class ServiceSet:
         handler.text = lambda session: text(session).encode("utf-8", "surrogateescape")
         return handler
 
-    def _proxy_handler(self, settings: schema.Listener, listener: Listener) -> ProtocolHandler:
+    def _pool(self, settings: schema.Listener, before: ProtocolHandler | None) -> BackendPool:
+        """Return where sessions go: to the pool of before until the configured one is ready."""
+        name = settings.proxy_pass or ""
+        if isinstance(before, ProxyHandler) and not self._pools.is_ready(name):
+            return before.pool
+        return self._pools[name]
+
+    def _proxy_handler(
+        self, settings: schema.Listener, listener: Listener, pool: BackendPool
+    ) -> ProxyHandler:
         make = UdpHandler if listener.options.udp else TcpHandler
         name = build.listener_name(settings, listener.options)
         proxy = build.proxy_settings(settings, self._auto_sessions)
-        pool = self._pools[settings.proxy_pass or ""]
         handler = make(self._loop, name, listener.address, pool, proxy)
         handler.hash_key = self._logs.compile(pool.key) if pool.key else None
         return handler

@@ -36,6 +36,8 @@ class ProxySettings:
     """How long a backend may take to accept; None: as long as the system tries."""
     timeout_ms: int | None = 600_000
     """Idle time after which a session ends; None: never."""
+    drain_timeout_ms: int | None = None
+    """How long a session stays with a backend that has left the list; None: to its end."""
     half_close: bool = True
     """Whether the end of one direction leaves the other one open."""
     half_close_timeout_ms: int | None = None
@@ -136,10 +138,22 @@ class ProtocolHandler:
             self.log_session(session)
 
 
+class Lead:
+    """To which pool a listener leads: shared by the handlers that lead to the same one in turn."""
+
+    __slots__ = ("handler", "left_at_ms")
+
+    def __init__(self) -> None:
+        self.handler: ProxyHandler | None = None
+        """The handler that came last, be it with another pool; None if it is the first."""
+        self.left_at_ms: int | None = None
+        """Since when the listener has led to another pool; None while it does not."""
+
+
 class ProxyHandler(ProtocolHandler):
     """The base of what passes a listener's clients on to the backends of a pool."""
 
-    __slots__ = ("hash_key", "pool", "rng")
+    __slots__ = ("hash_key", "lead", "pool", "rng")
 
     def __init__(
         self,
@@ -151,9 +165,31 @@ class ProxyHandler(ProtocolHandler):
     ) -> None:
         super().__init__(loop, name, address, settings)
         self.pool = pool
+        self.lead = Lead()
         self.rng = Random()
         self.hash_key: Callable[[Session], str] | None = None
         """Works out the key that the pool's hash method hashes; None if it has none."""
+
+    def take_over(self, before: ProtocolHandler) -> None:
+        """Go on where `before` did; clients that wait for its pool may choose from another."""
+        super().take_over(before)
+        if not isinstance(before, ProxyHandler):
+            return
+        before.lead.handler = self
+        if before.pool is self.pool:
+            self.lead = before.lead
+            return
+        before.lead.left_at_ms = self.loop.clock.now_ms
+        if before.pool.queue is not None:
+            before.pool.queue.call_all()
+
+    @property
+    def newest(self) -> "ProxyHandler":
+        """The handler that serves the listener now."""
+        handler = self
+        while handler.lead.handler not in (None, handler):
+            handler = handler.lead.handler
+        return handler
 
     def jittered(self, duration_ms: int) -> int:
         """Return a duration up to 10 % shorter: who began together is not to end together."""

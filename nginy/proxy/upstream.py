@@ -20,7 +20,7 @@ from abc import ABC, abstractmethod
 from enum import Enum
 
 from nginy.backend.backend import Backend
-from nginy.backend.waiting import WaitingQueue
+from nginy.backend.waiting import Ticket, WaitingQueue
 from nginy.event.connect import OUR_ERRORS, ConnectFailure, connect_errno, connect_stream
 from nginy.event.connection import ERROR, Connection
 from nginy.event.event import Event, ignore
@@ -45,7 +45,7 @@ class Connecting(Enum):
 class UpstreamSession(Session, ABC):
     """A session on its way to a backend."""
 
-    __slots__ = ("_queue", "_timer", "_tried", "attempt")
+    __slots__ = ("_queue", "_ticket", "_timer", "_tried", "attempt")
 
     handler: ProxyHandler
     client: Connection
@@ -62,6 +62,7 @@ class UpstreamSession(Session, ABC):
         self._tried: tuple[Backend, ...] = ()
         # The pool's queue while, and because, this session is in it.
         self._queue: WaitingQueue | None = None
+        self._ticket: Ticket | None = None
         # One timer for the whole session: it limits connecting, then idleness.
         self._timer = client.read.timer = Timer(self._connect_timer_handler, self)
 
@@ -114,8 +115,9 @@ class UpstreamSession(Session, ABC):
     # Waiting in the pool's queue.
 
     def _wait(self, queue: WaitingQueue) -> None:
-        """Join the queue: at its head, with the time that is left, after a call in vain."""
-        if not queue.join(self, is_first=self._queue is queue):
+        """Join the queue: after a call in vain in the old place, with the time that is left."""
+        self._ticket = queue.join(self, self.handler.loop.clock.now_ms, self._ticket)
+        if self._ticket is None:
             self.finalize(Reason.QUEUE_FULL)
             return
         if self._queue is None:
@@ -132,6 +134,10 @@ class UpstreamSession(Session, ABC):
 
     def _choose_again(self) -> None:
         if self.end is None:
+            # The listener may lead to another pool by now.
+            newest = self.handler.newest
+            if newest.pool is not self.handler.pool:
+                self.handler = newest
             self.client.action = "connecting to upstream"
             self.connect()
 

@@ -10,6 +10,8 @@ from nginy.balancer.least import LeastConn
 from nginy.balancer.round_robin import RoundRobin
 from nginy.text.address import parse_address
 
+from kit.clock import FakeClock
+
 
 def settings(name: str, max_conns: int = 0) -> BackendSettings:
     return BackendSettings(name, parse_address(name), max_conns=max_conns)
@@ -17,7 +19,7 @@ def settings(name: str, max_conns: int = 0) -> BackendSettings:
 
 def backends(counts: SharedCounts, workers: int, name: str = "127.0.0.1:1") -> list[Backend]:
     """One backend as each worker has made it."""
-    return [counts.backend_maker(worker)("web", settings(name)) for worker in range(workers)]
+    return [counts.for_worker(worker).backend("web", settings(name)) for worker in range(workers)]
 
 
 def test_everyone_reads_the_sum_of_what_all_have_counted() -> None:
@@ -40,7 +42,7 @@ def test_a_sum_that_was_read_before_another_took_cannot_be_written_back() -> Non
 
 
 def test_backends_of_other_addresses_and_upstreams_are_counted_apart() -> None:
-    make = SharedCounts(1).backend_maker(0)
+    make = SharedCounts(1).for_worker(0).backend
     made = [
         make("web", settings("127.0.0.1:1")),
         make("web", settings("127.0.0.1:2")),
@@ -53,13 +55,27 @@ def test_backends_of_other_addresses_and_upstreams_are_counted_apart() -> None:
 def test_two_objects_for_one_backend_add_up() -> None:
     # One that has left its pool with sessions, and the one that came after it.
     counts = SharedCounts(2)
-    make = counts.backend_maker(0)
+    make = counts.for_worker(0).backend
     old, new = make("web", settings("127.0.0.1:1")), make("web", settings("127.0.0.1:1"))
     old.take()
     new.take()
     assert (old.conns, new.conns) == (2, 2)
     old.give_back()
     assert new.conns == 1
+
+
+def test_a_backend_under_another_name_takes_its_count_along() -> None:
+    counts = SharedCounts(2)
+    make = counts.for_worker(0).backend
+    moved = make("web", settings("127.0.0.1:1"))
+    moved.take()
+    renamed = BackendSettings("web.example:1", parse_address("127.0.0.1:1"))
+    moved.apply(renamed)
+    other = counts.for_worker(1).backend("web", renamed)
+    assert (moved.conns, other.conns) == (1, 1)
+    assert make("web", settings("127.0.0.1:1")).conns == 0
+    moved.give_back()
+    assert other.conns == 0
 
 
 def test_what_a_died_worker_counted_is_cleared() -> None:
@@ -76,7 +92,7 @@ def test_what_a_died_worker_counted_is_cleared() -> None:
 
 def test_workers_that_claimed_one_row_at_the_same_time_part_again() -> None:
     counts = SharedCounts(2, rows=8)
-    theirs, ours = counts.backend_maker(0), counts.backend_maker(1)
+    theirs, ours = counts.for_worker(0).backend, counts.for_worker(1).backend
     loser = theirs("web", settings("127.0.0.1:1"))
     loser.take()
     # The other worker saw the row free when it looked, and its tag was written last.
@@ -94,8 +110,8 @@ def test_workers_that_claimed_one_row_at_the_same_time_part_again() -> None:
 def test_backends_that_find_no_row_count_alone() -> None:
     counts = SharedCounts(2, rows=2)
     names = [f"127.0.0.1:{port}" for port in range(1, 5)]
-    ours = [counts.backend_maker(0)("web", settings(name)) for name in names]
-    theirs = [counts.backend_maker(1)("web", settings(name)) for name in names]
+    ours = [counts.for_worker(0).backend("web", settings(name)) for name in names]
+    theirs = [counts.for_worker(1).backend("web", settings(name)) for name in names]
     for backend in ours:
         backend.take()
     assert [backend.conns for backend in ours] == [1] * 4
@@ -116,7 +132,7 @@ def test_any_history_gives_the_sum(seed: int) -> None:
         if rng.random() < 0.01:
             counts.clear(worker)
             for row, name in enumerate(names):
-                made[row][worker] = counts.backend_maker(worker)("web", settings(name))
+                made[row][worker] = counts.for_worker(worker).backend("web", settings(name))
                 expected[row][worker] = 0
         elif expected[which][worker] and rng.random() < 0.5:
             made[which][worker].give_back()
@@ -133,7 +149,7 @@ def test_max_conns_and_least_conn_see_all_workers() -> None:
     names = ("127.0.0.1:1", "127.0.0.1:2")
 
     def pool(worker: int) -> BackendPool:
-        make = counts.backend_maker(worker)
+        make = counts.for_worker(worker).backend
         members = [make("web", settings(name, max_conns=2)) for name in names]
         return BackendPool("web", members, LeastConn)
 
@@ -159,3 +175,23 @@ def test_a_backend_alone_keeps_its_plain_count() -> None:
     backend = pool.pick(b"", (), 1)
     assert backend is not None
     assert backend.conns == 1
+
+
+def test_queues_of_several_workers_know_who_has_waited_longest() -> None:
+    counts = SharedCounts(3)
+    clocks = [FakeClock() for _ in range(3)]
+    first, second, third = (
+        counts.for_worker(i).peers("web", clock) for i, clock in enumerate(clocks)
+    )
+    assert first.first_since_ms() is None
+    first.tell(clocks[0].now_ms - 300)
+    second.tell(clocks[1].now_ms - 500)
+    # Each has a time of its own, so it is told apart by its age.
+    assert third.first_since_ms() == pytest.approx(clocks[2].now_ms - 500, abs=100)
+    assert second.first_since_ms() == pytest.approx(clocks[1].now_ms - 300, abs=100)
+    other = counts.for_worker(2).peers("api", clocks[2])
+    assert other.first_since_ms() is None
+    second.tell(None)
+    assert third.first_since_ms() == pytest.approx(clocks[2].now_ms - 300, abs=100)
+    counts.clear(0)
+    assert third.first_since_ms() is None

@@ -1,9 +1,9 @@
-"""The queue of a pool: who is called, in which order, and who may join."""
+"""The waiting queue: who is called, in which order, and who may join."""
 
 import random
 
 import pytest
-from nginy.backend.waiting import QueueSettings, WaitingQueue
+from nginy.backend.waiting import LOOKS_LEFT, QueueSettings, WaitingQueue
 
 
 class Client:
@@ -29,7 +29,7 @@ def calls() -> list[Client]:
 def test_the_longest_waiting_is_called_first(queue: WaitingQueue, calls: list[Client]) -> None:
     clients = [Client(calls) for _ in range(3)]
     for client in clients:
-        assert queue.join(client)
+        assert queue.join(client, 0)
     queue.call_next()
     queue.call_next()
     assert calls == clients[:2]
@@ -38,8 +38,8 @@ def test_the_longest_waiting_is_called_first(queue: WaitingQueue, calls: list[Cl
 
 def test_a_full_queue_takes_nobody(queue: WaitingQueue, calls: list[Client]) -> None:
     for _ in range(3):
-        assert queue.join(Client(calls))
-    assert not queue.join(Client(calls))
+        assert queue.join(Client(calls), 0)
+    assert not queue.join(Client(calls), 0)
     assert len(queue) == 3
 
 
@@ -47,12 +47,12 @@ def test_who_was_called_in_vain_goes_to_the_head_even_of_a_full_queue(
     queue: WaitingQueue, calls: list[Client]
 ) -> None:
     first, second = Client(calls), Client(calls)
-    queue.join(first)
-    queue.join(second)
+    ticket = queue.join(first, 0)
+    queue.join(second, 0)
     queue.call_next()
-    queue.join(Client(calls))
-    queue.join(Client(calls))
-    assert queue.join(first, is_first=True)
+    queue.join(Client(calls), 0)
+    queue.join(Client(calls), 0)
+    assert queue.join(first, 9, ticket)
     assert len(queue) == 4
     queue.call_next()
     assert calls == [first, first]
@@ -60,8 +60,8 @@ def test_who_was_called_in_vain_goes_to_the_head_even_of_a_full_queue(
 
 def test_who_left_is_not_called(queue: WaitingQueue, calls: list[Client]) -> None:
     first, second = Client(calls), Client(calls)
-    queue.join(first)
-    queue.join(second)
+    queue.join(first, 0)
+    queue.join(second, 0)
     queue.leave(first)
     queue.leave(first)
     queue.call_next()
@@ -80,16 +80,14 @@ def test_calling_all_calls_each_once_though_they_join_again(queue: WaitingQueue)
     class Insisting(Client):
         def call(self) -> None:
             super().call()
-            rejoined.append(queue.join(self, is_first=True))
+            rejoined.append(queue.join(self, 9, tickets[self]))
 
     calls: list[Client] = []
     clients = [Insisting(calls) for _ in range(3)]
-    for client in clients:
-        queue.join(client)
+    tickets = {client: queue.join(client, 0) for client in clients}
     queue.call_all()
-    assert len(calls) == 3
-    assert rejoined == [True] * 3
-    assert len(queue) == 3
+    assert calls == clients
+    assert rejoined == list(tickets.values())
 
 
 def test_any_history_keeps_the_order_of_joining(calls: list[Client]) -> None:
@@ -102,7 +100,7 @@ def test_any_history_keeps_the_order_of_joining(calls: list[Client]) -> None:
         step = rng.random()
         if step < 0.5:
             client = Client(calls)
-            assert queue.join(client) == (len(model) < 5)
+            assert (queue.join(client, 0) is not None) == (len(model) < 5)
             if len(model) < 5:
                 model.append(client)
         elif step < 0.7 and model:
@@ -111,3 +109,94 @@ def test_any_history_keeps_the_order_of_joining(calls: list[Client]) -> None:
             queue.call_next()
             assert calls.pop() is model.pop(0)
         assert len(queue) == len(model)
+
+
+# Several workers.
+
+
+class Others:
+    """Since when the first client of another worker has waited, as the test says."""
+
+    def __init__(self) -> None:
+        self.theirs_ms: int | None = None
+        self.ours_ms: int | None = None
+
+    def tell(self, since_ms: int | None) -> None:
+        self.ours_ms = since_ms
+
+    def first_since_ms(self) -> int | None:
+        return self.theirs_ms
+
+
+@pytest.fixture
+def others() -> Others:
+    return Others()
+
+
+@pytest.fixture
+def shared(others: Others) -> WaitingQueue:
+    return WaitingQueue(QueueSettings(size=3, timeout_ms=1000), others)
+
+
+def test_the_others_know_since_when_the_first_one_waits(
+    shared: WaitingQueue, others: Others, calls: list[Client]
+) -> None:
+    first, second = Client(calls), Client(calls)
+    shared.join(first, 5)
+    shared.join(second, 8)
+    assert others.ours_ms == 5
+    shared.leave(first)
+    assert others.ours_ms == 8
+    shared.call_next()
+    assert others.ours_ms is None
+    shared.join(first, 9)
+    shared.call_all()
+    assert others.ours_ms is None
+
+
+def test_a_freed_backend_is_left_to_a_client_elsewhere_that_has_waited_longer(
+    shared: WaitingQueue, others: Others, calls: list[Client]
+) -> None:
+    client = Client(calls)
+    shared.join(client, 5)
+    others.theirs_ms = 4
+    shared.call_next()
+    shared.look(1)
+    assert calls == []
+    others.theirs_ms = 6
+    shared.look(1)
+    assert calls == [client]
+
+
+def test_a_newcomer_waits_behind_those_of_other_workers(
+    shared: WaitingQueue, others: Others
+) -> None:
+    assert not shared
+    others.theirs_ms = 4
+    assert shared
+    assert len(shared) == 0
+
+
+def test_a_backend_that_the_other_worker_does_not_take_goes_to_the_next(
+    shared: WaitingQueue, others: Others, calls: list[Client]
+) -> None:
+    client = Client(calls)
+    shared.join(client, 5)
+    others.theirs_ms = 4
+    for _ in range(LOOKS_LEFT):
+        shared.look(1)
+    assert calls == []
+    shared.look(1)
+    assert calls == [client]
+
+
+def test_no_more_are_called_than_there_is_room_for(
+    shared: WaitingQueue, calls: list[Client]
+) -> None:
+    clients = [Client(calls) for _ in range(3)]
+    for client in clients:
+        shared.join(client, 5)
+    shared.look(0)
+    assert calls == []
+    shared.look(2)
+    assert calls == clients[:2]

@@ -53,10 +53,6 @@ BACKUP = "{address: '127.0.0.1:2', backup: on}"
             '5:16: address: "web.internal" has no port, expected one, or service',
         ),
         (
-            upstream("round_robin", "{address: 'web.internal:80', service: http}"),
-            '5:26: address: "web.internal:80" has a port, expected none with service',
-        ),
-        (
             upstream("round_robin", "{address: '127.0.0.1:80', service: http}"),
             '5:51: service: "127.0.0.1:80" is an address, expected a host name with service',
         ),

@@ -141,3 +141,65 @@ def test_a_client_that_ends_between_its_call_and_its_choice_takes_no_backend(
     first.finish()
     harness.turn_until(lambda: len(proxy.ended) == 2)
     assert proxy.terminations == ["KD", "--"]
+
+
+# Reloads.
+
+
+def test_a_client_that_waits_is_served_where_its_listener_leads_now(harness: Harness) -> None:
+    pool = full_pool(harness)
+    proxy = harness.proxy(pool)
+    served(harness, proxy)
+    late = waiting(harness, proxy, pool)
+    late.send(b"late")
+    other = harness.pool(harness.add(EchoBackend()).name)
+    proxy.reload(other)
+    harness.turn_until(lambda: late.received == b"late")
+    assert other.backends[0].conns == 1
+
+
+def test_a_client_waits_on_in_the_line_of_the_pool_that_its_listener_leads_to_now(
+    harness: Harness,
+) -> None:
+    pool, other = full_pool(harness), full_pool(harness)
+    proxy, other_proxy = harness.proxy(pool), harness.proxy(other)
+    served(harness, proxy)
+    busy = served(harness, other_proxy)
+    late = waiting(harness, proxy, pool)
+    late.send(b"late")
+    proxy.reload(other)
+    harness.turn_until(lambda: other.queue is not None and len(other.queue) == 1)
+    busy.finish()
+    harness.turn_until(lambda: late.received == b"late")
+
+
+def test_a_client_of_a_pool_without_new_clients_is_served_when_its_turn_comes(
+    harness: Harness,
+) -> None:
+    # The upstream and its listener are gone: nobody takes the backends from the pool.
+    pool = full_pool(harness)
+    proxy = harness.proxy(pool)
+    first = served(harness, proxy)
+    late = waiting(harness, proxy, pool)
+    late.send(b"late")
+    proxy.listener.close()
+    pool.backends[0].left_at_ms = harness.clock.now_ms
+    first.finish()
+    harness.turn_until(lambda: late.received == b"late")
+
+
+def test_those_who_are_called_in_vain_keep_their_order(harness: Harness) -> None:
+    pool = full_pool(harness, size=3)
+    proxy = harness.proxy(pool)
+    before = served(harness, proxy)
+    clients = [waiting(harness, proxy, pool) for _ in range(3)]
+    for i, client in enumerate(clients):
+        client.send(b"%d" % i)
+    assert pool.queue is not None
+    pool.queue.call_all()
+    harness.settle()
+    assert len(pool.queue) == 3
+    for i, client in enumerate(clients):
+        before.finish()
+        harness.turn_until(lambda client=client, i=i: client.received == b"%d" % i)  # type: ignore[misc]
+        before = client

@@ -117,7 +117,8 @@ def test_an_answer_that_changes_under_load_loses_no_client(
     one, two = own_host(), own_host()
     name_server.set(one)
     name_server.start()
-    with Nginy(tmp_path, config(host, port, front, name_server, resolving(port))) as nginy:
+    text = config(host, port, front, name_server, resolving(port), ", hold: 1s")
+    with Nginy(tmp_path, text) as nginy:
         said = [ask(host, front)]
         assert said == [one]
         name_server.set(two)
@@ -131,7 +132,8 @@ def test_an_answer_that_changes_under_load_loses_no_client(
         # It comes back, and knows the name no more.
         name_server.set()
         name_server.start()
-        nginy.said(f"{NAME}:{port} has no address: no such name")
+        nginy.said(f"{NAME}:{port} has no address: no such name; keeping 1 for 1s")
+        nginy.said(f"{NAME}:{port} has no address any more: no such name")
         wait_until(lambda: ask(host, front) == "", "a client that is turned away")
         errors = nginy.stop()
     trouble = [line for line in errors if "while connecting to upstream" in line]

@@ -76,6 +76,7 @@ class PoolMonitor:
     """Watches over the backends of one pool. Created and closed by the server; survives reloads."""
 
     __slots__ = (
+        "_away",
         "_by_key",
         "_ejected",
         "_end_sessions",
@@ -109,10 +110,10 @@ class PoolMonitor:
         """What other workers call these backends; empty until the first finding comes."""
         self._ejected: set[Backend] = set()
         """Those that were ejected, and may be back."""
+        self._away: dict[Backend, BackendWatch] = {}
+        """Those that have left the pool and may return: their watches rest."""
         self._scale = 1
         self._relay = relay
-        if relay is not None:
-            relay.join(pool.name, self)
         self.apply(settings)
 
     @property
@@ -129,19 +130,28 @@ class PoolMonitor:
         """Take over what a reload has changed, also in the pool; health stays."""
         self.settings = settings
         self.pool.watcher = self
+        if self._relay is not None:
+            self._relay.join(self.pool.name, self)
         self.sync()
 
     def sync(self) -> None:
-        """Take over the pool's list of backends: new ones are watched, those that left no more."""
+        """Take over the pool's list of backends: new ones are watched, those that left no more.
+
+        One that returns has the health that it left with.
+        """
         before, self._watches = self._watches, {}
         for backend in self.pool.backends:
-            watch = before.pop(backend, None)
+            watch = before.pop(backend, None) or self._away.pop(backend, None)
             if watch is None:
                 watch = BackendWatch(self, backend)
             else:
                 self._log(backend, *watch.apply())
             self._watches[backend] = watch
         for watch in before.values():
+            watch.rest()
+        away, remembered = self._away | before, set(self.pool.left)
+        self._away = {backend: away.pop(backend) for backend in remembered & away.keys()}
+        for watch in away.values():
             watch.close()
         self._by_key.clear()
         self._ejected = {backend for backend in self._watches if backend.health.is_ejected}
@@ -229,14 +239,23 @@ class PoolMonitor:
             text = "%s was not checked: %s%s"
             logger.error(text, self._subject(backend), reason, similar(suppressed))
 
+    def rest(self) -> None:
+        """Watch no more until `apply`: the upstream has left the configuration, and may return."""
+        self.pool.watcher = None
+        if self._relay is not None:
+            self._relay.leave(self.pool.name)
+        for watch in self._watches.values():
+            watch.rest()
+
     def close(self) -> None:
         """Watch no more; the pool stays as it is."""
         self.pool.watcher = None
         if self._relay is not None:
             self._relay.leave(self.pool.name)
-        for watch in self._watches.values():
+        for watch in (*self._watches.values(), *self._away.values()):
             watch.close()
         self._watches.clear()
+        self._away.clear()
 
     def failed_often(self, backend: Backend, is_news: bool) -> None:
         """Take note that `max_fails` have a backend out, or eject it; see `pool.Watcher`."""

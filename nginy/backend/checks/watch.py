@@ -36,7 +36,15 @@ AFTER_BUG_MS: Final = 1000
 class BackendWatch:
     """What runs for one backend. Created and closed by its pool's `PoolMonitor`."""
 
-    __slots__ = ("_agent", "_check", "_is_down", "_monitor", "_step_at_ms", "_timer", "backend")
+    __slots__ = (
+        "_agent",
+        "_check",
+        "_is_down",
+        "_monitor",
+        "_step_at_ms",
+        "_timer",
+        "backend",
+    )
 
     def __init__(self, monitor: "PoolMonitor", backend: Backend) -> None:
         """Give the backend its health, as one that was not known before."""
@@ -107,21 +115,27 @@ class BackendWatch:
         else:
             timers.start(self._timer, first_ms)
 
-    def close(self) -> None:
-        """Watch no more, and be of no further use; the backend's health stays as it is."""
+    def rest(self) -> None:
+        """Watch no more until `apply` and `begin`; the backend's health stays as it is."""
         self._monitor.checker.loop.timers.cancel(self._timer)
-        # It refers to this watch as well: together they would wait, with the backend, for the
-        # cyclic garbage collector, which comes seldom (process/server.py).
-        del self._timer
         if self._check is not None:
             self._check.cancel()
             self._check = None
+            # Nobody waits for its result, and a missing one is not the backend's fault.
+            self.backend.health.deadline_at_ms = None
         self._close_agent()
 
     def _close_agent(self) -> None:
         if self._agent is not None:
             self._agent.close()
             self._agent = None
+
+    def close(self) -> None:
+        """Watch no more, and be of no further use."""
+        self.rest()
+        # It refers to this watch as well: together they would wait, with the backend, for the
+        # cyclic garbage collector, which comes seldom (process/server.py).
+        del self._timer
 
     def abort(self) -> None:
         """Go on after a bug in one of the handlers, but not at once."""

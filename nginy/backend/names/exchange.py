@@ -1,23 +1,27 @@
-"""One question to the name servers: asked over UDP, again and elsewhere, over TCP where it must be.
+"""One query to the name servers: over UDP, again and elsewhere, over TCP where it must be.
 
-An `Exchange` asks one query until somebody answers it or everybody was asked in vain, and tells its
-owner once. Which names are asked for, what is remembered, and which names come from a file, is in
+An `Exchange` asks one query until a server answers it, or all were asked in vain, and tells its
+owner once. What is asked and remembered is in `queries`, which names and files are looked at in
 `resolver`; the messages are in `nginy.wire.dns`.
 
 The one idea: only an answer to this very query ends the wait. Each attempt has a socket of its own,
 connected, so the kernel chooses a port nobody can foresee and passes on datagrams of that one
-server alone; the id is random (RFC 5452 §4). What comes nevertheless and answers something else is
-dropped, and who sends too much of it is asked over TCP, where guessing does not help.
+server alone; the id is random (RFC 5452 §4). Whatever else arrives is dropped, and a server that
+sends too much of it is asked over TCP, where guessing does not help.
 
-Read next: `resolver`.
+The second round asks without EDNS where the first one failed: some servers, and some firewalls in
+front of them, drop or refuse what they do not know (RFC 6891 §7).
+
+Read next: `queries`.
 """
 
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, repeat
 from typing import Final
 
+from nginy.backend.names.servers import ServerMemory
 from nginy.event.connect import ConnectFailure, connect_datagram, connect_stream
 from nginy.event.connection import AGAIN, EOF, Connection
 from nginy.event.event import Event
@@ -25,6 +29,7 @@ from nginy.event.loop import Loop
 from nginy.event.timer import Timer
 from nginy.text.address import Address
 from nginy.wire.dns import (
+    ENDLESS_ALIASES,
     Answer,
     Outcome,
     Query,
@@ -34,7 +39,7 @@ from nginy.wire.dns import (
     parse_response,
     unframe,
 )
-from nginy.wire.errors import WireError
+from nginy.wire.errors import MalformedAnswerError, WireError
 
 ROUNDS: Final = 2
 """How often each server is asked: a datagram may be lost."""
@@ -48,21 +53,26 @@ OLD_SERVER: Final = frozenset(("FORMERR", "NOTIMP", "BADVERS"))
 """How servers refuse EDNS that they do not know (RFC 6891 §7)."""
 
 Done = Callable[[Answer | None, str], None]
-"""Takes the answer; or None, and why there is none."""
+"""Takes the answer and, if there is none or it FAILED, why. None means that no server answered."""
 
 
 class Exchange:
-    """One question on its way. Created by the `Resolver`; closes its sockets itself."""
+    """One query on its way. Created by `Queries`; closes its sockets itself."""
 
     __slots__ = (
+        "_asked_at_ms",
         "_connection",
         "_done",
         "_followed",
         "_foreign",
         "_loop",
+        "_malformed",
+        "_memory",
         "_message",
+        "_no_edns",
         "_query",
         "_received",
+        "_refusal",
         "_rng",
         "_server",
         "_servers",
@@ -77,19 +87,29 @@ class Exchange:
         self,
         loop: Loop,
         servers: Sequence[Address],
+        memory: ServerMemory,
         timeout_ms: int,
         rng: random.Random,
         done: Done,
     ) -> None:
         """Share `timeout_ms` out among all attempts; `rng` is one that nobody can predict."""
         self._loop = loop
-        self._servers = chain.from_iterable(repeat(tuple(servers), ROUNDS))
+        self._memory = memory
+        ordered = memory.order(servers, loop.clock.now_ms)
+        self._servers: Iterator[Address] = chain.from_iterable(repeat(ordered, ROUNDS))
         self._timeout_ms = max(timeout_ms // (ROUNDS * max(len(servers), 1)), 1)
         self._rng = rng
         self._done = done
         self._timer = Timer(self._timeout_handler, self)
         self._connection: Connection | None = None
         self._uses_edns = True
+        self._no_edns: set[Address] = set()
+        """Servers to be asked without EDNS, as they did not answer with it."""
+        self._asked_at_ms = 0
+        self._refusal: Answer | None = None
+        """The last answer by which a server said that it cannot tell."""
+        self._malformed = ""
+        """What is wrong with an answer of the server being asked, "" if nothing is."""
         self._foreign = self._followed = 0
         self._received = bytearray()
         self._unsent = b""
@@ -115,6 +135,9 @@ class Exchange:
 
     def _set_query(self, name: str, record_type: RecordType) -> None:
         self._query = Query(self._rng.getrandbits(16), name, record_type)
+        self._encode()
+
+    def _encode(self) -> None:
         self._message = encode_query(self._query, edns=self._uses_edns)
 
     # Over UDP.
@@ -123,19 +146,25 @@ class Exchange:
         """Ask the next server, or give up if there is none."""
         for server in self._servers:
             self._server = server
+            knows_edns = self._memory.has_edns(server, self._loop.clock.now_ms)
+            self._uses_edns = knows_edns and server not in self._no_edns
+            self._encode()
             if self._ask():
                 return
-        self._finish(None, self._why)
+        self._finish(self._refusal, self._why)
 
     def _ask_other(self, why: str) -> None:
         """Ask the next server, as this one has failed."""
         self._note(why)
+        self._no_edns.add(self._server)
         self._ask_next()
 
     def _ask(self) -> bool:
         """Ask the server over UDP; return False if that fails at once."""
         self._disconnect()
         self._foreign = 0
+        self._malformed = ""
+        self._asked_at_ms = self._loop.clock.now_ms
         c = connect_datagram(self._loop, self._server)
         if isinstance(c, ConnectFailure):
             return self._failed(c.errno)
@@ -179,12 +208,16 @@ class Exchange:
     def _heard(self, message: bytes) -> None:
         try:
             answer = parse_response(message, self._query)
-        except WireError:
+        except WireError as error:
+            # Whoever guesses ids must not end the wait, with a malformed answer neither.
+            if isinstance(error, MalformedAnswerError):
+                self._malformed = f"malformed answer: {error}"
             self._foreign += 1
             if self._foreign > MAX_FOREIGN:
                 self._ask_over_tcp()
             return
         if answer.outcome is Outcome.TRUNCATED:
+            self._memory.note_answer(self._server, self._loop.clock.now_ms)
             self._ask_over_tcp()
         else:
             self._judge(answer)
@@ -235,7 +268,7 @@ class Exchange:
         try:
             answer = parse_response(message, self._query)
         except WireError as error:
-            self._ask_other(str(error))
+            self._ask_other(f"malformed answer: {error}")
             return
         if answer.outcome is Outcome.TRUNCATED:
             self._ask_other("an answer over TCP is truncated")
@@ -245,25 +278,37 @@ class Exchange:
     # What an answer means.
 
     def _judge(self, answer: Answer) -> None:
-        """Take an answer, go on with what it leaves open, or ask somebody else."""
+        """Take an answer, go on with what it leaves open, or ask another server."""
+        now_ms = self._loop.clock.now_ms
+        self._memory.note_answer(self._server, now_ms)
         if answer.outcome is Outcome.FAILED:
-            self._note(answer.reason)
-            if self._uses_edns and answer.reason in OLD_SERVER:
-                self._uses_edns = False
-                self._ask_again(self._query.name)
-            else:
-                self._ask_next()
-        elif answer.outcome is Outcome.EMPTY and self._may_follow(answer.canonical):
+            self._refused(answer)
+            return
+        if not self._uses_edns and self._server in self._no_edns:
+            self._memory.note_plain(self._server, now_ms)
+        if answer.outcome is Outcome.EMPTY and self._is_unfinished(answer.canonical):
             self._followed += 1
-            self._ask_again(answer.canonical)
+            if self._followed > MAX_FOLLOWED:
+                self._refused(Answer(Outcome.FAILED, problem=ENDLESS_ALIASES))
+            else:
+                self._ask_again(answer.canonical)
         else:
             self._finish(answer, "")
 
-    def _may_follow(self, canonical: str) -> bool:
+    def _refused(self, answer: Answer) -> None:
+        """Ask on, as the server cannot tell: the same one without EDNS if it may be that."""
+        self._refusal = answer
+        self._note(answer.reason)
+        self._no_edns.add(self._server)
+        if self._uses_edns and answer.reason in OLD_SERVER:
+            self._uses_edns = False
+            self._ask_again(self._query.name)
+        else:
+            self._ask_next()
+
+    def _is_unfinished(self, canonical: str) -> bool:
         """Whether an answer without a record ends at another name than was asked for."""
-        return canonical != self._query.name.lower().removesuffix(".") and (
-            self._followed < MAX_FOLLOWED
-        )
+        return canonical != self._query.name.lower().removesuffix(".")
 
     def _ask_again(self, name: str) -> None:
         """Ask the same server another question."""
@@ -276,7 +321,10 @@ class Exchange:
             self._ask_next()
 
     def _timeout_handler(self, _timer: Timer) -> None:
-        self._ask_other("timed out")
+        if not self._malformed:
+            now_ms = self._loop.clock.now_ms
+            self._memory.note_silence(self._server, self._asked_at_ms, now_ms)
+        self._ask_other(self._malformed or "timed out")
 
     # The end.
 

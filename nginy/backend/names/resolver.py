@@ -1,46 +1,47 @@
 """Names to addresses without blocking: /etc/hosts first, then the name servers, with a memory.
 
-A `Resolver` is asked for the addresses of a host, or for the places of a service, and calls back
+A `Resolver` is asked for the addresses of a host, or for the endpoints of a service, and calls back
 once, at once where it knows already. `getaddrinfo` would stop the loop for as long as a name server
-is silent; this never does. How one question is asked is in `exchange`; who keeps asking, and what
-an answer means to a pool, is in `names`.
+is silent; this never does. `queries` asks and remembers, `answers` says what answers mean together;
+who keeps asking, and what that means to a pool, is in `watch` and `members`.
 
-The one idea: an answer is used for its time and kept beyond it. While a server is silent, what it
-said last is better than nothing (RFC 8767), but it takes a server to say that a name is gone.
+The one idea: a name means here what it means to every other program of the machine, with the same
+files and the same search list (glibc's), but nothing waits.
 
-/etc/hosts and /etc/resolv.conf are read at the start and with each reload. With `nameservers` in
-the configuration names are taken as they stand, as nginx's resolver does; without, they go through
-the search list, as for every other program of the machine.
+With `nameservers` in the configuration, names are taken as they stand, as nginx's resolver does;
+without, they go through the search list of resolv.conf.
 
 nginx: `ngx_resolver.c`.
 """
 
-import logging
 import random
-from collections import deque
+import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
-from nginy.backend.names.exchange import Exchange
+from nginy.backend.names.answers import (
+    Endpoint,
+    Reply,
+    Resolution,
+    join,
+    merge,
+    preferred,
+)
+from nginy.backend.names.files import SystemFiles
+from nginy.backend.names.queries import Queries
 from nginy.event.loop import Loop
-from nginy.text.address import Address, parse_bind_address
-from nginy.wire.dns import Answer, Outcome, RecordType, Srv, service_name
-from nginy.wire.hosts import ResolvConf, candidates, parse_hosts, parse_resolv_conf
-
-logger = logging.getLogger("nginy.backend")
+from nginy.event.timer import Timer
+from nginy.text.address import Address
+from nginy.wire.dns import Outcome, RecordType, Srv, service_name
+from nginy.wire.hosts import candidates
 
 DNS_PORT: Final = 53
-MAX_EXCHANGES: Final = 64
-"""Questions on their way at a time; a thousand names must not take a thousand descriptors."""
-MAX_NEGATIVE_S: Final = 10
-"""How long "there is none" is believed at most, nginx's figure: a zone may say a day, and somebody
-waits for the name to appear."""
-MAX_PLACES: Final = 1000
-"""Addresses of a name, and records of a service, that are used: a message over TCP holds 4,000, and
-to make backends of them would hold the loop for 100 ms."""
-MAX_REMEMBERED: Final = 4096
-"""Answers kept; the oldest go first. Names come from the configuration, and from SRV records."""
+FILE_MS: Final = 5000
+"""How long /etc/hosts is believed; what it says is then compared with the file as it is."""
+PATIENCE_MS: Final = 500
+"""How long to wait for addresses of the other family once there are some of one. RFC 8305 §3 waits
+50 ms, for a user who looks on."""
 
 HOSTS_PATH: Final = "/etc/hosts"
 RESOLV_CONF_PATH: Final = "/etc/resolv.conf"
@@ -56,57 +57,13 @@ class ResolverSettings:
     """How long one question may take, over all servers and tries."""
     valid_ms: int | None = None
     """How long answers hold; None: as long as they say."""
+    hold_ms: int = 30_000
+    """How long an answer that leaves a name without an address must last to be believed."""
     ipv6: bool = True
     """Whether to ask for IPv6 addresses, too."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a service is offered: an address of a SRV record's target."""
-
-    host: str
-    """The target's name, for logs and hashes."""
-    address: str
-    port: int
-    priority: int
-    weight: int
-
-
-@dataclass(frozen=True, slots=True)
-class Resolution:
-    """What a name stands for. With FAILED, addresses and places are what was known before."""
-
-    outcome: Outcome
-    addresses: tuple[str, ...] = ()
-    places: tuple[Place, ...] = ()
-    ttl_ms: int | None = None
-    """How long it holds; None: until the files are read anew."""
-    reason: str = ""
-    """Why there is nothing, in a few words."""
-
-
 Resolved = Callable[[Resolution], None]
-Question = tuple[str, RecordType]
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What was answered last, and until when that holds."""
-
-    answer: Answer
-    until_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Reply:
-    """What is to be said to one question now; `is_stale` if nobody answered it this time."""
-
-    answer: Answer | None
-    is_stale: bool = False
-    reason: str = ""
-
-
-Replied = Callable[[_Reply], None]
 
 
 class Resolver:
@@ -124,105 +81,138 @@ class Resolver:
 
         `port` is that of the servers in resolv.conf, which names none.
         """
-        self._loop = loop
-        self._rng = rng
-        self._hosts_path = hosts_path
-        self._resolv_conf_path = resolv_conf_path
+        self.loop = loop
         self._port = port
-        self._settings = ResolverSettings()
-        self._conf: ResolvConf | None = None
-        self._hosts: dict[str, tuple[str, ...]] = {}
-        self._known: dict[Question, _Known] = {}
-        self._askers: dict[Question, list[Replied]] = {}
-        self._running: dict[Question, Exchange] = {}
-        self._queue: deque[Question] = deque()
+        self.settings = ResolverSettings()
+        self._files = SystemFiles(hosts_path, resolv_conf_path)
+        self._queries = Queries(loop, rng)
+        self._lookups: set[Lookup] = set()
 
     def configure(self, settings: ResolverSettings) -> None:
         """Take settings over, read both files, and believe no earlier answer but for want of one.
 
         Reading takes no longer than reading the configuration, which comes before it.
         """
-        self._hosts = parse_hosts(_content(self._hosts_path))
-        self._conf = None
-        if not settings.nameservers:
-            self._conf = parse_resolv_conf(_content(self._resolv_conf_path))
-            nameservers = tuple(_nameserver(text, self._port) for text in self._conf.nameservers)
-            settings = replace(settings, nameservers=nameservers)
-        self._settings = settings
-        now_ms = self._loop.clock.now_ms
-        self._known = {
-            question: _Known(known.answer, min(known.until_ms, now_ms))
-            for question, known in self._known.items()
-        }
+        self.settings = settings
+        self._files.read(self.loop.clock.now_ms)
+        self._take_files()
 
     def close(self) -> None:
         """Stop asking; nobody is called any more."""
-        self._askers.clear()
-        self._queue.clear()
-        for exchange in self._running.values():
-            exchange.close()
-        self._running.clear()
+        self._queries.close()
+        for lookup in tuple(self._lookups):
+            lookup.close()
+
+    # Files.
+
+    def _take_files(self) -> None:
+        """Ask the name servers that are named now, and anew."""
+        settings = self.settings
+        servers = settings.nameservers or tuple(
+            _nameserver(text, self._port) for text in self._files.conf.nameservers
+        )
+        self._queries.configure(servers, settings.timeout_ms, settings.valid_ms)
+
+    def _look_at_files(self) -> None:
+        if self._files.refresh(self.loop.clock.now_ms):
+            self._take_files()
+
+    def _listed(self, host: str) -> tuple[str, ...]:
+        """Return the addresses that /etc/hosts has for a host."""
+        # No zones: fe80::1%eth0 is nobody to whom one could send clients.
+        return tuple(
+            address
+            for address in self._files.hosts.get(host.lower().removesuffix("."), ())
+            if "%" not in address and (self.settings.ipv6 or ":" not in address)
+        )
+
+    def _candidates(self, host: str) -> tuple[str, ...]:
+        """Return the full names to ask for, one at least."""
+        if self.settings.nameservers:
+            return (host.removesuffix("."),)
+        return candidates(host, self._files.conf)
+
+    @property
+    def _types(self) -> tuple[RecordType, ...]:
+        ipv6 = self.settings.ipv6
+        return (RecordType.A, RecordType.AAAA) if ipv6 else (RecordType.A,)
 
     # Hosts.
 
     def resolve(self, host: str, resolved: Resolved) -> None:
         """Have `resolved` called with the addresses of a host, once."""
-        name = host.lower().removesuffix(".")
-        has_ipv6 = self._settings.ipv6
-        # No zones: fe80::1%eth0 is nobody whom one could send clients to.
-        addresses = [
-            a for a in self._hosts.get(name, ()) if "%" not in a and (has_ipv6 or ":" not in a)
-        ]
+        self._look_at_files()
+        addresses = self._listed(host)
         if addresses:
-            resolved(Resolution(Outcome.FOUND, tuple(addresses)))
-            return
-        if self._conf is None:
-            names: tuple[str, ...] = (host.removesuffix("."),)
+            resolved(Resolution(Outcome.FOUND, addresses, ttl_ms=FILE_MS))
         else:
-            names = candidates(host, self._conf)
-        self._resolve_first(names, resolved)
+            self._resolve_first(self._candidates(host), None, resolved)
 
-    def _resolve_first(self, names: tuple[str, ...], resolved: Resolved) -> None:
-        """Ask for one candidate after the other, until one exists or nobody can tell."""
+    def _resolve_first(
+        self, names: Sequence[str], failed: Resolution | None, resolved: Resolved
+    ) -> None:
+        """Ask for one candidate after the other, until one exists.
+
+        A domain whose servers fail is passed over as glibc does it, and the failure, `failed`, is
+        what remains if no other name exists. Two things end the search: silence, which says nothing
+        of any name, and a failure about a name that was found before and may come back.
+        """
         name, *others = names
 
-        def settle(resolution: Resolution) -> None:
-            if others and resolution.outcome in (Outcome.EMPTY, Outcome.NO_NAME):
-                self._resolve_first(tuple(others), resolved)
+        def settle(found: Resolution) -> None:
+            failure = found if found.outcome is Outcome.FAILED else failed
+            if found.addresses or found.outcome is Outcome.FOUND:
+                resolved(found)
+            elif others and not found.is_silent:
+                self._resolve_first(others, failure, resolved)
             else:
-                resolved(resolution)
+                resolved(failure or found)
 
-        self._resolve_all_types(name, settle)
+        lookup = Lookup(self, name, self._types, settle)
+        self._lookups.add(lookup)
+        for record_type in lookup.types:
+            self._queries.ask(name, record_type, lookup.collect)
 
-    def _resolve_all_types(self, name: str, resolved: Resolved) -> None:
-        types = (RecordType.A, RecordType.AAAA) if self._settings.ipv6 else (RecordType.A,)
-        replies: list[_Reply] = []
+    def recall(self, host: str) -> tuple[str, ...]:
+        """Return what is known of a host without asking, however old it is; nothing if nothing."""
+        addresses = self._listed(host)
+        names = iter(self._candidates(host))
+        while not addresses and (name := next(names, None)) is not None:
+            addresses = self.merged(name, self._types, {}).addresses
+        return addresses
 
-        def collect(reply: _Reply) -> None:
-            replies.append(reply)
-            if len(replies) == len(types):
-                resolved(merge(replies, self._settings.valid_ms))
+    def merged(
+        self, name: str, types: Sequence[RecordType], replies: dict[RecordType, Reply]
+    ) -> Resolution:
+        """Return what the replies about a name come to, with what is known where there is none."""
+        all_types = [replies.get(t) or self._queries.recall(name, t) for t in types]
+        return merge(all_types, self.settings.valid_ms)
 
-        for record_type in types:
-            self._ask((name, record_type), collect)
+    def forget(self, lookup: "Lookup") -> None:
+        """Take out a lookup that has ended."""
+        self._lookups.discard(lookup)
 
     # Services.
 
-    def resolve_service(self, service: str, host: str, resolved: Resolved) -> None:
-        """Have `resolved` called with the places of a service, once: nginx's `service=`."""
+    def resolve_service(self, service: str, host: str, port: int, resolved: Resolved) -> None:
+        """Have `resolved` called with the endpoints of a service, once: nginx's `service=`.
 
-        def listed(reply: _Reply) -> None:
-            resolution = merge([reply], self._settings.valid_ms)
-            if reply.answer is None or reply.is_stale or not reply.answer.services:
-                resolved(resolution)
+        `port` takes the place of the ports of its records; 0 leaves those.
+        """
+        self._look_at_files()
+
+        def listed(reply: Reply) -> None:
+            listing = merge([reply], self.settings.valid_ms)
+            if reply.answer is None or not reply.answer.services:
+                resolved(listing)
             else:
-                services = sorted(reply.answer.services, key=_preference)[:MAX_PLACES]
-                self._resolve_targets(services, resolution, resolved)
+                services = preferred(reply.answer.services)
+                self._resolve_targets(services, listing, port, resolved)
 
-        self._ask((service_name(service, host.removesuffix(".")), RecordType.SRV), listed)
+        self._queries.ask(_service_query(service, host), RecordType.SRV, listed)
 
     def _resolve_targets(
-        self, services: Sequence[Srv], listing: Resolution, resolved: Resolved
+        self, services: Sequence[Srv], listing: Resolution, port: int, resolved: Resolved
     ) -> None:
         """Ask for the addresses of all targets; those that have none are left out."""
         targets = {srv.target for srv in services}
@@ -232,7 +222,7 @@ class Resolver:
             def collect(resolution: Resolution) -> None:
                 found[target] = resolution
                 if len(found) == len(targets):
-                    resolved(_join(services, listing, found))
+                    resolved(join(services, listing, found, port))
 
             return collect
 
@@ -240,118 +230,70 @@ class Resolver:
             # The dot keeps it out of the search list: a target is a full name (RFC 2782).
             self.resolve(f"{target}.", collect_for(target))
 
-    # Questions.
+    def recall_service(self, service: str, host: str, port: int) -> tuple[Endpoint, ...]:
+        """Return what is known of a service without asking, however old it is."""
+        reply = self._queries.recall(_service_query(service, host), RecordType.SRV)
+        services = preferred(reply.answer.services if reply.answer else ())
+        known = {s.target: Resolution(Outcome.FOUND, self.recall(f"{s.target}.")) for s in services}
+        return join(services, Resolution(Outcome.FAILED), known, port).endpoints
 
-    def _ask(self, question: Question, replied: Replied) -> None:
-        """Answer from memory, wait with others who asked the same, or ask."""
-        known = self._known.get(question)
-        if known is not None and known.until_ms > self._loop.clock.now_ms:
-            replied(_Reply(known.answer))
+
+class Lookup:
+    """One name asked for in one family or both. Created by the `Resolver`, which is told once."""
+
+    __slots__ = ("_name", "_replies", "_resolver", "_settle", "_timer", "types")
+
+    def __init__(
+        self, resolver: Resolver, name: str, types: Sequence[RecordType], settle: Resolved
+    ) -> None:
+        """Have `settle` called when all replies are in, or enough of them."""
+        self._resolver = resolver
+        self._name = name
+        self.types = types
+        self._settle: Resolved | None = settle
+        self._replies: dict[RecordType, Reply] = {}
+        self._timer: Timer | None = None
+
+    def collect(self, reply: Reply) -> None:
+        """Take a reply; one that comes too late is only remembered."""
+        if self._settle is None:
             return
-        askers = self._askers.setdefault(question, [])
-        askers.append(replied)
-        if len(askers) == 1:
-            self._queue.append(question)
-            self._start_queued()
+        self._replies[reply.type] = reply
+        if len(self._replies) == len(self.types):
+            self._finish()
+        elif not reply.is_stale and reply.answer and reply.answer.outcome is Outcome.FOUND:
+            # There are addresses of one family; the other one gets little time.
+            self._timer = Timer(self._patience_handler, self)
+            loop = self._resolver.loop
+            loop.timers.start(self._timer, loop.clock.now_ms + PATIENCE_MS)
 
-    def _start_queued(self) -> None:
-        while self._queue and len(self._running) < MAX_EXCHANGES:
-            question = self._queue.popleft()
-            settings = self._settings
+    def close(self) -> None:
+        """Wait no more; nobody is told."""
+        self._settle = None
+        if self._timer is not None:
+            self._resolver.loop.timers.cancel(self._timer)
+            self._timer = None
+        self._resolver.forget(self)
 
-            def done(answer: Answer | None, why: str, question: Question = question) -> None:
-                self._answered(question, answer, why)
+    def abort(self) -> None:
+        """Do without the other family, after a bug."""
+        self._finish()
 
-            exchange = Exchange(
-                self._loop, settings.nameservers, settings.timeout_ms, self._rng, done
-            )
-            self._running[question] = exchange
-            exchange.start(*question)
+    def _patience_handler(self, _timer: Timer) -> None:
+        self._finish()
 
-    def _answered(self, question: Question, answer: Answer | None, why: str) -> None:
-        del self._running[question]
-        if answer is None:
-            known = self._known.get(question)
-            reply = _Reply(known.answer if known is not None else None, is_stale=True, reason=why)
-        else:
-            self._remember(question, answer)
-            reply = _Reply(answer)
-        for replied in self._askers.pop(question, ()):
-            replied(reply)
-        self._start_queued()
-
-    def _remember(self, question: Question, answer: Answer) -> None:
-        ttl_ms = _ttl_ms([answer], self._settings.valid_ms)
-        self._known.pop(question, None)
-        self._known[question] = _Known(answer, self._loop.clock.now_ms + ttl_ms)
-        while len(self._known) > MAX_REMEMBERED:
-            del self._known[next(iter(self._known))]
+    def _finish(self) -> None:
+        settle = self._settle
+        self.close()
+        if settle is not None:
+            settle(self._resolver.merged(self._name, self.types, self._replies))
 
 
-def merge(replies: list[_Reply], valid_ms: int | None) -> Resolution:
-    """Return what the replies about one name, of different types, say together.
-
-    One type is enough to be found, and where nobody answered about the other, what was known of it
-    stays. That a name does not exist holds for all types (RFC 8020); that it has no record holds
-    for one.
-    """
-    said = [reply.answer for reply in replies if reply.answer is not None]
-    fresh = [reply.answer for reply in replies if reply.answer and not reply.is_stale]
-    addresses = tuple(sorted({a for answer in said for a in answer.addresses})[:MAX_PLACES])
-    outcomes = {answer.outcome for answer in fresh}
-    reason = next((reply.reason for reply in replies if reply.is_stale), "")
-    if Outcome.FOUND in outcomes:
-        found = [a for a in fresh if a.outcome is Outcome.FOUND]
-        return Resolution(Outcome.FOUND, addresses, ttl_ms=_ttl_ms(found, valid_ms))
-    if Outcome.NO_NAME not in outcomes and len(fresh) < len(replies):
-        return Resolution(Outcome.FAILED, addresses, reason=reason)
-    outcome = Outcome.NO_NAME if Outcome.NO_NAME in outcomes else Outcome.EMPTY
-    return Resolution(outcome, ttl_ms=_ttl_ms(fresh, valid_ms), reason=outcome.value)
-
-
-def _ttl_ms(answers: list[Answer], valid_ms: int | None) -> int:
-    """Return how long the answers hold together: as long as the one that ends first."""
-    if valid_ms is not None:
-        return valid_ms
-    return 1000 * min(
-        a.ttl_s if a.outcome is Outcome.FOUND else min(a.ttl_s, MAX_NEGATIVE_S) for a in answers
-    )
-
-
-def _preference(srv: Srv) -> tuple[int, str, int]:
-    return srv.priority, srv.target, srv.port
-
-
-def _join(services: Sequence[Srv], listing: Resolution, found: dict[str, Resolution]) -> Resolution:
-    """Return the places of a service, from its SRV records and the addresses of their targets."""
-    places = tuple(
-        Place(srv.target, address, srv.port, srv.priority, srv.weight)
-        for srv in services
-        for address in found[srv.target].addresses
-    )[:MAX_PLACES]
-    if not places:
-        failed = [r for r in found.values() if r.outcome is Outcome.FAILED]
-        outcome = Outcome.FAILED if failed else Outcome.EMPTY
-        reason = failed[0].reason if failed else "no target of its SRV records has an address"
-        return Resolution(outcome, ttl_ms=listing.ttl_ms, reason=reason)
-    ttls_ms = [r.ttl_ms for r in (listing, *found.values()) if r.ttl_ms is not None]
-    return Resolution(Outcome.FOUND, places=places, ttl_ms=min(ttls_ms))
+def _service_query(service: str, host: str) -> str:
+    return service_name(service, host.removesuffix(".")).lower()
 
 
 def _nameserver(text: str, port: int) -> Address:
     """Return the address of a name server as resolv.conf writes it, with an IPv6 zone maybe."""
-    host, percent, zone = text.partition("%")
-    address = parse_bind_address(host)
-    return Address(address.family, f"{address.host}{percent}{zone}", port)
-
-
-def _content(path: str) -> bytes:
-    """Return a file's content, or nothing if it cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        return b""
-    except OSError as error:
-        logger.warning('open() "%s" failed (%s: %s)', path, error.errno, error.strerror)
-        return b""
+    family = socket.AF_INET6 if ":" in text else socket.AF_INET
+    return Address(family, text, port)

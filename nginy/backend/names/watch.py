@@ -1,31 +1,34 @@
 """What a configured name stands for, kept up to date: the link between resolver and pool.
 
-A `NameWatch` asks the resolver for one name, and again at its TTL, and says when the places behind
-it have changed. `expand` makes of one configured backend as many as it has places. What that does
-to a pool is in `members`; how names are resolved is in `resolver`.
+A `NameWatch` asks the resolver for one name, and again at its TTL, and says when the endpoints
+behind it have changed. `expand` makes backends of them, `members` brings the pool's list in step;
+how names are resolved is in `resolver`.
 
 The one idea: silence changes nothing. A name server that cannot be reached, or refuses, leaves the
-places as they were; only its word that there is no such name, or no such record, empties them.
+endpoints as they were. Only its word that there is no such name, or no such record, empties them,
+and only if it stands by it for a while (`hold`): one wrong answer among good ones must not leave
+clients without a backend.
 
 A name without `resolve` is asked for until it has an answer, and then no more until a reload:
 nginx's meaning, but nginx does not start before.
 
 nginx: `ngx_stream_upstream_zone_module.c` (`resolve`), `ngx_stream_upstream_add_server` in
-`ngx_stream_upstream.c` (without).
+`ngx_stream_upstream.c` (without). HAProxy: `hold nx`.
 """
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from math import gcd
+from collections.abc import Callable
 from typing import Final
 
 from nginy.backend.backend import BackendSettings
-from nginy.backend.names.resolver import MAX_PLACES, Place, Resolution, Resolver
+from nginy.backend.names.answers import MAX_ENDPOINTS, Endpoint, Resolution
+from nginy.backend.names.expand import address_of, refusal
+from nginy.backend.names.resolver import Resolver
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
 from nginy.log.levels import NOTICE
-from nginy.text.address import Address, parse_address
+from nginy.text.address import Address
+from nginy.text.units import format_duration
 from nginy.wire.dns import Outcome
 
 logger = logging.getLogger("nginy.backend")
@@ -33,8 +36,11 @@ logger = logging.getLogger("nginy.backend")
 RETRY_MS: Final = 1000
 """When to ask again after a failure; twice as long after each further one."""
 MAX_RETRY_MS: Final = 16_000
-MAX_SRV_WEIGHT: Final = 100
-"""SRV weights have 16 bits and say only shares, while a ring has 160 points for a unit."""
+MAX_EMPTY_RETRY_MS: Final = 4000
+"""When to ask again at the latest for a name that has no address: clients are turned away."""
+
+Refuse = Callable[[Address], str]
+"""Says why no client may be sent to an address, "" if there is no reason."""
 
 
 class NameWatch:
@@ -42,17 +48,20 @@ class NameWatch:
 
     __slots__ = (
         "_changed",
+        "_empty_since_ms",
         "_is_asking",
         "_is_closed",
         "_loop",
         "_outcome",
+        "_refuse",
         "_resolver",
         "_retry_ms",
         "_timer",
         "_upstream",
+        "_warned",
         "address",
+        "endpoints",
         "is_repeating",
-        "places",
         "service",
     )
 
@@ -63,26 +72,47 @@ class NameWatch:
         upstream: str,
         settings: BackendSettings,
         changed: Callable[[], None],
+        refuse: Refuse = refusal,
     ) -> None:
-        """Ask nothing yet; `changed` is called when `places` are others than before."""
+        """Ask nothing yet, but take what is known of the name from other uses of it.
+
+        `changed` is called when `endpoints` are others than before, or are known to be none.
+        """
         self._loop = loop
         self._resolver = resolver
         self._upstream = upstream
         self._changed = changed
+        self._refuse = refuse
         self._timer = Timer(self._timer_handler, self)
         self._retry_ms = RETRY_MS
         self._is_asking = self._is_closed = False
         self._outcome: Outcome | None = None
+        self._empty_since_ms: int | None = None
+        """Since when the answer has been that there is no address."""
+        self._warned: frozenset[str] = frozenset()
+        """What of the last answer could not be used, which is logged once."""
         self.address = settings.address
         self.service = settings.service
         self.is_repeating = settings.resolve
         """Whether to ask again when an answer has expired; a reload may change it."""
-        self.places: tuple[Place, ...] = ()
+        self.endpoints = self._recalled()
 
     @property
     def is_settled(self) -> bool:
         """Whether the first question has been answered, or has failed."""
         return self._outcome is not None
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether `endpoints` are what the name stands for: not none for want of an answer."""
+        since_ms = self._empty_since_ms
+        return bool(self.endpoints) or (
+            since_ms is not None and self._loop.clock.now_ms >= since_ms + self._hold_ms
+        )
+
+    @property
+    def _hold_ms(self) -> int:
+        return self._resolver.settings.hold_ms
 
     def ask(self) -> None:
         """Ask, unless that is under way; what is known may be the answer at once."""
@@ -90,10 +120,12 @@ class NameWatch:
             return
         self._is_asking = True
         self._loop.timers.cancel(self._timer)
+        host = self.address.host
         if self.service:
-            self._resolver.resolve_service(self.service, self.address.host, self._resolved)
+            port = self.address.port
+            self._resolver.resolve_service(self.service, host, port, self._resolved)
         else:
-            self._resolver.resolve(self.address.host, self._resolved)
+            self._resolver.resolve(host, self._resolved)
 
     def close(self) -> None:
         """Ask no more, and ignore an answer that is still to come."""
@@ -106,44 +138,107 @@ class NameWatch:
         self._is_asking = False
         self._start(MAX_RETRY_MS)
 
+    def _recalled(self) -> tuple[Endpoint, ...]:
+        """Return what the resolver knows already: the name may have been used with another port,
+        in another upstream or in another spelling."""
+        host, port = self.address.host, self.address.port
+        if self.service:
+            known = self._resolver.recall_service(self.service, host, port)
+        else:
+            known = self._at_port(self._resolver.recall(host))
+        return tuple(endpoint for endpoint in known if not self._refuse(address_of(endpoint)))
+
+    def _at_port(self, addresses: tuple[str, ...]) -> tuple[Endpoint, ...]:
+        host, port = self.address.host, self.address.port
+        return tuple(Endpoint(host, address, port) for address in addresses)
+
+    # Answers.
+
     def _resolved(self, resolution: Resolution) -> None:
         self._is_asking = False
         if self._is_closed:
             return
         before, self._outcome = self._outcome, resolution.outcome
+        endpoints, reason = self._usable(resolution)
         if resolution.outcome is Outcome.FAILED:
             self._failed(resolution.reason, is_first=before is not Outcome.FAILED)
-            return
-        self._retry_ms = RETRY_MS
-        places = resolution.places or tuple(
-            Place(self.address.host, address, self.address.port, 0, 0)
-            for address in resolution.addresses
-        )
-        if not places and before is not resolution.outcome:
-            logger.warning("%s has no address: %s", self._subject, resolution.reason)
-        if resolution.ttl_ms is not None and (self.is_repeating or not places):
-            self._start(resolution.ttl_ms)
-        if set(places) != set(self.places):
-            self._take(places)
+            if endpoints:
+                self._take(endpoints)
+        elif endpoints:
+            self._retry_ms = RETRY_MS
+            self._empty_since_ms = None
+            if resolution.ttl_ms is not None and self.is_repeating:
+                self._start(resolution.ttl_ms)
+            self._take(endpoints)
+        else:
+            self._found_none(resolution, reason)
 
-    def _take(self, places: tuple[Place, ...]) -> None:
-        come, gone = set(places) - set(self.places), set(self.places) - set(places)
-        self.places = places
-        if places:
-            count = f"{len(places)} address{'es' * (len(places) > 1)}"
-            if len(places) == MAX_PLACES:
+    def _usable(self, resolution: Resolution) -> tuple[tuple[Endpoint, ...], str]:
+        """Return the endpoints that clients may be sent to; and why others may not, logged once."""
+        left_out = list(resolution.left_out)
+        endpoints = []
+        for endpoint in resolution.endpoints or self._at_port(resolution.addresses):
+            why = self._refuse(address_of(endpoint))
+            if why:
+                left_out.append(f"{endpoint.address} {why}")
+            else:
+                endpoints.append(endpoint)
+        for clause in left_out:
+            if clause not in self._warned:
+                logger.warning("%s: %s, so it is left out", self._subject, clause)
+        self._warned = frozenset(left_out)
+        return tuple(endpoints), "; ".join(left_out) or resolution.reason
+
+    def _found_none(self, resolution: Resolution, reason: str) -> None:
+        """Take an answer that leaves nothing: at once where there is nothing, or after `hold`."""
+        now_ms = self._loop.clock.now_ms
+        is_first = self._empty_since_ms is None
+        if is_first:
+            self._empty_since_ms = now_ms
+            self._retry_ms = RETRY_MS
+        self._retry(MAX_EMPTY_RETRY_MS)
+        if not self.endpoints:
+            if is_first:
+                logger.warning("%s has no address: %s", self._subject, reason)
+            self._changed()
+        elif self._empty_since_ms is not None and now_ms >= self._empty_since_ms + self._hold_ms:
+            logger.warning("%s has no address any more: %s", self._subject, reason)
+            self._take(())
+        elif is_first:
+            logger.warning(
+                "%s has no address: %s; keeping %d for %s (hold)",
+                self._subject,
+                reason,
+                len(self.endpoints),
+                format_duration(self._hold_ms),
+            )
+
+    def _take(self, endpoints: tuple[Endpoint, ...]) -> None:
+        come, gone = set(endpoints) - set(self.endpoints), set(self.endpoints) - set(endpoints)
+        if not come and not gone:
+            return
+        self.endpoints = endpoints
+        if endpoints:
+            count = f"{len(endpoints)} address{'es' * (len(endpoints) > 1)}"
+            if len(endpoints) == MAX_ENDPOINTS:
                 count += ", the most that are used"
             text = "%s has %s: %d new, %d gone"
             logger.log(NOTICE, text, self._subject, count, len(come), len(gone))
         self._changed()
 
     def _failed(self, reason: str, *, is_first: bool) -> None:
-        kept = f"keeping {len(self.places)}" if self.places else "it has no address yet"
+        kept = f"keeping {len(self.endpoints)}" if self.endpoints else "it has no address yet"
         level = logging.WARNING if is_first else logging.INFO
         logger.log(level, "%s cannot be resolved, %s: %s", self._subject, kept, reason)
-        if self.is_repeating or not self.places:
-            self._start(self._retry_ms)
-            self._retry_ms = min(2 * self._retry_ms, MAX_RETRY_MS)
+        if self.is_repeating or not self.endpoints:
+            self._retry(MAX_RETRY_MS)
+        if not self.endpoints:
+            self._changed()
+
+    def _retry(self, longest_ms: int) -> None:
+        """Ask again soon, and each time a bit later."""
+        self._start(min(self._retry_ms, longest_ms))
+        self._retry_ms = min(2 * self._retry_ms, longest_ms)
 
     @property
     def _subject(self) -> str:
@@ -155,46 +250,3 @@ class NameWatch:
 
     def _timer_handler(self, _timer: Timer) -> None:
         self.ask()
-
-
-def expand(settings: BackendSettings, places: Sequence[Place]) -> list[BackendSettings]:
-    """Return the backends that a configured name stands for: one a place, in a lasting order.
-
-    Without places it is one that cannot be used, named as configured. Of a service, the places of
-    the lowest priority number are primaries and the others backups (RFC 2782, nginx's reading of
-    it), and the weights are those of the records unless the configuration sets one.
-    """
-    if not places:
-        return [settings]
-    first = min(place.priority for place in places)
-    weights = _weights(settings, places)
-    expanded: dict[Address, BackendSettings] = {}
-    for place, weight in sorted(zip(places, weights, strict=True), key=_order):
-        address = _address(place)
-        is_backup = settings.backup or place.priority > first
-        name = f"{place.host}:{place.port}" if settings.service else settings.name
-        expanded.setdefault(
-            address,
-            replace(settings, name=name, address=address, weight=weight, backup=is_backup),
-        )
-    return list(expanded.values())
-
-
-def _order(weighted: tuple[Place, int]) -> tuple[int, str, int, str]:
-    place = weighted[0]
-    return place.priority, place.host, place.port, place.address
-
-
-def _weights(settings: BackendSettings, places: Sequence[Place]) -> list[int]:
-    """Return the places' weights, brought down to their smallest terms, at least 1."""
-    # A weight of 1 is the default, and as good as none.
-    if not settings.service or settings.weight != 1:
-        return [settings.weight] * len(places)
-    weights = [max(place.weight, 1) for place in places]
-    divisor = max(gcd(*weights), -(-max(weights) // MAX_SRV_WEIGHT))
-    return [max(weight // divisor, 1) for weight in weights]
-
-
-def _address(place: Place) -> Address:
-    host = f"[{place.address}]" if ":" in place.address else place.address
-    return parse_address(f"{host}:{place.port}")

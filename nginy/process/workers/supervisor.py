@@ -134,7 +134,7 @@ class Supervisor:
         sockets = self.ports.leave_to(index)
         self.logs.close()
         self.loop.close()
-        return serve(self.config, sock, sockets, self._counts.backend_maker(index))
+        return serve(self.config, sock, sockets, self._counts.for_worker(index))
 
     def _all_serve(self) -> None:
         """Go from starting to serving: the workers have got through their start."""

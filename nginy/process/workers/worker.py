@@ -30,7 +30,7 @@ from _socket import socket as c_socket
 from collections.abc import Sequence
 from typing import Final
 
-from nginy.backend.shared import MakeSharedBackend
+from nginy.backend.shared import WorkerCounts
 from nginy.config import schema
 from nginy.errors import NginyError
 from nginy.event.child import reap_children
@@ -56,10 +56,10 @@ class Worker:
         config: schema.Config,
         sock: socket.socket,
         sockets: Sequence[c_socket],
-        make_backend: MakeSharedBackend,
+        counts: WorkerCounts,
     ) -> None:
         """Take orders from `sock`, and the `sockets` to listen on."""
-        self.server = Server(config.event_method, make_backend)
+        self.server = Server(config.event_method, counts)
         self.server.services.inherited.add(sockets)
         self._prepared: Prepared | None = None
         self._is_ending = False
@@ -149,10 +149,10 @@ def serve(
     config: schema.Config,
     sock: socket.socket,
     sockets: Sequence[c_socket],
-    make_backend: MakeSharedBackend,
+    counts: WorkerCounts,
 ) -> int:
     """Be a worker until the end, and return the exit status."""
-    worker = Worker(config, sock, sockets, make_backend)
+    worker = Worker(config, sock, sockets, counts)
     try:
         worker.run(config)
     except NginyError as error:

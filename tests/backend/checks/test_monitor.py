@@ -254,6 +254,71 @@ class TestChecks:
         assert pool.backends[0].health is health
         assert health.checks_total >= checks + 2
 
+    def test_a_backend_that_returns_has_the_health_that_it_left_with(
+        self, harness: Harness, watched: Watched, expect_log: ExpectLog
+    ) -> None:
+        moody = harness.add(Moody("---+"))
+        pool = harness.pool(harness.add(Moody("+")).name, moody.name)
+        check = dataclasses.replace(CHECK, passes=1)
+        monitor = watched.watch(
+            pool, MonitorSettings(check, ProbeSettings(expect=parse_expect("+")))
+        )
+        stays, leaves = pool.backends
+        with expect_log("up -> down", count=1):
+            watched.pass_time(10_000, lambda: leaves.down)
+        pool.replace([stays])
+        pool.left = (leaves,)
+        monitor.sync()
+        health = leaves.health
+        watched.pass_time(5 * INTERVAL_MS)
+        pool.replace([stays, leaves])
+        pool.left = ()
+        monitor.sync()
+        assert leaves.health is health
+        assert (leaves.down, health.state) == (True, State.DOWN)
+        # It is checked at once, as the last check is long ago.
+        watched.pass_time(2 * STEP_MS, lambda: not leaves.down)
+        assert not leaves.down
+
+    def test_a_check_that_ran_when_a_backend_left_is_not_held_against_it(
+        self, harness: Harness, watched: Watched
+    ) -> None:
+        silent = harness.add(EchoBackend())
+        pool = harness.pool(harness.add(Moody("+")).name, silent.name)
+        check = dataclasses.replace(CHECK, fails=1)
+        monitor = watched.watch(
+            pool, MonitorSettings(check, ProbeSettings(expect=parse_expect("+")))
+        )
+        stays, leaves = pool.backends
+        watched.pass_time(INTERVAL_MS, lambda: leaves.health.deadline_at_ms is not None)
+        pool.replace([stays])
+        pool.left = (leaves,)
+        monitor.sync()
+        watched.pass_time(INTERVAL_MS)
+        pool.replace([stays, leaves])
+        monitor.sync()
+        watched.pass_time(2 * STEP_MS)
+        assert leaves.health.state is State.UP
+        assert leaves.health.checks_failed_total == 0
+
+    def test_an_upstream_that_returns_has_its_health_too(
+        self, harness: Harness, watched: Watched, expect_log: ExpectLog
+    ) -> None:
+        bad = harness.add(Moody("-"))
+        pool = harness.pool(harness.add(Moody("+")).name, bad.name)
+        settings = MonitorSettings(CHECK, ProbeSettings(expect=parse_expect("+")))
+        monitor = watched.watch(pool, settings)
+        with expect_log("up -> down", count=1):
+            watched.pass_time(10_000, lambda: pool.backends[1].down)
+        monitor.rest()
+        checks = len(bad.ends)
+        watched.pass_time(3 * INTERVAL_MS)
+        assert len(bad.ends) == checks
+        monitor.apply(settings)
+        watched.pass_time(2 * INTERVAL_MS)
+        assert len(bad.ends) > checks
+        assert states(pool) == [State.UP, State.DOWN]
+
     def test_who_leaves_the_pool_leaves_nothing_for_the_cyclic_collector(
         self, harness: Harness, watched: Watched
     ) -> None:

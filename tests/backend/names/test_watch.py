@@ -1,29 +1,21 @@
-"""Names as members of a pool: what they stand for, how they change, and what never changes them."""
+"""One name followed: when it is asked for again, what is believed, and what is refused."""
 
 import pathlib
 import random
-import time
+from collections.abc import Iterator
 
 import pytest
-from nginy.backend.backend import Backend, BackendSettings
-from nginy.backend.health.states import State
-from nginy.backend.names.members import Members, Method, carry_over
-from nginy.backend.names.resolver import Place, Resolver, ResolverSettings
-from nginy.backend.names.watch import expand
-from nginy.backend.pool import MakeBalancer
-from nginy.balancer.maglev import Maglev
-from nginy.balancer.ring import Ring
-from nginy.balancer.round_robin import RoundRobin
+from nginy.backend.backend import BackendSettings
+from nginy.backend.names.expand import refusal
+from nginy.backend.names.resolver import Resolver, ResolverSettings
+from nginy.backend.names.watch import NameWatch, Refuse
 from nginy.text.address import parse_peer
 
 from conftest import ExpectLog
-from kit.clock import FakeClock
 from kit.harness import Harness
-from kit.names import NXDOMAIN, NameServer, srv
-from kit.servers import EchoBackend
+from kit.names import NXDOMAIN, NameServer, Zone, srv
 
 NAME = "web.example"
-TURN_BUDGET_MS = 50
 
 
 @pytest.fixture(params=["epoll"])
@@ -31,12 +23,8 @@ def method(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def settings(text: str = f"{NAME}:80", **changes: object) -> BackendSettings:
-    return BackendSettings(text, parse_peer(text), **changes)  # type: ignore[arg-type]
-
-
-class World:
-    """Pools with names, their resolver, and the name server that they ask."""
+class Followed:
+    """A name with `resolve`, its watch, and the name server that it asks."""
 
     def __init__(self, harness: Harness, directory: pathlib.Path) -> None:
         self.harness = harness
@@ -44,367 +32,142 @@ class World:
         self.resolver = Resolver(
             harness.loop, random.Random(3), str(directory / "hosts"), str(directory / "conf")
         )
-        self.configure()
+        self.resolver.configure(ResolverSettings((self.server.address,), ipv6=False))
+        self.changes = 0
+        self.watches: list[NameWatch] = []
 
-    def configure(self, **changes: object) -> None:
-        servers = (self.server.address,)
-        self.resolver.configure(ResolverSettings(servers, **changes))  # type: ignore[arg-type]
+    def watch(
+        self, text: str = f"{NAME}:80", refuse: Refuse = refusal, service: str = ""
+    ) -> NameWatch:
+        settings = BackendSettings(text, parse_peer(text), resolve=True, service=service)
+        loop = self.harness.loop
+        watch = NameWatch(loop, self.resolver, "web", settings, self._changed, refuse)
+        self.watches.append(watch)
+        watch.ask()
+        self.harness.turn_until(lambda: watch.is_settled)
+        return watch
 
-    def members(
-        self, *configured: BackendSettings, make_balancer: MakeBalancer = RoundRobin
-    ) -> Members:
-        members = Members(
-            self.harness.loop, self.resolver, "web", configured, Method(make_balancer)
-        )
-        self.harness.add_pool(members.pool)
-        return members
+    def _changed(self) -> None:
+        self.changes += 1
 
-    def settled(self, *configured: BackendSettings) -> Members:
-        members = self.members(*configured)
-        self.settle(members)
-        return members
-
-    def settle(self, members: Members) -> None:
-        self.harness.turn_until(lambda: members.are_settled)
-
-    def pass_time(self, members: Members, duration_ms: int, questions: int = 2) -> None:
-        """Let time pass until the names are asked for again, and answered."""
+    def pass_time(self, duration_ms: int, questions: int = 1) -> None:
+        """Let time pass until the name server has been asked so often, and has answered."""
         asked = len(self.server.asked) + questions
         self.harness.advance(duration_ms)
         self.harness.turn_until(lambda: len(self.server.asked) >= asked)
         self.harness.settle()
-        self.settle(members)
 
 
 @pytest.fixture
-def world(harness: Harness, tmp_path: pathlib.Path) -> World:
-    return World(harness, tmp_path)
+def followed(harness: Harness, tmp_path: pathlib.Path) -> Iterator[Followed]:
+    followed = Followed(harness, tmp_path)
+    yield followed
+    for watch in followed.watches:
+        watch.close()
+    followed.resolver.close()
 
 
-def addresses(members: Members) -> list[str]:
-    return [backend.addr_text for backend in members.pool.backends]
+def addresses(watch: NameWatch) -> list[str]:
+    return [endpoint.address for endpoint in watch.endpoints]
 
 
-def picks(members: Members, count: int, key: bytes = b"") -> list[str]:
-    """Pick so often, and give everything back."""
-    picked = [members.pool.pick(key, (), 0) for _ in range(count)]
-    found = []
-    for backend in picked:
-        assert backend is not None
-        members.pool.release(backend)
-        found.append(backend.addr_text)
-    return found
-
-
-# What a name stands for.
-
-
-def test_a_name_without_places_is_one_backend_named_as_configured() -> None:
-    unresolved = settings(weight=3)
-    assert expand(unresolved, ()) == [unresolved]
-    backend = Backend(unresolved)
-    assert (backend.name, backend.down) == (f"{NAME}:80", True)
-    assert backend.health.state is State.UNRESOLVED
-
-
-def test_each_address_has_all_that_is_configured_for_the_name() -> None:
-    places = [Place(NAME, address, 80, 0, 0) for address in ("fd00::1", "10.0.0.2", "10.0.0.1")]
-    expanded = expand(settings(weight=3, max_conns=7, backup=True), places)
-    assert [str(one.address) for one in expanded] == ["10.0.0.1:80", "10.0.0.2:80", "[fd00::1]:80"]
-    assert {(one.name, one.weight, one.max_conns, one.backup) for one in expanded} == {
-        (f"{NAME}:80", 3, 7, True)
-    }
-
-
-def service(*places: Place, **changes: object) -> list[tuple[str, str, int, bool]]:
-    expanded = expand(settings(NAME, service="http", **changes), places)
-    return [(one.name, str(one.address), one.weight, one.backup) for one in expanded]
-
-
-def test_of_a_service_the_lowest_priority_serves_and_the_rest_are_backups() -> None:
-    assert service(
-        Place("b.example", "10.0.0.2", 82, 20, 50),
-        Place("a.example", "10.0.0.1", 81, 10, 100),
-        Place("c.example", "10.0.0.3", 83, 10, 300),
-    ) == [
-        ("a.example:81", "10.0.0.1:81", 2, False),
-        ("c.example:83", "10.0.0.3:83", 6, False),
-        ("b.example:82", "10.0.0.2:82", 1, True),
-    ]
-
-
-def test_a_configured_weight_comes_before_those_of_the_records() -> None:
-    places = (Place("a.example", "10.0.0.1", 81, 1, 10), Place("b.example", "10.0.0.2", 81, 1, 90))
-    assert [weight for _, _, weight, _ in service(*places, weight=5)] == [5, 5]
-
-
-def test_huge_and_zero_weights_of_records_are_brought_down_and_up() -> None:
-    places = (
-        Place("a.example", "10.0.0.1", 81, 1, 65535),
-        Place("b.example", "10.0.0.2", 81, 1, 0),
-    )
-    assert [weight for _, _, weight, _ in service(*places)] == [99, 1]
-
-
-def test_one_address_that_two_targets_share_is_one_backend() -> None:
-    places = (Place("a.example", "10.0.0.1", 81, 2, 1), Place("b.example", "10.0.0.1", 81, 1, 1))
-    assert service(*places) == [("b.example:81", "10.0.0.1:81", 1, False)]
-
-
-def test_those_who_stay_are_the_same_objects_even_if_one_is_listed_twice() -> None:
-    listed = [settings("10.0.0.1:80"), settings("10.0.0.1:80", weight=2), settings("10.0.0.2:80")]
-    before = carry_over((), listed)
-    after = carry_over(before, [*listed[:2], settings("10.0.0.3:80")])
-    assert after[:2] == before[:2]
-    assert after[2] not in before
-
-
-# In a pool.
-
-
-def test_a_pool_starts_unresolved_and_serves_once_its_name_has_addresses(
-    world: World, clock: FakeClock
+def test_one_wrong_answer_among_good_ones_changes_nothing(
+    followed: Followed, expect_log: ExpectLog
 ) -> None:
-    world.server.set(NAME, "10.0.0.1", "10.0.0.2")
-    members = world.members(settings())
-    assert members.pool.pick(b"", (), 0) is None
-    world.settle(members)
-    assert addresses(members) == ["10.0.0.1:80", "10.0.0.2:80"]
-    assert picks(members, 4) == ["10.0.0.1:80", "10.0.0.2:80"] * 2
+    followed.server.set(NAME, "10.0.0.1", ttl_s=1)
+    watch = followed.watch()
+    changes = followed.changes
+    with expect_log(r"no such name; keeping 1 for 30s \(hold\)", count=3):
+        for _ in range(3):
+            followed.server.fail(NAME, NXDOMAIN)
+            followed.pass_time(1000)
+            followed.server.set(NAME, "10.0.0.1", ttl_s=1)
+            followed.pass_time(1000)
+            assert addresses(watch) == ["10.0.0.1"]
+    assert followed.changes == changes
 
 
-def test_names_and_addresses_stand_side_by_side_in_their_order(world: World) -> None:
-    world.server.set(NAME, "10.0.0.1")
-    members = world.settled(settings("10.9.9.1:1"), settings(), settings("10.9.9.2:1"))
-    assert addresses(members) == ["10.9.9.1:1", "10.0.0.1:80", "10.9.9.2:1"]
-
-
-def test_a_name_with_resolve_follows_its_answers(world: World) -> None:
-    world.server.set(NAME, "10.0.0.1", "10.0.0.2", ttl_s=5)
-    members = world.settled(settings(resolve=True))
-    staying = members.pool.backends[1]
-    leaving = members.pool.backends[0]
-    leaving.conns = 3
-    staying.failures = 4
-    world.server.set(NAME, "10.0.0.2", "10.0.0.3", ttl_s=5)
-    world.pass_time(members, 5000)
-    assert addresses(members) == ["10.0.0.2:80", "10.0.0.3:80"]
-    assert members.pool.backends[0] is staying
-    assert (staying.failures, leaving.down, leaving.conns) == (4, True, 3)
-    assert set(picks(members, 10)) == {"10.0.0.2:80", "10.0.0.3:80"}
-
-
-def test_a_name_without_resolve_is_asked_for_once_and_again_after_a_reload(world: World) -> None:
-    world.server.set(NAME, "10.0.0.1", ttl_s=5)
-    members = world.settled(settings())
-    world.server.set(NAME, "10.0.0.2", ttl_s=5)
-    world.harness.advance(3_600_000)
-    world.harness.settle()
-    assert (addresses(members), world.server.count(NAME)) == (["10.0.0.1:80"], 1)
-    world.configure()
-    members.apply([settings()], Method(RoundRobin))
-    assert addresses(members) == ["10.0.0.1:80"]
-    world.harness.turn_until(lambda: addresses(members) == ["10.0.0.2:80"])
-
-
-def test_one_that_does_not_resolve_is_asked_for_until_it_does(
-    world: World, expect_log: ExpectLog
+def test_that_there_is_no_address_is_believed_once_it_has_lasted(
+    followed: Followed, expect_log: ExpectLog
 ) -> None:
-    with expect_log(r"web\.example:80 has no address: no such name", count=1):
-        members = world.settled(settings())
-        world.pass_time(members, 10_000)
-    assert addresses(members) == [f"{NAME}:80"]
-    world.server.set(NAME, "10.0.0.1")
-    world.pass_time(members, 10_000)
-    assert addresses(members) == ["10.0.0.1:80"]
+    followed.server.set(NAME, "10.0.0.1", ttl_s=1)
+    watch = followed.watch()
+    followed.server.zones[NAME] = Zone()
+    with expect_log("has no address: no such record; keeping 1 for 30s", count=1):
+        followed.pass_time(1000)
+        for delay_ms in (1000, 2000, 4000, 4000, 4000, 4000, 4000, 4000):
+            followed.pass_time(delay_ms)
+            assert addresses(watch) == ["10.0.0.1"]
+    with expect_log("has no address any more: no such record", count=1):
+        followed.pass_time(4000)
+    assert addresses(watch) == []
 
 
-def test_failures_keep_what_is_known_and_are_logged_once(
-    world: World, expect_log: ExpectLog
+def test_a_name_that_has_become_empty_is_asked_for_again_soon(
+    followed: Followed, expect_log: ExpectLog
 ) -> None:
-    world.server.set(NAME, "10.0.0.1", ttl_s=5)
-    members = world.settled(settings(resolve=True))
-    world.server.fail(NAME)
-    with expect_log(r"cannot be resolved, keeping 1: .*SERVFAIL", count=1):
-        for delay_ms in (5000, 1000, 2000, 4000, 8000, 16_000, 16_000):
-            world.pass_time(members, delay_ms, questions=4)
-            assert addresses(members) == ["10.0.0.1:80"]
-    world.server.set(NAME, "10.0.0.2", ttl_s=5)
-    world.pass_time(members, 16_000)
-    assert addresses(members) == ["10.0.0.2:80"]
+    with expect_log("has no address: no such name", count=1):
+        watch = followed.watch()
+        for delay_ms in (1000, 2000, 4000, 4000):
+            followed.pass_time(delay_ms)
+    followed.server.set(NAME, "10.0.0.1")
+    followed.pass_time(4000)
+    assert addresses(watch) == ["10.0.0.1"]
 
 
-def test_no_such_name_empties_a_backend_after_a_warning(
-    world: World, expect_log: ExpectLog
+def test_what_another_use_of_the_name_has_found_is_there_at_once(followed: Followed) -> None:
+    followed.server.set(NAME, "10.0.0.1", ttl_s=3600)
+    followed.watch()
+    followed.server.is_silent = True
+    settings = BackendSettings("WEB.example:81", parse_peer("WEB.example:81"))
+    other = NameWatch(followed.harness.loop, followed.resolver, "api", settings, lambda: None)
+    followed.watches.append(other)
+    assert [(e.address, e.port) for e in other.endpoints] == [("10.0.0.1", 81)]
+
+
+def test_addresses_of_nobody_are_left_out_with_one_warning(
+    followed: Followed, expect_log: ExpectLog
 ) -> None:
-    world.server.set(NAME, "10.0.0.1", "10.0.0.2", ttl_s=5)
-    members = world.settled(settings(resolve=True))
-    world.server.fail(NAME, NXDOMAIN)
-    with expect_log(r'upstream "web": web\.example:80 has no address: no such name', count=1):
-        world.pass_time(members, 5000)
-    (placeholder,) = members.pool.backends
-    assert (placeholder.name, placeholder.down) == (f"{NAME}:80", True)
-    assert members.pool.pick(b"", (), 0) is None
+    followed.server.set(NAME, "10.0.0.1", "0.0.0.0", "224.0.0.9", ttl_s=1)
+    with (
+        expect_log(r"web\.example:80: 0\.0\.0\.0 is no address of a server, so it is", count=1),
+        expect_log(r"224\.0\.0\.9 is the address of a group of machines, so it is", count=1),
+    ):
+        watch = followed.watch()
+        followed.pass_time(1000)
+    assert addresses(watch) == ["10.0.0.1"]
 
 
-def test_records_of_a_service_become_primaries_and_backups(world: World) -> None:
-    world.server.set_srv(
-        f"_http._tcp.{NAME}", srv(1, 10, 81, "a.example"), srv(2, 10, 82, "b.example")
-    )
-    world.server.set("a.example", "10.0.0.1")
-    world.server.set("b.example", "10.0.0.2")
-    members = world.settled(settings(NAME, service="http", resolve=True))
-    assert picks(members, 3) == ["10.0.0.1:81"] * 3
-    members.pool.backends[0].down = True
-    assert picks(members, 3) == ["10.0.0.2:82"] * 3
-
-
-def test_a_target_that_fails_keeps_its_addresses(world: World) -> None:
-    world.server.set_srv(f"_http._tcp.{NAME}", srv(1, 1, 81, "a.example"), ttl_s=5)
-    world.server.set("a.example", "10.0.0.1", ttl_s=5)
-    members = world.settled(settings(NAME, service="http", resolve=True))
-    world.server.fail("a.example")
-    world.pass_time(members, 5000, questions=5)
-    assert addresses(members) == ["10.0.0.1:81"]
-
-
-def test_who_asks_for_members_is_told_of_each_change_once(world: World) -> None:
-    world.server.set("a.example", "10.0.0.1")
-    world.server.set("b.example", "10.0.0.2")
-    members = world.members(settings("a.example:80"), settings("b.example:80"))
-    seen: list[list[str]] = []
-    members.changed = lambda: seen.append(addresses(members))
-    world.settle(members)
-    assert seen[-1] == ["10.0.0.1:80", "10.0.0.2:80"]
-    assert len(seen) <= 2
-
-
-def test_a_closed_pool_asks_no_more(world: World) -> None:
-    world.server.set(NAME, "10.0.0.1", ttl_s=5)
-    members = world.settled(settings(resolve=True))
-    asked = len(world.server.asked)
-    members.close()
-    world.harness.advance(3_600_000)
-    world.harness.settle()
-    assert len(world.server.asked) == asked
-
-
-def test_a_name_that_a_reload_took_out_leaves_with_its_backends(world: World) -> None:
-    world.server.set(NAME, "10.0.0.1", ttl_s=5)
-    members = world.settled(settings(resolve=True), settings("10.9.9.1:1"))
-    (leaving, _) = members.pool.backends
-    members.apply([settings("10.9.9.1:1")], Method(RoundRobin))
-    assert (addresses(members), leaving.down) == (["10.9.9.1:1"], True)
-    world.harness.advance(60_000)
-    world.harness.settle()
-    assert world.server.count(NAME) == 1
-
-
-def test_sessions_of_a_backend_that_left_go_on_and_new_ones_go_elsewhere(world: World) -> None:
-    old = world.harness.add(EchoBackend())
-    port = old.socket.getsockname()[1]
-    new = world.harness.add(EchoBackend(("127.0.0.2", port)))
-    world.server.set(NAME, "127.0.0.1", ttl_s=5)
-    members = world.settled(settings(f"{NAME}:{port}", resolve=True))
-    front = world.harness.proxy(members.pool)
-    first = front.connect()
-    first.send(b"one")
-    world.harness.turn_until(lambda: first.received == b"one")
-    world.server.set(NAME, "127.0.0.2", ttl_s=5)
-    world.pass_time(members, 5000)
-    second = front.connect()
-    first.send(b"two")
-    second.send(b"three")
-    world.harness.turn_until(lambda: (first.received, second.received) == (b"onetwo", b"three"))
-    assert (len(old.ends), len(new.ends)) == (1, 1)
-    first.finish()
-    second.finish()
-    world.harness.turn_until(lambda: len(front.ended) == 2)
-    assert {ended.upstreams for ended in front.ended} == {
-        (f"127.0.0.1:{port}",),
-        (f"127.0.0.2:{port}",),
-    }
-
-
-def test_an_answer_that_comes_after_close_changes_nothing(world: World) -> None:
-    world.server.is_silent = True
-    members = world.members(settings())
-    world.harness.turn_until(lambda: len(world.server.asked) == 2)
-    members.close()
-    world.server.set(NAME, "10.0.0.1")
-    for asked in world.server.asked:
-        world.server.udp.sendto(world.server.answer(asked), asked.sender)
-    world.harness.settle()
-    assert addresses(members) == [f"{NAME}:80"]
-
-
-# Tables are built in slices.
-
-
-THOUSAND = [settings(f"10.0.{i >> 8}.{i & 255}:80", weight=1 + i % 3) for i in range(1000)]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("make_balancer", [Ring, Maglev, RoundRobin])
-def test_no_turn_is_long_when_a_thousand_backends_change(
-    world: World, make_balancer: MakeBalancer
+def test_an_address_that_the_owner_refuses_is_left_out(
+    followed: Followed, expect_log: ExpectLog
 ) -> None:
-    members = world.members(*THOUSAND, make_balancer=make_balancer)
-    members.apply(THOUSAND[1:], Method(make_balancer))
-    longest_ms, turns = 0.0, 0
-    while not members.are_settled:
-        started_s = time.thread_time()
-        world.harness.loop.turn(0)
-        longest_ms = max(longest_ms, (time.thread_time() - started_s) * 1000)
-        turns += 1
-    print(f"{make_balancer.__name__}: {turns} turns, the longest took {longest_ms:.1f} ms")
-    assert longest_ms < TURN_BUDGET_MS
+    followed.server.set(NAME, "10.0.0.1", "10.0.0.2", ttl_s=1)
+    with expect_log(r"10\.0\.0\.1 is mine, so it is left out", count=1):
+        watch = followed.watch(refuse=lambda a: "is mine" if a.host == "10.0.0.1" else "")
+    assert addresses(watch) == ["10.0.0.2"]
 
 
-def test_the_old_table_serves_until_the_new_one_is_done_without_those_who_left(
-    world: World,
+def test_a_record_with_port_0_is_left_out_with_one_warning(
+    followed: Followed, expect_log: ExpectLog
 ) -> None:
-    members = world.members(*THOUSAND[:500], make_balancer=Ring)
-    keys = [b"%d" % i for i in range(200)]
-    before = [picks(members, 1, key)[0] for key in keys]
-    members.apply(THOUSAND[1:500], Method(Ring))
-    gone = str(THOUSAND[0].address)
-    turns = 0
-    while not members.are_settled:
-        during = [picks(members, 1, key)[0] for key in keys]
-        assert gone not in during
-        assert all(a == b for a, b in zip(before, during, strict=True) if a != gone)
-        world.harness.loop.turn(0)
-        turns += 1
-    assert turns > 1
-    after = [picks(members, 1, key)[0] for key in keys]
-    fresh = world.members(*THOUSAND[1:500], make_balancer=Ring)
-    assert after == [picks(fresh, 1, key)[0] for key in keys]
+    records = (srv(1, 5, 81, "a.example"), srv(1, 5, 0, "b.example"))
+    followed.server.set_srv(f"_http._tcp.{NAME}", *records, ttl_s=1)
+    followed.server.set("a.example", "10.0.0.1")
+    followed.server.set("b.example", "10.0.0.2")
+    text = r"web\.example service http: the SRV record of b\.example has port 0, so it is left out"
+    with expect_log(text, count=1):
+        watch = followed.watch(NAME, service="http")
+        followed.pass_time(1000)
+    assert addresses(watch) == ["10.0.0.1"]
 
 
-def test_a_list_that_changes_all_the_time_gets_its_tables_all_the_same(world: World) -> None:
-    members = world.members(*THOUSAND[:50], make_balancer=Ring)
-    newcomer = settings("10.7.7.7:80", weight=50)
-    for i in range(200):
-        members.apply([*THOUSAND[: 50 - i % 2], newcomer], Method(Ring))
-        world.harness.loop.turn(0)
-        if "10.7.7.7:80" in {picks(members, 1, b"%d" % k)[0] for k in range(20)}:
-            return
-    pytest.fail("the newcomer was never in a table")
-
-
-def test_two_nodes_choose_the_same_whatever_the_order_of_their_answers(world: World) -> None:
-    listed = [f"10.0.0.{i}" for i in range(1, 9)]
-    world.server.set("a.example", *listed)
-    world.server.set("b.example", *reversed(listed))
-    shuffled = [settings(f"{address}:80") for address in listed]
-    random.Random(5).shuffle(shuffled)
-    one = world.members(*[settings(f"{a}:80") for a in listed], make_balancer=Maglev)
-    two = world.members(*shuffled, make_balancer=Maglev)
-    keys = [b"client %d" % i for i in range(500)]
-    assert [picks(one, 1, k) for k in keys] == [picks(two, 1, k) for k in keys]
-    by_name, by_other_order = (
-        world.settled(settings("a.example:80")),
-        world.settled(settings("b.example:80")),
-    )
-    assert addresses(by_name) == addresses(by_other_order)
+def test_an_answer_that_comes_back_after_a_reload_is_warned_of_anew_only_if_it_went(
+    followed: Followed, expect_log: ExpectLog
+) -> None:
+    followed.server.set(NAME, "10.0.0.1", "0.0.0.0", ttl_s=1)
+    with expect_log(r"0\.0\.0\.0 is no address of a server", count=2):
+        followed.watch()
+        followed.server.set(NAME, "10.0.0.1", ttl_s=1)
+        followed.pass_time(1000)
+        followed.server.set(NAME, "10.0.0.1", "0.0.0.0", ttl_s=1)
+        followed.pass_time(1000)

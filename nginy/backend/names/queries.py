@@ -1,0 +1,159 @@
+"""Queries to the name servers: what was answered last, and what is being asked now.
+
+`Queries` answers from memory as long as an answer holds, has those who ask the same wait for one
+exchange, and keeps few exchanges under way at a time. It knows one name and one type at a time;
+which names make up a host or a service is in `resolver`, how one query is asked in `exchange`.
+
+The one idea: an answer is kept beyond its time. When no server answers, the reply says so and
+carries what was answered last (RFC 8767).
+"""
+
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from nginy.backend.names.answers import Reply, answers_ttl_ms
+from nginy.backend.names.exchange import Exchange
+from nginy.backend.names.servers import ServerMemory
+from nginy.event.loop import Loop
+from nginy.text.address import Address
+from nginy.wire.dns import Answer, Outcome, RecordType
+
+MAX_EXCHANGES: Final = 64
+"""Queries on their way at a time; a thousand names must not take a thousand descriptors."""
+MAX_IPV6_EXCHANGES: Final = 32
+"""Of these, queries for IPv6: servers that never answer them must not hold up the others."""
+MAX_REMEMBERED: Final = 4096
+"""Answers kept; the oldest go first. Names come from the configuration, and from SRV records."""
+UNANSWERED_MS: Final = 30_000
+"""How long not to ask for IPv6 again where no server has answered."""
+
+Key = tuple[str, RecordType]
+"""A full name, in lower case and without a final dot, and what to ask about it."""
+Replied = Callable[[Reply], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What was answered last, and until when that holds; None: no server answered."""
+
+    answer: Answer | None
+    until_ms: int
+    reason: str = ""
+
+
+class Queries:
+    """All queries of one `Resolver`, which creates and closes it."""
+
+    __slots__ = (
+        "_askers",
+        "_ipv6_queue",
+        "_known",
+        "_loop",
+        "_memory",
+        "_queue",
+        "_rng",
+        "_running",
+        "_servers",
+        "_timeout_ms",
+        "_valid_ms",
+    )
+
+    def __init__(self, loop: Loop, rng: random.Random) -> None:
+        """`rng` makes the ids, so nobody must be able to predict it."""
+        self._loop = loop
+        self._rng = rng
+        self._servers: Sequence[Address] = ()
+        self._timeout_ms = 0
+        self._valid_ms: int | None = None
+        self._memory = ServerMemory()
+        self._known: dict[Key, _Known] = {}
+        self._askers: dict[Key, list[Replied]] = {}
+        self._running: dict[Key, Exchange] = {}
+        self._queue: deque[Key] = deque()
+        self._ipv6_queue: deque[Key] = deque()
+
+    def configure(self, servers: Sequence[Address], timeout_ms: int, valid_ms: int | None) -> None:
+        """Ask these servers from now on, and believe no earlier answer but for want of one."""
+        self._servers = servers
+        self._timeout_ms = timeout_ms
+        self._valid_ms = valid_ms
+        now_ms = self._loop.clock.now_ms
+        self._known = {
+            key: _Known(known.answer, min(known.until_ms, now_ms))
+            for key, known in self._known.items()
+        }
+
+    def close(self) -> None:
+        """Stop asking; nobody is called any more."""
+        self._askers.clear()
+        self._queue.clear()
+        self._ipv6_queue.clear()
+        for exchange in self._running.values():
+            exchange.close()
+        self._running.clear()
+
+    def ask(self, name: str, record_type: RecordType, replied: Replied) -> None:
+        """Answer from memory, wait with others who asked the same, or ask."""
+        key = name.lower(), record_type
+        known = self._known.get(key)
+        if known is not None and known.until_ms > self._loop.clock.now_ms:
+            is_silent = known.answer is None
+            replied(Reply(record_type, known.answer, is_silent, known.reason, is_silent))
+            return
+        askers = self._askers.setdefault(key, [])
+        askers.append(replied)
+        if len(askers) == 1:
+            queue = self._ipv6_queue if record_type is RecordType.AAAA else self._queue
+            queue.append(key)
+            self._start_queued()
+
+    def recall(self, name: str, record_type: RecordType) -> Reply:
+        """Return what was answered last, however old it is, without asking."""
+        known = self._known.get((name.lower(), record_type))
+        answer = None if known is None else known.answer
+        return Reply(record_type, answer, is_stale=True, reason="no answer yet")
+
+    def _start_queued(self) -> None:
+        while len(self._running) < MAX_EXCHANGES:
+            ipv6 = sum(record_type is RecordType.AAAA for _, record_type in self._running)
+            if self._ipv6_queue and ipv6 < MAX_IPV6_EXCHANGES:
+                self._start(self._ipv6_queue.popleft())
+            elif self._queue:
+                self._start(self._queue.popleft())
+            else:
+                return
+
+    def _start(self, key: Key) -> None:
+        def done(answer: Answer | None, why: str) -> None:
+            self._answered(key, answer, why)
+
+        exchange = Exchange(
+            self._loop, self._servers, self._memory, self._timeout_ms, self._rng, done
+        )
+        self._running[key] = exchange
+        exchange.start(*key)
+
+    def _answered(self, key: Key, answer: Answer | None, why: str) -> None:
+        del self._running[key]
+        record_type = key[1]
+        if answer is None or answer.outcome is Outcome.FAILED:
+            known = self._known.get(key)
+            before = None if known is None else known.answer
+            reply = Reply(record_type, before, is_stale=True, reason=why, is_silent=answer is None)
+            if answer is None and before is None and record_type is RecordType.AAAA:
+                self._remember(key, None, UNANSWERED_MS, why)
+        else:
+            self._remember(key, answer, answers_ttl_ms([answer], self._valid_ms))
+            reply = Reply(record_type, answer)
+        for replied in self._askers.pop(key, ()):
+            replied(reply)
+        self._start_queued()
+
+    def _remember(self, key: Key, answer: Answer | None, ttl_ms: int, why: str = "") -> None:
+        self._known.pop(key, None)
+        self._known[key] = _Known(answer, self._loop.clock.now_ms + ttl_ms, why)
+        while len(self._known) > MAX_REMEMBERED:
+            del self._known[next(iter(self._known))]

@@ -1,0 +1,56 @@
+"""What is known of the name servers themselves: which are silent, and which do not know EDNS.
+
+A server that is dead for a while must not cost every question its timeout: the others are asked
+first. A server that drops or refuses questions with EDNS (RFC 6891 §7) is asked without it from
+then on. Both are forgotten after a while, as servers come back and are replaced.
+
+State and time go in, an order comes out; the questions themselves are in `exchange`.
+
+nginx has no such memory; BIND keeps the same in its address database.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from nginy.text.address import Address
+
+SILENT_MS: Final = 30_000
+"""How long a server that did not answer is asked after the others."""
+PLAIN_MS: Final = 300_000
+"""How long a server is asked without EDNS once that has helped."""
+
+
+class ServerMemory:
+    """What the questions of one `Resolver` have learned about its servers."""
+
+    __slots__ = ("_answered_at_ms", "_plain_until_ms", "_silent_until_ms")
+
+    def __init__(self) -> None:
+        self._answered_at_ms: dict[Address, int] = {}
+        self._silent_until_ms: dict[Address, int] = {}
+        self._plain_until_ms: dict[Address, int] = {}
+
+    def order(self, servers: Sequence[Address], now_ms: int) -> list[Address]:
+        """Return the servers as they are to be asked: those that are silent last."""
+        return sorted(servers, key=lambda server: self._silent_until_ms.get(server, 0) > now_ms)
+
+    def note_silence(self, server: Address, asked_at_ms: int, now_ms: int) -> None:
+        """Note that a question stayed without an answer.
+
+        It says nothing of a server that has answered another question meanwhile.
+        """
+        if self._answered_at_ms.get(server, -1) < asked_at_ms:
+            self._silent_until_ms[server] = now_ms + SILENT_MS
+
+    def note_answer(self, server: Address, now_ms: int) -> None:
+        """Note that a server has answered, whatever it said."""
+        self._answered_at_ms[server] = now_ms
+        self._silent_until_ms.pop(server, None)
+
+    def note_plain(self, server: Address, now_ms: int) -> None:
+        """Note that a server answered without EDNS what it did not answer with it."""
+        self._plain_until_ms[server] = now_ms + PLAIN_MS
+
+    def has_edns(self, server: Address, now_ms: int) -> bool:
+        """Return whether to ask a server with EDNS."""
+        return self._plain_until_ms.get(server, 0) <= now_ms
