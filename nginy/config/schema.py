@@ -261,8 +261,7 @@ class Listener(Entry):
     proxy_next_upstream: NextUpstream | None = key(
         Switch(Record(NextUpstream, "proxy_next_upstream")),
         "on",
-        "nginy tries another backend if one cannot be connected to.",
-        only="tcp",
+        "nginy tries another backend if one cannot be connected to, or refuses a first datagram.",
     )
     proxy_buffer_size_bytes: int = key(
         Size(1024, 64 << 20), "64k", "A direction holds at most this much unsent.", only="tcp"

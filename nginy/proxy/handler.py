@@ -15,7 +15,7 @@ one object for all. Its backends, their health, weights and limits, its queue an
 nginx: `ngx_stream_core_srv_conf_t` with the proxy module's `ngx_stream_proxy_srv_conf_t`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -23,6 +23,7 @@ from nginy.backend.pool import BackendPool
 from nginy.event.connection import Connection, Endpoint
 from nginy.event.datagram import DatagramReceiver
 from nginy.event.loop import Loop
+from nginy.proxy.attempt import Attempt
 from nginy.proxy.context import ConnectionContext
 from nginy.proxy.session import ListenerCounters, Session
 from nginy.text.address import Address, SockAddr
@@ -190,6 +191,15 @@ class ProxyHandler(ProtocolHandler):
         while handler.lead.handler not in (None, handler):
             handler = handler.lead.handler
         return handler
+
+    def may_try_next(self, attempts: Sequence[Attempt]) -> bool:
+        """Whether another backend may be tried after these attempts (`proxy_next_upstream`)."""
+        settings = self.settings
+        tries = settings.next_upstream_tries or self.pool.tries
+        if not settings.next_upstream or len(attempts) >= tries:
+            return False
+        limit_ms = settings.next_upstream_timeout_ms
+        return limit_ms is None or self.loop.clock.now_ms - attempts[0].started_at_ms < limit_ms
 
     def jittered(self, duration_ms: int) -> int:
         """Return a duration up to 10 % shorter: who began together is not to end together."""

@@ -47,6 +47,7 @@ class Reason(Enum):
     NO_BACKEND = (502, "SC", "no usable backend", logging.ERROR)
     BACKEND_RESET = (502, "SD", "backend reset the connection", logging.ERROR)
     BACKEND_IDLE = (200, "sD", "idle timeout, backend was to speak", logging.INFO)
+    NO_ANSWER = (200, "--", "no answer", logging.DEBUG)
     ANSWERS_MISSING = (502, "sD", "answers of the backend are missing", logging.ERROR)
     BACKEND_DOWN = (200, "DD", "backend went down", logging.INFO)
     CLIENT_LEFT_QUEUE = (400, "CQ", "client went away while waiting for a backend", logging.INFO)

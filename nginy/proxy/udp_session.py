@@ -2,9 +2,12 @@
 
 A session has a socket of its own, connected to its backend. Each datagram of the client is sent on
 it, and what comes back on it goes to the client through the listener's socket. A datagram is never
-cut, never sent twice, and never kept beyond the event that brought it; one that cannot be sent is
-counted in the handler's `drops`. Only when datagrams come faster than they are received are those
-of one length leave together (`proxy/udp_run.py`).
+cut; one that cannot be sent is counted in the handler's `drops`. When datagrams come faster than
+they are received, those of one length leave together (`proxy/udp_run.py`).
+
+No datagram reaches two backends. One that certainly reached nobody may be sent to another backend:
+the first of a session, if its send fails at once, or if an ICMP message refuses it before anything
+else was sent. `proxy_next_upstream` limits the tries.
 
 The session ends well when the answers it expects are there (`proxy_responses`) or when it has been
 idle and lacks none; it ends badly, and that counts against the backend, when answers are missing
@@ -48,6 +51,9 @@ UNREACHABLE: Final = frozenset(
 """Errors by which an ICMP message, or the system itself, says that a backend cannot be reached
 (Linux, icmp.c `icmp_err_convert`)."""
 
+TRIES_AT_ONCE: Final = 16
+"""Backends that one datagram tries: each may take a socket in the same turn."""
+
 QUEUE_FULL: Final = frozenset((errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM))
 """Errors of send() by which the system has no room for a datagram now."""
 
@@ -66,7 +72,7 @@ ClientKey = SockAddr | tuple[SockAddr, bytes]
 class UdpSession(Session):
     """A client's datagrams and a backend's answers to them."""
 
-    __slots__ = ("_attempt", "_requests", "_responses", "backend", "can_run", "key")
+    __slots__ = ("_attempt", "_requests", "_responses", "_tried", "backend", "can_run", "key")
 
     handler: "UdpHandler"
     backend: Backend
@@ -85,6 +91,7 @@ class UdpSession(Session):
         """Its key in the handler's table, None if it is not there."""
         self.can_run = True
         """Whether the way to the backend takes several datagrams by one call, as far as known."""
+        self._tried: tuple[Backend, ...] = ()
         self._requests = 0
         self._responses = 0
 
@@ -100,20 +107,19 @@ class UdpSession(Session):
 
     # The beginning.
 
-    def open(self) -> bool:
+    def open(self, failure: ConnectFailure | None = None) -> bool:
         """Choose a backend and open a socket to it; if that fails, the session ends and False is
         returned.
 
-        Without a local port for one backend, another one is tried: no byte has gone out.
+        Where connecting fails, another backend is tried: no byte has gone out. `failure` is what
+        made an end of earlier attempts.
         """
         handler, client = self.handler, self.client
         client.action = "connecting to upstream"
         now_ms = handler.loop.clock.now_ms
         key = handler.hash_key(self).encode() if handler.hash_key is not None else b""
-        tried: tuple[Backend, ...] = ()
-        failure: ConnectFailure | None = None
         while True:
-            backend = handler.pool.pick(key, tried, now_ms // 1000)
+            backend = handler.pool.pick(key, self._tried, now_ms // 1000)
             if backend is None:
                 self._not_connected(failure)
                 return False
@@ -126,11 +132,20 @@ class UdpSession(Session):
                 return True
             failure = upstream
             self._attempt.errno = failure.errno
-            if not failure.lacks_port:
+            is_final = failure.is_ours and not failure.lacks_port
+            if is_final or not handler.may_try_next(self.attempts):
                 self._not_connected(failure)
                 return False
-            self._attempt.end(AttemptResult.UNKNOWN, now_ms, None)
-            tried += (backend,)
+            self._give_up(failure)
+
+    def _give_up(self, failure: ConnectFailure) -> None:
+        """End an attempt that has failed, as another one follows."""
+        if not failure.is_ours:
+            self.log(Reason.BACKEND_UNREACHABLE.level, failure.text)
+        self._tried += (self.backend,)
+        self._attempt.errno = failure.errno
+        result = AttemptResult.UNKNOWN if failure.is_ours else AttemptResult.FAILED
+        self._attempt.end(result, self.handler.loop.clock.now_ms, self.upstream)
 
     def _connected(self, upstream: DatagramConnection) -> None:
         loop, settings = self.handler.loop, self.handler.settings
@@ -196,11 +211,44 @@ class UdpSession(Session):
         return True
 
     def _not_forwarded(self, code: int, data: memoryview) -> bool:
-        if code in UNREACHABLE:
-            self.finalize(Reason.BACKEND_RESET, failure_text("send", code))
+        if code not in UNREACHABLE:
+            self.client.received += len(data)
+            self._drop(code)
+            return True
+        if not self._requests and self._move_on("send", code, data):
+            return True
+        if self._has_moved_on("send", code):
+            return self.end is None and self.forward(data)
+        self.finalize(Reason.BACKEND_RESET, failure_text("send", code))
+        return False
+
+    def _has_moved_on(self, call: str, code: int) -> bool:
+        """Send the first datagram to another backend, if it is the only one and was refused."""
+        first = self.handler.firsts.get(self)
+        return self._requests == 1 and first is not None and self._move_on(call, code, first)
+
+    def _move_on(self, call: str, code: int, first: bytes | memoryview) -> bool:
+        """Try another backend with the first datagram; return False if none may be tried.
+
+        The session may have ended after a True: no further backend was usable.
+        """
+        handler, upstream = self.handler, self.upstream
+        if (
+            upstream is None
+            or self._responses
+            or len(self.attempts) >= TRIES_AT_ONCE
+            or not handler.may_try_next(self.attempts)
+        ):
             return False
-        self.client.received += len(data)
-        self._drop(code)
+        failure = ConnectFailure(call, code, is_ours=False)
+        self._give_up(failure)
+        self.client.received -= upstream.sent
+        self._requests = 0
+        self.upstream = None
+        upstream.close()
+        if self.open(failure):
+            self.forward(memoryview(first))
+            handler.hold(self, first)
         return True
 
     def send_run(self, run: list[memoryview]) -> list[memoryview]:
@@ -215,6 +263,8 @@ class UdpSession(Session):
                 self._requests += len(run)
                 return []
             if upstream.errno in UNREACHABLE:
+                if self._has_moved_on("sendmsg", upstream.errno):
+                    return self.send_run(run)
                 self.finalize(Reason.BACKEND_RESET, failure_text("sendmsg", upstream.errno))
                 return run
             # Unless there is no room just now, the path is too narrow or its device cannot.
@@ -254,6 +304,7 @@ class UdpSession(Session):
         now_ms = client.active_at_ms = self.backend.answered_at_ms = loop.clock.now_ms
         if not self._responses:
             self._attempt.first_byte_at_ms = now_ms
+            self.handler.firsts.pop(self, None)
             self._attempt.pool.succeeded(self.backend)
         self._responses += 1
         if client.send(memory[:count]) < 0:
@@ -264,7 +315,8 @@ class UdpSession(Session):
 
     def _not_received(self, code: int) -> None:
         if code in UNREACHABLE:
-            self.finalize(Reason.BACKEND_RESET, failure_text("recv", code))
+            if not self._has_moved_on("recv", code):
+                self.finalize(Reason.BACKEND_RESET, failure_text("recv", code))
         elif code != errno.EAGAIN:
             self._drop(code)
 
@@ -301,7 +353,7 @@ class UdpSession(Session):
         if deadline_ms > loop.clock.now_ms:
             loop.timers.start(timer, deadline_ms)
         elif settings.responses is None or self._responses >= settings.responses * self._requests:
-            self.finalize(Reason.COMPLETED)
+            self.finalize(Reason.COMPLETED if self._responses else Reason.NO_ANSWER)
         else:
             self.finalize(Reason.ANSWERS_MISSING)
 

@@ -211,7 +211,7 @@ class UpstreamSession(Session, ABC):
         if is_final:
             self.finalize(Reason.RESOURCE, failure.text)
             return Connecting.ENDED
-        if self._may_try_next():
+        if self.handler.may_try_next(self.attempts):
             self.log(Reason.BACKEND_UNREACHABLE.level, failure.text)
             return Connecting.FAILED
         self.finalize(self._unreached(), failure.text)
@@ -223,15 +223,6 @@ class UpstreamSession(Session, ABC):
         if all(attempt.errno == errno.ETIMEDOUT for attempt in self.attempts):
             return Reason.BACKEND_TIMED_OUT
         return Reason.BACKEND_UNREACHABLE
-
-    def _may_try_next(self) -> bool:
-        settings = self.handler.settings
-        tries = settings.next_upstream_tries or self.handler.pool.tries
-        if not settings.next_upstream or len(self.attempts) >= tries:
-            return False
-        limit_ms = settings.next_upstream_timeout_ms
-        elapsed_ms = self.handler.loop.clock.now_ms - self.attempts[0].started_at_ms
-        return limit_ms is None or elapsed_ms < limit_ms
 
     def finalize(self, reason: Reason, detail: str = "", reset: bool = False) -> None:
         """End the session and give its backend back."""

@@ -87,6 +87,7 @@ def test_a_udp_listener_waits_a_minute_unless_told_otherwise(tmp_path: pathlib.P
             "proxy_next_upstream",
             NextUpstream(tries=2, timeout_ms=3000),
         ),
+        ("protocol: udp, proxy_next_upstream: off", "proxy_next_upstream", None),
         ("protocol: udp, proxy_responses: 0", "proxy_responses", 0),
         ("protocol: udp, proxy_responses: off", "proxy_responses", None),
         ("protocol: udp, max_sessions: 5", "max_sessions", 5),

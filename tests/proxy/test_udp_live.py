@@ -18,13 +18,15 @@ from nginy.wire.agent import Mode
 
 from conftest import ExpectLog
 from kit.datagrams import UdpBackend, UdpClient, UdpFront, set_down, udp_proxy, udp_reply
-from kit.harness import Harness, descriptor_count
+from kit.harness import Ended, Harness, descriptor_count
 from kit.leaks import alive, no_garbage
 from kit.program import own_host
 from kit.servers import RefusingPort
 
 LARGEST_V4 = 65535 - 20 - 8
 LARGEST_V6 = 65535 - 8
+NO_WAY = "255.255.255.255:9"
+"""Where connect() fails at once: broadcasts are for sockets that have asked for them."""
 
 
 def silent(_data: bytes) -> list[bytes]:
@@ -133,12 +135,30 @@ class TestFloods:
         )
         assert dropped(front) == {}
 
+    def test_a_refusal_at_the_beginning_of_a_flood_loses_nothing(
+        self, harness: Harness, udp_offload: bool, expect_log: ExpectLog
+    ) -> None:
+        refusing, backend = harness.add(RefusingPort(own_host())), harness.add(UdpBackend())
+        front = udp_proxy(
+            harness, harness.pool(refusing.name, backend.name), udp_offload=udp_offload
+        )
+        client = front.client()
+        sent = [b"%03d" % i for i in range(3 * RECEIVE_BUDGET)]
+        for data in sent:
+            client.send(data)
+        with expect_log(r"(send|recv)\(\) failed \(111: Connection refused\)", count=1):
+            harness.turn_until(lambda: len(client.received) == len(sent))
+        assert client.received == backend.received == sent
+        assert front.terminations == []
+        (session,) = front.handler.table.values()
+        assert (session.requests, session.bytes_received) == (len(sent), 3 * len(sent))
+
     def test_a_refusal_loses_only_what_was_sent_before_it_was_heard_of(
         self, harness: Harness, udp_offload: bool, caplog: pytest.LogCaptureFixture
     ) -> None:
         refusing, backend = harness.add(RefusingPort(own_host())), harness.add(UdpBackend())
         pool = harness.pool(refusing.name, backend.name)
-        front = udp_proxy(harness, pool, udp_offload=udp_offload)
+        front = udp_proxy(harness, pool, udp_offload=udp_offload, next_upstream=False)
         client = front.client()
         sent = [b"%03d" % i for i in range(3 * RECEIVE_BUDGET)]
         for data in sent:
@@ -399,6 +419,25 @@ class TestEnds:
         assert descriptor_count() == descriptors
 
 
+class TestWithoutAnAnswer:
+    def test_a_session_that_got_no_answer_says_so(self, harness: Harness) -> None:
+        backend = harness.add(UdpBackend(silent))
+        pool = harness.pool(backend.name)
+        pool.backends[0].fails = 1
+        front = udp_proxy(harness, pool, timeout_ms=1000)
+        front.client().send(b"a line for the log")
+        harness.turn_until(lambda: backend.received)
+        harness.advance(1010)
+        assert front.only() == Ended("--", 200, "no answer", 18, 0, (backend.name,))
+        assert pool.backends[0].fails == 1  # nothing was heard that would speak for it
+
+    def test_a_session_that_expects_no_answer_is_complete(self, harness: Harness) -> None:
+        (backend,), pool = backends(harness, 1)
+        front = udp_proxy(harness, pool, responses=0)
+        front.client().send(b"a line for the log")
+        assert front.only() == Ended("--", 200, "completed", 18, 0, (backend.name,))
+
+
 class TestBackendFailure:
     def test_a_refused_datagram_ends_the_session_and_the_next_one_goes_elsewhere(
         self, harness: Harness, expect_log: ExpectLog
@@ -406,7 +445,7 @@ class TestBackendFailure:
         refusing = harness.add(RefusingPort(own_host()))
         backend = harness.add(UdpBackend())
         pool = harness.pool(refusing.name, backend.name)
-        front = udp_proxy(harness, pool)
+        front = udp_proxy(harness, pool, next_upstream=False)
         client = front.client()
         with expect_log(r"recv\(\) failed \(111: Connection refused\) while proxying datagrams"):
             client.send(b"lost")
@@ -417,12 +456,77 @@ class TestBackendFailure:
         assert ask(harness, client, b"found") == b"found"
         assert backend.received == [b"found"]
 
+    def test_a_first_datagram_that_is_refused_goes_to_the_next_backend(
+        self, harness: Harness, expect_log: ExpectLog
+    ) -> None:
+        refusing = [harness.add(RefusingPort(own_host())) for _ in range(2)]
+        backend = harness.add(UdpBackend())
+        pool = harness.pool(*(port.name for port in refusing), backend.name)
+        front = udp_proxy(harness, pool, responses=1)
+        client = front.client()
+        with expect_log(r"recv\(\) failed \(111: Connection refused\)", count=1):
+            assert ask(harness, client, b"hello") == b"hello"
+        assert backend.received == [b"hello"]
+        assert front.only() == Ended(
+            "--", 200, "completed", 5, 5, (*(port.name for port in refusing), backend.name)
+        )
+        assert [each.fails for each in pool.backends] == [1, 1, 0]
+        assert front.handler.firsts == {}
+        assert dropped(front) == {}
+
+    def test_a_first_datagram_that_all_backends_refuse_is_the_end(
+        self, harness: Harness, expect_log: ExpectLog
+    ) -> None:
+        refusing = [harness.add(RefusingPort(own_host())) for _ in range(2)]
+        front = udp_proxy(harness, harness.pool(*(port.name for port in refusing)))
+        with expect_log(r"recv\(\) failed \(111: Connection refused\)", count=1):
+            front.client().send(b"hello")
+            assert front.only().termination == "SD"
+        assert front.handler.firsts == {}
+
+    def test_a_backend_to_which_there_is_no_way_is_passed_over(
+        self, harness: Harness, expect_log: ExpectLog
+    ) -> None:
+        backend = harness.add(UdpBackend())
+        pool = harness.pool(NO_WAY, backend.name)
+        front = udp_proxy(harness, pool)
+        with expect_log(r"connect\(\) failed", count=1):
+            assert ask(harness, front.client(), b"hello") == b"hello"
+        assert [each.fails for each in pool.backends] == [1, 0]
+        assert dropped(front) == {}
+
+    def test_only_so_many_backends_are_tried_as_the_configuration_says(
+        self, harness: Harness, expect_log: ExpectLog
+    ) -> None:
+        backend = harness.add(UdpBackend())
+        front = udp_proxy(
+            harness, harness.pool(NO_WAY, NO_WAY, backend.name), next_upstream_tries=2
+        )
+        with expect_log(r"connect\(\) failed", count=1):
+            front.client().send(b"hello")
+            assert front.only().termination == "SC"
+        assert dropped(front) == {"send_error": 1}
+
+    def test_a_later_datagram_that_is_refused_is_not_sent_again(
+        self, harness: Harness, expect_log: ExpectLog
+    ) -> None:
+        (first, second), pool = backends(harness)
+        front = udp_proxy(harness, pool)
+        client = front.client()
+        ask(harness, client, b"hello")
+        first.close()
+        with expect_log(r"recv\(\) failed \(111: Connection refused\)", count=1):
+            client.send(b"lost")
+            assert front.only().termination == "SD"
+        assert second.received == []
+
     def test_a_datagram_that_brings_the_refusal_to_light_is_not_lost(
         self, harness: Harness, expect_log: ExpectLog
     ) -> None:
         refusing = harness.add(RefusingPort(own_host()))
         backend = harness.add(UdpBackend())
-        front = udp_proxy(harness, harness.pool(refusing.name, backend.name))
+        pool = harness.pool(refusing.name, backend.name)
+        front = udp_proxy(harness, pool, next_upstream=False)
         client = front.client()
         client.send(b"lost")
         client.send(b"found")  # in the same event, so that its send() hears of the refusal
@@ -573,7 +677,7 @@ class TestBackendFailure:
     ) -> None:
         refusing = harness.add(RefusingPort(own_host()))
         pool = harness.pool(refusing.name, harness.add(UdpBackend()).name)
-        front = udp_proxy(harness, pool)
+        front = udp_proxy(harness, pool, next_upstream=False)
         pool.backends[0].answered_at_ms = harness.clock.now_ms
         pool.backends[0].health.passes_in_row = 1
         front.client().send(b"?")
