@@ -118,7 +118,7 @@ def house(text: str) -> list[str]:
 
 
 def readmes() -> list[pathlib.Path]:
-    return [CHECKOUT / "README.md", *sorted(PACKAGE.rglob("README.md"))]
+    return [CHECKOUT / "README.md", *sorted(PACKAGE.rglob("*.md"))]
 
 
 def test_references_in_readmes_resolve() -> None:

@@ -12,8 +12,8 @@ Contract for handlers
   tested right before each call, so no handler is ever called for a connection that is gone,
   whatever else is in the batch.
 - A handler does not raise for what a peer does. If one raises all the same, that is a bug in
-  nginy: it is logged with its traceback, and the session it served is ended. The calls of
-  handlers and of calls, in the steps 4 to 6, stand in the only blind `except`s of the program.
+  nginy: the loop logs it with its traceback and ends the session that it served. MemoryError is
+  nobody's bug: the session ends, without a traceback, and the others get by with less.
 
 Listeners post their event instead of accepting at once, so new clients are served after those that
 are already there: descriptors closed in the turn are free again by then. What a handler posts runs

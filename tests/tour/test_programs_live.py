@@ -1,10 +1,11 @@
-"""The three programs of stop 0, run as a reader runs them: what each can do, and what it cannot."""
+"""The programs of stop 0, run as a reader runs them: what each can do, and what it cannot."""
 
 import contextlib
 import hashlib
 import pathlib
 import random
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -13,12 +14,12 @@ from collections.abc import Callable, Iterator
 import nginy.tour
 import pytest
 
-PROGRAMS = pathlib.Path(nginy.tour.__file__).parent
+CHECKOUT = pathlib.Path(nginy.tour.__file__).parents[2]
 PATIENCE_S = 10
 MORE_THAN_THE_KERNEL_HOLDS = 32 * 1024 * 1024
 
 Address = tuple[str, int]
-Start = Callable[[str], Address]
+Start = Callable[..., Address]
 
 
 @pytest.fixture
@@ -30,15 +31,25 @@ def backend() -> Iterator[socket.socket]:
 
 
 @pytest.fixture
-def start(backend: socket.socket) -> Iterator[Start]:
+def running() -> list[subprocess.Popen[bytes]]:
+    """The programs that the test has started."""
+    return []
+
+
+@pytest.fixture
+def start(backend: socket.socket, running: list[subprocess.Popen[bytes]]) -> Iterator[Start]:
     """Start a program in front of the backend; return where it listens."""
     with contextlib.ExitStack() as stack:
 
-        def start_program(name: str) -> Address:
+        def start_program(name: str, *more: str) -> Address:
             target = "{}:{}".format(*backend.getsockname())
-            command = [sys.executable, str(PROGRAMS / f"{name}.py"), "127.0.0.1:0", target]
-            process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE))
+            module = f"{nginy.tour.__name__}.{name}"
+            command = [sys.executable, "-m", module, "127.0.0.1:0", target, *more]
+            process = stack.enter_context(
+                subprocess.Popen(command, stdout=subprocess.PIPE, cwd=CHECKOUT)
+            )
             stack.callback(process.kill)
+            running.append(process)
             assert process.stdout is not None
             host, port = process.stdout.readline().split()[-2:]
             return host.decode(), int(port)
@@ -72,7 +83,7 @@ def push(sock: socket.socket, limit_bytes: int, patience_s: float) -> int:
     return sent
 
 
-@pytest.mark.parametrize("program", ["blocking", "lossy", "buffered"])
+@pytest.mark.parametrize("program", ["blocking", "lossy", "buffered", "evented", "forgetful"])
 def test_a_question_is_answered(backend: socket.socket, start: Start, program: str) -> None:
     with connect(start(program)) as client, accept(backend) as upstream:
         client.sendall(b"who are you?")
@@ -102,7 +113,7 @@ def test_blocking_holds_back_what_the_backend_says_first(
         assert not select.select([client], [], [], 0.2)[0]
 
 
-@pytest.mark.parametrize("program", ["lossy", "buffered"])
+@pytest.mark.parametrize("program", ["lossy", "buffered", "evented"])
 def test_a_second_client_does_not_wait(backend: socket.socket, start: Start, program: str) -> None:
     address = start(program)
     with connect(address), accept(backend), connect(address) as second, accept(backend) as upstream:
@@ -132,10 +143,11 @@ def test_lossy_loses_the_answer_to_a_client_that_half_closes(
         assert client.recv(1) == b""
 
 
-def test_buffered_delivers_the_answer_to_a_client_that_half_closes(
-    backend: socket.socket, start: Start
+@pytest.mark.parametrize("program", ["buffered", "evented", "forgetful"])
+def test_the_answer_reaches_a_client_that_half_closes(
+    backend: socket.socket, start: Start, program: str
 ) -> None:
-    with connect(start("buffered")) as client, accept(backend) as upstream:
+    with connect(start(program)) as client, accept(backend) as upstream:
         client.sendall(b"sum: 1 2 3")
         client.shutdown(socket.SHUT_WR)
         assert receive_all(upstream) == b"sum: 1 2 3"
@@ -145,10 +157,11 @@ def test_buffered_delivers_the_answer_to_a_client_that_half_closes(
 
 
 @pytest.mark.slow
-def test_buffered_holds_a_fast_client_back_and_then_delivers_every_byte(
-    backend: socket.socket, start: Start
+@pytest.mark.parametrize("program", ["buffered", "evented"])
+def test_a_fast_client_is_held_back_and_then_every_byte_arrives(
+    backend: socket.socket, start: Start, program: str
 ) -> None:
-    with connect(start("buffered")) as client, accept(backend) as upstream:
+    with connect(start(program)) as client, accept(backend) as upstream:
         sent = push(client, MORE_THAN_THE_KERNEL_HOLDS, 0.5)
         assert sent < MORE_THAN_THE_KERNEL_HOLDS
         client.shutdown(socket.SHUT_WR)
@@ -156,12 +169,15 @@ def test_buffered_holds_a_fast_client_back_and_then_delivers_every_byte(
 
 
 @pytest.mark.slow
-def test_buffered_carries_both_directions_at_once(backend: socket.socket, start: Start) -> None:
+@pytest.mark.parametrize("program", ["buffered", "evented"])
+def test_both_directions_are_carried_at_once(
+    backend: socket.socket, start: Start, program: str
+) -> None:
     seed = random.randrange(1 << 32)
     print("seed", seed)
     source = random.Random(seed)
     question, answer = (source.randbytes(source.randrange(1 << 22)) for _ in range(2))
-    with connect(start("buffered")) as client, accept(backend) as upstream:
+    with connect(start(program)) as client, accept(backend) as upstream:
         assert exchange(client, question, upstream, answer) == (digest(answer), digest(question))
 
 
@@ -194,12 +210,50 @@ def exchange(
     return digest(bytes(received[one])), digest(bytes(received[two]))
 
 
-def test_buffered_ends_the_session_when_the_backend_refuses(
-    backend: socket.socket, start: Start
+@pytest.mark.parametrize("program", ["buffered", "evented"])
+def test_the_session_ends_when_the_backend_refuses(
+    backend: socket.socket, start: Start, program: str
 ) -> None:
-    address = start("buffered")
+    address = start(program)
     backend.close()
     with connect(address) as client, contextlib.suppress(ConnectionResetError):
         assert client.recv(1) == b""
     with connect(address) as client, contextlib.suppress(ConnectionResetError):  # and lives on
         assert client.recv(1) == b""
+
+
+@pytest.mark.slow
+def test_evented_ends_a_silent_session_and_no_busy_one(
+    backend: socket.socket, start: Start
+) -> None:
+    address = start("evented", "0.3")
+    with connect(address) as busy, accept(backend) as upstream, connect(address) as silent:
+        for _ in range(3):
+            busy.sendall(b"?")
+            assert upstream.recv(1) == b"?"
+            assert not select.select([busy], [], [], 0.15)[0]
+        assert silent.recv(1) == b""
+
+
+@pytest.mark.parametrize(("program", "arrives"), [("evented", True), ("forgetful", False)])
+def test_forgetful_leaves_bytes_unread_that_epoll_has_reported_already(
+    backend: socket.socket,
+    start: Start,
+    running: list[subprocess.Popen[bytes]],
+    program: str,
+    arrives: bool,
+) -> None:
+    question = bytes(100_000)  # more than its quota, less than the kernel holds
+    address = start(program)
+    running[0].send_signal(signal.SIGSTOP)  # so that all of it is one report
+    with connect(address) as client:
+        client.sendall(question)
+        running[0].send_signal(signal.SIGCONT)
+        with accept(backend) as upstream:
+            left = len(question)
+            while left and select.select([upstream], [], [], PATIENCE_S if arrives else 0.2)[0]:
+                left -= len(upstream.recv(left))
+            assert (left == 0) is arrives
+            # One more byte is a new edge, and all is there: so trials do not find it.
+            client.sendall(b"!")
+            assert upstream.recv(1)
