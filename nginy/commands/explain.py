@@ -90,7 +90,7 @@ def _lines(config: Config, way: Way) -> Iterator[str]:
     name = f"{listener.name}, " if listener.name else ""
     port = "" if way.client.port else " (port 0 stands for any)"
     yield f"client    {way.client}{port}"
-    yield f"listener  {name}{way.address} {listener.protocol}, at {listener.place.mark}"
+    yield f"listener  {name}{way.address} {listener.protocol}, at {listener.origin.mark}"
     if listener.return_ is not None:
         text = quote(_filled_in(listener.return_, way.context))
         yield f"rules     none but return: the answer is {text}, then the session ends"

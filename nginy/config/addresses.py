@@ -8,7 +8,7 @@ read is longer than the one that was written, and printing folds runs of ports t
 from dataclasses import replace
 
 from nginy.backend.names.resolver import DNS_PORT
-from nginy.config.node import Mark, Node, Reading, ScalarNode
+from nginy.config.node import Findings, Mark, Node, ScalarNode
 from nginy.config.record import ListOf
 from nginy.config.types import Kind, Plain, ScalarKind
 from nginy.text.address import Address, parse_bind_address, parse_listen, parse_peer
@@ -38,11 +38,11 @@ class NameServers(Kind[tuple[Address, ...]]):
     def __init__(self) -> None:
         self.items = ListOf(NameServer())
 
-    def read(self, node: Node, reading: Reading) -> tuple[Address, ...]:
+    def read(self, node: Node, findings: Findings) -> tuple[Address, ...]:
         """Return the addresses in the order written."""
         if isinstance(node, ScalarNode) and node.text == "auto":
             return ()
-        return self.items.read(node, reading)
+        return self.items.read(node, findings)
 
     def write(self, value: tuple[Address, ...]) -> Plain:
         """Return a list, or the word."""
@@ -96,9 +96,9 @@ class ListenAddresses(Kind[tuple[Address, ...]]):
         self.items = ListOf(ListenAddress())
         self.expected = self.items.expected
 
-    def read(self, node: Node, reading: Reading) -> tuple[Address, ...]:
+    def read(self, node: Node, findings: Findings) -> tuple[Address, ...]:
         """Return the addresses of all items, in the order written."""
-        return tuple(address for run in self.items.read(node, reading) for address in run)
+        return tuple(address for run in self.items.read(node, findings) for address in run)
 
     def write(self, value: tuple[Address, ...]) -> Plain:
         """Return a list of addresses and ranges."""

@@ -16,10 +16,10 @@ from typing import Final
 
 from nginy.config.hints import hash_options, value_hint
 from nginy.config.node import (
+    Findings,
     MappingNode,
     Mark,
     Node,
-    Reading,
     ScalarNode,
     closest,
     describe,
@@ -60,7 +60,7 @@ class Balance:
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
+class MethodSyntax:
     """What may be written about one method; without an argument's kind, it is a word alone.
 
     `example` is the argument that a message shows, for methods that cannot do without one.
@@ -114,16 +114,16 @@ class HashKey(Template):
 KEY: Final = HashKey(KEY_VARIABLES)
 KEY_EXAMPLE: Final = "$remote_addr"
 
-METHODS: Final[Mapping[str, Method]] = {
-    "round_robin": Method(),
-    "least_conn": Method(),
-    "least_time": Method(Choice("connect", "first_byte", "last_byte"), "first_byte"),
-    "random": Method(Choice("two"), allows_backup=False),
-    "hash": Method(
+METHODS: Final[Mapping[str, MethodSyntax]] = {
+    "round_robin": MethodSyntax(),
+    "least_conn": MethodSyntax(),
+    "least_time": MethodSyntax(Choice("connect", "first_byte", "last_byte"), "first_byte"),
+    "random": MethodSyntax(Choice("two"), allows_backup=False),
+    "hash": MethodSyntax(
         KEY, KEY_EXAMPLE, ("consistent", "bounded_load"), allows_backup=False, hashes=True
     ),
-    "maglev": Method(KEY, KEY_EXAMPLE, hashes=True),
-    "rendezvous": Method(KEY, KEY_EXAMPLE, hashes=True),
+    "maglev": MethodSyntax(KEY, KEY_EXAMPLE, hashes=True),
+    "rendezvous": MethodSyntax(KEY, KEY_EXAMPLE, hashes=True),
 }
 OPTIONS: Final[Mapping[str, Flag | OrOff[float]]] = {
     "consistent": Flag(),
@@ -136,30 +136,30 @@ class BalanceKind(Kind[Balance]):
 
     expected = f"{', '.join(METHODS)}, or a mapping such as {{hash: $remote_addr}}"
 
-    def read(self, node: Node, reading: Reading) -> Balance:
+    def read(self, node: Node, findings: Findings) -> Balance:
         """Return the method with its argument and options."""
-        name, argument, options = self._parts(node, reading)
+        name, argument, options = self._parts(node, findings)
         method = METHODS.get(name.text)
         if method is None:
-            raise reading.refuse(name.mark, self._unknown(name.text))
+            raise findings.refuse(name.mark, self._unknown(name.text))
         values: dict[str, object] = {"method": name.text}
         if argument is not None and method.argument is not None:
-            values["argument"] = method.argument.read(argument, reading)
+            values["argument"] = method.argument.read(argument, findings)
         elif argument is not None:
-            raise reading.refuse(argument.mark, f"{name.text} takes no value, expected it alone")
+            raise findings.refuse(argument.mark, f"{name.text} takes no value, expected it alone")
         elif method.example:
             what = "a key" if method.hashes else "a time"
             text = f"{name.text} needs {what}, expected {{{name.text}: {method.example}}}"
-            raise reading.refuse(name.mark, text)
+            raise findings.refuse(name.mark, text)
         for option, value in options:
             if option.text not in method.options:
                 text = f"{option.text} does not go with {name.text}"
-                raise reading.refuse(option.mark, text)
-            values[option.text] = OPTIONS[option.text].read(value, reading)
+                raise findings.refuse(option.mark, text)
+            values[option.text] = OPTIONS[option.text].read(value, findings)
         make: Callable[..., Balance] = Balance
         balance = make(**values)
         if balance.bounded_load is not None and not balance.consistent:
-            raise reading.refuse(node.mark, "bounded_load needs consistent: true")
+            raise findings.refuse(node.mark, "bounded_load needs consistent: true")
         return balance
 
     def write(self, value: Balance) -> Plain:
@@ -180,16 +180,16 @@ class BalanceKind(Kind[Balance]):
         return f"{quote(name)} is not known, expected {self.expected}{hint}"
 
     def _parts(
-        self, node: Node, reading: Reading
+        self, node: Node, findings: Findings
     ) -> tuple[ScalarNode, Node | None, list[tuple[ScalarNode, Node]]]:
         """Return the method's name, its argument if it has one, and the options."""
         if isinstance(node, ScalarNode) and not node.is_missing:
             return node, None, []
         if not isinstance(node, MappingNode):
-            raise reading.refuse(node.mark, f"{describe(node)}, expected {self.expected}")
+            raise findings.refuse(node.mark, f"{describe(node)}, expected {self.expected}")
         options = [pair for pair in node.pairs if pair[0].text in OPTIONS]
         methods = [pair for pair in node.pairs if pair[0].text not in OPTIONS]
         if len(methods) != 1:
             names = " and ".join(name.text for name, _ in methods) or "no method"
-            raise reading.refuse(node.mark, f"{names}, expected one method")
+            raise findings.refuse(node.mark, f"{names}, expected one method")
         return *methods[0], options

@@ -11,7 +11,7 @@ import pwd
 import stat
 
 from nginy.config.check import access_logs
-from nginy.config.node import Reading, quote, quote_path
+from nginy.config.node import Findings, quote, quote_path
 from nginy.config.schema import Config
 from nginy.errors import Problem
 
@@ -21,27 +21,29 @@ HEAD_BYTES = 256
 
 def check_files(config: Config) -> list[Problem]:
     """Return what would keep a start from writing its files or from changing its user."""
-    reading = Reading()
-    files = {config.error_log.path: ("error_log", config.error_log.place.of("path"))}
-    files.update({log.path: ("access_log", log.place.of("path")) for log in access_logs(config)})
+    findings = Findings()
+    files = {config.error_log.path: ("error_log", config.error_log.origin.of("path"))}
+    files.update({log.path: ("access_log", log.origin.of("path")) for log in access_logs(config)})
     if config.pid is not None:
-        files[config.pid] = ("pid", config.place.of("pid"))
+        files[config.pid] = ("pid", config.origin.of("pid"))
     for path, (key, mark) in files.items():
         problem = _unwritable(path)
         if problem is not None:
-            reading.report(mark, f"{key}: {problem}")
+            findings.report(mark, f"{key}: {problem}")
     if config.user is not None:
         try:
             pwd.getpwnam(config.user)
         except KeyError:
-            reading.report(config.place.of("user"), f"user: there is no user {quote(config.user)}")
+            findings.report(
+                config.origin.of("user"), f"user: there is no user {quote(config.user)}"
+            )
     for upstream in config.upstreams.values():
         check = upstream.health_check
         if check is not None and check.command is not None:
             problem = _unstartable(check.command[0], config.user)
             if problem is not None:
-                reading.report(check.place.of("command"), f"command: {problem}")
-    return sorted(reading.problems)
+                findings.report(check.origin.of("command"), f"command: {problem}")
+    return sorted(findings.problems)
 
 
 def _unwritable(path: str) -> str | None:

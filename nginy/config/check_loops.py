@@ -16,7 +16,7 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from nginy.config.node import Mark, Reading
+from nginy.config.node import Findings, Mark
 from nginy.config.schema import Backend, Config
 from nginy.text.address import Address
 
@@ -63,7 +63,7 @@ class OwnListeners:
         return index if index is not None and self._local(address) else None
 
 
-def check_loops(config: Config, reading: Reading, local: IsLocal = is_local) -> None:
+def check_loops(config: Config, findings: Findings, local: IsLocal = is_local) -> None:
     """Report every backend through which a listener's clients come back to that listener."""
     own = OwnListeners(config, local)
     edges: dict[int, list[tuple[int, Backend]]] = {}
@@ -77,13 +77,13 @@ def check_loops(config: Config, reading: Reading, local: IsLocal = is_local) -> 
     reported: set[Mark] = set()
     for index, leads in edges.items():
         for target, backend in leads:
-            mark = backend.place.of("address")
+            mark = backend.origin.of("address")
             if mark in reported or index not in _reached_from(target, edges):
                 continue
             reported.add(mark)
-            back = config.listeners[index].place.of("listen")
+            back = config.listeners[index].origin.of("listen")
             text = f"backend {backend.address} leads back to the listener at {back}"
-            reading.report(mark, f"{text}: one client would take all connections")
+            findings.report(mark, f"{text}: one client would take all connections")
 
 
 def _addresses(backend: Backend) -> Iterator[Address]:

@@ -1,7 +1,7 @@
 """The way back: a checked configuration as YAML, every default filled in, for `nginy -T`.
 
 What dump() writes loads to an equal Config. It shows what is in force, not what was typed:
-included files are in place, `defaults` have reached whom they concern, the environment is filled
+included files are in place, `defaults` have reached all that inherit, the environment is filled
 in, and an address in `proxy_pass` has the upstream that was made for it. Two configurations with
 the same dump behave the same.
 

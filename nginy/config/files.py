@@ -19,10 +19,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from nginy.config.node import (
+    Findings,
     MappingNode,
     Mark,
     Node,
-    Reading,
     RefusedError,
     ScalarNode,
     SequenceNode,
@@ -49,9 +49,9 @@ _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.ASCII | re.DOT
 class Files:
     """The files of one configuration, joined at their top keys."""
 
-    def __init__(self, environ: Mapping[str, str], reading: Reading) -> None:
+    def __init__(self, environ: Mapping[str, str], findings: Findings) -> None:
         self.environ = environ
-        self.reading = reading
+        self.findings = findings
         self.pairs: dict[str, tuple[ScalarNode, Node]] = {}
         self.count = 0
         self.is_whole = True
@@ -62,19 +62,19 @@ class Files:
         self._add(path, whole, ())
         if not self.is_whole:
             raise RefusedError
-        if not self.pairs and not self.reading.problems:
-            raise self.reading.refuse(whole, "the file is empty, expected at least listeners")
+        if not self.pairs and not self.findings.problems:
+            raise self.findings.refuse(whole, "the file is empty, expected at least listeners")
         return MappingNode(tuple(self.pairs.values()), whole)
 
     def _add(self, path: str, mark: Mark, chain: tuple[str, ...]) -> None:
         """Add a file that is named at `mark`, and what it includes in turn."""
-        text = _read_text(path, mark, self.reading)
-        node = parse(text, path, self.reading)
+        text = _read_text(path, mark, self.findings)
+        node = parse(text, path, self.findings)
         if node is None:
             return
         if not isinstance(node, MappingNode):
             what = f"{describe(node)}, expected a mapping with keys such as listeners"
-            raise self.reading.refuse(node.mark, what)
+            raise self.findings.refuse(node.mark, what)
         for name, value in node.pairs:
             self._join(name, self._fill(value))
         included = self.pairs.pop("include", None)
@@ -89,7 +89,7 @@ class Files:
         first, others = self.pairs[name.text]
         if name.text not in JOINED:
             text = f"{quote(name.text)} is already set at {first.mark}"
-            self.reading.report(name.mark, text)
+            self.findings.report(name.mark, text)
         elif isinstance(value, MappingNode) and isinstance(others, MappingNode):
             self.pairs[name.text] = (first, self._join_mappings(others, value))
         else:
@@ -101,13 +101,13 @@ class Files:
         for name, _ in value.pairs:
             if name.text in names:
                 text = f"{quote(name.text)} is already set at {names[name.text]}"
-                self.reading.report(name.mark, text)
+                self.findings.report(name.mark, text)
         return MappingNode((*others.pairs, *value.pairs), others.mark)
 
     def _include(self, node: Node, path: str, chain: tuple[str, ...]) -> None:
         """Add the files of an `include`, pattern by pattern, each in alphabetical order."""
         for item in _items(node):
-            with self.reading.under("include"):
+            with self.findings.under("include"):
                 names = self._matches(item, path)
                 for name in names:
                     self._add_included(name, item.mark, chain)
@@ -116,25 +116,25 @@ class Files:
         """Return the files of a pattern; a name without wildcards stands for itself."""
         if not isinstance(item, ScalarNode) or item.is_missing or "\0" in item.text:
             text = f"{describe(item)}, expected a path such as conf.d/*.yml"
-            raise self.reading.refuse(item.mark, text)
+            raise self.findings.refuse(item.mark, text)
         directory = os.path.dirname(path)
         if not re.search(r"[*?\[]", item.text):
             return [os.path.join(directory, item.text)]
         found = sorted(glob.glob(os.path.join(glob.escape(directory), item.text)))
         if not found:
-            self.reading.warn(item.mark, f"no file matches {quote(item.text)}")
+            self.findings.warn(item.mark, f"no file matches {quote(item.text)}")
         return found
 
     def _add_included(self, name: str, mark: Mark, chain: tuple[str, ...]) -> None:
         """Add one file unless that would never end; go on after one that cannot be read."""
         self.count += 1
         if os.path.realpath(name) in chain:
-            raise self.reading.refuse(mark, f"{quote_path(name)} includes itself")
+            raise self.findings.refuse(mark, f"{quote_path(name)} includes itself")
         if len(chain) > INCLUDE_DEPTH_MAX:
             text = f"{quote_path(name)} is more than {INCLUDE_DEPTH_MAX} files deep"
-            raise self.reading.refuse(mark, text)
+            raise self.findings.refuse(mark, text)
         if self.count > FILES_MAX:
-            raise self.reading.refuse(mark, f"more than {FILES_MAX} files")
+            raise self.findings.refuse(mark, f"more than {FILES_MAX} files")
         try:
             self._add(name, mark, chain)
         except RefusedError:
@@ -169,9 +169,9 @@ class Files:
                 return value
             hint = did_you_mean(f"${name}" if name in VARIABLES else None)
             text = f"the environment variable {name} is not set, expected it or a default{hint}"
-        if mark not in self.reading.refused:
-            self.reading.report(mark, text)
-            self.reading.refused.add(mark)
+        if mark not in self.findings.refused:
+            self.findings.report(mark, text)
+            self.findings.refused.add(mark)
         return ""
 
 
@@ -179,24 +179,24 @@ def _items(node: Node) -> tuple[Node, ...]:
     return node.items if isinstance(node, SequenceNode) else (node,)
 
 
-def _read_text(path: str, mark: Mark, reading: Reading) -> str:
+def _read_text(path: str, mark: Mark, findings: Findings) -> str:
     """Return the text of a file that is named at `mark`."""
     subject = "" if mark.line == 0 else f"{quote_path(path)} "
     try:
         mode = os.stat(path).st_mode
         if not stat.S_ISREG(mode):
             what = "a directory" if stat.S_ISDIR(mode) else "a device, pipe or socket"
-            raise reading.refuse(mark, f"{subject}is {what}, expected a file")
+            raise findings.refuse(mark, f"{subject}is {what}, expected a file")
         with open(path, "rb") as file:
             data = file.read(FILE_MAX_BYTES + 1)
     except OSError as error:
-        raise reading.refuse(mark, f"{subject}cannot be read: {error.strerror}") from None
+        raise findings.refuse(mark, f"{subject}cannot be read: {error.strerror}") from None
     if len(data) > FILE_MAX_BYTES:
         size = format_size(FILE_MAX_BYTES)
-        raise reading.refuse(mark, f"{subject}is larger than {size}, expected a configuration")
+        raise findings.refuse(mark, f"{subject}is larger than {size}, expected a configuration")
     try:
         return data.removeprefix(codecs.BOM_UTF8).decode()
     except UnicodeDecodeError as error:
         good = error.object[: error.start].decode()
         text = f"the byte 0x{error.object[error.start]:02x}, expected text in UTF-8"
-        raise reading.refuse(mark_at(good, len(good), path), text) from None
+        raise findings.refuse(mark_at(good, len(good), path), text) from None

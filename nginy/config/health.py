@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from nginy.config.node import Mark, Node, Reading, SequenceNode, quote
-from nginy.config.record import Entry, Place, Record, Switch, key
+from nginy.config.node import Findings, Mark, Node, SequenceNode, quote
+from nginy.config.record import Entry, Origin, Record, Switch, key
 from nginy.config.types import (
     Choice,
     Duration,
@@ -107,14 +107,14 @@ class Command(Kind[tuple[str, ...] | None]):
         self.line = OrOff(CommandLine())
         self.word = Text("a word of the command", r"[^\0]*")
 
-    def read(self, node: Node, reading: Reading) -> tuple[str, ...] | None:
+    def read(self, node: Node, findings: Findings) -> tuple[str, ...] | None:
         """Return the words, None for `off`."""
         if not isinstance(node, SequenceNode):
-            return self.line.read(node, reading)
-        words = tuple(self.word.read(item, reading) for item in node.items)
+            return self.line.read(node, findings)
+        words = tuple(self.word.read(item, findings) for item in node.items)
         if not words or not words[0].startswith("/"):
             found = quote(words[0]) if words else "an empty list"
-            raise reading.refuse(node.mark, f"{found}, expected {self.expected}")
+            raise findings.refuse(node.mark, f"{found}, expected {self.expected}")
         return words
 
     def write(self, value: tuple[str, ...] | None) -> Plain:
@@ -258,43 +258,43 @@ def check_health(
     agent: AgentCheck | None,
     eject: Eject | None,
     addresses: Sequence[Address],
-    reading: Reading,
+    findings: Findings,
 ) -> None:
     """Report what does not go together in the keys of one upstream with these backends."""
     has_unix = any(address.is_unix for address in addresses)
     if check is not None:
-        _check_times(check, reading)
-        _check_keys(check, reading)
+        _check_times(check, findings)
+        _check_keys(check, findings)
         if has_unix and check.type == "udp":
-            reading.report(check.place.of("type"), "type: udp, and a backend is a unix socket")
+            findings.report(check.origin.of("type"), "type: udp, and a backend is a unix socket")
         if has_unix and check.port is not None:
-            reading.report(check.place.of("port"), "port: is set, and a backend is a unix socket")
-    if agent is not None and agent.timeout_ms is not None and agent.place.has("interval"):
-        _check_timeout(agent.place, agent.timeout_ms, agent.interval_ms, "interval", reading)
+            findings.report(check.origin.of("port"), "port: is set, and a backend is a unix socket")
+    if agent is not None and agent.timeout_ms is not None and agent.origin.has("interval"):
+        _check_timeout(agent.origin, agent.timeout_ms, agent.interval_ms, "interval", findings)
     if agent is not None and has_unix:
-        reading.report(agent.place.mark, "agent_check: is set, and a backend is a unix socket")
-    if eject is not None and eject.place.has("base", "max") and eject.max_ms < eject.base_ms:
-        _report_time(eject.place, "max", eject.max_ms, "at least base", eject.base_ms, reading)
+        findings.report(agent.origin.mark, "agent_check: is set, and a backend is a unix socket")
+    if eject is not None and eject.origin.has("base", "max") and eject.max_ms < eject.base_ms:
+        _report_time(eject.origin, "max", eject.max_ms, "at least base", eject.base_ms, findings)
 
 
-def _check_times(check: HealthCheck, reading: Reading) -> None:
+def _check_times(check: HealthCheck, findings: Findings) -> None:
     """Report times that would have one check begin before the last one has ended."""
     shortest_ms = min(check.interval_ms, check.interval_down_ms or check.interval_ms)
-    place, jitter_ms = check.place, check.jitter_ms or 0
-    if not place.has("interval", "interval_down", "jitter", "timeout"):
+    origin, jitter_ms = check.origin, check.jitter_ms or 0
+    if not origin.has("interval", "interval_down", "jitter", "timeout"):
         return
     if jitter_ms >= shortest_ms:
-        _report_time(place, "jitter", jitter_ms, "less than an interval", shortest_ms, reading)
+        _report_time(origin, "jitter", jitter_ms, "less than an interval", shortest_ms, findings)
     elif check.timeout_ms is not None:
         bound = "interval" if shortest_ms == check.interval_ms else "interval_down"
-        _check_timeout(place, check.timeout_ms, shortest_ms, bound, reading)
+        _check_timeout(origin, check.timeout_ms, shortest_ms, bound, findings)
 
 
 def _check_timeout(
-    place: Place, timeout_ms: int, bound_ms: int, bound: str, reading: Reading
+    origin: Origin, timeout_ms: int, bound_ms: int, bound: str, findings: Findings
 ) -> None:
     if timeout_ms > bound_ms:
-        _report_time(place, "timeout", timeout_ms, f"at most {bound}", bound_ms, reading)
+        _report_time(origin, "timeout", timeout_ms, f"at most {bound}", bound_ms, findings)
 
 
 def timeout_of(check: HealthCheck | AgentCheck) -> int:
@@ -308,22 +308,22 @@ def timeout_of(check: HealthCheck | AgentCheck) -> int:
 
 
 def _report_time(
-    place: Place, name: str, value_ms: int, expected: str, bound_ms: int, reading: Reading
+    origin: Origin, name: str, value_ms: int, expected: str, bound_ms: int, findings: Findings
 ) -> None:
     text = f"{name}: {format_duration(value_ms)}, expected {expected} ({format_duration(bound_ms)})"
-    reading.report(place.of(name), text)
+    findings.report(origin.of(name), text)
 
 
-def _check_keys(check: HealthCheck, reading: Reading) -> None:
+def _check_keys(check: HealthCheck, findings: Findings) -> None:
     """Report keys that mean nothing to the type, and one that is missing."""
-    place = check.place
-    if not place.has("type"):
+    origin = check.origin
+    if not origin.has("type"):
         return
-    for name, mark in place.keys.items():
+    for name, mark in origin.keys.items():
         types = KEYS_OF_TYPES.get(name)
         if types is not None and check.type not in types:
-            reading.report(mark, f"{name}: is for type {alternatives(*types)}, not {check.type}")
-    if check.type == "exec" and check.command is None and place.has("command"):
-        reading.report(
-            place.mark, f'health_check: "command" is missing, expected {CommandLine.expected}'
+            findings.report(mark, f"{name}: is for type {alternatives(*types)}, not {check.type}")
+    if check.type == "exec" and check.command is None and origin.has("command"):
+        findings.report(
+            origin.mark, f'health_check: "command" is missing, expected {CommandLine.expected}'
         )

@@ -19,9 +19,9 @@ from nginy.config import hints
 from nginy.config.check import check, complete
 from nginy.config.files import Files
 from nginy.config.node import (
+    Findings,
     MappingNode,
     Node,
-    Reading,
     RefusedError,
     closest,
     describe,
@@ -43,13 +43,13 @@ def load(path: str, environ: Mapping[str, str]) -> Config:
     `environ` fills in ${NAME}, and gives a service the directory of its pid file. Raise ConfigError
     with everything that is wrong.
     """
-    reading = Reading(HOMES)
+    findings = Findings(HOMES)
     try:
-        config = _read_config(Files(environ, reading).load(path), reading)
+        config = _read_config(Files(environ, findings).load(path), findings)
     except RefusedError:
-        raise ConfigError(reading.problems) from None
-    if reading.problems:
-        raise ConfigError(reading.problems)
+        raise ConfigError(findings.problems) from None
+    if findings.problems:
+        raise ConfigError(findings.problems)
     return _with_pid_file(config, environ)
 
 
@@ -59,46 +59,46 @@ def _with_pid_file(config: Config, environ: Mapping[str, str]) -> Config:
     `nginy -s reload` finds the process by it.
     """
     directory = environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
-    if "pid" in config.place.keys or not directory:
+    if "pid" in config.origin.keys or not directory:
         return config
     return replace(config, pid=os.path.join(directory, "nginy.pid"))
 
 
-def _read_config(top: MappingNode, reading: Reading) -> Config:
+def _read_config(top: MappingNode, findings: Findings) -> Config:
     """Return the configuration, which is only good if nothing has been reported."""
     nodes = {name.text: value for name, value in top.pairs}
     if "access_log" in nodes:  # listeners inherit it, unless `defaults` has one
-        with reading.under("access_log"):
-            log = LISTENER.keys["access_log"].kind.read(nodes["access_log"], reading)
-            reading.inherited["access_log"] = log
+        with findings.under("access_log"):
+            log = LISTENER.keys["access_log"].kind.read(nodes["access_log"], findings)
+            findings.inherited["access_log"] = log
     if "defaults" in nodes:
-        with reading.under("defaults"):
-            reading.inherited.update(_read_defaults(nodes["defaults"], reading))
+        with findings.under("defaults"):
+            findings.inherited.update(_read_defaults(nodes["defaults"], findings))
     pairs = tuple(pair for pair in top.pairs if pair[0].text not in DIRECTIVES)
-    config = CONFIG.read(MappingNode(pairs, top.mark), reading)
-    config = complete(config, reading)
-    check(config, reading)
-    place = replace(config.place, warnings=tuple(reading.warnings))
-    return replace(config, place=place)
+    config = CONFIG.read(MappingNode(pairs, top.mark), findings)
+    config = complete(config, findings)
+    check(config, findings)
+    origin = replace(config.origin, warnings=tuple(findings.warnings))
+    return replace(config, origin=origin)
 
 
-def _read_defaults(node: Node, reading: Reading) -> dict[str, object]:
+def _read_defaults(node: Node, findings: Findings) -> dict[str, object]:
     """Return the values that listeners and upstreams inherit, by key."""
     rows = {**UPSTREAM.keys, **LISTENER.keys}
     known = sorted(rows.keys() - NOT_FOR_DEFAULTS)
     if not isinstance(node, MappingNode):
         text = f"{describe(node)}, expected keys of listeners and upstreams"
-        raise reading.refuse(node.mark, text)
+        raise findings.refuse(node.mark, text)
     values: dict[str, object] = {}
     for name, value in node.pairs:
         if name.text in known:
-            with reading.under(name.text):
-                values[name.text] = rows[name.text].kind.read(value, reading)
+            with findings.under(name.text):
+                values[name.text] = rows[name.text].kind.read(value, findings)
         elif name.text in NOT_FOR_DEFAULTS:
-            reading.report(name.mark, f"{name.text} cannot be the same for all")
+            findings.report(name.mark, f"{name.text} cannot be the same for all")
         else:
             hint = _default_hint(name.text, known)
-            reading.report(name.mark, f"unknown key {quote(name.text)}{hint}")
+            findings.report(name.mark, f"unknown key {quote(name.text)}{hint}")
     return values
 
 

@@ -86,7 +86,7 @@ class RefusedError(Exception):
     """A node could not be read; the problem has been reported already."""
 
 
-class Reading:
+class Findings:
     """One run over a configuration: the problems so far, and what `defaults` holds.
 
     `key` is the key whose value is being read. `label` opens each message: the key that was typed,

@@ -20,10 +20,10 @@ from typing import Final, Protocol, TypeAlias
 import yaml
 
 from nginy.config.node import (
+    Findings,
     MappingNode,
     Mark,
     Node,
-    Reading,
     RefusedError,
     ScalarNode,
     SequenceNode,
@@ -78,7 +78,7 @@ _UNPRINTABLE: Final = re.compile(
 )
 
 
-def parse(text: str, file: str, reading: Reading, loader: Loader = LOADER) -> Node | None:
+def parse(text: str, file: str, findings: Findings, loader: Loader = LOADER) -> Node | None:
     """Return the document of `text`, None if there is nothing but comments.
 
     Report what is wrong; raise RefusedError at the first error of syntax, as the rest cannot be
@@ -88,19 +88,19 @@ def parse(text: str, file: str, reading: Reading, loader: Loader = LOADER) -> No
     if match:
         mark = mark_at(text, match.start(), file)
         code = f"U+{ord(match.group()):04X}"
-        raise reading.refuse(mark, f"the character {code}, expected printable text")
+        raise findings.refuse(mark, f"the character {code}, expected printable text")
     if text.count("%TAG") > TAG_HANDLES_MAX:
         mark = mark_at(text, text.index("%TAG"), file)
-        raise reading.refuse(mark, f'"%TAG" more than {TAG_HANDLES_MAX} times, expected no tags')
+        raise findings.refuse(mark, f'"%TAG" more than {TAG_HANDLES_MAX} times, expected no tags')
     if loader is yaml.SafeLoader and not _is_short(text):
         problem = "more YAML than PyYAML without libyaml reads in a second, expected libyaml"
-        raise reading.refuse(Mark(file, 0, 0), problem)
-    tree = _Tree(file, reading, text)
+        raise findings.refuse(Mark(file, 0, 0), problem)
+    tree = _Tree(file, findings, text)
     try:
         for event in yaml.parse(text, Loader=loader):
             tree.add(event)
     except yaml.YAMLError as error:
-        raise _refuse_syntax(text, file, error, reading) from None
+        raise _refuse_syntax(text, file, error, findings) from None
     return tree.root
 
 
@@ -117,19 +117,19 @@ def mark_at(text: str, position: int, file: str) -> Mark:
     return Mark(file, text.count("\n", 0, position) + 1, position - line_start + 1)
 
 
-def _refuse_syntax(text: str, file: str, error: yaml.YAMLError, reading: Reading) -> Exception:
+def _refuse_syntax(text: str, file: str, error: yaml.YAMLError, findings: Findings) -> Exception:
     """Return the refusal of a text that is not YAML, in words of PyYAML's own parser if it can."""
     position = _position(error)
     known = text if _is_short(text) or position is None else text[: position.index]
     if _is_short(known):
-        own = Reading()
+        own = Findings()
         tree = _Tree(file, own, known)
         try:
             for event in yaml.parse(known, Loader=yaml.SafeLoader):
                 tree.add(event)
         except RefusedError:  # libyaml, which reads ahead, met an error before the tree did
             refusal = own.problems[-1]
-            return reading.refuse(Mark(file, refusal.line, refusal.column), refusal.text)
+            return findings.refuse(Mark(file, refusal.line, refusal.column), refusal.text)
         except yaml.YAMLError as own_error:
             error = own_error if known is text else error
     problem = (error.problem if isinstance(error, yaml.MarkedYAMLError) else None) or str(error)
@@ -137,8 +137,8 @@ def _refuse_syntax(text: str, file: str, error: yaml.YAMLError, reading: Reading
     for pattern, explanation in EXPLANATIONS:
         match = re.search(pattern, problem)
         if match:
-            return reading.refuse(mark, match.expand(explanation))
-    return reading.refuse(mark, f"not YAML: {problem}")
+            return findings.refuse(mark, match.expand(explanation))
+    return findings.refuse(mark, f"not YAML: {problem}")
 
 
 def _with_bytes(value: str, source: str) -> str | None:
@@ -197,10 +197,10 @@ class _Tree:
     with its size, the count of all nodes in it.
     """
 
-    def __init__(self, file: str, reading: Reading, text: str) -> None:
+    def __init__(self, file: str, findings: Findings, text: str) -> None:
         self.file = file
         self.text = text
-        self.reading = reading
+        self.findings = findings
         self.root: Node | None = None
         self.open: list[_Open] = []
         self.anchors: dict[str, tuple[Node, int]] = {}
@@ -215,7 +215,7 @@ class _Tree:
         elif isinstance(event, yaml.CollectionStartEvent):
             self._refuse_tag(event.tag, mark)
             if len(self.open) == DEPTH_MAX:
-                raise self.reading.refuse(mark, _NESTED)
+                raise self.findings.refuse(mark, _NESTED)
             is_mapping = isinstance(event, yaml.MappingStartEvent)
             self.open.append(_Open(mark, event.anchor, is_mapping=is_mapping))
         elif isinstance(event, yaml.CollectionEndEvent):
@@ -226,10 +226,10 @@ class _Tree:
             self._close(node, top.size, top.anchor, top.mark)
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor not in self.anchors:
-                raise self.reading.refuse(mark, f"no anchor &{event.anchor} is complete above")
+                raise self.findings.refuse(mark, f"no anchor &{event.anchor} is complete above")
             self._close(*self.anchors[event.anchor], None, mark)
         elif isinstance(event, yaml.DocumentStartEvent) and self.root is not None:
-            raise self.reading.refuse(mark, "a second document, expected one a file")
+            raise self.findings.refuse(mark, "a second document, expected one a file")
 
     def _byte_text(self, event: yaml.ScalarEvent) -> str | None:
         start, end = event.start_mark, event.end_mark
@@ -248,11 +248,11 @@ class _Tree:
         top.nodes.append(node)
         top.size += size
         if top.size > NODES_MAX:
-            raise self.reading.refuse(mark, f"more than {NODES_MAX} values in one file")
+            raise self.findings.refuse(mark, f"more than {NODES_MAX} values in one file")
 
     def _refuse_tag(self, tag: str | None, mark: Mark) -> None:
         if tag is not None and tag != "!":
-            raise self.reading.refuse(mark, f"the tag {quote(tag)}, expected a value without one")
+            raise self.findings.refuse(mark, f"the tag {quote(tag)}, expected a value without one")
 
     def _mapping(self, top: _Open) -> MappingNode:
         """Return the mapping; of a key that occurs twice, the first counts."""
@@ -260,18 +260,18 @@ class _Tree:
         merged: list[Node] = []
         for name, value in zip(top.nodes[::2], top.nodes[1::2], strict=True):
             if not isinstance(name, ScalarNode):
-                self.reading.report(name.mark, "a list or mapping as a key, expected text")
+                self.findings.report(name.mark, "a list or mapping as a key, expected text")
             elif name.text == "<<" and name.is_plain:
                 merged.extend(value.items if isinstance(value, SequenceNode) else (value,))
             elif name.text in pairs:
                 first = pairs[name.text][0].mark
-                self.reading.report(name.mark, f"{quote(name.text)} is already set at {first}")
+                self.findings.report(name.mark, f"{quote(name.text)} is already set at {first}")
             else:
                 pairs[name.text] = (name, value)
         for source in merged:
             if not isinstance(source, MappingNode):
                 text = f'{describe(source)}, expected a mapping after "<<"'
-                self.reading.report(source.mark, text)
+                self.findings.report(source.mark, text)
                 continue
             for name, value in source.pairs:
                 pairs.setdefault(name.text, (name, value))

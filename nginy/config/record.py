@@ -7,7 +7,7 @@ written twice. A field is named after its key, plus the unit of its values: `pro
 `proxy_timeout_ms`. (A closing underscore, as in `return_`, is Python's need.)
 
 Reading never stops at a mistake: it is reported, the default stands in, and the checks of
-check.py leave out what Place.bad names. The result is thrown away then, but every mistake of the
+check.py leave out what Origin.bad names. The result is thrown away then, but every mistake of the
 file has been seen.
 
 Read first: node.py and types.py. Read next: schema.py, the table itself.
@@ -22,10 +22,10 @@ from typing import Final, Generic, TypeVar
 from nginy.config import hints
 from nginy.config.node import (
     NOWHERE,
+    Findings,
     MappingNode,
     Mark,
     Node,
-    Reading,
     RefusedError,
     ScalarNode,
     SequenceNode,
@@ -43,7 +43,7 @@ NAME_PATTERN: Final = re.compile(r"""[^\s"'`$]+""")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Place:
+class Origin:
     """Where a record and each of its values were written, and which keys were refused.
 
     `warnings`, of the whole configuration only, is what reading its files found odd.
@@ -67,7 +67,7 @@ class Place:
 class Entry:
     """A record of the configuration. Where it was written does not count for equality."""
 
-    place: Place = dataclasses.field(default=Place(), compare=False, repr=False)
+    origin: Origin = dataclasses.field(default=Origin(), compare=False, repr=False)
 
 
 R = TypeVar("R", bound=Entry)
@@ -113,7 +113,7 @@ def key(
         required: T = dataclasses.field(metadata=row)
         return required
     return dataclasses.field(
-        default=kind.read(ScalarNode(default, is_plain=False), Reading()), metadata=row
+        default=kind.read(ScalarNode(default, is_plain=False), Findings()), metadata=row
     )
 
 
@@ -154,30 +154,30 @@ class Record(Kind[R]):
         if shorthand:
             self.expected += f", or {self.keys[shorthand].kind.expected}"
 
-    def read(self, node: Node, reading: Reading) -> R:
+    def read(self, node: Node, findings: Findings) -> R:
         """Return the record; RefusedError if a key has no value and nothing can stand in for it."""
         is_short = bool(self.shorthand) and isinstance(node, ScalarNode) and not node.is_missing
         if is_short:
             node = MappingNode(((ScalarNode(self.shorthand, node.mark), node),), node.mark)
         if not isinstance(node, MappingNode):
-            raise reading.refuse(node.mark, f"{describe(node)}, expected {self.expected}")
-        nodes, meant = self._known_keys(node, reading)
+            raise findings.refuse(node.mark, f"{describe(node)}, expected {self.expected}")
+        nodes, meant = self._known_keys(node, findings)
         values: dict[str, object] = {}
         bad = set()
         for name, row in self.keys.items():
-            before = reading.failures
+            before = findings.failures
             if name in nodes:
-                with reading.under(name, is_typed=not is_short):
-                    values[row.field] = row.kind.read(nodes[name], reading)
-            elif self.inherits and name in reading.inherited and _applies(row, values):
-                values[row.field] = reading.inherited[name]
+                with findings.under(name, is_typed=not is_short):
+                    values[row.field] = row.kind.read(nodes[name], findings)
+            elif self.inherits and name in findings.inherited and _applies(row, values):
+                values[row.field] = findings.inherited[name]
             elif row.udp_default is not None and values.get("protocol") == "udp":
                 values[row.field] = row.kind.read(
-                    ScalarNode(row.udp_default, is_plain=False), reading
+                    ScalarNode(row.udp_default, is_plain=False), findings
                 )
             elif row.default is None and name not in meant:
-                reading.report(node.mark, f'"{name}" is missing, expected {row.kind.expected}')
-            if reading.failures > before:
+                findings.report(node.mark, f'"{name}" is missing, expected {row.kind.expected}')
+            if findings.failures > before:
                 bad.add(name)
         if any(
             row.default is None and row.blank is None and row.field not in values
@@ -185,9 +185,11 @@ class Record(Kind[R]):
         ):
             raise RefusedError
         marks = {name: value.mark for name, value in nodes.items()}
-        return self.make(**values, place=Place(node.mark, marks, frozenset(bad)))
+        return self.make(**values, origin=Origin(node.mark, marks, frozenset(bad)))
 
-    def _known_keys(self, node: MappingNode, reading: Reading) -> tuple[dict[str, Node], set[str]]:
+    def _known_keys(
+        self, node: MappingNode, findings: Findings
+    ) -> tuple[dict[str, Node], set[str]]:
         """Return the values by key, and the keys that unknown ones were probably meant to be.
 
         Report the keys that the table does not know. What another program calls by another name is
@@ -199,8 +201,8 @@ class Record(Kind[R]):
             if name.text in self.keys:
                 continue
             known = hints.renamed(self.noun, name.text)
-            hint, probable = self._hint(name.text, known, nodes, reading)
-            reading.report(name.mark, f"unknown key {quote(name.text)} in {self.noun}{hint}")
+            hint, probable = self._hint(name.text, known, nodes, findings)
+            findings.report(name.mark, f"unknown key {quote(name.text)} in {self.noun}{hint}")
             if probable is not None:
                 meant.add(probable)
             if known is not None:
@@ -208,14 +210,14 @@ class Record(Kind[R]):
         return nodes, meant
 
     def _hint(
-        self, word: str, known: str | None, nodes: Mapping[str, Node], reading: Reading
+        self, word: str, known: str | None, nodes: Mapping[str, Node], findings: Findings
     ) -> tuple[str, str | None]:
         """Return what to say of an unknown key, and the key it was probably meant to be."""
         advice = hints.absent(self.noun, word)
         if advice is not None:
             return f": {advice}", None
-        if known is None and word in reading.homes:
-            return f": it belongs in {alternatives(*reading.homes[word])}", None
+        if known is None and word in findings.homes:
+            return f": it belongs in {alternatives(*findings.homes[word])}", None
         if known is None:
             protocol = nodes.get("protocol")
             is_udp = isinstance(protocol, ScalarNode) and protocol.text == "udp"
@@ -245,17 +247,17 @@ class Switch(Kind[R | None]):
         self.has_on = all(row.default is not None for row in record.keys.values())
         self.expected = f"{'on, off' if self.has_on else 'off'}, or {record.expected}"
 
-    def read(self, node: Node, reading: Reading) -> R | None:
+    def read(self, node: Node, findings: Findings) -> R | None:
         """Return the record or None."""
         if isinstance(node, ScalarNode):
             if node.text == "off":
                 return None
             if node.text == "on" and self.has_on:
-                return self.record.read(MappingNode((), node.mark), reading)
+                return self.record.read(MappingNode((), node.mark), findings)
             if not self.record.shorthand or node.is_missing:
                 text = f"{describe(node)}, expected {self.expected}"
-                raise reading.refuse(node.mark, text)
-        return self.record.read(node, reading)
+                raise findings.refuse(node.mark, text)
+        return self.record.read(node, findings)
 
     def write(self, value: R | None) -> Plain:
         """Return the record or `off`."""
@@ -269,15 +271,15 @@ class ListOf(Kind[tuple[T, ...]]):
         self.item = item
         self.expected = f"{item.expected}, or a list of these"
 
-    def read(self, node: Node, reading: Reading) -> tuple[T, ...]:
+    def read(self, node: Node, findings: Findings) -> tuple[T, ...]:
         """Return the items that could be read; an empty list is refused."""
         if isinstance(node, SequenceNode) and not node.items:
-            raise reading.refuse(node.mark, f"an empty list, expected {self.expected}")
+            raise findings.refuse(node.mark, f"an empty list, expected {self.expected}")
         items = node.items if isinstance(node, SequenceNode) else (node,)
         values = []
         for item in items:
             with contextlib.suppress(RefusedError):
-                values.append(self.item.read(item, reading))
+                values.append(self.item.read(item, findings))
         return tuple(values)
 
     def write(self, value: tuple[T, ...]) -> Plain:
@@ -296,18 +298,18 @@ class MapOf(Kind[dict[str, T]]):
         self.blank = blank
         self.expected = f"a mapping of names to {noun}"
 
-    def read(self, node: Node, reading: Reading) -> dict[str, T]:
+    def read(self, node: Node, findings: Findings) -> dict[str, T]:
         """Return what could be read, by name, in the order of the file."""
         if not isinstance(node, MappingNode):
-            raise reading.refuse(node.mark, f"{describe(node)}, expected {self.expected}")
+            raise findings.refuse(node.mark, f"{describe(node)}, expected {self.expected}")
         values: dict[str, T] = {}
         for name, value in node.pairs:
             if not NAME_PATTERN.fullmatch(name.text):
                 text = f"{quote(name.text)} is not a name, expected no spaces, quotes or $"
-                reading.report(name.mark, text)
+                findings.report(name.mark, text)
             values[name.text] = self.blank()
-            with reading.under(name.text):
-                values[name.text] = self.item.read(value, reading)
+            with findings.under(name.text):
+                values[name.text] = self.item.read(value, findings)
         return values
 
     def write(self, value: dict[str, T]) -> Plain:

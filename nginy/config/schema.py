@@ -30,7 +30,7 @@ from nginy.config.health import (
     HealthCheck,
 )
 from nginy.config.logs import ACCESS_LOG, AccessLogSettings, ErrorLogSettings
-from nginy.config.node import Node, Reading, ScalarNode
+from nginy.config.node import Findings, Node, ScalarNode
 from nginy.config.record import Entry, ListOf, MapOf, Record, Switch, key
 from nginy.config.types import (
     Choice,
@@ -174,11 +174,11 @@ class Keepalive(Switch[SoKeepalive]):
     def __init__(self) -> None:
         super().__init__(Record(SoKeepalive, "so_keepalive"))
 
-    def read(self, node: Node, reading: Reading) -> SoKeepalive | None:
+    def read(self, node: Node, findings: Findings) -> SoKeepalive | None:
         """Return the times, None for `off`."""
         if isinstance(node, ScalarNode) and node.text == "on":
             return SoKeepalive(idle_ms=None, interval_ms=None, count=None)
-        return super().read(node, reading)
+        return super().read(node, findings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ STREAM_TYPES: Final = frozenset({"tcp", "tls"})
 
 def surprises(config: Config) -> list[str]:
     """Return the warnings about a configuration that has been checked, sorted by place."""
-    found = [*config.place.warnings]
+    found = [*config.origin.warnings]
     for name, upstream in config.upstreams.items():
         for mark, text in _of_upstream(name, upstream):
             found.append(Problem(mark.file, mark.line, mark.column, text))
@@ -37,18 +37,18 @@ Warnings = Iterator[tuple[Mark, str]]
 
 
 def _of_upstream(name: str, upstream: Upstream) -> Warnings:
-    place, balance = upstream.place, upstream.balance
+    origin, balance = upstream.origin, upstream.balance
     if all(backend.down for backend in upstream.backends):
         text = f"all backends of upstream {quote(name)} are down, so its sessions end at once,"
-        yield place.of("backends"), f"{text} with status 502"
+        yield origin.of("backends"), f"{text} with status 502"
     yield from _repeated(upstream)
     if balance.key and "$" not in balance.key:
         meant = balance.key if balance.key in KEY_VARIABLES else KEY_EXAMPLE[1:]
         text = f"the key {quote(balance.key)} has no variable, so one backend gets every client"
-        yield place.of("balance"), f"{text} (did you mean ${meant}?)"
+        yield origin.of("balance"), f"{text} (did you mean ${meant}?)"
     if upstream.agent_check is not None and balance.method in HASH_METHODS:
         text = f"balance {balance.method} keeps its weights, those of agent_check do not act on it"
-        yield place.of("agent_check"), text
+        yield origin.of("agent_check"), text
     yield from _unended_lines(upstream)
 
 
@@ -57,7 +57,7 @@ def _repeated(upstream: Upstream) -> Warnings:
     seen: dict[tuple[Address, str | None], Mark] = {}
     for backend in upstream.backends:
         key = (backend.address, backend.service)
-        mark = backend.place.of("address")
+        mark = backend.origin.of("address")
         if key in seen:
             text = f"backend {backend.address} is there already, at {seen[key]}"
             yield mark, f"{text}, expected it once, with a weight"
@@ -68,9 +68,9 @@ def _unended_lines(upstream: Upstream) -> Warnings:
     """Find texts to send whose reader would wait for the end of the line."""
     check, agent = upstream.health_check, upstream.agent_check
     if check is not None and check.type in STREAM_TYPES and _is_unended(check.send):
-        yield check.place.of("send"), _unended(check.send)
+        yield check.origin.of("send"), _unended(check.send)
     if agent is not None and _is_unended(agent.send):
-        yield agent.place.of("send"), _unended(agent.send)
+        yield agent.origin.of("send"), _unended(agent.send)
 
 
 def _is_unended(text: str) -> bool:
@@ -89,4 +89,4 @@ def _unused(config: Config) -> Warnings:
     used = {listener.proxy_pass for listener in config.listeners}
     for name, upstream in config.upstreams.items():
         if name not in used:
-            yield upstream.place.mark, f"no listener leads to upstream {quote(name)}"
+            yield upstream.origin.mark, f"no listener leads to upstream {quote(name)}"

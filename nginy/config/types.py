@@ -17,9 +17,9 @@ from typing import Final, Generic, TypeAlias, TypeVar
 
 from nginy.config.hints import log_hint, value_hint
 from nginy.config.node import (
+    Findings,
     Mark,
     Node,
-    Reading,
     ScalarNode,
     closest,
     describe,
@@ -59,7 +59,7 @@ class Kind(ABC, Generic[T]):
     expected = ""
 
     @abstractmethod
-    def read(self, node: Node, reading: Reading) -> T:
+    def read(self, node: Node, findings: Findings) -> T:
         """Return the value of `node`; report each problem, raise RefusedError without a value."""
 
     @abstractmethod
@@ -80,24 +80,24 @@ class ScalarKind(Kind[T]):
     def parse(self, text: str, mark: Mark) -> T:
         """Return the value of `text`, written at `mark`; raise InvalidValueError."""
 
-    def read(self, node: Node, reading: Reading) -> T:
+    def read(self, node: Node, findings: Findings) -> T:
         """Read a scalar; everything else is refused by its shape."""
         if not isinstance(node, ScalarNode) or node.is_missing:
-            raise reading.refuse(node.mark, f"{describe(node)}, expected {self.expected}")
+            raise findings.refuse(node.mark, f"{describe(node)}, expected {self.expected}")
         text = node.text
         if self.has_bytes:
             text = text if node.byte_text is None else node.byte_text
         elif _SURROGATE.search(text):  # of the environment; no file has them
-            raise reading.refuse(node.mark, f"{quote(text)} has a byte that is no UTF-8")
+            raise findings.refuse(node.mark, f"{quote(text)} has a byte that is no UTF-8")
         try:
             return self.parse(text, node.mark)
         except InvalidValueError as error:
-            advice = self.advice(reading.key, node.text)
+            advice = self.advice(findings.key, node.text)
             if advice is not None:
-                raise reading.refuse(node.mark, f"{quote(node.text)} {advice}") from None
+                raise findings.refuse(node.mark, f"{quote(node.text)} {advice}") from None
             hint = self._hint(error, node.mark)
             text = f"{quote(node.text)} {error.clause}, expected {self.expected}{hint}"
-            raise reading.refuse(node.mark, text) from None
+            raise findings.refuse(node.mark, text) from None
 
     def advice(self, key: str, text: str) -> str | None:
         """Return what to say of a refused value of `key` in place of the error, or None."""

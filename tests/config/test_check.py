@@ -134,7 +134,7 @@ BACKUP = "{address: '127.0.0.1:2', backup: on}"
         ),
         (
             "access_log: /x\n" + listener("return: x, access_log: {path: /x, buffer: 4k}"),
-            "4:51: access_log: buffer or flush differ from those for this file at nginy.yml:1:13",
+            "4:51: access_log: buffer or flush differ from nginy.yml:1:13 for this file",
         ),
     ],
 )

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 from nginy.config.check_loops import OwnListeners, check_loops, is_local
-from nginy.config.node import Reading
+from nginy.config.node import Findings
 from nginy.text.address import Address, parse_address
 
 from kit.configs import loaded, refusals
@@ -84,10 +84,10 @@ def test_the_kernel_is_asked_only_about_ports_of_wildcards(tmp_path: pathlib.Pat
         listening("0.0.0.0:80", "192.0.2.1:80"), listening("127.0.0.1:81", "192.0.2.2:81")
     )
     made = loaded(tmp_path, text)
-    reading = Reading()
-    check_loops(made, reading, local)
+    findings = Findings()
+    check_loops(made, findings, local)
     assert asked == ["192.0.2.1"]
-    assert len(reading.problems) == 1
+    assert len(findings.problems) == 1
     assert OwnListeners(made, local).find("tcp", parse_address("192.0.2.9:80")) == 0
     assert OwnListeners(made, local).find("udp", parse_address("192.0.2.9:80")) is None
 

@@ -322,8 +322,8 @@ def test_where_a_value_was_written_does_not_count_for_equality(tmp_path: pathlib
     first = loaded(tmp_path, LISTENER)
     second = loaded(tmp_path, f"# moved\n\n{LISTENER}")
     assert first == second
-    assert first.listeners[0].place != second.listeners[0].place
-    assert str(second.listeners[0].place.of("listen")) == f"{tmp_path}/nginy.yml:3:21"
+    assert first.listeners[0].origin != second.listeners[0].origin
+    assert str(second.listeners[0].origin.of("listen")) == f"{tmp_path}/nginy.yml:3:21"
     assert second != loaded(tmp_path, f"worker_connections: 5\n{LISTENER}")
 
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 import yaml
-from nginy.config.node import MappingNode, Node, Reading, RefusedError, ScalarNode, SequenceNode
+from nginy.config.node import Findings, MappingNode, Node, RefusedError, ScalarNode, SequenceNode
 from nginy.config.parse import (
     DEPTH_MAX,
     LOADER,
@@ -19,19 +19,19 @@ from nginy.config.parse import (
 
 
 def parsed(text: str) -> Node | None:
-    reading = Reading()
-    node = parse(text, "a.yml", reading)
-    assert reading.problems == []
+    findings = Findings()
+    node = parse(text, "a.yml", findings)
+    assert findings.problems == []
     return node
 
 
 def problems(text: str, loader: Loader = LOADER) -> list[str]:
-    reading = Reading()
+    findings = Findings()
     try:
-        parse(text, "a.yml", reading, loader)
+        parse(text, "a.yml", findings, loader)
     except RefusedError:
-        assert reading.problems
-    return [str(problem) for problem in reading.problems]
+        assert findings.problems
+    return [str(problem) for problem in findings.problems]
 
 
 def outline(node: Node | None) -> object:
@@ -377,7 +377,7 @@ def test_no_mutation_of_a_configuration_raises_anything_else(seed: int, loader: 
 def test_an_escape_in_double_quotes_is_a_byte(
     loader: type[yaml.SafeLoader], written: str, data: bytes
 ) -> None:
-    node = parse(written, "x.yml", Reading(), loader)
+    node = parse(written, "x.yml", Findings(), loader)
     assert isinstance(node, ScalarNode)
     text = node.text if node.byte_text is None else node.byte_text
     assert text.encode("utf-8", "surrogateescape") == data
