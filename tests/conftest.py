@@ -3,6 +3,7 @@
 import gc
 import logging
 import pathlib
+import resource
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
@@ -25,8 +26,17 @@ __all__ = (
     "pytest_runtest_teardown",
 )
 
+DESCRIPTORS = 4096
 EVENT_TESTS = pathlib.Path(__file__).parent / "event"
 ExpectLog = Callable[..., AbstractContextManager[list[logging.LogRecord]]]
+
+
+def pytest_configure() -> None:
+    """Allow the descriptors that some tests open; a system's default may be 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest looks at the marks that -m names
