@@ -2,13 +2,13 @@
 
 A module imports only from the layers listed for it; nothing is imported inside a function to
 dodge a cycle; no cycle exists; and what would bring a second way of waiting is not there at all.
-Imports for the type checker alone obey the layers too, but may close a cycle inside one package:
-they do not exist when the program runs.
+Imports for the type checker alone obey the layers too; they may close a cycle only where two things
+are one by nature.
 """
 
 import ast
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import nginy
 
@@ -56,6 +56,16 @@ FORBIDDEN = {
 # Values in, values out: these see no socket's readiness, no clock and no log.
 PURE = {"wire", "balancer", "backend.health", "commands.plan", "commands.explain"}
 IMPURE = {"logging", "select", "selectors", "signal", "subprocess", "time"}
+
+# Modules that may know each other's types: a connection, its events and its loop are one thing.
+OF_ONE_NATURE = (
+    {
+        f"nginy.event.{n}"
+        for n in ("buffer", "child", "connection", "event", "loop", "pipe", "selector")
+    },
+    {"nginy.backend.checks.monitor", "nginy.backend.checks.watch"},
+    {f"nginy.proxy.{name}" for name in ("udp", "udp_run", "udp_session")},
+)
 
 Sources = dict[str, str]
 
@@ -151,17 +161,47 @@ def local_import_offences(sources: Sources) -> list[str]:
     return wrong
 
 
-def cycle_offences(sources: Sources) -> list[str]:
-    """Each cycle of imports at run time, as the way round it."""
+def import_graph(
+    sources: Sources, walk: Callable[[ast.AST], Iterator[ast.AST]]
+) -> dict[str, set[str]]:
+    """The modules that each module imports, by the statements that `walk` finds."""
     modules = {name.removesuffix(".__init__") for name in sources}
     graph: dict[str, set[str]] = {}
     for module, source in sources.items():
         targets = set()
-        for name in imported_names(module, walk_at_run_time(ast.parse(source))):
+        for name in imported_names(module, walk(ast.parse(source))):
             target = name if name in modules else name.rpartition(".")[0]
             if target in modules:
                 targets.add(target)
         graph[module.removesuffix(".__init__")] = targets - {module.removesuffix(".__init__")}
+    return graph
+
+
+def reached_from(graph: dict[str, set[str]], start: str) -> set[str]:
+    """The modules that `start` imports, at first hand or not."""
+    found: set[str] = set()
+    new = set(graph[start])
+    while new:
+        found |= new
+        new = set().union(*(graph[module] for module in new)) - found
+    return found
+
+
+def type_cycle_offences(sources: Sources) -> list[str]:
+    """Modules that know each other, be it by types alone, and are not one by nature."""
+    graph = import_graph(sources, ast.walk)
+    reached = {module: reached_from(graph, module) for module in graph}
+    wrong = []
+    for module in sorted(graph):
+        knots = {other for other in reached[module] if module in reached[other]} | {module}
+        if len(knots) > 1 and not any(knots <= group for group in OF_ONE_NATURE):
+            wrong.append(" <-> ".join(sorted(knots)))
+    return sorted(set(wrong))
+
+
+def cycle_offences(sources: Sources) -> list[str]:
+    """Each cycle of imports at run time, as the way round it."""
+    graph = import_graph(sources, walk_at_run_time)
     finished: set[str] = set()
     wrong: list[str] = []
 
@@ -192,6 +232,10 @@ def test_no_import_hides_in_a_function() -> None:
 
 def test_no_imports_form_a_cycle() -> None:
     assert cycle_offences(nginy_sources()) == []
+
+
+def test_types_alone_close_no_cycle_but_where_two_things_are_one() -> None:
+    assert type_cycle_offences(nginy_sources()) == []
 
 
 # -- the gates can fail --
@@ -255,3 +299,4 @@ def test_a_cycle_is_seen_and_one_for_types_only_is_not() -> None:
     ]
     sources["nginy.event.c"] = "if TYPE_CHECKING:\n    import nginy.event.a"
     assert cycle_offences(sources) == []
+    assert type_cycle_offences(sources) == ["nginy.event.a <-> nginy.event.b <-> nginy.event.c"]

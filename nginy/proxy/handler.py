@@ -11,10 +11,13 @@ belongs to the listener (its counts, the table of UDP sessions), and the one bef
 sessions, with its settings, its upstream, its hash key and its access log. An upstream, however, is
 one object for all. Its backends, their health, weights and limits, its queue and its
 `max_session_time` are those of the moment at which a session chooses a backend, waits, connects.
+And a client that still waits in a queue, while its listener is led to another upstream, is served
+there like a client that comes now.
 
 nginx: `ngx_stream_core_srv_conf_t` with the proxy module's `ngx_stream_proxy_srv_conf_t`.
 """
 
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -142,19 +145,30 @@ class ProtocolHandler:
 class Lead:
     """To which pool a listener leads: shared by the handlers that lead to the same one in turn."""
 
-    __slots__ = ("handler", "left_at_ms")
+    __slots__ = ("left_at_ms",)
 
     def __init__(self) -> None:
-        self.handler: ProxyHandler | None = None
-        """The handler that came last, be it with another pool; None if it is the first."""
         self.left_at_ms: int | None = None
         """Since when the listener has led to another pool; None while it does not."""
+
+
+class Succession:
+    """Which handler serves a listener now; shared by all that have served it, one after the other.
+
+    The reference is a weak one: a listener that is removed leaves nothing to the cyclic garbage
+    collector, least of all an access log that stays open.
+    """
+
+    __slots__ = ("latest",)
+
+    def __init__(self, first: "ProxyHandler") -> None:
+        self.latest = weakref.ref(first)
 
 
 class ProxyHandler(ProtocolHandler):
     """The base of what passes a listener's clients on to the backends of a pool."""
 
-    __slots__ = ("hash_key", "lead", "pool", "rng")
+    __slots__ = ("__weakref__", "hash_key", "lead", "pool", "rng", "succession")
 
     def __init__(
         self,
@@ -167,6 +181,7 @@ class ProxyHandler(ProtocolHandler):
         super().__init__(loop, name, address, settings)
         self.pool = pool
         self.lead = Lead()
+        self.succession = Succession(self)
         self.rng = Random()
         self.hash_key: Callable[[Session], str] | None = None
         """Works out the key that the pool's hash method hashes; None if it has none."""
@@ -176,7 +191,8 @@ class ProxyHandler(ProtocolHandler):
         super().take_over(before)
         if not isinstance(before, ProxyHandler):
             return
-        before.lead.handler = self
+        self.succession = before.succession
+        self.succession.latest = weakref.ref(self)
         if before.pool is self.pool:
             self.lead = before.lead
             return
@@ -187,10 +203,7 @@ class ProxyHandler(ProtocolHandler):
     @property
     def newest(self) -> "ProxyHandler":
         """The handler that serves the listener now."""
-        handler = self
-        while handler.lead.handler not in (None, handler):
-            handler = handler.lead.handler
-        return handler
+        return self.succession.latest() or self
 
     def may_try_next(self, attempts: Sequence[Attempt]) -> bool:
         """Whether another backend may be tried after these attempts (`proxy_next_upstream`)."""

@@ -5,7 +5,9 @@ before they connect wait in the queue of a full upstream meanwhile.
 """
 
 import dataclasses
+import gc
 import socket
+import weakref
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -17,6 +19,7 @@ from nginy.balancer.round_robin import RoundRobin
 from nginy.event.connection import Connection
 from nginy.event.pipe import Pipe, Pipes
 from nginy.proxy import handler, reply, tcp, udp
+from nginy.proxy.closer import drain
 from nginy.proxy.handler import ProxyHandler, ProxySettings
 from nginy.proxy.session import Session
 from nginy.proxy.tcp import TcpSession
@@ -293,12 +296,30 @@ def max_sessions(scene: Scene) -> None:
 
 
 def pool(scene: Scene) -> None:
-    first, second = scene.harness.add(Server()), scene.harness.add(Server())
-    old, new = scene.harness.pool(first.name), scene.harness.pool(second.name)
-    scene.waiting(old, {}, lambda front: front.reload(new))
-    scene.let_connect(old)
-    scene.harness.turn_until(lambda: first.ends and second.ends)
-    assert [session.attempts[-1].pool for session in scene.sessions()] == [old, new]
+    """Held by a session that has chosen a backend: it may have to choose another one there."""
+    full, other = scene.harness.add(FullPort()), scene.harness.add(SilentBackend())
+    old, new = scene.harness.pool(full.name, scene.refusing()), scene.harness.pool(other.name)
+    front = scene.harness.proxy(old, connect_timeout_ms=5000)
+    scene.connect(front)
+    front.reload(new)
+    scene.connect(front)
+    scene.harness.turn_until(lambda: other.ends)
+    with scene.expect_log("connect"):
+        scene.harness.advance(5010)
+        scene.harness.turn_until(lambda: front.ended)
+    assert front.ended[0].upstreams == tuple(backend.name for backend in old.backends)
+    assert [session.context.number for session in scene.sessions()] == [2]
+
+
+def drain_timeout(scene: Scene) -> None:
+    key = "drain_timeout_ms"
+    front = scene.established({key: 600_000}, {key: 5000})
+    assert isinstance(front.handler, ProxyHandler)
+    front.handler.lead.left_at_ms = scene.harness.clock.now_ms
+    scene.harness.advance(5010)
+    for session in scene.sessions():
+        drain(session)
+    assert [session.context.number for session in scene.sessions()] == [1]
 
 
 class KeyTaker(RoundRobin[Backend]):
@@ -351,6 +372,7 @@ SETTINGS: dict[str, Callable[[Scene], None]] = {
     "bind": bind,
     "buffer_size": buffer_size,
     "connect_timeout_ms": connect_timeout,
+    "drain_timeout_ms": drain_timeout,
     "half_close": half_close,
     "half_close_timeout_ms": half_close_timeout,
     "hash_key": hash_key,
@@ -385,8 +407,17 @@ def test_no_setting_is_left_out() -> None:
 def test_all_that_a_handler_holds_is_a_setting_or_the_listeners_own() -> None:
     """A new attribute of a handler has to be thought about: kept by the session, or taken over."""
     kept = {"settings", "pool", "hash_key", "log_session", "read_sizes", "name", "text"}
-    taken_over = {"counters", "table", "detached", "drops", "limited"}
-    fixed = {"loop", "_local_sockaddr", "rng", "is_draining"}
+    taken_over = {
+        "counters",
+        "table",
+        "detached",
+        "drops",
+        "limited",
+        "lead",
+        "firsts",
+        "succession",
+    }
+    fixed = {"loop", "_local_sockaddr", "rng", "is_draining", "__weakref__"}
     assert handler_attributes() == kept | taken_over | fixed
 
 
@@ -400,6 +431,35 @@ def handler_attributes() -> set[str]:
         reply.DatagramReplyHandler,
     )
     return {name for each in classes for name in each.__dict__["__slots__"]}
+
+
+def test_a_client_that_waits_goes_where_the_listener_leads_now(
+    harness: Harness, expect_log: Any
+) -> None:
+    scene = Scene(harness, expect_log)
+    first, second = harness.add(Server()), harness.add(Server())
+    old, new = harness.pool(first.name), harness.pool(second.name)
+    scene.waiting(old, {}, lambda front: front.reload(new))
+    harness.turn_until(lambda: len(second.ends) == 2)
+    assert [session.attempts[-1].pool for session in scene.sessions()] == [new, new]
+    for backend in old.backends:
+        backend.give_back()
+
+
+def test_a_handler_that_was_replaced_goes_with_its_last_session(
+    harness: Harness, expect_log: Any
+) -> None:
+    front = Scene(harness, expect_log).established({}, {})
+    handlers = [weakref.ref(session.handler) for session in harness.sessions()]
+    gc.disable()
+    try:
+        for session in harness.sessions():
+            session.kill()
+        del session
+        front.reload()
+        assert [handler() for handler in handlers] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_the_counts_of_a_listener_go_on(harness: Harness, expect_log: Any) -> None:
