@@ -32,6 +32,7 @@ from nginy.config.schema import Config
 from nginy.config.surprises import surprises
 from nginy.errors import ConfigError, NginyError
 from nginy.process import ask, single
+from nginy.process.binding import binding_problems
 from nginy.process.pidfile import read_running, text_path
 from nginy.process.report import Outcome
 
@@ -89,13 +90,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments["CONFIG"] = arguments["CONFIG"] or arguments["-c"]
     try:
         return _act(arguments)
-    except ConfigError as error:
-        for problem in error.problems:
-            _tell(f"[emerg] {problem}")
+    except NginyError as error:
+        for line in str(error).splitlines():
+            _tell(f"[emerg] {line}")
         if arguments["-t"] or arguments["-T"]:
             _tell(f"configuration file {arguments['CONFIG']} test failed")
-    except NginyError as error:
-        _tell(f"[emerg] {error}")
     return 1
 
 
@@ -167,6 +166,9 @@ def _test(config: Config, path: str, *, is_dump: bool) -> int:
     """Check what a start needs beside a right configuration; show the configuration if asked."""
     _tell(f"the configuration file {path} syntax is ok")
     _check_files(config)
+    problems = [] if is_dump else binding_problems(config, path)
+    if problems:
+        raise NginyError("\n".join(problems))
     _tell(f"configuration file {path} test is successful")
     return _show(f"# configuration file {path}:\n{dump(config)}") if is_dump else 0
 

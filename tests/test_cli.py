@@ -10,9 +10,13 @@ from nginy import __version__
 from nginy.cli import main
 from nginy.config.load import load
 
-from kit.configs import LISTENER, write
+from kit.configs import write
+from kit.program import own_host
 
 Capture = pytest.CaptureFixture[str]
+
+LISTENER = f"listeners: {{listen: '{own_host()}:8080', return: hello}}\n"
+"""-t binds it for a moment, as others may do at the same time."""
 
 # Says when it is ready, waits for a signal, and says which one it was.
 WAITER = """\
@@ -52,7 +56,7 @@ def test_t_warns_of_what_is_right_but_serves_nobody(
     tmp_path: pathlib.Path, capsys: Capture
 ) -> None:
     down = "upstreams: {pool: {backends: [{address: '127.0.0.1:1', down: on}]}}\n"
-    path = write(tmp_path, down + "listeners: {listen: 127.0.0.1:80, proxy_pass: pool}\n")
+    path = write(tmp_path, down + LISTENER.replace("return: hello", "proxy_pass: pool"))
     status, _, lines = outcome(capsys, "-t", path)
     assert status == 0
     assert lines[0] == (

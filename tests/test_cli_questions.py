@@ -68,5 +68,5 @@ def test_explain_refuses_a_listener_that_is_not_there(
 
 def test_a_file_may_be_called_plan(tmp_path: pathlib.Path, capsys: Capture) -> None:
     path = write(tmp_path, LISTENER, "plan")
-    assert main(["-t", path]) == 0
+    assert main(["-T", path]) == 0
     assert capsys.readouterr().err.endswith("test is successful\n")

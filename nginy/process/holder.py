@@ -6,11 +6,9 @@ second step looks at every descriptor of the machine, so this is for a start tha
 anyway, and never for a loop that serves somebody. Whatever cannot be found out, such as the
 descriptors of another user's processes, is left out; nothing here raises.
 
-Binding, and the error that is completed with this, are in `event/listener.py`.
+What is done with the answer is in `binding.py`.
 """
 
-import contextlib
-import errno
 import os
 import struct
 from _socket import AF_INET6, inet_pton
@@ -18,8 +16,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from nginy.errors import NginyError
-from nginy.event.bind import ListenError
 from nginy.text.address import Address
 
 _LISTEN: Final = "0A"
@@ -28,32 +24,24 @@ _UNCONNECTED: Final = "07"
 """What /proc/net/udp writes for a socket that is bound, and connected to nobody (TCP_CLOSE)."""
 
 
-def holder_of(address: Address, *, udp: bool = False, proc: str = "/proc") -> str:
-    """Return who listens on `address`, as "nginx, PID 812"; "" if that cannot be found out.
+def holders_of(address: Address, udp: bool = False, proc: str = "/proc") -> list[int]:
+    """Return the ids of the processes that listen on `address`, as far as that can be found out.
 
-    Of several processes that share the socket it is the oldest, by number. Cost: one small system
-    call for each descriptor of the machine.
+    Cost: one small system call for each descriptor of the machine.
     """
     inodes = set(_unix_inodes(address, proc) if address.is_unix else _inodes(address, udp, proc))
     links = {f"socket:[{inode}]" for inode in inodes}
-    pids = sorted(int(name) for name in _names(proc) if name.isdigit())
-    for pid in pids if links else ():
-        directory = f"{proc}/{pid}/fd"
-        if any(_link(f"{directory}/{fd}") in links for fd in _names(directory)):
-            return f"{_text(f'{proc}/{pid}/comm').strip()}, PID {pid}"
-    return ""
+    pids = sorted(int(name) for name in _names(proc) if name.isdigit()) if links else []
+    return [
+        pid
+        for pid in pids
+        if any(_link(f"{proc}/{pid}/fd/{fd}") in links for fd in _names(f"{proc}/{pid}/fd"))
+    ]
 
 
-@contextlib.contextmanager
-def naming_holder() -> Iterator[None]:
-    """Have the error of an address that is in use say who uses it."""
-    try:
-        yield
-    except ListenError as error:
-        if error.errno != errno.EADDRINUSE:
-            raise
-        holder = holder_of(error.options.address, udp=error.options.udp)
-        raise NginyError(f"{error}, held by {holder}" if holder else str(error)) from error
+def name_of(pid: int, proc: str = "/proc") -> str:
+    """Return a process as "nginx, PID 812"."""
+    return f"{_text(f'{proc}/{pid}/comm').strip()}, PID {pid}"
 
 
 def _inodes(address: Address, udp: bool, proc: str) -> Iterator[str]:

@@ -23,6 +23,7 @@ from nginy.event.datagram import DatagramReceiver
 from nginy.event.listener import Listener
 from nginy.event.loop import Loop
 from nginy.log.levels import NOTICE
+from nginy.process.binding import in_binding_order, refusal, wanted_by
 from nginy.process.inherited import Inherited
 from nginy.process.logs import LogSet
 from nginy.process.pools import PoolSet
@@ -33,9 +34,6 @@ from nginy.proxy.tcp import TcpHandler
 from nginy.proxy.udp import UdpHandler
 
 logger = logging.getLogger("nginy.server")
-
-Wanted = tuple[ListenOptions, schema.Listener]
-"""An address to listen on, and the listener of the configuration it belongs to."""
 
 
 @dataclass(slots=True)
@@ -87,16 +85,21 @@ class ServiceSet:
         """
         bound = {each.key for each in self.retiring if each.listener is not None}
         opened: dict[ListenKey, Listener] = {}
-        try:
-            neighbors = self._neighbors()
-            for options in in_binding_order(wanted_by(config), self.inherited):
-                key = options.key
-                if key not in self._services and key not in bound:
-                    opened[key] = self.inherited.listener(options, neighbors.of(options))
-                    neighbors.add(options, opened[key].socket)
-        except NginyError:
+        errors: list[NginyError] = []
+        neighbors = self._neighbors()
+        for options in in_binding_order(wanted_by(config), self.inherited):
+            key = options.key
+            if key in self._services or key in bound:
+                continue
+            try:
+                opened[key] = self.inherited.listener(options, neighbors.of(options))
+            except NginyError as error:
+                errors.append(error)
+            else:
+                neighbors.add(options, opened[key].socket)
+        if errors:
             close_listeners(opened)
-            raise
+            raise refusal(errors)
         return opened
 
     def _neighbors(self) -> Neighbors:
@@ -274,23 +277,6 @@ class ServiceSet:
         handler = make(self._loop, name, listener.address, pool, proxy)
         handler.hash_key = self._logs.compile(pool.key) if pool.key else None
         return handler
-
-
-def wanted_by(config: schema.Config) -> dict[ListenKey, Wanted]:
-    """Return every address that `config` listens on, with its options and its listener."""
-    return {
-        options.key: (options, listener)
-        for listener in config.listeners
-        for options in build.listen_options(listener)
-    }
-
-
-def in_binding_order(
-    wanted: Mapping[ListenKey, Wanted], inherited: Inherited
-) -> list[ListenOptions]:
-    """Return what to open in an order that finds ports of other processes: see `Neighbors`."""
-    options = [each for each, _ in wanted.values()]
-    return sorted(options, key=lambda o: (not inherited.has(o.key), not o.address.is_wildcard))
 
 
 def close_listeners(opened: Mapping[ListenKey, Listener]) -> None:

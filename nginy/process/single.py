@@ -13,7 +13,6 @@ from nginy.config.dump import dump
 from nginy.errors import NginyError
 from nginy.event.listener import Listener
 from nginy.process.control import Control
-from nginy.process.holder import naming_holder
 from nginy.process.privileges import drop_privileges, give_away
 from nginy.process.server import Server
 
@@ -29,8 +28,7 @@ class SingleProcess:
 
     def start(self, config: schema.Config) -> None:
         """Begin to listen as `config` says, or raise NginyError."""
-        with naming_holder():
-            self.server.apply(config)
+        self.server.apply(config)
         self._text = dump(config) if config.pid is not None else ""
 
     def run(self) -> None:
@@ -55,15 +53,14 @@ class SingleProcess:
     def change_to(self, config: schema.Config, text: str) -> None:
         """Go over to `config` in this turn, or say what is wrong and go on as before."""
         try:
-            with naming_holder():
-                prepared = self.server.prepare(config)
+            prepared = self.server.prepare(config)
             try:
                 self.control.prepare(config, text)
             except NginyError:
                 self.server.undo(prepared)
                 raise
         except NginyError as error:
-            self.control.refused(str(error))
+            self.control.refused(*str(error).splitlines())
             return
         self.server.commit(prepared)
         self.control.commit(text)

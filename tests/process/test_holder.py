@@ -6,7 +6,7 @@ import socket
 import sys
 
 import pytest
-from nginy.process.holder import holder_of
+from nginy.process.holder import holders_of, name_of
 from nginy.text.address import Address, parse_address
 
 from kit.program import free_port, own_host
@@ -14,7 +14,12 @@ from kit.program import free_port, own_host
 # The holder is searched among the descriptors of all processes, and there may be many.
 pytestmark = pytest.mark.slow
 
-OURSELVES = f"{pathlib.Path('/proc/self/comm').read_text().strip()}, PID {os.getpid()}"
+
+def holder_of(address: Address, *, udp: bool = False) -> list[int]:
+    return holders_of(address, udp)
+
+
+OURSELVES = [os.getpid()]
 
 
 def test_the_process_that_listens_is_named() -> None:
@@ -28,7 +33,7 @@ def test_the_process_that_receives_datagrams_is_named() -> None:
         taken.bind((own_host(), 0))
         address = Address(socket.AF_INET, *taken.getsockname())
         assert holder_of(address, udp=True) == OURSELVES
-        assert holder_of(address) == ""
+        assert holder_of(address) == []
 
 
 def test_ipv6_is_no_exception() -> None:
@@ -53,12 +58,12 @@ def test_another_address_of_the_same_port_is_not_in_the_way() -> None:
     host = own_host()
     with socket.create_server((host, 0)) as taken:
         other = parse_address(f"127.0.0.1:{taken.getsockname()[1]}")
-        assert holder_of(other) == ""
+        assert holder_of(other) == []
 
 
 def test_nobody_holds_a_free_address() -> None:
     host = own_host()
-    assert holder_of(Address(socket.AF_INET, host, free_port(host))) == ""
+    assert holder_of(Address(socket.AF_INET, host, free_port(host))) == []
 
 
 def test_the_process_behind_a_unix_socket_is_named(tmp_path: pathlib.Path) -> None:
@@ -88,15 +93,16 @@ def proc(tmp_path: pathlib.Path) -> pathlib.Path:
 
 
 @pytest.mark.skipif(sys.byteorder != "little", reason="the table is little-endian")
-def test_of_several_holders_the_oldest_is_named(proc: pathlib.Path) -> None:
-    assert holder_of(parse_address("127.0.0.1:8080"), proc=str(proc)) == "nginx, PID 9"
+def test_of_several_holders_the_oldest_comes_first(proc: pathlib.Path) -> None:
+    assert holders_of(parse_address("127.0.0.1:8080"), proc=str(proc)) == [9, 10]
+    assert name_of(9, str(proc)) == "nginx, PID 9"
 
 
 def test_a_holder_that_cannot_be_seen_is_not_named(proc: pathlib.Path) -> None:
     for pid in (9, 10):
         (proc / str(pid) / "fd" / "3").unlink()
-    assert holder_of(parse_address("127.0.0.1:8080"), proc=str(proc)) == ""
+    assert holders_of(parse_address("127.0.0.1:8080"), proc=str(proc)) == []
 
 
 def test_a_machine_without_proc_names_nobody(tmp_path: pathlib.Path) -> None:
-    assert holder_of(parse_address("127.0.0.1:8080"), proc=f"{tmp_path}/none") == ""
+    assert holders_of(parse_address("127.0.0.1:8080"), proc=f"{tmp_path}/none") == []

@@ -20,8 +20,8 @@ from nginy.config import schema
 from nginy.errors import NginyError
 from nginy.event.bind import ListenKey, ListenOptions, Neighbors
 from nginy.event.listener import Listener
+from nginy.process.binding import in_binding_order, refusal, wanted_by
 from nginy.process.inherited import Inherited, bound_listener
-from nginy.process.services import in_binding_order, wanted_by
 
 Ports = dict[ListenKey, list[Listener]]
 """The sockets of each address: one for each worker, or one for all."""
@@ -47,18 +47,23 @@ class PortSet:
         Raises NginyError. What is returned goes to `apply`, or to `undo`.
         """
         opened: Ports = {}
-        try:
-            neighbors = self._neighbors()
-            for options in in_binding_order(wanted_by(config), self.inherited):
-                key = options.key
-                if key not in self._ports:
-                    beside = neighbors.of(options)
-                    opened[key] = self._retired.get(key) or self._bind(options, beside)
-                    for listener in opened[key]:
-                        neighbors.add(options, listener.socket)
-        except NginyError:
+        errors: list[NginyError] = []
+        neighbors = self._neighbors()
+        for options in in_binding_order(wanted_by(config), self.inherited):
+            key = options.key
+            if key in self._ports:
+                continue
+            try:
+                beside = neighbors.of(options)
+                opened[key] = self._retired.get(key) or self._bind(options, beside)
+            except NginyError as error:
+                errors.append(error)
+                continue
+            for listener in opened[key]:
+                neighbors.add(options, listener.socket)
+        if errors:
             self.undo(opened)
-            raise
+            raise refusal(errors)
         return opened
 
     def undo(self, opened: Ports) -> None:

@@ -34,7 +34,6 @@ from nginy.event.listener import Listener
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
 from nginy.process.control import Control
-from nginy.process.holder import naming_holder
 from nginy.process.logs import LogSet
 from nginy.process.privileges import cap_descriptors, give_away, raise_descriptor_limit
 from nginy.process.workers.crew import PING_MS, Crew, WorkerProcess
@@ -113,11 +112,10 @@ class Supervisor:
 
     def start(self, config: schema.Config) -> None:
         """Open what `config` needs and start the workers, or raise NginyError."""
-        with naming_holder():
-            self.logs.open(config)
-            give_away(config.user, self.logs)
-            raise_descriptor_limit(config.worker_connections, self.loop.interest.descriptors_max)
-            self.ports.apply(config, self.ports.open(config))
+        self.logs.open(config)
+        give_away(config.user, self.logs)
+        raise_descriptor_limit(config.worker_connections, self.loop.interest.descriptors_max)
+        self.ports.apply(config, self.ports.open(config))
         self.config = config
         self._text = dump(config) if config.pid is not None else ""
         self.crew.start()
@@ -199,10 +197,9 @@ class Supervisor:
         self._votes += 1
         vote = Vote(self._votes, config, text)
         try:
-            with naming_holder():
-                self._open(vote)
+            self._open(vote)
         except NginyError as error:
-            self.control.refused(str(error))
+            self.control.refused(*str(error).splitlines())
             return
         self._vote = vote
         self._phase = Phase.VOTING
@@ -319,12 +316,12 @@ class Supervisor:
     def quit(self, *, has_successor: bool) -> None:
         """End gracefully: the workers let their sessions finish."""
         self._begin_end()
-        for process in self.crew.processes.values():
-            if not (has_successor and process.send("succeeded")):
-                process.send_signal(signal.SIGQUIT)
         # Now, though the workers may accept for a while: a socket of theirs has to be closed with
         # the worker that has it.
         self.ports.retire_all()
+        for process in self.crew.processes.values():
+            if not (has_successor and process.send("succeeded")):
+                process.send_signal(signal.SIGQUIT)
 
     def stop(self) -> None:
         """End now."""

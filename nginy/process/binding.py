@@ -1,0 +1,131 @@
+"""Binding all addresses of a configuration: in which order, and everything that is in the way.
+
+A start or a reload that cannot bind says so of each address and names who holds it, so that one
+look is enough. `binding_problems` finds the same for `nginy -t`, without a start: it binds each
+address for a moment. What the running nginy of this configuration holds is not in the way.
+
+Who holds an address is found out in `holder.py`, and how one is bound in `event/bind.py`.
+"""
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from nginy.config import build, schema
+from nginy.errors import NginyError
+from nginy.event.bind import ListenError, ListenKey, ListenOptions, Neighbors
+from nginy.event.listener import Listener
+from nginy.process.holder import holders_of, name_of
+from nginy.process.inherited import Inherited, bound_listener
+from nginy.process.pidfile import read_pid
+
+NAMED: Final = 8
+"""Addresses whose holder is looked for in one go, as each look is at every descriptor there is."""
+
+Wanted = tuple[ListenOptions, schema.Listener]
+"""An address to listen on, and the listener of the configuration it belongs to."""
+
+
+def wanted_by(config: schema.Config) -> dict[ListenKey, Wanted]:
+    """Return every address that `config` listens on, with its options and its listener."""
+    return {
+        options.key: (options, listener)
+        for listener in config.listeners
+        for options in build.listen_options(listener)
+    }
+
+
+def in_binding_order(
+    wanted: Mapping[ListenKey, Wanted], inherited: Inherited
+) -> list[ListenOptions]:
+    """Return what to open in an order that finds ports of other processes: see `Neighbors`."""
+    options = [each for each, _ in wanted.values()]
+    return sorted(options, key=lambda o: (not inherited.has(o.key), not o.address.is_wildcard))
+
+
+def refusal(errors: Sequence[NginyError]) -> NginyError:
+    """Return all `errors` as one, a line each, with the holders of addresses that are in use."""
+    lines = [str(error) for error in errors]
+    in_use = [n for n, each in enumerate(errors) if _is_in_use(each)]
+    for number in in_use[:NAMED]:
+        error = errors[number]
+        if isinstance(error, ListenError):
+            lines[number] = _held_by(error, holders_of(error.options.address, error.options.udp))
+    return NginyError("\n".join(lines))
+
+
+def binding_problems(config: schema.Config, path: str) -> list[str]:
+    """Return what would keep a start with `config`, read from `path`, from binding."""
+    is_ours = _ownership(config.pid, path)
+    neighbors, opened, problems = Neighbors(), list[Listener](), list[str]()
+    for options in in_binding_order(wanted_by(config), Inherited()):
+        holders = holders_of(options.address) if options.address.is_unix else []
+        if any(map(is_ours, holders)):  # and trying it would give it a client
+            continue
+        try:
+            listener = bound_listener(options, neighbors.of(options))
+        except ListenError as error:
+            holders = holders_of(options.address, options.udp)
+            if not (any(map(is_ours, holders)) if holders else _is_in_use(error) and is_ours(0)):
+                problems.append(_held_by(error, holders) if _is_in_use(error) else str(error))
+        else:
+            neighbors.add(options, listener.socket)
+            opened.append(listener)
+    for listener in opened:
+        listener.close()
+    return problems
+
+
+def _is_in_use(error: NginyError) -> bool:
+    return isinstance(error, ListenError) and error.errno == errno.EADDRINUSE
+
+
+def _held_by(error: ListenError, holders: Sequence[int]) -> str:
+    return f"{error}, held by {name_of(holders[0])}" if holders else str(error)
+
+
+def _ownership(pid_path: str | None, path: str) -> Callable[[int], bool]:
+    """Return what tells whether a process is the nginy that runs the configuration of `path`.
+
+    It is one of its workers too, and the systemd that keeps sockets for it. Process 0 stands for a
+    holder that cannot be seen: if an nginy runs, it is taken for that.
+    """
+    running = -1
+    if pid_path is not None:
+        with contextlib.suppress(NginyError):
+            running = read_pid(pid_path)
+    if not os.path.exists(f"/proc/{running}"):
+        running = -1
+
+    def is_ours(pid: int) -> bool:
+        if pid == 0:
+            return running > 0
+        if pid == running or _parent_of(pid) == running:
+            return True
+        return name_of(pid) == "systemd, PID 1" or _runs(pid, path)
+
+    return is_ours
+
+
+def _parent_of(pid: int) -> int:
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        return int(stat.rpartition(")")[2].split()[1])
+    return 0
+
+
+def _runs(pid: int, path: str) -> bool:
+    """Whether a process has been started as nginy with the configuration file `path`."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        directory = os.readlink(f"/proc/{pid}/cwd")
+        if "nginy" not in map(os.path.basename, words):
+            return False
+        return os.path.realpath(path) in {
+            os.path.realpath(os.path.join(directory, word)) for word in words if word
+        }
+    except OSError:
+        return False
