@@ -1,13 +1,13 @@
-"""PoolMonitor: who of a pool may serve, with which weight, as its backends come and go.
+"""PoolMonitor: which backends of a pool may serve, and with which weight, as they come and go.
 
-The monitor of a pool has a `BackendWatch` for each of its backends, and is where every change of a
-backend's health ends up: it is logged, once, with its reason, and turned into the three numbers
-that the balancing algorithms read, `down`, `weight` and `max_conns`. So picking a backend costs
-nothing for all that is known about health. What concerns the group is here, too: how many may be
+The monitor of a pool has a `BackendWatch` for each backend. Every change of a backend's health ends
+up here: the monitor logs it once, with its reason, and turns it into the numbers that the balancing
+algorithms read: `down`, `weight`, `max_conns` and `max_fails`. So all that is known about health
+costs nothing at a pick. The monitor also applies the limits of the group: how many backends may be
 ejected at a time, and `fail_open`.
 
-What a backend's state is, and why, is in `health`; the sessions of a backend that went down are
-closed by `proxy/closer.py`, which the server puts in.
+`health` decides what a backend's state is, and why. `proxy/closer.py` closes the sessions of a
+backend that went down; the server passes it in.
 
 The one idea: nothing here decides about one backend, and nothing in `health` knows of the others.
 
@@ -26,7 +26,7 @@ from nginy.backend.checks.checker import Checker, ProbeSettings
 from nginy.backend.checks.relay import BackendKey, Relay
 from nginy.backend.checks.watch import BackendWatch
 from nginy.backend.health.eject import EjectSettings
-from nginy.backend.health.findings import CheckFinding, Finding
+from nginy.backend.health.findings import Finding
 from nginy.backend.health.group import is_fail_open
 from nginy.backend.health.health import StateChange
 from nginy.backend.health.schedule import CheckSettings
@@ -39,7 +39,7 @@ from nginy.wire.agent import AgentAnswer, Mode
 
 logger = logging.getLogger("nginy.backend")
 
-# Nobody has asked for these.
+# An operator has not asked for these.
 BAD_NEWS = frozenset({State.EJECTED, State.DOWN, State.UNRESOLVED})
 
 
@@ -55,8 +55,8 @@ class OnDown(Enum):
 class MonitorSettings:
     """What the configuration of an upstream says about health.
 
-    `check` and `probe` are both there or both None. `fail_open` is a share of the group, 0 for
-    never. `has_weights` is False for methods whose tables must not follow a weight that moves.
+    `check` and `probe` are both set or both None. `fail_open` is a share of the group, 0 for never.
+    `has_weights` is False for methods whose tables must not follow changing weights.
     """
 
     check: CheckSettings | None = None
@@ -69,7 +69,7 @@ class MonitorSettings:
 
 
 EndSessions = Callable[[Backend, bool], None]
-"""Ends the sessions of a backend, soon; the flag says whether with a reset."""
+"""Ends the sessions of a backend soon, with a reset if the flag is set."""
 
 
 class PoolMonitor:
@@ -99,7 +99,7 @@ class PoolMonitor:
         end_sessions: EndSessions | None = None,
         relay: Relay | None = None,
     ) -> None:
-        """Begin to watch; with a `relay`, ask or be told as it says."""
+        """Begin to watch. A `relay` decides whether this worker asks or listens."""
         self.pool = pool
         self.checker = checker
         self.rng = rng
@@ -107,11 +107,11 @@ class PoolMonitor:
         self._limited = RateLimited(60_000)
         self._watches: dict[Backend, BackendWatch] = {}
         self._by_key: dict[BackendKey, list[Backend]] = {}
-        """What other workers call these backends; empty until the first finding comes."""
+        """The backends by the keys that workers share; empty until the first finding comes."""
         self._ejected: set[Backend] = set()
-        """Those that were ejected, and may be back."""
+        """The backends that were ejected; some may be back."""
         self._away: dict[Backend, BackendWatch] = {}
-        """Those that have left the pool and may return: their watches rest."""
+        """The resting watches of backends that have left the pool and may return."""
         self._scale = 1
         self._relay = relay
         self.apply(settings)
@@ -123,11 +123,11 @@ class PoolMonitor:
 
     @property
     def is_asking(self) -> bool:
-        """Whether this worker asks the backends how they are; if not, another one tells."""
+        """Whether this worker asks the backends; if not, another one tells what it finds."""
         return self._relay is None or self._relay.is_leading
 
     def apply(self, settings: MonitorSettings) -> None:
-        """Take over what a reload has changed, also in the pool; health stays."""
+        """Take over the settings of a reload, also for the pool; health stays."""
         self.settings = settings
         self.pool.watcher = self
         if self._relay is not None:
@@ -135,9 +135,9 @@ class PoolMonitor:
         self.sync()
 
     def sync(self) -> None:
-        """Take over the pool's list of backends: new ones are watched, those that left no more.
+        """Take over the pool's list: watch new backends, and those that have left no more.
 
-        One that returns has the health that it left with.
+        A backend that returns has the health that it left with.
         """
         before, self._watches = self._watches, {}
         for backend in self.pool.backends:
@@ -160,7 +160,7 @@ class PoolMonitor:
             self.settings.agent is not None
             or any(b.settings.slow_start_ms is not None for b in self._watches)
         )
-        # 100 steps for each unit: with a weight of 1, whole numbers could say nothing else.
+        # 100 steps for each unit: a weight of 1 could not become less otherwise.
         self._scale = 100 if is_scaled else 1
         self.pool.is_fail_open = self._is_fail_open()
         self._refresh(self._watches)
@@ -174,10 +174,10 @@ class PoolMonitor:
     def follow_up(
         self, backend: Backend, change: StateChange | None, *, is_heard: bool = False
     ) -> None:
-        """Do what follows from something that happened to a backend's health.
+        """Do what follows from what a backend's `Health` has heard.
 
-        `change` is what `Health` returned; without one, weight and limit may still have changed.
-        With `is_heard` another worker has found it out, and logged it.
+        `change` is what it returned; without one, weight and limit may still have changed. With
+        `is_heard` another worker has found it out, and logged it.
         """
         watch = self._watches.get(backend)
         if watch is None:
@@ -188,7 +188,7 @@ class PoolMonitor:
             self._update_fail_open(is_heard=is_heard)
         self._refresh((backend,))
         if change is not None and change.after is State.UP:
-            # They were of the time before.
+            # They belong to the time before.
             self.pool.forget_failures(backend)
         watch.arm()
         if change is not None and change.after is State.DOWN and not self.pool.is_fail_open:
@@ -198,29 +198,30 @@ class PoolMonitor:
         """Do what an operator says about a backend."""
         self.follow_up(backend, backend.health.set_mode(mode, reason, self.now_ms))
 
-    # What one worker finds out for all; see `relay`.
+    # Findings for other workers, and from them: see `relay`.
 
     def tell(self, backend: Backend, finding: Finding) -> None:
-        """Tell the other workers what was found out about a backend."""
+        """Tell the other workers a finding about a backend."""
         if self._relay is not None:
             self._relay.tell(self.pool.name, _key(backend), finding)
 
     def hear(self, key: BackendKey, finding: Finding) -> None:
-        """Take over what another worker has found out."""
+        """Take over another worker's finding."""
         if not self._by_key:
             for backend in self._watches:
                 self._by_key.setdefault(_key(backend), []).append(backend)
         for backend in self._by_key.get(key, ()):
-            if isinstance(finding, CheckFinding):
-                change = backend.health.hear_check(finding, self.now_ms)
-            else:
+            if isinstance(finding, AgentAnswer):
                 change = backend.health.hear_agent(finding, self.now_ms)
+                self.follow_up(backend, change, is_heard=True)
+                continue
+            change = backend.health.hear_check(finding, self.now_ms)
             self.follow_up(backend, change, is_heard=True)
-            if backend.health.is_passing:
+            if not finding.failure:
                 self.check_passed(backend)
 
     def recite(self) -> Iterator[tuple[BackendKey, Finding]]:
-        """Return all that was found out so far."""
+        """Return all findings so far."""
         for backend in self._watches:
             health = backend.health
             if health.checks_total:
@@ -233,14 +234,14 @@ class PoolMonitor:
         self._begin()
 
     def note_not_checked(self, backend: Backend, reason: str) -> None:
-        """Log that a check could not be made for a reason of ours; once a minute for a backend."""
+        """Log that we could not make a check, once a minute for each backend."""
         suppressed = self._limited.admit(backend, self.now_ms)
         if suppressed is not None:
             text = "%s was not checked: %s%s"
             logger.error(text, self._subject(backend), reason, similar(suppressed))
 
     def rest(self) -> None:
-        """Watch no more until `apply`: the upstream has left the configuration, and may return."""
+        """Watch no more until `apply`: the upstream has left the configuration and may return."""
         self.pool.watcher = None
         if self._relay is not None:
             self._relay.leave(self.pool.name)
@@ -258,13 +259,13 @@ class PoolMonitor:
         self._away.clear()
 
     def failed_often(self, backend: Backend, is_news: bool) -> None:
-        """Take note that `max_fails` have a backend out, or eject it; see `pool.Watcher`."""
+        """Log that failures have a backend out, or eject it; see `pool.Watcher`."""
         if backend not in self._watches:
             return
         if self.settings.eject is not None:
             self._eject(backend, self.settings.eject)
             return
-        if is_news:
+        if is_news and not self.pool.is_fail_open:
             settings, now_s = backend.settings, self.now_ms // 1000
             text = f"out for {settings.fail_timeout_s}s: {backend.fails} failed (max_fails)"
             if not any(is_usable(other, now_s) for other in self._watches):
@@ -273,32 +274,33 @@ class PoolMonitor:
         self._update_fail_open()
 
     def served_again(self, backend: Backend) -> None:
-        """Take note that a backend that failures had out works; see `pool.Watcher`."""
+        """Log that a backend works which failures had out; see `pool.Watcher`."""
         if backend.health.is_ejected:
             self.follow_up(backend, backend.health.readmit("it served a client", self.now_ms))
         else:
             self._note_back(backend)
 
     def check_passed(self, backend: Backend) -> None:
-        """Hold no failures of sessions against a backend that has just passed a check."""
+        """Forget failures of sessions: the backend has just passed a check."""
         if backend.fails and self.pool.forget_failures(backend):
             self._note_back(backend)
 
     def _note_back(self, backend: Backend) -> None:
-        logger.log(NOTICE, "%s: back", self._subject(backend))
+        if not self.pool.is_fail_open:
+            logger.log(NOTICE, "%s: back", self._subject(backend))
         self._update_fail_open()
 
     def _eject(self, backend: Backend, settings: EjectSettings) -> None:
-        """Put out a backend whose failed sessions have reached `max_fails`."""
+        """Eject a backend whose failed sessions have reached `max_fails`."""
         health = backend.health
-        # Not a pass over the group: many of a large one may fail together.
+        # No pass over the group: many backends of a large one may fail together.
         self._ejected = {b for b in self._ejected if b.health.is_ejected}
         ejected = len(self._ejected)
         reason = f"{backend.fails} failed session{'s' * (backend.fails > 1)}"
         change = health.eject(settings, ejected, len(self._watches), reason, self.now_ms)
         if change is not None:
             self._ejected.add(backend)
-        # They have had their effect, or have none.
+        # The failures have had their effect, or have none.
         backend.fails = 0
         self.follow_up(backend, change)
 
@@ -320,7 +322,7 @@ class PoolMonitor:
         return is_fail_open(self._count_up(), total, threshold)
 
     def _update_fail_open(self, *, is_heard: bool = False) -> None:
-        """Begin to ignore health, or end it; with `is_heard` another worker logs it."""
+        """Begin or stop to ignore health; with `is_heard` another worker logs it."""
         is_open = self._is_fail_open()
         if is_open is self.pool.is_fail_open:
             return
@@ -333,7 +335,7 @@ class PoolMonitor:
         self._refresh(self._watches)
 
     def _refresh(self, backends: Iterable[Backend]) -> None:
-        """Work out what the algorithms read."""
+        """Work out the numbers that the algorithms read."""
         is_open, now_ms, has_moved = self.pool.is_fail_open, self.now_ms, False
         for backend in backends:
             health, settings = backend.health, backend.settings
@@ -372,7 +374,7 @@ def _key(backend: Backend) -> BackendKey:
 
 
 def _is_out(backend: Backend, now_s: int) -> bool:
-    """Whether failures of sessions have a backend out, or would if they were not ignored."""
+    """Whether failures of sessions have a backend out, or would if `fail_open` let them."""
     settings = backend.settings
     return (
         0 < settings.max_fails <= backend.fails

@@ -1,13 +1,13 @@
 """One backend under watch: the timer and the check that bring its health forward.
 
-`Health` knows what has to happen and when; a `BackendWatch` lets it happen. It has one timer, for
-whatever is due first: the next check, the end of an ejection, the next step of a slow start. What a
-change then does to the backend and to its pool is in `monitor`.
+`Health` knows what must happen and when; a `BackendWatch` makes it happen. It has one timer, for
+whatever is due first: the next check, the end of an ejection, the next step of a slow start.
+`monitor` decides what a change does to the backend and to its pool.
 
-The one idea: the plan is in `Health`, which knows no timer, and the timer is set anew from the plan
-after everything that happens. So no check can be lost by a case that was forgotten.
+The one idea: `Health` has the plan and knows no timer, and everything that happens sets the timer
+anew from the plan. So no forgotten case can lose a check.
 
-Read first: `health`. Read next: `monitor`, `checks`.
+Read first: `health`. Read next: `monitor`, `checker`.
 """
 
 import logging
@@ -28,13 +28,13 @@ logger = logging.getLogger("nginy.backend")
 SLOW_START_STEPS: Final = 90
 """From 10 to 100 %, one by one."""
 SLOW_START_STEP_MS: Final = 50
-"""The shortest step: a weight that changes faster does not change any choice."""
+"""The shortest step: a weight that changes faster changes no choice."""
 AFTER_BUG_MS: Final = 1000
 """When to go on after a bug."""
 
 
 class BackendWatch:
-    """What runs for one backend. Created and closed by its pool's `PoolMonitor`."""
+    """The timer and the checks of one backend. Created and closed by its `PoolMonitor`."""
 
     __slots__ = (
         "_agent",
@@ -47,7 +47,7 @@ class BackendWatch:
     )
 
     def __init__(self, monitor: "PoolMonitor", backend: Backend) -> None:
-        """Give the backend its health, as one that was not known before."""
+        """Give a new backend its health."""
         self._monitor = monitor
         self.backend = backend
         self._is_down = backend.settings.down
@@ -67,7 +67,7 @@ class BackendWatch:
         return f"<BackendWatch {self.backend!r} {self.backend.health!r}>"
 
     def apply(self) -> tuple[StateChange | None, ...]:
-        """Take over what a reload has changed; call `begin` then."""
+        """Take over the settings of a reload; call `begin` next."""
         monitor, health, now_ms = self._monitor, self.backend.health, self._monitor.now_ms
         changes = [health.apply(monitor.settings.check, now_ms, monitor.rng)]
         is_down = self.backend.settings.down
@@ -83,7 +83,7 @@ class BackendWatch:
         return tuple(changes)
 
     def begin(self, position: int, total: int) -> None:
-        """Plan what is not planned yet, as the one at `position` among `total`."""
+        """Plan what is not planned yet, for the backend at `position` among `total`."""
         monitor, backend = self._monitor, self.backend
         if not monitor.is_asking:
             self._close_agent()
@@ -101,7 +101,7 @@ class BackendWatch:
         self.arm()
 
     def arm(self) -> None:
-        """Set the timer for what is due first; stop a check that nobody waits for any more."""
+        """Set the timer for what is due first; stop a check whose result no longer matters."""
         health, timers = self.backend.health, self._monitor.checker.loop.timers
         if health.deadline_at_ms is None and self._check is not None:
             self._check.cancel()
@@ -121,7 +121,7 @@ class BackendWatch:
         if self._check is not None:
             self._check.cancel()
             self._check = None
-            # Nobody waits for its result, and a missing one is not the backend's fault.
+            # Its result no longer matters, and a missing one is not the backend's fault.
             self.backend.health.deadline_at_ms = None
         self._close_agent()
 
@@ -131,18 +131,18 @@ class BackendWatch:
             self._agent = None
 
     def close(self) -> None:
-        """Watch no more, and be of no further use."""
+        """Watch no more, for ever."""
         self.rest()
         # It refers to this watch as well: together they would wait, with the backend, for the
         # cyclic garbage collector, which comes seldom (process/server.py).
         del self._timer
 
     def abort(self) -> None:
-        """Go on after a bug in one of the handlers, but not at once."""
+        """Go on after a bug in a handler, but not at once."""
         self._monitor.checker.loop.timers.start(self._timer, self._monitor.now_ms + AFTER_BUG_MS)
 
     def _plan_step(self) -> None:
-        """Plan the next step of a slow start, if there is one under way and none is planned."""
+        """Plan the next step of a slow start that is under way, if none is planned."""
         slow_start_ms, health = self.backend.settings.slow_start_ms, self.backend.health
         now_ms = self._monitor.now_ms
         if slow_start_ms is None or (
@@ -154,7 +154,7 @@ class BackendWatch:
             self._step_at_ms = now_ms + step_ms
 
     def _timer_handler(self, _timer: Timer) -> None:
-        """Do all that is due; whatever it is, the timer is set again in the end."""
+        """Do all that is due, and set the timer again in any case."""
         health, now_ms = self.backend.health, self._monitor.now_ms
         check_at_ms = health.schedule.next_at_ms if self._monitor.is_asking else None
         back_at_ms = health.ejection_ends_at_ms
@@ -171,7 +171,7 @@ class BackendWatch:
         monitor, health = self._monitor, self.backend.health
         change = health.start_check(monitor.now_ms, monitor.rng)
         if self._check is not None:
-            # It is late, and has been counted as failed.
+            # It is late, and counted as failed.
             self._check.cancel()
             self._check = None
             monitor.tell(self.backend, health.finding)
@@ -189,7 +189,7 @@ class BackendWatch:
         self._check = None
         monitor, health = self._monitor, self.backend.health
         if result.is_ours:
-            # Says nothing about the backend: the check was not made.
+            # No check was made, which says nothing about the backend.
             health.deadline_at_ms = None
             monitor.note_not_checked(self.backend, result.failure)
             return
