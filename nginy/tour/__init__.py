@@ -10,5 +10,5 @@ They use nothing of nginy, and nginy uses nothing of them. Run one with where to
 to connect: python -m nginy.tour.buffered 127.0.0.1:8080 127.0.0.1:9001
 
 Pages of the tour stand beside them: states.md (of an event, and of a session), one_byte.md and
-one_datagram.md (what happens to each on its way through nginy).
+one_datagram.md (what happens to each on its way through nginy), and exercises.md.
 """
