@@ -29,7 +29,7 @@ from nginy.proxy.upstream import UpstreamSession
 DELIVERY_STEP_MS: Final = 20
 """How soon a delivery looks at the send queue; no event tells that it is empty."""
 DELIVERY_STEP_MAX_MS: Final = 320
-"""How rarely it looks at last, doubling each time: a look costs 4 µs."""
+"""How rarely it looks at last, doubling each time: a look costs 3 µs."""
 
 RESETS: Final = frozenset((errno.ECONNRESET, errno.EPIPE))
 """Errors by which a peer resets the connection; others, such as keep-alive's ETIMEDOUT, are named.
@@ -115,7 +115,10 @@ class EndingSession(UpstreamSession):
         src.drop_buffer()
         dst.pause_write()
         src.pause_read()
-        if dst.read.eof:
+        if src.errno:
+            # It broke first, and was only kept for what it had sent.
+            self._broken(src, dst)
+        elif dst.read.eof:
             self._broken(dst, src)
         elif dst.buffer is None:
             dst.read.ready = True
@@ -162,7 +165,7 @@ class EndingSession(UpstreamSession):
             loop.timers.start(timer, now_ms + step_ms)
             step_ms = min(2 * step_ms, DELIVERY_STEP_MAX_MS)
 
-        if not unsent:
+        if not unsent or dst.errno:
             self.finalize(reason, detail, reset)
             return
         self._timer.handler = delivery_timer_handler

@@ -1,6 +1,7 @@
 """How TCP sessions end: bytes before resets, progress that only the kernel sees, cut streams."""
 
 import errno
+import random
 import sys
 from fcntl import ioctl
 from termios import TIOCOUTQ
@@ -164,6 +165,26 @@ def test_a_delivery_ends_at_once_when_the_reader_breaks_the_connection(
     with expect_log("backend reset the connection", count=1):
         client.reset()
         assert ended(harness, proxy).termination == "SD"
+
+
+@SIDES
+def test_a_session_ends_when_both_sides_have_broken_one_after_the_other(
+    harness: Harness, server: Server, reader: str, expect_log: Any
+) -> None:
+    proxy, client, backend = open_session(harness, server, timeout_ms=None)
+    first, last = order(client, backend, reader)
+    for end in (client, backend):
+        end.is_reading = False
+        end.write_bytes = 1 << 20
+        end.send(ENDLESS)
+    harness.turn_until(lambda: all(c.write.active for c in harness.connections()[1:]))
+    harness.settle()
+    first.reset()
+    harness.settle()
+    assert proxy.ended == []
+    with expect_log("backend reset the connection", count=int(reader == "client")):
+        last.reset()
+        assert ended(harness, proxy).termination == ("SD" if reader == "client" else "CD")
 
 
 def test_a_session_may_be_ended_during_a_delivery(harness: Harness, server: Server) -> None:
@@ -430,3 +451,48 @@ def test_who_has_got_the_end_of_a_stream_does_not_see_it_cut(
     assert client.received == ANSWER
     assert client.has_eof
     harness.turn_until(lambda: backend.is_over)
+
+
+# -- any order --
+
+
+@pytest.mark.slow
+def test_no_session_stays_when_both_sides_are_gone_in_whatever_order(
+    harness: Harness, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without any timeout: only what the two sides do ends a session."""
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    rng = random.Random(seed)
+    proxy = harness.proxy(harness.pool(server.name), timeout_ms=None, half_close=seed % 3 > 0)
+    for _ in range(60):
+        client = proxy.connect()
+        harness.turn_until(lambda: server.ends and harness.loop.connections == 3)
+        ends = [client, server.end]
+        for _ in range(rng.randrange(1, 12)):
+            do_something(rng, rng.choice(ends))
+            for _ in range(rng.randrange(3)):
+                harness.turn()
+        for end in rng.sample(ends, 2):
+            rng.choice((end.close, end.reset))()
+            for _ in range(rng.randrange(3)):
+                harness.turn()
+        ended(harness, proxy)
+        proxy.ended.clear()
+        server.ends.clear()
+        harness.forget(client)
+    assert harness.loop.budget.used_bytes == 0
+
+
+def do_something(rng: random.Random, end: End) -> None:
+    end.is_reading = rng.random() < 0.5
+    end.write_bytes = 1 << 20
+    what = rng.randrange(10)
+    if what < 5:
+        end.send(ENDLESS[: rng.choice((1, 1000, 100_000, 5 << 20))])
+    elif what == 5:
+        end.finish()
+    elif what == 6:
+        end.close()
+    elif what == 7:
+        end.reset()
