@@ -341,7 +341,7 @@ class BackendPool:
         """Measure another time from now on, and forget the averages of the old one."""
         if measured != self.measured:
             self.measured = measured
-            for backend in self.backends:
+            for backend in (*self.backends, *self.left):
                 backend.average_ms = 0
 
     @property

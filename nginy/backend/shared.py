@@ -1,17 +1,16 @@
 """Counts that several workers share: how many sessions each backend has in all of them together.
 
-`max_conns` and `least_conn` are about the backend, not about the worker that asks. So the workers
-have one anonymous memory map between them, made by their supervisor before it forks: a table with a
-row for each backend and a column for each worker. A worker writes its own column alone, and reads
-the sum of a row: no locks, nothing to wait for, and what a died worker leaves is one column to
-clear.
+`max_conns` and `least_conn` concern the backend, not the worker that asks. So the supervisor makes
+one anonymous memory map before it forks: a table with a row for each backend and a column for each
+worker. A worker writes only its own column, and reads the sum of a row. There are no locks and
+nothing to wait for, and after the death of a worker one column needs clearing.
 
-A row belongs to whoever has put its tag there, a hash of upstream and address. Two workers may put
-different tags into one free row at the same moment; the one that finds the other's tag there moves
-on, with its count, to the next row. All look for a tag in the same rows in the same order, so they
-meet in the end.
+A row belongs to the backend whose tag it holds, a hash of upstream and address. Two workers may put
+different tags into one free row at the same moment; the one that then finds the other's tag moves
+on, with its count, to the next row. All workers look for a tag in the same rows in the same order,
+so they meet in the end.
 
-With one worker none of this exists: a `Backend` counts in itself.
+A single worker has none of this: its `Backend` counts in itself.
 """
 
 import time
@@ -23,19 +22,18 @@ from nginy.backend.backend import Backend, BackendSettings
 from nginy.event.clock import Clock
 
 ROWS: Final = 16384
-"""Backends that can be told apart. Names that are resolved again and again need a row for every
-address that they ever had."""
+"""How many backends the table holds. A name needs a row for every address that it has ever had."""
 ROWS_TRIED: Final = 64
-"""How far to look for a free row: with three quarters of the table used, one in 10^8 finds none."""
+"""How far to look for a free row: in a table three quarters full, one search in 10^8 fails."""
 CELL_BYTES: Final = 8
-"""What a machine writes at once, so nobody reads half a count."""
+"""What a machine writes at once, so that no worker reads half a count."""
 
 Cells = memoryview
 """Signed 64-bit integers."""
 
 
 class SharedCounts:
-    """The table. Created by the supervisor; each worker has inherited it, in a memory map."""
+    """The table, in a memory map. The supervisor creates it, and each worker inherits it."""
 
     __slots__ = ("_columns", "_counts", "_rows", "_tags")
 
@@ -53,10 +51,10 @@ class SharedCounts:
                 self._counts[row * self._columns + worker] = 0
 
     def find(self, tag: int) -> tuple[Cells, Cells]:
-        """Return the one cell of the tag and the cells of the counts of the row of `tag`.
+        """Return the cell of the tag and the cells of the counts in the row of `tag`.
 
-        If the row is a new one, it is claimed. If the table is full, it is a row that no other
-        worker sees.
+        Claims a free row for a new tag. If the table is full, returns a row that no other worker
+        sees.
         """
         for place in range(tag, tag + ROWS_TRIED):
             row = place % self._rows
@@ -93,7 +91,7 @@ class WorkerCounts:
 
 
 class SharedBackend(Backend):
-    """A backend whose `conns` are those of all workers; each writes what it has taken itself."""
+    """A backend whose `conns` are those of all workers; each writes only its own."""
 
     __slots__ = ("_column", "_counts", "_own", "_row", "_tag", "_tag_cell", "_upstream")
 
@@ -110,11 +108,11 @@ class SharedBackend(Backend):
 
     def _begin_to_count(self) -> None:
         self._own = 0
-        """What this worker has taken and not given back."""
+        """The sessions that this worker has taken and not given back."""
         self._tag_cell, self._row = self._counts.find(self._tag)
 
     def apply(self, settings: BackendSettings) -> None:
-        """Take new settings over; under another name it counts in another row."""
+        """Take over new settings; under another name the backend counts in another row."""
         super().apply(settings)
         tag = self._tag_for(settings)
         if tag != self._tag:

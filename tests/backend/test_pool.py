@@ -322,7 +322,16 @@ def test_an_empty_pool_says_so() -> None:
     assert pool_of().why_none((), NOW_S) == "it has none"
 
 
-# -- tries, rebuilding --
+# -- tries, rebuilding, measuring --
+
+
+def test_times_of_another_kind_are_forgotten_by_those_who_have_left_too() -> None:
+    a, b = backend(1), backend(2)
+    pool = pool_of(a)
+    pool.left = (b,)
+    a.average_ms = b.average_ms = 50
+    pool.choose_by("connect")
+    assert (a.average_ms, b.average_ms) == (0, 0)
 
 
 def test_a_session_may_try_all_that_are_not_down() -> None:
