@@ -13,7 +13,6 @@ so they meet in the end.
 A single worker has none of this: its `Backend` counts in itself.
 """
 
-import time
 from hashlib import blake2b
 from mmap import mmap
 from typing import Final
@@ -170,17 +169,13 @@ class PeerQueues:
 
     def tell(self, since_ms: int | None) -> None:
         """Tell the others since when the first client here has waited; None: nobody waits."""
-        self._own_ms = 0 if since_ms is None else since_ms + self._pauses_ms
+        self._own_ms = 0 if since_ms is None else since_ms + self._clock.skipped_ms
         self._cells[self._column] = self._own_ms
 
     def first_since_ms(self) -> int | None:
         """Return since when the first client of all other workers has waited, by our time."""
         theirs = [ms for i, ms in enumerate(self._cells) if ms and i != self._column]
-        return min(theirs) - self._pauses_ms if theirs else None
-
-    @property
-    def _pauses_ms(self) -> int:
-        return time.monotonic_ns() // 1_000_000 - self._clock.now_ms
+        return min(theirs) - self._clock.skipped_ms if theirs else None
 
     @property
     def _cells(self) -> Cells:

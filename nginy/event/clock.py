@@ -23,6 +23,8 @@ class Clock(Protocol):
 
     now_ms: int
     """Milliseconds on a clock that never steps back; its zero means nothing."""
+    skipped_ms: int
+    """The pauses that were taken out so far: with them, `now_ms` is the same in all processes."""
 
     def update(self) -> None:
         """Read the time anew; the loop calls this once a turn, right after its selector
@@ -39,20 +41,20 @@ class Clock(Protocol):
 class MonotonicClock:
     """The real clock (`clock_gettime(CLOCK_MONOTONIC)`)."""
 
-    __slots__ = ("_skipped_ms", "now_ms")
+    __slots__ = ("now_ms", "skipped_ms")
 
     def __init__(self) -> None:
-        self._skipped_ms = 0
+        self.skipped_ms = 0
         self.now_ms = 0
         self.update()
 
     def update(self) -> None:
         """Read the time anew."""
-        self.now_ms = time.monotonic_ns() // 1_000_000 - self._skipped_ms
+        self.now_ms = time.monotonic_ns() // 1_000_000 - self.skipped_ms
 
     def skip(self, pause_ms: int) -> None:
         """Take a pause out of the time."""
-        self._skipped_ms += pause_ms
+        self.skipped_ms += pause_ms
         self.now_ms -= pause_ms
 
     def wall_ms(self) -> int:

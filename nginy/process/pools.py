@@ -29,6 +29,7 @@ from nginy.backend.shared import WorkerCounts
 from nginy.backend.waiting import QueueSettings
 from nginy.config import build, schema
 from nginy.config.build_health import monitor_settings
+from nginy.config.check_loops import OwnListeners
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
 from nginy.proxy.closer import SessionCloser
@@ -79,8 +80,10 @@ class PoolSet:
         "_configured",
         "_counts",
         "_drain_times_ms",
+        "_listeners",
         "_look_timer",
         "_loop",
+        "_own",
         "_resolver",
         "_retired",
         "_rng",
@@ -104,6 +107,9 @@ class PoolSet:
         self._upstreams: dict[str, _Upstream] = {}
         self._retired: dict[str, _Upstream] = {}
         """Those that are not configured any more, and are remembered."""
+        self._listeners: tuple[schema.Listener, ...] = ()
+        self._own = OwnListeners(schema.Config())
+        """Which listener of ours takes what is sent to an address."""
         self._drain_times_ms: set[int] = set()
         self._configured: frozenset[str] = frozenset()
         self._waiting: dict[str, list[Callable[[], None]]] = {}
@@ -130,6 +136,8 @@ class PoolSet:
         """Bring all pools in step; those that left serve the sessions that they have."""
         self._waiting.clear()
         self._configured = frozenset(prepared)
+        self._listeners = config.listeners
+        self._own = OwnListeners(config)
         # Sessions keep what they began with, so no value that there ever was is dropped.
         self._drain_times_ms |= {
             listener.proxy_drain_timeout_ms
@@ -225,7 +233,24 @@ class PoolSet:
 
     def _refuse(self, name: str, address: Address) -> str:
         """Return why no client of an upstream may be sent to an address that a name has."""
-        return refusal(address)
+        reason = refusal(address)
+        for protocol in ("tcp", "udp"):
+            if not reason and self._leads_back(protocol, address, name, set()):
+                reason = "is a listener of our own, which leads back here"
+        return reason
+
+    def _leads_back(self, protocol: str, address: Address, name: str, seen: set[int]) -> bool:
+        """Return whether a client that connects to `address` may come to the upstream `name`."""
+        index = self._own.find(protocol, address)
+        if index is None or index in seen:
+            return False
+        seen.add(index)
+        target = self._listeners[index].proxy_pass
+        if target == name:
+            return True
+        upstream = self._upstreams.get(target or "")
+        backends = () if upstream is None else upstream.members.pool.backends
+        return any(self._leads_back(protocol, b.address, name, seen) for b in backends)
 
     # Names that are not known yet.
 

@@ -197,6 +197,8 @@ class ServiceSet:
             if self._services.get(options.key) is service:
                 self._serve(service.listener, handler, options, settings, config)
 
+        text = 'listener %s stays with upstream "%s" until the names of "%s" are resolved'
+        logger.log(NOTICE, text, service.listener, handler.pool.name, name)
         self._pools.when_ready(name, lead)
 
     def _retire(self, key: ListenKey, timeout_ms: int | None) -> None:

@@ -183,15 +183,17 @@ def test_queues_of_several_workers_know_who_has_waited_longest() -> None:
     first, second, third = (
         counts.for_worker(i).peers("web", clock) for i, clock in enumerate(clocks)
     )
+    now_ms = clocks[2].now_ms
     assert first.first_since_ms() is None
-    first.tell(clocks[0].now_ms - 300)
-    second.tell(clocks[1].now_ms - 500)
-    # Each has a time of its own, so it is told apart by its age.
-    assert third.first_since_ms() == pytest.approx(clocks[2].now_ms - 500, abs=100)
-    assert second.first_since_ms() == pytest.approx(clocks[1].now_ms - 300, abs=100)
+    first.tell(now_ms - 300)
+    # This worker's process stood still for a while, so its time is another one.
+    clocks[1].skipped_ms = 10_000
+    second.tell(now_ms - 10_500)
+    assert third.first_since_ms() == now_ms - 500
+    assert second.first_since_ms() == now_ms - 10_300
     other = counts.for_worker(2).peers("api", clocks[2])
     assert other.first_since_ms() is None
     second.tell(None)
-    assert third.first_since_ms() == pytest.approx(clocks[2].now_ms - 300, abs=100)
+    assert third.first_since_ms() == now_ms - 300
     counts.clear(0)
     assert third.first_since_ms() is None

@@ -9,6 +9,7 @@ class FakeClock:
 
     def __init__(self, now_ms: int = START_MS) -> None:
         self.now_ms = now_ms
+        self.skipped_ms = 0
         self._started_at_ms = now_ms
         self.updates = 0
         """How often it was asked for the time anew: once in each turn of a loop."""
