@@ -1,8 +1,8 @@
 """The kinds of addresses: to connect to, to connect from, and to listen on.
 
-How an address is written is nginy/text/address.py's affair; here it becomes a value of the
-configuration. Only `listen` needs thought: one item may be a range of ports, so the list that is
-read is longer than the one that was written, and printing folds runs of ports together again.
+text/address.py parses the text of an address; here it becomes a value of the configuration. Only
+`listen` needs thought: an item may be a range of ports, so reading yields a longer list than the
+one in the file, and printing folds runs of ports together again.
 """
 
 from dataclasses import replace
@@ -22,7 +22,7 @@ class PeerAddress(ScalarKind[Address]):
     )
 
     def parse(self, text: str, mark: Mark) -> Address:
-        """Return the address, or the name of a host; whether it needs a port is for check.py."""
+        """Return the address or host name; check.py decides whether it needs a port."""
         return parse_peer(text)
 
     def write(self, value: Address) -> Plain:
@@ -50,7 +50,7 @@ class NameServers(Kind[tuple[Address, ...]]):
 
 
 class BindAddress(ScalarKind[Address]):
-    """A local IP address to connect from; its port may be left to the kernel."""
+    """A local IP address to connect from; without a port, the kernel chooses one."""
 
     expected = 'an IP address such as 127.0.0.2 or "[::1]"'
 
@@ -75,7 +75,7 @@ class NameServer(BindAddress):
 
 
 class ListenAddress(ScalarKind[tuple[Address, ...]]):
-    """What one item of `listen` stands for: an address, or one for each port of a range."""
+    """One item of `listen`: an address, or one address for each port of a range."""
 
     expected = 'an address such as 127.0.0.1:80, "[::1]:80", 127.0.0.1:8000-8010 or unix:/path'
 

@@ -1,12 +1,10 @@
 """The value of `balance`: which method chooses a backend, and what it chooses by.
 
 A method is a word (`least_conn`) or a mapping of the word to its argument, with options beside it
-(`{hash: $remote_addr, consistent: true}`). METHODS is the list of them: a row says what the
-argument is and which options go with it. The algorithms themselves are the package balancer/;
-build.py brings both together.
+(`{hash: $remote_addr, consistent: true}`). METHODS lists the methods, each with its argument and
+its options. The algorithms are in the package balancer/; build.py creates them.
 
-Not every method can have backups: nginx's methods hash and random refuse them, as they pick from
-one list.
+nginx's methods hash and random pick from one list, so they refuse backups.
 """
 
 import re
@@ -36,11 +34,11 @@ FACTOR_MAX: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """A balancing method with all that it was told.
+    """A balancing method with its argument and options.
 
-    `argument` is the key's template for hash methods, "two" for the better of two random picks,
-    the time to choose by for least_time, otherwise "". `bounded_load` is the most that a backend
-    may have of its fair share, or None.
+    `argument` is the template of the key for hash methods, "two" for the better of two random
+    picks, the measured time for least_time, otherwise "". With `bounded_load`, no backend exceeds
+    that multiple of its fair share.
     """
 
     method: str
@@ -61,9 +59,9 @@ class Balance:
 
 @dataclass(frozen=True, slots=True)
 class MethodSyntax:
-    """What may be written about one method; without an argument's kind, it is a word alone.
+    """The syntax of one method. Without a kind of argument, the method is a word alone.
 
-    `example` is the argument that a message shows, for methods that cannot do without one.
+    `example` is the argument that a message shows, for methods that need one.
     """
 
     argument: ScalarKind[str] | None = None
@@ -104,7 +102,7 @@ class HashKey(Template):
         return super().parse(text, mark)
 
     def advice(self, key: str, text: str) -> str | None:
-        """Answer nginx's habit of writing options behind the key."""
+        """Explain where nginx's option behind the key goes."""
         words = text.split()
         if "consistent" in words[1:]:
             return f'has "consistent" behind the key, expected {hash_options(words)} in the braces'

@@ -1,7 +1,7 @@
 """From a checked configuration to the objects that serve: pools, handlers, listening options.
 
-The one place that knows both sides, the language (`config/schema.py`) and the packages below, so
-neither has to know the other. Each function turns one part of the configuration into one value or
+Only this module knows both the language (`config/schema.py`) and the packages below it, so neither
+needs to know the other. Each function turns one part of the configuration into one value or
 object; none binds an address, opens a file or registers anything. Doing that, at the start and
 when the configuration is read anew, is `process/server.py`.
 
@@ -37,7 +37,7 @@ The rest is for TCP, listeners and logs."""
 
 
 def backend_settings(backend: schema.Backend) -> BackendSettings:
-    """Return what one backend of an upstream is configured to be."""
+    """Return the settings of one backend of an upstream."""
     return BackendSettings(
         name=backend.address.name,
         address=backend.address,
@@ -54,7 +54,7 @@ def backend_settings(backend: schema.Backend) -> BackendSettings:
 
 
 def balancer_maker(balance: Balance, rng: random.Random) -> MakeBalancer:
-    """Return what makes the balancer of a method for a list of backends."""
+    """Return the factory that makes a method's balancer for a list of backends."""
 
     def bounded(backends: Sequence[Backend]) -> Balancer[Backend]:
         return BoundedRing(backends, balance.bounded_load or 1.0)
@@ -86,7 +86,7 @@ def balancing(balance: Balance, rng: random.Random) -> Balancing:
 
 
 def queue_settings(queue: schema.Queue | None) -> QueueSettings | None:
-    """Return how clients wait for a backend of an upstream, None if they do not."""
+    """Return how clients wait for a backend of an upstream; None if they do not wait."""
     return None if queue is None else QueueSettings(queue.size, queue.timeout_ms)
 
 
@@ -102,14 +102,14 @@ def resolver_settings(resolver: schema.Resolver) -> ResolverSettings:
 
 
 def auto_max_sessions(config: schema.Config) -> int:
-    """Return `max_sessions: auto`: an equal part for each address of UDP."""
+    """Return the value of `max_sessions: auto`: an equal share for each UDP address."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     sharing = sum(len(udp.listen) for udp in config.listeners if udp.protocol == "udp")
     return int(limit * MAX_SESSIONS_SHARE) // max(sharing, 1)
 
 
 def proxy_settings(listener: schema.Listener, auto_sessions: int) -> ProxySettings:
-    """Return how the sessions of a listener are treated."""
+    """Return the settings of a listener's sessions."""
     next_upstream = listener.proxy_next_upstream
     max_sessions = listener.max_sessions
     if max_sessions is None:
@@ -136,7 +136,7 @@ def proxy_settings(listener: schema.Listener, auto_sessions: int) -> ProxySettin
 
 
 def listen_options(listener: schema.Listener) -> tuple[ListenOptions, ...]:
-    """Return what the sockets of a listener are opened with, one for each of its addresses."""
+    """Return the socket options of a listener, one value for each of its addresses."""
     # A UDP listener has no such key, and its socket no such option.
     keepalive = listener.so_keepalive if listener.protocol == "tcp" else None
     return tuple(

@@ -1,7 +1,7 @@
-"""From the keys of health (`config/health.py`) to the settings of those who look after it.
+"""From the keys of health (`config/health.py`) to the settings of the modules that check it.
 
-The rest of what an upstream is made of is in `build.py`. Each function turns one record of the
-configuration, checked, into the one value that a module of backend/ wants; none starts anything.
+`build.py` does the same for the rest of an upstream. Each function turns one record of a checked
+configuration into the settings of one module of backend/, and starts nothing.
 """
 
 from nginy.backend.checks.agent import AgentSettings
@@ -16,7 +16,7 @@ from nginy.wire.http import parse_statuses
 
 
 def monitor_settings(upstream: schema.Upstream) -> MonitorSettings:
-    """Return how the backends of an upstream are watched over."""
+    """Return the settings that an upstream's monitor needs."""
     check, agent, eject = upstream.health_check, upstream.agent_check, upstream.eject
     return MonitorSettings(
         check=None if check is None else check_settings(check),
@@ -30,7 +30,7 @@ def monitor_settings(upstream: schema.Upstream) -> MonitorSettings:
 
 
 def check_settings(check: HealthCheck) -> CheckSettings:
-    """Return when checks are made, and how many results count."""
+    """Return when to check, and how many results in a row count."""
     return CheckSettings(
         interval_ms=check.interval_ms,
         interval_down_ms=check.interval_down_ms or check.interval_ms,
@@ -43,7 +43,7 @@ def check_settings(check: HealthCheck) -> CheckSettings:
 
 
 def probe_settings(check: HealthCheck) -> ProbeSettings:
-    """Return what a check asks."""
+    """Return what a check sends and expects."""
     return ProbeSettings(
         kind=check.type,
         port=check.port,
@@ -58,10 +58,10 @@ def probe_settings(check: HealthCheck) -> ProbeSettings:
 
 
 def agent_settings(agent: AgentCheck) -> AgentSettings:
-    """Return how the agents are asked."""
+    """Return how to ask the agents."""
     return AgentSettings(agent.port, agent.interval_ms, timeout_of(agent), unescape(agent.send))
 
 
 def eject_settings(eject: Eject) -> EjectSettings:
-    """Return how long, and how many, backends are left out."""
+    """Return how long backends stay out, and how many at once."""
     return EjectSettings(eject.base_ms, eject.max_ms, eject.max_percent)

@@ -1,12 +1,11 @@
 """What no single key can know: references, duplicates, and keys that do not go together.
 
-check() looks at a whole configuration that may have mistakes already: Origin.has() tells which
-keys of a record can be trusted, so that one mistake has one message. complete() makes upstreams
-of the addresses in `proxy_pass`.
+check() runs over a whole configuration that may contain mistakes already: Origin.has() tells which
+keys of a record are usable, so that each mistake has one message. complete() creates upstreams for
+the addresses in `proxy_pass`.
 
-Not here: what one value must be (types.py, schema.py), what is right and yet hardly meant
-(surprises.py), whether files are there (check_files.py), and what only a start can tell (an
-address in use).
+Not here: the syntax of single values (types.py, schema.py), warnings (surprises.py), missing files
+(check_files.py), and what only a start can find out, such as an address in use.
 """
 
 from collections.abc import Iterator
@@ -46,7 +45,7 @@ UNIX_WITH_UDP: Final = "a unix socket, expected an IP address, as the protocol i
 def check(config: Config, findings: Findings) -> None:
     """Report every mistake that shows only when keys are seen together.
 
-    The configuration has been completed: each address in `proxy_pass` that is one is an upstream.
+    complete() has run: each address in `proxy_pass` has an upstream.
     """
     for upstream in config.upstreams.values():
         _check_names_of_backends(upstream, findings)
@@ -72,7 +71,7 @@ def check(config: Config, findings: Findings) -> None:
 def complete(config: Config, findings: Findings) -> Config:
     """Return the configuration with an upstream for each address that a `proxy_pass` names.
 
-    It has the address for its name and its one backend, and inherits from `defaults` as others do.
+    The address is its name and its only backend; it inherits from `defaults` like any other.
     """
     upstreams = dict(config.upstreams)
     for listener in config.listeners:
@@ -85,7 +84,7 @@ def complete(config: Config, findings: Findings) -> Config:
 
 
 def _is_peer(text: str) -> bool:
-    """Return whether this is something to connect to: a host name counts with a port only."""
+    """Return whether this is an address to connect to; a host name needs a port."""
     try:
         address = parse_peer(text)
     except InvalidValueError:
@@ -94,7 +93,7 @@ def _is_peer(text: str) -> bool:
 
 
 def _check_names_of_backends(upstream: Upstream, findings: Findings) -> None:
-    """Report a host name with nothing to say its port, and a service of what is no name."""
+    """Report host names without a port, and services of addresses."""
     for backend in upstream.backends:
         address, origin = backend.address, backend.origin
         if not origin.has("address", "service"):
@@ -109,7 +108,7 @@ def _check_names_of_backends(upstream: Upstream, findings: Findings) -> None:
 
 
 def _check_backups(upstream: Upstream, findings: Findings) -> None:
-    """Report backups that no method would use, and a group with nothing else (nginx's rules)."""
+    """Report backups that the method cannot use, and groups of backups alone (nginx's rules)."""
     origin = upstream.origin
     method = upstream.balance.method
     backups = [backend for backend in upstream.backends if backend.backup]
@@ -131,7 +130,7 @@ def _check_ring(upstream: Upstream, findings: Findings) -> None:
 
 
 def _check_slow_start(upstream: Upstream, findings: Findings) -> None:
-    """Report a weight that would move in tables that must not (nginx's rule)."""
+    """Report slow_start with a method whose table must not move (nginx's rule)."""
     method = upstream.balance.method
     for backend in upstream.backends:
         if backend.slow_start_ms is not None and method in HASH_METHODS:
@@ -140,7 +139,7 @@ def _check_slow_start(upstream: Upstream, findings: Findings) -> None:
 
 
 def _check_protocol(listener: Listener, config: Config, findings: Findings) -> None:
-    """Report keys that mean nothing for the protocol, and unix sockets on UDP's way."""
+    """Report keys of the other protocol, and unix sockets with UDP."""
     origin, protocol = listener.origin, listener.protocol
     if not origin.has("protocol"):
         return
@@ -157,7 +156,7 @@ def _check_protocol(listener: Listener, config: Config, findings: Findings) -> N
 
 
 def _check_content(listener: Listener, config: Config, findings: Findings) -> None:
-    """Report a listener without one thing to do, and one that leads nowhere."""
+    """Report a listener without exactly one target, and a target that does not exist."""
     origin, target = listener.origin, listener.proxy_pass
     if not origin.has("proxy_pass", "return"):
         return
@@ -188,7 +187,7 @@ def _check_content(listener: Listener, config: Config, findings: Findings) -> No
 
 
 def _check_listen(config: Config, findings: Findings) -> None:
-    """Report addresses that are listened on twice; of a range, the first is enough."""
+    """Report addresses that occur twice; of a range, only the first."""
     seen: dict[tuple[str, Address], Mark] = {}
     for listener in config.listeners:
         mark = listener.origin.of("listen")
@@ -201,7 +200,7 @@ def _check_listen(config: Config, findings: Findings) -> None:
 
 
 def _check_names(config: Config, findings: Findings) -> None:
-    """Report two listeners of one name."""
+    """Report two listeners with the same name."""
     seen: dict[str, Mark] = {}
     for listener in config.listeners:
         mark = listener.origin.of("name")
@@ -213,7 +212,7 @@ def _check_names(config: Config, findings: Findings) -> None:
 
 
 def _check_access_logs(config: Config, findings: Findings) -> None:
-    """Report formats that are not there, and two ways of writing one file (as nginx does)."""
+    """Report missing formats, and one file with different buffers (as nginx does)."""
     seen: dict[str, AccessLogSettings] = {}
     formats = {**LOG_FORMATS, **config.log_formats}
     for log in access_logs(config):

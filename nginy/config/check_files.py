@@ -1,9 +1,9 @@
-"""Whether the files that a start needs are there and can be used: logs, pid file, check programs.
+"""Whether a start can use the files that it needs: logs, pid file, check programs.
 
-This is for `nginy -t` and for a start, while nothing is open yet. It looks and opens no log: a test
-must leave no file behind. What it cannot see, such as a disk that is full, a start finds out.
+`nginy -t` and a start call this before anything is open. It opens no log, since a test must leave
+no file behind, so only a start finds out about a full disk.
 
-Not here: the configuration's own files (files.py), and addresses (a start binds them).
+Not here: the files of the configuration itself (files.py), and addresses, which a start binds.
 """
 
 import os
@@ -20,7 +20,7 @@ HEAD_BYTES = 256
 
 
 def check_files(config: Config) -> list[Problem]:
-    """Return what would keep a start from writing its files or from changing its user."""
+    """Return what would keep a start from writing files, changing its user or running checks."""
     findings = Findings()
     files = {config.error_log.path: ("error_log", config.error_log.origin.of("path"))}
     files.update({log.path: ("access_log", log.origin.of("path")) for log in access_logs(config)})
@@ -47,7 +47,7 @@ def check_files(config: Config) -> list[Problem]:
 
 
 def _unwritable(path: str) -> str | None:
-    """Return why a file cannot be written, None if it can or is none (stderr, syslog:)."""
+    """Return why a file cannot be written; None if it can, or is no file (stderr, syslog:)."""
     directory = os.path.dirname(path)
     if not path.startswith("/"):
         return None
@@ -63,14 +63,14 @@ def _unwritable(path: str) -> str | None:
 
 
 def _unstartable(path: str, user: str | None) -> str | None:
-    """Return why a check program cannot be started by `user`, None if it can as far as one sees."""
+    """Return why `user` cannot start a check program; None if nothing speaks against it."""
     name = quote_path(path)
     try:
         status = os.stat(path)
     except OSError as error:
         return f"{name} cannot be started: {error.strerror}"
     if not stat.S_ISREG(status.st_mode):
-        return f"{name} is no file, expected a program"
+        return f"{name} is not a file, expected a program"
     if not _may_execute(path, status, user):
         return f"{name} cannot be started: Permission denied"
     problem = _bad_first_line(path)
@@ -78,7 +78,7 @@ def _unstartable(path: str, user: str | None) -> str | None:
 
 
 def _bad_first_line(path: str) -> str | None:
-    """Return what the kernel will say of a script's first line; None for binaries."""
+    """Return why the kernel would refuse a script's first line; None for a program that is fine."""
     try:
         with open(path, "rb") as file:
             head = file.read(HEAD_BYTES)

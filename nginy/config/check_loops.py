@@ -1,14 +1,14 @@
-"""Listeners whose clients would come back to them: a configuration that proxies to itself.
+"""A configuration that proxies to itself: listeners that their own clients come back to.
 
-One client of such a listener takes every connection there is, as each session opens the next one.
-A loop may lead over several listeners. Several on the way are fine as long as the last one answers
-by itself or leads elsewhere, as in the demonstration of `return`.
+One client of such a listener uses up all connections, as each session opens the next one. A loop
+may span several listeners. A listener may lead to another one, as in the demonstration of
+`return`, as long as the last of them answers itself or leads elsewhere.
 
-A wildcard takes what comes to any address of this machine, unless another listener has that very
-address (the kernel's choice, too). Whether an address is one of this machine's only the kernel
-knows; it is asked only about backends on the port of a wildcard.
+A wildcard accepts connections to every address of this machine, except those on which another
+listener has its own socket; the kernel prefers that one. Only the kernel knows whether an address
+belongs to this machine, so is_local() asks it, about backends on the port of a wildcard only.
 
-Not here: host names, which may come to mean one of our listeners at any time (backend/names/).
+Not here: host names, which may resolve to one of our listeners at any time (backend/names/).
 """
 
 import ipaddress
@@ -26,10 +26,10 @@ LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 
 
 def is_local(address: Address) -> bool:
-    """Return whether an IP address is one of this machine's; no packet is sent.
+    """Return whether an IP address belongs to this machine; sends no packet.
 
-    A connected UDP socket has the local address that the kernel's routing chose, and for an address
-    of the machine itself that is the address.
+    The kernel gives a connected UDP socket the local address of the route, which is the address
+    itself if the machine has it.
     """
     if ipaddress.ip_address(address.host).is_loopback:
         return True
@@ -42,7 +42,7 @@ def is_local(address: Address) -> bool:
 
 
 class OwnListeners:
-    """Which listener of a configuration a connection to an address comes to."""
+    """Finds the listener of a configuration that accepts connections to an address."""
 
     def __init__(self, config: Config, local: IsLocal = is_local) -> None:
         self._local = local
@@ -53,7 +53,7 @@ class OwnListeners:
         }
 
     def find(self, protocol: str, address: Address) -> int | None:
-        """Return the index of the listener that takes `address`, None if none of ours does."""
+        """Return the index of the listener that accepts for `address`; None if none does."""
         address = _as_connected(address)
         index = self._by_address.get((protocol, address))
         if index is not None or address.is_unix or address.is_name:
@@ -64,7 +64,7 @@ class OwnListeners:
 
 
 def check_loops(config: Config, findings: Findings, local: IsLocal = is_local) -> None:
-    """Report every backend through which a listener's clients come back to that listener."""
+    """Report each backend that leads a listener's clients back to that listener."""
     own = OwnListeners(config, local)
     edges: dict[int, list[tuple[int, Backend]]] = {}
     for index, listener in enumerate(config.listeners):
@@ -87,7 +87,7 @@ def check_loops(config: Config, findings: Findings, local: IsLocal = is_local) -
 
 
 def _addresses(backend: Backend) -> Iterator[Address]:
-    """Yield what a backend stands for, as far as it is known before names are resolved."""
+    """Yield the addresses of a backend that are known before any name is resolved."""
     address = backend.address
     if not address.is_name:
         yield address
@@ -97,7 +97,7 @@ def _addresses(backend: Backend) -> Iterator[Address]:
 
 
 def _as_connected(address: Address) -> Address:
-    """Return where a connection to `address` arrives: a wildcard is this machine (ip(7))."""
+    """Return where a connection to `address` arrives: a wildcard means this machine (ip(7))."""
     if address.is_unix or address.is_name:
         return address
     mapped = getattr(ipaddress.ip_address(address.host), "ipv4_mapped", None)
@@ -107,7 +107,7 @@ def _as_connected(address: Address) -> Address:
 
 
 def _reached_from(start: int, edges: dict[int, list[tuple[int, Backend]]]) -> set[int]:
-    """Return the listeners that a client of `start` may come to, itself included."""
+    """Return the listeners that a client of `start` may reach, including `start`."""
     reached, waiting = {start}, [start]
     while waiting:
         for target, _ in edges.get(waiting.pop(), ()):

@@ -1,13 +1,11 @@
-"""The files of a configuration joined into one tree: read, `include`, and ${NAME} from the
-environment.
+"""Joins the files of a configuration into one tree: `include`, and ${NAME} from the environment.
 
-Joining happens before anything is understood: what the keys at the top of each file hold is put
-together, and a name or a setting that two files give is an error with both places. ${NAME} is
-filled in after parsing and in values only, so no value of the environment can change the shape of
-the tree.
+This module knows no key but those at the top of a file. It joins their values; if two files set the
+same name or setting, that is an error with both places. ${NAME} is replaced after parsing, and in
+values only, so the environment cannot change the shape of the tree.
 
-Everything that a file can do to its reader is bounded: size, depth and number of includes, here;
-nesting and aliases in parse.py. Only regular files are opened, as reading a pipe may never end.
+Limits keep a file from blocking its reader: the size, depth and number of includes here, nesting
+and aliases in parse.py. Only regular files are opened, since reading a pipe may never end.
 """
 
 import codecs
@@ -57,7 +55,7 @@ class Files:
         self.is_whole = True
 
     def load(self, path: str) -> MappingNode:
-        """Return the joined mapping of all files; RefusedError if one of them cannot be parsed."""
+        """Return the joined mapping of all files; raise RefusedError if one cannot be parsed."""
         whole = Mark(path, 0, 0)
         self._add(path, whole, ())
         if not self.is_whole:
@@ -67,7 +65,7 @@ class Files:
         return MappingNode(tuple(self.pairs.values()), whole)
 
     def _add(self, path: str, mark: Mark, chain: tuple[str, ...]) -> None:
-        """Add a file that is named at `mark`, and what it includes in turn."""
+        """Add the file that `mark` names, and the files that it includes."""
         text = _read_text(path, mark, self.findings)
         node = parse(text, path, self.findings)
         if node is None:
@@ -82,7 +80,7 @@ class Files:
             self._include(included[1], path, (*chain, os.path.realpath(path)))
 
     def _join(self, name: ScalarNode, value: Node) -> None:
-        """Add one top key, to what other files have under it if it is a key of many."""
+        """Add one key of the top level; some keys collect the values of all files."""
         if name.text not in self.pairs:
             self.pairs[name.text] = (name, value)
             return
@@ -113,7 +111,7 @@ class Files:
                     self._add_included(name, item.mark, chain)
 
     def _matches(self, item: Node, path: str) -> list[str]:
-        """Return the files of a pattern; a name without wildcards stands for itself."""
+        """Return the files that a pattern matches; a name without wildcards is its own match."""
         if not isinstance(item, ScalarNode) or item.is_missing or "\0" in item.text:
             text = f"{describe(item)}, expected a path such as conf.d/*.yml"
             raise self.findings.refuse(item.mark, text)
@@ -126,7 +124,7 @@ class Files:
         return found
 
     def _add_included(self, name: str, mark: Mark, chain: tuple[str, ...]) -> None:
-        """Add one file unless that would never end; go on after one that cannot be read."""
+        """Add one included file; after one that cannot be read, go on with the next."""
         self.count += 1
         if os.path.realpath(name) in chain:
             raise self.findings.refuse(mark, f"{quote_path(name)} includes itself")
@@ -156,7 +154,7 @@ class Files:
         return ScalarNode(text, node.mark, is_plain=False, byte_text=byte_text)
 
     def _environment(self, match: re.Match[str], mark: Mark) -> str:
-        """Return what ${NAME} stands for; of a value that has none, say so once and no more."""
+        """Return the value of ${NAME}; report an unset variable once for each value."""
         reference = _VARIABLE.fullmatch(match[1])
         if reference is None or not match[2]:
             text = f"{quote(match[0])} is not understood, expected ${{NAME}} or ${{NAME:-default}}"
@@ -180,7 +178,7 @@ def _items(node: Node) -> tuple[Node, ...]:
 
 
 def _read_text(path: str, mark: Mark, findings: Findings) -> str:
-    """Return the text of a file that is named at `mark`."""
+    """Return the text of the file that `mark` names."""
     subject = "" if mark.line == 0 else f"{quote_path(path)} "
     try:
         mode = os.stat(path).st_mode

@@ -1,10 +1,10 @@
-"""The words of nginx, HAProxy and orchestrators that are no words of nginy, and what to write.
+"""Words of nginx, HAProxy and orchestrators that nginy does not have, and what to write instead.
 
-RENAMED has words for which nginy has a key of the same meaning; ABSENT has words that nginy has
-nothing for, with what to do instead. Both are by record. VALUES is by key; the tables of words
-behind an address are by word. A test checks that no word here is a key or a value of nginy's own.
+RENAMED maps a word to nginy's key of the same meaning. ABSENT has advice for words without a
+counterpart. Both are by record; VALUES is by key, and the tables of words behind an address are by
+word. A test checks that no word here is a key of nginy's own.
 
-The functions that look words up are in hints.py.
+hints.py looks the words up.
 
 Sources: the directives of nginx's stream modules, HAProxy's configuration manual 3.0 (4.1
 "Proxy keywords matrix", 5.1 "Bind options", 5.2 "Server and default-server options").
@@ -29,7 +29,7 @@ UPSTREAM: Final = "an upstream"
 BACKEND: Final = "a backend"
 HEALTH_CHECK: Final = "health_check"
 
-# What a word is called here, by the record it was found in.
+# nginy's key for a word, by the record in which the word was found.
 RENAMED: Final[Mapping[str, Mapping[str, str]]] = {
     CONFIGURATION: {
         "backend": "upstreams",
@@ -137,7 +137,7 @@ RENAMED: Final[Mapping[str, Mapping[str, str]]] = {
     },
 }
 
-# What to do about a word that nginy has nothing for.
+# Advice for words without a counterpart.
 ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
     CONFIGURATION: {
         "daemon": "nginy stays in the foreground, a service manager starts it",
@@ -226,7 +226,7 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
 
 SOURCE_HASH: Final = "{hash: $remote_addr, consistent: on}"
 
-# Values that have another name here, by key, and what to write for them.
+# Values that nginy spells differently, by key.
 VALUES: Final[Mapping[str, Mapping[str, str]]] = {
     "balance": {
         "first": "expected round_robin",
@@ -278,7 +278,7 @@ VALUES: Final[Mapping[str, Mapping[str, str]]] = {
     "proxy_next_upstream": {"error": "expected on", "timeout": "expected on"},
 }
 
-# Words behind an address in `listen`, and what to do about them.
+# Words behind an address in `listen`.
 LISTEN_WORDS: Final[Mapping[str, str]] = {
     "accept-proxy": NO_PROXY_PROTOCOL,
     "backlog": "expected backlog: {value}",

@@ -1,12 +1,11 @@
-"""The part of the language that says who may serve: checks, load checks, ejection.
+"""The keys of health: checks, load checks, ejection.
 
-The records here are keys of an upstream (schema.py); names are nginx Plus's and HAProxy's where
-they have the key. What a value means to the running program is in backend/checks/monitor.py and the
-modules it names; build.py turns one into the other. check_health() is the part of check.py that
-belongs to these keys.
+The records here are keys of an upstream (schema.py), with the names of nginx Plus and HAProxy where
+those have the key. build_health.py turns them into the settings of backend/checks/monitor.py and
+its neighbors. check_health() does for these keys what check.py does for the others.
 
-Texts that go over a wire are read by the functions of wire/ that will use them, so that what they
-refuse is a mistake in the file, with its place, and not a surprise at the first check.
+The functions of wire/ that will use a text also check it here, so a text that they refuse is an
+error of the file, with its place, and not a failure of the first check.
 """
 
 import re
@@ -39,7 +38,7 @@ DURATION: Final = Duration()
 PORT: Final = Integer(1, 65535)
 POSITIVE: Final = Integer(1)
 
-# Their tables keep each key where it is, whatever the weights say meanwhile.
+# Their tables keep each key at its backend even if weights change.
 HASH_METHODS: Final = frozenset({"hash", "maglev", "rendezvous"})
 
 CHECK_TYPES: Final = ("tcp", "udp", "http", "tls", "exec")
@@ -57,7 +56,7 @@ KEYS_OF_TYPES: Final = {
 
 
 class WireText(ScalarKind[str]):
-    """A text that a function of wire/ takes; it stays text here, with bytes as surrogates."""
+    """A text that a function of wire/ accepts; raw bytes are lone surrogates in it."""
 
     has_bytes = True
 
@@ -66,7 +65,7 @@ class WireText(ScalarKind[str]):
         self.take = take
 
     def parse(self, text: str, mark: Mark) -> str:
-        """Return the text itself if the function takes it."""
+        """Return the text itself if the function accepts it."""
         try:
             self.take(text)
         except WireError as error:
@@ -90,7 +89,7 @@ class CommandLine(ScalarKind[tuple[str, ...]]):
         except ValueError as error:
             raise InvalidValueError(f"cannot be split ({error})".lower()) from None
         if not words or not words[0].startswith("/") or "\0" in text:
-            raise InvalidValueError("is not one")
+            raise InvalidValueError("is not valid")
         return words
 
     def write(self, value: tuple[str, ...]) -> Plain:
@@ -125,17 +124,17 @@ class Command(Kind[tuple[str, ...] | None]):
 class Share(ScalarKind[float]):
     """A share of a group."""
 
-    expected = "a number above 0, and 1 at most, such as 0.3"
+    expected = "a number above 0 and up to 1, such as 0.3"
 
     def parse(self, text: str, mark: Mark) -> float:
         """Return the number."""
         if not re.fullmatch(r"[0-9]?\.?[0-9]{1,9}", text, re.ASCII):
-            raise InvalidValueError("is not one")
+            raise InvalidValueError("is not valid")
         share = float(text)
         if share > 1:
             raise InvalidValueError("is too large")
         if not share:
-            raise InvalidValueError("would never be reached", "off")
+            raise InvalidValueError("would never apply", "off")
         return share
 
     def write(self, value: float) -> Plain:
@@ -149,7 +148,7 @@ BYTES: Final = r"text, with escapes such as \r\n and \x00"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthCheck(Entry):
-    """How the backends of an upstream are asked whether they work."""
+    """How nginy asks the backends of an upstream whether they work."""
 
     type: str = key(
         Choice(*CHECK_TYPES),
@@ -209,7 +208,7 @@ class HealthCheck(Entry):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentCheck(Entry):
-    """How the agent of each backend is asked for its load."""
+    """How nginy asks the agent of each backend for its load."""
 
     port: int = key(PORT, None, "The agent listens on this port of the backend's host.")
     interval_ms: int = key(DURATION, "5s", "The time between two questions.")
@@ -223,7 +222,7 @@ class AgentCheck(Entry):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Eject(Entry):
-    """How long a backend whose sessions fail is left out."""
+    """How long a backend stays out after its sessions have failed."""
 
     base_ms: int = key(
         DURATION, "30s", "A backend stays out this long the first time; each repeat adds as much."
@@ -235,7 +234,7 @@ class Eject(Entry):
 
 
 class HealthCheckRecord(Record[HealthCheck]):
-    """The kind of a health check: what is printed leaves out what means nothing to its type."""
+    """The kind of a health check; write() leaves out keys that its type does not use."""
 
     def write(self, value: HealthCheck) -> Plain:
         """Return all keys that the type has, and their values."""
@@ -260,25 +259,27 @@ def check_health(
     addresses: Sequence[Address],
     findings: Findings,
 ) -> None:
-    """Report what does not go together in the keys of one upstream with these backends."""
+    """Report conflicts among the health keys of one upstream with these backends."""
     has_unix = any(address.is_unix for address in addresses)
     if check is not None:
         _check_times(check, findings)
         _check_keys(check, findings)
         if has_unix and check.type == "udp":
-            findings.report(check.origin.of("type"), "type: udp, and a backend is a unix socket")
+            findings.report(
+                check.origin.of("type"), "type: udp cannot check a backend on a unix socket"
+            )
         if has_unix and check.port is not None:
-            findings.report(check.origin.of("port"), "port: is set, and a backend is a unix socket")
+            findings.report(check.origin.of("port"), "port: a backend on a unix socket has none")
     if agent is not None and agent.timeout_ms is not None and agent.origin.has("interval"):
         _check_timeout(agent.origin, agent.timeout_ms, agent.interval_ms, "interval", findings)
     if agent is not None and has_unix:
-        findings.report(agent.origin.mark, "agent_check: is set, and a backend is a unix socket")
+        findings.report(agent.origin.mark, "agent_check: a backend on a unix socket has no agent")
     if eject is not None and eject.origin.has("base", "max") and eject.max_ms < eject.base_ms:
         _report_time(eject.origin, "max", eject.max_ms, "at least base", eject.base_ms, findings)
 
 
 def _check_times(check: HealthCheck, findings: Findings) -> None:
-    """Report times that would have one check begin before the last one has ended."""
+    """Report times that would start a check before the last one has ended."""
     shortest_ms = min(check.interval_ms, check.interval_down_ms or check.interval_ms)
     origin, jitter_ms = check.origin, check.jitter_ms or 0
     if not origin.has("interval", "interval_down", "jitter", "timeout"):
@@ -298,7 +299,7 @@ def _check_timeout(
 
 
 def timeout_of(check: HealthCheck | AgentCheck) -> int:
-    """Return how long a check may take: one ends before the next begins."""
+    """Return how long a check may take; it ends before the next one begins."""
     if check.timeout_ms is not None:
         return check.timeout_ms
     shortest_ms = check.interval_ms
@@ -315,7 +316,7 @@ def _report_time(
 
 
 def _check_keys(check: HealthCheck, findings: Findings) -> None:
-    """Report keys that mean nothing to the type, and one that is missing."""
+    """Report keys that the type does not use, and the one that it needs."""
     origin = check.origin
     if not origin.has("type"):
         return

@@ -1,10 +1,11 @@
-"""What to say to people who write words of nginx, HAProxy or a shell.
+"""Hints for people who write in the words of nginx, HAProxy or a shell.
 
-A similar spelling is a poor guide for such words: `proxy_ssl` looks like `proxy_pass`. So the
-tables of foreign.py are asked first. value_hint() also looks at the shape of a value: words behind
-an address, a URL, a semicolon, a variable of the shell.
+Similar spelling is a poor guide to such words: `proxy_ssl` looks like `proxy_pass`. So the tables
+of foreign.py come first. value_hint() also recognizes shapes: words behind an address, a URL, a
+semicolon, a variable of the shell.
 
-All functions are pure and know no kind: they turn what was typed into the end of a message.
+All functions are pure: they take a key and the text that was typed, and return the end of a
+message.
 """
 
 import re
@@ -26,12 +27,12 @@ _SHELL_VARIABLE = re.compile(r"\$([A-Z_][A-Z0-9_]*)", re.ASCII)
 
 
 def renamed(noun: str, word: str) -> str | None:
-    """Return the key that `word` means in the record `noun`, None for a word that no table has."""
+    """Return nginy's key for the word `word` in the record `noun`; None if no table has it."""
     return RENAMED.get(noun, {}).get(_spelled(noun, word))
 
 
 def absent(noun: str, word: str) -> str | None:
-    """Return what to do about a word that the record has nothing for."""
+    """Return the advice for a word that has no counterpart in the record; None if unknown."""
     return ABSENT.get(noun, {}).get(_spelled(noun, word))
 
 
@@ -44,7 +45,7 @@ def _spelled(noun: str, word: str) -> str:
 
 
 def value_hint(key: str, text: str) -> str | None:
-    """Return what to say of a refused value of `key` instead of what its kind says, or None.
+    """Return a better message for a refused value of `key` than its kind has, or None.
 
     The answer continues a sentence that begins with the value in quotes.
     """

@@ -1,13 +1,13 @@
-"""A configuration from its file: joined, read, checked, and returned as one Config.
+"""Loads a configuration file: joins, reads and checks it, and returns one Config.
 
-load() is all that the rest of nginy needs. Nothing is applied and nothing is kept between calls,
-so a reload can load a new file beside the running configuration and throw it away.
+load() applies nothing and keeps nothing between calls, so a reload can load a new file beside the
+running configuration and throw it away.
 
-The order matters in one place only: what listeners and upstreams inherit (`defaults`,
-`access_log`) is read first.
+Order matters once: values that listeners and upstreams inherit (`defaults`, `access_log`) are read
+first.
 
 Not here: files and YAML (files.py, parse.py), types and the table (types.py, record.py,
-schema.py), and what no single key can know (check.py).
+schema.py), and checks that span keys (check.py).
 """
 
 import os
@@ -38,7 +38,7 @@ HOMES: Final = homes_of(CONFIG)
 
 
 def load(path: str, environ: Mapping[str, str]) -> Config:
-    """Return the checked configuration of the file `path` and all that it includes.
+    """Return the checked configuration of the file `path` and the files it includes.
 
     `environ` fills in ${NAME}, and gives a service the directory of its pid file. Raise ConfigError
     with everything that is wrong.
@@ -54,7 +54,7 @@ def load(path: str, environ: Mapping[str, str]) -> Config:
 
 
 def _with_pid_file(config: Config, environ: Mapping[str, str]) -> Config:
-    """Have a pid file where a service manager has made a directory for it (systemd.exec(5)).
+    """Set the pid file if a service manager has created a directory for it (systemd.exec(5)).
 
     `nginy -s reload` finds the process by it.
     """
@@ -65,7 +65,7 @@ def _with_pid_file(config: Config, environ: Mapping[str, str]) -> Config:
 
 
 def _read_config(top: MappingNode, findings: Findings) -> Config:
-    """Return the configuration, which is only good if nothing has been reported."""
+    """Return the configuration; it is usable only if `findings` has no problems."""
     nodes = {name.text: value for name, value in top.pairs}
     if "access_log" in nodes:  # listeners inherit it, unless `defaults` has one
         with findings.under("access_log"):
@@ -83,7 +83,7 @@ def _read_config(top: MappingNode, findings: Findings) -> Config:
 
 
 def _read_defaults(node: Node, findings: Findings) -> dict[str, object]:
-    """Return the values that listeners and upstreams inherit, by key."""
+    """Return the values of `defaults` by key."""
     rows = {**UPSTREAM.keys, **LISTENER.keys}
     known = sorted(rows.keys() - NOT_FOR_DEFAULTS)
     if not isinstance(node, MappingNode):
@@ -95,7 +95,10 @@ def _read_defaults(node: Node, findings: Findings) -> dict[str, object]:
             with findings.under(name.text):
                 values[name.text] = rows[name.text].kind.read(value, findings)
         elif name.text in NOT_FOR_DEFAULTS:
-            findings.report(name.mark, f"{name.text} cannot be the same for all")
+            findings.report(
+                name.mark,
+                f"{name.text} cannot have a default, expected it in each listener or upstream",
+            )
         else:
             hint = _default_hint(name.text, known)
             findings.report(name.mark, f"unknown key {quote(name.text)}{hint}")
@@ -103,7 +106,7 @@ def _read_defaults(node: Node, findings: Findings) -> dict[str, object]:
 
 
 def _default_hint(word: str, known: Sequence[str]) -> str:
-    """Return what to say of a key that neither listeners nor upstreams have."""
+    """Return the hint for a key that neither listeners nor upstreams have."""
     for record in (LISTENER, UPSTREAM):
         advice = hints.absent(record.noun, word)
         if advice is not None:

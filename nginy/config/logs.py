@@ -1,7 +1,7 @@
-"""The part of the language that says what nginy writes down: error log, access logs, formats.
+"""The keys of logs: error log, access logs, formats.
 
-The records here are keys of the whole file and of a listener (schema.py). How a line is written
-without waiting is in log/; which variables a format may use is in proxy/variables.py.
+The records here are keys of the whole file and of a listener (schema.py). log/ writes the lines;
+proxy/variables.py has the variables that a format may use.
 """
 
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class ErrorLogSettings(Entry):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessLogSettings(Entry):
-    """Where a line for each session goes, when it has ended."""
+    """Where the line of each session goes when it has ended."""
 
     path: str = key(LogPath("format", LOG_FORMATS), None, LOG_PATH_ABOUT)
     format: str = key(

@@ -1,12 +1,12 @@
-"""Configuration text as a tree whose every node knows where it was written.
+"""Configuration text as a tree in which every node knows its place in the file.
 
-A node is text, a list or a mapping; nothing has a type yet. YAML's own guesses (1:30 is 90, 010
-is 8, no is false) are never made: scalars stay the text that was typed until a kind of types.py
-reads them.
+A node is text, a list or a mapping; nothing has a type yet. nginy makes none of YAML's guesses
+(1:30 is 90, 010 is 8, no is false): a scalar stays the text that was typed until a kind of
+types.py reads it.
 
-Reading collects what is wrong. A reader that cannot go on reports its problem and raises
-RefusedError, which carries nothing: the nearest list or mapping catches it and goes on with its
-next item, so that one run finds all mistakes.
+Findings collects problems. Code that cannot go on reports its problem and raises RefusedError,
+which carries nothing: the nearest list or mapping catches it and continues with its next item, so
+one run finds all mistakes.
 
 Not here: how nodes come from YAML (parse.py) and from several files (files.py).
 """
@@ -19,7 +19,7 @@ from typing import Final, TypeAlias
 
 from nginy.errors import Problem
 
-# What a message quotes of a value: enough to find it, and still one line.
+# How much of a value a message quotes: enough to find it, and still one line.
 QUOTED_MAX_CHARACTERS: Final = 60
 PATH_MAX_CHARACTERS: Final = 4096  # PATH_MAX of Linux
 # How alike two words must be, from 0 to 1. Of three letters, two swapped make 0.67.
@@ -45,11 +45,10 @@ NOWHERE: Final = Mark("", 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class ScalarNode:
-    r"""One piece of text. `is_plain` says that it was written without quotes.
+    r"""One piece of text. `is_plain` tells whether it was written without quotes.
 
-    `byte_text`, where it differs from `text`, has each \x80 to \xff that was typed in double quotes
-    as that byte (a lone surrogate, PEP 383) and not as a letter of Latin-1, for values that go
-    over a wire.
+    `byte_text` is for values that go over a wire: an escape from \x80 to \xff in double quotes is a
+    byte in it (a lone surrogate, PEP 383) and not a letter of Latin-1. None if it equals `text`.
     """
 
     text: str
@@ -83,17 +82,17 @@ Node: TypeAlias = ScalarNode | SequenceNode | MappingNode
 
 
 class RefusedError(Exception):
-    """A node could not be read; the problem has been reported already."""
+    """A node could not be read; its problem has been reported."""
 
 
 class Findings:
-    """One run over a configuration: the problems so far, and what `defaults` holds.
+    """The problems and warnings of one run over a configuration, and the values of `defaults`.
 
-    `key` is the key whose value is being read. `label` opens each message: the key that was typed,
-    which is another one where a value alone stands for its record. `failures` counts reports, also
-    those about `refused` places, which have had their message already. `homes` says which
-    records have a key, for the message about one in the wrong place. `warnings` do not keep the
-    configuration from being used.
+    `key` is the key whose value is being read. `label` is the key that was typed, and opens each
+    message; it differs from `key` where a value alone stands for its record. `failures` counts all
+    reports, including those about `refused` places, which already have their message. `homes` maps
+    a key to the records that have it, for messages about misplaced keys. `warnings` do not make a
+    configuration unusable.
     """
 
     __slots__ = (
@@ -143,18 +142,18 @@ class Findings:
         self.problems.append(Problem(mark.file, mark.line, mark.column, text))
 
     def warn(self, mark: Mark, text: str) -> None:
-        """Note something odd that is right all the same."""
+        """Note something valid that is probably a mistake."""
         text = f"{self.label}: {text}" if self.label else text
         self.warnings.append(Problem(mark.file, mark.line, mark.column, text))
 
     def refuse(self, mark: Mark, text: str) -> RefusedError:
-        """Note one problem; return what the caller raises, as it has no value to return."""
+        """Note one problem; return the exception that the caller raises."""
         self.report(mark, text)
         return RefusedError()
 
 
 def describe(node: Node) -> str:
-    """Return how a message names the value that was found."""
+    """Return the name of a value for a message."""
     if isinstance(node, SequenceNode):
         return "a list" if node.items else "an empty list"
     if isinstance(node, MappingNode):
@@ -182,12 +181,12 @@ def quote_path(path: str) -> str:
 
 
 def closest(text: str, names: Iterable[str]) -> str | None:
-    """Return the name that was probably meant by `text`, or None where none is close."""
+    """Return the name closest to `text`, or None if none is close."""
     cutoff = CLOSE if len(text) > SHORT_MAX_CHARACTERS else CLOSE_IF_SHORT
     close = difflib.get_close_matches(text, sorted(names), n=1, cutoff=cutoff)
     return close[0] if close else None
 
 
 def did_you_mean(hint: str | None) -> str:
-    """Return the end of a message that offers `hint`, or nothing without one."""
+    """Return the end of a message that offers `hint`; empty without one."""
     return f" (did you mean {quote(hint)}?)" if hint is not None else ""

@@ -1,9 +1,8 @@
-"""One file's YAML into nodes, without YAML's guesses, and every syntax error as one sentence.
+"""Parses YAML into nodes, without YAML's guesses; every syntax error is one sentence.
 
-Built from the parser's events and not from PyYAML's constructed values: those have lost their
-places, and what was typed. Only what a configuration needs is taken: tags are refused; anchors,
-aliases and merge keys (`<<`) work, but what they multiply to is bounded, so that a "billion
-laughs" file is refused before it costs anything.
+The nodes come from the parser's events. PyYAML's constructed values have lost their places and the
+text that was typed. A configuration needs no tags, so they are refused. Anchors, aliases and merge
+keys (`<<`) work within limits, so that a "billion laughs" file is refused before it costs anything.
 
 A reload parses inside the event loop, so no text keeps a parser busy for more than a second.
 Nesting and the number of values are bounded event by event: neither parser reads more than a
@@ -79,7 +78,7 @@ _UNPRINTABLE: Final = re.compile(
 
 
 def parse(text: str, file: str, findings: Findings, loader: Loader = LOADER) -> Node | None:
-    """Return the document of `text`, None if there is nothing but comments.
+    """Return the document of `text`; None if it holds comments only.
 
     Report what is wrong; raise RefusedError at the first error of syntax, as the rest cannot be
     known then. `loader` names the parser: libyaml's, or PyYAML's own.

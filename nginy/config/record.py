@@ -1,14 +1,13 @@
-"""Lists, mappings and records: the kinds that are made of other kinds, and `key`, a row of the
+"""Lists, mappings and records, the kinds that consist of other kinds, and `key`, a row of the
 table.
 
-A record is a frozen dataclass whose fields are made by key(). The field's type is what the rest
-of nginy sees, the row is what the reader, the printer and the reference page see; neither is
-written twice. A field is named after its key, plus the unit of its values: `proxy_timeout` is
-`proxy_timeout_ms`. (A closing underscore, as in `return_`, is Python's need.)
+A record is a frozen dataclass whose fields come from key(). The rest of nginy sees the type of a
+field; the reader, the printer and the reference page see its row. A field has the name of its key
+plus the unit of its values: `proxy_timeout` is `proxy_timeout_ms`. (Python needs the closing
+underscore of `return_`.)
 
-Reading never stops at a mistake: it is reported, the default stands in, and the checks of
-check.py leave out what Origin.bad names. The result is thrown away then, but every mistake of the
-file has been seen.
+A mistake does not stop the run: it is reported, the default stands in, and check.py skips the keys
+in Origin.bad. The resulting configuration is thrown away, but all mistakes have been found.
 
 Read first: node.py and types.py. Read next: schema.py, the table itself.
 """
@@ -44,9 +43,9 @@ NAME_PATTERN: Final = re.compile(r"""[^\s"'`$]+""")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a record and each of its values were written, and which keys were refused.
+    """The places of a record and of its values, and the keys that were refused.
 
-    `warnings`, of the whole configuration only, is what reading its files found odd.
+    `warnings` come from reading the files; only the whole configuration has them.
     """
 
     mark: Mark = NOWHERE
@@ -55,17 +54,17 @@ class Origin:
     warnings: tuple[Problem, ...] = ()
 
     def of(self, key: str) -> Mark:
-        """Return where `key` is set, or where the record is if it does not set it."""
+        """Return the place of `key`, or of the record if it does not set the key."""
         return self.keys.get(key, self.mark)
 
     def has(self, *keys: str) -> bool:
-        """Return whether all these keys may be checked further: none was refused."""
+        """Return whether none of these keys was refused."""
         return self.bad.isdisjoint(keys)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A record of the configuration. Where it was written does not count for equality."""
+    """A record of the configuration. Equality ignores its place."""
 
     origin: Origin = dataclasses.field(default=Origin(), compare=False, repr=False)
 
@@ -75,10 +74,10 @@ R = TypeVar("R", bound=Entry)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Key(Generic[T]):
-    """One row of the table: what a key is, what stands in for it, and what it is for.
+    """One row of the table: the kind of a key, its default and its purpose.
 
-    `default` is as written in YAML, None if the key must be set; `udp_default`, where it differs
-    for UDP listeners. `only` is "tcp" or "udp" for a key that means nothing to the other.
+    `default` is YAML text, or None if the key must be set; `udp_default` is the default of UDP
+    listeners if it differs. `only` is "tcp" or "udp" for a key that the other protocol lacks.
     """
 
     kind: Kind[T]
@@ -102,9 +101,9 @@ def key(
 ) -> T:
     """Declare one key of a record.
 
-    `default` is a scalar as written in YAML, or None for a key that must be set. `blank` makes an
-    empty list or mapping: the default where no scalar can say it, and what stands in for a key
-    that must be set and is refused.
+    `default` is a scalar in YAML, or None for a key that must be set. `blank` makes an empty list
+    or mapping: a default that no scalar expresses, or the stand-in for a refused key that must be
+    set.
     """
     row = {"key": Key(kind, about, default, blank, only, udp_default)}
     if blank is not None:
@@ -131,8 +130,8 @@ def keys_of(record: type[Entry]) -> dict[str, Key[object]]:
 class Record(Kind[R]):
     """A mapping with known keys.
 
-    A scalar alone is taken for the key `shorthand`, where there is one. With `inherits`, keys
-    that are not set come from `defaults` before they come from the table.
+    A scalar alone is the value of the key `shorthand`, if there is one. With `inherits`, `defaults`
+    comes before the defaults of the table.
     """
 
     def __init__(
@@ -155,7 +154,7 @@ class Record(Kind[R]):
             self.expected += f", or {self.keys[shorthand].kind.expected}"
 
     def read(self, node: Node, findings: Findings) -> R:
-        """Return the record; RefusedError if a key has no value and nothing can stand in for it."""
+        """Return the record; raise RefusedError if a key has neither a value nor a stand-in."""
         is_short = bool(self.shorthand) and isinstance(node, ScalarNode) and not node.is_missing
         if is_short:
             node = MappingNode(((ScalarNode(self.shorthand, node.mark), node),), node.mark)
@@ -190,10 +189,10 @@ class Record(Kind[R]):
     def _known_keys(
         self, node: MappingNode, findings: Findings
     ) -> tuple[dict[str, Node], set[str]]:
-        """Return the values by key, and the keys that unknown ones were probably meant to be.
+        """Return the values by key, and the keys that unknown words probably mean.
 
-        Report the keys that the table does not know. What another program calls by another name is
-        read under nginy's name for it, so that mistakes in the value are found as well.
+        Report the words that the table does not know. The value of a foreign word is read under
+        nginy's key for it, so that mistakes in the value are found as well.
         """
         nodes = {name.text: value for name, value in node.pairs if name.text in self.keys}
         meant = set()
@@ -212,7 +211,7 @@ class Record(Kind[R]):
     def _hint(
         self, word: str, known: str | None, nodes: Mapping[str, Node], findings: Findings
     ) -> tuple[str, str | None]:
-        """Return what to say of an unknown key, and the key it was probably meant to be."""
+        """Return the hint for an unknown key, and the key that it probably means."""
         advice = hints.absent(self.noun, word)
         if advice is not None:
             return f": {advice}", None
@@ -230,7 +229,7 @@ class Record(Kind[R]):
         return did_you_mean(known), known
 
     def write(self, value: R) -> Plain:
-        """Return all keys and values, without those that mean nothing for the protocol."""
+        """Return all keys and values, except the keys of the other protocol."""
         protocol = getattr(value, "protocol", None)
         return {
             name: row.kind.write(getattr(value, row.field))
@@ -240,7 +239,7 @@ class Record(Kind[R]):
 
 
 class Switch(Kind[R | None]):
-    """A record, `off` for None, and `on` for the record with all its defaults where it has them."""
+    """A record, `off` for None, or `on` for the record with its defaults, if all keys have one."""
 
     def __init__(self, record: Record[R]) -> None:
         self.record = record
@@ -265,14 +264,14 @@ class Switch(Kind[R | None]):
 
 
 class ListOf(Kind[tuple[T, ...]]):
-    """One or more values of a kind; one alone needs no brackets."""
+    """One or more values of a kind; a single value needs no brackets."""
 
     def __init__(self, item: Kind[T]) -> None:
         self.item = item
         self.expected = f"{item.expected}, or a list of these"
 
     def read(self, node: Node, findings: Findings) -> tuple[T, ...]:
-        """Return the items that could be read; an empty list is refused."""
+        """Return the items that could be read; refuse an empty list."""
         if isinstance(node, SequenceNode) and not node.items:
             raise findings.refuse(node.mark, f"an empty list, expected {self.expected}")
         items = node.items if isinstance(node, SequenceNode) else (node,)
@@ -290,7 +289,7 @@ class ListOf(Kind[tuple[T, ...]]):
 class MapOf(Kind[dict[str, T]]):
     """Values of a kind under names that the user chooses.
 
-    For a value that is refused `blank()` stands in, so that its name is known all the same.
+    `blank()` stands in for a refused value, so that its name is known all the same.
     """
 
     def __init__(self, item: Kind[T], noun: str, blank: Callable[[], T]) -> None:
@@ -299,7 +298,7 @@ class MapOf(Kind[dict[str, T]]):
         self.expected = f"a mapping of names to {noun}"
 
     def read(self, node: Node, findings: Findings) -> dict[str, T]:
-        """Return what could be read, by name, in the order of the file."""
+        """Return the values that could be read, by name, in the order of the file."""
         if not isinstance(node, MappingNode):
             raise findings.refuse(node.mark, f"{describe(node)}, expected {self.expected}")
         values: dict[str, T] = {}
@@ -318,7 +317,7 @@ class MapOf(Kind[dict[str, T]]):
 
 
 def _applies(row: Key[object], values: Mapping[str, object]) -> bool:
-    """Return whether an inherited key means something for the protocol that has been read."""
+    """Return whether an inherited key applies to the protocol of the record."""
     return row.only is None or row.only == values.get("protocol", "tcp")
 
 

@@ -1,13 +1,12 @@
-"""The language: every key of the configuration with its type, its default and what it is for.
+"""The language: every key of the configuration with its type, its default and its purpose.
 
-Each class is one record of the file, each row one key. The type left of the row is what the rest
-of nginy sees once a configuration has been checked: durations in milliseconds, sizes in bytes,
-`off` as None, defaults filled in. The reader, `nginy -T` and the reference page are made from the
-rows (record.py), so a new key is one row here.
+Each class is one record of the file, each row one key. The type of a field is the value in a
+checked configuration: durations are milliseconds, sizes are bytes, `off` is None, and defaults are
+filled in. The reader, `nginy -T` and the reference page use the rows (record.py), so a new key is
+one row here.
 
 Names, meanings and defaults are nginx's (ngx_stream_core_module, ngx_stream_proxy_module,
-ngx_stream_upstream_module) where nginx has the key. What no single key can know is checked in
-check.py.
+ngx_stream_upstream_module) where nginx has the key. check.py checks rules that span keys.
 
 Read first: Config at the end, then Listener and Upstream. Read next: load.py.
 """
@@ -90,7 +89,7 @@ class Backend(Entry):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolver(Entry):
-    """How the names of backends become addresses. /etc/hosts comes first in any case."""
+    """How the names of backends become addresses. /etc/hosts always comes first."""
 
     nameservers: tuple[Address, ...] = key(
         NameServers(), "auto", "The name servers to ask; auto is those in /etc/resolv.conf."
@@ -115,7 +114,7 @@ class Queue(Entry):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upstream(Entry):
-    """A group of backends, and how one of them is chosen."""
+    """A group of backends, and how nginy chooses one of them."""
 
     balance: Balance = key(
         BalanceKind(), "round_robin", "The method that chooses a backend for each session."
@@ -183,7 +182,7 @@ class Keepalive(Switch[SoKeepalive]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NextUpstream(Entry):
-    """How far to look for a backend that can be connected to."""
+    """How long nginy looks for a backend that accepts the connection."""
 
     tries: int = key(COUNT, "0", "nginy tries at most this many backends; 0 is each of them once.")
     timeout_ms: int | None = key(
@@ -193,10 +192,10 @@ class NextUpstream(Entry):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener(Entry):
-    """One or more addresses where clients connect, and what happens to their sessions.
+    """Addresses where clients connect, and what happens to their sessions.
 
-    Either `proxy_pass` or `return_` is set. `proxy_pass` is always the name of one of
-    Config.upstreams: where the file has an address, an upstream of that name is made for it.
+    Either `proxy_pass` or `return_` is set. `proxy_pass` is always a name in Config.upstreams:
+    complete() creates an upstream for an address.
     """
 
     listen: tuple[Address, ...] = key(
@@ -304,7 +303,7 @@ class Listener(Entry):
 UPSTREAM: Final = Record(Upstream, "an upstream", inherits=True)
 LISTENER: Final = Record(Listener, "a listener", inherits=True)
 
-# What makes a listener or an upstream the one it is cannot be the same for all of them.
+# Each listener or upstream has its own; a common value makes no sense.
 NOT_FOR_DEFAULTS: Final = frozenset({"listen", "name", "proxy_pass", "return", "backends"})
 
 
@@ -377,7 +376,7 @@ class Config(Entry):
     )
 
 
-# Keys of a file that are used up while it is loaded.
+# Keys that loading a file uses up.
 DIRECTIVES: Final = ("include", "defaults")
 
 CONFIG: Final = Record(Config, "the configuration", directives=DIRECTIVES)

@@ -1,8 +1,7 @@
-"""What is right, and yet hardly meant: the warnings of `nginy -t`, of a start and of a reload.
+"""Warnings of `nginy -t`, of a start and of a reload: what loads, and is probably a mistake.
 
-Each of them loads, and a careful person would ask "really?". What cannot work at all is an error,
-in check.py. An include without a match is noted while files are read (files.py), and only passed
-on from here.
+What cannot work is an error, in check.py. files.py notes an include without a match; this module
+passes that warning on.
 """
 
 from collections.abc import Iterator
@@ -16,9 +15,9 @@ from nginy.errors import Problem
 from nginy.proxy.variables import KEY_VARIABLES
 from nginy.text.address import Address
 
-# ZooKeeper's commands ("four letter words"), which it takes without a line's end.
+# ZooKeeper's commands ("four letter words") need no line end.
 WITHOUT_LINE_END: Final = frozenset({"conf", "isro", "mntr", "ruok", "srvr", "stat"})
-# Types whose `send` goes into a stream, where only the line's end ends a line.
+# Types that send into a stream, where a reader of lines waits for the line end.
 STREAM_TYPES: Final = frozenset({"tcp", "tls"})
 
 
@@ -53,19 +52,19 @@ def _of_upstream(name: str, upstream: Upstream) -> Warnings:
 
 
 def _repeated(upstream: Upstream) -> Warnings:
-    """Find backends that are there twice."""
+    """Find backends that are listed twice."""
     seen: dict[tuple[Address, str | None], Mark] = {}
     for backend in upstream.backends:
         key = (backend.address, backend.service)
         mark = backend.origin.of("address")
         if key in seen:
-            text = f"backend {backend.address} is there already, at {seen[key]}"
-            yield mark, f"{text}, expected it once, with a weight"
+            text = f"backend {backend.address} is already listed at {seen[key]}"
+            yield mark, f"{text}, expected it once with a weight"
         seen.setdefault(key, mark)
 
 
 def _unended_lines(upstream: Upstream) -> Warnings:
-    """Find texts to send whose reader would wait for the end of the line."""
+    """Find texts without the line end that their reader probably waits for."""
     check, agent = upstream.health_check, upstream.agent_check
     if check is not None and check.type in STREAM_TYPES and _is_unended(check.send):
         yield check.origin.of("send"), _unended(check.send)
@@ -85,7 +84,7 @@ def _unended(text: str) -> str:
 
 
 def _unused(config: Config) -> Warnings:
-    """Find upstreams that no listener leads to."""
+    """Find upstreams that no listener uses."""
     used = {listener.proxy_pass for listener in config.listeners}
     for name, upstream in config.upstreams.items():
         if name not in used:

@@ -1,12 +1,10 @@
-"""What one value may be: on or off, a number, a duration, an address, and how each is read and
-printed.
+"""Kinds of values, such as flags, numbers, durations and paths: how each is read and printed.
 
-A Kind turns a node into a value and a value back into what YAML shows. Its `expected` ends every
-refusal, so that the reader of a message learns what to write and not only what was wrong. Kinds
-made of other kinds (lists, mappings, records) are in record.py; `balance` has a module of its
-own, balance.py.
+A Kind turns a node into a value, and a value back into YAML. Its `expected` ends every refusal, so
+a message says what to write and not only what was wrong. Kinds that consist of other kinds (lists,
+mappings, records) are in record.py; `balance` has its own module, balance.py.
 
-Scalars are read from their text alone: nothing depends on what YAML takes an unquoted word for.
+A scalar is read from its text alone, so YAML's ideas about unquoted words do not matter.
 """
 
 import os
@@ -32,7 +30,7 @@ from nginy.text.units import format_duration, format_size, parse_duration_ms, pa
 
 T = TypeVar("T")
 
-# What dump.py can print: YAML's own three shapes, all scalars already text.
+# The values that dump.py prints: YAML's three shapes, with scalars as text.
 Plain: TypeAlias = str | list["Plain"] | dict[str, "Plain"]
 
 INTEGER_MAX: Final = (1 << 31) - 1  # nginx's ngx_int_t on 32 bits; more is a slip of the finger
@@ -53,18 +51,18 @@ def alternatives(*words: str) -> str:
 
 
 class Kind(ABC, Generic[T]):
-    """One type of value. `unit` is what names of such values end in, inside nginy."""
+    """One type of value. The names of such values end in `unit` in nginy's code."""
 
     unit = ""
     expected = ""
 
     @abstractmethod
     def read(self, node: Node, findings: Findings) -> T:
-        """Return the value of `node`; report each problem, raise RefusedError without a value."""
+        """Return the value of `node`; report all problems, raise RefusedError without a value."""
 
     @abstractmethod
     def write(self, value: T) -> Plain:
-        """Return what read() turns back into `value`."""
+        """Return the YAML that read() turns back into `value`."""
 
 
 class ScalarKind(Kind[T]):
@@ -81,7 +79,7 @@ class ScalarKind(Kind[T]):
         """Return the value of `text`, written at `mark`; raise InvalidValueError."""
 
     def read(self, node: Node, findings: Findings) -> T:
-        """Read a scalar; everything else is refused by its shape."""
+        """Read a scalar; refuse lists and mappings."""
         if not isinstance(node, ScalarNode) or node.is_missing:
             raise findings.refuse(node.mark, f"{describe(node)}, expected {self.expected}")
         text = node.text
@@ -100,11 +98,11 @@ class ScalarKind(Kind[T]):
             raise findings.refuse(node.mark, text) from None
 
     def advice(self, key: str, text: str) -> str | None:
-        """Return what to say of a refused value of `key` in place of the error, or None."""
+        """Return a better message than the error for a refused value of `key`, or None."""
         return value_hint(key, text)
 
     def _hint(self, error: InvalidValueError, mark: Mark) -> str:
-        """Offer the error's hint only if this kind would take it."""
+        """Offer the error's hint if this kind accepts it."""
         try:
             self.parse(error.hint or "", mark)
         except InvalidValueError:
@@ -136,7 +134,7 @@ class OrOff(ScalarKind[T | None]):
 
 
 class Flag(ScalarKind[bool]):
-    """On or off; YAML's other words for them are taken too."""
+    """On or off; YAML's other words for them work, too."""
 
     expected = "on or off"
 
@@ -144,7 +142,7 @@ class Flag(ScalarKind[bool]):
         """Return True for on, yes and true, in any case."""
         word = text.lower()
         if word not in ON_WORDS | OFF_WORDS:
-            raise InvalidValueError("is neither", FOREIGN_FLAGS.get(word))
+            raise InvalidValueError("is not valid", FOREIGN_FLAGS.get(word))
         return word in ON_WORDS
 
     def write(self, value: bool) -> Plain:
@@ -182,7 +180,7 @@ class Integer(ScalarKind[int]):
 
 
 class Duration(ScalarKind[int]):
-    """A duration in milliseconds; `step_ms` is the finest that the use of it can honor."""
+    """A duration in milliseconds, a multiple of `step_ms`."""
 
     unit = "_ms"
 
@@ -198,7 +196,7 @@ class Duration(ScalarKind[int]):
         """Return milliseconds."""
         duration_ms = parse_duration_ms(text)
         if duration_ms % self.step_ms:
-            raise InvalidValueError("is too fine")
+            raise InvalidValueError("has a fraction of a second")
         return duration_ms
 
     def write(self, value: int) -> Plain:
@@ -249,7 +247,7 @@ class Choice(ScalarKind[str]):
 
 
 class Text(ScalarKind[str]):
-    """Any text, as it stands."""
+    """Any text that matches a pattern."""
 
     def __init__(self, expected: str, pattern: str = r"(?s:.*)") -> None:
         self.expected = expected
@@ -258,7 +256,7 @@ class Text(ScalarKind[str]):
     def parse(self, text: str, mark: Mark) -> str:
         """Return the text itself if the pattern allows it."""
         if not self._pattern.fullmatch(text):
-            raise InvalidValueError("is not one")
+            raise InvalidValueError("is not valid")
         return text
 
     def write(self, value: str) -> Plain:
@@ -267,7 +265,7 @@ class Text(ScalarKind[str]):
 
 
 class Template(ScalarKind[str]):
-    """Text with variables in it, as nginx's complex values; `${NAME}` is gone by then (load.py)."""
+    """Text with variables, as nginx's complex values; files.py has replaced `${NAME}` already."""
 
     expected = "text with variables such as $remote_addr"
 
@@ -290,10 +288,10 @@ class Template(ScalarKind[str]):
 
 
 class FilePath(ScalarKind[str]):
-    """A path; a relative one counts from the directory of the file that names it, as in nginx.
+    """A path; a relative one starts at the directory of the file that names it, as in nginx.
 
-    `words` stand for themselves (stderr), and so does what begins with one of `schemes` (syslog:).
-    A word alone is no path: `pid: on` and `access_log: main` are slips, ./main is a file.
+    `words` (stderr) and texts that begin with one of `schemes` (syslog:) are no paths. A word alone
+    is refused: `pid: on` and `access_log: main` are slips; ./main is a file.
     """
 
     def __init__(self, *words: str, schemes: tuple[str, ...] = ()) -> None:
@@ -324,7 +322,7 @@ class FilePath(ScalarKind[str]):
 
 
 class LogPath(FilePath):
-    """Where a log goes. `option` is the key beside it that takes `values`, as format or level."""
+    """The path of a log. `option`, format or level, is the key beside it that takes `values`."""
 
     def __init__(self, option: str, values: Iterable[str]) -> None:
         super().__init__("stderr", "stdout", schemes=("syslog:",))
@@ -332,5 +330,5 @@ class LogPath(FilePath):
         self.values = frozenset(values)
 
     def advice(self, key: str, text: str) -> str | None:
-        """Answer nginx's habit of writing the option behind the path."""
+        """Explain where nginx's option behind the path goes."""
         return log_hint(text, self.option, self.values) or super().advice(key, text)

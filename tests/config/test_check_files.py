@@ -79,7 +79,7 @@ def test_a_program_that_is_not_there_is_named(tmp_path: pathlib.Path) -> None:
 def test_a_program_that_may_not_be_run_is_named(tmp_path: pathlib.Path) -> None:
     path = script(tmp_path, "#!/bin/sh\n", 0o644)
     assert program_problem(tmp_path, path) == '"check" cannot be started: Permission denied'
-    assert program_problem(tmp_path, tmp_path) == f'"{tmp_path}" is no file, expected a program'
+    assert program_problem(tmp_path, tmp_path) == f'"{tmp_path}" is not a file, expected a program'
 
 
 def test_a_first_line_that_leads_nowhere_is_named(tmp_path: pathlib.Path) -> None:

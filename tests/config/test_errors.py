@@ -109,7 +109,7 @@ CASES = [
     ),
     (
         in_listener("tcp_nodelay: 1"),
-        ':4:18: tcp_nodelay: "1" is neither, expected on or off (did you mean "on"?)',
+        ':4:18: tcp_nodelay: "1" is not valid, expected on or off (did you mean "on"?)',
     ),
     (
         in_listener("so_keepalive: maybe"),
@@ -118,8 +118,8 @@ CASES = [
     (
         in_listener("so_keepalive: {idle: 1500ms}"),
         (
-            ':4:26: idle: "1500ms" is too fine, expected a duration in whole seconds such as 10s'
-            " or 1m30s, or off"
+            ':4:26: idle: "1500ms" has a fraction of a second, expected a duration in whole seconds'
+            " such as 10s or 1m30s, or off"
         ),
     ),
     (
@@ -130,7 +130,10 @@ CASES = [
         "event_method: kqueue\n" + LISTENER,
         ':1:15: event_method: "kqueue" is not known: expected auto',
     ),
-    ("user: a/b\n" + LISTENER, ':1:7: user: "a/b" is not one, expected the name of a user, or off'),
+    (
+        "user: a/b\n" + LISTENER,
+        ':1:7: user: "a/b" is not valid, expected the name of a user, or off',
+    ),
     # Units.
     (
         in_listener("proxy_timeout: 0"),

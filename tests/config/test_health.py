@@ -159,7 +159,7 @@ def test_hash_methods_keep_their_weights(tmp_path: pathlib.Path) -> None:
         (
             "health_check: {type: exec, command: check}",
             (
-                'command: "check" is not one, expected the absolute path of a program and its '
+                'command: "check" is not valid, expected the absolute path of a program and its '
                 "arguments, as one text or a list, or off"
             ),
         ),
@@ -199,14 +199,14 @@ def test_hash_methods_keep_their_weights(tmp_path: pathlib.Path) -> None:
         (
             "fail_open: 0",
             (
-                'fail_open: "0" would never be reached, expected a number above 0, and 1 at most, '
+                'fail_open: "0" would never apply, expected a number above 0 and up to 1, '
                 'such as 0.3, or off (did you mean "off"?)'
             ),
         ),
         (
             "fail_open: 30%",
             (
-                'fail_open: "30%" is not one, expected a number above 0, and 1 at most, such as '
+                'fail_open: "30%" is not valid, expected a number above 0 and up to 1, such as '
                 "0.3, or off"
             ),
         ),
@@ -223,9 +223,9 @@ def test_each_mistake_is_named(tmp_path: pathlib.Path, keys: str, message: str) 
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ("health_check: udp", "type: udp, and a backend is a unix socket"),
-        ("health_check: {port: 9}", "port: is set, and a backend is a unix socket"),
-        ("agent_check: 9", "agent_check: is set, and a backend is a unix socket"),
+        ("health_check: udp", "type: udp cannot check a backend on a unix socket"),
+        ("health_check: {port: 9}", "port: a backend on a unix socket has none"),
+        ("agent_check: 9", "agent_check: a backend on a unix socket has no agent"),
     ],
 )
 def test_what_unix_sockets_cannot_have(tmp_path: pathlib.Path, keys: str, message: str) -> None:

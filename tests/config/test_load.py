@@ -191,7 +191,7 @@ METHODS = (
         ("{least_conn: x}", "41: balance: least_conn takes no value, expected it alone"),
         ("{random: three}", '37: balance: "three" is not known, expected two'),
         ("{random: two, consistent: on}", "42: balance: consistent does not go with random"),
-        ("{hash: x, consistent: maybe}", '50: balance: "maybe" is neither, expected on or off'),
+        ("{hash: x, consistent: maybe}", '50: balance: "maybe" is not valid, expected on or off'),
         (
             "{hash: $x}",
             (
@@ -245,7 +245,10 @@ def test_the_protocol_may_be_a_default_and_decides_about_the_others(
     ("value", "message"),
     [
         ("5", '11: defaults: "5", expected keys of listeners and upstreams'),
-        ("{listen: 127.0.0.1:1}", "12: defaults: listen cannot be the same for all"),
+        (
+            "{listen: 127.0.0.1:1}",
+            "12: defaults: listen cannot have a default, expected it in each listener or upstream",
+        ),
         (
             "{bcklog: 1}",
             '12: defaults: unknown key "bcklog" (did you mean "backlog"?)',

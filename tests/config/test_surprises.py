@@ -35,8 +35,8 @@ def test_a_backend_that_is_there_twice_is_warned_of(tmp_path: pathlib.Path) -> N
     repeated = "127.0.0.1:1, 127.0.0.1:2, {address: '127.0.0.1:1', weight: 2}"
     assert warned(tmp_path, serving("", repeated)) == [
         (
-            "nginy.yml:4:52: backend 127.0.0.1:1 is there already, at nginy.yml:4:16, expected it"
-            " once, with a weight"
+            "nginy.yml:4:52: backend 127.0.0.1:1 is already listed at nginy.yml:4:16, expected it"
+            " once with a weight"
         )
     ]
     services = "{address: a.test, service: http}, {address: a.test, service: imap}"
