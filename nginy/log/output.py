@@ -4,6 +4,7 @@ Three outputs, all with the contract of `Output`:
 
 - `FileOutput`    a path: a regular file, a FIFO, a device;
 - `SharedOutput`  standard error or output, whose open file description others use as well;
+  `JournalOutput` where systemd's journal reads it;
 - `SyslogOutput`  datagrams in the form of RFC 3164, over UDP or a unix socket.
 
 They know nothing of lines that wait or were lost: `file.LogFile` keeps those.
@@ -29,7 +30,7 @@ import re
 import select
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from nginy.text.times import TimeText
@@ -95,7 +96,8 @@ def open_output(path: str, now_s: Callable[[], float]) -> Output:
     Raises OSError when a file cannot be opened, ValueError for a malformed syslog server.
     """
     if path in STANDARD_STREAMS:
-        return SharedOutput(STANDARD_STREAMS[path])
+        fd = STANDARD_STREAMS[path]
+        return (JournalOutput if is_journal(fd, os.environ) else SharedOutput)(fd)
     if path.startswith("syslog:"):
         return SyslogOutput(path, now_s)
     return FileOutput(path)
@@ -209,6 +211,29 @@ class SharedOutput:
             self._poll.unregister(self._fd)
             os.close(self._fd)
             self._fd = -1
+
+
+class JournalOutput(SharedOutput):
+    """A standard stream that systemd's journal reads: each line tells its priority.
+
+    The form is that of sd-daemon(3): "<4>" before a warning, so that `journalctl -p warning` finds
+    it.
+    """
+
+    __slots__ = ()
+
+    def frame(self, line: bytes, severity: int) -> bytes:
+        """As `Output.frame`."""
+        return b"".join([b"<%d>%s\n" % (severity, part) for part in line.split(b"\n")[:-1]])
+
+
+def is_journal(fd: int, environ: Mapping[str, str]) -> bool:
+    """Whether systemd's journal reads `fd`: JOURNAL_STREAM names it (systemd.exec(5))."""
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 def _reopen_terminal(fd: int) -> int:

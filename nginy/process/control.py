@@ -16,6 +16,7 @@ import signal
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Final, Protocol
 
+from nginy import __version__
 from nginy.commands.plan import reloadable
 from nginy.config import schema
 from nginy.config.dump import dump
@@ -51,8 +52,11 @@ class Controlled(Protocol):
     def reopen_logs(self) -> None:
         """Open all logs anew."""
 
-    def quit(self, *, has_successor: bool) -> None:
-        """Begin to end gracefully; a successor may serve from copies of the listening sockets."""
+    def quit(self, *, has_successor: bool) -> str:
+        """Begin to end gracefully, and return what is waited for.
+
+        A successor may serve from copies of the listening sockets.
+        """
 
     def stop(self) -> None:
         """End now."""
@@ -67,6 +71,7 @@ class Control:
         """Open nothing; `path` is the configuration file that a reload reads, with `environ`."""
         self._loop = loop
         self._controlled = controlled
+        self._path = path
         self._reader = ConfigReader(loop, path, environ, self._change)
         self._signals: SignalReceiver | None = None
         self._upgrade = Upgrade(loop)
@@ -103,9 +108,10 @@ class Control:
         self.prepare(config, text)
         self.commit(text)
 
-    def ready(self, status: str) -> None:
-        """Go on from the start to serving: tell the manager, and do what signals have asked for."""
-        self._serving = status
+    def ready(self, workers: int) -> None:
+        """Go on from the start to serving: tell everybody, and do what signals have asked for."""
+        status = self._serving = f"serving with {workers} worker{'s' if workers > 1 else ''}"
+        logger.log(NOTICE, "nginy/%s, %s, %s", __version__, self._path, status)
         self.notifier.ready(status)
         deferred, self._deferred = self._deferred, []
         for number in deferred:
@@ -137,16 +143,18 @@ class Control:
             environ = {**os.environ, **self.notifier.variables}
             self._upgrade.start(self._controlled.listeners(), self._pid_file, environ)
         elif number == signal.SIGQUIT and self._serving and not self.is_ending:
-            self._end("Waiting for sessions to end")
-            self._controlled.quit(has_successor=self._upgrade.has_successor)
+            self._begin_end()
+            status = self._controlled.quit(has_successor=self._upgrade.has_successor)
+            logger.log(NOTICE, "%s", status)
+            self.notifier.stopping(status)
         else:
-            self._end("Ending")
+            self._begin_end()
+            self.notifier.stopping("ending")
             self._controlled.stop()
 
-    def _end(self, status: str) -> None:
+    def _begin_end(self) -> None:
         self.is_ending = True
         self._reader.close()
-        self.notifier.stopping(status)
 
     # Reloading.
 

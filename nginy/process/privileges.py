@@ -12,11 +12,14 @@ import logging
 import os
 import pwd
 import resource
+import stat
 from typing import Final, Protocol
 
+from nginy.config import schema
 from nginy.errors import NginyError
 from nginy.event.pipe import PIPES_MAX
 from nginy.log.levels import NOTICE
+from nginy.process.logs import access_logs
 
 logger = logging.getLogger("nginy.server")
 
@@ -57,6 +60,42 @@ def drop_privileges(user: str | None) -> None:
     os.setgid(entry.pw_gid)
     os.setuid(entry.pw_uid)
     logger.log(NOTICE, "running as user %s, group %s", user, group)
+
+
+def rotation_warnings(config: schema.Config) -> list[str]:
+    """Return which logs cannot be opened again, after a rotation, by the user that nginy becomes.
+
+    With several workers the supervisor, which stays root, does it for them.
+    """
+    if config.user is None or config.workers != 1 or os.geteuid() != 0:
+        return []
+    paths = {log.path for log in access_logs(config)} | {config.error_log.path}
+    directories = sorted({os.path.dirname(path) for path in paths if path.startswith("/")})
+    try:
+        entry = pwd.getpwnam(config.user)
+    except KeyError:  # which is another problem
+        return []
+    return [
+        f'user "{config.user}" cannot create files in "{directory}", so the logs there cannot be'
+        " reopened after a rotation: give it the directory, or rotate with copytruncate"
+        for directory in directories
+        if not _may_write(entry, directory)
+    ]
+
+
+def _may_write(entry: pwd.struct_passwd, directory: str) -> bool:
+    """Whether a user may create files in a directory, by the directory's own mode."""
+    try:
+        status = os.stat(directory)
+    except OSError:
+        return True  # which is another problem
+    if status.st_uid == entry.pw_uid:
+        needed = stat.S_IWUSR | stat.S_IXUSR
+    elif status.st_gid in os.getgrouplist(entry.pw_name, entry.pw_gid):
+        needed = stat.S_IWGRP | stat.S_IXGRP
+    else:
+        needed = stat.S_IWOTH | stat.S_IXOTH
+    return entry.pw_uid == 0 or status.st_mode & needed == needed
 
 
 def _entry(user: str) -> pwd.struct_passwd:

@@ -15,6 +15,7 @@ nginx: `ngx_init_cycle`, `ngx_worker_process_cycle`.
 import contextlib
 import gc
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -25,6 +26,7 @@ from nginy.event.bind import ListenKey
 from nginy.event.listener import Listener
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
+from nginy.log.levels import NOTICE
 from nginy.process.logs import LogSet
 from nginy.process.pools import PoolSet, PreparedPool
 from nginy.process.privileges import cap_descriptors, raise_descriptor_limit
@@ -126,25 +128,31 @@ class Server:
         """End at once, after this turn."""
         self._is_stopped = True
 
-    def quit(self, *, has_successor: bool) -> None:
+    def quit(self, *, has_successor: bool) -> str:
         """End gracefully: after `shutdown_grace` accept no more, then let the sessions finish.
 
-        `has_successor`: another process has copies of the listening sockets, and serves.
+        `has_successor`: another process has copies of the listening sockets, and serves. Returns
+        what is waited for, and until when.
         """
         self._has_successor = has_successor
-        if self.config.shutdown_grace_ms is None:
-            self._drain()
-        else:
-            deadline_ms = self.loop.clock.now_ms + self.config.shutdown_grace_ms
-            self.loop.timers.start(self._timer, deadline_ms)
+        grace_ms = self.config.shutdown_grace_ms
+        if grace_ms is None:
+            return self._drain()
+        self.loop.timers.start(self._timer, self.loop.clock.now_ms + grace_ms)
+        return f"accepting clients until {_time_in(grace_ms)}, then waiting for sessions to end"
 
     def _grace_handler(self, _timer: Timer) -> None:
-        self._drain()
+        logger.log(NOTICE, "%s", self._drain())
 
-    def _drain(self) -> None:
+    def _drain(self) -> str:
         timeout_ms = self.config.worker_shutdown_timeout_ms
         self.services.retire_all(timeout_ms, has_successor=self._has_successor)
         self._is_draining = True
+        sessions = sum(each.handler.sessions for each in self.services.retiring)
+        if not sessions:
+            return "no session is left to wait for"
+        until = "" if timeout_ms is None else f", until {_time_in(timeout_ms)} at most"
+        return f"waiting for {sessions} session{'s' if sessions > 1 else ''} to end{until}"
 
     def close(self) -> None:
         """End every session with KD, close the listeners and the logs."""
@@ -157,3 +165,8 @@ class Server:
 
     def abort(self) -> None:
         """Go on: a bug in one timer of the server is not the end of the sessions."""
+
+
+def _time_in(delay_ms: int) -> str:
+    """Return the time of day after a delay."""
+    return time.strftime("%H:%M:%S", time.localtime(time.time() + delay_ms / 1000))

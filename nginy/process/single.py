@@ -42,7 +42,7 @@ class SingleProcess:
         give_away(server.config.user, server.logs, self.control)
         drop_privileges(server.config.user)
         server.services.inherited.warn_and_close()
-        self.control.ready("Serving")
+        self.control.ready(workers=1)
 
     # What the control asks for.
 
@@ -70,9 +70,9 @@ class SingleProcess:
         """Open all logs anew."""
         self.server.logs.reopen()
 
-    def quit(self, *, has_successor: bool) -> None:
-        """Begin to end gracefully."""
-        self.server.quit(has_successor=has_successor)
+    def quit(self, *, has_successor: bool) -> str:
+        """Begin to end gracefully, and return what is waited for."""
+        return self.server.quit(has_successor=has_successor)
 
     def stop(self) -> None:
         """End after this turn."""

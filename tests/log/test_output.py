@@ -9,8 +9,10 @@ from nginy.log.output import (
     PIPE_BUF,
     DatagramReturnedError,
     FileOutput,
+    JournalOutput,
     SharedOutput,
     SyslogOutput,
+    is_journal,
     open_output,
     syslog_address,
 )
@@ -286,3 +288,31 @@ def test_nothing_is_left_open(tmp_path):
             output.close()
             output.close()
     assert os.listdir("/proc/self/fd") == before
+
+
+# -- the journal --
+
+
+def stream_of(fd):
+    """What systemd puts into JOURNAL_STREAM for a stream that the journal reads."""
+    status = os.fstat(fd)
+    return {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+
+
+def test_each_line_to_the_journal_tells_its_priority(pipe):
+    reader, writer = pipe
+    output = JournalOutput(writer)
+    output.write(output.frame(b"a warning\n    and below it\n", 4))
+    assert os.read(reader, 100) == b"<4>a warning\n<4>    and below it\n"
+    output.close()
+
+
+def test_the_journal_is_known_by_what_systemd_says_of_the_stream(pipe):
+    reader, writer = pipe
+    other = os.memfd_create("other")
+    assert is_journal(writer, stream_of(writer))
+    assert not is_journal(writer, stream_of(other))
+    assert not is_journal(writer, {})
+    os.close(other)
+    assert not is_journal(other, {"JOURNAL_STREAM": "1:2"})
+    assert reader

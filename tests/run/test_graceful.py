@@ -67,6 +67,7 @@ def test_after_quit_sessions_go_on_and_the_last_one_ends_the_process(
         client, upstream = place.session()
         nginy.send_signal(signal.SIGQUIT)
         nginy.said("no longer listening")
+        nginy.said("waiting for 1 session to end, until ..:..:.. at most")
         assert not place.is_open
         check(client, upstream)
         client.close()

@@ -120,7 +120,7 @@ def demonstration(directory: pathlib.Path) -> Iterator[tuple[str, str]]:
         try:
             assert process.stderr is not None
             said = ""
-            while said.count("listening on") < LISTENERS:
+            while "serving" not in said:
                 line = process.stderr.readline()
                 assert line, said
                 said += line

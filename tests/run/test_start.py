@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 
 import pytest
+from nginy import __version__
 
 from kit.configs import write
 from kit.program import Nginy, free_port, needs, own_host, run_once
@@ -219,6 +220,34 @@ def test_connections_beyond_the_descriptor_limit_are_a_warning(
         assert " [warn] " in line
         assert "100000000 worker_connections exceed the limit of " in line
         nginy.stop()
+
+
+@pytest.mark.parametrize(("workers", "count"), [(1, "1 worker"), (2, "2 workers")])
+def test_the_start_says_version_file_and_workers(
+    tmp_path: pathlib.Path, here: str, workers: int, count: str
+) -> None:
+    with Nginy(tmp_path, f"workers: {workers}\n{listeners(here)}") as nginy:
+        nginy.said(rf"\[notice\] .* nginy/{__version__}, {nginy.path}, serving with {count}$")
+        nginy.stop()
+
+
+@as_root
+def test_logs_that_the_user_cannot_open_again_are_a_warning(
+    public_directory: pathlib.Path, here: str
+) -> None:
+    text = f"user: nobody\nerror_log: {public_directory}/error.log\n{listeners(here)}"
+    path = write(public_directory, text)
+    warning = (
+        f'nginy: [warn] user "nobody" cannot create files in "{public_directory}", so the logs'
+        " there cannot be reopened after a rotation: give it the directory, or rotate with"
+        " copytruncate"
+    )
+    assert warning in run_once("-t", path)[2]
+    public_directory.chmod(0o777)
+    assert warning not in run_once("-t", path)[2]
+    public_directory.chmod(0o755)
+    write(public_directory, f"workers: 2\n{text}")
+    assert warning not in run_once("-t", path)[2]
 
 
 def test_user_is_for_root_alone(tmp_path: pathlib.Path, here: str) -> None:

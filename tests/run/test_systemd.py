@@ -67,10 +67,18 @@ def test_every_state_is_told_in_its_turn(
         assert heard(manager)["RELOADING"] == "1"
         refused = heard(manager)
         assert refused["READY"] == "1"
-        assert re.search("^Serving.*; reload refused: .*nginy.yml:[0-9]", refused["STATUS"])
+        assert re.search(
+            "^serving with . workers?; reload refused: .*nginy.yml:[0-9]", refused["STATUS"]
+        )
         nginy.said("configuration not changed")
         nginy.stop(signal.SIGQUIT)
-        assert heard(manager)["STOPPING"] == "1"
+        stopping = heard(manager)
+        assert stopping["STOPPING"] == "1"
+        assert stopping["STATUS"] == (
+            "no session is left to wait for"
+            if workers == 1
+            else "waiting for the sessions of 2 workers to end"
+        )
 
 
 @WORKERS

@@ -144,7 +144,7 @@ class Supervisor:
         self._phase = Phase.SERVING
         self.ports.inherited.warn_and_close()
         gc.enable()
-        self.control.ready(f"Serving with {len(self.crew.processes)} workers")
+        self.control.ready(len(self.crew.processes))
 
     def _fail(self, reason: str) -> None:
         self._failure = self._failure or reason
@@ -313,8 +313,8 @@ class Supervisor:
 
     # Ending.
 
-    def quit(self, *, has_successor: bool) -> None:
-        """End gracefully: the workers let their sessions finish."""
+    def quit(self, *, has_successor: bool) -> str:
+        """End gracefully: the workers let their sessions finish, and say how many there are."""
         self._begin_end()
         # Now, though the workers may accept for a while: a socket of theirs has to be closed with
         # the worker that has it.
@@ -322,6 +322,7 @@ class Supervisor:
         for process in self.crew.processes.values():
             if not (has_successor and process.send("succeeded")):
                 process.send_signal(signal.SIGQUIT)
+        return f"waiting for the sessions of {len(self.crew.processes)} workers to end"
 
     def stop(self) -> None:
         """End now."""

@@ -103,7 +103,8 @@ class Worker:
     def _quit(self, *, has_successor: bool) -> None:
         if self.server.services and not self._is_ending:
             self._is_ending = True
-            self.server.quit(has_successor=has_successor)
+            status = self.server.quit(has_successor=has_successor)
+            logger.log(NOTICE, "%s", status)
         else:
             self.server.stop()
 
