@@ -3,17 +3,17 @@
 The end of a stream is forwarded as such. EOF from one side, once its bytes are delivered, shuts
 the other down for writing, and the session is complete when both sides are done (RFC 9293 §3.6).
 
-A reset is forwarded as a reset, but not before its time. What came from a side before it broke was
-received in good order, and a reset would throw away whatever waits in the send queue. So the other
-side takes all of it first, however slowly; then it sees the reset. Meanwhile nothing is read from
-it: there is nowhere to send that. nginx closes both at once (`ngx_stream_proxy_process`).
+A reset is forwarded as a reset, but only after the bytes that came before it. A reset throws away
+whatever waits in the send queue, so the other side first takes all of it, however slowly. Meanwhile
+nothing is read from that side, as there is nowhere to send it. nginx closes both at once
+(`ngx_stream_proxy_process`).
 
 Where nginy itself ends a session, an end in mid-stream must not look like the end of the stream:
 `is_cut` says which side sees a reset instead of EOF.
 
-One timer serves both directions: the pump (`proxy/tcp.py`) notes the time when it moves bytes, and
-the timer, when it fires, goes back to sleep for what is left. Bytes that the kernel holds count as
-well: as long as a peer takes some of them, the session is not idle.
+One timer serves both directions. The pump (`proxy/tcp.py`) notes the time when it moves bytes; when
+the timer fires, it goes back to sleep for what is left. Bytes in the send queues count as well: as
+long as a peer takes some of them, the session is not idle.
 """
 
 import errno
@@ -27,30 +27,29 @@ from nginy.proxy.session import Reason
 from nginy.proxy.upstream import UpstreamSession
 
 DELIVERY_STEP_MS: Final = 20
-"""How soon a delivery looks at the send queue; no event tells that it is empty."""
+"""After this time a delivery looks at the send queue; no event tells that it is empty."""
 DELIVERY_STEP_MAX_MS: Final = 320
-"""How rarely it looks at last, doubling each time: a look costs 3 µs."""
+"""The time between two looks doubles up to this; a look costs 3 µs."""
 
 RESETS: Final = frozenset((errno.ECONNRESET, errno.EPIPE))
-"""Errors by which a peer resets the connection; others, such as keep-alive's ETIMEDOUT, are named.
-"""
+"""Errors of a reset. The log names any other one, such as keep-alive's ETIMEDOUT."""
 PAUSE_MS: Final = 1000
-"""How long a stream that is going on may pause: so long after its last byte it counts as one."""
+"""A stream may pause this long and still count as going on."""
 MESSAGE_MS: Final = 100
-"""How long one message takes to come in; what has kept coming for longer is a stream."""
+"""A message comes in within this time; bytes that keep coming for longer are a stream."""
 
 IDLE: Final = frozenset((Reason.CLIENT_IDLE, Reason.BACKEND_IDLE))
 CUTS: Final = IDLE | {Reason.BACKEND_DOWN, Reason.TOO_LONG, Reason.KILLED}
-"""Reasons by which nginy ends a session, whatever the two sides were about to send."""
+"""Reasons by which nginy itself ends a session, whatever the two sides were about to send."""
 
 
 def is_cut(src: Connection, dst: Connection, is_awaited: bool, now_ms: int) -> bool:
-    """Whether an end now, with no EOF from `src`, cuts off what `dst` was getting from it.
+    """Whether an end now cuts short what `src` sends to `dst`, with no EOF from `src` so far.
 
-    It does if bytes are still on their way; if `dst` waits for them, by what its owner knows
-    (`is_awaited`) or because it has ended its own stream or never began one; and if bytes kept
-    coming until lately. Otherwise `src` had finished what it was saying, as far as anybody can tell
-    who does not know the protocol.
+    It does if bytes are still on their way; if `dst` waits for more, as the caller knows
+    (`is_awaited`) or because `dst` has ended its own stream or never began one; and if bytes kept
+    coming until `PAUSE_MS` ago. Otherwise `src` seems to have finished its message; only the
+    protocol could tell for certain.
     """
     if dst.write.eof:
         return False
@@ -70,8 +69,7 @@ class EndingSession(UpstreamSession):
     __slots__ = ("_taken_bytes",)
 
     _taken_bytes: int
-    """What the two peers had taken of all that was sent to them, when the idle timer fired last;
-    -1 if nothing was unsent then."""
+    """How much the two peers had taken when the idle timer last fired; -1 if nothing was unsent."""
 
     # How a direction ends.
 
@@ -104,19 +102,18 @@ class EndingSession(UpstreamSession):
             src.pause_read()
 
     def _after_eof_handler(self, event: Event) -> None:
-        """After its EOF a side has nothing to say but that it has gone altogether."""
+        """After its EOF a side can only report an error."""
         src = event.data
         if event.error and src.take_error() and self.upstream is not None:
             self._broken(src, self.upstream if src is self.client else self.client)
 
     def _cannot_send(self, src: Connection, dst: Connection) -> None:
-        """Give up the direction from `src` to `dst`, but deliver what `dst` has sent before it
-        left."""
+        """Give up the direction from `src` to `dst`, but deliver what `dst` has sent before."""
         src.drop_buffer()
         dst.pause_write()
         src.pause_read()
         if src.errno:
-            # It broke first, and was only kept for what it had sent.
+            # It broke first, and the session went on only for what it had sent.
             self._broken(src, dst)
         elif dst.read.eof:
             self._broken(dst, src)
@@ -125,7 +122,7 @@ class EndingSession(UpstreamSession):
             dst.loop.post(dst.read)
 
     def _broken(self, src: Connection, dst: Connection) -> None:
-        """End the session, as `src` has broken the connection after all that was read from it."""
+        """End the session, as `src` has broken and everything it sent has been read."""
         is_client = src is self.client
         reason = Reason.CLIENT_RESET if is_client else Reason.BACKEND_RESET
         detail = "" if src.errno in RESETS else failure_text("recv", src.errno)
@@ -139,11 +136,11 @@ class EndingSession(UpstreamSession):
         detail: str = "",
         reset: bool = False,
     ) -> None:
-        """End the session as soon as `dst` has taken all that `src` has sent, or does not go on
-        taking it within the idle timeout.
+        """End the session as soon as `dst` has taken everything that `src` has sent, or has taken
+        nothing for the idle timeout.
 
-        What `dst` sends meanwhile is not read, and a close with unread bytes is a reset (RFC 2525
-        §2.17): so the close has to wait as well, even where no reset is wanted.
+        Nothing is read from `dst` meanwhile. A close with unread bytes makes the kernel send a
+        reset (RFC 2525 §2.17), so the close waits as well, even where nobody wants a reset.
         """
         dst.drop_buffer()
         for c in (src, dst):
@@ -174,20 +171,20 @@ class EndingSession(UpstreamSession):
     # How nginy ends a session.
 
     def finalize(self, reason: Reason, detail: str = "", reset: bool = False) -> None:
-        """End the session; where nginy cuts a stream short, with a reset for whom it was meant."""
-        if reason in CUTS and not reset and not self.status:
+        """End the session; a side whose stream nginy cuts short sees a reset."""
+        if reason in CUTS and not reset and self.end is None:
             for c in self._cut_off(reason in IDLE):
                 c.close(reset=True)
         super().finalize(reason, detail, reset)
 
     def _cut_off(self, is_idle: bool) -> list[Connection]:
-        """Return the sides whose stream an end now would cut short."""
+        """Return the sides for which an end now would cut a stream short."""
         client, upstream = self.client, self.upstream
         if upstream is None or self.attempt.connected_at_ms is None:
             return []
         # The client waits for an answer, and its request may not be complete either.
         is_asking = client.received > 0 and not self._backend_spoke_last(client, upstream)
-        # When the backend has gone silent, its answer may be stuck half-way: nobody can tell.
+        # A silent backend may be stuck half-way through its answer.
         is_stuck = is_idle and upstream.received > 0
         now_ms = client.loop.clock.now_ms
         cut = []
@@ -211,9 +208,8 @@ class EndingSession(UpstreamSession):
             timers.cancel(self._timer)
             return
         self._timer.handler = self._idle_timer_handler
-        # Where connecting may take longer than idleness, the deadline moves up. The usual case is
-        # the other one: the timer stays where it is, fires early once, and goes back to sleep for
-        # the rest.
+        # The timer still limits connecting. Usually that deadline comes first: the timer fires
+        # early once, and goes back to sleep for the rest.
         if connect_timeout_ms is None or timeout_ms < connect_timeout_ms:
             timers.start(self._timer, self.handler.loop.clock.now_ms + timeout_ms)
 
@@ -245,10 +241,10 @@ class EndingSession(UpstreamSession):
             self.finalize(self._idle_reason(client, upstream))
 
     def _note_progress(self, client: Connection, upstream: Connection, now_ms: int) -> None:
-        """Count what the peers' kernels have taken since the last call as activity of now.
+        """Count it as activity if a peer's kernel has taken bytes since the last call.
 
-        Asked only here, when the timer fires, so a side that stops taking bytes has one to two
-        timeouts: the first time, nobody knows since when it does not.
+        The timer alone asks. When it first finds bytes unsent, nobody knows how long they have been
+        waiting, so a side that stops taking bytes has one to two timeouts.
         """
         waiting = client.unsent_bytes()
         src = upstream if waiting else client
@@ -260,8 +256,8 @@ class EndingSession(UpstreamSession):
             src.active_at_ms = now_ms
 
     def _idle_reason(self, client: Connection, upstream: Connection) -> Reason:
-        """Say who was to act: who has bytes to take, else who has not ended, else who spoke
-        first."""
+        """Return whose turn it was: the side with bytes to take, else the side that has not ended,
+        else the side that did not speak last."""
         if upstream.buffer is not None or client.unsent_bytes() or upstream.read.eof:
             return Reason.CLIENT_IDLE
         if client.buffer is not None or upstream.unsent_bytes() or client.read.eof:

@@ -1,11 +1,11 @@
 """Built-in answers: a listener with `return` sends its text and closes.
 
-nginx: `ngx_stream_return_module.c`. One thing is done better: what the client sends is read and
-dropped until it closes, or until it has taken the answer and a few seconds are over. Closing with
-unread bytes makes the kernel send a reset, which throws away what is left of the answer (nginx's
-HTTP side knows this as `lingering_close`). An end that cuts the answer short is a reset.
+nginx: `ngx_stream_return_module.c`. nginy does one thing better: it reads and drops what the client
+sends until the client closes, or has taken the answer and had a few seconds. A close with unread
+bytes makes the kernel send a reset, which throws away the rest of the answer (nginx's HTTP side
+knows this as `lingering_close`). An end that cuts the answer short is a reset.
 
-On a UDP listener each datagram is answered with one, and is a session of its own, as in nginx.
+On a UDP listener each datagram gets one in return, and is a session of its own, as in nginx.
 """
 
 from collections.abc import Callable
@@ -22,9 +22,9 @@ from nginy.proxy.session import Reason, Session
 from nginy.text.address import SockAddr
 
 LINGER_MS: Final = 5000
-"""How long to wait for the client to close, once it has the answer (nginx `lingering_timeout`)."""
+"""A client that has the answer gets this long to close (nginx `lingering_timeout`)."""
 DISCARD_BYTES: Final = 1024 * 1024
-"""Bytes read and dropped for one event; then the others have their turn."""
+"""Bytes read and dropped for one event; then the others get their turn."""
 
 
 class ReplyHandler(ProtocolHandler):

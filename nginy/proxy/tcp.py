@@ -1,11 +1,10 @@
 """The pump: what comes from one side of a TCP session goes to the other.
 
-Both directions are one function, told its direction, as in nginx (`ngx_stream_proxy_process`). It
-reads into a buffer that the whole loop shares and sends at once; most of the time that is all:
-receive, send, done. If the other side does not take everything, the rest is kept in the buffer of
-the connection it was read from, nothing more is read from there, and the write handler goes on
-when there is room. So a session at rest owns no memory, and one that is stuck owns at most one
-read each way.
+One function serves both directions, as in nginx (`ngx_stream_proxy_process`). It reads into a
+buffer that the whole loop shares and sends at once; most of the time that is all: receive, send,
+done. If the other side does not take everything, the connection it was read from keeps the rest and
+is not read any more; the write handler goes on when there is room. So a session at rest owns no
+memory, and one that is stuck owns at most one read each way.
 
 How much is read at a time grows with the transfer: `proxy_buffer_size` at first, doubling for a
 connection that has filled several reads in a row, as long as the budget for unsent bytes of the
@@ -13,8 +12,8 @@ whole process lasts (`event/budget.py`). Large pieces stay in the kernel, on the
 pipe (`event/pipe.py`); without pipes, reads grow up to 1 MiB. Once the budget is spent, nothing is
 kept at all: bytes stay in the kernel until the other side takes them.
 
-What ends a direction or the session (EOF, a reset, idleness) is in `proxy/ending.py`, how it came
-to be established in `proxy/upstream.py`.
+How a direction or the session ends (EOF, a reset, idleness) is in `proxy/ending.py`; how it got
+its two connections is in `proxy/upstream.py`.
 """
 
 from _socket import MSG_PEEK
@@ -31,13 +30,13 @@ from nginy.proxy.handler import ProxyHandler, ProxySettings
 from nginy.text.address import Address
 
 FULL_READS_BEFORE_BULK: Final = 3
-"""Reads in a row that must have been full before they grow: short exchanges never get there."""
+"""So many full reads in a row make reads grow: short exchanges never get there."""
 QUOTA_BYTES: Final = 1024 * 1024
-"""Bytes moved for one event; then the others have their turn."""
+"""Bytes moved for one event; then the others get their turn."""
 SPLICE_FROM_BYTES: Final = 128 * 1024
-"""Where reads have grown to this, a pipe takes over; when less comes for an event, it gives back.
+"""Once reads have grown to this, a pipe takes over; when an event brings less, reading goes on.
 
-Bulk transfers cost a quarter to a half less CPU time so than with reads of 1 MiB."""
+That saves a quarter to a half of the CPU time of a bulk transfer with reads of 1 MiB."""
 
 
 def read_sizes(memory: memoryview, buffer_size: int) -> tuple[memoryview, ...]:
