@@ -26,7 +26,7 @@ from nginy.backend.checks.checker import Checker, ProbeSettings
 from nginy.backend.checks.relay import BackendKey, Relay
 from nginy.backend.checks.watch import BackendWatch
 from nginy.backend.health.eject import EjectSettings
-from nginy.backend.health.findings import Finding
+from nginy.backend.health.findings import NOTHING_SAID, Finding
 from nginy.backend.health.group import is_fail_open
 from nginy.backend.health.health import StateChange
 from nginy.backend.health.schedule import CheckSettings
@@ -114,6 +114,7 @@ class PoolMonitor:
         """The resting watches of backends that have left the pool and may return."""
         self._scale = 1
         self._relay = relay
+        self.settings = settings
         self.apply(settings)
 
     @property
@@ -128,7 +129,10 @@ class PoolMonitor:
 
     def apply(self, settings: MonitorSettings) -> None:
         """Take over the settings of a reload, also for the pool; health stays."""
-        self.settings = settings
+        if settings != self.settings:
+            self.settings = settings
+            for watch in self._watches.values():
+                watch.applied = None
         self.pool.watcher = self
         if self._relay is not None:
             self._relay.join(self.pool.name, self)
@@ -144,7 +148,7 @@ class PoolMonitor:
             watch = before.pop(backend, None) or self._away.pop(backend, None)
             if watch is None:
                 watch = BackendWatch(self, backend)
-            else:
+            elif watch.applied is not backend.settings:
                 self._log(backend, *watch.apply())
             self._watches[backend] = watch
         for watch in before.values():
@@ -166,10 +170,11 @@ class PoolMonitor:
         self._refresh(self._watches)
 
     def _begin(self) -> None:
-        """Plan all checks that are not planned yet."""
+        """Plan what is not planned yet, for all backends that are new or have changed."""
         total = len(self._watches)
         for position, watch in enumerate(self._watches.values()):
-            watch.begin(position, total)
+            if watch.applied is not watch.backend.settings:
+                watch.begin(position, total)
 
     def follow_up(
         self, backend: Backend, change: StateChange | None, *, is_heard: bool = False
@@ -226,11 +231,13 @@ class PoolMonitor:
             health = backend.health
             if health.checks_total:
                 yield _key(backend), health.finding
-            if health.agent_said != AgentAnswer():
+            if health.agent_said != NOTHING_SAID:
                 yield _key(backend), health.agent_said
 
     def lead_changed(self) -> None:
         """Begin to ask, or stop."""
+        for watch in self._watches.values():
+            watch.applied = None
         self._begin()
 
     def note_not_checked(self, backend: Backend, reason: str) -> None:

@@ -13,9 +13,10 @@ Read first: `health`. Read next: `monitor`, `checker`.
 import logging
 from typing import TYPE_CHECKING, Final
 
-from nginy.backend.backend import Backend
+from nginy.backend.backend import Backend, BackendSettings
 from nginy.backend.checks.agent import AgentWatch
 from nginy.backend.checks.dialog import Check, Result
+from nginy.backend.health.findings import NOTHING_SAID
 from nginy.backend.health.health import Health, StateChange
 from nginy.event.timer import Timer
 from nginy.wire.agent import AgentAnswer, Mode
@@ -43,6 +44,7 @@ class BackendWatch:
         "_monitor",
         "_step_at_ms",
         "_timer",
+        "applied",
         "backend",
     )
 
@@ -61,6 +63,8 @@ class BackendWatch:
         self._check: Check | None = None
         self._agent: AgentWatch | None = None
         self._step_at_ms: int | None = None
+        self.applied: BackendSettings | None = None
+        """The backend's settings when `begin` was called; None if the monitor's have changed."""
 
     def __repr__(self) -> str:
         """Show the backend and its health."""
@@ -78,13 +82,14 @@ class BackendWatch:
             changes.append(health.set_mode(mode, reason, now_ms))
         if monitor.settings.agent is None:
             self._close_agent()
-            if health.agent_said != AgentAnswer():
+            if health.agent_said != NOTHING_SAID:
                 changes.append(health.forget_agent(now_ms))
         return tuple(changes)
 
     def begin(self, position: int, total: int) -> None:
         """Plan what is not planned yet, for the backend at `position` among `total`."""
         monitor, backend = self._monitor, self.backend
+        self.applied = backend.settings
         if not monitor.is_asking:
             self._close_agent()
             backend.health.deadline_at_ms = None
@@ -117,6 +122,7 @@ class BackendWatch:
 
     def rest(self) -> None:
         """Watch no more until `apply` and `begin`; the backend's health stays as it is."""
+        self.applied = None
         self._monitor.checker.loop.timers.cancel(self._timer)
         if self._check is not None:
             self._check.cancel()

@@ -6,6 +6,7 @@ The one idea: a finding says what is, not what has changed, so it may be lost or
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from nginy.backend.health.states import State
 from nginy.wire.agent import AgentAnswer
@@ -22,6 +23,9 @@ class CheckFinding:
     in_row: int
     failure: str
 
+
+NOTHING_SAID: Final = AgentAnswer()
+"""What an agent has said that was never heard."""
 
 Finding = CheckFinding | AgentAnswer
 """What the check has found, or all that the backend's agent has said so far."""

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from nginy.backend.health.eject import Ejection, EjectSettings
-from nginy.backend.health.findings import CheckFinding, merge, result_text
+from nginy.backend.health.findings import NOTHING_SAID, CheckFinding, merge, result_text
 from nginy.backend.health.group import may_eject
 from nginy.backend.health.schedule import CheckSchedule, CheckSettings
 from nginy.backend.health.slow_start import slow_start_percent
@@ -117,7 +117,7 @@ class Health:
         self.ejection = Ejection()
         self.agent_percent = 100
         self.agent_max_conns: int | None = None
-        self.agent_said = AgentAnswer()
+        self.agent_said = NOTHING_SAID
         self._is_cold = self.state in COLD
         self._recovered_at_ms: int | None = None
 
@@ -289,7 +289,7 @@ class Health:
             self._voices.set(cause, State.UP, "")
         self.agent_percent = 100
         self.agent_max_conns = None
-        self.agent_said = AgentAnswer()
+        self.agent_said = NOTHING_SAID
         return self._conclude(Cause.AGENT_MODE, "agent check removed", now_ms)
 
     def eject(

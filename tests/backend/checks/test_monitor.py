@@ -226,6 +226,25 @@ class TestChecks:
         monitor.apply(MonitorSettings())
         assert (states(pool), pool.backends[0].down) == ([State.UP], False)
 
+    def test_a_reload_that_changes_nothing_leaves_each_plan_alone(
+        self, harness: Harness, watched: Watched
+    ) -> None:
+        pool = harness.pool(*(harness.add(EchoBackend()).name for _ in range(2)))
+        monitor = watched.watch(pool)
+        planned = [backend.health.schedule.next_at_ms for backend in pool.backends]
+        changed = pool.backends[1]
+        changed.apply(dataclasses.replace(changed.settings, max_conns=7))
+        monitor.apply(dataclasses.replace(CHECKED))
+        assert [b.health.schedule.next_at_ms for b in pool.backends] == planned
+        assert [b.max_conns for b in pool.backends] == [0, 7]
+        monitor.apply(dataclasses.replace(CHECKED, fail_open=0.5))
+        assert [b.health.schedule.next_at_ms for b in pool.backends] == planned
+        pool.replace(pool.backends[:1])
+        monitor.sync()
+        pool.replace([pool.backends[0], changed])
+        monitor.sync()
+        assert not changed.down
+
     def test_down_in_the_configuration_and_back(self, harness: Harness, watched: Watched) -> None:
         pool = harness.pool(harness.add(EchoBackend()).name)
         monitor = watched.watch(pool)
