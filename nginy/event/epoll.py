@@ -4,6 +4,10 @@
 things more: that the peer has sent FIN, and that the socket has an error. What follows from that
 for those who read and write is in `event/selector.py`.
 
+Descriptors are small numbers without gaps, so what was registered stands in a list by descriptor: 9
+bytes each, where a dict of `SelectorKey`s takes 120. The keys that `BaseSelector` promises are made
+when somebody asks for them; the loop asks `ready`, which gives it what was registered.
+
 nginx: `ngx_epoll_process_events` in `ngx_epoll_module.c`.
 """
 
@@ -25,6 +29,8 @@ knows."""
 EVENT_LEVEL: Final = 16
 """Beside EVENT_READ, to register: report it as long as it lasts. For sockets of which one read an
 event is the rule, so that none has to be tried in vain; they must not be paused."""
+
+_NOTHING: Final = object()
 
 BATCH: Final = 512
 """Events taken from the kernel in one turn (nginx `epoll_events`)."""
@@ -55,7 +61,12 @@ class EpollSelector(BaseSelector):
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._keys: dict[FileDescriptorLike, SelectorKey] = {}
+        self._data: list[object] = []
+        """What was registered, by descriptor; `_NOTHING` where nothing was."""
+        self._wanted = bytearray()
+        """Its events, by descriptor; 0 where nothing was registered."""
+        self._fileobjs: dict[int, FileDescriptorLike] = {}
+        """What was registered by another name than its descriptor."""
         edge = select.EPOLLET | select.EPOLLRDHUP
         self._masks = {
             EVENT_READ: edge | select.EPOLLIN,
@@ -86,14 +97,30 @@ class EpollSelector(BaseSelector):
             self._epoll.register(fd, mask)
         except FileExistsError:
             raise KeyError(f"{fileobj!r} (FD {fd}) is already registered") from None
-        # Not SelectorKey(...), whose __new__ is a Python function.
-        key = self._keys[fd] = tuple.__new__(SelectorKey, (fileobj, fd, events, data))
-        return key
+        if fd >= len(self._wanted):
+            more = fd + 1 + fd // 8 - len(self._wanted)
+            self._data += [_NOTHING] * more
+            self._wanted += bytes(more)
+        self._data[fd] = data
+        self._wanted[fd] = events
+        if fileobj is not fd:
+            self._fileobjs[fd] = fileobj
+        return SelectorKey(fileobj, fd, events, data)
 
     def unregister(self, fileobj: "FileDescriptorLike") -> SelectorKey:
-        """Forget a descriptor that is about to be closed; the kernel's part is done by `close`."""
-        fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
-        return self._keys.pop(fd)
+        """Forget a descriptor that is about to be closed; the kernel's part is done by `close`.
+
+        Raises KeyError if it is not registered.
+        """
+        key = self._key(fileobj if isinstance(fileobj, int) else fileobj.fileno())
+        self.drop(key.fd)
+        self._fileobjs.pop(key.fd, None)
+        return key
+
+    def drop(self, fd: int) -> None:
+        """Forget a descriptor that was registered as such, as `unregister` does."""
+        self._data[fd] = _NOTHING
+        self._wanted[fd] = 0
 
     def forget(self, fd: int) -> None:
         """Have the kernel forget a registered descriptor that another process has open as well.
@@ -107,24 +134,41 @@ class EpollSelector(BaseSelector):
         """Wait at most `timeout` seconds (None: for ever); return what became ready since the last
         call."""
         ready = self._epoll.poll(timeout, BATCH)
-        keys, events = self._keys, self._events
-        try:
-            return [(keys[fd], events[mask]) for fd, mask in ready]
-        except KeyError:
+        return [(self._key(fd), self._events[mask]) for fd, mask in ready if self._wanted[fd]]
+
+    def ready(self, timeout: float | None) -> list[tuple[object, int]]:
+        """Do as `select`, but return what was registered instead of its key."""
+        data, events = self._data, self._events
+        return [
+            (data[fd], events[mask])
+            for fd, mask in self._epoll.poll(timeout, BATCH)
             # A child between fork and exec can keep a closed description alive.
-            return [(keys[fd], events[mask]) for fd, mask in ready if fd in keys]
+            if data[fd] is not _NOTHING
+        ]
+
+    def registered(self) -> list[object]:
+        """Return all that was registered with a descriptor."""
+        return [each for each in self._data if each is not _NOTHING]
 
     def remind(self) -> None:
         """Have all that is ready reported again, as a report may have been lost."""
-        for fd, key in self._keys.items():
-            with contextlib.suppress(FileNotFoundError):  # forgotten, and about to be closed
-                self._epoll.modify(fd, self._masks[key.events])
+        for fd, events in enumerate(self._wanted):
+            if events:
+                with contextlib.suppress(FileNotFoundError):  # forgotten, and about to be closed
+                    self._epoll.modify(fd, self._masks[events])
 
     def close(self) -> None:
         """Close the epoll descriptor."""
         self._epoll.close()
-        self._keys.clear()
+        self._data.clear()
+        self._wanted.clear()
+        self._fileobjs.clear()
 
     def get_map(self) -> Mapping["FileDescriptorLike", SelectorKey]:
-        """Return the registered keys by descriptor."""
-        return self._keys
+        """Return the registered keys by descriptor, as they are now."""
+        return {fd: self._key(fd) for fd, events in enumerate(self._wanted) if events}
+
+    def _key(self, fd: int) -> SelectorKey:
+        if not 0 <= fd < len(self._wanted) or not self._wanted[fd]:
+            raise KeyError(f"{fd!r} is not registered")
+        return SelectorKey(self._fileobjs.get(fd, fd), fd, self._wanted[fd], self._data[fd])

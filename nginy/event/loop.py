@@ -24,7 +24,7 @@ posted queue until it is empty, which lets one busy connection starve the rest.
 import logging
 import sys
 from collections.abc import Callable
-from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
+from selectors import EVENT_READ, EVENT_WRITE
 from typing import TYPE_CHECKING, Final
 
 from nginy.event.budget import Budget
@@ -133,7 +133,7 @@ class Loop:
         deadline_ms = self.timers.next_deadline_ms()
         wait_s = 0 if self._posted or self._calls else self._wait_s(deadline_ms, max_wait_ms)
         # -- 2. sleep until a descriptor is ready or a timer is due
-        batch = self.selector.select(wait_s)
+        batch = self.interest.wait(wait_s)
         # -- 3. read the clock, the only time in this turn
         self.clock.update()
         # -- 4. what became ready
@@ -163,15 +163,14 @@ class Loop:
             max_wait_ms = wait_ms if max_wait_ms is None else min(wait_ms, max_wait_ms)
         return None if max_wait_ms is None else max_wait_ms / 1000
 
-    def _serve(self, batch: list[tuple[SelectorKey, int]]) -> None:
+    def _serve(self, batch: list[tuple[Connection, int]]) -> None:
         """Note what the selector reported, and run the handlers of the events that someone waits
         for.
 
         `active` is tested last of all, right before the handler runs: an earlier handler of the
         same batch may have closed or paused this connection.
         """
-        for key, mask in batch:
-            c: Connection = key.data
+        for c, mask in batch:
             try:
                 if mask & EVENT_READ:
                     rev = c.read
@@ -199,7 +198,7 @@ class Loop:
         there. Those who stopped at their quota have bytes waiting, too.
         """
         for _ in range(self.connections // BATCH + 1):
-            batch = self.selector.select(0)
+            batch = self.interest.wait(0)
             self._serve(batch)
             if len(batch) < BATCH:
                 break

@@ -34,6 +34,7 @@ import errno
 import os
 import select
 import selectors
+from collections.abc import Callable
 from selectors import EVENT_READ, EVENT_WRITE, BaseSelector
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -54,6 +55,16 @@ class Interest(Protocol):
     @property
     def descriptors_max(self) -> int | None:
         """The number that every descriptor has to stay below; None: no limit of its own."""
+
+    def wait(self, timeout: float | None) -> list[tuple["Connection", int]]:
+        """Wait at most `timeout` seconds (None: for ever) until a connection is ready.
+
+        Returns connections, each with the bits of `selectors` that say for what. An entry may be of
+        a connection that an earlier one's handler closes.
+        """
+
+    def connections(self) -> list["Connection"]:
+        """Return the connections that the selector knows now."""
 
     def add(self, c: "Connection") -> None:
         """Begin to watch a connection that was just opened; raises OSError if there is no room.
@@ -78,13 +89,19 @@ class Interest(Protocol):
 class EdgeInterest:
     """Interest as flags: one registration at the start, no system call after it."""
 
-    __slots__ = ("_selector",)
+    __slots__ = ("_selector", "connections", "wait")
 
     is_edge_triggered = True
     descriptors_max = None
 
+    wait: Callable[[float | None], list[tuple["Connection", int]]]
+    connections: Callable[[], list["Connection"]]
+
     def __init__(self, selector: EpollSelector) -> None:
         self._selector = selector
+        # Nothing but connections is ever registered.
+        self.wait = selector.ready  # type: ignore[assignment]
+        self.connections = selector.registered  # type: ignore[assignment]
 
     def add(self, c: "Connection") -> None:
         """Register what the connection may ever want, for good."""
@@ -97,7 +114,7 @@ class EdgeInterest:
 
     def remove(self, c: "Connection") -> None:
         """Unregister."""
-        self._selector.unregister(c.fd)
+        self._selector.drop(c.fd)
 
     def forget(self, c: "Connection") -> None:
         """Unregister in the kernel."""
@@ -118,6 +135,14 @@ class LevelInterest:
     def __init__(self, selector: BaseSelector, descriptors_max: int | None = None) -> None:
         self._selector = selector
         self.descriptors_max = descriptors_max
+
+    def wait(self, timeout: float | None) -> list[tuple["Connection", int]]:
+        """Select."""
+        return [(key.data, mask) for key, mask in self._selector.select(timeout)]
+
+    def connections(self) -> list["Connection"]:
+        """Return those that wait for something."""
+        return [key.data for key in self._selector.get_map().values()]
 
     def add(self, c: "Connection") -> None:
         """Register what is wanted, which may be nothing yet."""

@@ -13,7 +13,6 @@ from itertools import islice
 from typing import Final
 
 from nginy.event.bind import ListenKey
-from nginy.event.connection import Connection
 from nginy.event.listener import Listener
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
@@ -92,8 +91,8 @@ def sessions_of(loop: Loop) -> Iterator[Session]:
     The selector knows them by their connections. Without edges it forgets a connection that waits
     for nothing; a session with two of those waits for a timer.
     """
-    for key in list(loop.selector.get_map().values()):
-        owner = key.data.data if isinstance(key.data, Connection) else None
+    for c in loop.interest.connections():
+        owner = c.data if c.fd >= 0 else None  # an earlier one's end may have closed it
         if isinstance(owner, Session):
             yield owner
     if not loop.interest.is_edge_triggered:

@@ -108,9 +108,8 @@ class SessionCloser:
             self._begin()
 
     def _begin(self) -> None:
-        keys = self._loop.selector.get_map().values()
         # Those that are opened from here on do not go to a backend that is down or has left.
-        self._connections = iter([key.data for key in keys])
+        self._connections = iter(self._loop.interest.connections())
         self._loop.soon(self._work, self)
 
     def _work(self) -> None:

@@ -13,6 +13,7 @@ from nginy.event.event import Event
 from nginy.event.listener import ACCEPT_BUDGET, ACCEPT_PAUSE_MS, SHORTAGE_PAUSE_MS, Listener
 from nginy.event.loop import Loop
 from nginy.event.reserve import REPORT_MS
+from nginy.event.selector import Interest
 from nginy.text.address import Address, parse_address
 
 from kit.clock import FakeClock
@@ -89,6 +90,15 @@ class NoRoom:
 
     is_edge_triggered = False
     descriptors_max = None
+
+    def __init__(self, before: Interest) -> None:
+        self._before = before
+
+    def wait(self, timeout: float | None) -> list[tuple[Connection, int]]:
+        return self._before.wait(timeout)
+
+    def connections(self) -> list[Connection]:
+        return self._before.connections()
 
     def add(self, _c: Connection) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -405,7 +415,7 @@ def test_a_client_that_the_selector_has_no_room_for_is_closed_and_the_listener_p
     listener = open_listener()
     listener.start(loop, accepted)
     interest = loop.interest
-    loop.interest = NoRoom()
+    loop.interest = NoRoom(interest)
     client = connect(listener)
     with expect_log(r"register\(\) failed \(28: No space left on device\)", count=1):
         loop.turn(0)

@@ -9,6 +9,7 @@ from nginy.event.connection import Connection
 from nginy.event.epoll import BATCH
 from nginy.event.event import Event
 from nginy.event.loop import SUSPENDED_MS, Loop
+from nginy.event.selector import LevelInterest
 from nginy.event.timer import Timer
 
 from kit.clock import FakeClock
@@ -221,7 +222,8 @@ def test_a_posted_event_does_not_run_once_its_connection_is_closed_or_paused(
 def recorder(clock: FakeClock) -> tuple[Loop, RecordingSelector]:
     loop = make_loop("poll", clock)
     loop.close()
-    loop.selector = recorder = RecordingSelector()
+    recorder = RecordingSelector()
+    loop.interest = LevelInterest(recorder)
     return loop, recorder
 
 
@@ -253,21 +255,21 @@ def test_a_loop_with_a_timer_sleeps_until_it_is_due(
 
 
 class FirstLooksAway:
-    """A selector whose first `select` of a turn returns nothing, as epoll_wait() does when its
+    """Interest whose first `wait` of a turn returns nothing, as epoll_wait() does when its
     timeout is over at the end of a pause."""
 
     def __init__(self, loop: Loop) -> None:
-        self._selector = loop.selector
+        self._interest = loop.interest
         self._has_looked_away = False
 
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+    def wait(self, timeout: float | None) -> list[tuple[Connection, int]]:
         self._has_looked_away = not self._has_looked_away
         if self._has_looked_away:
             return []
-        return self._selector.select(0)
+        return self._interest.wait(0)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._selector, name)
+        return getattr(self._interest, name)
 
 
 @pytest.mark.parametrize("late_ms", [0, 60_000])
@@ -285,13 +287,13 @@ def test_what_came_during_a_pause_is_served_before_timers_run(
     c.resume_read()
     loop.timers.start(Timer(lambda _timer: steps.append("timer"), Owner()), clock.now_ms + 1000)
     loop.turn(0)
-    selector = loop.selector
-    loop.selector = FirstLooksAway(loop)  # type: ignore[assignment]
+    interest = loop.interest
+    loop.interest = FirstLooksAway(loop)
     peer.send(b"x")
     clock.advance(1010 + late_ms)
     loop.turn()
     assert steps == ["read", "timer"]
-    loop.selector = selector
+    loop.interest = interest
 
 
 @pytest.mark.parametrize("method", ["epoll"])
@@ -482,21 +484,21 @@ def test_want_of_memory_is_no_bug_but_ends_that_one_session(
 
 
 class Forgetful:
-    """A selector that has no memory for what it was about to report, once."""
+    """Interest that has no memory for what it was about to report, once."""
 
     def __init__(self, loop: Loop) -> None:
-        self._selector = loop.selector
+        self._interest = loop.interest
         self.has_forgotten = False
 
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = self._selector.select(timeout)
+    def wait(self, timeout: float | None) -> list[tuple[Connection, int]]:
+        ready = self._interest.wait(timeout)
         if ready and not self.has_forgotten:
             self.has_forgotten = True
             raise MemoryError
         return ready
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._selector, name)
+        return getattr(self._interest, name)
 
 
 def test_what_the_selector_had_no_memory_to_report_is_reported_again(
@@ -511,12 +513,12 @@ def test_what_the_selector_had_no_memory_to_report_is_reported_again(
     c.read.handler = read
     c.resume_read()
     peer.send(b"x")
-    selector = loop.selector
-    loop.selector = forgetful = Forgetful(loop)  # type: ignore[assignment]
+    interest = loop.interest
+    loop.interest = forgetful = Forgetful(loop)
     with expect_log("memory is used up", count=1):
         loop.run()
     assert forgetful.has_forgotten
-    loop.selector = selector
+    loop.interest = interest
 
 
 # -- running --

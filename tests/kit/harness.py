@@ -299,7 +299,7 @@ class Harness:
 
     def connections(self) -> list:
         """The connections that the selector knows."""
-        return [key.data for key in self.loop.selector.get_map().values()]
+        return self.loop.interest.connections()
 
     def describe(self) -> str:
         """Return the state of everything, for the message of a failed test."""
