@@ -1,12 +1,12 @@
-"""The command line: what was typed, into one action and an exit status.
+"""The command line: turns the words that were typed into one action and an exit status.
 
 Options, messages and habits are nginx's (core/nginx.c): messages go to stderr and begin with
-"nginy:", -t checks and -s finds the running process by its pid file. What `nginy -T` and
---help-config print is for reading on, so it goes to stdout. A later subcommand is a line of USAGE
-and one function here.
+"nginy:", -t checks, and -s finds the running process by its pid file. `nginy -T`, --help-config
+and the commands print to stdout, for a pager or a file. A new command is a line of USAGE and one
+function here.
 
-This is the only module that imports docopt, and only when it runs: docopt's old string escapes
-warn when Python compiles it, which is nobody's concern but docopt's.
+Only this module imports docopt, and only inside main(): Python warns about docopt's old string
+escapes when it compiles them, and no user of nginy can do anything about that.
 """
 
 import os
@@ -76,7 +76,7 @@ SIGNALS_BY_NAME: Final = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do what `argv` (by default, what was typed) asks for; return the exit status."""
+    """Run the command line `argv`, by default that of the process; return the exit status."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)
         warnings.simplefilter("ignore", DeprecationWarning)  # the same before Python 3.12
@@ -115,7 +115,7 @@ def _mistake(typed: Sequence[str]) -> str:
 
 
 def _options_in(word: str) -> list[str]:
-    """Return the options of one word as it was typed; -tc is two."""
+    """Return the options in one word of the command line; -tc has two."""
     if word.startswith("--"):
         return [word.partition("=")[0]]
     if not word.startswith("-") or word == "-":
@@ -129,7 +129,7 @@ def _options_in(word: str) -> list[str]:
 
 
 def _act(arguments: Mapping[str, str]) -> int:
-    """Do the one thing that was asked for; the questions about nginy itself come first."""
+    """Carry out the command; options about nginy itself need no configuration."""
     if arguments["--help"]:
         return _show(USAGE)
     if arguments["--help-config"]:
@@ -141,7 +141,7 @@ def _act(arguments: Mapping[str, str]) -> int:
 
 
 def _use(config: Config, arguments: Mapping[str, str]) -> int:
-    """Do what was asked for with a configuration that is right; without more, run it."""
+    """Carry out a command on a checked configuration; without options, serve it."""
     path = arguments["CONFIG"]
     if arguments["plan"]:
         return _show(render_plan(_running(config, path, arguments["-c"]), config))
@@ -157,14 +157,14 @@ def _use(config: Config, arguments: Mapping[str, str]) -> int:
     workers = config.workers or len(os.sched_getaffinity(0))
     if workers == 1:
         return single.run(config, path)
-    # One worker, which is what most run, need not load what is for several.
+    # Most run one worker, which need not load the code for several.
     from nginy.process.workers import supervisor  # noqa: PLC0415
 
     return supervisor.run(config, path, workers)
 
 
 def _test(config: Config, path: str, *, is_dump: bool) -> int:
-    """Check what a start needs beside a right configuration; show the configuration if asked."""
+    """Check files and addresses, which a start needs as well; for -T show the configuration."""
     _tell(f"the configuration file {path} syntax is ok")
     _check_files(config)
     problems = [] if is_dump else binding_problems(config, path)
@@ -180,7 +180,7 @@ def _warn(config: Config) -> None:
 
 
 def _check_files(config: Config) -> None:
-    """Raise ConfigError for files that could not be written, while nothing is open yet."""
+    """Raise ConfigError for files that a start could not use, while nothing is open yet."""
     problems = check_files(config)
     if problems:
         raise ConfigError(problems)
@@ -191,7 +191,7 @@ def _signal(config: Config, path: str, name: str) -> int:
     if name not in SIGNALS_BY_NAME:
         raise NginyError(f'invalid option: "-s {name}", expected {", ".join(SIGNALS_BY_NAME)}')
     if config.pid is None:
-        raise NginyError(f'{path} names no "pid" file, which -s finds the process by')
+        raise NginyError(f'{path} has no "pid" file, by which -s finds the process')
     if name == "reload":
         return _tell_outcome(ask.reload(config.pid))
     ask.send_signal(config.pid, SIGNALS_BY_NAME[name])
@@ -199,11 +199,11 @@ def _signal(config: Config, path: str, name: str) -> int:
 
 
 def _tell_outcome(outcome: Outcome) -> int:
-    """Say what a reload has come to; return the exit status."""
+    """Print the outcome of a reload; return the exit status."""
     for problem in outcome.problems:
         _tell(f"[emerg] {problem}")
     if outcome.problems:
-        _tell("the configuration that runs has not changed")
+        _tell("the running configuration has not changed")
         return 1
     for warning in outcome.warnings:
         _tell(f"[warn] {warning}")
@@ -213,16 +213,16 @@ def _tell_outcome(outcome: Outcome) -> int:
 
 
 def _running(config: Config, path: str, other: str | None) -> Config:
-    """Return what `config` is to be compared with: another file, or what runs under its pid
+    """Return the configuration to compare `config` with: a file, or what runs under its pid
     file."""
     if other is not None:
         return load(other, os.environ)
     if config.pid is None:
-        raise NginyError(f'{path} names no "pid" file; to compare it with a file: -c FILE')
+        raise NginyError(f'{path} has no "pid" file; to compare it with another file, use -c FILE')
     try:
         read_running(config.pid)
     except NginyError as error:
-        raise NginyError(f"{error}; to compare {path} with a file: -c FILE") from None
+        raise NginyError(f"{error}; to compare {path} with another file, use -c FILE") from None
     return load(text_path(config.pid), {})
 
 
@@ -242,7 +242,7 @@ def _tell(text: str) -> None:
 
 
 def _show(text: str) -> int:
-    """Print to stdout; a reader that has had enough (`| head`) is no error."""
+    """Print to stdout; a reader that closes early (`| head`) is no error."""
     try:
         print(text, end="" if text.endswith("\n") else "\n", flush=True)
     except BrokenPipeError:

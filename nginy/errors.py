@@ -1,12 +1,12 @@
-"""What can be wrong on the user's side: exceptions that end in a sentence, not in a traceback.
+"""Errors that a person has to fix: exceptions that end in a sentence, not in a traceback.
 
-Only errors that a person has to mend live here: a configuration that cannot be used, a signal
-that cannot be sent, an address that is taken. What the network does is not an error but a value
-(event/connection.py), and how a session ends is a reason (proxy/session.py).
+Examples are a configuration that cannot be used, a signal that cannot be sent, an address in use.
+The network's failures are values, not errors (event/connection.py), and a session ends with a
+reason (proxy/session.py).
 
 The one idea: an error is text that is ready to print. The command line prints `str(error)` and
-returns status 1, a running server logs it and carries on as before. Nothing else is derived from
-an exception.
+returns status 1; a running server logs it and goes on as before. Nothing else depends on the
+contents of an exception.
 
 Read next: text/units.py and text/address.py, which raise InvalidValueError; config/load.py, which
 raises ConfigError.
@@ -17,14 +17,14 @@ from dataclasses import dataclass
 
 
 class NginyError(Exception):
-    """Something the user has to mend; `str()` is the whole message. Exit status 1."""
+    """Something the user has to fix; `str()` is the whole message. Exit status 1."""
 
 
 class InvalidValueError(ValueError):
-    """A text that does not say what its type wants.
+    """A text that is no value of its type.
 
-    `clause` continues a sentence that begins with the quoted text: "has no unit". `hint`, where
-    there is one, is the text that was probably meant.
+    `clause` continues a sentence that begins with the quoted text: "has no unit". `hint` is the
+    text that was probably meant, if one is known.
     """
 
     def __init__(self, clause: str, hint: str | None = None) -> None:
@@ -35,7 +35,7 @@ class InvalidValueError(ValueError):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One thing that is wrong with a configuration, and where. They sort by position.
+    """One mistake of a configuration, and its place. Problems sort by position.
 
     Lines and columns count from 1; line 0 means the file as a whole (it cannot be read, say).
     """
@@ -52,7 +52,7 @@ class Problem:
 
 
 class ConfigError(NginyError):
-    """A configuration that cannot be used: all that is wrong with it, sorted by position."""
+    """A configuration that cannot be used, with all its problems, sorted by position."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(sorted(set(problems)))

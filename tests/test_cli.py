@@ -253,7 +253,7 @@ def test_s_knows_four_signals(tmp_path: pathlib.Path, capsys: Capture) -> None:
 
 def test_s_needs_a_pid_file(tmp_path: pathlib.Path, capsys: Capture) -> None:
     path = write(tmp_path, LISTENER)
-    message = f'nginy: [emerg] {path} names no "pid" file, which -s finds the process by'
+    message = f'nginy: [emerg] {path} has no "pid" file, by which -s finds the process'
     assert outcome(capsys, "-s", "stop", path) == (1, "", [message])
 
 

@@ -36,13 +36,13 @@ def test_plan_says_plainly_that_it_has_nothing_to_compare_with(
     path = write(tmp_path, LISTENER)
     assert main(["plan", path]) == 1
     assert capsys.readouterr().err == (
-        f'nginy: [emerg] {path} names no "pid" file; to compare it with a file: -c FILE\n'
+        f'nginy: [emerg] {path} has no "pid" file; to compare it with another file, use -c FILE\n'
     )
     path = write(tmp_path, f"pid: nginy.pid\n{LISTENER}")
     assert main(["plan", path]) == 1
     assert capsys.readouterr().err == (
         f'nginy: [emerg] open() "{tmp_path}/nginy.pid" failed (2: No such file or directory);'
-        f" to compare {path} with a file: -c FILE\n"
+        f" to compare {path} with another file, use -c FILE\n"
     )
 
 

@@ -1,6 +1,6 @@
-"""What nginy answers without serving: questions about a configuration, from the command line.
+"""Commands that answer questions about a configuration and serve nobody.
 
-`plan` says what a reload would change, `explain` which way one client would take, `reference`
-prints the table of all keys. All three are pure: configurations in, text out. What was typed, and
-where the text goes, is `cli.py`'s affair.
+`plan` says what a reload would change, `explain` which way a client would take, and `reference`
+prints the table of all keys. All three are pure: configurations in, text out. `cli.py` parses the
+command line and prints the text.
 """

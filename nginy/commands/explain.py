@@ -1,12 +1,11 @@
-"""The way that one client would take through a configuration, in words: `nginy explain`.
+"""The way of one client through a configuration, in words: `nginy explain`.
 
-Answers what an operator asks of a configuration before it serves anyone, and after a surprise:
-which listener, which upstream, which of its backends and why not the others, how long each step may
-take.
+It answers an operator's questions before a configuration serves, and after a surprise: which
+listener, which upstream, which of its backends and why not another, how long each step may take.
 
-The balancer itself is asked, on a pool made for the purpose: all backends that the configuration
-permits are taken for reachable and idle. What a running nginy knows beyond that (health, sessions,
-the place in the round, addresses of names) is not known here; the text says so where it matters.
+The balancer itself chooses, from a pool in which every backend that the configuration permits is
+reachable and idle. This module does not know what only a running nginy knows (health, sessions,
+the place in the round, addresses of names), and the text says so where it matters.
 """
 
 import random
@@ -27,12 +26,12 @@ from nginy.proxy.context import ConnectionContext
 from nginy.text.address import Address, parse_bind_address
 
 ANY_TURN: Final = frozenset({"round_robin", "least_conn", "least_time"})
-"""Methods whose choice goes by what went before: only the first one after a start is known."""
+"""Methods whose choice depends on earlier ones: only the first after a start is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """Where a client enters."""
+    """The client, and where it connects."""
 
     listener: Listener
     address: Address
@@ -40,7 +39,7 @@ class Way:
 
     @property
     def context(self) -> ConnectionContext:
-        """What variables of the first session would be worked out from."""
+        """The context of the first session, from which variables get their values."""
         return ConnectionContext(
             1,
             self.listener.protocol.upper(),
@@ -116,7 +115,7 @@ def _upstream_lines(upstream: Upstream, way: Way) -> Iterator[str]:
         yield f"key       {quote(key)}" if key else "key       empty: chosen by turns"
     backends = [Backend(build.backend_settings(each)) for each in upstream.backends]
     for backend in backends:
-        backend.down = backend.settings.down  # a name that nobody has resolved counts as well
+        backend.down = backend.settings.down  # a host name counts without its addresses
     pool = BackendPool("", backends, build.balancer_maker(balance, random.Random(0)))
     yield "backends"
     width = max(len(backend.name) for backend in backends)
@@ -130,7 +129,7 @@ def _upstream_lines(upstream: Upstream, way: Way) -> Iterator[str]:
 
 
 def _usability(backend: Backend) -> str:
-    """Return whether and when a backend may be chosen, as far as the configuration says."""
+    """Return whether and when the configuration permits a backend to be chosen."""
     settings = backend.settings
     if settings.down:
         return "not usable: down is on"
@@ -151,12 +150,12 @@ def _usability(backend: Backend) -> str:
 def _choice_lines(
     upstream: Upstream, listener: Listener, pool: BackendPool, key: bytes
 ) -> Iterator[str]:
-    """Say who is chosen, and who would be tried after that."""
+    """Yield the chosen backend, and those that would be tried next."""
     order: list[Backend] = []
     while (backend := pool.pick(key, order, 0)) is not None and backend not in order:
         order.append(backend)
     if not order:
-        yield "choice    nobody: 502, no usable backend"
+        yield "choice    none: status 502, no usable backend"
         return
     method = upstream.balance.method
     why = ""
@@ -169,7 +168,7 @@ def _choice_lines(
     if listener.protocol == "tcp" and next_upstream is not None:
         tries = next_upstream.tries or pool.tries
         others = ", ".join(backend.name for backend in order[1:tries])
-        yield f"then      {others or 'nobody'}, if a connection cannot be made"
+        yield f"then      {others or 'no other'}, if the connection fails"
 
 
 def _setting(row: Key[object], record: Entry) -> str:
@@ -186,7 +185,7 @@ def _flow(value: Plain) -> str:
 
 
 def _filled_in(text: str, context: ConnectionContext) -> str:
-    """Fill in a key's or an answer's variables: the KEY_VARIABLES of proxy/variables.py."""
+    """Return a key or an answer with the values of its variables (KEY_VARIABLES)."""
     values = {
         "listener": context.listener,
         "protocol": context.protocol,

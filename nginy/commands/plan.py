@@ -1,15 +1,13 @@
 """What a reload would change: two configurations in, a list of changes out.
 
-Pure: nothing is opened, asked or applied. The server logs the list when it reloads
-(`process/report.py`), and `nginy plan` prints it beside what would stay as it is,
-before anything is done.
+This module is pure: it opens and applies nothing. The server logs the list when it reloads
+(`process/report.py`). `nginy plan` prints it before a reload, together with what stays the same.
 
-Values are compared and printed by the kinds of the table (config/schema.py), so a new key shows up
-here by itself. Upstreams, backends and listeners are matched by their name, address or path,
-wherever they stand in the file.
+The kinds of the table (config/schema.py) compare and print values, so a new key shows up here by
+itself. Upstreams, backends and listeners match by their name, address or path; their order in the
+file does not matter.
 
-For hash methods the balancers themselves are asked: `moved_share` makes both pools and compares
-where some thousand keys go.
+For hash methods, `moved_share` creates both pools and compares where some thousand keys go.
 """
 
 import random
@@ -37,24 +35,24 @@ REMOVED: Final = "removed"
 CHANGED: Final = "changed"
 
 MARKS: Final = {ADDED: "+", REMOVED: "-", CHANGED: "~"}
-"""Before a change, as in a diff."""
+"""The mark of each kind of change, as in a diff."""
 
 NEEDS_RESTART: Final = frozenset({"event_method", "user", "workers"})
-"""Keys that mean something only to a process that starts."""
+"""Keys that only a start reads."""
 
 SAMPLE_KEYS: Final = 4096
 """Keys tried for `moved_share`; the share is then right to about 1.5 percent points."""
 
 TEXT_MAX_CHARACTERS: Final = 60
-"""What is shown of one value; a log format may be long."""
+"""How much of one value is shown; a log format may be long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """One thing that a reload adds, removes or changes.
 
-    `subject` is what it is, as "upstream web: backend 127.0.0.1:9001"; `details` are its keys with
-    old and new values; `effect` is what becomes of sessions, where something does.
+    `subject` names it, as "upstream web: backend 127.0.0.1:9001"; `details` are its keys with old
+    and new values; `effect` says what happens to sessions, if anything does.
     """
 
     subject: str
@@ -70,14 +68,14 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a reload does, in the order of the table, and the subjects that it leaves alone."""
+    """The changes of a reload, in the order of the table, and the subjects that stay the same."""
 
     changes: tuple[Change, ...]
     unchanged: tuple[str, ...]
 
 
 def plan(old: Config, new: Config) -> Plan:
-    """Return what bringing a process from `old` to `new` changes."""
+    """Return what a reload from `old` to `new` changes."""
     changes: list[Change] = []
     unchanged: list[str] = []
     for found in (_settings(old, new), _upstreams(old, new), _listeners(old, new)):
@@ -108,15 +106,15 @@ def reloadable(old: Config, new: Config) -> Config:
 
 
 Found = Iterator[Change | str]
-"""Changes, and the names of subjects that have none."""
+"""Changes, and the names of subjects without any."""
 
 
-# What is set once for the whole process.
+# Settings of the whole process.
 
 
 def _settings(old: Config, new: Config) -> Found:
     for name, row in CONFIG.keys.items():
-        # Listeners have inherited access_log, and show it where it counts.
+        # Listeners have inherited access_log, so they show its changes.
         if name in ("upstreams", "listeners", "access_log"):
             continue
         before, after = getattr(old, row.field), getattr(new, row.field)
@@ -167,7 +165,7 @@ def _backends(
 
 
 def _by_name(backends: Sequence[schema.Backend]) -> dict[str, schema.Backend]:
-    """Return backends by their address as configured; one that is repeated, by its count too."""
+    """Return backends by their address as configured, and repeated ones by their count as well."""
     named: dict[str, schema.Backend] = {}
     seen: Counter[str] = Counter()
     for backend in backends:
@@ -177,15 +175,15 @@ def _by_name(backends: Sequence[schema.Backend]) -> dict[str, schema.Backend]:
     return named
 
 
-# Listeners, one for each address; those of one entry that fare alike share a line.
+# Listeners, by address; addresses of one entry with the same change share a line.
 
 
 @dataclass(frozen=True, slots=True)
 class _Fate:
-    """What becomes of an address of one entry; `action` is empty if it stays as it is."""
+    """What happens to one address of an entry; `action` is empty if nothing does."""
 
     entry: int
-    """The listener's place in the configuration that names it."""
+    """The index of the listener in the configuration that names it."""
     protocol: str
     action: str
     details: tuple[str, ...] = ()
@@ -227,7 +225,7 @@ def _target(listener: Listener) -> str:
     return f"to {listener.proxy_pass}" if listener.proxy_pass is not None else "returns text"
 
 
-# Differences between two records of one kind, as YAML shows them.
+# Differences between two records of one kind, in YAML.
 
 
 def _details(record: Record[R], old: R, new: R, skipped: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -261,7 +259,7 @@ def _differences(path: str, old: Plain, new: Plain) -> Iterator[str]:
 
 
 def _text(value: Plain) -> str:
-    """Return a value on one line, not too long, as YAML's short form would show it."""
+    """Return a value on one short line, in YAML's flow style."""
     if isinstance(value, dict):
         text = "{" + ", ".join(f"{name}: {_text(item)}" for name, item in value.items()) + "}"
     elif isinstance(value, list):
@@ -281,8 +279,8 @@ def _count(number: int, noun: str) -> str:
 def moved_share(old: Upstream, new: Upstream) -> float | None:
     """Return the share of keys, from 0 to 1, that go to another backend; None without keys.
 
-    Backends are taken for healthy and idle. One that is named by a host name stands for all of its
-    addresses. Takes as long as building the tables of both methods, 0.1 s for 1,000 backends.
+    All backends count as healthy and idle, and a host name as one backend. The cost is that of
+    building the tables of both methods, 0.1 s for 1,000 backends.
     """
     if not old.balance.key or not new.balance.key:
         return None
@@ -292,10 +290,10 @@ def moved_share(old: Upstream, new: Upstream) -> float | None:
 
 
 def _pool(upstream: Upstream) -> BackendPool:
-    """Return a pool that nothing is sent to."""
+    """Return a pool for asking; nobody sends anything to it."""
     backends = [Backend(build.backend_settings(backend)) for backend in upstream.backends]
     for backend in backends:
-        backend.down = backend.settings.down  # a name that nobody has resolved counts as well
+        backend.down = backend.settings.down  # a host name counts without its addresses
     return BackendPool("", backends, build.balancer_maker(upstream.balance, random.Random(0)))
 
 
@@ -311,7 +309,7 @@ def _choice(pool: BackendPool, key: bytes) -> str:
 
 
 def render_plan(old: Config, new: Config) -> str:
-    """Return the plan for reading: a line for each subject, marked as in a diff."""
+    """Return the plan as text: a line for each subject, marked as in a diff."""
     made = plan(old, new)
     lines = [f"{MARKS[change.action]} {change}" for change in made.changes]
     for name, upstream in new.upstreams.items():

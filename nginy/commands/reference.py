@@ -1,9 +1,9 @@
 """The language for people: `nginy --help-config` prints every key and every variable.
 
-The page is Markdown that a terminal shows as well, 100 columns wide. It says nothing that the table
-of schema.py does not say: whoever adds a key there finds it here. Records are found by walking from
-the configuration through the kinds that hold other kinds. What a variable holds is said here, as
-the table of variables has functions only; a test checks that none is left out.
+The page is Markdown, 100 columns wide, so that a terminal shows it as well. It comes from the table
+of schema.py, so a new key appears here by itself: the page shows all records that it reaches from
+the configuration. The table of variables has functions only, so their sentences are here; a test
+checks that none is missing.
 """
 
 import re

@@ -1,8 +1,8 @@
-"""What nginy writes down: the error log, the access log, and how a line leaves without waiting.
+"""The error log, the access log, and how their lines leave without waiting.
 
-A line is made in `error_log` or `access_log`, waits in `file`, and leaves through `output`. A full
-disk or a dead syslog server costs lines, which are counted, and nothing else. `levels` and `limit`
-are for those who log: names of levels, and a brake for messages that repeat.
+`error_log` and `access_log` make a line, it waits in `file`, and leaves through `output`. A full
+disk or a dead syslog server costs lines, which are counted, and nothing else. All modules that log
+use `levels`, the names of levels, and `limit`, a brake for messages that repeat.
 
-Only `process/` opens logs. Everyone else calls ``logging.getLogger("nginy.proxy")`` and the like.
+Only `process/` opens logs. All others call ``logging.getLogger("nginy.proxy")`` and the like.
 """

@@ -1,8 +1,8 @@
 """The access log: a line a session, rendered by a template of the proxy, buffered or not.
 
-Lines go into a `file.LogFile`, as those of `error_log` do, and several access logs may share one.
-The variables and formats of a line are in `proxy/variables.py`, the escaping of values in
-`text/escape.py`. `process/logs.py` opens access logs and starts the timer of a buffered one.
+Lines go into a `file.LogFile`, which several access logs may share. `proxy/variables.py` has the
+variables of a line, `text/escape.py` the escaping of values. `process/logs.py` opens access logs
+and starts the timer of a buffered one.
 
 Source: nginx ngx_stream_log_module.c ngx_stream_log_handler.
 """
@@ -21,9 +21,9 @@ _logger = logging.getLogger("nginy.access")
 
 
 class AccessLog(Generic[T]):
-    """One access log of one format. Its owner closes the `sink`, which several may share.
+    """One access log in one format. Its owner closes the `sink`, which several may share.
 
-    `render` makes the line's text, without a newline, from what ended: a session. `is_wanted`
+    `render` makes the text of a line, without a newline, from a session. `is_wanted`
     says which sessions get a line; None is all. With `buffer_bytes` of 0 each line is written at
     once. Otherwise lines wait until they fill the buffer, or until the owner's timer of `flush_ms`
     calls `flush`; the sink's `want_flush` says when to start that timer.
@@ -60,7 +60,7 @@ class AccessLog(Generic[T]):
         return self.sink.pending_bytes > 0
 
     def log(self, session: T) -> None:
-        """Render a line for `session` and write it or let it wait."""
+        """Render a line for `session`, and write it or let it wait in the buffer."""
         if self._is_wanted is not None and not self._is_wanted(session):
             return
         try:
@@ -75,7 +75,7 @@ class AccessLog(Generic[T]):
             self.sink.flush()
 
     def flush(self) -> None:
-        """Write what waits, as far as it goes."""
+        """Write as many of the waiting lines as the sink accepts."""
         self.sink.flush()
 
     def _count_failure(self) -> None:

@@ -7,7 +7,7 @@ syslog server costs lines and nothing else. Levels are in `levels`, the brake fo
 repeat in `limit`, the log of sessions in `access_log`.
 
 Only `process/logs.py` opens error logs: it calls `flush` from its timers and `reopen` on USR1.
-Everyone else calls ``logging.getLogger("nginy.proxy")`` and the like.
+All others call ``logging.getLogger("nginy.proxy")`` and the like.
 
 Source: nginx ngx_log.c ngx_log_error_core.
 """
@@ -57,10 +57,10 @@ class ErrorLog(logging.Handler):
         self.sink = LogFile(path, want_flush=want_flush, notice=self._lost_notice)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record, at once if the sink takes it. Never raises."""
+        """Write one record, at once if the sink accepts it. Never raises."""
         try:
             line = self.format(record)
-        except Exception:  # noqa: BLE001 - logging's contract for emit: the caller is not to suffer
+        except Exception:  # noqa: BLE001 - logging's contract for emit: the caller must not suffer
             self.handleError(record)
         else:
             self._write(line, record.levelno)
@@ -68,8 +68,8 @@ class ErrorLog(logging.Handler):
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as text: one line, and a traceback's lines, indented, below it.
 
-        Whatever the message contains cannot start a line: control characters are escaped, and the
-        indent tells a traceback's line from the log's own.
+        A message cannot begin a line of its own: control characters are escaped, and the lines of
+        a traceback are indented.
         """
         self._time.update(record.created)
         number = getattr(record, "number", None)
@@ -93,7 +93,7 @@ class ErrorLog(logging.Handler):
         logging.getLogger(ROOT_LOGGER).setLevel(LEVELS[level])
 
     def flush(self) -> None:
-        """Write what waits, as far as it goes."""
+        """Write as many of the waiting lines as the sink accepts."""
         self.sink.flush()
 
     def close(self) -> None:

@@ -1,12 +1,12 @@
-"""A log's lines on their way out: a bounded queue before an output that may not take them.
+"""A bounded queue of log lines in front of an output that may not accept them.
 
-`LogFile` stands under the error log and under each access log. It never waits, never raises for
-what happens to the destination, and never cuts a line in the middle: a line that was written in
-part is finished before anything else, or written again whole where a new reader has not seen its
-beginning. Lines that do not fit the queue are lost whole, newest first, and counted; once the
-destination works again one line says how many are missing, at the place where they are missing.
+The error log and each access log write into a `LogFile`. It never waits, never raises for failures
+of the destination, and never cuts a line: it finishes a line that was written in part before
+anything else, or writes it again whole for a new reader that has not seen its beginning. Lines that
+do not fit the queue are lost whole, newest first, and counted. Once the destination works again, a
+line says how many are missing, at the place where they are missing.
 
-How bytes leave without waiting is in `output`; `error_log` and `access_log` make the lines.
+`output` writes bytes without waiting; `error_log` and `access_log` make the lines.
 
 The one idea: a full disk, a stopped reader and a dead syslog server are the same thing, bytes that
 cannot leave now. So there is one queue and one retry, and no state but "what is left".
@@ -24,7 +24,7 @@ from typing import Final
 from nginy.log.output import DatagramReturnedError, open_output
 
 LIMIT_BYTES: Final = 262144
-"""What may wait in one log: four of the usual 64k buffers, some two thousand lines."""
+"""The limit of what waits in one log: four of the usual 64k buffers, some 2,000 lines."""
 
 INFO: Final = 6
 """syslog's severity of an access log line, as in nginx."""
@@ -45,7 +45,7 @@ def lost_text(lines: int, why: str) -> str:
 
 
 class LogFile:
-    """One open log. Whoever makes it closes it; access logs of one path share one.
+    """One open log. Its creator closes it; access logs of one path share one.
 
     `path` is ``stderr``, ``stdout``, ``syslog:HOST:PORT``, ``syslog:unix:/path`` or a file.
     `limit_bytes` bounds what waits. `want_flush` is called when bytes stay behind: the owner then
@@ -98,10 +98,10 @@ class LogFile:
         return len(self._pending) - self._sent_bytes
 
     def write(self, line: bytes, severity: int = INFO) -> None:
-        """Write `line` at once, as far as it goes; the rest waits.
+        """Write as much of `line` as the output accepts; the rest waits.
 
         `line` may be several lines that belong together; each ends with a newline. `severity` is
-        syslog's number and of no effect elsewhere.
+        syslog's number; other outputs ignore it.
         """
         if self._append(self._output.frame(line, severity)):
             self.flush()
@@ -116,7 +116,7 @@ class LogFile:
         return True
 
     def flush(self) -> None:
-        """Write what waits, as far as it goes, and say what was lost once nothing waits."""
+        """Write as many waiting lines as the output accepts, then the notice about lost ones."""
         self._drain()
         if self._unreported_lines and not (self._pending or self._failing or self._is_closed):
             notice = self._notice(self._unreported_lines, self._why) + "\n"
@@ -127,7 +127,7 @@ class LogFile:
             self._want_flush()
 
     def reopen(self) -> bool:
-        """Open the path again, as after a rotation; what waits goes to the new file.
+        """Open the path again, as after a rotation; waiting lines go to the new file.
 
         When that fails the old file stays in use, the error log says so, and False is returned.
         """
@@ -150,7 +150,7 @@ class LogFile:
         return True
 
     def close(self) -> None:
-        """Write what can still be written and let go of the destination.
+        """Write what the output still accepts, and close it.
 
         What is left counts as lost, and so does every later line. A second call does nothing.
         """
@@ -165,7 +165,7 @@ class LogFile:
         self._output.close()
 
     def _append(self, line: bytes) -> bool:
-        """Put `line` at the end of the queue, or lose it; tell whether it waits there now."""
+        """Append `line` to the queue, or lose it; return whether it waits there now."""
         if self._unreported_lines or len(self._pending) + len(line) > self._limit_bytes:
             # Room may have come since. After a loss the queue opens again only when it is empty:
             # so the notice stands where the lines are missing, and a reader that is a little too
@@ -206,7 +206,7 @@ class LogFile:
             self._advance(written)
 
     def _can_go_on(self, error: OSError) -> bool:
-        """Settle the first line's fate after `error`; tell whether to try what comes next."""
+        """Drop or keep the first line after `error`; return whether to try the next one."""
         if isinstance(error, DatagramReturnedError):
             self._lose(1, self._why)
             return True
@@ -219,7 +219,7 @@ class LogFile:
         return False
 
     def _first_chunk(self) -> bytearray:
-        """Return what to write next: whole lines, unless the first is longer than a chunk.
+        """Return the next bytes to write: whole lines, unless the first is longer than a chunk.
 
         Writers that share a pipe, or a file opened for appending, then never mix their lines.
         """
@@ -231,7 +231,7 @@ class LogFile:
         return self._pending[start:end]
 
     def _advance(self, written_bytes: int) -> None:
-        """Forget the lines that are out; of a line in progress remember how far it is."""
+        """Remove the written lines; of a line in progress, remember how much is written."""
         end = self._sent_bytes + written_bytes
         if end == len(self._pending):
             self._pending.clear()

@@ -1,7 +1,7 @@
 """The names of levels: nginx's, of which logging lacks two.
 
-A leaf, so that everyone who logs may import it. Where lines go is decided in `error_log`; what
-keeps a repeating message from filling the log is in `limit`.
+A leaf that every module may import. `error_log` decides where lines go; `limit` keeps a repeating
+message from filling the log.
 
 Source: nginx ngx_log.h, the levels from NGX_LOG_EMERG to NGX_LOG_DEBUG.
 """
@@ -12,7 +12,7 @@ import logging
 from typing import Final
 
 NOTICE: Final = 25
-"""Between info and warn: what an operator wants to know on a good day."""
+"""Between info and warn: events that an operator wants to see on a normal day."""
 
 EMERG: Final = 60
 """Above crit: nginy cannot start or go on."""

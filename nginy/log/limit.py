@@ -1,8 +1,8 @@
 """A brake for messages that a peer can provoke at will.
 
-A descriptor limit may be reached ten thousand times a second, and the log is to say so once in a
-while. `RateLimited` decides which message gets through; it reads no clock and writes nothing. A
-leaf, as `levels` is, so that everyone who logs may import it.
+A process may hit its descriptor limit ten thousand times a second, and once in a while is enough
+for the log. `RateLimited` decides which message gets through; it reads no clock and writes nothing.
+Like `levels`, it is a leaf that every module may import.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class RateLimited:
         if suppressed is not None:
             logger.critical("accept4() failed (%d: %s)%s", ..., similar(suppressed))
 
-    At most `max_keys` keys are remembered; the one admitted longest ago is forgotten first, so
-    that keys made of client addresses cannot fill the memory.
+    It remembers at most `max_keys` keys and forgets the one admitted longest ago first, so keys
+    made of client addresses cannot fill the memory.
     """
 
     __slots__ = ("_interval_ms", "_keys", "_max_keys")
@@ -52,7 +52,7 @@ class RateLimited:
 
 
 def similar(suppressed: int) -> str:
-    """Return what to append to a message: nothing, or " (17 similar messages suppressed)"."""
+    """Return the end of a message: empty, or " (17 similar messages suppressed)"."""
     if not suppressed:
         return ""
     return f" ({suppressed} similar message{'s' if suppressed > 1 else ''} suppressed)"

@@ -1,4 +1,4 @@
-"""Where log lines can go, each behind one `write` that never waits.
+"""The outputs of logs, each with a `write` that never waits.
 
 Three outputs, all with the contract of `Output`:
 
@@ -7,16 +7,16 @@ Three outputs, all with the contract of `Output`:
   `JournalOutput` where systemd's journal reads it;
 - `SyslogOutput`  datagrams in the form of RFC 3164, over UDP or a unix socket.
 
-They know nothing of lines that wait or were lost: `file.LogFile` keeps those.
+`file.LogFile` keeps lines that wait, and counts those that are lost.
 
-The one idea: how not to wait depends on what is behind the descriptor.
+The one idea: the way not to wait depends on the file behind the descriptor.
 - A regular file takes a plain write, as in nginx: it ends in the page cache. Asking for less is no
   use: for writes that grow a file RWF_NOWAIT is refused (EOPNOTSUPP) by ext4 and tmpfs, and file
   systems that know it may answer EAGAIN for as long as they like.
 - A FIFO, a terminal or a socket of our own is O_NONBLOCK.
-- O_NONBLOCK belongs to the description, not to the descriptor. Set on a standard error that was
-  inherited, it would change the shell's terminal and the neighbors' pipe; so that one is written
-  with RWF_NOWAIT, or where the kernel refuses, only after poll() said that there is room.
+- O_NONBLOCK belongs to the open file description, not to the descriptor. On an inherited standard
+  error it would change the terminal of the shell and the pipe of other processes. So that one is
+  written with RWF_NOWAIT, or where the kernel refuses that, after poll() has found room.
 
 Source: nginx ngx_log.c, ngx_syslog.c; libuv src/unix/tty.c uv_tty_init for terminals.
 """
@@ -39,7 +39,7 @@ PIPE_BUF: Final = select.PIPE_BUF
 """A pipe takes this many bytes whole or not at all, so that writers do not interleave (4096)."""
 
 FILE_CHUNK_BYTES: Final = 65536
-"""What one write to a file carries at most: one line of the loop's time, some 20 µs."""
+"""The longest write to a file: it takes some 20 µs of the loop's time."""
 
 SYSLOG_LINE_BYTES: Final = 8192
 """The longest syslog message, the usual receiver's limit (rsyslog's $MaxMessageSize)."""
@@ -72,22 +72,23 @@ class Output(Protocol):
         """Write of `chunk` what can be written without waiting.
 
         Returns how many bytes were taken; 0 means none fits now. Raises `DatagramReturnedError`, or
-        another OSError when nothing was taken and waiting does not help; with EPIPE whoever reads
-        next has not seen the beginning of the line, with EMSGSIZE the first line can never go.
+        another OSError when nothing was taken and waiting does not help. After EPIPE the next
+        reader has not seen the beginning of the line; after EMSGSIZE the first line can never
+        leave.
         """
 
     def reopen(self) -> bool:
-        """Open the destination anew; tell whether it may now be another one.
+        """Open the destination again; return whether it may now be another one.
 
         Raises OSError and keeps the old one open when the new one cannot be opened.
         """
 
     def close(self) -> None:
-        """Let go of the descriptor. A second call does nothing."""
+        """Close the descriptor. A second call does nothing."""
 
 
 class DatagramReturnedError(OSError):
-    """An earlier datagram was refused by its host; of this chunk nothing was tried yet."""
+    """The host has refused an earlier datagram; nothing of this chunk was sent yet."""
 
 
 def open_output(path: str, now_s: Callable[[], float]) -> Output:
@@ -106,7 +107,7 @@ def open_output(path: str, now_s: Callable[[], float]) -> Output:
 class FileOutput:
     """A path opened for appending, by a description of our own.
 
-    A FIFO that nobody reads is no failure at the start: opening is tried again at each write.
+    A FIFO without a reader is no failure at the start: each write tries to open it again.
     """
 
     __slots__ = ("_fd", "_path", "chunk_bytes")
@@ -162,10 +163,10 @@ class FileOutput:
 
 
 class SharedOutput:
-    """A descriptor that we were given, with an open file description that others use too.
+    """An inherited descriptor, whose open file description other processes use as well.
 
-    It is duplicated at once: should somebody close the original, its number may come back as a
-    client's connection, and log lines must not go there. The original stays the caller's.
+    It is duplicated at once: if the original were closed, its number could come back as a client's
+    connection, and log lines must not go there. The caller keeps the original.
     `rwf_nowait` is the kernel's flag for a write that does not wait, 0 where there is none.
     """
 
@@ -239,9 +240,9 @@ def is_journal(fd: int, environ: Mapping[str, str]) -> bool:
 def _reopen_terminal(fd: int) -> int:
     """Return a non-blocking descriptor of the same terminal, with a description of our own.
 
-    A terminal of another user (after su) cannot be opened; then a duplicate has to do, with poll()
-    before each write. That much can wait after all: poll() promises room for some bytes, not for
-    all of a line, and a terminal emulator that hangs would hold the write up.
+    A terminal of another user (after su) cannot be opened; then a duplicate serves, with poll()
+    before each write. Such a write may wait: poll() promises room for some bytes, not for a whole
+    line, and a terminal emulator that hangs would block it.
     """
     try:
         return os.open(os.ttyname(fd), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)

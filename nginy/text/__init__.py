@@ -5,6 +5,6 @@
 - `times` the time of a log line, made once a second
 - `escape` text of unknown origin, made safe for a line of a log
 
-These are leaves: they import nothing of nginy but the errors they raise, and everyone may import
-them. What a configuration key accepts is decided in `nginy.config`, by means of these.
+These are leaves: they import nothing of nginy but the errors they raise, and every module may
+import them. `nginy.config` uses them to decide which values a key accepts.
 """

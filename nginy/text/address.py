@@ -31,7 +31,7 @@ SockAddr = tuple[str, int] | tuple[str, int, int, int] | str
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One end of a socket: IPv4 or IPv6 host and port, or the path of a unix socket.
+    """One end of a socket: an IPv4 or IPv6 host with a port, or the path of a unix socket.
 
     `host` is the number in its shortest text form, without brackets; unix sockets have only `path`.
     A host name has the family AF_UNSPEC and can be used only once it has been resolved.
@@ -46,7 +46,7 @@ class Address:
 
     @property
     def name(self) -> str:
-        """The text as configured, which consistent hashing hashes, as nginx does."""
+        """The text as configured; consistent hashing hashes it, as nginx does."""
         return self.written or str(self)
 
     @property
@@ -56,7 +56,7 @@ class Address:
 
     @property
     def is_name(self) -> bool:
-        """Whether the host is a name, which no socket call must be given: it would look it up."""
+        """Whether the host is a name. No socket call may get one: it would resolve it and block."""
         return self.family is socket.AF_UNSPEC
 
     @property
@@ -95,7 +95,7 @@ def sockaddr_text(sockaddr: SockAddr) -> str:
 
 
 def parse_address(text: str) -> Address:
-    """Return the address that one can connect to: IPv4:port, [IPv6]:port or unix:/path."""
+    """Return the address to connect to: IPv4:port, [IPv6]:port or unix:/path."""
     if text.startswith("unix:"):
         return _unix(text)
     host, port = _split(text)
@@ -105,7 +105,7 @@ def parse_address(text: str) -> Address:
 
 
 def parse_peer(text: str) -> Address:
-    """Return what parse_address() returns, or a host name with its port, or with port 0 for none.
+    """Return an address as parse_address() does, or a host name; without a port, that has port 0.
 
     Names are those of RFC 1123 §2.1 with underscores: labels of up to 63 characters, 253 in all.
     """
@@ -184,7 +184,7 @@ def _split(text: str) -> tuple[str, str | None]:
 
 
 def _bracketed(text: str) -> str | None:
-    """Guess what a bare IPv6 text was meant to be: the last group is taken as the port."""
+    """Guess the meaning of a bare IPv6 text: take the last group for the port."""
     host, _, port = text.rpartition(":")
     return f"[{host}]:{port}" if _is_ip(socket.AF_INET6, host) and port.isdigit() else None
 

@@ -1,16 +1,16 @@
-"""Escaping: text of unknown origin becomes text that is safe in one line of a log.
+"""Escaping: makes text of unknown origin safe in one line of a log.
 
-A client chooses what stands in a server name, a PROXY header or an error message. Whatever it
-chooses must neither end a log line early, nor close a quoted field, nor command the terminal that
-shows the log. Three pure functions, one for each place a value can go:
+A client chooses the text of a server name, a PROXY header or an error message. That text must not
+end a log line early, close a quoted field, or control the terminal that shows the log. There are
+three pure functions, one for each place a value can go:
 
 - `escape_default`  a field of an access log format, as nginx's ``escape=default``;
 - `escape_json`     the inside of a JSON string, as nginx's ``escape=json``;
 - `escape_control`  a message of the error log, which people read: other letters stay as they are.
 
 Bytes that are not UTF-8 arrive as lone surrogates (PEP 383, ``surrogateescape``) and leave as the
-hexadecimal of the byte they were, in JSON as U+FFFD. Which field gets which escape is decided by
-the templates of `nginy.proxy`; nothing here knows a log.
+hexadecimal of the byte they were, in JSON as U+FFFD. The templates of `nginy.proxy` decide which
+field gets which escape; nothing here knows a log.
 
 Source: nginx ngx_stream_log_module.c ngx_stream_log_escape, ngx_string.c ngx_escape_json.
 """
@@ -37,7 +37,7 @@ _JSON_SHORT: Final = {
     "\f": "\\f",
 }
 
-# C0, DEL, C1 (0x9B alone starts a terminal sequence), and what some viewers take for a line's end.
+# C0, DEL, C1 (0x9B alone starts a terminal sequence), and line ends of some viewers.
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 

@@ -2,12 +2,11 @@
 
 `TimeText` holds the forms that log lines need: the error log's, nginx's ``$time_local`` and
 ``$time_iso8601``, and the one of the syslog protocol. A busy balancer writes thousands of lines in
-a second and all of them carry the same text, so the text is made when the second changes and
-read as an attribute otherwise.
+a second with the same time, so the text is made once, when the second changes, and is an attribute
+that costs nothing to read.
 
-It reads no clock: the caller says what second it is, in seconds since the epoch, and the time zone
-is the process's (``time.localtime``). Durations and deadlines do not belong here; they are
-integers of `event/clock.py`.
+It reads no clock: the caller passes the seconds since the epoch, and the time zone is that of the
+process (``time.localtime``). Durations and deadlines are integers of `event/clock.py`.
 
 Source: nginx ngx_times.c ngx_time_update.
 """

@@ -1,9 +1,8 @@
 """Durations and sizes: "1m30s" and "16k" to integers and back.
 
-The texts are nginx's (ngx_parse_time, ngx_parse_size in core/ngx_parse.c), made strict: a
-duration always carries its unit, so that nobody has to know whether 10 means seconds or
-milliseconds. Which value `off` stands for, and whether it may be used, is the configuration's
-affair (config/types.py), not ours.
+The texts are nginx's (ngx_parse_time, ngx_parse_size in core/ngx_parse.c), but stricter: a duration
+always has a unit, so that 10 cannot be mistaken for seconds or milliseconds. `off` is a word of the
+configuration (config/types.py).
 
 Inside nginy every duration is an int of milliseconds and every size an int of bytes; their names
 end in `_ms` and `_bytes`. These functions are the only way in and out.
@@ -17,7 +16,7 @@ from nginy.errors import InvalidValueError
 MS_PER_UNIT: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 BYTES_PER_UNIT: Final = {"g": 1 << 30, "m": 1 << 20, "k": 1 << 10}
 
-# Ten years. More is a slip of the finger, and every deadline stays far inside 64 bits.
+# Ten years. More is a typing error, and every deadline stays far inside 64 bits.
 DURATION_MAX_MS: Final = 3650 * MS_PER_UNIT["d"]
 # What nginx's off_t holds, and more than any machine has.
 SIZE_MAX_BYTES: Final = (1 << 63) - 1

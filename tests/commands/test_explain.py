@@ -58,7 +58,7 @@ def test_the_whole_way_is_told(tmp_path: pathlib.Path) -> None:
         "  10.0.0.3:80  not usable: down is on",
         "  10.0.0.4:80  usable only while no other is (backup), weight 1",
         "choice    10.0.0.2:80, for the first client after a start; the next one takes its turn",
-        "then      10.0.0.1:80, 10.0.0.4:80, if a connection cannot be made",
+        "then      10.0.0.1:80, 10.0.0.4:80, if the connection fails",
         "upstream  on_down keep",
     ]
 
@@ -94,7 +94,7 @@ def test_without_next_upstream_nobody_else_is_tried(tmp_path: pathlib.Path) -> N
 
 
 def test_nobody_usable_is_said(tmp_path: pathlib.Path) -> None:
-    assert line(tmp_path, "127.0.0.1:83", "choice") == "nobody: 502, no usable backend"
+    assert line(tmp_path, "127.0.0.1:83", "choice") == "none: status 502, no usable backend"
 
 
 def test_a_random_choice_is_called_an_example(tmp_path: pathlib.Path) -> None:

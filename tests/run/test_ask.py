@@ -65,7 +65,7 @@ def test_a_reload_that_is_refused_prints_why_and_fails(
         assert (status, out) == (1, "")
         assert len(errors) == 2
         assert errors[0].startswith(f"nginy: [emerg] bind() to {address} failed (98:")
-        assert errors[1] == "nginy: the configuration that runs has not changed"
+        assert errors[1] == "nginy: the running configuration has not changed"
 
 
 @WORKERS

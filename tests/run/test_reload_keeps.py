@@ -401,7 +401,7 @@ def test_what_a_killed_nginy_has_left_behind_is_not_taken_for_running(
     status, _, lines = run_once("plan", path)
     assert status == 1
     assert "nothing runs as PID" in lines[0]
-    assert lines[0].endswith("with a file: -c FILE")
+    assert lines[0].endswith("with another file, use -c FILE")
 
 
 def test_two_reloads_in_a_row_end_with_the_second(site: Site, backend: Listening) -> None:
