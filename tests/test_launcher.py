@@ -74,7 +74,7 @@ def start(
 
 def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
     with process:
-        out, err = process.communicate(timeout=50)
+        out, err = process.communicate(timeout=90)
     return process.returncode, out, err
 
 

@@ -206,23 +206,26 @@ class _Tree:
 
     def add(self, event: yaml.Event) -> None:
         """Take the next event of the document."""
-        mark = _mark(event.start_mark, self.file)
-        if isinstance(event, yaml.ScalarEvent):
-            self._refuse_tag(event.tag, mark)
-            scalar = ScalarNode(event.value, mark, not event.style, self._byte_text(event))
-            self._close(scalar, 1, event.anchor, mark)
-        elif isinstance(event, yaml.CollectionStartEvent):
-            self._refuse_tag(event.tag, mark)
-            if len(self.open) == DEPTH_MAX:
-                raise self.findings.refuse(mark, _NESTED)
-            is_mapping = isinstance(event, yaml.MappingStartEvent)
-            self.open.append(_Open(mark, event.anchor, is_mapping=is_mapping))
-        elif isinstance(event, yaml.CollectionEndEvent):
+        if isinstance(event, yaml.CollectionEndEvent):
             top = self.open.pop()
             node = (
                 self._mapping(top) if top.is_mapping else SequenceNode(tuple(top.nodes), top.mark)
             )
             self._close(node, top.size, top.anchor, top.mark)
+            return
+        mark = _mark(event.start_mark, self.file)
+        if isinstance(event, yaml.ScalarEvent):
+            if event.tag is not None:
+                self._refuse_tag(event.tag, mark)
+            scalar = ScalarNode(event.value, mark, not event.style, self._byte_text(event))
+            self._close(scalar, 1, event.anchor, mark)
+        elif isinstance(event, yaml.CollectionStartEvent):
+            if event.tag is not None:
+                self._refuse_tag(event.tag, mark)
+            if len(self.open) == DEPTH_MAX:
+                raise self.findings.refuse(mark, _NESTED)
+            is_mapping = isinstance(event, yaml.MappingStartEvent)
+            self.open.append(_Open(mark, event.anchor, is_mapping=is_mapping))
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor not in self.anchors:
                 raise self.findings.refuse(mark, f"no anchor &{event.anchor} is complete above")
@@ -231,8 +234,10 @@ class _Tree:
             raise self.findings.refuse(mark, "a second document, expected one a file")
 
     def _byte_text(self, event: yaml.ScalarEvent) -> str | None:
+        if event.style != '"' or event.value.isascii():
+            return None
         start, end = event.start_mark, event.end_mark
-        if event.style != '"' or event.value.isascii() or start is None or end is None:
+        if start is None or end is None:
             return None
         return _with_bytes(event.value, self.text[start.index : end.index])
 
@@ -249,8 +254,8 @@ class _Tree:
         if top.size > NODES_MAX:
             raise self.findings.refuse(mark, f"more than {NODES_MAX} values in one file")
 
-    def _refuse_tag(self, tag: str | None, mark: Mark) -> None:
-        if tag is not None and tag != "!":
+    def _refuse_tag(self, tag: str, mark: Mark) -> None:
+        if tag != "!":
             raise self.findings.refuse(mark, f"the tag {quote(tag)}, expected a value without one")
 
     def _mapping(self, top: _Open) -> MappingNode:

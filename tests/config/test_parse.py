@@ -248,8 +248,8 @@ FAST_CHARACTERS = 3 << 20
 
 
 def assert_soon_parsed(text: str, loader: Loader) -> None:
-    """Parse or refuse `text` in time; a second try forgives a processor that others slowed down."""
-    for _ in range(2):
+    """Parse or refuse `text` in time; more tries forgive a processor that others slowed down."""
+    for _ in range(4):
         started = time.process_time()
         found = problems(text, loader)
         busy_s = time.process_time() - started
