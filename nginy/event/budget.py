@@ -1,12 +1,12 @@
 """Budget: how many unsent bytes the whole process should hold, and what if memory is used up.
 
-The rests of all sessions are counted here (see `event/buffer.py`). While the budget is spent,
-nobody reads what cannot be sent on at once (see `proxy/tcp.py::TcpSession._trickle`): sessions get
-slower, and none of them ends. The budget follows the memory that the process may still take
-(`event/room.py`), which is measured now and then, since a limit may change.
+It counts the unsent bytes of all sessions (see `event/buffer.py`). While the budget is spent,
+sessions read only what they can send on at once (see `proxy/tcp.py::TcpSession._trickle`): they get
+slower, and none ends. The budget follows the memory that the process may still take
+(`event/room.py`), and measures it again now and then, since limits change.
 
-Where memory runs out all the same, Python raises MemoryError. Some is put aside for that moment,
-the ballast; with it there is enough to end a session in order, and to write why.
+If memory runs out all the same, Python raises MemoryError. For that moment some is put aside, the
+ballast: enough to end one session in order, and to log why.
 """
 
 import contextlib
@@ -17,16 +17,16 @@ from typing import Final
 from nginy.event.room import room_bytes
 
 BUDGET_BYTES: Final = 32 * 1024 * 1024
-"""Unsent bytes over all sessions above which no session keeps any more, where there is room enough.
+"""Unsent bytes of all sessions together above which no session keeps more, with room enough.
 
 100 stalled uploads pinned 34 MB with reads of 1 MiB, and 2.7 MB with reads of 256 KiB."""
 ROOM_SHARE: Final = 4
-"""One part in so many of the room may hold unsent bytes; the others are for all else."""
+"""One part in so many of the room may hold unsent bytes; the rest is for everything else."""
 MEASURE_MS: Final = 1000
 """How long a measurement of the room holds; one costs up to 30 µs."""
 BALLAST_BYTES: Final = 2 * 1024 * 1024
-"""Put aside: Python's allocator takes a mebibyte at a time. Nobody touches it, so it is address
-space and no memory."""
+"""Put aside: Python's allocator takes a mebibyte at a time. It is never touched, so it takes up
+address space and no memory."""
 
 
 class Budget:

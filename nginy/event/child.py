@@ -1,13 +1,12 @@
 """Child: a child process as an owner on the loop, which hears once how its process has ended.
 
 A check's program, the process that reads a configuration, a worker and the successor of this
-process are all children, and none of them is waited for. The kernel makes a descriptor readable
-when a process has ended (pidfd_open(2), Linux 5.3), so to the loop it is one more descriptor. Where
-the kernel lacks that, or has no descriptor left, SIGCHLD does: whoever hears it calls
-`reap_children`. That also buries the orphans which process 1 of a container inherits.
+process are all children, and no call waits for any of them. The kernel makes a descriptor readable
+when a process has ended (pidfd_open(2), Linux 5.3), so to the loop it is one more descriptor. If
+the kernel lacks that, or has no descriptor left, SIGCHLD takes its place: its handler calls
+`reap_children`, which also reaps the orphans that process 1 of a container inherits.
 
-`fork` makes a child that runs our own code; programs are started with os.posix_spawn by those who
-know their arguments.
+`fork` makes a child that runs our own code. To run a program, use os.posix_spawn.
 
 nginx: `ngx_spawn_process`, `ngx_process_get_status` in `ngx_process.c`.
 """
@@ -31,7 +30,7 @@ logger = logging.getLogger("nginy.event")
 FIRST_DESCRIPTOR: Final = 3
 """After the standard streams."""
 CODE_UNKNOWN: Final = 255
-"""Stands for the exit code of a child whose status another part of the process has taken."""
+"""Exit code of a child whose status another part of the process has taken."""
 
 
 class Child:
@@ -110,8 +109,12 @@ class _ProcessConnection(Connection):
         self.action = "waiting for a process"
         self.read = Event(self, ignore)
         self.write = Event(self, ignore)
+        try:
+            loop.interest.add(self)
+        except OSError:
+            os.close(self.fd)
+            raise
         loop.connections += 1
-        loop.interest.add(self)
 
     def close(self, reset: bool = False) -> None:
         """Close the descriptor; the process does not mind."""
@@ -128,7 +131,7 @@ class _ProcessConnection(Connection):
 
 
 def reap_children(loop: "Loop") -> None:
-    """Take the status of every child that has ended: owners are told, orphans only buried."""
+    """Take the status of every child that has ended, and tell its owner if it has one."""
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)

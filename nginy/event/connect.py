@@ -1,4 +1,4 @@
-"""Connecting: one way to begin a connection to an address, for everyone who needs one.
+"""Connecting: one way to begin a connection to an address.
 
 Sessions, health checks and lookups all connect: a socket that does not block, its options, maybe a
 local address, connect(2), and a `Connection` around it. `connect_stream` and `connect_datagram` do
@@ -6,7 +6,7 @@ just that, and return the connection, or a `ConnectFailure` if a call failed at 
 raised for what a peer or the system does. A stream that has begun to connect becomes writable when
 it is done; its write handler then asks `connect_errno` how that went.
 
-What a failure means, and who is tried next, the caller decides; timeouts are the caller's too.
+The caller decides what a failure means and what to try next, and keeps the time.
 
 nginx: `ngx_event_connect_peer` in `ngx_event_connect.c`.
 """

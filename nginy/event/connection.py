@@ -5,19 +5,18 @@ a use for the field. Absent are `pool` (the garbage collector does it), `socklen
 widths (addresses are tuples), `queue` (pooling connections brought nothing measurable) and
 `instance` (see `Event`). `log` is the module's logger, `log->action` is `Connection.action`.
 
-A connection knows how to receive, send, shut down and close, and nothing of what the bytes mean:
-that is the business of its owner, the object in `data` (a session, a health check, a listener).
-Reading and writing have outcomes that cannot be confused: a count above zero is bytes, `EOF` is
-the end of the stream, `AGAIN` means "would block", `ERROR` means that the connection is broken,
-with the reason in `errno`. Nothing is raised for what a peer does.
+A connection knows how to receive, send, shut down and close. What the bytes mean, only its owner
+knows: the object in `data` (a session, a health check, a listener). Reading and writing have
+outcomes that cannot be confused: a count above zero is bytes, `EOF` is the end of the stream,
+`AGAIN` means "would block", `ERROR` means that the connection is broken, for the reason in `errno`.
+Nothing is raised for what a peer does.
 
 **One owner closes, in one order** (`ngx_close_connection`): timers, posted events and flags; the
-interest; the buffer; then the descriptor. After that `fd` is -1, no handler is called any more, and
-no reference leads from here to the owner, so closing leaves nothing for the cyclic garbage
-collector to find.
+interest; the buffer; then the descriptor. After that `fd` is -1, no handler is called, and no
+reference leads from here to the owner, so closing leaves nothing to the cyclic garbage collector.
 
-Sockets are `_socket.socket` objects, the C type beneath `socket.socket`: 5 % of the CPU time of a
-short connection is saved by not running the Python layer above it.
+Sockets are `_socket.socket` objects, the C type beneath `socket.socket`. Leaving out the Python
+layer above it saves 5 % of the CPU time of a short connection.
 """
 
 import errno
@@ -51,10 +50,10 @@ EOF: Final = 0
 ERROR: Final = -1
 """Outcome: the connection is broken, `Connection.errno` says how (NGX_ERROR)."""
 AGAIN: Final = -2
-"""Outcome: nothing can be moved now; the event is no longer ready (NGX_AGAIN)."""
+"""Outcome: the call would block, and the event is no longer ready (NGX_AGAIN)."""
 
 RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
-"""SO_LINGER on with 0 seconds: close() sends RST and drops what is unsent (RFC 9293 §3.10.4,
+"""SO_LINGER on, with 0 seconds: close() sends RST and drops unsent bytes (RFC 9293 §3.10.4,
 ABORT)."""
 
 
@@ -95,12 +94,12 @@ class Endpoint(ABC):
         self.sockaddr = sockaddr
         """The peer's address."""
         self.data: Owner | None = None
-        """Whom this connection serves; cleared by `close`."""
+        """The owner, which this connection serves; cleared by `close`."""
         self.action = ""
         """What is being done, for the log: "connecting to upstream" (nginx `log->action`)."""
         self.buffer: Buffer | Pipe | None = None
-        """Bytes received from this connection that nobody has taken yet; None while there are
-        none."""
+        """Bytes received from this connection that the other side has not taken; None without
+        any."""
         self.received = 0
         """Bytes received."""
         self.sent = 0
@@ -110,7 +109,7 @@ class Endpoint(ABC):
         self.number = 0
         """The session's number, in every log line about it."""
         self.start_time_ms = self.active_at_ms = loop.clock.now_ms
-        """When it was opened, and when it last moved a byte: idle timers are held against it."""
+        """When it was opened, and when it last moved a byte, which idle timers look at."""
         self.errno = 0
         """Why the last call ended with ERROR."""
         self.registered = 0
@@ -157,7 +156,7 @@ class Connection(Endpoint):
     __slots__ = ()
 
     is_plain = True
-    """What is sent and received are the socket's own bytes; not so with TLS."""
+    """The bytes sent and received are the socket's own. With TLS they are not."""
 
     directions = EVENT_READ | EVENT_WRITE
     """What an edge-triggered selector is told to report."""
@@ -172,28 +171,28 @@ class Connection(Endpoint):
         loop.interest.add(self)
         loop.connections += 1
 
-    # Interest: whoever waits says so, and is called by the loop when there is something to do.
+    # Interest: the owner says what it waits for, and the loop calls its handler.
 
     def resume_read(self) -> None:
-        """Have the read handler called, in this turn if the connection is known to be readable."""
+        """Call the read handler from now on, in this turn if there is something to read."""
         if not self.read.active:
             self.read.active = True
             self.loop.interest.change(self.read)
 
     def pause_read(self) -> None:
-        """Do not have the read handler called; what arrives stays in the kernel."""
+        """Stop calling the read handler; what arrives stays in the kernel."""
         if self.read.active:
             self.read.active = False
             self.loop.interest.change(self.read)
 
     def resume_write(self) -> None:
-        """Have the write handler called as soon as the connection is writable."""
+        """Call the write handler as soon as the connection is writable."""
         if not self.write.active:
             self.write.active = True
             self.loop.interest.change(self.write)
 
     def pause_write(self) -> None:
-        """Do not have the write handler called."""
+        """Stop calling the write handler."""
         if self.write.active:
             self.write.active = False
             self.loop.interest.change(self.write)
@@ -203,9 +202,8 @@ class Connection(Endpoint):
     def recv(self, memory: memoryview) -> int:
         """Receive into `memory`, which must not be empty; return a count, EOF, AGAIN or ERROR.
 
-        `read.ready` stays set only if there may be more to read: after a short read there is not,
-        unless the peer's FIN has been reported, since then EOF waits behind the bytes (nginx
-        `ngx_unix_recv`).
+        `read.ready` stays set only if there may be more to read. After a short read there is not,
+        unless the peer's FIN was reported: then EOF waits behind the bytes (nginx `ngx_unix_recv`).
         """
         rev = self.read
         try:
@@ -243,7 +241,7 @@ class Connection(Endpoint):
         return len(data)
 
     def failed(self, event: Event, error: OSError) -> int:
-        """Note what a call of this direction has raised, and return its outcome: AGAIN or ERROR."""
+        """Note what a call in this direction has raised; return its outcome, AGAIN or ERROR."""
         event.ready = False
         if isinstance(error, BlockingIOError):
             return AGAIN
@@ -252,7 +250,7 @@ class Connection(Endpoint):
         return ERROR
 
     def drop_buffer(self) -> None:
-        """Let go of the buffer, and of the bytes that are in it."""
+        """Drop the buffer, with the bytes in it."""
         if self.buffer is not None:
             self.loop.budget.give_back(len(self.buffer))
             self.buffer.release()
@@ -290,8 +288,8 @@ class Connection(Endpoint):
     def close(self, reset: bool = False) -> None:
         """Close, with RST instead of FIN if `reset`; harmless when closed already.
 
-        Nothing of this connection is called after that. `data` and the handlers are cleared, so
-        the owner is free as soon as it lets go of the connection.
+        No handler of this connection is called after that. `data` and the handlers are cleared, so
+        the connection keeps no owner alive.
         """
         if self.fd < 0:
             return
@@ -308,12 +306,11 @@ class Connection(Endpoint):
                 self.socket.setsockopt(SOL_SOCKET, SO_LINGER, RESET_ON_CLOSE)
             self.socket.close()
         except OSError as error:
-            # ECONNRESET of a close(), say: the descriptor is gone all the same (close(2)).
+            # Such as ECONNRESET; the descriptor is gone all the same (close(2)).
             self.errno = error.errno or 0
 
     def abort(self) -> None:
-        """Let the owner end what it has to, or close if there is none; for the loop, after a
-        bug."""
+        """Abort the owner, or close without one; the loop calls this after a bug."""
         if self.data is None:
             self.close(reset=True)
         else:

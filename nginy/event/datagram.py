@@ -6,17 +6,17 @@ clients arrive. `SharedConnection` is one such client: it sends through the list
 owns neither descriptor nor event, so closing it costs nothing (nginx: a connection with `shared`
 set). Which datagrams make up a session is decided in `proxy/udp.py`.
 
-A datagram is moved whole or not at all. The largest has 65,535 bytes less its headers, everyone
-receives into a mebibyte (`Loop.memory`), so nothing is ever cut; what does not fit into a packet
-on its way out is refused by the kernel with EMSGSIZE. A datagram may be empty: for the classes
-here 0 is a count like any other, and there is no EOF.
+A datagram moves whole or not at all. The largest has 65,535 bytes less its headers, and all reads
+go into a mebibyte (`Loop.memory`), so nothing is ever cut. The kernel refuses with EMSGSIZE what
+does not fit into a packet on its way out. A datagram may be empty: for the classes here 0 is a
+count like any other, and there is no EOF.
 
-Only reading is watched. The kernel calls a UDP socket writable anew with each datagram that has
-left, so an interest in that would be one more wakeup for each datagram; one that the socket's
-buffer has no room for is dropped by its owner instead of waiting.
+Only reading is watched. The kernel reports a UDP socket as writable again with each datagram that
+leaves, so interest in that would cost one more wakeup for each. If the socket's buffer has no room
+for a datagram, its owner drops it instead of waiting.
 
-On a wildcard address, the kernel is asked which of the machine's addresses each datagram was sent
-to (IP_PKTINFO of ip(7), RFC 3542 §6 for IPv6), and the reply leaves from there.
+On a wildcard address, the kernel says which of the machine's addresses each datagram was sent to
+(IP_PKTINFO of ip(7), RFC 3542 §6 for IPv6), and the reply leaves from there.
 
 nginx: `ngx_event_recvmsg` in `ngx_event_udp.c`, `ngx_udp_unix_recv`, `ngx_sendmsg`.
 """
@@ -53,8 +53,8 @@ logger = logging.getLogger("nginy.event")
 RECEIVE_BUDGET: Final = 32
 """Datagrams received for one event; then the others have their turn.
 
-Enough for the read that finds nothing more, which costs as much as one that does, to be rare under
-load."""
+A read that finds nothing costs as much as one that does. With so many for each event, it is rare
+under load."""
 
 DATAGRAM_BYTES: Final = 65536
 """Room for the largest datagram."""
@@ -79,19 +79,19 @@ PKTINFO_V6: Final = struct.Struct("@16si")
 IPV4_BYTES: Final = 4
 """Length of a packed IPv4 address."""
 ANCILLARY_BYTES: Final = 64
-"""Room for either of them with its header."""
+"""Room for either of the two, with its header."""
 
 DatagramHandler = Callable[["DatagramReceiver", SockAddr, bytes, memoryview], None]
-"""Takes one datagram: where it arrived, who sent it, to which of our addresses (packed; b"" if the
-listener has but one), and its bytes, which are gone once the handler has returned, unless it has
+"""Takes one datagram: the receiver, the sender, our address that it was sent to (packed; b"" if the
+listener has only one), and its bytes. They are gone when the handler has returned, unless it has
 put something off."""
 
 
 class PutOff(Protocol):
-    """Datagrams that wait for the end of the event that has brought them."""
+    """Datagrams that wait for the end of the event that brought them."""
 
     def add(self, datagram: memoryview) -> bool:
-        """Have one more wait; return False if it cannot."""
+        """Take one more; return False if it cannot wait."""
 
     def finish(self) -> None:
         """Deal with them all."""
@@ -208,7 +208,7 @@ class DatagramReceiver(DatagramConnection):
                 event.ready = self.is_flooded = False
                 return False
             except OSError as error:
-                # Not to be tried again: the next datagram brings us back, and no spinning error.
+                # Do not try again: an error that lasts would spin, and the next datagram calls us.
                 logger.critical("recvmsg() failed (%s: %s)", error.errno, error.strerror)
                 return False
             self.received += count
@@ -224,7 +224,7 @@ class DatagramReceiver(DatagramConnection):
         return True
 
     def _finish(self) -> None:
-        """Have what was put off done."""
+        """Do what was put off."""
         while self.put_off:
             self.serving = next(iter(self.put_off))
             self.put_off.pop(self.serving).finish()
@@ -243,24 +243,24 @@ class DatagramReceiver(DatagramConnection):
         return count, sockaddr, b""
 
     def close(self, reset: bool = False) -> None:
-        """Close the socket, and forget whom it has served last."""
+        """Close the socket, and forget the last session."""
         self.serving = None
         self.put_off.clear()
         super().close(reset)
 
     def abort(self) -> None:
-        """End the session whose datagram it was, and go on with the next: for the loop, after a
-        bug."""
+        """End the session whose datagram it was, and go on with the next; the loop calls this after
+        a bug."""
         if self.serving is not None:
             self.serving.abort()
             self.serving = None
-        # Their bytes do not stay where they are any longer.
+        # The next datagrams overwrite their bytes.
         self.put_off.clear()
         self.loop.post(self.read)
 
 
 class SharedConnection(Endpoint):
-    """A client that is reached through its listener's socket (nginx: `shared`).
+    """A client on its listener's socket (nginx: `shared`).
 
     Created and closed by the session of that client. Both events are the listener's, since it is
     the listener that hears: what this class adds to it is a destination and counts.
@@ -279,7 +279,7 @@ class SharedConnection(Endpoint):
             self._reply_from(local, receiver.address.port)
 
     def _reply_from(self, local: bytes, port: int) -> None:
-        """Have the kernel take the address `local` for the source of what is sent."""
+        """Make the kernel send from the address `local`."""
         if len(local) == IPV4_BYTES:
             self._local_sockaddr = (inet_ntop(AF_INET, local), port)
             self._ancillary = ((IPPROTO_IP, IP_PKTINFO, PKTINFO_V4.pack(0, local, local)),)
@@ -301,7 +301,6 @@ class SharedConnection(Endpoint):
         return count
 
     def close(self, reset: bool = False) -> None:
-        """Let go of the listener's socket, which goes on; nothing is sent, whatever `reset`
-        says."""
+        """Let go of the listener's socket, which stays open; `reset` means nothing here."""
         self.data = None
         self.fd = -1

@@ -1,12 +1,12 @@
 """Edge-triggered epoll as a selector of the standard library's kind.
 
-`selectors.EpollSelector` is level-triggered. This one reports a change of readiness once, and two
-things more: that the peer has sent FIN, and that the socket has an error. What follows from that
-for those who read and write is in `event/selector.py`.
+`selectors.EpollSelector` is level-triggered. This one reports a change of readiness once, and
+reports two things more: that the peer has sent FIN, and that the socket has an error. What follows
+for reading and writing is in `event/selector.py`.
 
-Descriptors are small numbers without gaps, so what was registered stands in a list by descriptor: 9
+Descriptors are small numbers without gaps, so a list by descriptor holds what was registered: 9
 bytes each, where a dict of `SelectorKey`s takes 120. The keys that `BaseSelector` promises are made
-when somebody asks for them; the loop asks `ready`, which gives it what was registered.
+on demand; the loop asks `ready`, which returns what was registered.
 
 nginx: `ngx_epoll_process_events` in `ngx_epoll_module.c`.
 """
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
 
 EVENT_EOF: Final = 4
-"""Beside EVENT_READ: the peer has sent FIN, so reading has to go on until EOF. Only
-`EpollSelector` knows."""
+"""With EVENT_READ: the peer has sent FIN, so reading must go on until EOF. Only `EpollSelector`
+reports it."""
 EVENT_ERROR: Final = 8
-"""Beside EVENT_READ and EVENT_WRITE: the socket has a pending error. Only `EpollSelector`
-knows."""
+"""With EVENT_READ and EVENT_WRITE: the socket has a pending error. Only `EpollSelector` reports
+it."""
 EVENT_LEVEL: Final = 16
-"""Beside EVENT_READ, to register: report it as long as it lasts. For sockets of which one read an
-event is the rule, so that none has to be tried in vain; they must not be paused."""
+"""With EVENT_READ, when registering: report it for as long as it lasts. For sockets that are read
+once for each event, which saves the read that finds nothing; they must not be paused."""
 
 _NOTHING: Final = object()
 
 BATCH: Final = 512
-"""Events taken from the kernel in one turn (nginx `epoll_events`)."""
+"""The most events that one call takes from the kernel (nginx `epoll_events`)."""
 
 
 def _translated(mask: int) -> int:
-    """Return an epoll mask in the bits of `selectors`, and our two.
+    """Return an epoll mask in the bits of `selectors` and our two.
 
     nginx: `ngx_epoll_process_events`.
     """
@@ -49,7 +49,7 @@ def _translated(mask: int) -> int:
     if mask & select.EPOLLRDHUP:
         events |= EVENT_READ | EVENT_EOF
     if mask & select.EPOLLHUP:
-        # Both directions are shut down: a normal end, or the company of an error.
+        # Both directions are shut down: a normal end, or an error comes with it.
         events |= EVENT_READ | EVENT_WRITE | EVENT_EOF
     if mask & select.EPOLLERR:
         events |= EVENT_READ | EVENT_WRITE | EVENT_EOF | EVENT_ERROR
@@ -57,7 +57,7 @@ def _translated(mask: int) -> int:
 
 
 class EpollSelector(BaseSelector):
-    """Edge-triggered epoll. Like every selector it is owned, and closed, by the loop."""
+    """Edge-triggered epoll. The loop owns it, like every selector, and closes it."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -74,7 +74,7 @@ class EpollSelector(BaseSelector):
             EVENT_WRITE: edge | select.EPOLLOUT,
             EVENT_READ | EVENT_WRITE: edge | select.EPOLLIN | select.EPOLLOUT,
         }
-        # All masks there can be, so that an event costs one lookup.
+        # Every possible mask, so that an event costs one lookup.
         self._events = {
             mask | hang_up: _translated(mask | hang_up)
             for mask in range(2 * select.EPOLLHUP)
@@ -108,7 +108,7 @@ class EpollSelector(BaseSelector):
         return SelectorKey(fileobj, fd, events, data)
 
     def unregister(self, fileobj: "FileDescriptorLike") -> SelectorKey:
-        """Forget a descriptor that is about to be closed; the kernel's part is done by `close`.
+        """Forget a descriptor that is about to be closed; closing it does the kernel's part.
 
         Raises KeyError if it is not registered.
         """
@@ -123,11 +123,12 @@ class EpollSelector(BaseSelector):
         self._wanted[fd] = 0
 
     def forget(self, fd: int) -> None:
-        """Have the kernel forget a registered descriptor that another process has open as well.
+        """Make the kernel forget a registered descriptor that another process has open as well.
 
-        It would go on reporting it after `close`, under a number that may be somebody else's then.
+        It would go on reporting it after the close, under a number that may belong to another
+        socket by then.
         """
-        with contextlib.suppress(FileNotFoundError):  # it was told before
+        with contextlib.suppress(FileNotFoundError):  # it has been told already
             self._epoll.unregister(fd)
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
@@ -151,7 +152,7 @@ class EpollSelector(BaseSelector):
         return [each for each in self._data if each is not _NOTHING]
 
     def remind(self) -> None:
-        """Have all that is ready reported again, as a report may have been lost."""
+        """Make the kernel report again all that is ready, as a report may be lost."""
         for fd, events in enumerate(self._wanted):
             if events:
                 with contextlib.suppress(FileNotFoundError):  # forgotten, and about to be closed

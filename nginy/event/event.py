@@ -1,17 +1,17 @@
-"""Event: what is known about one direction of a connection, and who is to be told when it changes.
+"""Event: what is known of one direction of a connection, and which handler hears of a change.
 
 A connection has two of them, `read` and `write`. An event is not something that happened; it is a
-small record that stays as long as its connection. The kernel's report sets `ready`, the handler
-that then runs reads or writes until the kernel says "not now", which clears it. nginx: `struct
+small record that lives as long as its connection. The kernel's report sets `ready`. The handler
+then reads or writes until the kernel says "not now", which clears `ready`. nginx: `struct
 ngx_event_s` in `ngx_event.h`.
 
-nginx's remaining flags have no counterpart here: `instance` (a stale event is recognized by the
-object itself, which Python keeps alive), `accept` (a listener has a handler of its own),
-`timer_set` (a `Timer` knows whether it runs), `timedout` (a `Timer` has its own handler),
-`oneshot`, `complete`, `deferred_accept` and the like (kqueue, IOCP and options that are not used).
+nginx's other flags have no counterpart here: `instance` (Python keeps a stale object alive, so the
+object itself tells), `accept` (a listener has its own handler), `timer_set` (a `Timer` knows
+whether it runs), `timedout` (a `Timer` has its own handler), `oneshot`, `complete`,
+`deferred_accept` and the like (kqueue, IOCP, and options that nginy does not use).
 
-Who calls handlers, and in which order, is in `event/loop.py`; which changes of interest cost a
-system call is in `event/selector.py`.
+`event/loop.py` calls the handlers, in its order. `event/selector.py` knows which changes of
+interest cost a system call.
 """
 
 from collections.abc import Callable
@@ -41,14 +41,14 @@ class Event:
 
     def __init__(self, data: "Connection", handler: "Callable[[Event], None]") -> None:
         self.data = data
-        """The connection; there is no such attribute any more once it is closed."""
+        """The connection. Closing it deletes this attribute."""
         self.handler = handler
-        """Called with this event when it became ready while active."""
+        """Called with this event when it is both ready and active."""
         self.active = False
-        """Someone waits for this direction; while False, readiness is noted but nobody is
-        called."""
+        """The owner waits for this direction. While False, the loop notes readiness, and does not
+        call the handler."""
         self.ready = False
-        """The kernel would, as far as we know, accept a call now."""
+        """As far as we know, a call would succeed now."""
         self.eof = False
         """read: EOF was read; write: our own end is shut down."""
         self.pending_eof = False
@@ -57,12 +57,12 @@ class Event:
         self.error = False
         """The kernel reported an error or a hang-up, or a call failed."""
         self.posted = False
-        """In the loop's list of events to be run later in this turn or the next."""
+        """In the loop's list: the handler runs later in this turn, or in the next."""
         self.timer: Timer | None = None
         """A deadline of this direction; cancelled when the connection closes."""
 
     def close(self, timers: TimerWheel) -> None:
-        """Have nothing called any more; the connection is being closed."""
+        """Stop the timer and all calls, as the connection closes."""
         if self.timer is not None:
             timers.cancel(self.timer)
             self.timer = None
@@ -78,4 +78,4 @@ class Event:
 
 
 def ignore(_event: Event) -> None:
-    """Do nothing: the handler of an event that nobody waits for."""
+    """Do nothing: the handler of a direction that has none."""

@@ -1,23 +1,22 @@
 """Listener: a bound socket, and the connections that are accepted from it.
 
-A listener is opened (bound, so that an address in use is known before anything else is changed),
-then started on a loop, paused and resumed, and closed. What becomes of an accepted connection is
-the business of its `handler`, a protocol handler of the layer above. nginx: `ngx_listening_t`, and
-`ngx_event_accept` in `ngx_event_accept.c`.
+A listener is opened (bound, so that an address in use is known before anything changes), then
+started on a loop, paused and resumed, and closed. It hands each accepted connection to its
+`handler`, which belongs to the layer above. nginx: `ngx_listening_t`, and `ngx_event_accept` in
+`ngx_event_accept.c`.
 
 Four rules of accepting:
-- A budget for each turn: a crowd of new clients must not keep the others waiting.
-- A client whose connection has failed before we came is skipped: accept(2) reports its error.
+- Each turn has a budget: a crowd of new clients must not keep the others waiting.
+- If the connection of the first client in the queue has failed, accept(2) reports that error; the
+  listener skips the client.
 - A client is accepted only if its backend can have a descriptor as well (`event/reserve.py`).
-  Others wait in the kernel's queue. As that keeps the listener readable, the listener pauses and
+  All others wait in the kernel's queue. As that keeps the socket readable, the listener pauses and
   looks again a little later.
 - After any other error it pauses for half a second, for the same reason (nginx `ngx_event_accept`:
   it disables accept events for 500 ms).
 
-The socket itself is opened in `event/bind.py`.
-
-UDP has no connections to accept; what arrives on its listeners is received by
-`event/datagram.py::DatagramReceiver`.
+`event/bind.py` opens the socket itself. UDP has no connections to accept;
+`event/datagram.py::DatagramReceiver` receives what arrives on its listeners.
 """
 
 import errno
@@ -47,9 +46,9 @@ unfair."""
 ACCEPT_PAUSE_MS: Final = 500
 """How long to stop accepting after an error (nginx `ngx_event_accept`)."""
 SHORTAGE_PAUSE_MS: Final = 20
-"""How long to stop when out of descriptors: any session that ends frees two, and says so to nobody.
+"""How long to stop without descriptors. Any session that ends frees two, and no event says so.
 
-Looking costs a few µs, so 50 times a second is next to nothing."""
+Looking costs a few µs, so 50 looks a second cost next to nothing."""
 CLIENT_GONE: Final = frozenset(
     (
         errno.ECONNABORTED,
@@ -85,7 +84,7 @@ class Listener:
         """Bind and listen, or take over the inherited `sock`; raises ListenError."""
         self.options = options
         self.is_inherited = sock is not None
-        """Whether somebody else has bound it, and removes the path of a unix socket."""
+        """Whether another process has bound it, and removes the path of a unix socket."""
         self.socket = sock or bind_listener(options)
         self.address = options.address
         if not self.address.is_unix and not self.address.port:
@@ -95,7 +94,7 @@ class Listener:
         """The listening socket as the loop sees it; None before `start` (nginx
         `ls->connection`)."""
         self.handler: Callable[[Connection], None] = Connection.close
-        """Takes an accepted connection over."""
+        """Takes over each accepted connection."""
         self.timer: Timer | None = None
         self._client: Connection | None = None
         # The C method below socket.accept(), which would make a socket.socket.
@@ -130,12 +129,12 @@ class Listener:
         c.resume_read()
 
     def _post_handler(self, event: Event) -> None:
-        """Accept later in this turn, after those who are already connected were served."""
+        """Accept later in this turn, after the clients that are connected already."""
         event.handler = self._accept_handler
         event.data.loop.post(event)
 
     def _accept_handler(self, event: Event) -> None:
-        if event.posted:  # somebody new has come, and has his turn after those who wait
+        if event.posted:  # a new client has come: step 6 will accept it, after those who wait
             return
         loop = event.data.loop
         reserve = loop.reserve
@@ -232,18 +231,18 @@ class Listener:
             )
 
     def pause(self) -> None:
-        """Accept nothing until `resume`; the kernel's queue keeps those who come."""
+        """Accept no client until `resume`; new ones wait in the kernel's queue."""
         if self.connection is not None:
             self.connection.pause_read()
 
     def resume(self) -> None:
-        """Accept again, beginning with those who wait."""
+        """Accept again, first the clients that wait."""
         if self.connection is not None:
             self.connection.read.ready = True
             self.connection.resume_read()
 
     def close(self) -> None:
-        """Close the socket; a unix socket's path is removed, as nginx does, by who has made it."""
+        """Close the socket; remove the path of a unix socket that we have bound, as nginx does."""
         if self.connection is not None:
             # The supervisor, or a successor, may have a copy.
             self.connection.loop.interest.forget(self.connection)
@@ -256,7 +255,7 @@ class Listener:
             remove_socket(self.address.path)
 
     def abort(self) -> None:
-        """End the client that was being accepted, and go on with the next: for the loop, after a
+        """End the client whose accept failed, and go on with the next; the loop calls this after a
         bug."""
         client, self._client = self._client, None
         if client is not None:

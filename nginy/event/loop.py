@@ -2,23 +2,23 @@
 
 `Loop.turn` does six things in nginx's order (`ngx_process_events_and_timers` in `ngx_event.c`): it
 works out how long it may sleep, asks the selector, reads the clock, runs the handlers of what
-became ready, then those of the timers that are due, then what was put off: events that were posted,
-calls that were asked for. Everything nginy does, it does in one of those handlers.
+became ready, then those of the timers that are due, then what was put off: posted events and calls.
+Everything nginy does, it does in one of those handlers.
 
 Contract for handlers
 - A handler never blocks and never runs unboundedly: it stops after a quota and posts its event for
   later.
-- Any handler may close any connection. A closed connection's events are not active, which is
-  tested right before each call, so no handler is ever called for a connection that is gone,
-  whatever else is in the batch.
+- Any handler may close any connection. A closed connection's events are not active, and the loop
+  tests that right before each call. So no handler runs for a connection that is gone, whatever else
+  is in the batch.
 - A handler does not raise for what a peer does. If one raises all the same, that is a bug in
   nginy: the loop logs it with its traceback and ends the session that it served. MemoryError is
   nobody's bug: the session ends, without a traceback, and the others get by with less.
 
-Listeners post their event instead of accepting at once, so new clients are served after those that
-are already there: descriptors closed in the turn are free again by then. What a handler posts runs
-in step 6 of the same turn; what is posted during step 6 waits for the next one. nginx runs its
-posted queue until it is empty, which lets one busy connection starve the rest.
+Listeners post their event instead of accepting at once. So new clients come after those that are
+connected, when the descriptors closed in this turn are free again. What a handler posts runs in
+step 6 of the same turn; what is posted during step 6 waits for the next turn. nginx runs its posted
+queue until it is empty, which lets one busy connection starve the rest.
 """
 
 import logging
@@ -83,11 +83,11 @@ class Loop:
         self.timers = TimerWheel()
         self.budget = Budget()
         self.memory = memoryview(bytearray(SHARED_BYTES))
-        """What everyone reads into; its contents mean nothing once the handler has returned."""
+        """What all reads go into; its contents mean nothing once the handler has returned."""
         self.reserve = Reserve()
         """Descriptors held back for the sessions of accepted clients."""
         self.pipes = Pipes(self.reserve)
-        """What long transfers go through instead."""
+        """What long transfers go through instead of memory."""
         self.children: dict[int, Child] = {}
         """The child processes that are watched, by process id."""
         self.connections = 0
@@ -101,7 +101,7 @@ class Loop:
         self._calls: dict[Callable[[], None], Owner] = {}
 
     def post(self, event: Event) -> None:
-        """Have the event's handler run in step 6 of this turn, or of the next if step 6 has begun.
+        """Run the event's handler in step 6 of this turn, or of the next if step 6 has begun.
 
         An event is in the list at most once.
         """
@@ -110,11 +110,11 @@ class Loop:
             self._posted.append(event)
 
     def soon(self, call: Callable[[], None], owner: Owner) -> None:
-        """Have `call` called in step 6 of this turn, or of the next if step 6 has begun.
+        """Make a call in step 6 of this turn, or of the next if step 6 has begun.
 
-        For what must not begin before the caller has returned, and for work in slices. A call is
-        due once, however often it was asked for, and cannot be taken back: it has to look whether
-        it is still wanted. Should it raise, `owner` is aborted.
+        For what must not begin before the caller has returned, and for work in slices. The call is
+        made once, however often it was asked for. It cannot be taken back, so it has to look
+        whether it is still wanted. If it raises, `owner` is aborted.
         """
         self._calls[call] = owner
 
@@ -164,11 +164,10 @@ class Loop:
         return None if max_wait_ms is None else max_wait_ms / 1000
 
     def _serve(self, batch: list[tuple[Connection, int]]) -> None:
-        """Note what the selector reported, and run the handlers of the events that someone waits
-        for.
+        """Note what the selector has reported, and run the handlers of active events.
 
-        `active` is tested last of all, right before the handler runs: an earlier handler of the
-        same batch may have closed or paused this connection.
+        `active` is tested last, right before the handler runs: an earlier handler of the same batch
+        may have closed or paused this connection.
         """
         for c, mask in batch:
             try:
@@ -195,7 +194,7 @@ class Loop:
         While the process was stopped, or swapped out, bytes went on arriving. When it wakes up,
         epoll_wait() may find its timeout over and return without a look, or return a full batch and
         leave more behind. Busy sessions would seem idle, and answers of checks missing that are
-        there. Those who stopped at their quota have bytes waiting, too.
+        there. Events that stopped at a quota have bytes waiting, too.
         """
         for _ in range(self.connections // BATCH + 1):
             batch = self.interest.wait(0)
@@ -207,7 +206,7 @@ class Loop:
 
     def _run_timers(self) -> None:
         for timer in self.timers.expired(self.clock.now_ms):
-            # Asked before, since who is closed meanwhile lets go of what it owns.
+            # Looked up before the call: a handler that closes its owner clears the reference.
             owner = timer.data
             try:
                 timer.handler(timer)
@@ -218,8 +217,8 @@ class Loop:
         posted, self._posted = self._posted, []
         calls, self._calls = self._calls, {}
         for event in posted:
-            # A closed connection's event is no longer posted, and a paused one's not active: a
-            # handler that ran in between has seen to that.
+            # A handler that ran since may have closed the connection, which clears `posted`, or
+            # paused it, which clears `active`.
             if not event.posted:
                 continue
             event.posted = False
@@ -236,7 +235,7 @@ class Loop:
                 self._abort(owner)
 
     def _abort(self, owner: Owner) -> None:
-        """Log the exception being handled and end whoever it happened to."""
+        """Log the exception that is being handled, and abort the owner."""
         try:
             if isinstance(sys.exc_info()[1], MemoryError):
                 self._starve()
@@ -244,11 +243,11 @@ class Loop:
                 logger.critical("bug in nginy, the session is closed: %r", owner, exc_info=True)
             owner.abort()
         except Exception:
-            # A bug in the ending as well: what it has not closed is lost, the process is not.
+            # A bug in ending it, too. What it has not closed is lost; the process goes on.
             logger.critical("bug in nginy, the session cannot be closed", exc_info=True)
 
     def _starve(self) -> None:
-        """Get by without memory: free some, and have all sessions keep nothing."""
+        """Get by without memory: free some, and let no session keep any."""
         now_ms = self.clock.now_ms
         self.budget.starve(now_ms)
         self.interest.remind()

@@ -1,16 +1,16 @@
 """Pipe: bytes on their way from one socket to another that never leave the kernel.
 
-splice(2) moves what a socket has received into a pipe, and what a pipe holds into a socket, by
-passing on pages instead of copying them. Short exchanges are better off without, so who moves
-bytes (`proxy/tcp.py`) takes to pipes only when reads have grown large.
+splice(2) moves what a socket has received into a pipe, and what a pipe holds into a socket. It
+passes on pages instead of copying bytes. Short exchanges are faster without it, so the pump
+(`proxy/tcp.py`) turns to pipes only when reads have grown large.
 
-A pipe is used as the buffer is that all reads of a loop share: borrowed for one event, and given
-back when it is empty. What the receiving socket does not take stays in the pipe, which then stands
-in `Connection.buffer`, where a `Buffer` would stand otherwise. So a loop needs few pipes however
-many transfers there are, and who finds none left copies.
+A pipe is shared like the memory that all reads of a loop go through: a transfer borrows it for one
+event, and gives it back empty. If the receiving socket does not take everything, the pipe stays in
+`Connection.buffer`, in the place of a `Buffer`, until it does. So a loop needs few pipes however
+many transfers there are, and a transfer that finds none copies.
 
-Linux only; elsewhere, and where the system forbids it, `Pipes.take` has none to give. nginx has no
-counterpart; HAProxy's is `option splice-auto` (`src/raw_sock.c`).
+Linux only. Elsewhere, and where the system forbids splicing, `Pipes.take` returns None. nginx has
+no counterpart; HAProxy's is `option splice-auto` (`src/raw_sock.c`).
 """
 
 import errno
@@ -28,7 +28,7 @@ if sys.platform == "linux":
     from os import SPLICE_F_NONBLOCK
 
 Splice = Callable[..., int]
-"""os.splice, or what a test has fail in its place."""
+"""os.splice, or a stand-in that fails, for a test."""
 
 logger = logging.getLogger("nginy.event")
 
@@ -40,11 +40,11 @@ def _no_splice(*_arguments: int, **_options: int) -> int:
 SPLICE: Final[Splice] = getattr(os, "splice", _no_splice)
 
 UNSUPPORTED: Final = -3
-"""Outcome of `Pipe.receive`: the system does not splice; nothing was moved, and there are no more
-pipes to be had."""
+"""Outcome of `Pipe.receive`: the system does not splice. No byte was moved, and `Pipes` makes no
+more pipes."""
 
 PIPE_BYTES: Final = 256 * 1024
-"""The most that is moved at a time, and the size of a pipe whose pages are all full."""
+"""The most that one call moves: the size of a pipe with all pages full."""
 
 PIPES_MAX: Final = 32
 """Pipes of a loop. All pipes of an unprivileged user may have 64 MiB together (pipe(7),
@@ -72,11 +72,11 @@ class Pipe:
         return self._held
 
     def receive(self, c: Connection) -> int:
-        """Receive from `c` into the pipe, which is to be empty; return a count, EOF, AGAIN, ERROR
-        or UNSUPPORTED.
+        """Receive from `c` into the pipe, which must be empty; return a count, EOF, AGAIN, ERROR or
+        UNSUPPORTED.
 
-        A small count does not mean that nothing is left: pages may be small, too. Only AGAIN does,
-        and it cannot mean the pipe, which has room.
+        A small count does not mean that nothing is left, as pages may be small. Only AGAIN does; it
+        cannot mean the pipe, which has room.
         """
         rev = c.read
         try:
@@ -116,7 +116,7 @@ class Pipe:
         return held - self._held or AGAIN
 
     def release(self) -> None:
-        """Give the pipe back; what is still in it is thrown away."""
+        """Give the pipe back; bytes left in it are lost."""
         self._pipes.take_back(self)
 
     def close(self) -> None:
@@ -144,10 +144,10 @@ class Pipes:
         self.splice = splice
         self._idle: list[Pipe] = []
         self.opened = 0
-        """How many there are, in use or not."""
+        """How many are open, in use or not."""
 
     def take(self) -> Pipe | None:
-        """Return an empty pipe; None if there is none to be had, which is no error: copy."""
+        """Return an empty pipe, or None if there is none; then copy, it is no error."""
         if self._idle:
             return self._idle.pop()
         if self.opened >= self.limit or self._reserve.is_short:
@@ -162,8 +162,8 @@ class Pipes:
     def take_back(self, pipe: Pipe) -> None:
         """Keep the pipe for the next transfer.
 
-        It is closed instead if bytes are left in it, if clients wait for descriptors, or if the
-        pool was closed meanwhile.
+        Close it instead if bytes are left in it, if clients wait for descriptors, or if the pool
+        was closed meanwhile.
         """
         if pipe or self.opened > self.limit or self._reserve.is_short:
             pipe.close()
@@ -172,7 +172,7 @@ class Pipes:
             self._idle.append(pipe)
 
     def trim(self) -> bool:
-        """Close the pipes that nobody uses; return whether there were any."""
+        """Close the idle pipes; return whether there were any."""
         idle, self._idle = self._idle, []
         for pipe in idle:
             pipe.close()
@@ -180,6 +180,6 @@ class Pipes:
         return bool(idle)
 
     def close(self) -> None:
-        """Close the pipes that nobody uses, and make no more."""
+        """Close the idle pipes, and make no more."""
         self.limit = 0
         self.trim()

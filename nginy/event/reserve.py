@@ -1,16 +1,16 @@
 """Reserve: descriptors held back, so that a client is accepted only if its backend can be reached.
 
 A session needs two descriptors, and gets them at two moments: the client's from accept(), the
-upstream's from socket(). With one descriptor left, accepting would succeed and connecting fail; the
+upstream's from socket(). With one descriptor left, accept() would succeed and socket() fail. The
 client would be reset, its descriptor be free again, and the next client meet the same end. So the
 loop holds one descriptor back. `Listener` accepts only while it is there, and a session that finds
-no other takes it (`Reserve.open_socket`). Clients who cannot be served wait in the kernel's queue,
-where they belong (HAProxy does the same, `src/listener.c`).
+no other takes it (`Reserve.open_socket`). Clients that cannot be served wait in the kernel's queue.
+HAProxy lets them wait there too (`src/listener.c`).
 
-A session that has been accepted and does not connect yet, because it waits in line for a backend,
-is promised a descriptor of its own: one more is held back until it connects.
+A session that waits in a queue for a backend connects later, so it is promised a descriptor of its
+own: the loop holds back one more until it connects.
 
-What is not a session has no claim: checks, pipes and UDP sessions do without if nothing is left.
+Only TCP sessions have a claim. Checks, pipes and UDP sessions do without if nothing is left.
 """
 
 import errno
@@ -35,7 +35,7 @@ class Reserve:
         self._held: list[socket] = []
         self._wanted = 1
         self.is_short = False
-        """Fewer are held than should be: accept nobody before `refill` succeeds."""
+        """Fewer are held than should be: accept no client before `refill` succeeds."""
         self.limited = RateLimited(REPORT_MS)
         """Keeps a lasting shortage from filling the error log."""
 
@@ -77,7 +77,7 @@ class Reserve:
             self._held.pop().close()
 
     def close(self) -> None:
-        """Hold nothing any more."""
+        """Release all that is held."""
         for held in self._held:
             held.close()
         self._held.clear()

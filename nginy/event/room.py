@@ -1,12 +1,11 @@
 """Room: how much memory the system still lets this process take.
 
-Two limits are looked at. RLIMIT_AS (`ulimit -v`) is about the address space; beyond it, allocating
-fails and Python raises MemoryError. The limit of the control group, a container's, is about pages;
-beyond it, the kernel kills the process without a word. Much of what counts there can be given back
-at any time, such as cached files, so a fixed part of that limit is taken for the room, and what is
-in use now is not asked for.
+Two limits count. RLIMIT_AS (`ulimit -v`) bounds the address space; beyond it, allocating fails and
+Python raises MemoryError. The control group, a container's say, bounds pages; beyond that, the
+kernel kills the process without a word. Much of what a group uses can be given back at any time,
+such as cached files, so its current use says little: a fixed part of its limit stands for the room.
 
-What follows from the room is in `event/budget.py`. Linux: getrlimit(2), proc(5), cgroups(7).
+`event/budget.py` draws the conclusions. Linux: getrlimit(2), proc(5), cgroups(7).
 """
 
 import contextlib

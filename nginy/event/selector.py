@@ -5,26 +5,26 @@ step with what the connections want; the one selector that the standard library 
 `event/epoll.py`.
 
 **Level-triggered** selectors (`select`, `poll`, and epoll as `selectors.EpollSelector` uses it)
-report a descriptor in every turn for as long as it is ready. Whoever does not want to hear of it
-has to say so to the kernel, and must say so fully: with `modify(fd, 0)` the descriptor stays
-registered, and as errors and hang-ups cannot be masked, a reset then wakes the loop in every turn,
-at 100 % CPU. So no interest means unregister.
+report a descriptor in every turn for as long as it is ready. To hear no more of it, tell the kernel
+so, and tell it fully: `modify(fd, 0)` leaves the descriptor registered, and as errors and hang-ups
+cannot be masked, a reset then wakes the loop in every turn, at 100 % CPU. So no interest means
+unregister.
 
 **Edge-triggered** epoll reports a change of readiness once. A connection is registered for both
-directions when it is opened and never again; to want, or not to want, is a flag in its `Event`,
-and free. This saves every `epoll_ctl` but the first (9 % of the CPU time of a short connection)
-and has a price: what was reported is not reported again, so `Event.ready` has to be remembered,
-and a handler that stops before "not now" has to post its event. An epoll registration belongs to
-the open file description, not to the number: the kernel removes it with the last descriptor that
-refers to it, which is why `unregister` before `close` costs nothing here.
+directions when it is opened, and never again; interest is a flag in its `Event`, and free. This
+saves every `epoll_ctl` but the first (9 % of the CPU time of a short connection), and has a price.
+The kernel does not repeat a report, so `Event.ready` has to remember it, and a handler that stops
+before "not now" has to post its event. An epoll registration belongs to the open file description,
+not to the number. The kernel removes it with the last descriptor that refers to it, so `unregister`
+before `close` costs nothing here.
 
-A descriptor number may be closed and given out again within one batch of events. Each entry of a
-batch carries the object it was registered with, so the loop tests that object and never looks up a
+A descriptor number may be closed and reused within one batch of events. Each entry of a batch
+carries the object it was registered with, so the loop tests that object and never looks up a
 number.
 
-**select()** takes no descriptor from 1,024 on: one alone makes each call fail, and with it the
-loop. So the process is allowed no more (`process/privileges.py::cap_descriptors`), and a
-connection beyond is refused (`LevelInterest.add`).
+**select()** takes no descriptor from 1,024 on: a single one makes every call fail, and would end
+the loop. So the process may open no such descriptor (`process/privileges.py::cap_descriptors`), and
+`LevelInterest.add` refuses one that was opened before.
 
 nginx: `ngx_epoll_module.c` (`ngx_epoll_add_connection`), `ngx_select_module.c`. Next:
 `event/loop.py`.
@@ -50,11 +50,11 @@ class Interest(Protocol):
 
     @property
     def is_edge_triggered(self) -> bool:
-        """Whether readiness is reported once, so that it has to be remembered."""
+        """Whether the selector reports readiness once, so that the event has to remember it."""
 
     @property
     def descriptors_max(self) -> int | None:
-        """The number that every descriptor has to stay below; None: no limit of its own."""
+        """Every descriptor must be below this number; None: no such limit."""
 
     def wait(self, timeout: float | None) -> list[tuple["Connection", int]]:
         """Wait at most `timeout` seconds (None: for ever) until a connection is ready.
@@ -69,8 +69,8 @@ class Interest(Protocol):
     def add(self, c: "Connection") -> None:
         """Begin to watch a connection that was just opened; raises OSError if there is no room.
 
-        Epoll's room is a user's (ENOSPC, `max_user_watches` of epoll(7)), that of select() a set of
-        descriptors (EMFILE).
+        Epoll has room for so many descriptors of a user (ENOSPC, `max_user_watches` of epoll(7)),
+        select() for small numbers only (EMFILE).
         """
 
     def change(self, event: "Event") -> None:
@@ -80,14 +80,14 @@ class Interest(Protocol):
         """Stop watching a connection that is about to be closed."""
 
     def forget(self, c: "Connection") -> None:
-        """Do what `remove` leaves to the close, as the socket stays open in another process."""
+        """Do what `remove` leaves to closing, as the socket stays open in another process."""
 
     def remind(self) -> None:
-        """Have the selector report again what is ready: memory ran out, so a report may be lost."""
+        """Make the selector report again all that is ready, as a report may be lost."""
 
 
 class EdgeInterest:
-    """Interest as flags: one registration at the start, no system call after it."""
+    """Interest as flags: one registration at first, no system call after that."""
 
     __slots__ = ("_selector", "connections", "wait")
 
@@ -104,11 +104,11 @@ class EdgeInterest:
         self.connections = selector.registered  # type: ignore[assignment]
 
     def add(self, c: "Connection") -> None:
-        """Register what the connection may ever want, for good."""
+        """Register all that the connection may ever want, once."""
         self._selector.register(c.fd, c.directions, c)
 
     def change(self, event: "Event") -> None:
-        """Post what became wanted and was reported before: the kernel will not report it again."""
+        """Post an event that was reported before it became active: no other report will come."""
         if event.active and event.ready:
             event.data.loop.post(event)
 
@@ -121,12 +121,12 @@ class EdgeInterest:
         self._selector.forget(c.fd)
 
     def remind(self) -> None:
-        """Arm all edges anew."""
+        """Arm all edges again."""
         self._selector.remind()
 
 
 class LevelInterest:
-    """Interest told to the kernel with each change; none at all means not registered."""
+    """Interest that the kernel hears of with each change; without any, not registered."""
 
     __slots__ = ("_selector", "descriptors_max")
 
@@ -151,7 +151,7 @@ class LevelInterest:
         self._update(c)
 
     def change(self, event: "Event") -> None:
-        """Register, modify or unregister, whichever brings the selector in step."""
+        """Register, modify or unregister, as the change demands."""
         self._update(event.data)
 
     def _update(self, c: "Connection") -> None:
@@ -173,10 +173,10 @@ class LevelInterest:
             c.registered = 0
 
     def forget(self, c: "Connection") -> None:
-        """Do nothing: `remove` leaves nothing to the close."""
+        """Do nothing: `remove` leaves nothing to closing."""
 
     def remind(self) -> None:
-        """Do nothing: what is ready is reported again anyway."""
+        """Do nothing: the next turn reports again all that is ready."""
 
 
 FD_SETSIZE: Final = 1024
@@ -184,8 +184,8 @@ FD_SETSIZE: Final = 1024
 
 
 def open_selector(method: str) -> tuple[BaseSelector, Interest]:
-    """Return a new selector of that `event_method` and the interest that fits; `auto` is the best
-    there is.
+    """Return a new selector of that `event_method`, and the interest that fits it; `auto` takes the
+    best one.
 
     Raises ValueError if this system lacks the method.
     """

@@ -64,7 +64,7 @@ class SignalReceiver:
         """Go on: a bug in what one signal does must not make the process deaf to the next."""
 
     def close(self) -> None:
-        """Give the signals back to whoever had them before."""
+        """Give the signals back to their previous handlers."""
         signal.set_wakeup_fd(-1)
         for number, handler in self._previous.items():
             signal.signal(number, handler)

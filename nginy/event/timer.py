@@ -10,16 +10,15 @@ better material than an array of lists:
   left".
 - A slot is itself a dict (its keys are the timers), so that cancelling removes the entry at once:
   10,000 sessions a second that each cancel a timer of 60 s would otherwise leave 600,000 dead ones
-  lying about.
+  behind.
 
 A heap of the ticks in use says when the next slot is due. One push serves all timers of a tick,
 and the loop can sleep exactly until then: an idle process wakes up for a deadline and for nothing
 else.
 
-nginx keeps a red-black tree (`ngx_event_timer.c`); here as there, a deadline that traffic keeps
-pushing back is not moved for each byte. Who owns the timer notes its last activity, and when the
-timer fires early it is started again for the rest (see
-`proxy/ending.py::EndingSession._idle_timer_handler`).
+nginx keeps a red-black tree (`ngx_event_timer.c`). Here as there, no timer moves for each byte that
+pushes its deadline back. The owner notes its last activity, and when the timer fires early, starts
+it again for the rest (see `proxy/ending.py::EndingSession._idle_timer_handler`).
 """
 
 from collections.abc import Callable, Iterator
@@ -36,23 +35,24 @@ class Owner(Protocol):
     bug."""
 
     def abort(self) -> None:
-        """Release everything at once, the connection included, or see to it that work can go on.
+        """Release everything at once, the connection included, or make sure that work can go on.
 
-        Called when one of the owner's handlers has raised.
+        The loop calls this while it handles what one of the owner's handlers has raised, so
+        `sys.exc_info` tells a bug from MemoryError, which is nobody's fault.
         """
 
 
 class Timer:
-    """One deadline. Created by whoever waits; `TimerWheel.start` arms it, `TimerWheel.cancel`
-    disarms it."""
+    """One deadline. Its owner creates it; `TimerWheel.start` arms it, `TimerWheel.cancel` disarms
+    it."""
 
     __slots__ = ("data", "handler", "slot")
 
     def __init__(self, handler: "Callable[[Timer], None]", data: Owner) -> None:
         self.handler = handler
-        """Called with the timer itself once it is due. It may start the timer again."""
+        """Called with the timer itself when it is due. It may start the timer again."""
         self.data = data
-        """Whom to end, should the handler raise."""
+        """The owner, which the loop aborts if the handler raises."""
         self.slot: dict[Timer, None] | None = None
         """The slot that holds this timer, None while it is not running."""
 
@@ -94,7 +94,7 @@ class TimerWheel:
             timer.slot = None
 
     def owners(self) -> list[Owner]:
-        """Return the owner of each running timer; takes as long as there are many."""
+        """Return the owner of each running timer; O(n)."""
         return [timer.data for slot in self._slots.values() for timer in slot]
 
     def next_deadline_ms(self) -> int | None:

@@ -1,18 +1,18 @@
-"""TLS behind `Connection.recv` and `Connection.send`: whoever moves bytes need not know of it.
+"""TLS behind `Connection.recv` and `Connection.send`: code that moves bytes need not know of it.
 
 `start_tls` turns a connected `Connection` into a `TlsConnection`, in place: same object, same
-descriptor, same registration, but its methods encrypt and decrypt. That is what nginx does by
-putting `ngx_ssl_recv` into `c->recv`; here the class is exchanged, so that a plain connection pays
-nothing for what it does not use. Outcomes stay the three of `event/connection.py`. What goes wrong
-is never raised: `errno` is EPROTO for a violation of TLS, and `tls.failure` says which.
+descriptor, same registration, but its methods encrypt and decrypt. nginx puts `ngx_ssl_recv` into
+`c->recv`; here the class changes, so a plain connection pays nothing for what it does not use.
+Outcomes stay those of `event/connection.py`, and nothing is raised for what goes wrong: `errno` is
+EPROTO for a violation of TLS, and `tls.failure` says which.
 
-Two things differ from a plain socket. OpenSSL reads whole records, so bytes may wait inside of it
-when the kernel has none left: `read.ready` stays set until a read ends in AGAIN, and `resume_read`
-looks for them. And a stream that ends without close_notify was cut, maybe by an attacker (RFC 8446
+Two things differ from a plain socket. OpenSSL reads whole records, so bytes may wait inside it when
+the kernel has none left: `read.ready` stays set until a read ends in AGAIN, and `resume_read` looks
+for them. And a stream that ends without close_notify was cut, perhaps by an attacker (RFC 8446
 §6.1): that is an ERROR, not EOF.
 
-Which certificates are used and trusted is in the `SSLContext` of the caller, who should refuse
-renegotiation there (`OP_NO_RENEGOTIATION`): reading never waits for writing then.
+The caller's `SSLContext` says which certificates to use and to trust. It should refuse
+renegotiation (`OP_NO_RENEGOTIATION`), so that reading never waits for writing.
 
 nginx: `ngx_ssl_create_connection`, `ngx_ssl_handshake`, `ngx_ssl_recv`, `ngx_ssl_write` and
 `ngx_ssl_shutdown` in `ngx_event_openssl.c`.
@@ -37,10 +37,10 @@ from nginy.event.connection import AGAIN, EOF, ERROR, Connection
 from nginy.event.event import Event
 
 DONE: Final = 1
-"""Outcome of `handshake`: both sides agree, bytes may be moved."""
+"""Outcome of `handshake`: both sides agree, and bytes may move."""
 
 IGNORE_UNEXPECTED_EOF: Final = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
-"""Has OpenSSL 3 report a cut stream as a clean end; 0 before OpenSSL 3, which has no such option.
+"""Makes OpenSSL 3 report a cut stream as a clean end; 0 before OpenSSL 3, which has no such option.
 
 Some releases of Python 3.10 and 3.11 set it in each new context (CPython's gh-95495)."""
 
@@ -71,7 +71,7 @@ class TlsConnection(Connection):
     def handshake(self) -> int:
         """Go on with the handshake; return DONE, AGAIN or ERROR (nginx `ngx_ssl_handshake`).
 
-        After AGAIN it is to be called again when the connection has become readable or writable.
+        After AGAIN, call it again when the connection has become readable or writable.
         """
         try:
             self.socket.do_handshake()
@@ -87,7 +87,7 @@ class TlsConnection(Connection):
         return DONE
 
     def resume_read(self) -> None:
-        """Have the read handler called, also for bytes that OpenSSL has taken from the kernel."""
+        """Call the read handler from now on, also for bytes that OpenSSL has already read."""
         super().resume_read()
         if self.socket.pending():
             self.loop.post(self.read)
@@ -116,7 +116,7 @@ class TlsConnection(Connection):
     def send(self, memory: "bytes | memoryview") -> int:
         """Encrypt and send what the kernel takes; return a count, AGAIN or ERROR.
 
-        What was not taken has to be sent next: OpenSSL may have encrypted its beginning.
+        Send next what was not taken: OpenSSL may have encrypted its beginning.
         """
         view = memoryview(memory)
         count = 0
@@ -147,7 +147,7 @@ class TlsConnection(Connection):
         """Send close_notify and FIN after the bytes already sent; receiving goes on.
 
         Without room for them now, the connection takes over its write handler and sends them when
-        there is. What the peer is sending at this very moment may be lost, as OpenSSL looks for the
+        there is room. What the peer sends at this very moment may be lost, as OpenSSL looks for the
         peer's close_notify at once.
         """
         if self.write.eof:
@@ -181,7 +181,7 @@ class TlsConnection(Connection):
     def _notify(self) -> bool:
         """Send close_notify if there is a session to end; return False if there is no room.
 
-        The peer's close_notify is not waited for.
+        Does not wait for the peer's close_notify.
         """
         if not self.tls.is_established or self.tls.failure:
             return True
@@ -212,7 +212,7 @@ class TlsConnection(Connection):
 def start_tls(
     c: Connection, context: SSLContext, server_name: str | None = None, *, is_server: bool = False
 ) -> TlsConnection | None:
-    """Make a connected connection one that encrypts, and return it; `handshake` is to be called.
+    """Make a connected connection one that encrypts, and return it; call `handshake` next.
 
     A client sends `server_name` (SNI), if not None, and has the certificate checked for it if
     `context` says so. Returns None if the peer has broken the connection already: `errno` says

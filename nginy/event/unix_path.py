@@ -1,7 +1,7 @@
-"""The path of a unix socket: a file that outlives the process which has made it.
+"""The path of a unix socket: a file that outlives the process that made it.
 
-A path that is in the way keeps a listener from binding, so what a killed process has left behind is
-removed first, and a listener that is closed removes its own. nginx does the latter
+A path in the way keeps a listener from binding, so nginy removes first what a killed process has
+left behind, and a listener removes its own path when it closes. nginx does the latter
 (`ngx_close_listening_sockets`) and leaves the former to the operator.
 """
 
@@ -15,7 +15,7 @@ logger = logging.getLogger("nginy.event")
 
 
 def remove_stale(path: str) -> None:
-    """Remove a unix socket that nobody listens on any more; raises OSError if that fails."""
+    """Remove a unix socket on which no process listens; raises OSError if that fails."""
     if not _is_socket(path):
         return
     probe = socket(AF_UNIX, SOCK_STREAM)
@@ -28,7 +28,7 @@ def remove_stale(path: str) -> None:
 
 
 def remove_socket(path: str) -> None:
-    """Remove a unix socket's path; a failure is logged and nothing else."""
+    """Remove a unix socket's path; log a failure, and go on."""
     try:
         if _is_socket(path):
             os.unlink(path)

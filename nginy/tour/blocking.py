@@ -1,8 +1,8 @@
 """A proxy in twenty lines that serves one client at a time.
 
-Each call waits until it is done: recv() for the client's next bytes, sendall() for the backend to
-take them. While one client thinks, all others stand in the kernel's queue, and an answer that
-comes before its question, or in two pieces, is not passed on in time. Next: lossy.py.
+Each call waits until it is done: recv() for the client's next bytes, sendall() until the backend
+has taken them. While one client thinks, all others wait in the kernel's queue. An answer that comes
+before its question, or in two pieces, is not passed on in time. Next: lossy.py.
 """
 
 import socket

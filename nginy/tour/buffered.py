@@ -1,21 +1,20 @@
 """A proxy for many clients at once that delivers every byte, with a bounded amount of memory.
 
-What it adds to lossy.py are three states for each socket, and select() is asked exactly what
-they say:
+It adds three facts about each socket to lossy.py, and asks select() exactly what they say:
 
-- `unsent`: what the socket has not taken yet. As long as there is some, we wait for the socket to
-  be writable; while there is much, its peer is not read, so the kernel's own flow control slows
-  the sender down (back-pressure).
-- `eof`: it has said all it will say. Its peer is told so, by shutdown(), once it has everything;
-  the other direction goes on (half-close).
-- `finished`: it was told so. When both are finished, both are closed.
+- `unsent`: what the socket has not taken yet. As long as there is any, the program waits for the
+  socket to be writable; while there is much, it does not read the peer, so the kernel's own flow
+  control slows the sender down (back-pressure).
+- `eof`: the socket has sent all it will send. The program tells its peer, by shutdown(), once the
+  peer has everything; the other direction goes on (half-close).
+- `finished`: the socket has been told so. When both are finished, both are closed.
 
-Nothing waits but select(): even connect() only begins, and the socket is writable when it is done.
+Only select() waits: even connect() only begins, and the socket is writable when it is done.
 
-What it cannot do, nginy does: select() takes 1,024 descriptors and is handed all of them in each
-turn (event/selector.py); a silent client stays for ever (event/timer.py); a backend that refuses
-ends the session (proxy/upstream.py); one backend is no balancing (backend/pool.py); and nobody
-learns why a session ended (proxy/session.py).
+What it cannot do: select() takes 1,024 descriptors, and gets all of them in each turn; a silent
+client stays for ever. Next: evented.py. What neither can do, nginy does: a backend that refuses
+ends the session (proxy/upstream.py); one backend is no balancing (backend/pool.py); and nothing
+says why a session ended (proxy/session.py).
 """
 
 import select
@@ -27,7 +26,7 @@ UNSENT_LIMIT = 65536
 
 
 class Side:
-    """One socket of a session, and what its peer has said that it has not taken yet."""
+    """One socket of a session, and the bytes of its peer that it has not taken yet."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -46,11 +45,11 @@ class Side:
         return not self.eof and len(self.peer.unsent) < UNSENT_LIMIT
 
     def wants_write(self) -> bool:
-        """Tell whether there is something to send, be it only the end."""
+        """Tell whether there is something to send, if only the end."""
         return bool(self.unsent) or (self.peer.eof and not self.finished)
 
     def read(self) -> None:
-        """Read once; the bytes, or the end, are then the peer's to send."""
+        """Read once; then the peer has the bytes, or the end, to send."""
         data = self.socket.recv(65536)
         self.peer.unsent += data
         self.eof = not data
@@ -87,12 +86,12 @@ class BufferedProxy:
                 self.step(side, reads=False)
 
     def accept(self) -> None:
-        """Take one client in and begin to connect it to the backend."""
+        """Accept one client, and begin to connect it to the backend."""
         client = Side(self.listener.accept()[0])
         upstream = Side(socket.socket())
         client.peer, upstream.peer = upstream, client
         self.sides |= {client, upstream}
-        upstream.socket.connect_ex(self.backend)  # a failure is found when it is used
+        upstream.socket.connect_ex(self.backend)  # the first use finds a failure
 
     def step(self, side: Side, *, reads: bool) -> None:
         """Read or write once; close the session at its end, or when a socket breaks."""

@@ -3,11 +3,11 @@
 What it adds to buffered.py:
 
 - Handlers. The loop knows nothing of proxying: it calls, and everything else happens there.
-- Interest is a flag. A socket is registered once. Whether somebody waits for a direction is noted
-  in its `Event` (`active`), which costs no system call.
-- Edges. epoll reports a change, not a state, so what it said is remembered (`ready`) until a call
-  says "not now". A handler that stops earlier, to give others their turn, has to post its event,
-  as no report will come. Quick trials do not find this trap; forgetful.py falls into it.
+- Interest is a flag. A socket is registered once. Whether its session waits for a direction is a
+  flag in that direction's `Event` (`active`), and a change costs no system call.
+- Edges. epoll reports a change, not a state, so the event remembers the report (`ready`) until a
+  call says "not now". A handler that stops earlier, to give others their turn, has to post its
+  event, as no report will come. Quick trials do not find this trap; forgetful.py falls into it.
 - Timers. A silent session ends. Its deadline is not moved for each byte: the timer fires early,
   looks when the last byte was, and goes back to sleep for the rest.
 
@@ -33,7 +33,7 @@ class Event:
 
     def __init__(self) -> None:
         self.ready = False  # the kernel said so, and no call has said "not now" since
-        self.active = False  # somebody waits for it
+        self.active = False  # the session waits for it
         self.handler: Callable[[], None] = lambda: None
 
 
@@ -82,7 +82,7 @@ class Loop:
         self.epoll.register(c.socket, both | select.EPOLLET)
 
     def resume(self, event: Event) -> None:
-        """Wait for an event; if it was reported while nobody waited, it is due at once."""
+        """Wait for an event; if it was reported before, it is due at once."""
         event.active = True
         if event.ready:
             self.posted.append(event)
@@ -92,7 +92,7 @@ class Loop:
         self.posted.append(event)
 
     def call_at(self, when_s: float, handler: Callable[[], None]) -> None:
-        """Have a handler called at that time."""
+        """Call a handler at that time."""
         heapq.heappush(self.timers, (when_s, next(self.numbers), handler))
 
     def turn(self) -> None:
@@ -129,7 +129,7 @@ class Session:
         self.client, self.upstream = Connection(loop, client), Connection(loop, socket.socket())
         self.active_at_s = time.monotonic()
         loop.call_at(self.active_at_s + idle_s, self.end_if_idle)
-        self.upstream.socket.connect_ex(backend)  # a failure is found when it is used
+        self.upstream.socket.connect_ex(backend)  # the first use finds a failure
         self.upstream.write.handler = self.connected
         loop.resume(self.upstream.write)
 

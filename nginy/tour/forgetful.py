@@ -1,10 +1,10 @@
 """The proxy of evented.py with one line less: what stops at its quota is not posted.
 
 It passes every quick trial. But epoll has reported the bytes that are left over, and reports each
-change once: if nothing more comes from that side, nobody reads them, and both sides wait for ever.
-A second client in the queue waits as well, until a third one comes. A loop that is told the state
-instead (select(), poll(), epoll without EPOLLET) does not have this trap; what it pays for that is
-in event/selector.py.
+change once. If nothing more comes from that side, those bytes are never read, and both sides wait
+for ever. A second client in the queue waits as well, until a third one comes. A loop that asks for
+the state instead (select(), poll(), epoll without EPOLLET) does not have this trap; what it pays
+for that is in event/selector.py.
 """
 
 import sys

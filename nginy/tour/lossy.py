@@ -1,11 +1,10 @@
 """A proxy for many clients at once, which loses some of their bytes.
 
-select() tells which sockets can be read without waiting, so nobody keeps anybody waiting: the
-heart of every event loop. What is wrong here looks right in every quick trial. send() takes what
-fits into the kernel's buffer and returns how much that was; this program does not look, and the
-rest is gone as soon as one side reads more slowly than the other writes. And at the first EOF both
-sides are closed, also where one has only finished its question and waits for the answer.
-Next: buffered.py.
+select() tells which sockets can be read without waiting, so no client waits for another: the heart
+of every event loop. But two things are wrong, and quick trials show neither. send() takes what fits
+into the kernel's buffer and returns how much that was; this program ignores it, and loses the rest
+as soon as one side reads more slowly than the other writes. And it closes both sides at the first
+EOF, even if one side has only finished its question and waits for the answer. Next: buffered.py.
 """
 
 import contextlib
@@ -34,16 +33,16 @@ class LossyProxy:
     def accept(self) -> None:
         """Take one client in and connect it to the backend."""
         client, _ = self.listener.accept()
-        upstream = socket.create_connection(self.backend)  # waits, and everybody waits with it
+        upstream = socket.create_connection(self.backend)  # waits, and so do all clients
         self.peers |= {client: upstream, upstream: client}
         for sock in (client, upstream):
             sock.setblocking(False)
 
     def pass_on(self, source: socket.socket, destination: socket.socket) -> None:
-        """Send what `source` has said; close both when it has nothing more to say."""
+        """Send what `source` has sent; close both at its end."""
         with contextlib.suppress(BlockingIOError):  # full: these bytes are lost
             if data := source.recv(65536):
-                destination.send(data)  # returns how many were sent: the others are lost
+                destination.send(data)  # returns how many were sent; the rest is lost
                 return
             for sock in (source, destination):
                 del self.peers[sock]
