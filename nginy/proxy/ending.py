@@ -172,7 +172,8 @@ class EndingSession(UpstreamSession):
 
     def finalize(self, reason: Reason, detail: str = "", reset: bool = False) -> None:
         """End the session; a side whose stream nginy cuts short sees a reset."""
-        if reason in CUTS and not reset and self.end is None:
+        # The usual end is asked for first: to hash a member of an Enum takes a Python call.
+        if reason is not Reason.COMPLETED and reason in CUTS and not reset and self.end is None:
             for c in self._cut_off(reason in IDLE):
                 c.close(reset=True)
         super().finalize(reason, detail, reset)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kit.faults import Listening, check
+from kit.faults import Listening, check, was_reset
 from kit.program import PATIENCE_S, Nginy, free_port, own_host, run_once
 
 LONG = "1h"
@@ -142,6 +142,21 @@ def test_term_does_not_wait_for_sessions(place: Place, tmp_path: pathlib.Path) -
         client, _ = place.session()
         nginy.stop(signal.SIGTERM)
         assert client.recv(1) == b""
+        assert nginy.session()["termination"] == "KD"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
+def test_an_answer_that_is_cut_short_ends_in_a_reset(
+    place: Place, tmp_path: pathlib.Path, number: signal.Signals
+) -> None:
+    with Nginy(tmp_path, place.config(worker_shutdown_timeout="100ms")) as nginy:
+        client, upstream = place.session()
+        upstream.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while upstream.send(bytes(65536)):
+                pass
+        nginy.stop(number)
+        assert was_reset(client)
         assert nginy.session()["termination"] == "KD"
 
 
