@@ -28,9 +28,8 @@ from nginy.config.node import (
     did_you_mean,
     quote,
 )
-from nginy.config.record import homes_of
+from nginy.config.record import belongs, homes_of
 from nginy.config.schema import CONFIG, DIRECTIVES, LISTENER, NOT_FOR_DEFAULTS, UPSTREAM, Config
-from nginy.config.types import alternatives
 from nginy.errors import ConfigError
 
 # Which records have a key.
@@ -115,5 +114,5 @@ def _default_hint(word: str, known: Sequence[str]) -> str:
         if name in known:
             return did_you_mean(name)
     if word in HOMES:
-        return f": it belongs in {alternatives(*HOMES[word])}"
+        return f": it belongs {belongs(HOMES[word])}"
     return did_you_mean(closest(word, known))

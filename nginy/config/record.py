@@ -15,7 +15,7 @@ Read first: node.py and types.py. Read next: schema.py, the table itself.
 import contextlib
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Generic, TypeVar
 
 from nginy.config import hints
@@ -37,6 +37,9 @@ from nginy.config.types import Kind, Plain, alternatives
 from nginy.errors import Problem
 
 T = TypeVar("T")
+
+TOP: Final = "the configuration"
+"""The noun of the record of the whole file."""
 
 NAME_PATTERN: Final = re.compile(r"""[^\s"'`$]+""")
 
@@ -216,7 +219,7 @@ class Record(Kind[R]):
         if advice is not None:
             return f": {advice}", None
         if known is None and word in findings.homes:
-            return f": it belongs in {alternatives(*findings.homes[word])}", None
+            return f": it belongs {belongs(findings.homes[word])}", None
         if known is None:
             protocol = nodes.get("protocol")
             is_udp = isinstance(protocol, ScalarNode) and protocol.text == "udp"
@@ -331,6 +334,12 @@ def records_of(kind: Kind[T], path: str = "") -> Iterator[tuple[str, Record[Entr
         yield path, kind
         for name, row in kind.keys.items():
             yield from records_of(row.kind, f"{path}.{name}".lstrip("."))
+
+
+def belongs(nouns: Sequence[str]) -> str:
+    """Return where a key is right, as the end of a sentence."""
+    places = ["at the top of the file" if noun == TOP else f"in {noun}" for noun in nouns]
+    return alternatives(*places)
 
 
 def homes_of(kind: Kind[T]) -> dict[str, tuple[str, ...]]:

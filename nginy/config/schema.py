@@ -30,7 +30,7 @@ from nginy.config.health import (
 )
 from nginy.config.logs import ACCESS_LOG, AccessLogSettings, ErrorLogSettings
 from nginy.config.node import Findings, Node, ScalarNode
-from nginy.config.record import Entry, ListOf, MapOf, Record, Switch, key
+from nginy.config.record import TOP, Entry, ListOf, MapOf, Record, Switch, key
 from nginy.config.types import (
     Choice,
     Duration,
@@ -379,4 +379,4 @@ class Config(Entry):
 # Keys that loading a file uses up.
 DIRECTIVES: Final = ("include", "defaults")
 
-CONFIG: Final = Record(Config, "the configuration", directives=DIRECTIVES)
+CONFIG: Final = Record(Config, TOP, directives=DIRECTIVES)

@@ -18,7 +18,7 @@ from nginy.config import build, schema
 from nginy.errors import NginyError
 from nginy.event.bind import ListenError, ListenKey, ListenOptions, Neighbors
 from nginy.event.listener import Listener
-from nginy.process.holder import holders_of, name_of
+from nginy.process.holder import held_address, holders_of, name_of
 from nginy.process.inherited import Inherited, bound_listener
 from nginy.process.pidfile import read_pid
 
@@ -84,7 +84,12 @@ def _is_in_use(error: NginyError) -> bool:
 
 
 def _held_by(error: ListenError, holders: Sequence[int]) -> str:
-    return f"{error}, held by {name_of(holders[0])}" if holders else str(error)
+    """Return the message with the holder, and with the address it holds if that is another one."""
+    held = held_address(error.options.address, error.options.udp)
+    on = f" on {held}" if held else ""
+    if not holders:
+        return f"{error}, held{on}" if held else str(error)
+    return f"{error}, held by {name_of(holders[0])}{on}"
 
 
 def _ownership(pid_path: str | None, path: str) -> Callable[[int], bool]:

@@ -11,9 +11,10 @@ What is done with the answer is in `binding.py`.
 
 import os
 import struct
-from _socket import AF_INET6, inet_pton
+from _socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from collections.abc import Iterator
 from pathlib import Path
+from socket import AddressFamily
 from typing import Final
 
 from nginy.text.address import Address
@@ -29,7 +30,8 @@ def holders_of(address: Address, udp: bool = False, proc: str = "/proc") -> list
 
     Cost: one small system call for each descriptor of the machine.
     """
-    inodes = set(_unix_inodes(address, proc) if address.is_unix else _inodes(address, udp, proc))
+    held = _sockets(address, udp, proc)
+    inodes = set(_unix_inodes(address, proc) if address.is_unix else (inode for inode, _ in held))
     links = {f"socket:[{inode}]" for inode in inodes}
     pids = sorted(int(name) for name in _names(proc) if name.isdigit()) if links else []
     return [
@@ -39,13 +41,28 @@ def holders_of(address: Address, udp: bool = False, proc: str = "/proc") -> list
     ]
 
 
+def held_address(address: Address, udp: bool = False, proc: str = "/proc") -> str:
+    """Return the address that is in the way of `address`; "" if it is the same, or unknown.
+
+    A local resolver on 127.0.0.53:53 keeps others from binding 0.0.0.0:53, which puzzles people
+    who are told that 0.0.0.0:53 is in use.
+    """
+    if address.is_unix:
+        return ""
+    hosts = [host for _, host in _sockets(address, udp, proc)]
+    if not hosts or address.host in hosts:
+        return ""
+    family = AF_INET6 if ":" in hosts[0] else AF_INET
+    return str(Address(AddressFamily(family), hosts[0], address.port))
+
+
 def name_of(pid: int, proc: str = "/proc") -> str:
     """Return a process as "nginx, PID 812"."""
     return f"{_text(f'{proc}/{pid}/comm').strip()}, PID {pid}"
 
 
-def _inodes(address: Address, udp: bool, proc: str) -> Iterator[str]:
-    """Yield the inodes of sockets that keep others from binding `address`."""
+def _sockets(address: Address, udp: bool, proc: str) -> Iterator[tuple[str, str]]:
+    """Yield the inodes and hosts of sockets that keep others from binding `address`."""
     protocol, state = ("udp", _UNCONNECTED) if udp else ("tcp", _LISTEN)
     port = f"{address.port:04X}"
     for table in (protocol, f"{protocol}6"):
@@ -53,7 +70,7 @@ def _inodes(address: Address, udp: bool, proc: str) -> Iterator[str]:
             fields = line.split()
             host, _, held_port = fields[1].partition(":")
             if held_port == port and fields[3] == state and _overlaps(address, host):
-                yield fields[9]
+                yield fields[9], _host_text(host)
 
 
 def _overlaps(address: Address, host: str) -> bool:
@@ -63,6 +80,13 @@ def _overlaps(address: Address, host: str) -> bool:
     if address.is_wildcard:
         return len(host) == (32 if address.family == AF_INET6 else 8)
     return host == _proc_text(inet_pton(address.family, address.host))
+
+
+def _host_text(host: str) -> str:
+    """Return an IP address of /proc/net in its usual form."""
+    words = [int(host[start : start + 8], 16) for start in range(0, len(host), 8)]
+    packed = struct.pack(f"={len(words)}I", *words)
+    return inet_ntop(AF_INET6 if len(words) == 4 else AF_INET, packed)
 
 
 def _proc_text(packed: bytes) -> str:

@@ -45,7 +45,7 @@ KEYS = [
     (in_listener("ssl_certificate: a.pem"), "nginy passes TLS through and does not terminate it"),
     (in_listener("max_conns: 100"), "it belongs in a backend"),
     (in_listener("backends: 127.0.0.1:1"), "it belongs in an upstream"),
-    (in_listener("workers: 2"), "it belongs in the configuration"),
+    (in_listener("workers: 2"), "it belongs at the top of the file"),
     (in_upstream("servers: 127.0.0.1:1"), '(did you mean "backends"?)'),
     (in_upstream("server: 127.0.0.1:1"), '(did you mean "backends"?)'),
     (in_upstream("check: on"), '(did you mean "health_check"?)'),

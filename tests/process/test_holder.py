@@ -6,7 +6,7 @@ import socket
 import sys
 
 import pytest
-from nginy.process.holder import holders_of, name_of
+from nginy.process.holder import held_address, holders_of, name_of
 from nginy.text.address import Address, parse_address
 
 from kit.program import free_port, own_host
@@ -52,6 +52,18 @@ def test_the_holder_of_one_address_is_in_the_way_of_every() -> None:
     with socket.create_server((own_host(), 0)) as taken:
         port = taken.getsockname()[1]
         assert holder_of(Address(socket.AF_INET, "0.0.0.0", port)) == OURSELVES
+
+
+def test_the_address_that_is_in_the_way_is_named() -> None:
+    host = own_host()
+    with socket.create_server((host, 0)) as taken:
+        port = taken.getsockname()[1]
+        assert held_address(Address(socket.AF_INET, "0.0.0.0", port)) == f"{host}:{port}"
+        assert held_address(Address(socket.AF_INET, host, port)) == ""
+        assert held_address(parse_address("unix:/run/x")) == ""
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
+        port = taken.getsockname()[1]
+        assert held_address(Address(socket.AF_INET6, "::", port)) == f"[::1]:{port}"
 
 
 def test_another_address_of_the_same_port_is_not_in_the_way() -> None:
