@@ -48,10 +48,10 @@ class Peers(Protocol):
     """The queues of other workers for the same upstream."""
 
     def tell(self, since_ms: int | None) -> None:
-        """Tell them since when the first client of this queue has waited; None if nobody waits."""
+        """Tell them since when the first client of this queue has waited; None: it is empty."""
 
     def first_since_ms(self) -> int | None:
-        """Return since when the first client of all of theirs has waited; None if nobody waits."""
+        """Return since when the first of all their clients has waited; None: all are empty."""
 
 
 class WaitingQueue:
@@ -114,7 +114,7 @@ class WaitingQueue:
             self._call()
 
     def call_all(self) -> None:
-        """Call everyone: more than one backend may be free, or may never be again."""
+        """Call all waiters: several backends may be free, or none may ever be again."""
         self._heap.clear()
         tickets, self._tickets = self._tickets, {}
         self._tell()

@@ -2,12 +2,12 @@
 
 What `logs.py` is for logs, this is for upstreams: the server says `apply` and takes pools by
 name. What belongs to one pool is in the package `backend`: its members in `members`, names in
-`resolver`, who of them may serve in `monitor`. What each key of the configuration becomes is in
+`resolver`, which of them may serve in `monitor`. What each key of the configuration becomes is in
 `config/build.py` and `config/build_health.py`.
 
-The one idea: `prepare` reads all that is to be read, and `apply` cannot fail, so a reload that has
-got this far is a reload that succeeds. An upstream that a reload takes out is kept for a while, as
-its backends are: one that returns is the same one.
+The one idea: `prepare` does all the parsing, and `apply` cannot fail, so a reload that gets this
+far succeeds. An upstream that a reload takes out is kept for a while, with its backends: if it
+returns, it is the same one.
 """
 
 import random
@@ -54,7 +54,7 @@ class PreparedPool:
 
 @dataclass(slots=True)
 class _Upstream:
-    """The members of a pool, and who watches over their health."""
+    """The members of a pool, and the monitor of their health."""
 
     members: Members
     monitor: PoolMonitor
@@ -113,7 +113,7 @@ class PoolSet:
         self._drain_times_ms: set[int] = set()
         self._configured: frozenset[str] = frozenset()
         self._waiting: dict[str, list[Callable[[], None]]] = {}
-        """What is to be called once a pool is ready to serve."""
+        """Callbacks for each pool that is not ready to serve yet."""
 
     def __getitem__(self, name: str) -> BackendPool:
         """Return the pool of an upstream that is configured."""
@@ -169,7 +169,7 @@ class PoolSet:
             self._loop.timers.start(self._look_timer, self._loop.clock.now_ms + LOOK_MS)
 
     def _look_handler(self, _timer: Timer) -> None:
-        """Look at all queues, and again as long as anybody waits."""
+        """Look at all queues, and again as long as clients wait."""
         pools = [u.members.pool for u in (*self._upstreams.values(), *self._retired.values())]
         for pool in pools:
             pool.look_at_queue()
@@ -267,7 +267,7 @@ class PoolSet:
         self._waiting.setdefault(name, []).append(call)
 
     def _look(self, name: str) -> None:
-        """Tell those who wait for a pool if it is ready."""
+        """Call back the listeners that wait for a pool, if it is ready."""
         members = self._upstreams[name].members
         if not members.are_ready:
             return

@@ -7,12 +7,12 @@ between. It is asked to for two reasons:
 
 - `on_down: close` and `on_down: reset`: `backend/checks/monitor.py` decides whether and when.
 - `proxy_drain_timeout`: a backend has left its upstream, or a listener has been led to another
-  upstream, so its sessions are to end after that time. A UDP client that has had no answer is let
-  go after a second: it would not notice that nobody listens any more. Its next datagram is a new
-  choice then, while an answer on its way still comes through.
+  upstream, so its sessions end after that time. A UDP client without an answer so far is let go
+  after a second, as it would never notice that its backend is gone. Its next datagram begins a new
+  session with a new choice, while an answer under way still gets through.
 
-A session that is still connecting is left alone: it finds out by itself, and may still reach
-another backend.
+A session that is still connecting is left alone: it notices by itself, and may still reach another
+backend.
 """
 
 from collections import deque
@@ -36,7 +36,7 @@ GRAIN_MS: Final = 100
 """How exactly `proxy_drain_timeout` is kept: backends that leave one by one share a pass."""
 
 UNANSWERED_MS: Final = 1000
-"""How long a UDP session that has had no answer keeps its client after its backend has left."""
+"""How long a UDP session without an answer keeps its client after its backend has left."""
 
 Deal = Callable[[Session], None]
 """Ends a session, or leaves it alone."""

@@ -1,17 +1,17 @@
 """DNS messages as a stub resolver needs them: a query out, an answer in (RFC 1035, 2782, 6891).
 
-Names and their compression are in `dns_names`, /etc/hosts and resolv.conf in `hosts`; the sockets,
-retries and what becomes of an answer are in `backend/names/resolver.py`.
+Names and their compression are in `dns_names`, /etc/hosts and resolv.conf in `hosts`. Sockets and
+retries are in `backend/names/exchange.py`, the meaning of answers in `backend/names/answers.py`.
 
 The one idea: a datagram is an answer only if it answers *this* query: same id, same question, a
 response, well formed to its last record. Anything else raises WireError, and the resolver drops it
-and goes on waiting, as a forged or late datagram must not end a lookup. One that has the right id
-and question and is malformed raises MalformedAnswerError, so that a log can say so. What a server
-did answer, good or bad, is a value: an `Answer` with its `Outcome`.
+and goes on waiting, as a forged or late datagram must not end a lookup. A malformed message with
+the right id and question raises MalformedAnswerError, so that a log can say so. What a server did
+answer, good or bad, is a value: an `Answer` with its `Outcome`.
 
-Only records whose owner is the name asked for, or what its aliases lead to, are believed. The
+Only records of the queried name, or of the name to which its aliases lead, are believed. The
 additional section is read for its extended RCODE and otherwise ignored: addresses there are hearsay
-(RFC 2181 §5.4.1), so targets of SRV records are asked for by themselves, as nginx does.
+(RFC 2181 §5.4.1), so the targets of SRV records have queries of their own, as in nginx.
 
 Read first: `dns_names`.
 """
@@ -27,7 +27,7 @@ from nginy.wire.errors import MalformedAnswerError, WireError
 
 # DNS flag day 2020: the largest datagram that crosses the IPv6 minimum MTU of 1280 unfragmented.
 EDNS_PAYLOAD_BYTES: Final = 1232
-MIN_TTL_S: Final = 1  # a TTL of 0 would have a name asked for without a pause
+MIN_TTL_S: Final = 1  # with a TTL of 0, a name would be asked for without a pause
 MAX_TTL_S: Final = 604_800  # RFC 8767 §4: a week caps what a typing error would keep for years
 NEGATIVE_TTL_S: Final = 5  # for "no such name" without a SOA; nginx's ngx_resolver_t.resend_timeout
 MAX_ALIASES: Final = 16  # links of a CNAME chain; as many as common recursive servers follow
@@ -92,7 +92,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Srv:
-    """Where a service is offered (RFC 2782). The lowest `priority` is to be used first."""
+    """Where a service is offered (RFC 2782). Clients use the lowest `priority` first."""
 
     priority: int
     weight: int
@@ -150,7 +150,8 @@ def encode_query(query: Query, *, edns: bool = True) -> bytes:
     """Return the message that asks for recursion, for one name and type.
 
     `edns` announces that answers up to EDNS_PAYLOAD_BYTES are welcome; a server that answers
-    FORMERR is to be asked again without (RFC 6891 §7). Raises WireError if the name is none.
+    FORMERR does not know EDNS: ask it again without (RFC 6891 §7). Raises WireError if the name is
+    none.
     """
     header = HEADER.pack(query.id, RECURSION_DESIRED, 1, 0, 0, int(edns))
     question = encode_name(query.name) + QUESTION.pack(query.type, CLASS_IN)

@@ -34,7 +34,7 @@ PLAIN_BYTES: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_")
 def encode_name(name: str) -> bytes:
     """Return the canonical wire form of a host name; a dot at its end is allowed.
 
-    It refuses names beyond ASCII, which have an `xn--` form for this.
+    Names beyond ASCII are refused; they have an `xn--` form.
     Raises WireError. Source: RFC 1035 §3.1.
     """
     try:
@@ -99,7 +99,7 @@ class NameReader:
         labels: list[tuple[int, bytes]] = []
         offset = segment = start
         end = 0  # set by the first pointer or the root: where the name ends in place
-        # The cache is of use, and needed, behind a pointer only: labels in place are read but once.
+        # Only names behind a pointer need the cache: labels in place are read once anyway.
         while not (end and offset in self._suffixes):
             length = self._byte(offset)
             if length >= POINTER:

@@ -5,8 +5,7 @@ for each of their targets. `merge` and `join` make one `Resolution` of what came
 what one failing part may do to the rest: it keeps what was known of that part, it never hides an
 answer about another part, and it is asked for again soon.
 
-Who asks, and what is remembered, is in `resolver`; what a resolution means to an upstream is in
-`watch`.
+`queries` asks and remembers; `watch` knows what a resolution means to an upstream.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,13 +15,13 @@ from typing import Final
 from nginy.wire.dns import Answer, Outcome, RecordType, Srv
 
 MAX_NEGATIVE_S: Final = 1
-"""How long "there is none" is believed at most: a zone may say a day, and an upstream without
-backends waits for the name to appear."""
+"""How long "there is none" holds at most. A zone may say a day, but an upstream without backends
+waits for the name to appear."""
 MAX_PARTIAL_MS: Final = 10_000
-"""How long an answer holds at most of which a part has failed: that part is due again then."""
+"""How long an answer holds at most when a part of it has failed: that part is asked again then."""
 MAX_ENDPOINTS: Final = 1000
-"""Addresses of a name, and records of a service, that are used: a message over TCP holds 4,000, and
-to make backends of them would hold the loop for 100 ms."""
+"""Addresses of a name, and records of a service, that are used. A message over TCP holds 4,000, and
+making backends of them would hold the loop for 100 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +73,10 @@ class Reply:
 def merge(replies: Sequence[Reply], valid_ms: int | None) -> Resolution:
     """Return what the replies about one name, of different types, say together.
 
-    One type is enough to be found, and where nobody answered about the other, what was known of it
-    stays. "No such name" should hold for all types (RFC 8020), but many servers say so of the type
-    that they do not know (RFC 4074 §4.2). So it says nothing of a type that nobody answered for
-    and that had addresses, or that most hosts have, which is A.
+    One type is enough to be found. Where no server answered about the other, its known addresses
+    stay. "No such name" should hold for all types (RFC 8020), but many servers say so of the one
+    type that they do not know (RFC 4074 §4.2). So it says nothing of an unanswered type that had
+    addresses, nor of A, which most hosts have.
     """
     fresh = [reply.answer for reply in replies if reply.answer and not reply.is_stale]
     failed = [reply for reply in replies if reply.is_stale]
@@ -135,9 +134,9 @@ def join(
 ) -> Resolution:
     """Return the endpoints of a service, from its SRV records and the addresses of their targets.
 
-    `listing` is what the question for the records came to. `port` takes the place of the ports of
-    the records; 0 leaves those. A record without a port is left out: registries list services so
-    that have registered none.
+    `listing` is the outcome of the query for the records. `port` takes the place of the ports of
+    the records; 0 leaves those. A record with port 0 is left out: registries list services like
+    that when they have registered no port.
     """
     usable = [srv for srv in services if port or srv.port]
     left_out = tuple(

@@ -1,13 +1,13 @@
 """One query to the name servers: over UDP, again and elsewhere, over TCP where it must be.
 
 An `Exchange` asks one query until a server answers it, or all were asked in vain, and tells its
-owner once. What is asked and remembered is in `queries`, which names and files are looked at in
-`resolver`; the messages are in `nginy.wire.dns`.
+owner once. `queries` decides what is asked and remembers the answers, `resolver` turns hosts and
+services into queries, and `nginy.wire.dns` has the messages.
 
-The one idea: only an answer to this very query ends the wait. Each attempt has a socket of its own,
-connected, so the kernel chooses a port nobody can foresee and passes on datagrams of that one
-server alone; the id is random (RFC 5452 §4). Whatever else arrives is dropped, and a server that
-sends too much of it is asked over TCP, where guessing does not help.
+The one idea: only an answer to this very query ends the wait. Each attempt has a connected socket
+of its own, so the kernel chooses a port that no attacker can foresee, and passes on datagrams of
+that one server alone. The id is random (RFC 5452 §4). Anything else that arrives is dropped, and a
+server that sends too much of it is asked over TCP, where guessing does not help.
 
 The second round asks without EDNS where the first one failed: some servers, and some firewalls in
 front of them, drop or refuse what they do not know (RFC 6891 §7).
@@ -46,9 +46,9 @@ ROUNDS: Final = 2
 DATAGRAM_BUDGET: Final = 16
 """Datagrams read for one event; then the others have their turn."""
 MAX_FOREIGN: Final = 64
-"""Datagrams of an attempt that answer something else, above which somebody is guessing ids."""
+"""Datagrams of an attempt that answer something else; more mean that an attacker guesses ids."""
 MAX_FOLLOWED: Final = 4
-"""Unfinished chains of aliases that are followed, each by one more question."""
+"""Unfinished chains of aliases that are followed, each with one more query."""
 OLD_SERVER: Final = frozenset(("FORMERR", "NOTIMP", "BADVERS"))
 """How servers refuse EDNS that they do not know (RFC 6891 §7)."""
 
@@ -92,7 +92,7 @@ class Exchange:
         rng: random.Random,
         done: Done,
     ) -> None:
-        """Share `timeout_ms` out among all attempts; `rng` is one that nobody can predict."""
+        """Divide `timeout_ms` among all attempts; `rng` must be unpredictable."""
         self._loop = loop
         self._memory = memory
         ordered = memory.order(servers, loop.clock.now_ms)
@@ -187,7 +187,7 @@ class Exchange:
         return False
 
     def _note(self, why: str) -> None:
-        """Keep why the last attempt failed, and at whom."""
+        """Keep why the last attempt failed, and at which server."""
         self._why = f"{self._server}: {why}"
 
     def _datagram_handler(self, event: Event) -> None:
@@ -209,7 +209,7 @@ class Exchange:
         try:
             answer = parse_response(message, self._query)
         except WireError as error:
-            # Whoever guesses ids must not end the wait, with a malformed answer neither.
+            # The wait goes on: an attacker who guesses the id must not end it with garbage.
             if isinstance(error, MalformedAnswerError):
                 self._malformed = f"malformed answer: {error}"
             self._foreign += 1

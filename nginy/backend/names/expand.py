@@ -1,7 +1,7 @@
 """From one configured name and its endpoints to backends: pure, and in a lasting order.
 
-The order matters: methods that hash must come to the same choice on every node, whatever the order
-of an answer. Which endpoints there are is in `watch`; what becomes of the backends, in `members`.
+The order matters: hash methods must make the same choice on every node, whatever the order of an
+answer. `watch` knows the endpoints; `members` takes the backends.
 
 Source: RFC 2782 for priorities and weights; nginx's reading of them in
 `ngx_stream_upstream_zone_module.c`.
@@ -19,7 +19,7 @@ from nginy.backend.names.answers import Endpoint
 from nginy.text.address import Address
 
 MAX_SRV_WEIGHT: Final = 100
-"""SRV weights have 16 bits and say only shares, while a ring has 160 points for a unit."""
+"""SRV weights have 16 bits and only mean shares, while a ring has 160 points for each unit."""
 
 
 @dataclass(slots=True)
@@ -33,11 +33,11 @@ class _Share:
 def expand(settings: BackendSettings, endpoints: Sequence[Endpoint]) -> list[BackendSettings]:
     """Return the backends that a configured name stands for: one for each address.
 
-    Without endpoints it is one that cannot be used, named as configured. Of a service, the
+    Without endpoints it is one unusable backend, named as configured. Of a service, the
     endpoints of the lowest priority number are primaries and the others backups, and the weights
     are those of the records unless the configuration sets one. Records that lead to one address
-    are one backend, of the best priority among them and with the weights of that priority added
-    up, as each of the records is to be chosen by its weight.
+    are one backend. It has the best priority among them, and the sum of the weights of that
+    priority: RFC 2782 has clients choose each record by its weight.
     """
     if not endpoints:
         return [settings]

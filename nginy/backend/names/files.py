@@ -1,12 +1,11 @@
 """The files that come before any name server: /etc/hosts and /etc/resolv.conf, as they are now.
 
 `SystemFiles` reads both, and reads them again when they have changed: a DHCP client or a VPN
-rewrites resolv.conf while nginy runs. It looks at most once a second, when a name is asked for, and
-compares what stat() says; the files are small and local, so that reading one does not hold the loop
-for longer than a name is worth. A file that is missing, or cannot be read, while nginy runs is
-about to be replaced: what it said last stays.
+rewrites resolv.conf while nginy runs. It compares what stat() says, at most once a second, when a
+name is asked for. The files are small and local, so reading one does not hold the loop. A file that
+disappears while nginy runs, or becomes unreadable, is about to be replaced: its last content stays.
 
-What the files mean is in `wire/hosts.py`; who asks is in `resolver`.
+`wire/hosts.py` knows what the files mean; `resolver` uses them.
 """
 
 import logging
@@ -54,8 +53,7 @@ class SystemFiles:
             self._parse(path, self._read(path) or b"")
 
     def refresh(self, now_ms: int) -> bool:
-        """Read what has changed since, unless that was looked at just now; return whether any
-        has."""
+        """Read what has changed, unless the last look was just now; return whether anything has."""
         if now_ms - self._looked_at_ms < LOOK_MS:
             return False
         self._looked_at_ms = now_ms

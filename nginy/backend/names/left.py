@@ -1,8 +1,8 @@
 """The backends that have left a pool's list, for a reload or an answer to bring back.
 
-A backend that returns is the same object: the sessions it still has count for `max_conns`, its
+A backend that returns is the same object: the sessions it still has count for `max_conns`, and its
 passive failures and its health still hold. It is remembered as long as it has sessions, and for a
-while beyond. What ends the sessions themselves is `proxy_drain_timeout` (`proxy/closer.py`).
+while beyond. `proxy_drain_timeout` ends the sessions themselves (`proxy/closer.py`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from nginy.backend.backend import Backend
 REMEMBERED_MS: Final = 600_000
 """How long a backend without sessions is remembered."""
 MAX_LEFT: Final = 1000
-"""Backends remembered at most, beside those that have sessions: the last to leave."""
+"""Backends remembered at most, beside those with sessions; the first to leave are forgotten."""
 
 
 class LeftBackends:
@@ -32,7 +32,7 @@ class LeftBackends:
             backend.left_at_ms = None
         kept = [b for b in self.backends if b not in present and not _is_over(b, now_ms)]
         for backend in before:
-            # The place of a name without an address is nobody.
+            # What stands for a name without an address has nothing to remember.
             if backend not in present and not backend.address.is_name:
                 backend.left_at_ms = now_ms
                 kept.append(backend)

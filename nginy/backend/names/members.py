@@ -1,4 +1,4 @@
-"""Who belongs to a pool: the configured backends, and those behind configured names.
+"""The members of a pool: the configured backends, and those behind configured names.
 
 `Members` keeps a pool in step with what the configuration lists and with what its names stand for
 (`watch`). A backend that stays is the same object and keeps its state. One that leaves gets no new
@@ -10,7 +10,7 @@ The list changes at once, the tables of hash methods follow. Filling a ring for 
 meanwhile. A build that has begun is finished before the next one begins, or a list that changes all
 the time would never get its table.
 
-A reload that brings new names is no outage: the list of before serves until they are resolved, or
+A reload that brings new names is no outage: the present list serves until they are resolved, or
 until it is certain that they have no address.
 
 nginx: `ngx_stream_upstream_zone_resolve_handler` in `ngx_stream_upstream_zone_module.c`.
@@ -36,7 +36,7 @@ logger = logging.getLogger("nginy.backend")
 STEPS_A_TURN: Final = 32
 """Steps of a build done in one turn: of 0.1 to 0.2 ms each, so some 5 ms in all."""
 MARGIN_MS: Final = 1000
-"""How long new names have beyond the timeout of one question: a search list asks several."""
+"""How long new names have beyond the timeout of one query: a search list needs several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +103,12 @@ class Members:
         self._steps: Iterator[None] | None = None
         self._has_news = self._is_behind = False
         self._is_new = False
-        """Whether a reload's list is still to take the place of the one before."""
+        """Whether the list of the last reload has not replaced the one before it yet."""
         self._left = LeftBackends()
         self.changed: Callable[[], None] | None = None
         """Called after the pool's list of backends has changed."""
         self.settled: Callable[[], None] | None = None
-        """Called when the members may be ready, which they were not when asked."""
+        """Called when members that were not ready may be ready now."""
         backends = [make_backend(settings) for settings in configured]
         self.pool = BackendPool(name, backends, balancing.make_balancer, balancing.key)
         self.pool.choose_by(balancing.measured)
@@ -119,21 +119,21 @@ class Members:
 
     @property
     def are_settled(self) -> bool:
-        """Whether each name has been answered for, or has failed, and the tables know it."""
+        """Whether each name has its answer, or has failed, and the tables are up to date."""
         is_at_work = self._has_news or self._is_behind or self._steps is not None
         return not is_at_work and all(watch.is_settled for watch in self._watches.values())
 
     @property
     def are_ready(self) -> bool:
-        """Whether the pool may take over from another: its names are settled, or have timed out,
-        and it has a backend, or certainly none."""
+        """Whether the pool may replace another one: its names are settled, or have timed out, and
+        it has a backend, or certainly none."""
         if self._is_settling:
             return False
         return has_address(self.pool.backends) or self._is_certain
 
     @property
     def _is_settling(self) -> bool:
-        """Whether new names are still to be answered for."""
+        """Whether new names still wait for their first answer."""
         return self._deadline.is_running and not all(
             watch.is_settled or watch.endpoints for watch in self._watches.values()
         )
@@ -145,8 +145,8 @@ class Members:
     def apply(self, configured: Sequence[BackendSettings], balancing: Balancing) -> None:
         """Take over what a reload has changed, and resolve all names anew.
 
-        A name that was there before, here or elsewhere, keeps what it stood for until it is
-        answered for. If nothing is known of a new one, the list of before serves meanwhile.
+        A name that was in use before, here or elsewhere, keeps its addresses until its answer
+        comes. If nothing is known of a new name, the present list serves meanwhile.
         """
         self._configured = tuple(configured)
         self._balancing = balancing
@@ -159,7 +159,7 @@ class Members:
         self._start_deadline()
         self._update()
         if self._is_new:
-            text = 'upstream "%s": its %d backends of before serve until its names are resolved'
+            text = 'upstream "%s" keeps its present backends (%d) until its new names are resolved'
             logger.log(NOTICE, text, self.pool.name, len(self.pool.backends))
 
     def retire(self) -> None:
@@ -216,7 +216,7 @@ class Members:
             watch.ask()
 
     def _start_deadline(self) -> None:
-        """Give new names as long as a question may take."""
+        """Give new names as much time as a query may take."""
         if self._watches:
             timeout_ms = self._resolver.settings.timeout_ms + MARGIN_MS
             self._loop.timers.start(self._deadline, self._loop.clock.now_ms + timeout_ms)
@@ -260,7 +260,7 @@ class Members:
         return wanted
 
     def _must_wait(self, wanted: Sequence[BackendSettings]) -> bool:
-        """Return whether the present list has to serve on, for want of answers about new names."""
+        """Return whether the present list serves on, as answers about new names are missing."""
         if not self._is_new or not has_address(self.pool.backends):
             return False
         return self._is_settling or not (has_address(wanted) or self._is_certain)
@@ -281,7 +281,7 @@ class Members:
 
 
 def has_address(members: Sequence[Backend] | Sequence[BackendSettings]) -> bool:
-    """Return whether there is anybody that is not only a name."""
+    """Return whether any of them is more than a name."""
     return any(not member.address.is_name for member in members)
 
 
@@ -297,7 +297,7 @@ def carry_over(
 ) -> list[Backend]:
     """Return a backend for each of `wanted`: the one of that name and address, or a new one.
 
-    Where no name fits, one of the same address is the same server under another name.
+    Where no name fits, a backend with the same address is the same server under another name.
     """
     known: dict[object, list[Backend]] = {}
     for backend in backends:

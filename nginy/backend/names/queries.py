@@ -1,8 +1,8 @@
 """Queries to the name servers: what was answered last, and what is being asked now.
 
-`Queries` answers from memory as long as an answer holds, has those who ask the same wait for one
-exchange, and keeps few exchanges under way at a time. It knows one name and one type at a time;
-which names make up a host or a service is in `resolver`, how one query is asked in `exchange`.
+`Queries` answers from memory as long as an answer holds. Callers that ask the same share one
+exchange, and few exchanges run at a time. Each query is about one name and one type; `resolver`
+knows which names make up a host or a service, `exchange` how to ask.
 
 The one idea: an answer is kept beyond its time. When no server answers, the reply says so and
 carries what was answered last (RFC 8767).
@@ -22,7 +22,7 @@ from nginy.text.address import Address
 from nginy.wire.dns import Answer, Outcome, RecordType
 
 MAX_EXCHANGES: Final = 64
-"""Queries on their way at a time; a thousand names must not take a thousand descriptors."""
+"""Queries under way at a time; a thousand names must not take a thousand descriptors."""
 MAX_IPV6_EXCHANGES: Final = 32
 """Of these, queries for IPv6: servers that never answer them must not hold up the others."""
 MAX_REMEMBERED: Final = 4096
@@ -62,7 +62,7 @@ class Queries:
     )
 
     def __init__(self, loop: Loop, rng: random.Random) -> None:
-        """`rng` makes the ids, so nobody must be able to predict it."""
+        """`rng` makes the ids, so it must be unpredictable."""
         self._loop = loop
         self._rng = rng
         self._servers: Sequence[Address] = ()
@@ -87,7 +87,7 @@ class Queries:
         }
 
     def close(self) -> None:
-        """Stop asking; nobody is called any more."""
+        """Stop asking; no callback is called any more."""
         self._askers.clear()
         self._queue.clear()
         self._ipv6_queue.clear()
@@ -96,7 +96,8 @@ class Queries:
         self._running.clear()
 
     def ask(self, name: str, record_type: RecordType, replied: Replied) -> None:
-        """Answer from memory, wait with others who asked the same, or ask."""
+        """Have `replied` called once: from memory, with the answer to the same query, or to a new
+        one."""
         key = name.lower(), record_type
         known = self._known.get(key)
         if known is not None and known.until_ms > self._loop.clock.now_ms:

@@ -2,8 +2,8 @@
 
 A `Resolver` is asked for the addresses of a host, or for the endpoints of a service, and calls back
 once, at once where it knows already. `getaddrinfo` would stop the loop for as long as a name server
-is silent; this never does. `queries` asks and remembers, `answers` says what answers mean together;
-who keeps asking, and what that means to a pool, is in `watch` and `members`.
+is silent; this never does. `queries` asks and remembers, and `answers` says what answers mean
+together. `watch` keeps asking, and `members` keeps a pool in step.
 
 The one idea: a name means here what it means to every other program of the machine, with the same
 files and the same search list (glibc's), but nothing waits.
@@ -40,8 +40,8 @@ DNS_PORT: Final = 53
 FILE_MS: Final = 5000
 """How long /etc/hosts is believed; what it says is then compared with the file as it is."""
 PATIENCE_MS: Final = 500
-"""How long to wait for addresses of the other family once there are some of one. RFC 8305 §3 waits
-50 ms, for a user who looks on."""
+"""How long to wait for the other family once one family has addresses. RFC 8305 §3 waits 50 ms,
+as a user looks on."""
 
 HOSTS_PATH: Final = "/etc/hosts"
 RESOLV_CONF_PATH: Final = "/etc/resolv.conf"
@@ -77,7 +77,7 @@ class Resolver:
         resolv_conf_path: str = RESOLV_CONF_PATH,
         port: int = DNS_PORT,
     ) -> None:
-        """Read nothing yet; `rng` makes the ids, so nobody must be able to predict it.
+        """Read nothing yet; `rng` makes the ids, so it must be unpredictable.
 
         `port` is that of the servers in resolv.conf, which names none.
         """
@@ -98,7 +98,7 @@ class Resolver:
         self._take_files()
 
     def close(self) -> None:
-        """Stop asking; nobody is called any more."""
+        """Stop asking; no callback is called any more."""
         self._queries.close()
         for lookup in tuple(self._lookups):
             lookup.close()
@@ -119,7 +119,7 @@ class Resolver:
 
     def _listed(self, host: str) -> tuple[str, ...]:
         """Return the addresses that /etc/hosts has for a host."""
-        # No zones: fe80::1%eth0 is nobody to whom one could send clients.
+        # No zones: a backend at fe80::1%eth0 could not be written in the configuration either.
         return tuple(
             address
             for address in self._files.hosts.get(host.lower().removesuffix("."), ())
@@ -268,7 +268,7 @@ class Lookup:
             loop.timers.start(self._timer, loop.clock.now_ms + PATIENCE_MS)
 
     def close(self) -> None:
-        """Wait no more; nobody is told."""
+        """Wait no more; the callback is not called."""
         self._settle = None
         if self._timer is not None:
             self._resolver.loop.timers.cancel(self._timer)

@@ -1,10 +1,10 @@
 """What is known of the name servers themselves: which are silent, and which do not know EDNS.
 
-A server that is dead for a while must not cost every question its timeout: the others are asked
-first. A server that drops or refuses questions with EDNS (RFC 6891 §7) is asked without it from
-then on. Both are forgotten after a while, as servers come back and are replaced.
+A dead server must not cost every query its timeout, so the others are asked first. A server that
+drops or refuses queries with EDNS (RFC 6891 §7) is asked without it from then on. Both are
+forgotten after a while, as servers come back and are replaced.
 
-State and time go in, an order comes out; the questions themselves are in `exchange`.
+State and time go in, an order comes out; `exchange` sends the queries.
 
 nginx has no such memory; BIND keeps the same in its address database.
 """
@@ -31,13 +31,13 @@ class ServerMemory:
         self._plain_until_ms: dict[Address, int] = {}
 
     def order(self, servers: Sequence[Address], now_ms: int) -> list[Address]:
-        """Return the servers as they are to be asked: those that are silent last."""
+        """Return the servers in the order in which to ask them: silent ones last."""
         return sorted(servers, key=lambda server: self._silent_until_ms.get(server, 0) > now_ms)
 
     def note_silence(self, server: Address, asked_at_ms: int, now_ms: int) -> None:
-        """Note that a question stayed without an answer.
+        """Note that a query got no answer.
 
-        It says nothing of a server that has answered another question meanwhile.
+        This says nothing of a server that has answered another query meanwhile.
         """
         if self._answered_at_ms.get(server, -1) < asked_at_ms:
             self._silent_until_ms[server] = now_ms + SILENT_MS
