@@ -128,15 +128,19 @@ class Endpoint(ABC):
         """The peer's address as text (nginx `addr_text`), "unix:" for an unnamed unix peer."""
         return sockaddr_text(self.sockaddr)
 
-    @property
-    def local_sockaddr(self) -> SockAddr:
-        """Our own address on this connection, asked from the kernel once; "" if it is closed."""
+    def note_local_sockaddr(self) -> None:
+        """Ask for our own address now, to know it after the connection is closed, too."""
         if self._local_sockaddr is None:
             try:
                 self._local_sockaddr = self.socket.getsockname()
-            except OSError:
-                return ""
-        return self._local_sockaddr
+            except OSError:  # it is closed
+                return
+
+    @property
+    def local_sockaddr(self) -> SockAddr:
+        """Our own address on this connection, asked from the kernel once; "" if it is closed."""
+        self.note_local_sockaddr()
+        return self._local_sockaddr or ""
 
     @abstractmethod
     def send(self, memory: "bytes | memoryview") -> int:

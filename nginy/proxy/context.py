@@ -1,8 +1,8 @@
 """ConnectionContext: the facts of one client that do not change while it is served.
 
-A context is made when a client is accepted (TCP) or heard of for the first time (UDP) and belongs
-to its session; nothing else refers to it, and there is no table of contexts. Rules, hash keys and
-log lines are worked out from it (`proxy/variables.py`). What does change, such as bytes, attempts
+A context is made out of a session when somebody asks for it (`proxy/session.py::Session.context`);
+nothing keeps it, and there is no table of contexts. Rules, hash keys and log lines are worked out
+from the same facts (`proxy/variables.py`). What does change, such as bytes, attempts
 and the reason of the end, is in `proxy/session.py::Session`.
 
 nginx spreads the same facts over `ngx_stream_session_t` and `ngx_connection_t`.

@@ -23,11 +23,10 @@ from dataclasses import dataclass
 from random import Random
 
 from nginy.backend.pool import BackendPool
-from nginy.event.connection import Connection, Endpoint
+from nginy.event.connection import Connection
 from nginy.event.datagram import DatagramReceiver
 from nginy.event.loop import Loop
 from nginy.proxy.attempt import Attempt
-from nginy.proxy.context import ConnectionContext
 from nginy.proxy.session import ListenerCounters, Session
 from nginy.text.address import Address, SockAddr
 
@@ -76,7 +75,10 @@ class ProtocolHandler:
     Created by `process/services.py::ServiceSet`, anew for each reload; see above.
     """
 
-    __slots__ = ("_local_sockaddr", "counters", "log_session", "loop", "name", "settings")
+    __slots__ = ("counters", "local_sockaddr", "log_session", "loop", "name", "settings")
+
+    protocol = "TCP"
+    """What its clients speak: "TCP" or "UDP"."""
 
     def __init__(
         self,
@@ -92,8 +94,9 @@ class ProtocolHandler:
         self.counters = ListenerCounters()
         self.log_session: Callable[[Session], None] | None = None
         """Writes an ended session to the access log; None if that is off."""
-        # On a wildcard address only the accepted socket knows which of the machine's it was.
-        self._local_sockaddr = None if address.is_wildcard else address.sockaddr
+        self.local_sockaddr = None if address.is_wildcard else address.sockaddr
+        """The address that clients ask; None on a wildcard address, where only the accepted socket
+        knows which of the machine's it was."""
 
     def take_over(self, before: "ProtocolHandler") -> None:
         """Go on with what belongs to the listener and not to the handler that served it before."""
@@ -108,17 +111,10 @@ class ProtocolHandler:
         """Sessions of the listener that are open now."""
         return self.counters.open
 
-    def new_context(self, protocol: str, client: Endpoint) -> ConnectionContext:
-        """Return the facts of a new client, with the next session number."""
-        loop = self.loop
-        loop.sessions_started += 1
-        return ConnectionContext(
-            loop.sessions_started,
-            protocol,
-            self.name,
-            client.sockaddr,
-            self._local_sockaddr or client.local_sockaddr,
-        )
+    def next_number(self) -> int:
+        """Return the number of a session that begins now."""
+        self.loop.sessions_started += 1
+        return self.loop.sessions_started
 
     def accept_handler(self, client: Connection) -> None:
         """Begin the session of a TCP client that was just accepted."""

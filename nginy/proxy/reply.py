@@ -37,13 +37,15 @@ class ReplyHandler(ProtocolHandler):
 
     def accept_handler(self, client: Connection) -> None:
         """Begin the session of a client that was just accepted."""
-        ReplySession(self, client, self.new_context("TCP", client)).start(self.text)
+        ReplySession(self, client).start(self.text)
 
 
 class DatagramReplyHandler(ProtocolHandler):
     """Answers datagrams by itself."""
 
     __slots__ = ("text",)
+
+    protocol = "UDP"
 
     text: Callable[[Session], bytes]
     """Makes the answer; set by config/build.py."""
@@ -55,7 +57,7 @@ class DatagramReplyHandler(ProtocolHandler):
         if not sockaddr[1]:
             return
         client = SharedConnection(receiver, sockaddr, local)
-        session = receiver.serving = Session(self, client, self.new_context("UDP", client))
+        session = receiver.serving = Session(self, client)
         client.action = "returning text"
         client.received = len(data)
         if client.send(self.text(session)) < 0:

@@ -23,6 +23,7 @@ from nginy.event.connection import Connection, Endpoint
 from nginy.event.loop import Loop
 from nginy.proxy.attempt import Attempt
 from nginy.proxy.context import ConnectionContext
+from nginy.text.address import SockAddr
 
 logger = logging.getLogger("nginy.proxy")
 
@@ -85,6 +86,21 @@ class SessionHandler(Protocol):
     def counters(self) -> ListenerCounters:
         """What is counted for the listener."""
 
+    @property
+    def name(self) -> str:
+        """The listener's name."""
+
+    @property
+    def protocol(self) -> str:
+        """ "TCP" or "UDP"."""
+
+    @property
+    def local_sockaddr(self) -> SockAddr | None:
+        """The address that clients ask; None if each client's socket has to be asked."""
+
+    def next_number(self) -> int:
+        """Return the number of a session that begins now."""
+
     def session_ended(self, session: "Session") -> None:
         """Count a session and write it to the access log; called once for each."""
 
@@ -99,7 +115,6 @@ class Session:
     __slots__ = (
         "attempts",
         "client",
-        "context",
         "detail",
         "end",
         "handler",
@@ -110,27 +125,45 @@ class Session:
         self,
         handler: SessionHandler,
         client: Endpoint,
-        context: ConnectionContext,
     ) -> None:
         self.handler = handler
         """The handler that began it, with the settings that hold for it to its end."""
-        self.context = context
         self.client = client
         self.upstream: Connection | None = None
-        self.attempts: list[Attempt] = []
+        self.attempts: tuple[Attempt, ...] = ()
         """One for each backend tried; the last is the one in use."""
         self.end: Reason | None = None
         """Why it has ended; None as long as it goes on."""
         self.detail = ""
         """What is said in place of the reason's own sentence; "" for the sentence."""
         client.data = self
-        client.number = context.number
+        client.number = handler.next_number()
+        if handler.local_sockaddr is None:
+            client.note_local_sockaddr()
         handler.counters.open += 1
+
+    @property
+    def number(self) -> int:
+        """The session's number, counted from 1 since the process started."""
+        return self.client.number
+
+    @property
+    def context(self) -> ConnectionContext:
+        """The facts of the client, made when they are asked for: a session at rest has no need of
+        them, and most never are asked."""
+        client, handler = self.client, self.handler
+        return ConnectionContext(
+            client.number,
+            handler.protocol,
+            handler.name,
+            client.sockaddr,
+            handler.local_sockaddr or client.local_sockaddr,
+        )
 
     def __repr__(self) -> str:
         """Show the number, both connections and the reason, if there is one already."""
         return (
-            f"<{type(self).__name__} {self.context.number} client={self.client!r} "
+            f"<{type(self).__name__} {self.number} client={self.client!r} "
             f"upstream={self.upstream!r} {self.termination} {self.reason}>"
         )
 
@@ -210,10 +243,10 @@ class Session:
         parts = [message]
         if client.action:
             parts.append(f" while {client.action}")
-        parts.append(f", client: {client.addr_text}, listener: {self.context.listener}")
+        parts.append(f", client: {client.addr_text}, listener: {self.handler.name}")
         if self.attempts:
             parts.append(f", upstream: {self.attempts[-1].address}")
         parts.append(f", bytes from/to client:{client.received}/{client.sent}")
         if upstream is not None:
             parts.append(f", bytes from/to upstream:{upstream.received}/{upstream.sent}")
-        logger.log(level, "%s", "".join(parts), extra={"number": self.context.number})
+        logger.log(level, "%s", "".join(parts), extra={"number": self.number})

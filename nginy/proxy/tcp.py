@@ -69,7 +69,7 @@ class TcpHandler(ProxyHandler):
 
     def accept_handler(self, client: Connection) -> None:
         """Begin the session of a client that was just accepted."""
-        session = TcpSession(self, client, self.new_context("TCP", client))
+        session = TcpSession(self, client)
         session.read_sizes = self.read_sizes
         session.start()
 

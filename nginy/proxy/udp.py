@@ -56,6 +56,8 @@ class UdpHandler(ProxyHandler):
 
     __slots__ = ("detached", "drops", "firsts", "is_draining", "limited", "table")
 
+    protocol = "UDP"
+
     def __init__(
         self,
         loop: Loop,
@@ -163,7 +165,7 @@ class UdpHandler(ProxyHandler):
             self._refuse("invalid", "datagram from port 0", sockaddr)
         else:
             client = SharedConnection(receiver, sockaddr, local)
-            session = UdpSession(self, client, self.new_context("UDP", client))
+            session = UdpSession(self, client)
             receiver.serving = session
             if session.open():
                 session.key = key

@@ -31,7 +31,6 @@ from nginy.event.event import Event
 from nginy.event.timer import Timer
 from nginy.log.limit import similar
 from nginy.proxy.attempt import Attempt, AttemptResult
-from nginy.proxy.context import ConnectionContext
 from nginy.proxy.session import Reason, Session
 from nginy.text.address import SockAddr
 
@@ -84,9 +83,8 @@ class UdpSession(Session):
         self,
         handler: "UdpHandler",
         client: SharedConnection,
-        context: ConnectionContext,
     ) -> None:
-        super().__init__(handler, client, context)
+        super().__init__(handler, client)
         self.key: ClientKey | None = None
         """Its key in the handler's table, None if it is not there."""
         self.can_run = True
@@ -125,7 +123,7 @@ class UdpSession(Session):
                 return False
             self.backend = backend
             self._attempt = Attempt(handler.pool, backend, now_ms)
-            self.attempts.append(self._attempt)
+            self.attempts += (self._attempt,)
             upstream = connect_datagram(handler.loop, backend.address, handler.settings.bind)
             if not isinstance(upstream, ConnectFailure):
                 self._connected(upstream)
@@ -153,7 +151,7 @@ class UdpSession(Session):
         now_ms = loop.clock.now_ms
         self._attempt.connected_at_ms = now_ms
         upstream.data = self
-        upstream.number = self.context.number
+        upstream.number = self.number
         upstream.read.handler = self._upstream_read_handler
         upstream.resume_read()
         self.client.action = "proxying datagrams"
@@ -170,7 +168,7 @@ class UdpSession(Session):
         handler = self.handler
         if failure is None:
             handler.drops["no_backend"] += 1
-            self.attempts.append(Attempt(handler.pool, None, handler.loop.clock.now_ms))
+            self.attempts = (Attempt(handler.pool, None, handler.loop.clock.now_ms),)
             why = handler.pool.why_none((), handler.loop.clock.now_ms // 1000)
             detail = f'no usable backend in upstream "{handler.pool.name}": {why}'
             self.finalize(Reason.NO_BACKEND, detail)

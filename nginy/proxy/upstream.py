@@ -26,7 +26,6 @@ from nginy.event.connection import ERROR, Connection
 from nginy.event.event import Event, ignore
 from nginy.event.timer import Timer
 from nginy.proxy.attempt import Attempt, AttemptResult
-from nginy.proxy.context import ConnectionContext
 from nginy.proxy.handler import ProxyHandler
 from nginy.proxy.session import Reason, Session
 
@@ -56,9 +55,8 @@ class UpstreamSession(Session, ABC):
         self,
         handler: ProxyHandler,
         client: Connection,
-        context: ConnectionContext,
     ) -> None:
-        super().__init__(handler, client, context)
+        super().__init__(handler, client)
         self._tried: tuple[Backend, ...] = ()
         # The pool's queue while, and because, this session is in it.
         self._queue: WaitingQueue | None = None
@@ -96,7 +94,7 @@ class UpstreamSession(Session, ABC):
                 self._queue = None
                 handler.loop.reserve.redeem()
             self.attempt = Attempt(handler.pool, backend, now_ms)
-            self.attempts.append(self.attempt)
+            self.attempts += (self.attempt,)
             outcome = self._open(backend)
 
     def _no_backend(self, now_ms: int) -> None:
@@ -159,7 +157,7 @@ class UpstreamSession(Session, ABC):
             return self._connect_failed(upstream)
         self.upstream = upstream
         upstream.data = self
-        upstream.number = self.context.number
+        upstream.number = self.number
         upstream.write.handler = self._connect_handler
         upstream.resume_write()
         if settings.connect_timeout_ms is not None:
@@ -230,7 +228,7 @@ class UpstreamSession(Session, ABC):
             return
         now_ms = self.handler.loop.clock.now_ms
         if not self.attempts:
-            self.attempts.append(Attempt(self.handler.pool, None, now_ms))
+            self.attempts = (Attempt(self.handler.pool, None, now_ms),)
         attempt = self.attempts[-1]
         backend = attempt.backend
         if self._queue is not None:

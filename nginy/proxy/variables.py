@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from nginy.event.clock import Clock
+from nginy.proxy.context import host_of, port_of
 from nginy.proxy.session import Session
 from nginy.text.times import TimeText
 
@@ -63,18 +64,18 @@ def _listed(value: str) -> Variable:
 FIXED: Final[Mapping[str, Variable]] = {
     "bytes_received": Variable("s.bytes_received"),
     "bytes_sent": Variable("s.bytes_sent"),
-    "connection": Variable("s.context.number"),
-    "listener": Variable("s.context.listener", is_foreign=True),
+    "connection": Variable("s.number"),
+    "listener": Variable("s.handler.name", is_foreign=True),
     "pid": Variable("getpid()"),
-    "protocol": Variable("s.context.protocol"),
+    "protocol": Variable("s.handler.protocol"),
     "reason": Variable("s.reason", is_foreign=True, may_be_empty=True),
-    "remote_addr": Variable("s.context.remote_addr"),
-    "remote_port": Variable("s.context.remote_port", may_be_empty=True),
+    "remote_addr": Variable("host_of(s.client.sockaddr)"),
+    "remote_port": Variable("port_of(s.client.sockaddr)", may_be_empty=True),
     "requests": Variable("s.requests"),
     "responses": Variable("s.responses"),
     "server_addr": Variable("s.context.server_addr", is_foreign=True),
     "server_port": Variable("s.context.server_port", may_be_empty=True),
-    "session_id": Variable("s.context.number"),
+    "session_id": Variable("s.number"),
     "session_time": Variable("seconds(s.client.loop.clock.now_ms - s.client.start_time_ms)"),
     "status": Variable("f'{s.status:03}'"),
     "termination": Variable("s.termination", may_be_empty=True),
@@ -131,7 +132,9 @@ class Variables:
         names = {
             "escape": escape,
             "getpid": os.getpid,
+            "host_of": host_of,
             "now": self._now,
+            "port_of": port_of,
             "seconds": seconds,
             "since": _since,
             "wall_ms": self._clock.wall_ms,
