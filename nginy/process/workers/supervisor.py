@@ -102,6 +102,8 @@ class Supervisor:
         self._phase = Phase.STARTING
         self._counts = SharedCounts(workers)
         self._text = ""
+        self._leader: WorkerProcess | None = None
+        """The worker that checks the backends, for all of them."""
         self._vote: Vote | None = None
         self._votes = 0
         self._failure = ""
@@ -155,8 +157,15 @@ class Supervisor:
     def _answered(self, process: WorkerProcess, word: str, text: str) -> None:
         if word == "serving":
             process.is_serving = True
+            self._join(process)
             if self._phase is Phase.STARTING and self.crew.are_serving:
                 self._all_serve()
+            return
+        if word == "found":
+            for other in self.crew.serving():
+                if other is not process:
+                    # One that does not listen hears the next finding, or is found out by its pings.
+                    other.send("found", text)
             return
         number, _, reason = text.partition(" ")
         vote = self._vote
@@ -170,8 +179,20 @@ class Supervisor:
             if self._phase is Phase.STARTING:
                 self._fail(reason)
 
+    def _join(self, process: WorkerProcess) -> None:
+        """Have somebody lead, and tell the new worker what the leader's checks have found."""
+        if self._leader is None:
+            self._leader = process
+            process.send("lead")
+        else:
+            self._leader.send("recite")
+
     def _worker_died(self, process: WorkerProcess) -> None:
         self._counts.clear(process.index)
+        if process is self._leader:
+            self._leader = None
+            for heir in self.crew.serving()[:1]:
+                self._join(heir)
         if self._phase is Phase.ENDING:
             if not self.crew.processes:
                 self.loop.running = False
@@ -284,6 +305,9 @@ class Supervisor:
 
     def _finish(self, vote: Vote) -> None:
         self._end_vote()
+        if self._leader is not None:
+            # The others may have heard of a new backend before they knew it.
+            self._leader.send("recite")
         self.control.reloaded(vote.config)
 
     def _end_vote(self) -> None:

@@ -14,6 +14,9 @@ workers change, or none.
 | reload N, with a descriptor | a configuration, pickled | ready N, refused N TEXT | can, cannot |
 | commit N, abort N | do it, or forget it | done N | it is done |
 | ping | are you there? | pong | yes |
+| lead | ask the backends, for all | found TEXT | what checks have found |
+| found TEXT | what another one's checks have found | | |
+| recite | tell all findings again | | |
 | succeeded | QUIT; a successor has the sockets | | |
 
 If the supervisor is gone, the worker ends at once: whoever starts nginy anew needs the addresses.
@@ -28,6 +31,7 @@ import signal
 import socket
 from _socket import socket as c_socket
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from nginy.backend.shared import WorkerCounts
@@ -69,6 +73,9 @@ class Worker:
         self.channel = Channel(
             loop, sock, self._receive_order, self._supervisor_gone, DESCRIPTORS_MAX
         )
+        self._relay = self.server.pools.relay
+        self._relay.lead(False)
+        self._relay.send = partial(self.channel.send, "found")
 
     def run(self, config: schema.Config) -> None:
         """Serve as `config` says until the end; raises NginyError if it cannot begin."""
@@ -111,8 +118,8 @@ class Worker:
     # Orders.
 
     def _receive_order(self, word: str, number: str, fds: list[int]) -> None:
-        if word == "ping":
-            self.channel.send("pong")
+        if word in ("ping", "lead", "recite", "found"):
+            self._answer(word, number)
         elif word == "succeeded":
             self._quit(has_successor=True)
         elif word == "sockets":
@@ -126,6 +133,17 @@ class Worker:
         elif word == "abort" and self._prepared is not None:
             self.server.undo(self._prepared)
             self._forget()
+
+    def _answer(self, word: str, text: str) -> None:
+        """Do what does not concern what is served."""
+        if word == "ping":
+            self.channel.send("pong")
+        elif word == "lead":
+            self._relay.lead(True)
+        elif word == "recite":
+            self._relay.recite()
+        else:
+            self._relay.receive(text)
 
     def _prepare(self, number: str, fds: list[int]) -> None:
         try:

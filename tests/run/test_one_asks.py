@@ -1,0 +1,109 @@
+"""Several workers, one of which checks the backends for all: what backends and the log see."""
+
+import os
+import pathlib
+import re
+import signal
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from kit.program import PATIENCE_S, Nginy, free_port, own_host, wait_until
+
+WORKERS = 3
+INTERVAL_MS = 100
+CHECKS = 7
+
+
+class Backend:
+    """Listens where nobody else does, can go away and come back."""
+
+    def __init__(self) -> None:
+        host = own_host()
+        self.address = host, free_port(host)
+        self.socket: socket.socket | None = None
+        self.start()
+
+    def start(self) -> None:
+        self.socket = socket.create_server(self.address)
+        self.socket.settimeout(PATIENCE_S)
+
+    def accept(self) -> None:
+        assert self.socket is not None
+        self.socket.accept()[0].close()
+
+    def stop(self) -> None:
+        if self.socket is not None:
+            self.socket.close()
+            self.socket = None
+
+
+@pytest.fixture
+def backend() -> Iterator[Backend]:
+    made = Backend()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def here() -> tuple[str, int]:
+    host = own_host()
+    return host, free_port(host)
+
+
+def config(backend: Backend, here: tuple[str, int]) -> str:
+    check = f"{{interval: {INTERVAL_MS}ms, timeout: 50ms, fails: 1, passes: 1}}"
+    return (
+        f"workers: {WORKERS}\n"
+        f"upstreams: {{web: {{backends: '{backend.address[0]}:{backend.address[1]}',"
+        f" health_check: {check}}}}}\n"
+        f"listeners: {{listen: '{here[0]}:{here[1]}', proxy_pass: web}}\n"
+    )
+
+
+def refuses(target: tuple[str, int]) -> bool:
+    """Whether a client is turned away without any backend having been tried."""
+    with socket.create_connection(target, timeout=PATIENCE_S) as client:
+        try:
+            return client.recv(1) == b""
+        except ConnectionResetError:
+            return True
+
+
+def worker_that_said(line: str) -> int:
+    found = re.search(r"\] ([0-9]+)#", line)
+    assert found is not None
+    return int(found[1])
+
+
+@pytest.mark.slow
+def test_a_backend_is_checked_once_an_interval_and_a_change_is_logged_once(
+    tmp_path: pathlib.Path, backend: Backend, here: tuple[str, int]
+) -> None:
+    with Nginy(tmp_path, config(backend, here)) as nginy:
+        backend.accept()
+        began_s = time.monotonic()
+        for _ in range(CHECKS):
+            backend.accept()
+        # A start may delay the first of them.
+        assert time.monotonic() - began_s > (CHECKS - 1) * INTERVAL_MS / 1000
+        backend.stop()
+        (line,) = nginy.said("up -> down")
+        leader = worker_that_said(line)
+        for _ in range(10 * WORKERS):
+            assert refuses(here)
+        # Each worker tries the backend at most once, before it has heard: a failure takes it out.
+        tried = [line for line in nginy.errors if "failed (111" in line and "client:" in line]
+        assert len(tried) <= WORKERS
+        backend.start()
+        nginy.said("down -> up")
+        assert len([line for line in nginy.errors if "up -> down" in line]) == 1
+        # Somebody else goes on asking.
+        os.kill(leader, signal.SIGKILL)
+        nginy.said("exited on signal 9")
+        backend.stop()
+        first, second = nginy.said("up -> down", 2)
+        assert worker_that_said(second) != worker_that_said(first)
+        wait_until(lambda: refuses(here))
