@@ -313,7 +313,7 @@ def test_an_address_that_is_taken_leaves_listeners_logs_and_pid_file_as_they_wer
     assert "configuration not changed" in last
     assert not is_open(site.host, port)
     assert sorted(os.listdir(tmp_path)) == [
-        *("access.log", "nginy.pid", "nginy.pid.conf", "nginy.yml"),
+        *("access.log", "nginy.pid", "nginy.pid.conf", "nginy.pid.reload", "nginy.yml"),
     ]
     check(*ends)
     site.exchange(backend)
@@ -359,7 +359,7 @@ def test_a_pid_file_moves(site: Site, backend: Listening, tmp_path: pathlib.Path
     nginy.said("configuration reloaded")
     assert other.read_text() == f"{nginy.process.pid}\n"
     assert sorted(os.listdir(tmp_path)) == [
-        *("access.log", "nginy.yml", "other.pid", "other.pid.conf"),
+        *("access.log", "nginy.yml", "other.pid", "other.pid.conf", "other.pid.reload"),
     ]
     assert run_once("-s", "stop", str(nginy.path)) == (0, "", [])
     nginy.wait()
@@ -373,7 +373,8 @@ def test_the_command_line_reloads_and_plans(site: Site, backend: Listening) -> N
     nginy.write(site.config([backend.name, "127.0.0.1:1"]))
     status, out, _ = run_once("plan", str(nginy.path))
     assert (status, out.splitlines()[0]) == (0, "+ upstream u: backend 127.0.0.1:1 added")
-    assert run_once("-s", "reload", str(nginy.path)) == (0, "", [])
+    status, out, _ = run_once("-s", "reload", str(nginy.path))
+    assert (status, out) == (0, "+ upstream u: backend 127.0.0.1:1 added\n")
     nginy.said("reload: upstream u: backend 127.0.0.1:1 added")
     nginy.said("configuration reloaded")
     status, out, _ = run_once("plan", str(nginy.path))
