@@ -67,6 +67,16 @@ Options:
 WITH_VALUE: Final = "sc"
 """The options of one letter that take a value, which may follow without a blank."""
 
+FOREIGN_OPTIONS: Final = {
+    "--config": "-c",
+    "--check": "-t",
+    "--dump": "-T",
+    "--reload": "-s",
+    "--test": "-t",
+    "-f": "-c",
+}
+"""Options of other programs, and those of nginy that do the same."""
+
 SIGNALS_BY_NAME: Final = {
     "stop": signal.SIGTERM,
     "quit": signal.SIGQUIT,
@@ -106,12 +116,13 @@ def _mistake(typed: Sequence[str]) -> str:
     for word in typed:
         for option in _options_in(word):
             if option not in options:
-                hint = did_you_mean(closest(option, options))
+                meant = FOREIGN_OPTIONS.get(option) or closest(option, options)
+                hint = did_you_mean(meant)
                 return f"unknown option {quote(option)}{hint}, expected {', '.join(options)}"
-    if any(word in typed for word in ("plan", "explain")):
-        return "an argument is missing or one too many"
-    files = [word for word in typed if not word.startswith("-")]
-    return "no configuration file" if not files else "an argument is missing or one too many"
+    words = [word for word in typed if not word.startswith("-")]
+    if words and words[0] in SIGNALS_BY_NAME:
+        return f"unknown command {quote(words[0])}{did_you_mean(f'-s {words[0]}')}"
+    return "an argument is missing or one too many" if words else "no configuration file"
 
 
 def _options_in(word: str) -> list[str]:

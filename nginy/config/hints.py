@@ -23,6 +23,7 @@ from nginy.config.foreign import (
 )
 
 _URL = re.compile(r"([a-z][a-z0-9+]*)://([^/\s]*)(/\S*)?", re.IGNORECASE | re.ASCII)
+_ADDRESS = re.compile(r"(?:\[[^\]]*\]:|[\w.*-]+:|:)?\d+(?:-\d+)?|unix:/\S+", re.ASCII)
 _SHELL_VARIABLE = re.compile(r"\$([A-Z_][A-Z0-9_]*)", re.ASCII)
 
 
@@ -93,11 +94,20 @@ def _url_hint(text: str, *, is_listen: bool) -> str | None:
     return f"is a URL, expected {host}{also}"
 
 
+def _list_hint(text: str) -> str | None:
+    """Return the list to write for several addresses in one text."""
+    parts = re.split(r"[,\s]+", text.strip(", "))
+    if len(parts) < 2 or not all(_ADDRESS.fullmatch(part) for part in parts):
+        return None
+    quoted = [f'"{part}"' if part.startswith(("[", "*")) else part for part in parts]
+    return f"has several addresses, expected a list: [{', '.join(quoted)}]"
+
+
 def _listen_hint(text: str) -> str | None:
     """Return what to write for an address with words of nginx or HAProxy behind it."""
     _, *words = text.split() or [""]
-    if not words:
-        return _url_hint(text, is_listen=True)
+    if not words or _list_hint(text) is not None:
+        return _list_hint(text) or _url_hint(text, is_listen=True)
     word, _, value = words[0].partition("=")
     answer = LISTEN_WORDS.get(word, "expected the address alone, and keys beside it")
     answer = answer.replace("{value}", value or (words[1] if len(words) > 1 else "..."))
@@ -107,8 +117,8 @@ def _listen_hint(text: str) -> str | None:
 def _backend_hint(text: str) -> str | None:
     """Return what to write for a backend with words of nginx or HAProxy behind it."""
     address, *words = text.split() or [""]
-    if not words:
-        return _url_hint(text, is_listen=False)
+    if not words or _list_hint(text) is not None:
+        return _list_hint(text) or _url_hint(text, is_listen=False)
     return f'has "{words[0]}" behind the address: {_backend_answer(address, words)}'
 
 

@@ -87,6 +87,10 @@ VALUES_WRITTEN = [
     (backend("10.0.0.1:53 check"), "expected health_check in the upstream"),
     (backend("http://10.0.0.1"), "is a URL, expected 10.0.0.1:80"),
     (backend("https://web.internal/x"), "is a URL, expected web.internal:443"),
+    (backend("10.0.0.1:80, 10.0.0.2:80"), "expected a list: [10.0.0.1:80, 10.0.0.2:80]"),
+    (backend("10.0.0.1:80 10.0.0.2:80"), "expected a list: [10.0.0.1:80, 10.0.0.2:80]"),
+    (listening("80,443"), "expected a list: [80, 443]"),
+    (listening("[::1]:80 *:443"), 'expected a list: ["[::1]:80", "*:443"]'),
     (backend("10.0.0.1:80;"), 'ends in a ";", expected 10.0.0.1:80'),
     (backend("10.0.0.1:$PORT"), "expected 10.0.0.1:${PORT}"),
     (
