@@ -329,3 +329,49 @@ def test_udp_clients_leave_an_address_that_is_gone(site: Site) -> None:
         site.settle()
     client.send(b"after")
     site.harness.turn_until(lambda: two.received == [b"after"])
+
+
+def test_sessions_with_a_removed_backend_end_after_the_drain_timeout(site: Site) -> None:
+    draining = "proxy_pass: web, proxy_drain_timeout: 5s"
+    site.reload(listing(site.one.name), draining)
+    assert site.served_by() == site.one.name
+    (client,) = site.clients
+    site.reload(listing(site.two.name), draining)
+    site.harness.advance(4800)
+    site.settle()
+    assert not client.is_over
+    site.harness.advance(400)
+    site.harness.turn_until(lambda: client.is_over)
+    assert site.served_by() == site.two.name
+
+
+def test_without_a_drain_timeout_sessions_with_a_removed_backend_go_on(site: Site) -> None:
+    site.reload(listing(site.one.name))
+    assert site.served_by() == site.one.name
+    (client,) = site.clients
+    site.reload(listing(site.two.name))
+    site.harness.advance(600_000 - 1000)
+    site.settle()
+    assert not client.is_over
+
+
+def test_a_port_beside_a_service_takes_the_place_of_those_of_its_records(site: Site) -> None:
+    site.names.set("one.example", site.ones)
+    site.names.set_srv(f"_http._tcp.{NAME}", srv(1, 1, 0, "one.example"))
+    site.reload(listing(f"{{address: '{NAME}:{site.port}', service: http, resolve: on}}"))
+    site.settle()
+    assert site.served_by() == site.one.name
+
+
+def test_an_upstream_that_has_become_empty_serves_again_soon(
+    site: Site, expect_log: ExpectLog
+) -> None:
+    with expect_log("has no address: no such name"), expect_log("no usable backend"):
+        site.reload(listing(named(site.port)))
+        assert site.served_by() == ""
+        site.harness.advance(60_000)
+        site.settle()
+    site.names.set(NAME, site.ones)
+    site.harness.advance(4000)
+    site.settle()
+    assert site.served_by() == site.one.name
