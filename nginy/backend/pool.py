@@ -102,8 +102,8 @@ class BackendPool:
         self.measured = ""
         """The time that the method chooses by: connect, first_byte or last_byte; "" for none."""
         self._failing: dict[Backend, bool] = {}
-        """The backends that have failed and not served since, and whether each has reached
-        `max_fails`. The first one has been left alone longest."""
+        """The backends of the list that have failed and not served since, and whether each has
+        reached `max_fails`. The first one has been left alone longest."""
         self.watcher: Watcher | None = None
         self._counted_at_s = -1
         self._reasons = ""
@@ -219,7 +219,7 @@ class BackendPool:
             return None
         for backend in self._failing:
             is_full = 0 < backend.max_conns <= backend.conns
-            if is_full or backend.is_held_back or backend in tried or backend not in self.backends:
+            if is_full or backend.is_held_back or backend in tried:
                 continue
             # It goes to the end of the order, so clients that come meanwhile try the others.
             self._failing[backend] = self._failing.pop(backend)

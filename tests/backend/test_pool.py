@@ -165,6 +165,22 @@ def test_if_all_are_out_the_one_that_failed_longest_ago_is_tried(method: MakeBal
     assert pool.pick(b"key", (spare, a), NOW_S + 1) is b
 
 
+def test_the_last_failure_decides_who_has_failed_longest_ago() -> None:
+    a, b = backend(1, max_fails=2), backend(2)
+    pool = pool_of(a, b)
+    for each in (a, b, a):
+        pool.failed(each, NOW_S)
+    assert picks(pool, 1) == [b]
+
+
+def test_a_failed_backend_that_is_full_is_not_tried() -> None:
+    a, b = backend(1, max_conns=1), backend(2)
+    pool = pool_of(a, b)
+    pool.failed(a, NOW_S)
+    pool.failed(b, NOW_S)
+    assert picks(pool, 3) == [a, b, b]
+
+
 def test_clients_who_come_while_one_is_tried_try_the_others() -> None:
     a, b = backend(1), backend(2)
     pool = pool_of(a, b)

@@ -608,6 +608,22 @@ class TestBackendFailure:
         assert made[0].received == [b"1", b"2"]
         assert made[0].senders[0] == made[0].senders[1]
 
+    def test_the_probe_of_a_failed_backend_goes_on_though_others_are_usable(
+        self, harness: Harness
+    ) -> None:
+        made, pool = backends(harness)
+        made[0].answers = silent
+        pool.failed(pool.backends[0], harness.clock.now_ms // 1000)
+        harness.advance(11_000)
+        front = udp_proxy(harness, pool)
+        clients = [front.client() for _ in range(2)]
+        for number in range(1, 4):
+            for client in clients:
+                client.send(b"?")
+            harness.turn_until(lambda: len(made[0].received) == number)  # noqa: B023
+            harness.settle()
+        assert len(set(made[0].senders)) == 1
+
     def test_an_ejected_backend_keeps_the_client_that_tries_it(self, harness: Harness) -> None:
         made, pool = backends(harness)
         made[0].answers = silent

@@ -14,6 +14,7 @@ from nginy.backend.checks.agent import AgentSettings
 from nginy.backend.checks.checker import Checker, ProbeSettings
 from nginy.backend.checks.monitor import MonitorSettings, PoolMonitor
 from nginy.backend.checks.relay import RETRY_MS, TEXT_MAX_CHARACTERS, Relay
+from nginy.backend.health.eject import EjectSettings
 from nginy.backend.health.findings import CheckFinding, Finding
 from nginy.backend.health.schedule import CheckSettings
 from nginy.backend.health.states import State
@@ -181,6 +182,43 @@ def test_a_worker_that_is_told_serves_after_the_first_pass_if_it_is_down_at_firs
     assert other.backend.down
     crew.pass_time(2 * INTERVAL_MS, lambda: not other.backend.down)
     assert other.backend.health.state is State.UP
+
+
+def test_a_worker_that_is_told_plans_nothing_after_a_maintenance(
+    crew: Crew, harness: Harness
+) -> None:
+    server = harness.add(EchoBackend())
+    worker = Worker(harness, harness.pool(server.name), is_leading=False)
+    worker.watch(CHECKED)
+    assert worker.monitor is not None
+    worker.monitor.set_mode(worker.backend, Mode.MAINT, "by hand")
+    worker.monitor.set_mode(worker.backend, Mode.READY, "by hand")
+    assert worker.backend.health.state is State.CHECKING
+    assert harness.loop.timers.next_deadline_ms() is None
+    worker.close()
+
+
+def test_a_check_that_brings_a_backend_up_ends_its_ejection_in_every_worker(
+    harness: Harness, expect_log: ExpectLog
+) -> None:
+    worker = Worker(harness, harness.pool("127.0.0.1:9", "127.0.0.1:10"), is_leading=False)
+    eject = EjectSettings(base_ms=30_000, max_ms=60_000, max_percent=100)
+    worker.watch(dataclasses.replace(CHECKED, eject=eject))
+    with expect_log("up -> ejected", count=1):
+        worker.pool.failed(worker.backend, harness.clock.now_ms // 1000)
+    for word, in_row, failure in (("DOWN", 3, "refused"), ("UP", 2, "")):
+        name = worker.backend.name
+        worker.relay.receive(json.dumps([["check", "backends", name, name, word, in_row, failure]]))
+        assert worker.backend.health.state is State[word]
+    worker.close()
+
+
+def test_a_worker_that_leads_hears_nobody(harness: Harness) -> None:
+    relay, member = Relay(harness.loop), Hearing()
+    relay.join("u", member)
+    relay.receive('[["check", "u", "b", "a", "DOWN", 3, "refused"]]')
+    assert member.heard == []
+    relay.close()
 
 
 def test_what_an_agent_says_all_workers_do(crew: Crew, harness: Harness) -> None:
