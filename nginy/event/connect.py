@@ -22,7 +22,7 @@ from _socket import (
     SOL_SOCKET,
     socket,
 )
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from nginy.event.connection import Connection
 from nginy.event.datagram import DatagramConnection
@@ -30,6 +30,11 @@ from nginy.event.event import Event
 from nginy.event.loop import Loop
 from nginy.event.reserve import Reserve
 from nginy.text.address import Address
+
+C = TypeVar("C", bound=Connection)
+
+UNDER_WAY: Final = (0, errno.EINPROGRESS)
+"""What connect() returns if it has not failed yet."""
 
 IP_BIND_ADDRESS_NO_PORT: Final = 24
 """Linux, in.h: bind() chooses no port yet, so that connect() can share one between destinations."""
@@ -93,26 +98,14 @@ def connect_stream(
     The connection wants nothing yet: the caller sets its handlers, then calls `resume_write`.
     `keepalive` is SO_KEEPALIVE. A session names the `reserve` that its descriptor may come from.
     """
-    opened = _open(address, SOCK_STREAM, bind, keepalive, reserve)
-    if isinstance(opened, ConnectFailure):
-        return opened
-    try:
-        return Connection(loop, opened, address.sockaddr)
-    except OSError as error:
-        return _not_registered(opened, error)
+    return _connect(loop, Connection, address, bind, keepalive, reserve)
 
 
 def connect_datagram(
     loop: Loop, address: Address, bind: Address | None = None
 ) -> DatagramConnection | ConnectFailure:
     """Return a UDP socket whose peer is `address`; there is nothing to wait for."""
-    opened = _open(address, SOCK_DGRAM, bind)
-    if isinstance(opened, ConnectFailure):
-        return opened
-    try:
-        return DatagramConnection(loop, opened, address.sockaddr)
-    except OSError as error:
-        return _not_registered(opened, error)
+    return _connect(loop, DatagramConnection, address, bind)
 
 
 def connect_errno(event: Event) -> int:
@@ -128,25 +121,24 @@ def connect_errno(event: Event) -> int:
     return 0
 
 
-def _not_registered(sock: socket, error: OSError) -> ConnectFailure:
-    """Close a socket that the selector has no room for; return what that comes to."""
-    sock.close()
-    return ConnectFailure("register", error.errno or errno.ENOSPC, is_ours=True)
-
-
-def _open(
+def _connect(
+    loop: Loop,
+    make: type[C],
     address: Address,
-    kind: int,
     bind: Address | None,
     keepalive: bool = False,
     reserve: Reserve | None = None,
-) -> socket | ConnectFailure:
-    """Return a socket that is connected, or about to be."""
+) -> C | ConnectFailure:
+    """Return a connection that is there, or under way."""
+    kind = SOCK_STREAM if make is Connection else SOCK_DGRAM
     sock = None
     call = "socket"
+    sockaddr = address.sockaddr
     try:
-        open_socket = socket if reserve is None else reserve.open_socket
-        sock = open_socket(address.family, kind | SOCK_NONBLOCK)
+        if reserve is None:
+            sock = socket(address.family, kind | SOCK_NONBLOCK)
+        else:
+            sock = reserve.open_socket(address.family, kind | SOCK_NONBLOCK)
         if keepalive:
             call = "setsockopt"
             sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
@@ -155,14 +147,15 @@ def _open(
             sock.setsockopt(IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
             sock.bind(bind.sockaddr)
         call = "connect"
-        code = sock.connect_ex(address.sockaddr)
+        code = sock.connect_ex(sockaddr)
+        if code in UNDER_WAY:
+            call = "register"
+            return make(loop, sock, sockaddr)
     except OSError as error:
         code = error.errno or errno.EBADF
     if sock is not None:
-        if code in (0, errno.EINPROGRESS):
-            return sock
         sock.close()
     # connect(2) says EAGAIN of UDP when the ephemeral ports are used up, and of a unix socket when
-    # the peer's queue is full.
+    # the peer's queue is full. A selector without room says ENOSPC.
     is_ours = code in OUR_ERRORS or (code == errno.EAGAIN and kind == SOCK_DGRAM)
-    return ConnectFailure(call, code, is_ours)
+    return ConnectFailure(call, code, is_ours or call == "register")

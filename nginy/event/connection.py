@@ -168,7 +168,7 @@ class Connection(Endpoint):
     def __init__(self, loop: "Loop", sock: socket, sockaddr: SockAddr) -> None:
         """Begin to watch `sock`; raises OSError, and leaves it open, if the selector has no
         room."""
-        super().__init__(loop, sock.fileno(), sockaddr)
+        Endpoint.__init__(self, loop, sock.fileno(), sockaddr)  # super() costs 60 ns more
         self.socket = sock
         self.read = Event(self, ignore)
         self.write = Event(self, ignore)

@@ -215,7 +215,9 @@ class Loop:
 
     def _run_posted(self) -> None:
         posted, self._posted = self._posted, []
-        calls, self._calls = self._calls, {}
+        calls: dict[Callable[[], None], Owner] | None = None
+        if self._calls:
+            calls, self._calls = self._calls, {}
         for event in posted:
             # A handler that ran since may have closed the connection, which clears `posted`, or
             # paused it, which clears `active`.
@@ -228,6 +230,10 @@ class Loop:
                     event.handler(event)
                 except Exception:  # noqa: BLE001 - a bug ends one session, not the process
                     self._abort(c)
+        if calls is not None:
+            self._call(calls)
+
+    def _call(self, calls: dict[Callable[[], None], Owner]) -> None:
         for call, owner in calls.items():
             try:
                 call()

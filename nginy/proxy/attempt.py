@@ -12,6 +12,7 @@ nginx: `ngx_stream_upstream_state_t` in `ngx_stream_upstream.h`, and `peer.free`
 """
 
 from enum import Enum
+from typing import Final
 
 from nginy.backend.backend import Backend
 from nginy.backend.pool import BackendPool
@@ -27,6 +28,12 @@ class AttemptResult(Enum):
     """The backend did not: this counts as one of `max_fails`."""
     UNKNOWN = "unknown"
     """It ended for a reason that says nothing about the backend."""
+
+
+# Global names: a member of an Enum costs four times as much to look up.
+WORKED: Final = AttemptResult.WORKED
+FAILED: Final = AttemptResult.FAILED
+UNKNOWN: Final = AttemptResult.UNKNOWN
 
 
 class Attempt:
@@ -81,9 +88,9 @@ class Attempt:
             self.bytes_received = upstream.received
             self.bytes_sent = upstream.sent
         pool.release(backend)
-        if result is AttemptResult.FAILED:
+        if result is FAILED:
             pool.failed(backend, now_ms // 1000)
-        elif result is AttemptResult.WORKED:
+        elif result is WORKED:
             pool.succeeded(backend)
             if pool.measured:
                 self._measure(backend)

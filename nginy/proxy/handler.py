@@ -131,9 +131,9 @@ class ProtocolHandler:
 
     def session_ended(self, session: Session) -> None:
         """Count a session and write it to the access log; called once for each."""
-        client = session.client
-        self.counters.open -= 1
-        self.counters.count(session.termination, client.received, client.sent)
+        client, counters = session.client, self.counters
+        counters.open -= 1
+        counters.count(session.termination, client.received, client.sent)
         if self.log_session is not None:
             self.log_session(session)
 
