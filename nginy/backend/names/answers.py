@@ -140,24 +140,26 @@ def join(
     """
     usable = [srv for srv in services if port or srv.port]
     left_out = tuple(
-        f"the SRV record of {srv.target} has port 0" for srv in services if srv not in usable
+        f"the SRV record of {srv.target} has port 0" for srv in services if not (port or srv.port)
     )
     endpoints = tuple(
         Endpoint(srv.target, address, port or srv.port, srv.priority, srv.weight)
         for srv in usable
         for address in found[srv.target].addresses
     )[:MAX_ENDPOINTS]
-    failed = [r for r in (listing, *found.values()) if r.outcome is Outcome.FAILED]
+    parts = (listing, *found.values())
+    failed = [r for r in parts if r.outcome is Outcome.FAILED]
     if listing.outcome is Outcome.FAILED or (failed and not endpoints):
         return Resolution(
             Outcome.FAILED, endpoints=endpoints, reason=failed[0].reason, left_out=left_out
         )
-    ttls_ms = [r.ttl_ms for r in (listing, *found.values()) if r.ttl_ms is not None]
+    ttls_ms = [r.ttl_ms for r in parts if r.ttl_ms is not None and r.outcome is Outcome.FOUND]
     if not endpoints:
         reason = "no SRV record has a port" if not usable else NO_TARGET
-        ttl_ms = min(ttls_ms, default=None)
-        return Resolution(Outcome.EMPTY, ttl_ms=ttl_ms, reason=reason, left_out=left_out)
-    ttl_ms = min(*ttls_ms, MAX_PARTIAL_MS) if failed else min(ttls_ms)
+        return Resolution(Outcome.EMPTY, reason=reason, left_out=left_out)
+    if len(ttls_ms) < len(parts):
+        ttls_ms.append(MAX_PARTIAL_MS)
+    ttl_ms = min(ttls_ms)
     return Resolution(Outcome.FOUND, endpoints=endpoints, ttl_ms=ttl_ms, left_out=left_out)
 
 
