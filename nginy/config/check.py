@@ -39,8 +39,6 @@ from nginy.text.address import Address, parse_peer
 # All weights of a consistent hash; 160 points each make ten million, 40 MB and seconds of work.
 RING_WEIGHT_MAX: Final = 65_536
 
-UNIX_WITH_UDP: Final = "a unix socket, expected an IP address, as the protocol is udp"
-
 
 def check(config: Config, findings: Findings) -> None:
     """Report every mistake that shows only when keys are seen together.
@@ -146,13 +144,18 @@ def _check_protocol(listener: Listener, config: Config, findings: Findings) -> N
     for name, mark in origin.keys.items():
         only = LISTENER.keys[name].only
         if only is not None and only != protocol:
-            findings.report(mark, f"{name}: is for {only} listeners, and this one is {protocol}")
+            findings.report(mark, f"{name}: is for {only} listeners, this one is {protocol}")
     if protocol == "udp" and any(address.is_unix for address in listener.listen):
-        findings.report(origin.of("listen"), f"listen: {UNIX_WITH_UDP}")
+        findings.report(
+            origin.of("listen"), "listen: a unix socket cannot receive UDP, expected an IP address"
+        )
     upstream = config.upstreams.get(listener.proxy_pass or "")
     backends = upstream.backends if upstream is not None else ()
     if protocol == "udp" and any(backend.address.is_unix for backend in backends):
-        findings.report(origin.of("proxy_pass"), f"proxy_pass: leads to {UNIX_WITH_UDP}")
+        findings.report(
+            origin.of("proxy_pass"),
+            "proxy_pass: a backend is a unix socket, expected IP addresses with udp",
+        )
 
 
 def _check_content(listener: Listener, config: Config, findings: Findings) -> None:
@@ -195,7 +198,7 @@ def _check_listen(config: Config, findings: Findings) -> None:
         taken = [key for index, key in enumerate(keys) if key in seen or key in keys[:index]]
         if taken and listener.origin.has("protocol"):
             first = seen.get(taken[0], mark)
-            findings.report(mark, f"listen: {taken[0][1]} is already listened on at {first}")
+            findings.report(mark, f"listen: {taken[0][1]} is already listed at {first}")
         seen.update((key, seen.get(key, mark)) for key in keys)
 
 
@@ -222,10 +225,10 @@ def _check_access_logs(config: Config, findings: Findings) -> None:
             text = f"format: there is no log format {quote(log.format)}{hint}"
             findings.report(origin.of("format"), text)
         if log.flush_ms is not None and log.buffer_bytes is None and origin.has("buffer"):
-            findings.report(origin.of("flush"), "flush: has no meaning without buffer")
+            findings.report(origin.of("flush"), "flush: needs buffer")
         first = seen.setdefault(log.path, log)
         if (log.buffer_bytes, log.flush_ms) != (first.buffer_bytes, first.flush_ms):
-            text = f"access_log: buffer or flush differ from {first.origin.mark} for this file"
+            text = f"access_log: this file has another buffer or flush at {first.origin.mark}"
             findings.report(origin.mark, text)
 
 

@@ -228,10 +228,10 @@ class _Tree:
             self.open.append(_Open(mark, event.anchor, is_mapping=is_mapping))
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor not in self.anchors:
-                raise self.findings.refuse(mark, f"no anchor &{event.anchor} is complete above")
+                raise self.findings.refuse(mark, f"no anchor &{event.anchor} above")
             self._close(*self.anchors[event.anchor], None, mark)
         elif isinstance(event, yaml.DocumentStartEvent) and self.root is not None:
-            raise self.findings.refuse(mark, "a second document, expected one a file")
+            raise self.findings.refuse(mark, "a second document, expected one in each file")
 
     def _byte_text(self, event: yaml.ScalarEvent) -> str | None:
         if event.style != '"' or event.value.isascii():

@@ -114,11 +114,12 @@ def parse_peer(text: str) -> Address:
     if not is_name or ":" in port:
         return parse_address(text)
     lengths = [len(label) for label in host.removesuffix(".").split(".")]
-    if (
-        len(host) > NAME_MAX_CHARACTERS
-        or not 0 < min(lengths) <= max(lengths) <= LABEL_MAX_CHARACTERS
-    ):
-        raise InvalidValueError("is no host name, for its length or that of a part")
+    if len(host) > NAME_MAX_CHARACTERS:
+        raise InvalidValueError(f"has a host name above {NAME_MAX_CHARACTERS} characters")
+    if max(lengths) > LABEL_MAX_CHARACTERS:
+        raise InvalidValueError(f"has a name between dots above {LABEL_MAX_CHARACTERS} characters")
+    if not min(lengths):
+        raise InvalidValueError("has two dots in a row")
     number = _port(port) if colon else 0
     return Address(socket.AF_UNSPEC, host.lower(), number, written=text)
 

@@ -196,6 +196,10 @@ def test_limits_are_in_the_message(tmp_path: pathlib.Path) -> None:
     assert "expected a whole number from 1 to 65535" in port
     (backlog,) = refusals(tmp_path, in_listener("backlog: 4294967296"))
     assert "is above 2147483647" in backlog
+    (label,) = refusals(tmp_path, backend(f"{'a' * 64}.test:80"))
+    assert "has a name between dots above 63 characters" in label
+    (name,) = refusals(tmp_path, backend(f"{'a.' * 127}:80"))
+    assert "has a host name above 253 characters" in name
 
 
 def test_a_value_that_stands_for_its_record_is_named_by_the_key_that_was_typed(

@@ -49,6 +49,15 @@ def test_the_specific_address_is_served_first(
         nginy.said("configuration reloaded", 2)
         assert asked(kind, host, port) == f"at {host}".encode()
         assert asked(kind, other, port) == b"at 0.0.0.0"
+        nginy.write(config(protocol, port, [host], workers))
+        nginy.send_signal(signal.SIGHUP)
+        nginy.said("configuration reloaded", 3)
+        assert asked(kind, host, port) == f"at {host}".encode()
+        nginy.write(both)
+        nginy.send_signal(signal.SIGHUP)
+        nginy.said("configuration reloaded", 4)
+        assert asked(kind, host, port) == f"at {host}".encode()
+        assert asked(kind, other, port) == b"at 0.0.0.0"
         copy = tmp_path / "copy.yml"
         copy.write_text(both)
         status, _, lines = run_once(str(copy))
