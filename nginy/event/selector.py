@@ -24,7 +24,8 @@ number.
 
 **select()** takes no descriptor from 1,024 on: a single one makes every call fail, and would end
 the loop. So the process may open no such descriptor (`process/privileges.py::cap_descriptors`), and
-`LevelInterest.add` refuses one that was opened before.
+`LevelInterest.add` refuses one that was opened before. The limit of poll() can fall below what is
+open already: see `event/poll.py`.
 
 nginx: `ngx_epoll_module.c` (`ngx_epoll_add_connection`), `ngx_select_module.c`. Next:
 `event/loop.py`.
@@ -39,6 +40,7 @@ from selectors import EVENT_READ, EVENT_WRITE, BaseSelector
 from typing import TYPE_CHECKING, Final, Protocol
 
 from nginy.event.epoll import EpollSelector
+from nginy.event.poll import PollSelector
 
 if TYPE_CHECKING:
     from nginy.event.connection import Connection
@@ -192,10 +194,13 @@ def open_selector(method: str) -> tuple[BaseSelector, Interest]:
     if method in ("auto", "epoll") and hasattr(select, "epoll"):
         edge = EpollSelector()
         return edge, EdgeInterest(edge)
-    names = {"auto": "DefaultSelector", "poll": "PollSelector", "select": "SelectSelector"}
-    selector_class = getattr(selectors, names.get(method, ""), None)
-    if selector_class is None:
+    if method == "auto":
+        selector: BaseSelector = selectors.DefaultSelector()
+    elif method == "poll":
+        selector = PollSelector()
+    elif method == "select":
+        selector = selectors.SelectSelector()
+    else:
         raise ValueError(f'event_method "{method}" is not available on this system')
-    selector: BaseSelector = selector_class()
-    is_select = selector_class is selectors.SelectSelector
+    is_select = isinstance(selector, selectors.SelectSelector)
     return selector, LevelInterest(selector, FD_SETSIZE if is_select else None)

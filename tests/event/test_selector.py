@@ -1,6 +1,7 @@
 """One suite for every selector, and what is particular to each of them."""
 
 import os
+import resource
 import select
 import selectors
 import socket
@@ -303,3 +304,36 @@ def test_no_interest_means_not_registered(loop: Loop, open_pair: OpenPair) -> No
 def test_the_system_has_epoll() -> None:
     """Else half of this file would test nothing."""
     assert hasattr(select, "epoll")
+
+
+# -- poll() --
+
+
+@pytest.mark.parametrize("method", ["poll"])
+def test_a_limit_of_files_below_what_is_open_stops_no_connection(
+    loop: Loop, open_pair: OpenPair
+) -> None:
+    pairs = [open_pair() for _ in range(40)]
+    for c, _ in pairs:
+        c.read.handler = Calls()
+        c.resume_read()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (16, hard))
+    try:
+        loop.turn(0)
+        for c, peer in pairs:
+            peer.send(b"x")
+            loop.turn()
+            loop.turn(0)
+            assert c.recv(loop.memory) == 1
+        pairs[0][0].pause_read()
+        pairs[0][0].write.handler = writable = Calls()
+        pairs[0][0].resume_write()
+        loop.turn()
+        assert writable.count == 1
+        pairs[0][0].pause_write()
+        loop.turn(10)  # and does not fail, with nothing to report
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    counts = [c.read.handler.count for c, _ in pairs]  # type: ignore[attr-defined]
+    assert counts == [2] * len(pairs)
