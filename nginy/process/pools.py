@@ -135,6 +135,8 @@ class PoolSet:
     def apply(self, config: schema.Config, prepared: dict[str, PreparedPool]) -> None:
         """Bring all pools in step; those that left serve the sessions that they have."""
         self._waiting.clear()
+        for upstream in self._upstreams.values():
+            upstream.members.settled = None
         self._configured = frozenset(prepared)
         self._listeners = config.listeners
         self._own = OwnListeners(config)

@@ -31,7 +31,7 @@ MIN_TTL_S: Final = 1  # with a TTL of 0, a name would be asked for without a pau
 MAX_TTL_S: Final = 604_800  # RFC 8767 §4: a week caps what a typing error would keep for years
 NEGATIVE_TTL_S: Final = 5  # for "no such name" without a SOA; nginx's ngx_resolver_t.resend_timeout
 MAX_ALIASES: Final = 16  # links of a CNAME chain; as many as common recursive servers follow
-ENDLESS_ALIASES: Final = "its aliases form a circle, or a chain too long to follow"
+ENDLESS_ALIASES: Final = "its aliases (CNAME) form a circle, or a chain too long to follow"
 
 RESPONSE: Final = 0x8000
 OPCODE: Final = 0x7800

@@ -375,3 +375,18 @@ def test_an_upstream_that_has_become_empty_serves_again_soon(
     site.harness.advance(4000)
     site.settle()
     assert site.served_by() == site.one.name
+
+
+def test_reloads_that_come_while_names_are_asked_for_end_where_the_last_one_leads(
+    site: Site,
+) -> None:
+    site.reload(listing(site.one.name))
+    site.names.is_silent = True
+    site.names.set(NAME, site.twos)
+    for _ in range(3):
+        site.reload(f"other: {{backends: {named(site.port)}}}", "proxy_pass: other")
+        assert site.served_by() == site.one.name
+    # The upstream of before is not configured any more, and serves on.
+    assert site.backends()[0].left_at_ms is None
+    answer_late(site)
+    assert site.served_by() == site.two.name

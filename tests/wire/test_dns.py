@@ -177,7 +177,7 @@ def test_a_circle_of_aliases_is_a_failure_that_says_so(circle):
     records = [alias(a, b) for a, b in pairwise([A.name, *circle])]
     answer = parse_response(response(A, records), A)
     assert answer.outcome is Outcome.FAILED
-    assert answer.reason == "its aliases form a circle, or a chain too long to follow"
+    assert answer.reason == "its aliases (CNAME) form a circle, or a chain too long to follow"
 
 
 def test_records_of_other_names_types_and_classes_are_not_believed():
