@@ -373,7 +373,7 @@ class UdpSession(Session):
         """Whether missing answers say more about the client's datagrams than about the backend.
 
         Anybody can send what no server answers. So they count only if the backend has answered
-        nobody since the last of these datagrams came, and passes no checks either.
+        nobody since the last of these datagrams came, and answers no checks either.
         """
         return backend.answered_at_ms >= self.client.active_at_ms or backend.health.is_passing
 

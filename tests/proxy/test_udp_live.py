@@ -680,7 +680,7 @@ class TestBackendFailure:
     ) -> None:
         made, pool = backends(harness)
         made[0].answers = silent
-        pool.backends[0].health.passes_in_row = 1
+        pool.backends[0].health.is_passing = True
         front = udp_proxy(harness, pool, responses=1, timeout_ms=1000)
         front.client().send(b"?")
         harness.turn_until(lambda: made[0].received)
@@ -695,7 +695,7 @@ class TestBackendFailure:
         pool = harness.pool(refusing.name, harness.add(UdpBackend()).name)
         front = udp_proxy(harness, pool, next_upstream=False)
         pool.backends[0].answered_at_ms = harness.clock.now_ms
-        pool.backends[0].health.passes_in_row = 1
+        pool.backends[0].health.is_passing = True
         front.client().send(b"?")
         with expect_log(r"\(\) failed \(111: Connection refused\)"):
             harness.turn_until(lambda: front.ended)

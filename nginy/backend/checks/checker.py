@@ -18,6 +18,7 @@ from ssl import CERT_NONE, OP_NO_RENEGOTIATION, PROTOCOL_TLS_CLIENT, SSLContext
 
 from nginy.backend.checks.dialog import (
     PASSED,
+    PASSED_IN_SILENCE,
     Check,
     Dialog,
     Ended,
@@ -216,7 +217,7 @@ class DatagramCheck:
     def _deadline_handler(self, _timer: Timer) -> None:
         expect = self._probe.expect
         late = Result(f"no answer in time: {what_came(b'', str(expect))}")
-        self._finish(PASSED if expect is None else late)
+        self._finish(PASSED_IN_SILENCE if expect is None else late)
 
     def _finish(self, result: Result) -> None:
         ended = self._ended

@@ -46,14 +46,16 @@ class Result:
     """How a check has ended: it passed, unless `failure` says in a clause why it did not.
 
     With `is_ours` the check could not be made for a reason of our own, so the backend has neither
-    passed nor failed.
+    passed nor failed. With `is_silent` it passed because nothing was heard.
     """
 
     failure: str = ""
     is_ours: bool = False
+    is_silent: bool = False
 
 
 PASSED: Final = Result()
+PASSED_IN_SILENCE: Final = Result(is_silent=True)
 
 Ended = Callable[[Result], None]
 """Takes the result of a check; called once, unless the check is closed before that."""

@@ -28,9 +28,8 @@ from nginy.backend.checks.watch import BackendWatch
 from nginy.backend.health.eject import EjectSettings
 from nginy.backend.health.findings import NOTHING_SAID, Finding
 from nginy.backend.health.group import is_fail_open
-from nginy.backend.health.health import StateChange
 from nginy.backend.health.schedule import CheckSettings
-from nginy.backend.health.states import State
+from nginy.backend.health.states import State, StateChange
 from nginy.backend.pool import BackendPool
 from nginy.balancer.peer import is_usable
 from nginy.log.levels import NOTICE
@@ -222,7 +221,7 @@ class PoolMonitor:
                 continue
             change = backend.health.hear_check(finding, self.now_ms)
             self.follow_up(backend, change, is_heard=True)
-            if not finding.failure:
+            if finding.is_passing:
                 self.check_passed(backend)
 
     def recite(self) -> Iterator[tuple[BackendKey, Finding]]:

@@ -163,7 +163,8 @@ def _item(subject: tuple[str, BackendKey, type[Finding]], finding: Finding) -> l
     upstream, (name, address), _ = subject
     if isinstance(finding, CheckFinding):
         failure = finding.failure[:FAILURE_MAX_CHARACTERS]
-        return ["check", upstream, name, address, finding.word.name, finding.in_row, failure]
+        rest = (finding.word.name, finding.in_row, failure, finding.is_passing)
+        return ["check", upstream, name, address, *rest]
     mode = None if finding.mode is None else finding.mode.name
     condition = None if finding.condition is None else finding.condition.name
     reason = finding.reason[:FAILURE_MAX_CHARACTERS]
@@ -176,8 +177,10 @@ def _parse(item: list[object]) -> tuple[str, BackendKey, Finding]:
     kind, upstream, name, address, *rest = item
     key = _text(name), _text(address)
     if kind == "check":
-        word, in_row, failure = rest
-        found = CheckFinding(State[_text(word)], _number(in_row), _text(failure))
+        word, in_row, failure, is_passing = rest
+        found = CheckFinding(
+            State[_text(word)], _number(in_row), _text(failure), is_passing is True
+        )
         return _text(upstream), key, found
     percent, max_conns, mode, condition, reason = rest
     return (

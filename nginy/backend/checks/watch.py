@@ -17,7 +17,8 @@ from nginy.backend.backend import Backend, BackendSettings
 from nginy.backend.checks.agent import AgentWatch
 from nginy.backend.checks.dialog import Check, Result
 from nginy.backend.health.findings import NOTHING_SAID
-from nginy.backend.health.health import Health, StateChange
+from nginy.backend.health.health import Health
+from nginy.backend.health.states import StateChange
 from nginy.event.timer import Timer
 from nginy.wire.agent import AgentAnswer, Mode
 
@@ -199,10 +200,12 @@ class BackendWatch:
             health.deadline_at_ms = None
             monitor.note_not_checked(self.backend, result.failure)
             return
-        change = health.finish_check(result.failure or None, monitor.now_ms, monitor.rng)
+        change = health.finish_check(
+            result.failure or None, monitor.now_ms, monitor.rng, is_silent=result.is_silent
+        )
         monitor.tell(self.backend, health.finding)
         monitor.follow_up(self.backend, change)
-        if not result.failure:
+        if health.is_passing:
             monitor.check_passed(self.backend)
 
     def _agent_heard(self, answer: AgentAnswer) -> None:

@@ -16,12 +16,14 @@ from nginy.wire.agent import AgentAnswer
 class CheckFinding:
     """What an active check has found: its `word`, after `in_row` equal results.
 
-    `failure` is the clause on the last result, "" if it passed.
+    `failure` is the clause on the last result, "" if it passed; `is_passing` if it did so by an
+    answer, and not by silence.
     """
 
     word: State
     in_row: int
     failure: str
+    is_passing: bool = False
 
 
 NOTHING_SAID: Final = AgentAnswer()

@@ -20,7 +20,6 @@ Read first: `states`, `voices`.
 """
 
 import random
-from dataclasses import dataclass
 from typing import Final
 
 from nginy.backend.health.eject import Ejection, EjectSettings
@@ -28,7 +27,7 @@ from nginy.backend.health.findings import NOTHING_SAID, CheckFinding, merge, res
 from nginy.backend.health.group import may_eject
 from nginy.backend.health.schedule import CheckSchedule, CheckSettings
 from nginy.backend.health.slow_start import slow_start_percent
-from nginy.backend.health.states import UNCHECKED, Cause, Needs, State, Trigger
+from nginy.backend.health.states import UNCHECKED, Cause, Needs, State, StateChange, Trigger
 from nginy.backend.health.voices import MODE_TRIGGERS, Voices, agent_words
 from nginy.wire.agent import AgentAnswer, Mode
 
@@ -39,26 +38,13 @@ NOT_CHECKED: Final = "not checked yet"
 COLD: Final = frozenset({State.EJECTED, State.DOWN, State.UNRESOLVED, State.MAINTENANCE})
 
 
-@dataclass(frozen=True, slots=True)
-class StateChange:
-    """A change of a backend's state. `cause` has spoken, and gives the reason in one clause."""
-
-    before: State
-    after: State
-    cause: Cause
-    reason: str
-
-    def __str__(self) -> str:
-        """Return the end of a log line: "up -> down: 3 checks in a row failed: refused"."""
-        return f"{self.before} -> {self.after}: {self.reason}"
-
-
 class Health:
     """All that is known about one backend's health; held as `backend.health`, kept over reloads.
 
     `state` is the worst word of all causes, `reason` says why, `since_at_ms` since when.
     `deadline_at_ms` is set while a check runs: its result must come by then.
-    `fails_in_row` and `passes_in_row` stop counting at the thresholds.
+    `fails_in_row` and `passes_in_row` stop counting at the thresholds. `is_passing` says that the
+    last check has passed, and has heard from the backend.
     `agent_percent` and `agent_max_conns` are the agent's; None leaves the configured limit.
     `agent_said` is all that it has said so far.
     """
@@ -76,6 +62,7 @@ class Health:
         "deadline_at_ms",
         "ejection",
         "fails_in_row",
+        "is_passing",
         "last_check",
         "passes_in_row",
         "reason",
@@ -136,11 +123,6 @@ class Health:
     def is_deliberately_out(self) -> bool:
         """Whether an operator, the agent or its name has the backend out, whatever else is said."""
         return self._voices.are_deliberate
-
-    @property
-    def is_passing(self) -> bool:
-        """Whether the last active check has passed."""
-        return self.passes_in_row > 0
 
     @property
     def is_ejected(self) -> bool:
@@ -210,17 +192,19 @@ class Health:
         return change
 
     def finish_check(
-        self, failure: str | None, now_ms: int, rng: random.Random
+        self, failure: str | None, now_ms: int, rng: random.Random, *, is_silent: bool = False
     ) -> StateChange | None:
         """Take the result of the running check: None if it passed, else a clause on the failure.
 
-        A result that comes after checks were paused or removed is ignored.
+        A check that passes `is_silent` if it has heard nothing. A result that comes after checks
+        were paused or removed is ignored.
         """
         settings = self._settings
         if settings is None or self.deadline_at_ms is None:
             return None
         self.deadline_at_ms = None
         met = self._count(failure, settings)
+        self.is_passing = failure is None and not is_silent
         trigger = Trigger.CHECK_PASSED if failure is None else Trigger.CHECK_FAILED
         reason = result_text(self.passes_in_row or self.fails_in_row, failure)
         interval_ms = self._interval_ms(settings)
@@ -234,9 +218,9 @@ class Health:
     @property
     def finding(self) -> CheckFinding:
         """What the check has found so far, for other workers."""
+        word, failure = self._voices.word(Cause.CHECK), self.last_check if self.fails_in_row else ""
         in_row = self.fails_in_row or self.passes_in_row
-        failure = self.last_check if self.fails_in_row else ""
-        return CheckFinding(self._voices.word(Cause.CHECK), in_row, failure)
+        return CheckFinding(word, in_row, failure, self.is_passing)
 
     def hear_check(self, finding: CheckFinding, now_ms: int) -> StateChange | None:
         """Take over what another worker's check has found, instead of checking."""
@@ -246,6 +230,7 @@ class Health:
         self.checks_total += 1
         self.checks_failed_total += failure is not None
         self.last_check = failure or "passed"
+        self.is_passing = finding.is_passing
         self.passes_in_row = finding.in_row if failure is None else 0
         self.fails_in_row = 0 if failure is None else finding.in_row
         reason = result_text(self.passes_in_row or self.fails_in_row, failure)
@@ -371,6 +356,7 @@ class Health:
 
     def _forget_results(self) -> None:
         """Wait for no result, and count from 0."""
+        self.is_passing = False
         self.deadline_at_ms = None
         self.fails_in_row = 0
         self.passes_in_row = 0

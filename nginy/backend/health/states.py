@@ -52,6 +52,20 @@ class Cause(Enum):
     PASSIVE = "passive"  # failures of sessions
 
 
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """A change of a backend's state. `cause` has spoken, and gives the reason in one clause."""
+
+    before: State
+    after: State
+    cause: Cause
+    reason: str
+
+    def __str__(self) -> str:
+        """Return the end of a log line: "up -> down: 3 checks in a row failed: refused"."""
+        return f"{self.before} -> {self.after}: {self.reason}"
+
+
 class Trigger(Enum):
     """What moves a voice."""
 

@@ -28,6 +28,7 @@ from nginy.wire.expect import parse_expect
 
 from conftest import ExpectLog
 from kit.clock import FakeClock
+from kit.datagrams import UdpBackend
 from kit.ends import End
 from kit.harness import Harness
 from kit.leaks import no_garbage
@@ -550,6 +551,20 @@ class TestPassiveFailures:
         with expect_log(f"{backend.name} in upstream .backends.: back$", count=1, level=NOTICE):
             watched.pass_time(2 * INTERVAL_MS)
         assert backend.fails == 0
+
+    def test_a_check_that_passes_in_silence_outweighs_nothing(
+        self, harness: Harness, watched: Watched, expect_log: ExpectLog
+    ) -> None:
+        made = [harness.add(UdpBackend(lambda _data: [])) for _ in range(2)]
+        pool = harness.pool(*(backend.name for backend in made))
+        watched.watch(pool, MonitorSettings(CHECK, ProbeSettings(kind="udp")))
+        backend = pool.backends[0]
+        watched.pass_time(INTERVAL_MS)
+        with expect_log("out for 10s", count=1):
+            pool.failed(backend, harness.clock.now_ms // 1000)
+        watched.pass_time(4 * INTERVAL_MS)
+        assert backend.health.passes_in_row == 2
+        assert (backend.health.is_passing, backend.fails) == (False, 1)
 
     def test_fail_open_ignores_them_too(
         self, harness: Harness, watched: Watched, expect_log: ExpectLog

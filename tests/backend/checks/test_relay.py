@@ -208,7 +208,9 @@ def test_a_check_that_brings_a_backend_up_ends_its_ejection_in_every_worker(
         worker.pool.failed(worker.backend, harness.clock.now_ms // 1000)
     for word, in_row, failure in (("DOWN", 3, "refused"), ("UP", 2, "")):
         name = worker.backend.name
-        worker.relay.receive(json.dumps([["check", "backends", name, name, word, in_row, failure]]))
+        worker.relay.receive(
+            json.dumps([["check", "backends", name, name, word, in_row, failure, not failure]])
+        )
         assert worker.backend.health.state is State[word]
     worker.close()
 
@@ -216,7 +218,7 @@ def test_a_check_that_brings_a_backend_up_ends_its_ejection_in_every_worker(
 def test_a_worker_that_leads_hears_nobody(harness: Harness) -> None:
     relay, member = Relay(harness.loop), Hearing()
     relay.join("u", member)
-    relay.receive('[["check", "u", "b", "a", "DOWN", 3, "refused"]]')
+    relay.receive('[["check", "u", "b", "a", "DOWN", 3, "refused", false]]')
     assert member.heard == []
     relay.close()
 
@@ -276,7 +278,8 @@ class Hearing:
 
 
 FINDINGS: list[Finding] = [
-    CheckFinding(State.UP, 2, ""),
+    CheckFinding(State.UP, 2, "", is_passing=True),
+    CheckFinding(State.UP, 1, ""),
     CheckFinding(State.DOWN, 3, 'the answer is not "+PONG", ü'),
     CheckFinding(State.CHECKING, 1, "x" * 200),
     AgentAnswer(),
@@ -337,7 +340,7 @@ def test_what_cannot_be_sent_is_sent_later(harness: Harness) -> None:
     relay.tell("u", KEY, FINDINGS[0])
     harness.turn(0)
     relay.send = sending_to(texts)
-    relay.tell("u", KEY, FINDINGS[1])
+    relay.tell("u", KEY, FINDINGS[2])
     harness.turn(0)
     assert texts == []
     harness.advance(RETRY_MS + 10)
@@ -353,9 +356,10 @@ def test_what_cannot_be_sent_is_sent_later(harness: Harness) -> None:
         "[3]",
         "[[]]",
         '["check"]',
-        '[["check", "u", "b", "a", "SIDEWAYS", 1, ""]]',
-        '[["check", "u", "b", "a", "UP", -1, ""]]',
-        '[["check", "u", "b", 3, "UP", 1, ""]]',
+        '[["check", "u", "b", "a", "UP", 1, ""]]',
+        '[["check", "u", "b", "a", "SIDEWAYS", 1, "", true]]',
+        '[["check", "u", "b", "a", "UP", -1, "", true]]',
+        '[["check", "u", "b", 3, "UP", 1, "", true]]',
         '[["agent", "u", "b", "a", "x", null, null, null, ""]]',
         "[" * 100_000,
     ],

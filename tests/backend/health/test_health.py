@@ -5,10 +5,10 @@ import random
 
 import pytest
 from nginy.backend.health.eject import EjectSettings
-from nginy.backend.health.health import Health, StateChange
+from nginy.backend.health.health import Health
 from nginy.backend.health.schedule import CheckSettings
 from nginy.backend.health.slow_start import slow_start_percent
-from nginy.backend.health.states import Cause, State
+from nginy.backend.health.states import Cause, State, StateChange
 from nginy.wire.agent import AgentAnswer, Condition, Mode
 
 EJECT = EjectSettings(base_ms=30_000, max_ms=300_000, max_percent=50)
