@@ -51,9 +51,13 @@ class OwnListeners:
             for index, listener in enumerate(config.listeners)
             for address in listener.listen
         }
+        # Nearly all backends have another port, and need no further look.
+        self._ports = {(protocol, address.port) for protocol, address in self._by_address}
 
     def find(self, protocol: str, address: Address) -> int | None:
         """Return the index of the listener that accepts for `address`; None if none does."""
+        if (protocol, address.port) not in self._ports:
+            return None
         address = _as_connected(address)
         index = self._by_address.get((protocol, address))
         if index is not None or address.is_unix or address.is_name:

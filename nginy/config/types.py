@@ -85,7 +85,7 @@ class ScalarKind(Kind[T]):
         text = node.text
         if self.has_bytes:
             text = text if node.byte_text is None else node.byte_text
-        elif _SURROGATE.search(text):  # of the environment; no file has them
+        elif not text.isascii() and _SURROGATE.search(text):  # of the environment; no file has them
             raise findings.refuse(node.mark, f"{quote(text)} has a byte that is no UTF-8")
         try:
             return self.parse(text, node.mark)
