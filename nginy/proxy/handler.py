@@ -131,9 +131,10 @@ class ProtocolHandler:
 
     def session_ended(self, session: Session) -> None:
         """Count a session and write it to the access log; called once for each."""
-        client, counters = session.client, self.counters
+        client, counters, end = session.client, self.counters, session.end
         counters.open -= 1
-        counters.count(session.termination, client.received, client.sent)
+        if end is not None:
+            counters.count(end.code, client.received, client.sent)
         if self.log_session is not None:
             self.log_session(session)
 
