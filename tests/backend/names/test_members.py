@@ -1,5 +1,6 @@
 """Names as members of a pool: what they stand for, how they change, and what never changes them."""
 
+import logging
 import pathlib
 import random
 import time
@@ -18,7 +19,7 @@ from nginy.text.address import parse_peer
 from conftest import ExpectLog
 from kit.clock import FakeClock
 from kit.harness import Harness
-from kit.names import NXDOMAIN, NameServer, srv
+from kit.names import NXDOMAIN, Asked, NameServer, srv
 from kit.servers import EchoBackend
 
 NAME = "web.example"
@@ -504,3 +505,59 @@ def test_an_answer_that_comes_before_the_reload_is_over_counts_for_it(world: Wor
     members.apply([settings()], Balancing(RoundRobin))
     world.settle(members)
     assert ready[-1]
+
+
+# Whatever a name server says.
+
+
+def test_a_name_that_fails_leaves_the_other_names_alone(
+    world: World, expect_log: ExpectLog
+) -> None:
+    world.server.fail("bad.example")
+    world.server.set("good.example", "10.0.0.1", ttl_s=5)
+    with expect_log("bad.example:80 cannot be resolved", count=1):
+        members = world.settled(
+            settings("bad.example:80", resolve=True), settings("good.example:80", resolve=True)
+        )
+        assert picks(members, 2) == ["10.0.0.1:80"] * 2
+        world.server.set("good.example", "10.0.0.2", ttl_s=5)
+        world.pass_time(members, 5000, questions=4)
+    assert picks(members, 2) == ["10.0.0.2:80"] * 2
+
+
+@pytest.mark.slow
+def test_no_answer_whatever_it_holds_is_taken_for_a_bug(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    rng = random.Random(seed)
+    targets = ["a.example", "b.example", "c.example", ".", "odd\x01name.example"]
+
+    def say(asked: Asked) -> list[bytes] | None:
+        """Change the zone, and send an answer with a few bytes wrong, now and then."""
+        port, weight = rng.choice([0, 1, 80, 65535]), rng.choice([0, 1, 7, 65535])
+        records = [srv(rng.randrange(3), weight, port, t) for t in rng.sample(targets, 2)]
+        world.server.set_srv(f"_http._tcp.{NAME}", *records, ttl_s=rng.choice([0, 1, 60]))
+        hosts = ["10.0.0.1", "0.0.0.0", "224.0.0.1", "::", "fd00::1", "::ffff:10.0.0.9"]
+        for name in (NAME, "a.example", "b.example"):
+            world.server.set(name, *rng.sample(hosts, rng.randrange(4)), ttl_s=1)
+        if rng.random() < 0.5:
+            return None
+        message = bytearray(world.server.answer(asked))
+        for _ in range(rng.randrange(4)):
+            message[rng.randrange(2, len(message))] = rng.randrange(256)
+        return [bytes(message)]
+
+    world.server.instead = say
+    members = world.members(
+        settings(resolve=True),
+        settings(NAME, service="http", resolve=True),
+        settings("a.example:1"),
+    )
+    for _ in range(300):
+        world.harness.advance(rng.choice([10, 500, 1000, 2500]))
+        world.harness.settle(turns=2)
+    assert [r.getMessage() for r in caplog.records if r.levelno > logging.WARNING] == []
+    assert len(members.pool.backends) >= 1
+    members.close()
