@@ -99,6 +99,8 @@ class HashKey(Template):
         """Return the text itself."""
         if re.search(r"\s", text):
             raise InvalidValueError("has a blank")
+        if text.endswith(";"):
+            raise InvalidValueError("is not a key")
         return super().parse(text, mark)
 
     def advice(self, key: str, text: str) -> str | None:
@@ -106,7 +108,7 @@ class HashKey(Template):
         words = text.split()
         if "consistent" in words[1:]:
             return f'has "consistent" behind the key, expected {hash_options(words)} in the braces'
-        return None
+        return super().advice("", text)
 
 
 KEY: Final = HashKey(KEY_VARIABLES)

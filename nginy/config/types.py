@@ -307,7 +307,7 @@ class FilePath(ScalarKind[str]):
         for scheme in self.schemes:
             if text.startswith(scheme):
                 return f"{scheme}{parse_address(text.removeprefix(scheme))}"
-        if not text or "\0" in text:
+        if not text or "\0" in text or text.endswith(";"):
             raise InvalidValueError("is not a path")
         if not re.search(r"[/.]", text):
             hint = None if text in ON_WORDS | OFF_WORDS else f"./{text}"

@@ -148,6 +148,9 @@ VALUES_WRITTEN = [
         "error_log: debug\n" + LISTENER,
         "is a level and no path, expected {path: stderr, level: debug}",
     ),
+    ("pid: /run/nginy.pid;\n" + LISTENER, 'ends in a ";", expected /run/nginy.pid'),
+    (balance("{hash: $remote_addr;}"), 'ends in a ";", expected $remote_addr'),
+    (balance("{random: two least_conn}"), "has words behind the method, expected two"),
     ("pid: nginy\n" + LISTENER, '(did you mean "./nginy"?)'),
     ("access_log: on\n" + LISTENER, "stderr, stdout or syslog:HOST:PORT"),
 ]
