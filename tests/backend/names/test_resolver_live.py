@@ -1,4 +1,7 @@
-"""The resolver against a name server that the test plays: answers, silence, lies and floods."""
+"""The resolver, with its queries and exchanges, against a name server that the test plays.
+
+It answers, is silent, lies and floods.
+"""
 
 import os
 import pathlib
