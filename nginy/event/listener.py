@@ -198,8 +198,7 @@ class Listener:
         suppressed = loop.reserve.limited.admit(code, loop.clock.now_ms)
         if suppressed is not None:
             logger.critical(
-                "no descriptor for another client and its backend (%s: %s), "
-                "new clients wait, on %s%s",
+                "out of descriptors (%s: %s), new clients of %s wait%s",
                 code,
                 os.strerror(code),
                 self.address,

@@ -259,4 +259,4 @@ class Loop:
         self.interest.remind()
         suppressed = self._limited.admit("memory", now_ms)
         if suppressed is not None:
-            logger.critical("memory is used up: sessions get slower%s", similar(suppressed))
+            logger.critical("out of memory, sessions slow down%s", similar(suppressed))

@@ -622,7 +622,7 @@ def test_a_rest_for_which_there_is_no_memory_ends_its_session(
 
     session.client.read.handler = no_memory
     client.send(b"x")
-    with expect_log("memory is used up"), expect_log("no descriptor, port or memory", count=1):
+    with expect_log("out of memory"), expect_log("no descriptor, port or memory", count=1):
         ended = proxy.only()
     assert (ended.termination, ended.status) == ("RC", 500)
     harness.turn_until(lambda: client.was_reset and backend.was_reset)

@@ -363,7 +363,7 @@ def test_without_descriptors_new_clients_wait_in_the_kernels_queue(
     new = [proxy.connect() for _ in range(3)]
     for client in new:
         client.send(b"hello")
-    with no_descriptor_left(but=left), expect_log("no descriptor for another client", count=1):
+    with no_descriptor_left(but=left), expect_log("out of descriptors", count=1):
         for _ in range(5):
             clock.advance(SHORTAGE_PAUSE_MS)
             harness.turn()
@@ -395,7 +395,7 @@ def test_a_client_in_line_keeps_its_backends_descriptor(
     harness.turn_until(lambda: proxy.handler.sessions == 3)
     harness.listeners[0].pause()
     late = proxy.connect()
-    with no_descriptor_left(), expect_log("no descriptor for another client", count=1):
+    with no_descriptor_left(), expect_log("out of descriptors", count=1):
         harness.listeners[0].resume()
         harness.turn()
         # Both are called at once, while the descriptors of the first client are still in use.
