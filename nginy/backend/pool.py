@@ -67,6 +67,7 @@ class BackendPool:
         "_failing",
         "_primaries",
         "_reasons",
+        "_single",
         "_sorted",
         "_unbuilt",
         "backends",
@@ -97,6 +98,8 @@ class BackendPool:
         """The balancers that must hear of every change of a backend."""
         self.left: tuple[Backend, ...] = ()
         """Those that have left the list, as far as they are remembered."""
+        self._single: Backend | None = None
+        """The only backend there is: among one, no method has a choice, and no account moves."""
         self._unbuilt: tuple[Backend, ...] = ()
         """The list whose tables are not built yet; empty if they are."""
         self.measured = ""
@@ -147,6 +150,7 @@ class BackendPool:
             if backend.fails and backend not in self._failing:
                 self._failing[backend] = 0 < backend.settings.max_fails <= backend.fails
         self.backends = self._unbuilt = tuple(backends)
+        self._single = backends[0] if len(backends) == 1 else None
 
     def build_steps(self, make_balancer: MakeBalancer) -> Iterator[None]:
         """Build the tables of a method for the present list, in steps of about a millisecond.
@@ -188,6 +192,10 @@ class BackendPool:
 
         `tried` have failed this session before. Give each picked backend back by one `release`.
         """
+        single = self._single
+        if single is not None and not (key or tried) and _is_simply_usable(single):
+            single.take()
+            return single
         backend = self._primaries.pick(key, tried, now_s)
         if backend is None:
             if self._backups is not None:
@@ -359,3 +367,13 @@ def _why_not(backend: Backend, tried: Collection[Backend], now_s: int) -> str:
     if has_failed(backend, now_s):
         return OUT
     return FULL
+
+
+def _is_simply_usable(backend: Backend) -> bool:
+    """Whether nothing at all speaks against a backend, as far as one look can tell."""
+    return not (
+        backend.down
+        or backend.fails
+        or backend.max_conns
+        or backend.effective_weight != backend.weight
+    )

@@ -43,9 +43,9 @@ from typing import Final, Protocol
 
 from nginy.event.connection import AGAIN, ERROR, Connection, Endpoint
 from nginy.event.epoll import EVENT_LEVEL
-from nginy.event.event import Event
+from nginy.event.event import Event, ignore
 from nginy.event.loop import Loop
-from nginy.event.timer import Owner
+from nginy.event.timer import Owner, TimerWheel
 from nginy.text.address import Address, SockAddr
 
 logger = logging.getLogger("nginy.event")
@@ -97,6 +97,27 @@ class PutOff(Protocol):
         """Deal with them all."""
 
 
+class NeverEvent(Event):
+    """The write event of all datagram sockets: writing is never waited for.
+
+    One for all; an event of its own for each socket would be a tenth of a short session.
+    """
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        """Belong to no connection: whoever asked for `data` would get AttributeError."""
+        self.handler = ignore
+        self.active = self.ready = self.eof = self.pending_eof = self.error = self.posted = False
+        self.timer = None
+
+    def close(self, timers: TimerWheel) -> None:
+        """Do nothing: the other connections go on."""
+
+
+NEVER: Final = NeverEvent()
+
+
 class DatagramConnection(Connection):
     """A UDP socket connected to one peer: each call moves one datagram, 0 is an empty one.
 
@@ -128,6 +149,16 @@ class DatagramConnection(Connection):
         self.received += count
         return count
 
+    def __init__(self, loop: Loop, sock: socket, sockaddr: SockAddr) -> None:
+        """Begin to watch `sock`; raises OSError, and leaves it open, if the selector has no
+        room."""
+        Endpoint.__init__(self, loop, sock.fileno(), sockaddr)
+        self.socket = sock
+        self.read = Event(self, ignore)
+        self.write = NEVER
+        loop.interest.add(self)
+        loop.connections += 1
+
     def send_run(self, datagrams: "Sequence[memoryview]") -> bool:
         """Send datagrams of one length, none of them empty, by one call; return False, with
         nothing sent, if it fails.
@@ -158,7 +189,7 @@ class DatagramConnection(Connection):
 class DatagramReceiver(DatagramConnection):
     """A UDP listener's socket; created by `Listener.start_datagrams`, closed by the listener."""
 
-    __slots__ = ("address", "handler", "is_flooded", "is_wildcard", "put_off", "serving")
+    __slots__ = ("address", "events", "handler", "is_flooded", "is_wildcard", "put_off", "serving")
 
     def __init__(
         self, loop: Loop, sock: socket, address: Address, handler: DatagramHandler
@@ -169,6 +200,8 @@ class DatagramReceiver(DatagramConnection):
         self.put_off: dict[Owner, PutOff] = {}
         """What the handler wants done once this event's datagrams have been received, by session;
         their bytes stay where they are until then."""
+        self.events = 0
+        """How many events there were: tells datagrams of one event from those of another."""
         self.is_flooded = False
         """Whether the last event has used its budget: datagrams come faster than they are
         received."""
@@ -187,6 +220,7 @@ class DatagramReceiver(DatagramConnection):
 
     def _receive_handler(self, event: Event) -> None:
         """Hand on up to `RECEIVE_BUDGET` datagrams, then run what the handler has put off."""
+        self.events += 1
         if self._receive(event):
             self.loop.post(event)
         self._finish()
@@ -266,7 +300,7 @@ class SharedConnection(Endpoint):
     the listener that hears: what this class adds to it is a destination and counts.
     """
 
-    __slots__ = ("_ancillary",)
+    __slots__ = ("replies_from",)
 
     def __init__(self, receiver: DatagramReceiver, sockaddr: SockAddr, local: bytes) -> None:
         """Reply to `sockaddr`, from our address `local` (packed) unless that is empty."""
@@ -274,7 +308,8 @@ class SharedConnection(Endpoint):
         self.socket = receiver.socket
         self.read = receiver.read
         self.write = receiver.write
-        self._ancillary: tuple[tuple[int, int, bytes], ...] = ()
+        self.replies_from: tuple[tuple[int, int, bytes], ...] = ()
+        """What tells the kernel which of our addresses to send from; empty if there is only one."""
         if local:
             self._reply_from(local, receiver.address.port)
 
@@ -282,16 +317,16 @@ class SharedConnection(Endpoint):
         """Make the kernel send from the address `local`."""
         if len(local) == IPV4_BYTES:
             self._local_sockaddr = (inet_ntop(AF_INET, local), port)
-            self._ancillary = ((IPPROTO_IP, IP_PKTINFO, PKTINFO_V4.pack(0, local, local)),)
+            self.replies_from = ((IPPROTO_IP, IP_PKTINFO, PKTINFO_V4.pack(0, local, local)),)
         else:
             self._local_sockaddr = (inet_ntop(AF_INET6, local), port, 0, 0)
-            self._ancillary = ((IPPROTO_IPV6, IPV6_PKTINFO, PKTINFO_V6.pack(local, 0)),)
+            self.replies_from = ((IPPROTO_IPV6, IPV6_PKTINFO, PKTINFO_V6.pack(local, 0)),)
 
     def send(self, memory: "bytes | memoryview") -> int:
         """Send one datagram to the client; return its length, AGAIN or ERROR."""
         try:
-            if self._ancillary:
-                count = self.socket.sendmsg((memory,), self._ancillary, 0, self.sockaddr)
+            if self.replies_from:
+                count = self.socket.sendmsg((memory,), self.replies_from, 0, self.sockaddr)
             else:
                 count = self.socket.sendto(memory, self.sockaddr)
         except OSError as error:

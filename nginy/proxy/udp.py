@@ -101,11 +101,18 @@ class UdpHandler(ProxyHandler):
             backend = session.backend
             if (backend.down or backend.fails) and session.has_lost_backend():
                 session.finalize(Reason.BACKEND_DOWN)
-            elif not receiver.is_flooded:
+            elif receiver.is_flooded and (
+                session.is_bursting or session.heard_in == receiver.events
+            ):
+                session.heard_in = receiver.events
+                if self._put_off(receiver, session, local, data):
+                    return
+            else:
+                # A client that sends one datagram at a time gains nothing by waiting for others:
+                # it costs 8 % of the CPU time of a request and its response.
+                session.heard_in = receiver.events
                 if session.forward(data):
                     return
-            elif self._put_off(receiver, session, local, data):
-                return
         self._pass_on(receiver, sockaddr, local, data)
 
     def _pass_on(

@@ -44,6 +44,7 @@ class Run:
 
     def finish(self) -> None:
         """Send them all."""
+        self._session.is_bursting = len(self._datagrams) > 1
         for datagram in self._session.send_run(self._datagrams):
             self._pass_on(datagram)
 

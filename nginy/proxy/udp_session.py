@@ -71,11 +71,23 @@ ClientKey = SockAddr | tuple[SockAddr, bytes]
 class UdpSession(Session):
     """A client's datagrams and a backend's answers to them."""
 
-    __slots__ = ("_attempt", "_requests", "_responses", "_tried", "backend", "can_run", "key")
+    __slots__ = (
+        "_attempt",
+        "_end_timer",
+        "_requests",
+        "_responses",
+        "_tried",
+        "backend",
+        "can_run",
+        "heard_in",
+        "is_bursting",
+        "key",
+    )
 
     handler: "UdpHandler"
     backend: Backend
     """The backend; there is none before `open`."""
+    client: SharedConnection
     upstream: DatagramConnection | None
     _attempt: Attempt
 
@@ -89,7 +101,12 @@ class UdpSession(Session):
         """Its key in the handler's table, None if it is not there."""
         self.can_run = True
         """Whether the way to the backend takes several datagrams by one call, as far as known."""
+        self.heard_in = 0
+        """The receiver's event that brought its last datagram."""
+        self.is_bursting = False
+        """Whether the client's last run was one of several datagrams."""
         self._tried: tuple[Backend, ...] = ()
+        self._end_timer: Timer | None = None
         self._requests = 0
         self._responses = 0
 
@@ -158,8 +175,8 @@ class UdpSession(Session):
         if settings.timeout_ms is not None:
             timer = upstream.read.timer = Timer(self._idle_timer_handler, self)
             loop.timers.start(timer, now_ms + settings.timeout_ms)
-        if self.handler.pool.max_session_time_ms is not None:
-            timer = upstream.write.timer = Timer(self._end_timer_handler, self)
+        if self.handler.pool.max_session_time_ms is not None and self._end_timer is None:
+            timer = self._end_timer = Timer(self._end_timer_handler, self)
             delay_ms = self.handler.jittered(self.handler.pool.max_session_time_ms)
             loop.timers.start(timer, now_ms + delay_ms)
 
@@ -305,8 +322,15 @@ class UdpSession(Session):
             self.handler.firsts.pop(self, None)
             self._attempt.pool.succeeded(self.backend)
         self._responses += 1
-        if client.send(memory[:count]) < 0:
-            self._drop(client.errno)
+        data = memory[:count]
+        if client.replies_from:
+            if client.send(data) < 0:
+                self._drop(client.errno)
+        else:  # `client.send(data)`, in place
+            try:
+                client.sent += client.socket.sendto(data, client.sockaddr)
+            except OSError as error:
+                self._drop(error.errno or 0)
         expected = self.handler.settings.responses
         if expected is not None and self.is_answered(expected):
             self.finalize(Reason.COMPLETED)
@@ -366,6 +390,9 @@ class UdpSession(Session):
             if reason is Reason.ANSWERS_MISSING and self._is_exonerated(backend):
                 result = AttemptResult.UNKNOWN
             attempt.end(result, self.handler.loop.clock.now_ms, self.upstream)
+            if self._end_timer is not None:
+                self.handler.loop.timers.cancel(self._end_timer)
+                self._end_timer = None
             backend.counters.count(reason.code, self.client.received, self.client.sent)
         super().finalize(reason, detail, reset)
 

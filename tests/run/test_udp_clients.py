@@ -152,12 +152,14 @@ def test_a_backend_that_is_cut_costs_only_the_queries_in_flight_to_it(
         counts = next(run)
     sessions = sessions_of(nginy)
     failed = [s for s in sessions if s["termination"] == "SD"]
-    print(counts, len(failed))
+    # One whose first query was refused has gone on to the other server, and has not failed.
+    cut = [s for s in sessions if str(s["upstream_addr"]).startswith(f"{host}:{one}, ")]
+    print(counts, len(failed), len(cut))
     # Each of the 10 clients had at most one query in flight, and half of them spoke to the victim.
-    assert 0 < len(failed) <= 10
+    assert 0 < len(failed) + len(cut) <= 10
     assert counts["lost"] <= 10
     assert counts["sent"] == counts["completed"] + counts["lost"]
-    assert {s["upstream_addr"] for s in failed} == {f"{host}:{one}"}
+    assert {s["upstream_addr"] for s in failed} <= {f"{host}:{one}"}
 
 
 def wait_for_traffic(host: str, port: int) -> None:
