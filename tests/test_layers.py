@@ -64,7 +64,7 @@ OF_ONE_NATURE = (
         for n in ("buffer", "child", "connection", "event", "loop", "pipe", "selector")
     },
     {"nginy.backend.checks.monitor", "nginy.backend.checks.watch"},
-    {f"nginy.proxy.{name}" for name in ("udp", "udp_run", "udp_session")},
+    {f"nginy.proxy.{name}" for name in ("udp", "udp_opening", "udp_run", "udp_session")},
 )
 
 Sources = dict[str, str]

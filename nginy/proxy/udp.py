@@ -27,6 +27,7 @@ from nginy.event.loop import Loop
 from nginy.log.limit import RateLimited, similar
 from nginy.proxy.handler import ProtocolHandler, ProxyHandler, ProxySettings
 from nginy.proxy.session import Reason, Session
+from nginy.proxy.udp_opening import UdpOpening
 from nginy.proxy.udp_run import Run, may_wait
 from nginy.proxy.udp_session import ClientKey, UdpSession
 from nginy.text.address import Address, SockAddr, sockaddr_text
@@ -71,7 +72,7 @@ class UdpHandler(ProxyHandler):
         """The sessions that hold their client's key."""
         self.detached: dict[UdpSession, None] = {}
         """Those that have let it go."""
-        self.firsts: dict[UdpSession, bytes] = {}
+        self.firsts: dict[UdpOpening, bytes] = {}
         """The first datagrams of the newest sessions, until they are answered."""
         self.drops = dict.fromkeys(DROPS, 0)
         """Datagrams dropped, by reason, both directions."""
@@ -129,7 +130,7 @@ class UdpHandler(ProxyHandler):
                 if len(self.pool.backends) > 1:
                     self.hold(session, data)
 
-    def hold(self, session: UdpSession, data: bytes | memoryview) -> None:
+    def hold(self, session: UdpOpening, data: bytes | memoryview) -> None:
         """Keep the first datagram of a session for a while, in case its backend refuses it."""
         if session.end is None:
             self.firsts[session] = bytes(data)

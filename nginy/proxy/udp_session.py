@@ -5,9 +5,8 @@ it, and what comes back on it goes to the client through the listener's socket. 
 cut; one that cannot be sent is counted in the handler's `drops`. When datagrams come faster than
 they are received, those of one length leave together (`proxy/udp_run.py`).
 
-No datagram reaches two backends. One that certainly reached nobody may be sent to another backend:
-the first of a session, if its send fails at once, or if an ICMP message refuses it before anything
-else was sent. `proxy_next_upstream` limits the tries.
+No datagram reaches two backends. One that certainly reached nobody may be sent to another one, as
+the first of a session: see `proxy/udp_opening.py`.
 
 The session ends well when the answers it expects are there (`proxy_responses`) or when it has been
 idle and lacks none; it ends badly, and that counts against the backend, when answers are missing
@@ -25,13 +24,14 @@ from typing import TYPE_CHECKING, Final
 
 from nginy.backend.backend import Backend
 from nginy.backend.health.health import COLD
-from nginy.event.connect import ConnectFailure, connect_datagram, failure_text
-from nginy.event.datagram import DatagramConnection, SharedConnection
+from nginy.event.connect import failure_text
+from nginy.event.datagram import SharedConnection
 from nginy.event.event import Event
 from nginy.event.timer import Timer
 from nginy.log.limit import similar
-from nginy.proxy.attempt import Attempt, AttemptResult
-from nginy.proxy.session import Reason, Session
+from nginy.proxy.attempt import AttemptResult
+from nginy.proxy.session import Reason
+from nginy.proxy.udp_opening import UdpOpening
 from nginy.text.address import SockAddr
 
 if TYPE_CHECKING:
@@ -50,9 +50,6 @@ UNREACHABLE: Final = frozenset(
 """Errors by which an ICMP message, or the system itself, says that a backend cannot be reached
 (Linux, icmp.c `icmp_err_convert`)."""
 
-TRIES_AT_ONCE: Final = 16
-"""Backends that one datagram tries: each may take a socket in the same turn."""
-
 QUEUE_FULL: Final = frozenset((errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM))
 """Errors of send() by which the system has no room for a datagram now."""
 
@@ -68,34 +65,12 @@ ClientKey = SockAddr | tuple[SockAddr, bytes]
 """What tells clients apart: the address, on a wildcard listener with the packed address asked."""
 
 
-class UdpSession(Session):
+class UdpSession(UdpOpening):
     """A client's datagrams and a backend's answers to them."""
 
-    __slots__ = (
-        "_attempt",
-        "_end_timer",
-        "_requests",
-        "_responses",
-        "_tried",
-        "backend",
-        "can_run",
-        "heard_in",
-        "is_bursting",
-        "key",
-    )
+    __slots__ = ("can_run", "heard_in", "is_bursting", "key")
 
-    handler: "UdpHandler"
-    backend: Backend
-    """The backend; there is none before `open`."""
-    client: SharedConnection
-    upstream: DatagramConnection | None
-    _attempt: Attempt
-
-    def __init__(
-        self,
-        handler: "UdpHandler",
-        client: SharedConnection,
-    ) -> None:
+    def __init__(self, handler: "UdpHandler", client: SharedConnection) -> None:
         super().__init__(handler, client)
         self.key: ClientKey | None = None
         """Its key in the handler's table, None if it is not there."""
@@ -105,10 +80,6 @@ class UdpSession(Session):
         """The receiver's event that brought its last datagram."""
         self.is_bursting = False
         """Whether the client's last run was one of several datagrams."""
-        self._tried: tuple[Backend, ...] = ()
-        self._end_timer: Timer | None = None
-        self._requests = 0
-        self._responses = 0
 
     @property
     def requests(self) -> int:
@@ -119,82 +90,6 @@ class UdpSession(Session):
     def responses(self) -> int:
         """Datagrams of the backend, those included that could not be sent to the client."""
         return self._responses
-
-    # The beginning.
-
-    def open(self, failure: ConnectFailure | None = None) -> bool:
-        """Choose a backend and open a socket to it; if that fails, the session ends and False is
-        returned.
-
-        Where connecting fails, another backend is tried: no byte has gone out. `failure` is what
-        made an end of earlier attempts.
-        """
-        handler, client = self.handler, self.client
-        client.action = "connecting to upstream"
-        now_ms = handler.loop.clock.now_ms
-        key = handler.hash_key(self).encode() if handler.hash_key is not None else b""
-        while True:
-            backend = handler.pool.pick(key, self._tried, now_ms // 1000)
-            if backend is None:
-                self._not_connected(failure)
-                return False
-            self.backend = backend
-            self._attempt = Attempt(handler.pool, backend, now_ms)
-            self.attempts += (self._attempt,)
-            upstream = connect_datagram(handler.loop, backend.address, handler.settings.bind)
-            if not isinstance(upstream, ConnectFailure):
-                self._connected(upstream)
-                return True
-            failure = upstream
-            self._attempt.errno = failure.errno
-            is_final = failure.is_ours and not failure.lacks_port
-            if is_final or not handler.may_try_next(self.attempts):
-                self._not_connected(failure)
-                return False
-            self._give_up(failure)
-
-    def _give_up(self, failure: ConnectFailure) -> None:
-        """End an attempt that has failed, as another one follows."""
-        if not failure.is_ours:
-            self.log(Reason.BACKEND_UNREACHABLE.level, failure.text)
-        self._tried += (self.backend,)
-        self._attempt.errno = failure.errno
-        result = AttemptResult.UNKNOWN if failure.is_ours else AttemptResult.FAILED
-        self._attempt.end(result, self.handler.loop.clock.now_ms, self.upstream)
-
-    def _connected(self, upstream: DatagramConnection) -> None:
-        loop, settings = self.handler.loop, self.handler.settings
-        self.upstream = upstream
-        now_ms = loop.clock.now_ms
-        self._attempt.connected_at_ms = now_ms
-        upstream.data = self
-        upstream.number = self.number
-        upstream.read.handler = self._upstream_read_handler
-        upstream.resume_read()
-        self.client.action = "proxying datagrams"
-        if settings.timeout_ms is not None:
-            timer = upstream.read.timer = Timer(self._idle_timer_handler, self)
-            loop.timers.start(timer, now_ms + settings.timeout_ms)
-        if self.handler.pool.max_session_time_ms is not None and self._end_timer is None:
-            timer = self._end_timer = Timer(self._end_timer_handler, self)
-            delay_ms = self.handler.jittered(self.handler.pool.max_session_time_ms)
-            loop.timers.start(timer, now_ms + delay_ms)
-
-    def _not_connected(self, failure: ConnectFailure | None) -> None:
-        """End a session that has no socket, and drop the datagram that began it."""
-        handler = self.handler
-        if failure is None:
-            handler.drops["no_backend"] += 1
-            self.attempts = (Attempt(handler.pool, None, handler.loop.clock.now_ms),)
-            why = handler.pool.why_none((), handler.loop.clock.now_ms // 1000)
-            detail = f'no usable backend in upstream "{handler.pool.name}": {why}'
-            self.finalize(Reason.NO_BACKEND, detail)
-        elif failure.is_ours:
-            handler.drops["limit"] += 1
-            self.finalize(Reason.RESOURCE, failure.text)
-        else:
-            handler.drops["send_error"] += 1
-            self.finalize(Reason.BACKEND_UNREACHABLE, failure.text)
 
     # From the client to the backend.
 
@@ -230,41 +125,12 @@ class UdpSession(Session):
             self.client.received += len(data)
             self._drop(code)
             return True
-        if not self._requests and self._move_on("send", code, data):
+        if not self._requests and self.move_on("send", code, data):
             return True
-        if self._has_moved_on("send", code):
+        if self.has_moved_on("send", code):
             return self.end is None and self.forward(data)
         self.finalize(Reason.BACKEND_RESET, failure_text("send", code))
         return False
-
-    def _has_moved_on(self, call: str, code: int) -> bool:
-        """Send the first datagram to another backend, if it is the only one and was refused."""
-        first = self.handler.firsts.get(self)
-        return self._requests == 1 and first is not None and self._move_on(call, code, first)
-
-    def _move_on(self, call: str, code: int, first: bytes | memoryview) -> bool:
-        """Try another backend with the first datagram; return False if none may be tried.
-
-        The session may have ended after a True: no further backend was usable.
-        """
-        handler, upstream = self.handler, self.upstream
-        if (
-            upstream is None
-            or self._responses
-            or len(self.attempts) >= TRIES_AT_ONCE
-            or not handler.may_try_next(self.attempts)
-        ):
-            return False
-        failure = ConnectFailure(call, code, is_ours=False)
-        self._give_up(failure)
-        self.client.received -= upstream.sent
-        self._requests = 0
-        self.upstream = None
-        upstream.close()
-        if self.open(failure):
-            self.forward(memoryview(first))
-            handler.hold(self, first)
-        return True
 
     def send_run(self, run: list[memoryview]) -> list[memoryview]:
         """Send datagrams of one length; return those that are left as the session has ended."""
@@ -278,7 +144,7 @@ class UdpSession(Session):
                 self._requests += len(run)
                 return []
             if upstream.errno in UNREACHABLE:
-                if self._has_moved_on("sendmsg", upstream.errno):
+                if self.has_moved_on("sendmsg", upstream.errno):
                     return self.send_run(run)
                 self.finalize(Reason.BACKEND_RESET, failure_text("sendmsg", upstream.errno))
                 return run
@@ -337,7 +203,7 @@ class UdpSession(Session):
 
     def _not_received(self, code: int) -> None:
         if code in UNREACHABLE:
-            if not self._has_moved_on("recv", code):
+            if not self.has_moved_on("recv", code):
                 self.finalize(Reason.BACKEND_RESET, failure_text("recv", code))
         elif code != errno.EAGAIN:
             self._drop(code)
@@ -363,9 +229,6 @@ class UdpSession(Session):
         return self._responses >= expected * self._requests and not (
             self.key is not None and self.handler.settings.requests
         )
-
-    def _end_timer_handler(self, _timer: Timer) -> None:
-        self.finalize(Reason.TOO_LONG)
 
     def _idle_timer_handler(self, timer: Timer) -> None:
         settings, loop = self.handler.settings, self.handler.loop
