@@ -12,6 +12,7 @@ What each key of the configuration becomes is in `config/build.py`.
 """
 
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -75,6 +76,15 @@ class ServiceSet:
     def listeners(self) -> list[Listener]:
         """Return the listeners that take clients."""
         return [service.listener for service in self._services.values()]
+
+    def give_to(self, uid: int, gid: int) -> None:
+        """Make the sockets the property of the user that nginy becomes.
+
+        The kernel lets only sockets of one user share a port (socket(7), SO_REUSEPORT). Otherwise a
+        reload could not bind an address beside a wildcard that root has bound.
+        """
+        for listener in self.listeners():
+            os.fchown(listener.socket.fileno(), uid, gid)
 
     # Starting and reloading.
 

@@ -39,7 +39,7 @@ class SingleProcess:
     def _started(self) -> None:
         server = self.server
         self.control.open_pid_file(server.config, self._text)
-        give_away(server.config.user, server.logs, self.control)
+        give_away(server.config.user, server.logs, server.services, self.control)
         drop_privileges(server.config.user)
         server.services.inherited.warn_and_close()
         self.control.ready(workers=1)

@@ -1,8 +1,10 @@
 """One port on all addresses, and another service on one of them: the whole program."""
 
+import os
 import pathlib
 import signal
 import socket
+import tempfile
 
 import pytest
 
@@ -63,3 +65,22 @@ def test_the_specific_address_is_served_first(
         status, _, lines = run_once(str(copy))
         assert status == 1
         assert "Address already in use" in lines[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_reload_binds_beside_a_wildcard_of_root() -> None:
+    host, port = own_host(), free_port("0.0.0.0")
+    head = "user: nobody\n"
+    with tempfile.TemporaryDirectory() as name:
+        directory = pathlib.Path(name)
+        directory.chmod(0o755)  # the user reads the configuration again
+        reload_as_user(directory, head, host, port)
+
+
+def reload_as_user(directory: pathlib.Path, head: str, host: str, port: int) -> None:
+    with Nginy(directory, head + config("tcp", port, ["0.0.0.0"], 1)) as nginy:
+        nginy.write(head + config("tcp", port, ["0.0.0.0", host], 1))
+        nginy.send_signal(signal.SIGHUP)
+        nginy.said("configuration reloaded")
+        assert asked(socket.SOCK_STREAM, host, port) == f"at {host}".encode()
