@@ -103,6 +103,9 @@ class PoolSet:
         self._checker = Checker(loop)
         self._closer = SessionCloser(loop)
         self.relay = Relay(loop)
+        self.relay.names = queries = self._resolver.queries
+        queries.tell = self.relay.tell_answer
+        queries.is_leading = lambda: self.relay.is_leading
         """What carries the findings of checks from one worker to the others."""
         self._upstreams: dict[str, _Upstream] = {}
         self._retired: dict[str, _Upstream] = {}

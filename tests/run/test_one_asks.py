@@ -1,16 +1,17 @@
-"""Several workers, one of which checks the backends for all: what backends and the log see."""
+"""Several workers, one of which asks for all: what backends, name servers and the log see."""
 
 import os
 import pathlib
 import re
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from kit.program import PATIENCE_S, Nginy, free_port, own_host, wait_until
+from kit.program import PATIENCE_S, Nginy, free_port, needs, own_host, wait_until
 
 WORKERS = 3
 INTERVAL_MS = 100
@@ -111,3 +112,37 @@ def test_a_backend_is_checked_once_an_interval_and_a_change_is_logged_once(
         backend.stop()
         first, second = nginy.said("up -> down", 2)
         assert worker_that_said(second) != worker_that_said(first)
+
+
+def test_a_name_is_asked_for_once(
+    tmp_path: pathlib.Path, backend: Backend, here: tuple[str, int]
+) -> None:
+    (host, port), log = here, tmp_path / "dnsmasq.log"
+    server = subprocess.Popen(
+        [
+            needs("dnsmasq", "dnsmasq-base"),
+            *("--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts"),
+            *("--bind-interfaces", "--local-ttl=60", "--cache-size=0", "--user=", "--pid-file="),
+            *("--log-queries", f"--log-facility={log}"),
+            *(f"--address=/web.example/{backend.address[0]}", f"--listen-address={host}"),
+            f"--port={port}",
+        ]
+    )
+    try:
+        wait_until(lambda: log.exists() and "started" in log.read_text(), "dnsmasq")
+        front = free_port(host)
+        text = (
+            f"workers: {WORKERS}\n"
+            f"resolver: {{nameservers: '{host}:{port}', ipv6: off}}\n"
+            f"upstreams: {{web: {{backends: 'web.example:{backend.address[1]}'}}}}\n"
+            f"listeners: {{listen: '{host}:{front}', proxy_pass: web}}\n"
+        )
+        with Nginy(tmp_path, text):
+            for _ in range(3 * WORKERS):
+                with socket.create_connection((host, front), timeout=PATIENCE_S) as client:
+                    backend.accept()
+                    assert client.recv(1) == b""
+            assert log.read_text().count("query[A] web.example") == 1
+    finally:
+        server.kill()
+        server.wait()

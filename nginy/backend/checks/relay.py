@@ -2,7 +2,8 @@
 
 With several workers, one of them leads: it asks the backends and their agents, once for all. The
 others ask nothing, and take over its findings as if they were their own. So each backend is checked
-as often as `interval` says, however many workers there are, and one worker logs what follows.
+as often as `interval` says, however many workers there are, and one worker logs what follows. The
+leader's answers of name servers travel in the same way (`names/queries.py`).
 
 This is the side of the checks. The way between the processes belongs to the worker
 (`process/workers/worker.py`), which does four things:
@@ -29,9 +30,18 @@ from typing import Final, Protocol
 
 from nginy.backend.health.findings import CheckFinding, Finding
 from nginy.backend.health.states import State
+from nginy.backend.names.telling import (
+    answer_items,
+    number_of,
+    parse_answer,
+    parse_type,
+    sequence_of,
+    text_of,
+)
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
 from nginy.wire.agent import AgentAnswer, Condition, Mode
+from nginy.wire.dns import Answer, RecordType
 
 logger = logging.getLogger("nginy.backend")
 
@@ -47,6 +57,10 @@ RETRY_MS: Final = 100
 BackendKey = tuple[str, str]
 """What tells the backends of an upstream apart in every worker: name, and address as text."""
 
+Subject = tuple[str, BackendKey, type[Finding | Answer]]
+"""What a finding is about: an upstream, a backend, and the kind of the finding; or, of an answer,
+"", the name asked for and the record type."""
+
 
 class Member(Protocol):
     """An upstream's monitor, as the relay sees it."""
@@ -61,20 +75,31 @@ class Member(Protocol):
         """Return all findings so far."""
 
 
+class NameMemory(Protocol):
+    """The answers of name servers, as the relay sees them."""
+
+    def take(self, name: str, record_type: RecordType, answer: Answer) -> None:
+        """Take over an answer that another worker was given."""
+
+    def stop_waiting(self) -> None:
+        """Ask from now on, as this worker leads."""
+
+
 class Relay:
     """Tells the other workers, or listens. Created and closed by the process's `PoolSet`."""
 
-    __slots__ = ("_loop", "_members", "_timer", "_unsent", "is_leading", "send")
+    __slots__ = ("_loop", "_members", "_timer", "_unsent", "is_leading", "names", "send")
 
     def __init__(self, loop: Loop) -> None:
         """Lead, as a worker without others does."""
         self._loop = loop
         self._members: dict[str, Member] = {}
         # The latest finding of each kind about each backend, the first to come first.
-        self._unsent: dict[tuple[str, BackendKey, type[Finding]], Finding] = {}
+        self._unsent: dict[Subject, Finding | Answer] = {}
         self._timer = Timer(self._timer_handler, self)
         self.is_leading = True
         self.send: Callable[[str], bool] | None = None
+        self.names: NameMemory | None = None
 
     def join(self, upstream: str, member: Member) -> None:
         """Pass on to `member` what others find out about the backends of `upstream`."""
@@ -104,17 +129,26 @@ class Relay:
             self._unsent.clear()
             for member in self._members.values():
                 member.lead_changed()
+            if is_leading and self.names is not None:
+                self.names.stop_waiting()
 
     def receive(self, text: str) -> None:
         """Take over what the leading worker has found out."""
         try:
-            findings = [_parse(item) for item in json.loads(text)]
+            items = [sequence_of(item) for item in json.loads(text)]
+            answers = [_parse_named(item[1:]) for item in items if item[:1] == ["name"]]
+            findings = [_parse(item) for item in items if item[:1] != ["name"]]
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             logger.warning("another worker's checks say what is not understood (%r)", error)
             return
+        if self.is_leading:
+            return
+        for name, record_type, answer in answers:
+            if self.names is not None:
+                self.names.take(name, record_type, answer)
         for upstream, key, finding in findings:
             member = self._members.get(upstream)
-            if member is not None and not self.is_leading:
+            if member is not None:
                 member.hear(key, finding)
 
     def recite(self) -> None:
@@ -128,9 +162,21 @@ class Relay:
 
     def tell(self, upstream: str, key: BackendKey, finding: Finding) -> None:
         """Tell the other workers, if there are any, soon."""
+        self._tell((upstream, key, type(finding)), finding)
+
+    def tell_answer(self, name: str, record_type: RecordType, answer: Answer) -> None:
+        """Tell the other workers an answer of a name server, soon.
+
+        Of an answer that is too long for a message they are told nothing, and ask themselves.
+        """
+        subject: Subject = "", (name, record_type.name), Answer
+        if len(json.dumps(_item(subject, answer))) + 2 <= TEXT_MAX_CHARACTERS:
+            self._tell(subject, answer)
+
+    def _tell(self, subject: Subject, finding: Finding | Answer) -> None:
         if self.send is None or not self.is_leading:
             return
-        self._unsent[upstream, key, type(finding)] = finding
+        self._unsent[subject] = finding
         if not self._timer.is_running:
             self._loop.soon(self._send_some, self)
 
@@ -158,9 +204,11 @@ class Relay:
         self._send_some()
 
 
-def _item(subject: tuple[str, BackendKey, type[Finding]], finding: Finding) -> list[object]:
+def _item(subject: Subject, finding: Finding | Answer) -> list[object]:
     """Return what stands for a finding in a text."""
     upstream, (name, address), _ = subject
+    if isinstance(finding, Answer):
+        return ["name", name, address, *answer_items(finding)]
     if isinstance(finding, CheckFinding):
         failure = finding.failure[:FAILURE_MAX_CHARACTERS]
         rest = (finding.word.name, finding.in_row, failure, finding.is_passing)
@@ -172,37 +220,31 @@ def _item(subject: tuple[str, BackendKey, type[Finding]], finding: Finding) -> l
     return ["agent", upstream, name, address, *numbers, mode, condition, reason]
 
 
+def _parse_named(item: list[object]) -> tuple[str, RecordType, Answer]:
+    """Return name, type and answer of an item; raises ValueError, TypeError or KeyError."""
+    name, record_type, *rest = item
+    return text_of(name), parse_type(record_type), parse_answer(rest)
+
+
 def _parse(item: list[object]) -> tuple[str, BackendKey, Finding]:
     """Return upstream, backend and finding of an item; raises ValueError, TypeError, KeyError."""
     kind, upstream, name, address, *rest = item
-    key = _text(name), _text(address)
+    key = text_of(name), text_of(address)
     if kind == "check":
         word, in_row, failure, is_passing = rest
         found = CheckFinding(
-            State[_text(word)], _number(in_row), _text(failure), is_passing is True
+            State[text_of(word)], number_of(in_row), text_of(failure), is_passing is True
         )
-        return _text(upstream), key, found
+        return text_of(upstream), key, found
     percent, max_conns, mode, condition, reason = rest
     return (
-        _text(upstream),
+        text_of(upstream),
         key,
         AgentAnswer(
-            None if percent is None else _number(percent),
-            None if max_conns is None else _number(max_conns),
-            None if mode is None else Mode[_text(mode)],
-            None if condition is None else Condition[_text(condition)],
-            _text(reason),
+            None if percent is None else number_of(percent),
+            None if max_conns is None else number_of(max_conns),
+            None if mode is None else Mode[text_of(mode)],
+            None if condition is None else Condition[text_of(condition)],
+            text_of(reason),
         ),
     )
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(value)
-    return value
-
-
-def _number(value: object) -> int:
-    if not isinstance(value, int) or value < 0:
-        raise ValueError(value)
-    return value

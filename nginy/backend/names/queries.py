@@ -4,13 +4,16 @@
 exchange, and few exchanges run at a time. Each query is about one name and one type; `resolver`
 knows which names make up a host or a service, `exchange` how to ask.
 
+With several workers, one of them leads and asks for all (`checks/relay.py`). The others wait for
+its answers a moment, and ask themselves only if none comes.
+
 The one idea: an answer is kept beyond its time. When no server answers, the reply says so and
 carries what was answered last (RFC 8767).
 """
 
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +21,7 @@ from nginy.backend.names.answers import Reply, answers_ttl_ms
 from nginy.backend.names.exchange import Exchange
 from nginy.backend.names.servers import ServerMemory
 from nginy.event.loop import Loop
+from nginy.event.timer import Timer
 from nginy.text.address import Address
 from nginy.wire.dns import Answer, Outcome, RecordType
 
@@ -30,9 +34,14 @@ MAX_REMEMBERED: Final = 4096
 UNANSWERED_MS: Final = 30_000
 """How long not to ask for IPv6 again where no server has answered."""
 
+TOLD_MS: Final = 500
+"""How long to wait for the answer of the worker that asks for all."""
+
 Key = tuple[str, RecordType]
 """A full name, in lower case and without a final dot, and what to ask about it."""
 Replied = Callable[[Reply], None]
+Tell = Callable[[str, RecordType, Answer], None]
+"""Tells the other workers an answer, if this one leads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +67,11 @@ class Queries:
         "_running",
         "_servers",
         "_timeout_ms",
+        "_timer",
         "_valid_ms",
+        "_waiting",
+        "is_leading",
+        "tell",
     )
 
     def __init__(self, loop: Loop, rng: random.Random) -> None:
@@ -74,6 +87,11 @@ class Queries:
         self._running: dict[Key, Exchange] = {}
         self._queue: deque[Key] = deque()
         self._ipv6_queue: deque[Key] = deque()
+        self._timer: Timer | None = None
+        self._waiting: dict[Key, int] = {}
+        """Queries that wait for another worker's answer, and until when."""
+        self.is_leading: Callable[[], bool] = lambda: True
+        self.tell: Tell | None = None
 
     def configure(self, servers: Sequence[Address], timeout_ms: int, valid_ms: int | None) -> None:
         """Ask these servers from now on, and believe no earlier answer but for want of one."""
@@ -88,6 +106,10 @@ class Queries:
 
     def close(self) -> None:
         """Stop asking; no callback is called any more."""
+        if self._timer is not None:
+            self._loop.timers.cancel(self._timer)
+            self._timer = None
+        self._waiting.clear()
         self._askers.clear()
         self._queue.clear()
         self._ipv6_queue.clear()
@@ -106,10 +128,53 @@ class Queries:
             return
         askers = self._askers.setdefault(key, [])
         askers.append(replied)
-        if len(askers) == 1:
-            queue = self._ipv6_queue if record_type is RecordType.AAAA else self._queue
+        if len(askers) > 1:
+            return
+        if self.is_leading():
+            self._enqueue((key,))
+        else:
+            self._waiting[key] = self._loop.clock.now_ms + TOLD_MS
+            self._arm()
+
+    def take(self, name: str, record_type: RecordType, answer: Answer) -> None:
+        """Take over an answer that another worker was given."""
+        key = name.lower(), record_type
+        if key in self._running:
+            return  # its own answer is near
+        for queue in (self._queue, self._ipv6_queue):
+            if key in queue:
+                queue.remove(key)
+        self._waiting.pop(key, None)
+        self._remember(key, answer, answers_ttl_ms([answer], self._valid_ms))
+        self._reply(key, Reply(record_type, answer))
+
+    def stop_waiting(self) -> None:
+        """Ask now what waits for another worker's answer: this one leads from now on."""
+        waiting, self._waiting = tuple(self._waiting), {}
+        self._enqueue(waiting)
+
+    def abort(self) -> None:
+        """Go on after a bug, with questions of our own."""
+        self.stop_waiting()
+
+    def _arm(self) -> None:
+        if self._waiting:
+            self._timer = self._timer or Timer(self._timer_handler, self)
+            self._loop.timers.start(self._timer, min(self._waiting.values()))
+
+    def _timer_handler(self, _timer: Timer) -> None:
+        now_ms = self._loop.clock.now_ms
+        due = [key for key, until_ms in self._waiting.items() if until_ms <= now_ms]
+        for key in due:
+            del self._waiting[key]
+        self._enqueue(due)
+        self._arm()
+
+    def _enqueue(self, keys: Iterable[Key]) -> None:
+        for key in keys:
+            queue = self._ipv6_queue if key[1] is RecordType.AAAA else self._queue
             queue.append(key)
-            self._start_queued()
+        self._start_queued()
 
     def recall(self, name: str, record_type: RecordType) -> Reply:
         """Return what was answered last, however old it is, without asking."""
@@ -149,9 +214,14 @@ class Queries:
         else:
             self._remember(key, answer, answers_ttl_ms([answer], self._valid_ms))
             reply = Reply(record_type, answer)
+            if self.tell is not None:
+                self.tell(*key, answer)
+        self._reply(key, reply)
+        self._start_queued()
+
+    def _reply(self, key: Key, reply: Reply) -> None:
         for replied in self._askers.pop(key, ()):
             replied(reply)
-        self._start_queued()
 
     def _remember(self, key: Key, answer: Answer | None, ttl_ms: int, why: str = "") -> None:
         self._known.pop(key, None)

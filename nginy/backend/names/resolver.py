@@ -85,7 +85,7 @@ class Resolver:
         self._port = port
         self.settings = ResolverSettings()
         self._files = SystemFiles(hosts_path, resolv_conf_path)
-        self._queries = Queries(loop, rng)
+        self.queries = Queries(loop, rng)
         self._lookups: set[Lookup] = set()
 
     def configure(self, settings: ResolverSettings) -> None:
@@ -99,7 +99,7 @@ class Resolver:
 
     def close(self) -> None:
         """Stop asking; no callback is called any more."""
-        self._queries.close()
+        self.queries.close()
         for lookup in tuple(self._lookups):
             lookup.close()
 
@@ -111,7 +111,7 @@ class Resolver:
         servers = settings.nameservers or tuple(
             _nameserver(text, self._port) for text in self._files.conf.nameservers
         )
-        self._queries.configure(servers, settings.timeout_ms, settings.valid_ms)
+        self.queries.configure(servers, settings.timeout_ms, settings.valid_ms)
 
     def _look_at_files(self) -> None:
         if self._files.refresh(self.loop.clock.now_ms):
@@ -171,7 +171,7 @@ class Resolver:
         lookup = Lookup(self, name, self._types, settle)
         self._lookups.add(lookup)
         for record_type in lookup.types:
-            self._queries.ask(name, record_type, lookup.collect)
+            self.queries.ask(name, record_type, lookup.collect)
 
     def recall(self, host: str) -> tuple[str, ...]:
         """Return what is known of a host without asking, however old it is; nothing if nothing."""
@@ -185,7 +185,7 @@ class Resolver:
         self, name: str, types: Sequence[RecordType], replies: dict[RecordType, Reply]
     ) -> Resolution:
         """Return what the replies about a name come to, with what is known where there is none."""
-        all_types = [replies.get(t) or self._queries.recall(name, t) for t in types]
+        all_types = [replies.get(t) or self.queries.recall(name, t) for t in types]
         return merge(all_types, self.settings.valid_ms)
 
     def forget(self, lookup: "Lookup") -> None:
@@ -209,7 +209,7 @@ class Resolver:
                 services = preferred(reply.answer.services)
                 self._resolve_targets(services, listing, port, resolved)
 
-        self._queries.ask(_service_query(service, host), RecordType.SRV, listed)
+        self.queries.ask(_service_query(service, host), RecordType.SRV, listed)
 
     def _resolve_targets(
         self, services: Sequence[Srv], listing: Resolution, port: int, resolved: Resolved
@@ -232,7 +232,7 @@ class Resolver:
 
     def recall_service(self, service: str, host: str, port: int) -> tuple[Endpoint, ...]:
         """Return what is known of a service without asking, however old it is."""
-        reply = self._queries.recall(_service_query(service, host), RecordType.SRV)
+        reply = self.queries.recall(_service_query(service, host), RecordType.SRV)
         services = preferred(reply.answer.services if reply.answer else ())
         known = {s.target: Resolution(Outcome.FOUND, self.recall(f"{s.target}.")) for s in services}
         return join(services, Resolution(Outcome.FAILED), known, port).endpoints

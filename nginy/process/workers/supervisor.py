@@ -121,6 +121,8 @@ class Supervisor:
         self.config = config
         self._text = dump(config) if config.pid is not None else ""
         self.crew.start()
+        # At once: the others wait for the names that it asks for before they serve.
+        self._join(self.crew.processes[0])
 
     def run(self) -> None:
         """Watch over the workers until the end; NginyError: they could not be started."""
@@ -162,7 +164,7 @@ class Supervisor:
                 self._all_serve()
             return
         if word == "found":
-            for other in self.crew.serving():
+            for other in self.crew.processes.values():
                 if other is not process:
                     # One that does not listen hears the next finding, or is found out by its pings.
                     other.send("found", text)
@@ -180,7 +182,7 @@ class Supervisor:
                 self._fail(reason)
 
     def _join(self, process: WorkerProcess) -> None:
-        """Have somebody lead, and tell the new worker what the leader's checks have found."""
+        """Let a worker lead if none does, or hear what the leader's checks have found."""
         if self._leader is None:
             self._leader = process
             process.send("lead")
