@@ -94,7 +94,11 @@ class ConfigReader:
         self._is_outdated = False
         self._result = None
         self.began_ms = monotonic_ms()
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError:  # no descriptor left
+            self._finish_soon(read(self._path, self._environ))
+            return
         with theirs:
             try:
                 pid = fork(partial(_send_result, theirs, self._path, self._environ))

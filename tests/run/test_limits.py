@@ -78,6 +78,24 @@ def test_without_descriptors_sessions_go_on_and_accepting_resumes(
     assert nginy.access_lines() == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_without_descriptors_signals_end_in_a_sentence_and_not_in_a_traceback(
+    site: Site, backend: Listening, number: signal.Signals
+) -> None:
+    nginy = site.start([backend.name])
+    client, upstream = site.exchange(backend)
+    nginy.allow_descriptors(0)
+    nginy.send_signal(number)
+    if number == signal.SIGHUP:
+        nginy.said("Too many open files")
+    check(client, upstream)
+    nginy.limit(resource.RLIMIT_NOFILE, 1000)
+    nginy.send_signal(signal.SIGHUP)
+    nginy.said("reload")
+    check(client, upstream)
+    assert not [line for line in nginy.errors if "bug in nginy" in line]
+
+
 @pytest.mark.parametrize("method", ["select", "poll"])
 def test_descriptors_beyond_what_the_event_method_takes_are_never_opened(
     site: Site, backend: Listening, method: str
