@@ -208,6 +208,7 @@ class Loop:
         for timer in self.timers.expired(self.clock.now_ms):
             # Looked up before the call: a handler that closes its owner clears the reference.
             owner = timer.data
+            logger.debug("timer of %r", owner)
             try:
                 timer.handler(timer)
             except Exception:  # noqa: BLE001 - a bug ends one session, not the process

@@ -22,6 +22,7 @@ from typing import Final
 
 from nginy.log.file import LogFile, lost_text
 from nginy.log.levels import EMERG, LEVELS, NOTICE, level_name
+from nginy.log.limit import RateLimited, similar
 from nginy.text.escape import escape_control
 from nginy.text.times import TimeText
 
@@ -38,10 +39,20 @@ _SEVERITIES: Final = (
 )
 
 
+BURST: Final = 10
+"""Warnings and errors of one kind that get through in a second. A backend that refuses thousands
+of clients a second would fill the disk with one sentence."""
+
+
+UNBRAKED: Final = frozenset({"nginy.server", "nginy.log"})
+"""Loggers whose messages answer an operator: no peer can provoke them."""
+
+
 class ErrorLog(logging.Handler):
     """Writes log records as nginx writes its error log; made by `setup_error_log`.
 
     A record's extra ``number`` is the connection's: ``logger.error(..., extra={"number": 12})``.
+    Its ``kind`` says what repeats, where the message does not.
     The `sink` is public for `flush`, `reopen` and `lost_lines`; `close` closes it.
     """
 
@@ -54,16 +65,28 @@ class ErrorLog(logging.Handler):
         """Open `path`; arguments and errors are those of `LogFile`."""
         super().__init__()
         self._time = TimeText(0)
+        self._limited = RateLimited(burst=BURST)
         self.sink = LogFile(path, want_flush=want_flush, notice=self._lost_notice)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record, at once if the sink accepts it. Never raises."""
+        suppressed = self._admit(record)
+        if suppressed is None:
+            return
         try:
-            line = self.format(record)
+            line = self.format(record) + similar(suppressed)
         except Exception:  # noqa: BLE001 - logging's contract for emit: the caller must not suffer
             self.handleError(record)
         else:
             self._write(line, record.levelno)
+
+    def _admit(self, record: logging.LogRecord) -> int | None:
+        """Return None to leave a record out, or how many like it were left out before it."""
+        is_trouble = logging.WARNING <= record.levelno < EMERG and not record.exc_info
+        if not is_trouble or record.name in UNBRAKED:
+            return 0
+        kind = getattr(record, "kind", record.msg)
+        return self._limited.admit(kind, int(record.created * 1000))
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as text: one line, and a traceback's lines, indented, below it.

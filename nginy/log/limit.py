@@ -11,7 +11,7 @@ from collections.abc import Hashable
 
 
 class RateLimited:
-    """Lets one message a key through in each interval and counts the rest.
+    """Lets `burst` messages a key through in each interval and counts the rest.
 
     A key names what repeats, such as ``("accept", errno)`` or a backend's address. Usage::
 
@@ -23,12 +23,13 @@ class RateLimited:
     made of client addresses cannot fill the memory.
     """
 
-    __slots__ = ("_interval_ms", "_keys", "_max_keys")
+    __slots__ = ("_burst", "_interval_ms", "_keys", "_max_keys")
 
-    def __init__(self, interval_ms: int = 1000, max_keys: int = 1000) -> None:
+    def __init__(self, interval_ms: int = 1000, max_keys: int = 1000, burst: int = 1) -> None:
         self._interval_ms = interval_ms
         self._max_keys = max_keys
-        # key -> [when it was admitted, suppressed since]; the oldest admission comes first.
+        self._burst = burst
+        # key -> [when its interval began, suppressed, admitted]; the oldest comes first.
         self._keys: dict[Hashable, list[int]] = {}
 
     def admit(self, key: Hashable, now_ms: int) -> int | None:
@@ -38,12 +39,15 @@ class RateLimited:
         """
         entry = self._keys.get(key)
         if entry is not None and now_ms - entry[0] < self._interval_ms:
+            if entry[2] < self._burst:
+                entry[2] += 1
+                return 0
             entry[1] += 1
             return None
         self._keys.pop(key, None)
         if len(self._keys) >= self._max_keys:
             del self._keys[next(iter(self._keys))]
-        self._keys[key] = [now_ms, 0]
+        self._keys[key] = [now_ms, 0, 1]
         return entry[1] if entry is not None else 0
 
     def __len__(self) -> int:

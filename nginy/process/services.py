@@ -258,6 +258,7 @@ class ServiceSet:
             handler = self._reply_handler(settings, listener)
         else:
             handler = self._proxy_handler(settings, listener, self._pool(settings, before))
+        handler.is_verbose = logger.isEnabledFor(logging.INFO)
         handler.log_session = self._logs.session_logger(settings.access_log, config.log_formats)
         if type(handler) is type(before):
             handler.take_over(before)

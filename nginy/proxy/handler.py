@@ -75,7 +75,15 @@ class ProtocolHandler:
     Created by `process/services.py::ServiceSet`, anew for each reload; see above.
     """
 
-    __slots__ = ("counters", "local_sockaddr", "log_session", "loop", "name", "settings")
+    __slots__ = (
+        "counters",
+        "is_verbose",
+        "local_sockaddr",
+        "log_session",
+        "loop",
+        "name",
+        "settings",
+    )
 
     protocol = "TCP"
     """What its clients speak: "TCP" or "UDP"."""
@@ -94,6 +102,9 @@ class ProtocolHandler:
         self.counters = ListenerCounters()
         self.log_session: Callable[[Session], None] | None = None
         """Writes an ended session to the access log; None if that is off."""
+        self.is_verbose = False
+        """Whether the error log takes what sessions say on a good day: tested instead of the
+        logger, since each session would have to ask it three times."""
         self.local_sockaddr = None if address.is_wildcard else address.sockaddr
         """The address that clients ask; None on a wildcard address, where only the accepted socket
         knows which of the machine's it was."""

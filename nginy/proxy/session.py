@@ -37,7 +37,7 @@ class Reason(Enum):
     data, R before the request was complete.
     """
 
-    COMPLETED = (200, "--", "completed", logging.DEBUG)
+    COMPLETED = (200, "--", "completed", logging.INFO)
     CLIENT_GONE_CONNECTING = (
         400, "CC", "client went away while connecting to upstream", logging.INFO,
     )  # fmt: skip
@@ -98,6 +98,10 @@ class SessionHandler(Protocol):
     def local_sockaddr(self) -> SockAddr | None:
         """The address that clients ask; None if each client's socket has to be asked."""
 
+    @property
+    def is_verbose(self) -> bool:
+        """Whether sessions log their beginning and a good end."""
+
     def next_number(self) -> int:
         """Return the number of a session that begins now."""
 
@@ -141,6 +145,8 @@ class Session:
         if handler.local_sockaddr is None:
             client.note_local_sockaddr()
         handler.counters.open += 1
+        if handler.is_verbose:
+            self.log(logging.INFO, "client connected")
 
     @property
     def number(self) -> int:
@@ -212,7 +218,7 @@ class Session:
             return
         self.end = reason
         self.detail = detail
-        if reason is not Reason.COMPLETED:
+        if reason is not Reason.COMPLETED or self.handler.is_verbose:
             self.log(reason.level, self.reason)
         if self.upstream is not None:
             self.upstream.close(reset)
@@ -249,4 +255,5 @@ class Session:
         parts.append(f", bytes from/to client:{client.received}/{client.sent}")
         if upstream is not None:
             parts.append(f", bytes from/to upstream:{upstream.received}/{upstream.sent}")
-        logger.log(level, "%s", "".join(parts), extra={"number": self.number})
+        kind = (message, self.attempts[-1].address if self.attempts else "")
+        logger.log(level, "%s", "".join(parts), extra={"number": self.number, "kind": kind})

@@ -9,6 +9,7 @@ the tries.
 nginx: `ngx_stream_proxy_connect` and `ngx_event_connect_peer`, for SOCK_DGRAM.
 """
 
+import logging
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Final
 
@@ -77,6 +78,8 @@ class UdpOpening(Session):
             self.backend = backend
             self._attempt = Attempt(handler.pool, backend, now_ms)
             self.attempts += (self._attempt,)
+            if handler.is_verbose:
+                self.log(logging.DEBUG, f"picked {backend.name}, with {backend.conns} sessions now")
             upstream = connect_datagram(handler.loop, backend.address, handler.settings.bind)
             if not isinstance(upstream, ConnectFailure):
                 self._connected(upstream)

@@ -20,6 +20,7 @@ nginx: the parts for SOCK_DGRAM of `ngx_stream_proxy_module.c`.
 """
 
 import errno
+import logging
 from typing import TYPE_CHECKING, Final
 
 from nginy.backend.backend import Backend
@@ -268,7 +269,10 @@ class UdpSession(UdpOpening):
         return backend.answered_at_ms >= self.client.active_at_ms or backend.health.is_passing
 
     def log(self, level: int, message: str) -> None:
-        """Write to the error log, but each message at most once a second for the listener."""
+        """Write to the error log, but warnings at most once a second for each message."""
+        if level < logging.WARNING:
+            super().log(level, message)
+            return
         suppressed = self.handler.limited.admit(message, self.handler.loop.clock.now_ms)
         if suppressed is not None:
             super().log(level, message + similar(suppressed))

@@ -15,6 +15,7 @@ nginx: `ngx_stream_proxy_connect`, `ngx_stream_proxy_connect_handler` and
 """
 
 import errno
+import logging
 from _socket import AF_UNIX, IPPROTO_TCP, TCP_NODELAY
 from abc import ABC, abstractmethod
 from enum import Enum
@@ -101,6 +102,8 @@ class UpstreamSession(Session, ABC):
                 handler.loop.reserve.redeem()
             self.attempt = Attempt(handler.pool, backend, now_ms)
             self.attempts += (self.attempt,)
+            if handler.is_verbose:
+                self.log(logging.DEBUG, f"picked {backend.name}, with {backend.conns} sessions now")
             if self._open(backend) is not TRY_NEXT:
                 return
 
@@ -185,6 +188,8 @@ class UpstreamSession(Session, ABC):
         upstream.active_at_ms = self.attempt.connected_at_ms = self.handler.loop.clock.now_ms
         if self.attempt.backend is not None:
             self.attempt.pool.succeeded(self.attempt.backend)
+        if self.handler.is_verbose:
+            self.log(logging.INFO, "connected to upstream")
         upstream.pause_write()
         event.handler = ignore
         settings = self.handler.settings

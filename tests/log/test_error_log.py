@@ -4,7 +4,7 @@ import re
 import socket
 
 import pytest
-from nginy.log.error_log import setup_error_log
+from nginy.log.error_log import BURST, setup_error_log
 from nginy.log.levels import EMERG, LEVELS, NOTICE
 from nginy.log.limit import RateLimited, similar
 from nginy.text.times import TimeText
@@ -233,3 +233,35 @@ def test_flushing_the_handler_writes_what_waits(error_log):
 
 def test_emerg_is_above_every_level_of_logging():
     assert max(logging.CRITICAL, logging.FATAL) < EMERG
+
+
+def test_warnings_of_one_kind_are_braked_and_counted(error_log):
+    for number in range(BURST + 5):
+        error_log.logger.error("client %d refused", number)
+        error_log.logger.error("%s", f"refused {number}", extra={"kind": "refused"})
+        error_log.logger.info("client %d connected", number)
+    said = error_log.messages()
+    assert len([line for line in said if line.endswith(" refused")]) == BURST
+    assert len([line for line in said if line.startswith("refused")]) == BURST
+    assert len([line for line in said if line.endswith(" connected")]) == BURST + 5
+
+
+def test_the_next_warning_after_a_second_says_how_many_were_left_out(error_log):
+    record = logging.makeLogRecord(
+        {"msg": "refused", "levelno": logging.WARNING, "name": "nginy.proxy", "created": 1000.0}
+    )
+    for _ in range(BURST + 5):
+        error_log.log.emit(record)
+    record.created += 1.0
+    error_log.log.emit(record)
+    assert error_log.messages()[-1] == "refused (5 similar messages suppressed)"
+    assert len(error_log.messages()) == BURST + 1
+
+
+def test_tracebacks_are_not_braked(error_log):
+    for _ in range(BURST + 5):
+        try:
+            int("")
+        except ValueError:
+            error_log.logger.exception("bug")
+    assert len([line for line in error_log.lines() if line.endswith(": bug")]) == BURST + 5

@@ -51,3 +51,11 @@ def test_a_key_admitted_again_is_young_again():
 )
 def test_the_suffix_says_how_many_are_missing(suppressed, text):
     assert similar(suppressed) == text
+
+
+def test_a_burst_gets_through_and_the_rest_is_counted():
+    limited = RateLimited(interval_ms=1000, burst=3)
+    assert [limited.admit("key", 0) for _ in range(5)] == [0, 0, 0, None, None]
+    assert limited.admit("other", 0) == 0
+    assert limited.admit("key", 1000) == 2
+    assert [limited.admit("key", 1000) for _ in range(3)] == [0, 0, None]

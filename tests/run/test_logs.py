@@ -266,3 +266,55 @@ def test_the_configured_event_method_is_the_one_that_waits(
 def has_epoll(nginy: Nginy) -> bool:
     descriptors = pathlib.Path(f"/proc/{nginy.pid}/fd").iterdir()
     return any(str(path.readlink()) == "anon_inode:[eventpoll]" for path in descriptors)
+
+
+# What is said on a good day.
+
+CHECKED = "health_check: {interval: 50ms, timeout: 40ms}"
+
+
+def test_level_info_tells_connects_and_ends(site: Site, backend: Listening) -> None:
+    nginy = site.start([backend.name], head="error_log: {path: stderr, level: info}")
+    client, upstream = site.exchange(backend)
+    client.close()
+    upstream.close()
+    (ended,) = nginy.said("completed")
+    assert re.search(rf"\[info\] .*\*1 completed while .*upstream: {backend.name}, bytes", ended)
+    (begun,) = nginy.said("client connected")
+    assert re.search(r"\[info\] .*\*1 client connected, client: .*, listener: ", begun)
+    (connected,) = nginy.said("connected to upstream")
+    assert re.search(rf"\*1 connected to upstream while .*, upstream: {backend.name}", connected)
+    assert not [line for line in nginy.errors if "[debug]" in line]
+
+
+def test_level_debug_tells_picks_checks_and_timers(site: Site, backend: Listening) -> None:
+    text = (
+        "error_log: {path: stderr, level: debug}\n"
+        f"upstreams: {{web: {{backends: '{backend.name}', {CHECKED}}}}}\n"
+        f"listeners: {{listen: '{site.address}', proxy_pass: web}}\n"
+    )
+    nginy = site.run(text)
+    nginy.said(rf"\[debug\] .*check of {backend.name}: passed")
+    nginy.said(r"\[debug\] .*timer of <BackendWatch ")
+    site.connect()
+    nginy.said(rf"\[debug\] .*\*1 picked {backend.name}, with 1 sessions now")
+
+
+def test_level_notice_is_silent_about_sessions(site: Site, backend: Listening) -> None:
+    nginy = site.start([backend.name])
+    client, upstream = site.exchange(backend)
+    client.close()
+    upstream.close()
+    nginy.session()
+    assert not [line for line in nginy.stop() if "client" in line]
+
+
+def test_a_level_changed_by_a_reload_is_that_of_new_sessions(site: Site) -> None:
+    nginy = site.run(answering(site, "error_log: stderr"))
+    ask(site)
+    nginy.write(answering(site, "error_log: {path: stderr, level: info}"))
+    nginy.send_signal(signal.SIGHUP)
+    nginy.said("configuration reloaded")
+    ask(site)
+    (line,) = nginy.said("completed")
+    assert "*2 completed" in line

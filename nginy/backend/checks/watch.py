@@ -200,6 +200,7 @@ class BackendWatch:
             health.deadline_at_ms = None
             monitor.note_not_checked(self.backend, result.failure)
             return
+        logger.debug("check of %s: %s", self.backend.name, result.failure or "passed")
         change = health.finish_check(
             result.failure or None, monitor.now_ms, monitor.rng, is_silent=result.is_silent
         )
