@@ -19,7 +19,7 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from nginy.event.connection import Connection, Endpoint
+from nginy.event.connection import Connection, ConnectionBase
 from nginy.event.event import Event, ignore
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class _ProcessConnection(Connection):
 
     def __init__(self, loop: "Loop", pid: int) -> None:
         """Open a descriptor of the process; raises OSError."""
-        Endpoint.__init__(self, loop, os.pidfd_open(pid), "")
+        ConnectionBase.__init__(self, loop, os.pidfd_open(pid), "")
         self.number = pid
         self.action = "waiting for a process"
         self.read = Event(self, ignore)

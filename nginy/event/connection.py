@@ -57,7 +57,7 @@ RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 ABORT)."""
 
 
-class Endpoint(ABC):
+class ConnectionBase(ABC):
     """The fields of everything that has the shape of a connection: a `Connection` itself, or a
     client that shares its listener's socket (`event/datagram.py`)."""
 
@@ -151,7 +151,7 @@ class Endpoint(ABC):
         """Close, with RST instead of FIN if `reset`; harmless when closed already."""
 
 
-class Connection(Endpoint):
+class Connection(ConnectionBase):
     """One socket, its two events and what is known of its peer (nginx `ngx_connection_t`).
 
     Created by a `Listener` or by `event/connect.py`; closed by its owner alone, through `close`.
@@ -168,7 +168,7 @@ class Connection(Endpoint):
     def __init__(self, loop: "Loop", sock: socket, sockaddr: SockAddr) -> None:
         """Begin to watch `sock`; raises OSError, and leaves it open, if the selector has no
         room."""
-        Endpoint.__init__(self, loop, sock.fileno(), sockaddr)  # super() costs 60 ns more
+        ConnectionBase.__init__(self, loop, sock.fileno(), sockaddr)  # super() costs 60 ns more
         self.socket = sock
         self.read = Event(self, ignore)
         self.write = Event(self, ignore)

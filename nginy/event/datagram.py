@@ -41,7 +41,7 @@ from errno import EAGAIN
 from selectors import EVENT_READ
 from typing import Final, Protocol
 
-from nginy.event.connection import AGAIN, ERROR, Connection, Endpoint
+from nginy.event.connection import AGAIN, ERROR, Connection, ConnectionBase
 from nginy.event.epoll import EVENT_LEVEL
 from nginy.event.event import Event, ignore
 from nginy.event.loop import Loop
@@ -152,7 +152,7 @@ class DatagramConnection(Connection):
     def __init__(self, loop: Loop, sock: socket, sockaddr: SockAddr) -> None:
         """Begin to watch `sock`; raises OSError, and leaves it open, if the selector has no
         room."""
-        Endpoint.__init__(self, loop, sock.fileno(), sockaddr)
+        ConnectionBase.__init__(self, loop, sock.fileno(), sockaddr)
         self.socket = sock
         self.read = Event(self, ignore)
         self.write = NEVER
@@ -293,7 +293,7 @@ class DatagramReceiver(DatagramConnection):
         self.loop.post(self.read)
 
 
-class SharedConnection(Endpoint):
+class SharedConnection(ConnectionBase):
     """A client on its listener's socket (nginx: `shared`).
 
     Created and closed by the session of that client. Both events are the listener's, since it is

@@ -30,7 +30,7 @@ from nginy.proxy.session import Reason, Session
 from nginy.proxy.variables import Variables
 from nginy.text.escape import escape_default, escape_json
 
-RETRY_MS = 1000
+FLUSH_AGAIN_MS = 1000
 """When to try again if a log could not take its lines, where the configuration names no time."""
 
 
@@ -49,7 +49,7 @@ class LogSet:
         self._used: set[weakref.ref[AccessLog[Session]]] = set()
         """Those that somebody still writes to: a handler refers to its log as long as it lives."""
         self._timer = Timer(self._flush_handler, self)
-        self._flush_ms = RETRY_MS
+        self._flush_ms = FLUSH_AGAIN_MS
 
     def open(self, config: schema.Config) -> None:
         """Open what `config` names and is not open yet; raises NginyError, with nothing changed."""
@@ -66,7 +66,7 @@ class LogSet:
         self._files.update(opened)
         self._wanted |= {log.path for log in access_logs(config)}
         flush_times = [log.flush_ms for log in access_logs(config) if log.flush_ms]
-        self._flush_ms = min(flush_times, default=RETRY_MS)
+        self._flush_ms = min(flush_times, default=FLUSH_AGAIN_MS)
 
     def close_unused(self, config: schema.Config) -> None:
         """Close the access logs that `config` does not name, once no session writes to them."""
@@ -101,7 +101,7 @@ class LogSet:
                 self._files[access_log.path],
                 self._renderer(name, text),
                 access_log.buffer_bytes or 0,
-                access_log.flush_ms or RETRY_MS,
+                access_log.flush_ms or FLUSH_AGAIN_MS,
                 None if access_log.empty else is_worth_a_line,
             )
             self._used.add(weakref.ref(log, self._log_gone))

@@ -149,7 +149,7 @@ class PoolSet:
             for listener in config.listeners
             if listener.proxy_drain_timeout_ms is not None
         }
-        self._resolver.configure(build.resolver_settings(config.resolver))
+        self._resolver.apply(build.resolver_settings(config.resolver))
         for name, wanted in prepared.items():
             self._bring_back(name)
             if name in self._upstreams:

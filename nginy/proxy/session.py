@@ -19,7 +19,7 @@ from enum import Enum
 from typing import Protocol
 
 from nginy.backend.backend import Counters
-from nginy.event.connection import Connection, Endpoint
+from nginy.event.connection import Connection, ConnectionBase
 from nginy.event.loop import Loop
 from nginy.proxy.attempt import Attempt
 from nginy.proxy.context import ConnectionContext
@@ -128,7 +128,7 @@ class Session:
     def __init__(
         self,
         handler: SessionHandler,
-        client: Endpoint,
+        client: ConnectionBase,
     ) -> None:
         self.handler = handler
         """The handler that began it, with the settings that hold for it to its end."""

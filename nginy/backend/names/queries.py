@@ -93,7 +93,7 @@ class Queries:
         self.is_leading: Callable[[], bool] = lambda: True
         self.tell: Tell | None = None
 
-    def configure(self, servers: Sequence[Address], timeout_ms: int, valid_ms: int | None) -> None:
+    def apply(self, servers: Sequence[Address], timeout_ms: int, valid_ms: int | None) -> None:
         """Ask these servers from now on, and believe no earlier answer but for want of one."""
         self._servers = servers
         self._timeout_ms = timeout_ms

@@ -88,7 +88,7 @@ class Resolver:
         self.queries = Queries(loop, rng)
         self._lookups: set[Lookup] = set()
 
-    def configure(self, settings: ResolverSettings) -> None:
+    def apply(self, settings: ResolverSettings) -> None:
         """Take settings over, read both files, and believe no earlier answer but for want of one.
 
         Reading takes no longer than reading the configuration, which comes before it.
@@ -111,7 +111,7 @@ class Resolver:
         servers = settings.nameservers or tuple(
             _nameserver(text, self._port) for text in self._files.conf.nameservers
         )
-        self.queries.configure(servers, settings.timeout_ms, settings.valid_ms)
+        self.queries.apply(servers, settings.timeout_ms, settings.valid_ms)
 
     def _look_at_files(self) -> None:
         if self._files.refresh(self.loop.clock.now_ms):

@@ -48,7 +48,7 @@ class World:
 
     def configure(self, **changes: object) -> None:
         servers = (self.server.address,)
-        self.resolver.configure(ResolverSettings(servers, **changes))  # type: ignore[arg-type]
+        self.resolver.apply(ResolverSettings(servers, **changes))  # type: ignore[arg-type]
 
     def members(
         self, *configured: BackendSettings, make_balancer: MakeBalancer = RoundRobin

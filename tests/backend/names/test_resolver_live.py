@@ -49,7 +49,7 @@ class Client:
 
     def configure(self, *more_servers: NameServer, **settings: object) -> None:
         servers = tuple(s.address for s in (*more_servers, self.server))
-        self.resolver.configure(ResolverSettings(servers, **settings))  # type: ignore[arg-type]
+        self.resolver.apply(ResolverSettings(servers, **settings))  # type: ignore[arg-type]
 
     def ask(self, name: str = NAME) -> None:
         self.resolver.resolve(name, self.results.append)
@@ -213,7 +213,7 @@ def test_the_next_server_is_asked_where_one_is_dead_or_fails(client: Client) -> 
     failing.fail(NAME)
     client.server.set(NAME, "10.0.0.1")
     settings = ResolverSettings((address, failing.address, client.server.address))
-    client.resolver.configure(settings)
+    client.resolver.apply(settings)
     assert client.resolve().addresses == ("10.0.0.1",)
     assert failing.count(NAME) == 1
 
@@ -587,7 +587,7 @@ def test_nameservers_and_search_list_come_from_resolv_conf(
         str(client.resolv_conf),
         client.server.address.port,
     )
-    client.resolver.configure(ResolverSettings())
+    client.resolver.apply(ResolverSettings())
     client.server.set("web.example", "10.0.0.1")
     assert client.resolve("web").addresses == ("10.0.0.1",)
     assert [a.name for a in client.server.asked if a.type == A] == [
@@ -602,7 +602,7 @@ def from_resolv_conf(client: Client, search: str = "") -> None:
     client.resolv_conf.write_text(f"nameserver {host}\n{search}")
     paths = str(client.hosts), str(client.resolv_conf)
     client.resolver = Resolver(client.harness.loop, random.Random(7), *paths, port)
-    client.resolver.configure(ResolverSettings())
+    client.resolver.apply(ResolverSettings())
 
 
 def test_a_search_domain_that_fails_is_passed_over(client: Client) -> None:

@@ -76,7 +76,7 @@ class Crew:
             relay.names = resolver.queries
             resolver.queries.tell = relay.tell_answer
             resolver.queries.is_leading = self.asker(relay)
-            resolver.configure(ResolverSettings((self.server.address,), ipv6=False))
+            resolver.apply(ResolverSettings((self.server.address,), ipv6=False))
         self.relays[0].send = self.pass_on
         self.found: list[list[str]] = [[], []]
 

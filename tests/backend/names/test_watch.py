@@ -32,7 +32,7 @@ class Followed:
         self.resolver = Resolver(
             harness.loop, random.Random(3), str(directory / "hosts"), str(directory / "conf")
         )
-        self.resolver.configure(ResolverSettings((self.server.address,), ipv6=False))
+        self.resolver.apply(ResolverSettings((self.server.address,), ipv6=False))
         self.changes = 0
         self.watches: list[NameWatch] = []
 
