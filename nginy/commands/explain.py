@@ -90,6 +90,18 @@ def _lines(config: Config, way: Way) -> Iterator[str]:
     port = "" if way.client.port else " (port 0 stands for any)"
     yield f"client    {way.client}{port}"
     yield f"listener  {name}{way.address} {listener.protocol}, at {listener.origin.mark}"
+    if listener.access is not None:
+        access = listener.access.table
+        number = access.decides(way.context.remote_addr)
+        count = len(access.rules)
+        if number < 0:
+            yield f"access    none of {count} rules fits: allowed"
+        else:
+            yield f"access    {access.rules[number]} (rule {number + 1} of {count})"
+        if access.denies(way.context.remote_addr):
+            end = "its datagrams are dropped" if listener.protocol == "udp" else "status 403"
+            yield f"choice    none: {end}, denied by access"
+            return
     if listener.return_ is not None:
         text = quote(_filled_in(listener.return_, way.context))
         yield f"rules     none but return: the answer is {text}, then the session ends"

@@ -236,7 +236,11 @@ def _details(record: Record[R], old: R, new: R, skipped: tuple[str, ...] = ()) -
     for name, row in record.keys.items():
         before, after = getattr(old, row.field), getattr(new, row.field)
         if name not in skipped and before != after:
-            found += _differences(name, row.kind.write(before), row.kind.write(after))
+            was, will_be = row.kind.write(before), row.kind.write(after)
+            if was == will_be:
+                found.append(f"{name}: a file that it names has changed")
+            else:
+                found += _differences(name, was, will_be)
     return tuple(found)
 
 

@@ -29,6 +29,7 @@ from nginy.config import schema
 from nginy.config.balance import Balance
 from nginy.event.bind import KeepAlive, ListenOptions
 from nginy.proxy.handler import ProxySettings
+from nginy.proxy.phases import AccessPhase, Phases
 
 MAX_SESSIONS_SHARE = 0.7
 """Of the descriptor limit, for UDP sessions unless `max_sessions` says otherwise.
@@ -133,6 +134,14 @@ def proxy_settings(listener: schema.Listener, auto_sessions: int) -> ProxySettin
         max_sessions=max_sessions,
         udp_offload=listener.udp_offload,
     )
+
+
+def phases(listener: schema.Listener) -> Phases:
+    """Return what a listener's clients pass before their content, in nginx's order."""
+    found = []
+    if listener.access is not None:
+        found.append(AccessPhase(listener.access.table))
+    return tuple(found)
 
 
 def listen_options(listener: schema.Listener) -> tuple[ListenOptions, ...]:

@@ -17,7 +17,7 @@ TERMINATES_NO_TLS: Final = "nginy passes TLS through and does not terminate it"
 SPEAKS_NO_TLS: Final = "nginy passes TLS through and does not speak it to backends"
 NO_PROXY_PROTOCOL: Final = "nginy has no PROXY protocol"
 NO_HTTP: Final = "nginy balances TCP and UDP, and does not read HTTP"
-NO_ACCESS_RULES: Final = "nginy has no access rules, a firewall has"
+IN_ACCESS: Final = "expected access: [{allow: 10.0.0.0/8}, {deny: all}]"
 NO_LIMITS: Final = "nginy has no limits for one client"
 NO_ROUTES: Final = "nginy does not choose by server name, expected one listener for each service"
 TOP_OF_FILE: Final = "its keys belong at the top of the file"
@@ -151,11 +151,10 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
         "ulimit-n": RAISED_ALONE,
     },
     LISTENER: {
-        "acl": NO_ACCESS_RULES,
+        "acl": IN_ACCESS,
         "accept_proxy_protocol": NO_PROXY_PROTOCOL,
-        "access": NO_ACCESS_RULES,
-        "allow": NO_ACCESS_RULES,
-        "deny": NO_ACCESS_RULES,
+        "allow": IN_ACCESS,
+        "deny": IN_ACCESS,
         "limit_conn": NO_LIMITS,
         "limit_conn_rate": NO_LIMITS,
         "limit_rate": NO_LIMITS,

@@ -16,6 +16,7 @@ Read first: Config at the end, then Listener and Upstream. Read next: load.py.
 from dataclasses import dataclass
 from typing import Final
 
+from nginy.config.access import AccessKind, AccessRules
 from nginy.config.addresses import BindAddress, ListenAddresses, NameServers, PeerAddress
 from nginy.config.balance import Balance, BalanceKind
 from nginy.config.health import (
@@ -231,6 +232,11 @@ class Listener(Entry):
     )
     freebind: bool = key(
         FLAG, "off", "nginy binds addresses that this machine does not have yet, as with VRRP."
+    )
+    access: AccessRules | None = key(
+        AccessKind(),
+        "off",
+        "Which clients may come in: the first rule that fits decides; no rule that fits allows.",
     )
     tcp_nodelay: bool = key(FLAG, "on", "Small pieces are sent at once, both ways.", only="tcp")
     proxy_connect_timeout_ms: int | None = key(

@@ -259,6 +259,7 @@ class ServiceSet:
         else:
             handler = self._proxy_handler(settings, listener, self._pool(settings, before))
         handler.is_verbose = logger.isEnabledFor(logging.INFO)
+        handler.phases = build.phases(settings)
         handler.log_session = self._logs.session_logger(settings.access_log, config.log_formats)
         if type(handler) is type(before):
             handler.take_over(before)

@@ -27,6 +27,7 @@ from nginy.event.connection import Connection
 from nginy.event.datagram import DatagramReceiver
 from nginy.event.loop import Loop
 from nginy.proxy.attempt import Attempt
+from nginy.proxy.phases import Phases, enter
 from nginy.proxy.session import ListenerCounters, Session
 from nginy.text.address import Address, SockAddr
 
@@ -82,6 +83,7 @@ class ProtocolHandler:
         "log_session",
         "loop",
         "name",
+        "phases",
         "settings",
     )
 
@@ -105,6 +107,8 @@ class ProtocolHandler:
         self.is_verbose = False
         """Whether the error log takes what sessions say on a good day: tested instead of the
         logger, since each session would have to ask it three times."""
+        self.phases: Phases = ()
+        """What its clients pass before a session goes to its content; mostly nothing."""
         self.local_sockaddr = None if address.is_wildcard else address.sockaddr
         """The address that clients ask; None on a wildcard address, where only the accepted socket
         knows which of the machine's it was."""
@@ -139,6 +143,13 @@ class ProtocolHandler:
         data: memoryview,
     ) -> None:
         """Deal with a datagram that has come from `sockaddr` to `local`."""
+
+    def begin(self, session: Session) -> None:
+        """Let a TCP session go to its content, through the phases if there are any."""
+        if self.phases:
+            enter(session, self.phases)
+        else:
+            session.start()
 
     def session_ended(self, session: Session) -> None:
         """Count a session and write it to the access log; called once for each."""

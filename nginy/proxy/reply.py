@@ -16,10 +16,13 @@ from nginy.event.connect import failure_text
 from nginy.event.connection import AGAIN, ERROR, Connection
 from nginy.event.datagram import DatagramReceiver, SharedConnection
 from nginy.event.event import Event
+from nginy.event.loop import Loop
 from nginy.event.timer import Timer
-from nginy.proxy.handler import ProtocolHandler
+from nginy.proxy.drops import Drops
+from nginy.proxy.handler import ProtocolHandler, ProxySettings
+from nginy.proxy.newcomer import refused
 from nginy.proxy.session import Reason, Session
-from nginy.text.address import SockAddr
+from nginy.text.address import Address, SockAddr
 
 LINGER_MS: Final = 5000
 """A client that has the answer gets this long to close (nginx `lingering_timeout`)."""
@@ -37,18 +40,28 @@ class ReplyHandler(ProtocolHandler):
 
     def accept_handler(self, client: Connection) -> None:
         """Begin the session of a client that was just accepted."""
-        ReplySession(self, client).start(self.text)
+        self.begin(ReplySession(self, client))
 
 
 class DatagramReplyHandler(ProtocolHandler):
     """Answers datagrams by itself."""
 
-    __slots__ = ("text",)
+    __slots__ = ("drops", "text")
 
     protocol = "UDP"
 
     text: Callable[[Session], bytes]
     """Makes the answer; set by config/build.py."""
+
+    def __init__(self, loop: Loop, name: str, address: Address, settings: ProxySettings) -> None:
+        super().__init__(loop, name, address, settings)
+        self.drops = Drops()
+
+    def take_over(self, before: ProtocolHandler) -> None:
+        """Go on counting where the handler that served the listener before has stopped."""
+        super().take_over(before)
+        if isinstance(before, DatagramReplyHandler):
+            self.drops = before.drops
 
     def datagram_handler(
         self, receiver: DatagramReceiver, sockaddr: SockAddr, local: bytes, data: memoryview
@@ -57,6 +70,8 @@ class DatagramReplyHandler(ProtocolHandler):
         if not sockaddr[1]:
             return
         client = SharedConnection(receiver, sockaddr, local)
+        if self.phases and refused(self, client, self.drops):
+            return
         session = receiver.serving = Session(self, client)
         client.action = "returning text"
         client.received = len(data)
@@ -71,19 +86,19 @@ class ReplySession(Session):
 
     __slots__ = ("_unsent_bytes",)
 
-    handler: ProtocolHandler
+    handler: ReplyHandler
     client: Connection
     _unsent_bytes: int
     """What the client had not taken of the answer when the timer was started."""
 
-    def start(self, text: Callable[[Session], bytes]) -> None:
+    def start(self) -> None:
         """Send the answer, or as much of it as the client takes now."""
         client, loop = self.client, self.client.loop
         client.action = "returning text"
         if loop.connections > loop.max_connections:
             self.finalize(Reason.OVER_LIMIT, "worker_connections are used up")
             return
-        client.buffer = Buffer(text(self))
+        client.buffer = Buffer(self.handler.text(self))
         loop.budget.hold(len(client.buffer), loop.clock.now_ms)
         client.read.handler = self._discard_handler
         client.read.timer = Timer(self._timer_handler, self)

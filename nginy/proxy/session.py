@@ -16,7 +16,7 @@ import logging
 import sys
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
 
 from nginy.backend.backend import Counters
 from nginy.event.connection import Connection, ConnectionBase
@@ -53,6 +53,7 @@ class Reason(Enum):
     BACKEND_DOWN = (200, "DD", "backend went down", logging.INFO)
     CLIENT_LEFT_QUEUE = (400, "CQ", "client went away while waiting for a backend", logging.INFO)
     QUEUE_TIMED_OUT = (502, "sQ", "no backend was free in time", logging.ERROR)
+    DENIED = (403, "PR", "denied by access", logging.INFO)
     QUEUE_FULL = (503, "PC", "too many wait for a backend already", logging.ERROR)
     OVER_LIMIT = (503, "PC", "over a limit", logging.WARNING)
     RESOURCE = (500, "RC", "no descriptor, port or memory", logging.CRITICAL)
@@ -65,6 +66,10 @@ class Reason(Enum):
         self.code = code
         self.sentence = sentence
         self.level = level
+
+
+BEFORE_CONTENT: Final = frozenset((Reason.DENIED,))
+"""Reasons by which a phase refuses a session: no backend has been looked for."""
 
 
 @dataclass(slots=True)
@@ -233,6 +238,9 @@ class Session:
         self.client.close(reset=True)
         if self.upstream is not None:
             self.upstream.close(reset=True)
+
+    def start(self) -> None:
+        """Go to the content: connect to a backend, or answer. A UDP session has none to start."""
 
     def kill(self) -> None:
         """End the session because the process ends."""

@@ -71,7 +71,7 @@ class TcpHandler(ProxyHandler):
         """Begin the session of a client that was just accepted."""
         session = TcpSession(self, client)
         session.read_sizes = self.read_sizes
-        session.start()
+        self.begin(session)
 
 
 class TcpSession(EndingSession):

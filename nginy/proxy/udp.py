@@ -17,35 +17,20 @@ operator needs. What a session does is in `proxy/udp_session.py`, how the socket
 nginx: `ngx_event_udp.c`, where the table is a red-black tree for each listener.
 """
 
-import logging
 from functools import partial
 from typing import Final
 
 from nginy.backend.pool import BackendPool
 from nginy.event.datagram import DatagramReceiver, SharedConnection
 from nginy.event.loop import Loop
-from nginy.log.limit import RateLimited, similar
+from nginy.proxy.drops import Drops
 from nginy.proxy.handler import ProtocolHandler, ProxyHandler, ProxySettings
+from nginy.proxy.newcomer import refused
 from nginy.proxy.session import Reason, Session
 from nginy.proxy.udp_opening import UdpOpening
 from nginy.proxy.udp_run import Run, may_wait
 from nginy.proxy.udp_session import ClientKey, UdpSession
-from nginy.text.address import Address, SockAddr, sockaddr_text
-
-logger = logging.getLogger("nginy.proxy")
-
-DROPS: Final = (
-    "no_backend",  # no usable backend
-    "shed",  # a new client, with max_sessions reached or while draining
-    "access",  # denied by a rule
-    "limit",  # a new client, with worker_connections, descriptors or ports used up
-    "truncated",  # too long for the way on, which cannot carry it whole
-    "send_error",  # refused by the network or its rules
-    "invalid",  # cannot be answered, or cannot be parsed
-    "queue_full",  # the socket's send buffer has no room
-)
-"""Reasons for which a datagram is dropped."""
-
+from nginy.text.address import Address, SockAddr
 
 FIRSTS_MAX: Final = 64
 """First datagrams that a listener keeps. A refusal takes one round trip, so these do for 64,000 new
@@ -55,7 +40,7 @@ clients a second at 1 ms; they are 4 MB at most."""
 class UdpHandler(ProxyHandler):
     """Makes UDP sessions of a listener's clients, and finds them again."""
 
-    __slots__ = ("detached", "drops", "firsts", "is_draining", "limited", "table")
+    __slots__ = ("detached", "drops", "firsts", "is_draining", "table")
 
     protocol = "UDP"
 
@@ -74,12 +59,9 @@ class UdpHandler(ProxyHandler):
         """Those that have let it go."""
         self.firsts: dict[UdpOpening, bytes] = {}
         """The first datagrams of the newest sessions, until they are answered."""
-        self.drops = dict.fromkeys(DROPS, 0)
-        """Datagrams dropped, by reason, both directions."""
+        self.drops = Drops()
         self.is_draining = False
         """Set to serve known clients only, before the listener is to go."""
-        self.limited = RateLimited()
-        """Keeps clients from filling the error log."""
 
     def take_over(self, before: ProtocolHandler) -> None:
         """Find the sessions of the handler that served the listener before."""
@@ -89,7 +71,6 @@ class UdpHandler(ProxyHandler):
             self.detached = before.detached
             self.firsts = before.firsts
             self.drops = before.drops
-            self.limited = before.limited
 
     def datagram_handler(
         self, receiver: DatagramReceiver, sockaddr: SockAddr, local: bytes, data: memoryview
@@ -160,39 +141,36 @@ class UdpHandler(ProxyHandler):
         self, receiver: DatagramReceiver, key: ClientKey, sockaddr: SockAddr, local: bytes
     ) -> UdpSession | None:
         """Begin the session of a new client, or drop its datagram and return None."""
+        why = self._why_not(sockaddr)
+        if why is not None:
+            now_ms = self.loop.clock.now_ms
+            self.drops.refuse(*why, sockaddr, self.name, now_ms)
+            return None
+        client = SharedConnection(receiver, sockaddr, local)
+        if self.phases and refused(self, client, self.drops):
+            return None
+        session = UdpSession(self, client)
+        receiver.serving = session
+        if not session.open():
+            return None
+        session.key = key
+        self.table[key] = session
+        return session
+
+    def _why_not(self, sockaddr: SockAddr) -> tuple[str, str] | None:
+        """Return why a new client can have no session, and how its datagram is counted."""
         loop = self.loop
         max_sessions = self.settings.max_sessions
         if self.is_draining:
-            self._refuse("shed", "the listener takes no new clients", sockaddr)
-        elif 0 < max_sessions <= self.sessions:
-            self._refuse("shed", f"max_sessions ({max_sessions}) are used up", sockaddr)
-        elif loop.connections >= loop.max_connections:
-            self._refuse("limit", "worker_connections are used up", sockaddr)
-        elif not sockaddr[1]:
+            return "shed", "the listener takes no new clients"
+        if 0 < max_sessions <= self.sessions:
+            return "shed", f"max_sessions ({max_sessions}) are used up"
+        if loop.connections >= loop.max_connections:
+            return "limit", "worker_connections are used up"
+        if not sockaddr[1]:
             # RFC 768: port 0 means that no reply is expected, and none can be sent to it.
-            self._refuse("invalid", "datagram from port 0", sockaddr)
-        else:
-            client = SharedConnection(receiver, sockaddr, local)
-            session = UdpSession(self, client)
-            receiver.serving = session
-            if session.open():
-                session.key = key
-                self.table[key] = session
-                return session
+            return "invalid", "datagram from port 0"
         return None
-
-    def _refuse(self, reason: str, message: str, sockaddr: SockAddr) -> None:
-        """Drop a datagram for which no session is begun."""
-        self.drops[reason] += 1
-        suppressed = self.limited.admit(message, self.loop.clock.now_ms)
-        if suppressed is not None:
-            logger.warning(
-                "%s%s, client: %s, listener: %s",
-                message,
-                similar(suppressed),
-                sockaddr_text(sockaddr),
-                self.name,
-            )
 
     def detach(self, session: UdpSession) -> None:
         """Let a session's key go: its client's next datagram begins a new session."""

@@ -273,6 +273,6 @@ class UdpSession(UdpOpening):
         if level < logging.WARNING:
             super().log(level, message)
             return
-        suppressed = self.handler.limited.admit(message, self.handler.loop.clock.now_ms)
+        suppressed = self.handler.drops.limited.admit(message, self.handler.loop.clock.now_ms)
         if suppressed is not None:
             super().log(level, message + similar(suppressed))

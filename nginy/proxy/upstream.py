@@ -29,7 +29,7 @@ from nginy.event.event import Event, ignore
 from nginy.event.timer import Timer
 from nginy.proxy.attempt import FAILED, UNKNOWN, WORKED, Attempt
 from nginy.proxy.handler import ProxyHandler
-from nginy.proxy.session import Reason, Session
+from nginy.proxy.session import BEFORE_CONTENT, Reason, Session
 
 
 class Connecting(Enum):
@@ -239,10 +239,10 @@ class UpstreamSession(Session, ABC):
         if self.end is not None:
             return
         now_ms = self.handler.loop.clock.now_ms
-        if not self.attempts:
+        if not self.attempts and reason not in BEFORE_CONTENT:
             self.attempts = (Attempt(self.handler.pool, None, now_ms),)
-        attempt = self.attempts[-1]
-        backend = attempt.backend
+        attempt = self.attempts[-1] if self.attempts else None
+        backend = None if attempt is None else attempt.backend
         if self._queue is not None:
             self._queue.leave(self)
             # If this session was called, the next one has to hear of the free backend.
@@ -250,7 +250,7 @@ class UpstreamSession(Session, ABC):
             self.handler.loop.reserve.redeem()
             if reason is Reason.CLIENT_GONE_CONNECTING:
                 reason = Reason.CLIENT_LEFT_QUEUE
-        if backend is not None:
+        if attempt is not None and backend is not None:
             is_connected = attempt.connected_at_ms is not None
             result = WORKED if is_connected else UNKNOWN
             attempt.end(result, now_ms, self.upstream)

@@ -145,3 +145,25 @@ def test_every_variable_of_a_key_is_known(tmp_path: pathlib.Path, name: str) -> 
         tmp_path, f"listeners: {{name: front, listen: 127.0.0.1:80, return: 'is ${name}'}}\n"
     )
     assert re.search('"is [^$]+"', explain(config, "front", "10.1.2.3:4"))
+
+
+def test_the_access_rule_that_decides_is_told(tmp_path: pathlib.Path) -> None:
+    text = """
+    listeners:
+    - {listen: 127.0.0.1:80, return: x, access: [{deny: 10.0.0.0/8}, {allow: 11.0.0.0/8}]}
+    - {listen: 127.0.0.1:80, protocol: udp, return: x, access: {deny: 10.0.0.0/8}}
+    """
+    config = loaded(tmp_path, text)
+
+    def told(listener: str, client: str) -> list[str]:
+        return explain(config, listener, client).splitlines()[2:]
+
+    assert told("127.0.0.1:80/tcp", "10.1.2.3") == [
+        "access    deny 10.0.0.0/8 (rule 1 of 2)",
+        "choice    none: status 403, denied by access",
+    ]
+    assert told("127.0.0.1:80/tcp", "11.1.2.3")[0] == "access    allow 11.0.0.0/8 (rule 2 of 2)"
+    assert told("127.0.0.1:80/tcp", "12.1.2.3")[0] == "access    none of 2 rules fits: allowed"
+    assert told("127.0.0.1:80/udp", "10.1.2.3")[1] == (
+        "choice    none: its datagrams are dropped, denied by access"
+    )

@@ -1,0 +1,37 @@
+"""Newcomer: a UDP client that has no session yet, on its way through the phases.
+
+A stranger's datagram must cost little: nothing is counted as a session, or logged as one, before
+all phases have let its client pass. So the phases are shown a session that is none. It knows who
+the client is and whom it asked, which is all that rules and keys are about.
+"""
+
+from nginy.event.datagram import SharedConnection
+from nginy.proxy.drops import Drops
+from nginy.proxy.handler import ProtocolHandler
+from nginy.proxy.phases import Refusal
+from nginy.proxy.session import Session
+
+
+class Newcomer(Session):
+    """What the phases see of a UDP client. Never ends, as it never begins."""
+
+    __slots__ = ()
+
+    def __init__(self, handler: ProtocolHandler, client: SharedConnection) -> None:
+        self.handler = handler
+        self.client = client
+        if handler.local_sockaddr is None:
+            client.note_local_sockaddr()
+
+
+def refused(handler: ProtocolHandler, client: SharedConnection, drops: Drops) -> bool:
+    """Run the handler's phases for a client; if one refuses it, drop its datagram."""
+    newcomer = Newcomer(handler, client)
+    for phase in handler.phases:
+        verdict = phase.run(newcomer)
+        if isinstance(verdict, Refusal):
+            now_ms = handler.loop.clock.now_ms
+            level = verdict.reason.level
+            drops.refuse(verdict.drop, verdict.detail, client.sockaddr, handler.name, now_ms, level)
+            return True
+    return False

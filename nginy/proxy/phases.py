@@ -1,0 +1,91 @@
+"""Phases: what a client passes before its session goes to its content.
+
+    accept -> access -> content (`proxy_pass` or `return`) -> log
+
+A handler has a list of phases, in nginx's order (`ngx_stream.h`, `NGX_STREAM_POST_ACCEPT_PHASE` and
+the following), and only those that its listener is configured with. Most listeners have none; their
+sessions go to their content at once.
+
+A phase lets the session pass to the next one, has it wait, or refuses it. `enter` runs them for a
+TCP session, which ends when it is refused. `proxy/newcomer.py` runs them for a UDP client: a
+refused datagram is dropped and counted, and no session begins.
+
+Each phase is a thin layer around a pure module. What is decided is in `proxy/access.py`; what is
+configured becomes a list of phases in `config/build.py`.
+
+nginx: `ngx_stream_core_run_phases` in `ngx_stream_core_module.c`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+from nginy.proxy.access import Access
+from nginy.proxy.context import host_of
+from nginy.proxy.session import Reason, Session
+
+
+class Step(Enum):
+    """How a session goes on after a phase that does not refuse it."""
+
+    PASS = "pass"
+    """The next phase runs (NGX_DECLINED)."""
+    WAIT = "wait"
+    """The phase itself calls `enter` when it knows more (NGX_AGAIN)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a phase ends a session."""
+
+    reason: Reason
+    detail: str
+    """Said in place of the reason's own sentence."""
+    drop: str
+    """What the datagram of a UDP client is counted as, one of `proxy/drops.py::DROPS`."""
+
+
+Verdict: TypeAlias = Step | Refusal
+
+
+class Phase(ABC):
+    """One phase of a listener. It holds no state of a session."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def run(self, session: Session) -> Verdict:
+        """Decide on a session whose client is in `session.client`."""
+
+
+Phases: TypeAlias = Sequence[Phase]
+
+
+def enter(session: Session, phases: Phases) -> None:
+    """Run phases of a TCP session, then start its content; it may have ended when this returns."""
+    for phase in phases:
+        verdict = phase.run(session)
+        if verdict is Step.WAIT:
+            return
+        if isinstance(verdict, Refusal):
+            session.finalize(verdict.reason, verdict.detail)
+            return
+    session.start()
+
+
+class AccessPhase(Phase):
+    """Refuses clients by their address (`access`)."""
+
+    __slots__ = ("_access",)
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def run(self, session: Session) -> Verdict:
+        """Let the first rule that fits decide."""
+        rule = self._access.denies(host_of(session.client.sockaddr))
+        if rule is None:
+            return Step.PASS
+        return Refusal(Reason.DENIED, f'denied by the access rule "{rule}"', "access")
