@@ -16,12 +16,12 @@ from typing import Final
 TERMINATES_NO_TLS: Final = "nginy passes TLS through and does not terminate it"
 SPEAKS_NO_TLS: Final = "nginy passes TLS through and does not speak it to backends"
 NO_PROXY_PROTOCOL: Final = "nginy has no PROXY protocol"
-NO_HTTP: Final = "nginy balances TCP and UDP, and does not read HTTP"
+NO_HTTP: Final = "nginy balances TCP and UDP and does not read HTTP"
 IN_ACCESS: Final = "expected access: [{allow: 10.0.0.0/8}, {deny: all}]"
-NO_LIMITS: Final = "nginy has no limits for one client"
-NO_ROUTES: Final = "nginy does not choose by server name, expected one listener for each service"
+NO_LIMITS: Final = "nginy has no limits per client"
+NO_ROUTES: Final = "nginy does not route by server name; use a listener for each service"
 TOP_OF_FILE: Final = "its keys belong at the top of the file"
-RAISED_ALONE: Final = "nginy raises the limit itself, by worker_connections"
+RAISED_ALONE: Final = "nginy raises the limit itself, according to worker_connections"
 
 CONFIGURATION: Final = "the configuration"
 LISTENER: Final = "a listener"
@@ -140,10 +140,10 @@ RENAMED: Final[Mapping[str, Mapping[str, str]]] = {
 # Advice for words without a counterpart.
 ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
     CONFIGURATION: {
-        "daemon": "nginy stays in the foreground, a service manager starts it",
+        "daemon": "nginy stays in the foreground; let a service manager start it",
         "events": TOP_OF_FILE,
         "global": TOP_OF_FILE,
-        "group": "nginy takes the group of `user`",
+        "group": "nginy takes the group of its user",
         "http": NO_HTTP,
         "load_module": "nginy has no modules",
         "stream": TOP_OF_FILE,
@@ -167,7 +167,7 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
         "proxy_ssl": SPEAKS_NO_TLS,
         "proxy_tls": SPEAKS_NO_TLS,
         "proxy_upload_rate": NO_LIMITS,
-        "reuseport": "nginy sets it by itself, with several workers",
+        "reuseport": "nginy sets it itself when there are several workers",
         "routes": NO_ROUTES,
         "rules": NO_ROUTES,
         "server_name": NO_ROUTES,
@@ -184,13 +184,13 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
         "fall": "expected health_check: {fails: 3}",
         "inter": "expected health_check: {interval: 5s}",
         "ip_hash": "expected balance: {hash: $remote_addr, consistent: on}",
-        "keepalive": "nginy opens one connection for each session",
+        "keepalive": "nginy opens a connection for each session",
         "proxy_protocol": NO_PROXY_PROTOCOL,
         "rise": "expected health_check: {passes: 2}",
         "ssl": SPEAKS_NO_TLS,
         "sticky": "expected balance: {hash: $remote_addr, consistent: on}",
         "timeout queue": "expected queue: {timeout: 5s}",
-        "zone": "nginy's workers share their counts by themselves",
+        "zone": "nginy's workers share their counts without it",
         **{
             word: f"expected balance: {word}"
             for word in ("least_conn", "least_time", "random", "round_robin")
@@ -215,8 +215,8 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
     HEALTH_CHECK: {
         "mandatory": "expected initial: down",
         "match": "expected expect, or with type http status",
-        "method": "nginy asks with GET",
-        "headers": "nginy sends Host and no other header that can be set",
+        "method": "nginy always sends GET",
+        "headers": "nginy sends no header of yours but Host",
         "ssl": "expected type: tls",
         "tls": "expected type: tls",
     },
@@ -251,7 +251,7 @@ VALUES: Final[Mapping[str, Mapping[str, str]]] = {
         "http3": "expected udp",
     },
     "type": {
-        "https": "nginy does not ask in HTTP over TLS, expected tls for the handshake alone",
+        "https": "nginy does not check HTTP over TLS, expected tls for the handshake alone",
         "grpc": "nginy does not speak gRPC, expected tcp",
         "ping": "nginy does not ping, expected tcp",
         "icmp": "nginy does not ping, expected tcp",
@@ -281,7 +281,7 @@ VALUES: Final[Mapping[str, Mapping[str, str]]] = {
 LISTEN_WORDS: Final[Mapping[str, str]] = {
     "accept-proxy": NO_PROXY_PROTOCOL,
     "backlog": "expected backlog: {value}",
-    "bind": "nginy binds each address by itself",
+    "bind": "nginy binds each address separately",
     "default_server": NO_ROUTES,
     "freebind": "expected freebind: on",
     "http2": NO_HTTP,
@@ -289,7 +289,7 @@ LISTEN_WORDS: Final[Mapping[str, str]] = {
     "name": "expected name: {value}",
     "proxy_protocol": NO_PROXY_PROTOCOL,
     "quic": "expected protocol: udp",
-    "reuseport": "nginy sets it by itself, with several workers",
+    "reuseport": "nginy sets it itself when there are several workers",
     "so_keepalive": "expected so_keepalive: {value}",
     "ssl": TERMINATES_NO_TLS,
     "tcp": "expected protocol: tcp",

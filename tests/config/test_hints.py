@@ -37,7 +37,7 @@ def balance(text: str) -> str:
 
 KEYS = [
     ("worker_processes: 2\n" + LISTENER, '(did you mean "workers"?)'),
-    (LISTENER + "http: {}\n", "nginy balances TCP and UDP, and does not read HTTP"),
+    (LISTENER + "http: {}\n", "nginy balances TCP and UDP and does not read HTTP"),
     (LISTENER + "stream: {}\n", "its keys belong at the top of the file"),
     (in_listener("bind: 127.0.0.1:81"), '(did you mean "listen"?)'),
     (in_listener("proxy_protocol: on"), "nginy has no PROXY protocol"),
