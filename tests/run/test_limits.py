@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
+from nginy.event.epoll import BATCH
 
 from kit.ends import End
 from kit.faults import Listening, Site, check, receive_all
@@ -157,21 +158,23 @@ def test_without_memory_sessions_get_slower_and_none_is_cut(site: Site, backend:
 def test_a_pause_longer_than_the_idle_timeout_ends_no_busy_session(
     site: Site, backend: Listening
 ) -> None:
-    """Both sides have spoken while nginy was stopped: neither is idle."""
-    nginy = site.start([backend.name], proxy_timeout="600ms")
-    ends = [site.exchange(backend) for _ in range(10)]
-    for client, _ in ends:
-        client.sendall(b"request")
-    nginy.send_signal(signal.SIGSTOP)  # wherever it is, in the middle of serving them
-    for _, upstream in ends:
-        upstream.sendall(b"answer")
-    select.select((), (), (), 1.2)
-    nginy.send_signal(signal.SIGCONT)
-    for client, upstream in ends:
-        assert client.recv(100) == b"answer"
-        assert upstream.recv(100) == b"request"
-        check(client, upstream)
-    assert nginy.access_lines() == []
+    """More backends have spoken while nginy was stopped than the kernel reports at once."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
+    try:
+        nginy = site.start([backend.name], proxy_timeout="2500ms")
+        ends = [site.exchange(backend) for _ in range(BATCH + 50)]
+        nginy.send_signal(signal.SIGSTOP)
+        for _, upstream in ends:
+            upstream.sendall(b"answer")
+        select.select((), (), (), 3.1)
+        nginy.send_signal(signal.SIGCONT)
+        for client, upstream in ends:
+            assert client.recv(100) == b"answer"
+            check(client, upstream)
+        assert nginy.access_lines() == []
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 # Local ports.
