@@ -26,7 +26,7 @@ from nginy.commands.plan import render_plan
 from nginy.commands.reference import render_reference
 from nginy.config.check_files import check_files
 from nginy.config.dump import dump
-from nginy.config.load import load
+from nginy.config.load import load, service_pid_file
 from nginy.config.node import closest, did_you_mean, quote
 from nginy.config.schema import Config
 from nginy.config.surprises import surprises
@@ -148,6 +148,10 @@ def _act(arguments: Mapping[str, str]) -> int:
     if arguments["--version"] or arguments["-V"]:
         print(_version(in_full=bool(arguments["-V"])), file=sys.stderr)
         return 0
+    pid_path = service_pid_file(os.environ)
+    if arguments["-s"] and pid_path is not None and os.path.exists(pid_path):
+        # The process says itself what is wrong with the file, so its status shows that, too.
+        return _signal(pid_path, arguments["-s"])
     return _use(load(arguments["CONFIG"], os.environ), arguments)
 
 
@@ -162,7 +166,9 @@ def _use(config: Config, arguments: Mapping[str, str]) -> int:
         _warn(config)
         return _test(config, path, is_dump=bool(arguments["-T"]))
     if arguments["-s"]:
-        return _signal(config, path, arguments["-s"])
+        if config.pid is None:
+            raise NginyError(f'{path} has no "pid" file, by which -s finds the process')
+        return _signal(config.pid, arguments["-s"])
     _warn(config)
     _check_files(config)
     workers = config.workers or len(os.sched_getaffinity(0))
@@ -197,15 +203,13 @@ def _check_files(config: Config) -> None:
         raise ConfigError(problems)
 
 
-def _signal(config: Config, path: str, name: str) -> int:
+def _signal(pid_path: str, name: str) -> int:
     """Send a signal to the process whose id is in the pid file (ngx_signal_process)."""
     if name not in SIGNALS_BY_NAME:
         raise NginyError(f'invalid option: "-s {name}", expected {", ".join(SIGNALS_BY_NAME)}')
-    if config.pid is None:
-        raise NginyError(f'{path} has no "pid" file, by which -s finds the process')
     if name == "reload":
-        return _tell_outcome(ask.reload(config.pid))
-    ask.send_signal(config.pid, SIGNALS_BY_NAME[name])
+        return _tell_outcome(ask.reload(pid_path))
+    ask.send_signal(pid_path, SIGNALS_BY_NAME[name])
     return 0
 
 

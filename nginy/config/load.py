@@ -53,14 +53,20 @@ def load(path: str, environ: Mapping[str, str]) -> Config:
 
 
 def _with_pid_file(config: Config, environ: Mapping[str, str]) -> Config:
-    """Set the pid file if a service manager has created a directory for it (systemd.exec(5)).
+    """Set the pid file of a service, unless the configuration has one.
 
     `nginy -s reload` finds the process by it.
     """
-    directory = environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
-    if "pid" in config.origin.keys or not directory:
+    if "pid" in config.origin.keys:
         return config
-    return replace(config, pid=os.path.join(directory, "nginy.pid"))
+    return replace(config, pid=service_pid_file(environ))
+
+
+def service_pid_file(environ: Mapping[str, str]) -> str | None:
+    """Return the pid file's path in the directory that a service manager has created
+    (RUNTIME_DIRECTORY of systemd.exec(5)); None without one."""
+    directory = environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    return os.path.join(directory, "nginy.pid") if directory else None
 
 
 def _read_config(top: MappingNode, findings: Findings) -> Config:

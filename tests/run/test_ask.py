@@ -91,6 +91,20 @@ def test_a_file_that_is_wrong_is_not_even_asked_about(tmp_path: pathlib.Path, he
         assert (status, out, len(errors)) == (1, "", 2)
 
 
+def test_a_service_says_itself_what_is_wrong_with_its_file(
+    tmp_path: pathlib.Path, here: str
+) -> None:
+    """So that the service manager hears of it, too."""
+    prefix = ("env", f"RUNTIME_DIRECTORY={tmp_path}")
+    with Nginy(tmp_path, config(1, here, "hi")) as nginy:
+        nginy.write("nonsense: on\nlisteners: none\n")
+        status, out, errors = run_once("-s", "reload", str(nginy.path), prefix=prefix)
+        assert (status, out, len(errors)) == (1, "", 3)
+        assert "unknown key" in errors[0]
+        assert errors[-1].endswith("configuration has not changed")
+        assert len(nginy.said("configuration not changed")) == 1
+
+
 # Without a nginy.
 
 
