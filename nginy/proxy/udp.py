@@ -167,6 +167,9 @@ class UdpHandler(ProxyHandler):
             return "shed", f"max_sessions ({max_sessions}) are used up"
         if loop.connections >= loop.max_connections:
             return "limit", "worker_connections are used up"
+        if loop.reserve.is_short and not loop.reserve.refill():
+            # A datagram cannot wait as TCP clients do, and must not take what they wait for.
+            return "limit", "descriptors are used up"
         if not sockaddr[1]:
             # RFC 768: port 0 means that no reply is expected, and none can be sent to it.
             return "invalid", "datagram from port 0"

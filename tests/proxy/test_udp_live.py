@@ -785,6 +785,26 @@ class TestLimits:
         assert pool.backends[0].fails == 0
         assert ask(harness, late) == b"?"
 
+    def test_while_tcp_clients_wait_for_descriptors_new_clients_get_none(
+        self, harness: Harness, expect_log: ExpectLog
+    ) -> None:
+        _, pool = backends(harness, 1)
+        front = udp_proxy(harness, pool)
+        known, late = front.client(), front.client()
+        ask(harness, known)
+        reserve = harness.loop.reserve
+        reserve.promise()
+        reserve.promise()
+        with expect_log("descriptors are used up, client: ", count=1), few_descriptors():
+            reserve.promise()  # for which there is none
+            late.send(b"?")
+            harness.turn_until(lambda: dropped(front) == {"limit": 1})
+            assert ask(harness, known) == b"?"
+        assert front.terminations == []
+        for _ in range(3):
+            reserve.redeem()
+        assert ask(harness, late) == b"?"
+
     def test_without_a_port_towards_one_backend_another_is_tried(self, harness: Harness) -> None:
         """The local port is taken; the second backend is of a family that is not bound to it."""
         near, far = harness.add(UdpBackend()), harness.add(UdpBackend(sockaddr=("::1", 0)))
