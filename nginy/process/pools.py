@@ -35,6 +35,9 @@ from nginy.event.timer import Timer
 from nginy.proxy.closer import SessionCloser
 from nginy.text.address import Address
 
+SLICE_BACKENDS: Final = 500
+"""Backends whose pools take over a reload in one turn: some 15 ms."""
+
 LOOK_MS: Final = 10
 """How often a worker whose clients wait looks for backends that another one has given back."""
 NAMES_WAIT_MS: Final = 1000
@@ -75,6 +78,7 @@ class PoolSet:
     """All pools by name. Created and closed by the server."""
 
     __slots__ = (
+        "_changes",
         "_checker",
         "_closer",
         "_configured",
@@ -108,6 +112,8 @@ class PoolSet:
         queries.is_leading = lambda: self.relay.is_leading
         """What carries the findings of checks from one worker to the others."""
         self._upstreams: dict[str, _Upstream] = {}
+        self._changes: dict[str, PreparedPool] = {}
+        """What upstreams still have to take over of a reload."""
         self._retired: dict[str, _Upstream] = {}
         """Those that are not configured any more, and are remembered."""
         self._listeners: tuple[schema.Listener, ...] = ()
@@ -136,8 +142,13 @@ class PoolSet:
         }
 
     def apply(self, config: schema.Config, prepared: dict[str, PreparedPool]) -> None:
-        """Bring all pools in step; those that left serve the sessions that they have."""
+        """Bring all pools in step; those that left serve the sessions that they have.
+
+        New pools are there at once. Present ones change by slices if there are many backends: each
+        takes its new list and settings in one turn, but not all pools in the same.
+        """
         self._waiting.clear()
+        self._changes.clear()
         for upstream in self._upstreams.values():
             upstream.members.settled = None
         self._configured = frozenset(prepared)
@@ -153,12 +164,29 @@ class PoolSet:
         for name, wanted in prepared.items():
             self._bring_back(name)
             if name in self._upstreams:
-                self._change(self._upstreams[name], wanted)
+                self._changes[name] = wanted
             else:
-                self._upstreams[name] = self._make(name, wanted)
-            pool = self[name]
-            self._set_queue(pool, wanted.queue)
-            pool.max_session_time_ms = wanted.max_session_time_ms
+                upstream = self._upstreams[name] = self._make(name, wanted)
+                self._set_up(upstream.members.pool, wanted)
+        self._change_some()
+
+    def _change_some(self) -> None:
+        """Have pools take over what a reload has changed, so many that a turn stays short."""
+        backends = 0
+        while self._changes and backends < SLICE_BACKENDS:
+            name = next(iter(self._changes))
+            wanted = self._changes.pop(name)
+            upstream = self._upstreams[name]
+            upstream.members.apply(wanted.backends, wanted.balancing)
+            upstream.monitor.apply(wanted.monitor)
+            self._set_up(upstream.members.pool, wanted)
+            backends += max(len(wanted.backends), 1)
+        if self._changes:
+            self._loop.soon(self._change_some, self)
+
+    def _set_up(self, pool: BackendPool, wanted: PreparedPool) -> None:
+        self._set_queue(pool, wanted.queue)
+        pool.max_session_time_ms = wanted.max_session_time_ms
 
     def _set_queue(self, pool: BackendPool, settings: QueueSettings | None) -> None:
         """Have clients wait; with several workers, look what the others have given back."""
@@ -182,7 +210,10 @@ class PoolSet:
             self._look_soon()
 
     def abort(self) -> None:
-        """Go on after a bug: a queue that a client joins is looked at again."""
+        """Go on after a bug, with what is left of a reload; a queue that a client joins is looked
+        at again."""
+        if self._changes:
+            self._loop.soon(self._change_some, self)
 
     def finish(self) -> None:
         """Let go of the upstreams that left, unless a listener still waits for one that comes."""
@@ -203,10 +234,6 @@ class PoolSet:
     def _bring_back(self, name: str) -> None:
         if name in self._retired:
             self._upstreams[name] = self._retired.pop(name)
-
-    def _change(self, upstream: _Upstream, wanted: PreparedPool) -> None:
-        upstream.members.apply(wanted.backends, wanted.balancing)
-        upstream.monitor.apply(wanted.monitor)
 
     def _make(self, name: str, wanted: PreparedPool) -> _Upstream:
         make = partial(self._counts.backend, name) if self._counts else Backend

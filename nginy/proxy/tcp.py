@@ -87,7 +87,6 @@ class TcpSession(EndingSession):
         client, upstream = self.client, self.upstream
         if upstream is None:
             return
-        client.action = "proxying connection"
         self._start_idle_timer()
         if self.handler.pool.max_session_time_ms is not None:
             self._start_end_timer(self.handler.pool.max_session_time_ms)

@@ -188,6 +188,7 @@ class UpstreamSession(Session, ABC):
         upstream.active_at_ms = self.attempt.connected_at_ms = self.handler.loop.clock.now_ms
         if self.attempt.backend is not None:
             self.attempt.pool.succeeded(self.attempt.backend)
+        self.client.action = "proxying connection"
         if self.handler.is_verbose:
             self.log(logging.INFO, "connected to upstream")
         upstream.pause_write()
