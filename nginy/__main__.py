@@ -17,6 +17,9 @@ import os
 import signal
 import sys
 
+INTERRUPTED = 130
+"""The exit status after Ctrl-C, as a shell reports it."""
+
 HELD_SIGNALS = (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -46,12 +49,20 @@ def begin() -> None:
     gc.disable()
 
 
+def run() -> int:
+    """Do what was typed, and return the exit status; Ctrl-C ends it without a traceback."""
+    try:
+        from nginy.cli import main as run_command_line  # noqa: PLC0415 - that is what has to wait
+
+        return run_command_line()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
 def main() -> int:
     """Prepare the process, then do what was typed; return the exit status."""
     begin()
-    from nginy.cli import main as run_command_line  # noqa: PLC0415 - that is what has to wait
-
-    return run_command_line()
+    return run()
 
 
 if __name__ == "__main__":

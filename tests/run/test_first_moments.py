@@ -52,11 +52,19 @@ class Start:
         self.process = subprocess.Popen([*command, str(path)], cwd=CHECKOUT, env=ENVIRONMENT)
 
     def blocks(self, number: signal.Signals) -> bool:
-        """Whether the process has blocked a signal (SigBlk of proc(5))."""
+        """Whether the process has blocked a signal."""
+        return self._has(number, "SigBlk")
+
+    def hears(self, number: signal.Signals) -> bool:
+        """Whether the process has a handler for a signal."""
+        return self._has(number, "SigCgt")
+
+    def _has(self, number: signal.Signals, mask: str) -> bool:
+        """Whether a signal is in one of the masks of proc(5)."""
         assert self.process.poll() is None
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
-        (blocked,) = (line.split()[1] for line in status.splitlines() if line[:6] == "SigBlk")
-        return bool(int(blocked, 16) & 1 << number - 1)
+        (bits,) = (line.split()[1] for line in status.splitlines() if line[:6] == mask)
+        return bool(int(bits, 16) & 1 << number - 1)
 
     def has_said(self, text: str) -> bool:
         assert self.process.poll() is None
@@ -111,6 +119,32 @@ def test_a_successor_asked_for_during_a_start_comes_after_it(start: Start) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT, signal.SIGINT])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_start_that_waits_for_names_can_be_ended(
+    tmp_path: pathlib.Path, workers: int, number: signal.Signals
+) -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as silent:
+        silent.bind((own_host(), 0))
+        server = "{}:{}".format(*silent.getsockname())
+        start = Start(
+            tmp_path,
+            PROGRAM,
+            f"workers: {workers}\nresolver: {{nameservers: ['{server}']}}\n"
+            "upstreams: {web: {backends: {address: 'web.test:80', resolve: true}}}\n"
+            f"listeners: {{listen: 'unix:{tmp_path}/front', proxy_pass: web}}\n",
+        )
+        try:
+            wait_until(lambda: start.hears(number) and (tmp_path / "front").exists())
+            start.process.send_signal(number)
+            assert start.process.wait(PATIENCE_S) == 0
+        finally:
+            start.close()
+    assert not (tmp_path / "front").exists()
+    assert not start.pid_path.exists()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", CLOSED)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_it_starts_with_standard_streams_closed(
@@ -144,3 +178,32 @@ def test_a_start_with_ten_thousand_backends_takes_about_a_second_of_processor_ti
         ticks = sum(map(int, fields[11:13]))  # utime and stime of proc(5)
         # Three times as much as on an idle machine: this one may be shared.
         assert ticks / os.sysconf("SC_CLK_TCK") < 2.5
+
+
+@pytest.mark.parametrize("command", ENTRIES.values(), ids=ENTRIES)
+def test_ctrl_c_ends_a_command_without_a_traceback(
+    tmp_path: pathlib.Path, command: tuple[str, ...]
+) -> None:
+    # The process that it asks to reload does not answer.
+    waits = "from signal import *; signal(SIGHUP, lambda *_: print(flush=True)); "
+    waits += "print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", waits], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as silent:
+        assert silent.stdout is not None
+        silent.stdout.readline()
+        (tmp_path / "nginy.pid").write_text(f"{silent.pid}\n")
+        (tmp_path / "nginy.pid.reload").touch()
+        listener = "listeners: {listen: '[::1]:1', return: x}\n"
+        (tmp_path / "nginy.yml").write_text(f"pid: nginy.pid\n{listener}")
+        with subprocess.Popen(
+            [*command, "-s", "reload", str(tmp_path / "nginy.yml")],
+            cwd=CHECKOUT,
+            env=ENVIRONMENT,
+            stderr=subprocess.PIPE,
+        ) as asking:
+            silent.stdout.readline()
+            asking.send_signal(signal.SIGINT)
+            _, errors = asking.communicate(timeout=PATIENCE_S)
+        silent.communicate()
+    assert (asking.returncode, errors) == (130, b"")
