@@ -1,0 +1,77 @@
+"""The outcome of a reload: what is kept beside the pid file, and what is logged."""
+
+import json
+import logging
+import pathlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import pytest
+from nginy.config.load import load
+from nginy.process.report import (
+    CHANGES_KEPT,
+    CHANGES_LOGGED,
+    Outcome,
+    outcome_of,
+    report_refusal,
+    report_reload,
+)
+
+ExpectLog = Callable[..., AbstractContextManager[list[logging.LogRecord]]]
+
+OUTCOMES = [
+    Outcome(1, 2),
+    Outcome(1, 2, problems=("a.yml:1:1: wrong", "a.yml:2:1: wrong, too")),
+    Outcome(1, 2, warnings=("odd",), changes=("+ upstream u added",), needs_restart=("workers",)),
+]
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_an_outcome_is_read_as_it_was_written(outcome: Outcome) -> None:
+    assert outcome_of(outcome.to_json()) == outcome
+
+
+def test_a_part_of_an_outcome_is_none() -> None:
+    """It is read while it is written; and a file may hold anything."""
+    for outcome in OUTCOMES:
+        text = outcome.to_json()
+        assert {outcome_of(text[:length]) for length in range(len(text))} == {None}
+    for text in ("null", "7", "[]", '{"began_ms": "soon", "took_ms": 1}'):
+        assert outcome_of(text) is None
+    without = {**json.loads(OUTCOMES[0].to_json())}
+    del without["problems"]
+    assert outcome_of(json.dumps(without)) is None
+
+
+def test_an_outcome_in_a_sentence() -> None:
+    assert [outcome.summary for outcome in OUTCOMES] == [
+        "reloaded",
+        "reload refused: a.yml:1:1: wrong (and 1 more)",
+        "reloaded; takes a restart: workers",
+    ]
+
+
+def test_each_problem_of_a_refusal_is_logged(expect_log: ExpectLog) -> None:
+    with expect_log("", count=3) as logged:
+        outcome = report_refusal(5, ["one", "two"])
+    assert [record.getMessage() for record in logged] == ["one", "two", "configuration not changed"]
+    assert (outcome.began_ms, outcome.problems) == (5, ("one", "two"))
+
+
+def test_a_large_reload_is_logged_in_part_and_kept_in_part(
+    tmp_path: pathlib.Path, expect_log: ExpectLog
+) -> None:
+    configs = []
+    for count in (1, CHANGES_KEPT + 2):
+        backends = ", ".join(f"127.0.0.1:{port}" for port in range(1, count + 1))
+        (tmp_path / "nginy.yml").write_text(
+            f"upstreams: {{u: {{backends: [{backends}]}}}}\n"
+            "listeners: {listen: 127.0.0.1:8080, proxy_pass: u}\n"
+        )
+        configs.append(load(str(tmp_path / "nginy.yml"), {}))
+    with expect_log("^reload: ", count=CHANGES_LOGGED + 1, level=logging.INFO) as logged:
+        outcome = report_reload(5, *configs)
+    assert len(outcome.changes) == CHANGES_KEPT
+    assert outcome.changes[0] == "+ upstream u: backend 127.0.0.1:2 added"
+    more = CHANGES_KEPT + 1 - CHANGES_LOGGED
+    assert logged[-1].getMessage() == f"reload: {more} more changes"
