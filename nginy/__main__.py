@@ -10,6 +10,8 @@
 bin/nginy imports this before it looks for a Python that is new enough, so this file and
 `__init__.py` have to compile on Python 3.6. An installed nginy enters through `main`, and so does
 `python -m nginy`.
+
+Tested in tests/run/test_first_moments.py.
 """
 
 import gc

@@ -10,6 +10,8 @@ contents of an exception.
 
 Read next: text/units.py and text/address.py, which raise InvalidValueError; config/load.py, which
 raises ConfigError.
+
+Tested in tests/test_cli.py.
 """
 
 from collections.abc import Iterable

@@ -7,6 +7,8 @@ round as well. `backend/pool.py` makes groups of backends and picks from them;
 
 nginx: `ngx_stream_upstream_rr_peer_t` in `ngx_stream_upstream_round_robin.h`, less the links and
 locks that its shared memory needs.
+
+Tested in tests/backend/test_pool.py.
 """
 
 from collections import defaultdict

@@ -12,6 +12,8 @@ account * scale - place, one whole number, with a scale that no place reaches.
 Only peers in good order belong here; `turns` says which those are, and handles the others.
 
 Read first `round_robin`; read next `turns`.
+
+Tested in tests/balancer/test_turns.py.
 """
 
 from bisect import bisect_left, insort

@@ -3,6 +3,8 @@
 text/address.py parses the text of an address; here it becomes a value of the configuration. Only
 `listen` needs thought: an item may be a range of ports, so reading yields a longer list than the
 one in the file, and printing folds runs of ports together again.
+
+Tested in tests/config/test_errors.py.
 """
 
 from dataclasses import replace

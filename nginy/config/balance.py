@@ -5,6 +5,8 @@ A method is a word (`least_conn`) or a mapping of the word to its argument, with
 its options. The algorithms are in the package balancer/; build.py creates them.
 
 nginx's methods hash and random pick from one list, so they refuse backups.
+
+Tested in tests/config/test_load.py.
 """
 
 import re

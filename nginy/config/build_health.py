@@ -2,6 +2,8 @@
 
 `build.py` does the same for the rest of an upstream. Each function turns one record of a checked
 configuration into the settings of one module of backend/, and starts nothing.
+
+Tested in tests/config/test_health.py.
 """
 
 from nginy.backend.checks.agent import AgentSettings

@@ -8,6 +8,8 @@ hints.py looks the words up.
 
 Sources: the directives of nginx's stream modules, HAProxy's configuration manual 3.0 (4.1
 "Proxy keywords matrix", 5.1 "Bind options", 5.2 "Server and default-server options").
+
+Tested in tests/config/test_hints.py.
 """
 
 from collections.abc import Mapping

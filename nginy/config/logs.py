@@ -2,6 +2,8 @@
 
 The records here are keys of the whole file and of a listener (schema.py). log/ writes the lines;
 proxy/variables.py has the variables that a format may use.
+
+Tested in tests/config/test_load.py.
 """
 
 from dataclasses import dataclass

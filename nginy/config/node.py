@@ -9,6 +9,8 @@ which carries nothing: the nearest list or mapping catches it and continues with
 one run finds all mistakes.
 
 Not here: how nodes come from YAML (parse.py) and from several files (files.py).
+
+Tested in tests/config/test_parse.py.
 """
 
 import contextlib

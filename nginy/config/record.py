@@ -10,6 +10,8 @@ A mistake does not stop the run: it is reported, the default stands in, and chec
 in Origin.bad. The resulting configuration is thrown away, but all mistakes have been found.
 
 Read first: node.py and types.py. Read next: schema.py, the table itself.
+
+Tested in tests/config/test_load.py.
 """
 
 import contextlib

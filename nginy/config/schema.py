@@ -9,6 +9,8 @@ Names, meanings and defaults are nginx's (ngx_stream_core_module, ngx_stream_pro
 ngx_stream_upstream_module) where nginx has the key. check.py checks rules that span keys.
 
 Read first: Config at the end, then Listener and Upstream. Read next: load.py.
+
+Tested in tests/config/test_load.py.
 """
 
 # ruff: noqa: RUF009 - key() makes a field, as dataclasses.field() does

@@ -5,6 +5,8 @@ a message says what to write and not only what was wrong. Kinds that consist of 
 mappings, records) are in record.py; `balance` has its own module, balance.py.
 
 A scalar is read from its text alone, so YAML's ideas about unquoted words do not matter.
+
+Tested in tests/config/test_errors.py.
 """
 
 import os

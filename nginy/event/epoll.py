@@ -9,6 +9,8 @@ bytes each, where a dict of `SelectorKey`s takes 120. The keys that `BaseSelecto
 on demand; the loop asks `ready`, which returns what was registered.
 
 nginx: `ngx_epoll_process_events` in `ngx_epoll_module.c`.
+
+Tested in tests/event/test_selector.py.
 """
 
 import contextlib

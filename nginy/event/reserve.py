@@ -11,6 +11,8 @@ A session that waits in a queue for a backend connects later, so it is promised 
 own: the loop holds back one more until it connects.
 
 Only TCP sessions have a claim. Checks, pipes and UDP sessions do without if nothing is left.
+
+Tested in tests/event/test_listener.py.
 """
 
 import errno

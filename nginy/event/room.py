@@ -6,6 +6,8 @@ kernel kills the process without a word. Much of what a group uses can be given 
 such as cached files, so its current use says little: a fixed part of its limit stands for the room.
 
 `event/budget.py` draws the conclusions. Linux: getrlimit(2), proc(5), cgroups(7).
+
+Tested in tests/event/test_budget.py.
 """
 
 import contextlib

@@ -5,6 +5,8 @@ which is looked at until it tells of a reload that began after the signal: an ea
 under way, may not have seen the file as it is now.
 
 nginx: `ngx_signal_process` in `ngx_cycle.c`, which does not wait.
+
+Tested in tests/run/test_ask.py.
 """
 
 import os

@@ -5,6 +5,8 @@ look is enough. `binding_problems` finds the same for `nginy -t`, without a star
 address for a moment. What the running nginy of this configuration holds is not in the way.
 
 Who holds an address is found out in `holder.py`, and how one is bound in `event/bind.py`.
+
+Tested in tests/run/test_binding.py.
 """
 
 import contextlib

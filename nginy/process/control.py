@@ -8,6 +8,8 @@ the `Controlled`: the one process that serves (`single.py`), or the supervisor o
 Signals are nginx's (`ngx_process_cycle.c`): TERM and INT end at once, QUIT ends gracefully, HUP
 reads the configuration anew, USR1 reopens the logs, USR2 starts a successor (`upgrade.py`). They
 are heard from the first moment of a start. What may have to wait until nginy serves, waits.
+
+Tested in tests/run/test_reload.py.
 """
 
 import logging

@@ -10,6 +10,8 @@ stays open until the last such session has ended, and is reopened with the other
 
 What a line looks like is in `log/error_log.py` and `proxy/variables.py`, how it is written without
 waiting in `log/file.py`. Only the server uses this module.
+
+Tested in tests/run/test_logs.py.
 """
 
 import json

@@ -8,6 +8,8 @@ name. What belongs to one pool is in the package `backend`: its members in `memb
 The one idea: `prepare` does all the parsing, and `apply` cannot fail, so a reload that gets this
 far succeeds. An upstream that a reload takes out is kept for a while, with its backends: if it
 returns, it is the same one.
+
+Tested in tests/process/test_reload_names_live.py.
 """
 
 import random

@@ -5,6 +5,8 @@ process the user's that the configuration names, for good. Files that have to be
 later are given to that user first.
 
 nginx: `ngx_worker_process_init` in `ngx_process_cycle.c`.
+
+Tested in tests/run/test_start.py.
 """
 
 import grp

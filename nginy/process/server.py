@@ -10,6 +10,8 @@ who own it, `single.py` and `workers/worker.py`. What each configured thing beco
 `config/build.py`; the turn itself is in `event/loop.py`.
 
 nginx: `ngx_init_cycle`, `ngx_worker_process_cycle`.
+
+Tested in tests/run/test_reload.py.
 """
 
 import contextlib

@@ -9,6 +9,8 @@ its last session has ended, it is taken back with all it has.
 
 nginx: `ngx_init_cycle`.
 What each key of the configuration becomes is in `config/build.py`.
+
+Tested in tests/run/test_reload_keeps.py.
 """
 
 import logging

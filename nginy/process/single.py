@@ -3,6 +3,8 @@
 This is all there is with `workers: 1`; `workers/supervisor.py` takes its place with more.
 
 nginx: `ngx_single_process_cycle` in `ngx_process_cycle.c`.
+
+Tested in tests/run/test_reload.py.
 """
 
 import os

@@ -7,6 +7,8 @@ sessions finish there; whoever is not, sends QUIT to the new one. If the new pro
 old one takes its pid file's name back, and all is as before.
 
 nginx: `ngx_exec_new_binary` in `nginx.c`, `ngx_execute_proc`, `ngx_add_inherited_sockets`.
+
+Tested in tests/run/test_upgrade.py.
 """
 
 import logging

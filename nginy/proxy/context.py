@@ -6,6 +6,8 @@ from the same facts (`proxy/variables.py`). What does change, such as bytes, att
 and the reason of the end, is in `proxy/session.py::Session`.
 
 nginx spreads the same facts over `ngx_stream_session_t` and `ngx_connection_t`.
+
+Tested in tests/proxy/test_variables.py.
 """
 
 from nginy.text.address import SockAddr

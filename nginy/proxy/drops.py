@@ -3,6 +3,8 @@
 UDP permits dropping a datagram; an operator has to know how many, and why. What comes to nothing
 before there is a session is logged here as well, each message at most once a second. What a session
 drops is counted by the session (`proxy/udp_session.py`).
+
+Tested in tests/proxy/test_udp_live.py.
 """
 
 import logging

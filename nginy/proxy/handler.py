@@ -15,6 +15,8 @@ And a client that still waits in a queue, while its listener is led to another u
 there like a client that comes now.
 
 nginx: `ngx_stream_core_srv_conf_t` with the proxy module's `ngx_stream_proxy_srv_conf_t`.
+
+Tested in tests/proxy/test_reload_rule.py.
 """
 
 import weakref

@@ -3,6 +3,8 @@
 A stranger's datagram must cost little: nothing is counted as a session, or logged as one, before
 all phases have let its client pass. So the phases are shown a session that is none. It knows who
 the client is and whom it asked, which is all that rules and keys are about.
+
+Tested in tests/proxy/test_access_live.py.
 """
 
 from nginy.event.datagram import SharedConnection

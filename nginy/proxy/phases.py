@@ -14,6 +14,8 @@ Each phase is a thin layer around a pure module. What is decided is in `proxy/ac
 configured becomes a list of phases in `config/build.py`.
 
 nginx: `ngx_stream_core_run_phases` in `ngx_stream_core_module.c`.
+
+Tested in tests/proxy/test_access_live.py.
 """
 
 from abc import ABC, abstractmethod

@@ -7,6 +7,8 @@ or sending the first datagram does, or if an ICMP message refuses it. `proxy_nex
 the tries.
 
 nginx: `ngx_stream_proxy_connect` and `ngx_event_connect_peer`, for SOCK_DGRAM.
+
+Tested in tests/proxy/test_udp_live.py.
 """
 
 import logging

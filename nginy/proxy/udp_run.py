@@ -7,6 +7,8 @@ the runs of an event (`event/datagram.py::DatagramReceiver`) and has each finish
 run outlives the event, so the datagrams stay where they were received.
 
 What a session cannot send, as it has ended meanwhile, is passed on like any datagram of the client.
+
+Tested in tests/proxy/test_udp_many.py.
 """
 
 from collections.abc import Callable

@@ -17,6 +17,8 @@ Which datagrams belong to a session is decided in `proxy/udp.py`; what UDP has i
 is in `proxy/session.py`.
 
 nginx: the parts for SOCK_DGRAM of `ngx_stream_proxy_module.c`.
+
+Tested in tests/proxy/test_udp_live.py.
 """
 
 import errno

@@ -13,6 +13,8 @@ What it adds to buffered.py:
 
 What it cannot do, nginy does: very many timers (event/timer.py), datagrams (proxy/udp.py), more
 than one backend (backend/pool.py), ends with a reason (proxy/ending.py).
+
+Tested in tests/tour/test_programs_live.py.
 """
 
 import heapq

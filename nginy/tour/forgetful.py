@@ -5,6 +5,8 @@ change once. If nothing more comes from that side, those bytes are never read, a
 for ever. A second client in the queue waits as well, until a third one comes. A loop that asks for
 the state instead (select(), poll(), epoll without EPOLLET) does not have this trap; what it pays
 for that is in event/selector.py.
+
+Tested in tests/tour/test_programs_live.py.
 """
 
 import sys

@@ -5,6 +5,8 @@ of every event loop. But two things are wrong, and quick trials show neither. se
 into the kernel's buffer and returns how much that was; this program ignores it, and loses the rest
 as soon as one side reads more slowly than the other writes. And it closes both sides at the first
 EOF, even if one side has only finished its question and waits for the answer. Next: buffered.py.
+
+Tested in tests/tour/test_programs_live.py.
 """
 
 import contextlib

@@ -5,6 +5,8 @@ does to a connection is a value in `nginy.event`, never an exception.
 
 The one idea: a caller of any parser needs one `except`, and everything else that comes out of a
 parser is a bug of ours.
+
+Tested in tests/wire/test_dns.py.
 """
 
 

@@ -9,6 +9,8 @@ The end is clean: our FIN, then reading up to the server's FIN for at most 100 m
 server's log shows a client that left, not one that reset.
 
 `health` decides what a result does to a backend; `watch` decides when to ask.
+
+Tested in tests/backend/checks/test_checker_live.py.
 """
 
 from collections.abc import Callable

@@ -8,6 +8,8 @@ time: more would starve the traffic that the checks are for. A program that cann
 error, and says nothing about the backend.
 
 `checker` has the other kinds of checks. Source of the idea: HAProxy, `option external-check`.
+
+Tested in tests/backend/checks/test_checker_live.py.
 """
 
 import os

@@ -8,6 +8,8 @@ The one idea: `Health` has the plan and knows no timer, and everything that happ
 anew from the plan. So no forgotten case can lose a check.
 
 Read first: `health`. Read next: `monitor`, `checker`.
+
+Tested in tests/backend/checks/test_monitor.py.
 """
 
 import logging

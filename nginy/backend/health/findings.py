@@ -3,6 +3,8 @@
 Here are the values. `health` decides what follows from them, `checks/relay.py` carries them.
 
 The one idea: a finding says what is, not what has changed, so it may be lost or come twice.
+
+Tested in tests/backend/checks/test_relay.py.
 """
 
 from dataclasses import dataclass

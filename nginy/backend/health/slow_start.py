@@ -4,6 +4,8 @@
 `checks/monitor.py` makes them the backend's weight. Here is the arithmetic.
 
 Source: HAProxy configuration manual, `slowstart`; nginx Plus, `slow_start`.
+
+Tested in tests/backend/health/test_health.py.
 """
 
 from typing import Final

@@ -6,6 +6,8 @@ The one idea: seven words stand side by side, and none knows of the others. `sta
 them, and `worst` is its cause.
 
 Read first: `states`. Next: `health`.
+
+Tested in tests/backend/health/test_states.py.
 """
 
 from collections.abc import Collection, Iterable

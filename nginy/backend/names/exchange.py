@@ -13,6 +13,8 @@ The second round asks without EDNS where the first one failed: some servers, and
 front of them, drop or refuse what they do not know (RFC 6891 §7).
 
 Read next: `queries`.
+
+Tested in tests/backend/names/test_resolver_live.py.
 """
 
 import os

@@ -9,6 +9,8 @@ its answers a moment, and ask themselves only if none comes.
 
 The one idea: an answer is kept beyond its time. When no server answers, the reply says so and
 carries what was answered last (RFC 8767).
+
+Tested in tests/backend/names/test_resolver_live.py.
 """
 
 import random

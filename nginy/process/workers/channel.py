@@ -9,6 +9,8 @@ as another user, and what they have heard from the network must not reach a proc
 root's.
 
 nginx: `ngx_channel.c`. What the words mean is in `worker.py`.
+
+Tested in tests/run/test_workers.py.
 """
 
 import os

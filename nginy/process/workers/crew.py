@@ -8,6 +8,8 @@ One that is alive and does not answer is killed, and so replaced as well.
 What the workers are told, and what follows from their answers, is in `supervisor.py`.
 
 nginx: `ngx_spawn_process`, `ngx_reap_children` in `ngx_process_cycle.c`.
+
+Tested in tests/run/test_stuck_workers.py.
 """
 
 import logging

@@ -10,6 +10,8 @@ Nobody accepts from the copies here. So they must be closed in time: a socket th
 supervisor has open takes clients that nobody will ever serve.
 
 nginx: `ngx_open_listening_sockets`, `ngx_clone_listening`.
+
+Tested in tests/run/test_workers.py.
 """
 
 from _socket import AF_INET6, SO_REUSEPORT, SOL_SOCKET, socket

@@ -13,6 +13,8 @@ Signals and the pid file are the business of `process/control.py`; workers get t
 here.
 
 nginx: `ngx_master_process_cycle` in `ngx_process_cycle.c`.
+
+Tested in tests/run/test_workers.py.
 """
 
 import contextlib

@@ -6,6 +6,8 @@ nobody does. Nothing is written down for a crash: a worker that dies is simply s
 what was decided.
 
 This is the state alone. Who asks and counts is `supervisor.py`, who answers `worker.py`.
+
+Tested in tests/run/test_workers.py.
 """
 
 from nginy.config import schema

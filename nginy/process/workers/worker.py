@@ -22,6 +22,8 @@ workers change, or none.
 If the supervisor is gone, the worker ends at once: whoever starts nginy anew needs the addresses.
 
 nginx: `ngx_worker_process_cycle`, `ngx_channel_handler`. Read next: `supervisor.py`.
+
+Tested in tests/run/test_workers.py.
 """
 
 import logging
