@@ -68,6 +68,8 @@ class Channel:
         system has no room for more descriptors in flight. That the other process is gone is no
         such failure, since everyone hears of that by itself.
         """
+        if self._connection.fd < 0:
+            return True
         data = f"{word} {text[:TEXT_MAX_CHARACTERS]}".encode(errors="replace")
         try:
             for first in range(0, max(1, len(fds)), DESCRIPTORS_MAX):
