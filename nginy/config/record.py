@@ -167,7 +167,7 @@ class Record(Kind[R]):
             raise findings.refuse(node.mark, f"{describe(node)}, expected {self.expected}")
         nodes, meant = self._known_keys(node, findings)
         values: dict[str, object] = {}
-        bad = set()
+        bad = meant - nodes.keys()
         for name, row in self.keys.items():
             before = findings.failures
             if name in nodes:

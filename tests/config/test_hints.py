@@ -172,6 +172,9 @@ def test_a_foreign_value_is_answered(tmp_path: pathlib.Path, text: str, advice: 
         "upstreams: {web: {servers: 127.0.0.1:1}}\n" + LISTENER,
         "upstreams: {web: {backends: {adress: '127.0.0.1:1'}}}\n" + LISTENER,
         "listener: {listen: 127.0.0.1:80, return: hello}\n",
+        "listeners: {listen: 127.0.0.1:80, proxypass: 127.0.0.1:1}\n",
+        "listeners: {listen: 127.0.0.1:80, retrun: hello}\n",
+        in_upstream("health_check: {type: exec, comand: /bin/true}"),
     ],
 )
 def test_a_key_is_not_missing_where_one_like_it_is_unknown(
