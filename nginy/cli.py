@@ -119,8 +119,12 @@ def _mistake(typed: Sequence[str]) -> str:
                 meant = FOREIGN_OPTIONS.get(option) or closest(option, options)
                 hint = did_you_mean(meant)
                 return f"unknown option {quote(option)}{hint}, expected {', '.join(options)}"
+    given = [option for word in typed for option in _options_in(word)]
+    exclusive = [option for option in ("-t", "-T", "-s") if option in given]
+    if len(exclusive) > 1:
+        return f"{' and '.join(exclusive)} do not go together"
     words = [word for word in typed if not word.startswith("-")]
-    if words and words[0] in SIGNALS_BY_NAME:
+    if words and "-s" not in given and words[0] in SIGNALS_BY_NAME:
         return f"unknown command {quote(words[0])}{did_you_mean(f'-s {words[0]}')}"
     return "an argument is missing or one too many" if words else "no configuration file"
 
