@@ -4,8 +4,9 @@ import errno
 import pathlib
 import resource
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from nginy.event.connect import (
@@ -20,6 +21,8 @@ from nginy.event.event import Event
 from nginy.text.address import Address, parse_address
 
 from kit.harness import Harness, descriptor_count
+from kit.leaks import no_descriptor_left
+from kit.program import own_host
 
 NOBODY = Address(socket.AF_INET, "127.0.0.1", 9)
 FOREIGN = Address(socket.AF_INET, "192.0.2.1")
@@ -149,3 +152,41 @@ def test_a_unix_socket_whose_queue_is_full_is_the_peers_failure(
 def test_a_failure_reads_as_in_nginx(code: int, text: str) -> None:
     assert failure_text("connect", code) == text
     assert ConnectFailure("connect", code, is_ours=False).text == text
+
+
+@pytest.mark.parametrize("connect", [connect_stream, connect_datagram])
+def test_a_port_that_is_taken_may_be_free_for_another_destination(
+    harness: Harness, connect: Callable[..., Connection | ConnectFailure]
+) -> None:
+    kind = socket.SOCK_STREAM if connect is connect_stream else socket.SOCK_DGRAM
+    with socket.socket(type=kind) as taken:
+        taken.bind((own_host(), 0))
+        bind = address_of(taken)
+        failure = failure_of(connect(harness.loop, NOBODY, bind))
+    assert (failure.call, failure.errno) == ("bind", errno.EADDRINUSE)
+    assert (failure.is_ours, failure.lacks_port) == (True, True)
+
+
+def test_a_unix_socket_whose_queue_is_full_lacks_no_port(harness: Harness, tmp_path: Any) -> None:
+    """EAGAIN of connect(), which says of UDP that ports are used up."""
+    address = parse_address(f"unix:{tmp_path}/x")
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as first:
+        server.bind(address.path)
+        server.listen(0)
+        first.connect(address.path)
+        failure = failure_of(connect_stream(harness.loop, address))
+    assert (failure.errno, failure.is_ours, failure.lacks_port) == (errno.EAGAIN, False, False)
+
+
+def test_a_session_may_have_the_descriptor_that_is_held_back(harness: Harness) -> None:
+    reserve = harness.loop.reserve
+    reserve.refill()
+    with listening() as server:
+        address = address_of(server)
+        with no_descriptor_left():
+            assert failure_of(connect_stream(harness.loop, address)).errno == errno.EMFILE
+            c = connection_of(connect_stream(harness.loop, address, reserve=reserve))
+            assert reserve.is_short
+            assert failure_of(connect_stream(harness.loop, address, reserve=reserve)).is_ours
+            c.close()
+            assert reserve.refill()

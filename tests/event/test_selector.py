@@ -1,5 +1,6 @@
 """One suite for every selector, and what is particular to each of them."""
 
+import fcntl
 import os
 import resource
 import select
@@ -12,7 +13,7 @@ from nginy.event.connection import Connection
 from nginy.event.epoll import EVENT_EOF, EVENT_ERROR, EpollSelector
 from nginy.event.event import Event
 from nginy.event.loop import Loop
-from nginy.event.selector import EdgeInterest, LevelInterest, open_selector
+from nginy.event.selector import FD_SETSIZE, EdgeInterest, LevelInterest, open_selector
 
 from kit.ends import RESET_ON_CLOSE, pair
 
@@ -306,7 +307,28 @@ def test_the_system_has_epoll() -> None:
     assert hasattr(select, "epoll")
 
 
-# -- poll() --
+# -- select() and poll() --
+
+
+@pytest.mark.parametrize("method", ["select"])
+def test_select_refuses_a_descriptor_that_it_cannot_name(loop: Loop, open_pair: OpenPair) -> None:
+    """Handed to select(), it would make every call fail."""
+    c, peer = open_pair()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, FD_SETSIZE + 8), hard))
+    try:
+        with socket.socket(fileno=fcntl.fcntl(peer, fcntl.F_DUPFD, FD_SETSIZE)) as high:
+            with pytest.raises(OSError, match="Too many open files"):
+                Connection(loop, high, "")
+            assert high.fileno() >= FD_SETSIZE  # left open for its owner
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert loop.connections == 1
+    c.read.handler = handler = Calls()
+    c.resume_read()
+    peer.send(b"x")
+    loop.turn(0)
+    assert handler.count == 1
 
 
 @pytest.mark.parametrize("method", ["poll"])
