@@ -52,7 +52,7 @@ class Command:
 
 
 class Contender(ABC):
-    """One proxy in one configuration. Stateless: processes belong to whoever starts them."""
+    """One proxy in one configuration. Stateless: its processes belong to the code that starts them."""
 
     is_udp_capable = True
     is_proxy = True  # False: the clients talk to the backend
@@ -62,8 +62,8 @@ class Contender(ABC):
         self.title = title
 
     @abstractmethod
-    def missing(self) -> str | None:
-        """Return what has to be installed before it can run, None if it can."""
+    def missing(self, path: str = SEARCH_PATH) -> str | None:
+        """Return what has to be installed in `path` before it can run, None if it can."""
 
     @abstractmethod
     def version(self) -> str:
@@ -74,8 +74,8 @@ class Contender(ABC):
         """Write the configuration into the setup's directory and return how to start it."""
 
 
-def _program(name: str) -> str | None:
-    return shutil.which(name, path=SEARCH_PATH)
+def _program(name: str, path: str = SEARCH_PATH) -> str | None:
+    return shutil.which(name, path=path)
 
 
 def _first_line(argv: Sequence[str]) -> str:
@@ -96,7 +96,7 @@ class Direct(Contender):
 
     is_proxy = False
 
-    def missing(self) -> str | None:
+    def missing(self, path: str = SEARCH_PATH) -> str | None:
         return None
 
     def version(self) -> str:
@@ -127,8 +127,8 @@ class Nginx(Contender):
         self.has_half_close = has_half_close
         self.is_udp_capable = not has_half_close  # UDP knows no half-close
 
-    def missing(self) -> str | None:
-        program = _program("nginx")
+    def missing(self, path: str = SEARCH_PATH) -> str | None:
+        program = _program("nginx", path)
         if program is None:
             return "Debian packages nginx and libnginx-mod-stream"
         if self._module() is None and not self._has_stream(program):
@@ -201,8 +201,8 @@ class HAProxy(Contender):
         super().__init__(name, title)
         self.is_tuned = is_tuned
 
-    def missing(self) -> str | None:
-        return None if _program("haproxy") else "Debian package haproxy"
+    def missing(self, path: str = SEARCH_PATH) -> str | None:
+        return None if _program("haproxy", path) else "Debian package haproxy"
 
     def version(self) -> str:
         return _first_line([_program("haproxy") or "haproxy", "-v"])
@@ -243,7 +243,7 @@ class Nginy(Contender):
 
     PROGRAM: Final = CHECKOUT / "bin" / "nginy"
 
-    def missing(self) -> str | None:
+    def missing(self, path: str = SEARCH_PATH) -> str | None:
         return None if self.PROGRAM.exists() else "bin/nginy of this checkout"
 
     def version(self) -> str:
