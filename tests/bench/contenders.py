@@ -52,7 +52,7 @@ class Command:
 
 
 class Contender(ABC):
-    """One proxy in one configuration. Stateless: its processes belong to the code that starts them."""
+    """One proxy in one configuration. It has no state: whatever starts a process owns it."""
 
     is_udp_capable = True
     is_proxy = True  # False: the clients talk to the backend
