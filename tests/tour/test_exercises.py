@@ -17,6 +17,8 @@ import pytest
 PACKAGE = pathlib.Path(nginy.__file__).parent
 CHECKOUT = PACKAGE.parent
 PAGE = PACKAGE / "tour" / "exercises.md"
+NEITHER = shutil.ignore_patterns("bench", "recorded", "run")
+"""What no answer is about."""
 
 EXERCISE = re.compile(
     r"^## (?P<title>\d+\. .*?)\n\n```diff\n# (?P<path>\S+)\n(?P<diff>.*?)```\n\n"
@@ -55,7 +57,7 @@ def test_the_change_makes_the_test_of_the_answer_fail(
     exercise: Exercise, tmp_path: pathlib.Path
 ) -> None:
     for name in ("nginy", "tests"):
-        shutil.copytree(CHECKOUT / name, tmp_path / name)
+        shutil.copytree(CHECKOUT / name, tmp_path / name, ignore=NEITHER)
     shutil.copy(CHECKOUT / "setup.cfg", tmp_path)
     file = tmp_path / "nginy" / exercise.path
     text = file.read_text()
@@ -66,3 +68,5 @@ def test_the_change_makes_the_test_of_the_answer_fail(
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
     name = exercise.test.partition("::")[2]
     assert re.search(rf"^FAILED .*::{name}\b", done.stdout, re.MULTILINE), done.stdout
+    for copy in ("nginy", "tests"):  # pytest would keep the copies of three runs
+        shutil.rmtree(tmp_path / copy)
