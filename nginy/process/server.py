@@ -143,6 +143,11 @@ class Server:
         self.loop.timers.start(self._timer, self.loop.clock.now_ms + grace_ms)
         return f"accepting clients until {_time_in(grace_ms)}, then waiting for sessions to end"
 
+    @property
+    def sessions(self) -> int:
+        """The sessions that listeners which take no new clients have left."""
+        return sum(each.handler.sessions for each in self.services.retiring)
+
     def _grace_handler(self, _timer: Timer) -> None:
         logger.log(NOTICE, "%s", self._drain())
 
@@ -150,11 +155,7 @@ class Server:
         timeout_ms = self.config.worker_shutdown_timeout_ms
         self.services.retire_all(timeout_ms, has_successor=self._has_successor)
         self._is_draining = True
-        sessions = sum(each.handler.sessions for each in self.services.retiring)
-        if not sessions:
-            return "no session is left to wait for"
-        until = "" if timeout_ms is None else f", until {_time_in(timeout_ms)} at most"
-        return f"waiting for {sessions} session{'s' if sessions > 1 else ''} to end{until}"
+        return draining_status(self.sessions, timeout_ms)
 
     def close(self) -> None:
         """End every session with KD, close the listeners and the logs."""
@@ -167,6 +168,14 @@ class Server:
 
     def abort(self) -> None:
         """Go on: a bug in one timer of the server is not the end of the sessions."""
+
+
+def draining_status(sessions: int, timeout_ms: int | None) -> str:
+    """Return what a graceful end waits for, and until when."""
+    if not sessions:
+        return "no session is left to wait for"
+    until = "" if timeout_ms is None else f", until {_time_in(timeout_ms)} at most"
+    return f"waiting for {sessions} session{'s' if sessions > 1 else ''} to end{until}"
 
 
 def _time_in(delay_ms: int) -> str:

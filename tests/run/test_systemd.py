@@ -82,6 +82,27 @@ def test_every_state_is_told_in_its_turn(
 
 
 @WORKERS
+def test_a_graceful_end_tells_how_many_sessions_it_waits_for(
+    tmp_path: pathlib.Path, manager: socket.socket, notify: list[str], workers: int
+) -> None:
+    host = own_host()
+    port = free_port(host)
+    with socket.create_server((host, 0)) as backend:
+        to = "{}:{}".format(*backend.getsockname())
+        listener = f"listeners: {{listen: '{host}:{port}', proxy_pass: '{to}'}}"
+        with Nginy(tmp_path, f"workers: {workers}\n{listener}\n", prefix=notify) as nginy:
+            heard(manager)
+            with socket.create_connection((host, port), timeout=PATIENCE_S):
+                backend.settimeout(PATIENCE_S)
+                accepted, _ = backend.accept()
+                with accepted:
+                    nginy.send_signal(signal.SIGQUIT)
+                    told = [heard(manager)["STATUS"] for _ in range(workers)]
+            assert re.fullmatch("waiting for 1 session to end, until ..:..:.. at most", told[-1])
+            nginy.wait()
+
+
+@WORKERS
 def test_term_is_told_as_an_end_too(
     tmp_path: pathlib.Path, manager: socket.socket, notify: list[str], workers: int
 ) -> None:

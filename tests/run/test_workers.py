@@ -241,7 +241,7 @@ def test_max_conns_holds_for_all_workers_together(
         open_sockets.enter_context(grown.backend.accept())
     for _ in range(20):
         assert ask(target) == ""
-    nginy.said("no usable backend|no live|max_conns|no backend", 20)
+    nginy.said("no usable backend|no live|max_conns|no backend")
     owner = next(pid for pid in workers_of(nginy))
     os.kill(owner, signal.SIGKILL)
     wait_until(lambda: owner not in workers_of(nginy) and len(workers_of(nginy)) == WORKERS)

@@ -38,7 +38,9 @@ from nginy.event.timer import Timer
 from nginy.process.control import Control
 from nginy.process.logs import LogSet
 from nginy.process.privileges import cap_descriptors, give_away, raise_descriptor_limit
+from nginy.process.server import draining_status
 from nginy.process.workers.crew import PING_MS, Crew, WorkerProcess
+from nginy.process.workers.lead import Lead
 from nginy.process.workers.ports import PortSet
 from nginy.process.workers.vote import Vote
 from nginy.process.workers.worker import serve, write_config
@@ -104,8 +106,9 @@ class Supervisor:
         self._phase = Phase.STARTING
         self._counts = SharedCounts(workers)
         self._text = ""
-        self._leader: WorkerProcess | None = None
-        """The worker that checks the backends, for all of them."""
+        self._draining: dict[int, int] = {}
+        """The sessions that workers have left, by their number, once they have been told to end."""
+        self._lead = Lead(self.crew)
         self._vote: Vote | None = None
         self._votes = 0
         self._failure = ""
@@ -123,8 +126,7 @@ class Supervisor:
         self.config = config
         self._text = dump(config) if config.pid is not None else ""
         self.crew.start()
-        # At once: the others wait for the names that it asks for before they serve.
-        self._join(self.crew.processes[0])
+        self._lead.begin()
 
     def run(self) -> None:
         """Watch over the workers until the end; NginyError: they could not be started."""
@@ -161,15 +163,16 @@ class Supervisor:
     def _answered(self, process: WorkerProcess, word: str, text: str) -> None:
         if word == "serving":
             process.is_serving = True
-            self._join(process)
+            self._lead.joined(process)
             if self._phase is Phase.STARTING and self.crew.are_serving:
                 self._all_serve()
             return
+        if word == "draining":
+            self._draining[process.index] = int(text) if text.isdecimal() else 0
+            self._tell_draining()
+            return
         if word == "found":
-            for other in self.crew.processes.values():
-                if other is not process:
-                    # One that does not listen hears the next finding, or is found out by its pings.
-                    other.send("found", text)
+            self._lead.pass_on(process, text)
             return
         number, _, reason = text.partition(" ")
         vote = self._vote
@@ -183,20 +186,9 @@ class Supervisor:
             if self._phase is Phase.STARTING:
                 self._fail(reason)
 
-    def _join(self, process: WorkerProcess) -> None:
-        """Let a worker lead if none does, or hear what the leader's checks have found."""
-        if self._leader is None:
-            self._leader = process
-            process.send("lead")
-        else:
-            self._leader.send("recite")
-
     def _worker_died(self, process: WorkerProcess) -> None:
         self._counts.clear(process.index)
-        if process is self._leader:
-            self._leader = None
-            for heir in self.crew.serving()[:1]:
-                self._join(heir)
+        self._lead.died(process)
         if self._phase is Phase.ENDING:
             if not self.crew.processes:
                 self.loop.running = False
@@ -309,9 +301,8 @@ class Supervisor:
 
     def _finish(self, vote: Vote) -> None:
         self._end_vote()
-        if self._leader is not None:
-            # The others may have heard of a new backend before they knew it.
-            self._leader.send("recite")
+        # Of a new backend a worker may have heard before it knew it.
+        self._lead.recite()
         self.control.reloaded(vote.config)
 
     def _end_vote(self) -> None:
@@ -351,6 +342,13 @@ class Supervisor:
             if not (has_successor and process.send("succeeded")):
                 process.send_signal(signal.SIGQUIT)
         return f"waiting for the sessions of {len(self.crew.processes)} workers to end"
+
+    def _tell_draining(self) -> None:
+        """Say how many sessions all workers wait for, once all have said it."""
+        if set(self._draining) >= set(self.crew.processes):
+            sessions = sum(self._draining.values())
+            timeout_ms = self.config.worker_shutdown_timeout_ms
+            self.control.notifier.stopping(draining_status(sessions, timeout_ms))
 
     def stop(self) -> None:
         """End now."""

@@ -17,7 +17,7 @@ workers change, or none.
 | lead | ask the backends, for all | found TEXT | what checks have found |
 | found TEXT | what another one's checks have found | | |
 | recite | tell all findings again | | |
-| succeeded | QUIT; a successor has the sockets | | |
+| succeeded | QUIT; a successor has the sockets | draining N | N sessions are left |
 
 If the supervisor is gone, the worker ends at once: whoever starts nginy anew needs the addresses.
 
@@ -114,6 +114,7 @@ class Worker:
             self._is_ending = True
             status = self.server.quit(has_successor=has_successor)
             logger.log(NOTICE, "%s", status)
+            self.channel.send("draining", str(self.server.sessions))
         else:
             self.server.stop()
 

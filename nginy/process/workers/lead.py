@@ -1,0 +1,52 @@
+"""Lead: which worker asks backends and name servers for all, and how the others hear of it.
+
+One worker leads from the start on, and what it finds goes to the others through the supervisor. If
+it dies, another one takes its place; a worker that joins hears again all that was found before.
+What a finding is, and what follows from it, is up to `backend/checks/relay.py`; here it is text.
+"""
+
+from nginy.process.workers.crew import Crew, WorkerProcess
+
+
+class Lead:
+    """The leading worker of a crew, if there is one."""
+
+    __slots__ = ("_crew", "_leader")
+
+    def __init__(self, crew: Crew) -> None:
+        self._crew = crew
+        self._leader: WorkerProcess | None = None
+
+    def begin(self) -> None:
+        """Have a worker lead before any serves: they wait for the names that it asks for."""
+        for process in [*self._crew.processes.values()][:1]:
+            self.joined(process)
+
+    def joined(self, process: WorkerProcess) -> None:
+        """Let a worker lead if none does, or hear what the leader has found."""
+        if self._leader is None:
+            self._leader = process
+            process.send("lead")
+        else:
+            self.recite()
+
+    def died(self, process: WorkerProcess) -> None:
+        """Let another worker lead if this one did."""
+        if process is self._leader:
+            self._leader = None
+            for heir in self._crew.serving()[:1]:
+                self.joined(heir)
+
+    def recite(self) -> None:
+        """Have all findings told again: a worker may have missed one."""
+        if self._leader is not None:
+            self._leader.send("recite")
+
+    def pass_on(self, process: WorkerProcess, text: str) -> None:
+        """Tell all other workers what `process` has found.
+
+        One that does not listen hears the next finding, or its missing answers to pings end it.
+        """
+        for other in self._crew.processes.values():
+            if other is not process:
+                other.send("found", text)
