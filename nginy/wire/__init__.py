@@ -2,8 +2,8 @@
 
 Every module here knows one format and nothing else: the answers of name servers (`dns` and
 `dns_names`), the files that stand in for them (`hosts`), a load agent's line (`agent`), the first
-line of an HTTP answer (`http`), and what a health check sends and hopes to read (`expect`). `shown`
-goes the other way: bytes into text for a message.
+line of an HTTP answer (`http`), requests to the admin interface (`request`), and what a health
+check sends and hopes to read (`expect`). `shown` goes the other way: bytes into text for a message.
 
 There is no socket, no clock and no log here. Who sends these bytes, how long it waits and what it
 does with a value is decided in `nginy.backend` and `nginy.proxy`.
