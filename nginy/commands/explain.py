@@ -90,6 +90,16 @@ def _lines(config: Config, way: Way) -> Iterator[str]:
     port = "" if way.client.port else " (port 0 stands for any)"
     yield f"client    {way.client}{port}"
     yield f"listener  {name}{way.address} {listener.protocol}, at {listener.origin.mark}"
+    accepted = listener.accept_proxy_protocol
+    if accepted is not None:
+        is_sender = accepted.from_.table.decides(way.context.remote_addr) >= 0
+        who = "this client" if is_sender else "others than this client"
+        yield f"header    a PROXY header is read from {who} (accept_proxy_protocol)"
+        if not is_sender and accepted.others == "refuse":
+            yield "choice    none: status 403, others are refused"
+            return
+        if is_sender:
+            yield "client    from here on, the one that the header names; as if it named none:"
     if listener.access is not None:
         access = listener.access.table
         number = access.decides(way.context.remote_addr)
@@ -197,13 +207,18 @@ def _flow(value: Plain) -> str:
 
 
 def _filled_in(text: str, context: ConnectionContext) -> str:
-    """Return a key or an answer with the values of its variables (KEY_VARIABLES)."""
+    """Return a key or an answer with the values of its variables (KEY_VARIABLES).
+
+    What a PROXY header would say is empty.
+    """
     values = {
         "listener": context.listener,
         "protocol": context.protocol,
+        "realip_remote_addr": context.remote_addr,
+        "realip_remote_port": context.remote_port,
         "remote_addr": context.remote_addr,
         "remote_port": context.remote_port,
         "server_addr": context.server_addr,
         "server_port": context.server_port,
     }
-    return re.sub(r"\$(\w+)", lambda match: values[match[1]], text)
+    return re.sub(r"\$(\w+)", lambda match: values.get(match[1], ""), text)

@@ -1,4 +1,4 @@
-"""The value of `access`: rules with networks, and files of networks.
+"""The value of `access`: rules with networks, and files of networks; and plain lists of networks.
 
 The files are read here, with the configuration that names them: a bad line is a mistake of the
 configuration, and a reload reads them again, in the process that reads (`process/reader.py`). What
@@ -57,6 +57,37 @@ class AccessRules:
 
     rules: tuple[AccessRule, ...]
     table: Access = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkList:
+    """Networks as configured, and the table that they make: all its rules allow."""
+
+    texts: tuple[str, ...]
+    table: Access = field(compare=False, repr=False)
+
+
+class Networks(Kind[NetworkList]):
+    """One network or several."""
+
+    expected = "a network such as 10.0.0.0/8, an address, all, unix:, or a list of these"
+
+    def read(self, node: Node, findings: Findings) -> NetworkList:
+        """Return the networks."""
+        items = node.items if isinstance(node, SequenceNode) else (node,)
+        if not items:
+            raise findings.refuse(node.mark, f"an empty list, expected {self.expected}")
+        read = []
+        for item in items:
+            if not isinstance(item, ScalarNode) or item.is_missing:
+                raise findings.refuse(item.mark, f"{describe(item)}, expected {self.expected}")
+            networks = _networks(item, findings, self.expected)
+            read.append((Rule(True, item.text, item.text in ("all", "unix:")), networks))
+        return NetworkList(tuple(rule.text for rule, _ in read), Access(read))
+
+    def write(self, value: NetworkList) -> Plain:
+        """Return a list, also of one."""
+        return list(value.texts)
 
 
 class AccessKind(Kind[AccessRules | None]):
@@ -118,10 +149,10 @@ class AccessKind(Kind[AccessRules | None]):
             return AccessRule(is_allowed, file=path, digest=digest), networks
         if not isinstance(value, ScalarNode) or value.is_missing:
             raise findings.refuse(value.mark, f"{describe(value)}, expected {NETWORK}")
-        return AccessRule(is_allowed, value.text), _networks(value, findings)
+        return AccessRule(is_allowed, value.text), _networks(value, findings, NETWORK)
 
 
-def _networks(node: ScalarNode, findings: Findings) -> Sequence[Network]:
+def _networks(node: ScalarNode, findings: Findings, expected: str) -> Sequence[Network]:
     """Return the networks that a word or a network stands for."""
     if node.text == "all":
         return ALL
@@ -131,7 +162,7 @@ def _networks(node: ScalarNode, findings: Findings) -> Sequence[Network]:
         return (parse_network(node.text),)
     except InvalidValueError as error:
         hint = did_you_mean(error.hint or closest(node.text, ("all", "unix:")))
-        text = f"{quote(node.text)} {error.clause}, expected {NETWORK}{hint}"
+        text = f"{quote(node.text)} {error.clause}, expected {expected}{hint}"
         raise findings.refuse(node.mark, text) from None
 
 

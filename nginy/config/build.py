@@ -29,7 +29,8 @@ from nginy.config import schema
 from nginy.config.balance import Balance
 from nginy.event.bind import KeepAlive, ListenOptions
 from nginy.proxy.handler import ProxySettings
-from nginy.proxy.phases import AccessPhase, Phases
+from nginy.proxy.phases import AccessPhase, Phase, Phases
+from nginy.proxy.real_address import RealAddress
 
 MAX_SESSIONS_SHARE = 0.7
 """Of the descriptor limit, for UDP sessions unless `max_sessions` says otherwise.
@@ -138,7 +139,11 @@ def proxy_settings(listener: schema.Listener, auto_sessions: int) -> ProxySettin
 
 def phases(listener: schema.Listener) -> Phases:
     """Return what a listener's clients pass before their content, in nginx's order."""
-    found = []
+    found: list[Phase] = []
+    accepted = listener.accept_proxy_protocol
+    if accepted is not None:
+        accepts_others = accepted.others == "plain"
+        found.append(RealAddress(accepted.from_.table, accepts_others, accepted.timeout_ms))
     if listener.access is not None:
         found.append(AccessPhase(listener.access.table))
     return tuple(found)

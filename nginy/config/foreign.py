@@ -17,7 +17,8 @@ from typing import Final
 
 TERMINATES_NO_TLS: Final = "nginy passes TLS through and does not terminate it"
 SPEAKS_NO_TLS: Final = "nginy passes TLS through and does not speak it to backends"
-NO_PROXY_PROTOCOL: Final = "nginy has no PROXY protocol"
+NO_PROXY_PROTOCOL: Final = "nginy accepts PROXY headers and sends none"
+ACCEPT_PROXY: Final = "expected accept_proxy_protocol: {from: 10.0.0.0/8}, the proxies in front"
 NO_HTTP: Final = "nginy balances TCP and UDP and does not read HTTP"
 IN_ACCESS: Final = "expected access: [{allow: 10.0.0.0/8}, {deny: all}]"
 NO_LIMITS: Final = "nginy has no limits per client"
@@ -153,8 +154,8 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
         "ulimit-n": RAISED_ALONE,
     },
     LISTENER: {
+        "accept-proxy": ACCEPT_PROXY,
         "acl": IN_ACCESS,
-        "accept_proxy_protocol": NO_PROXY_PROTOCOL,
         "allow": IN_ACCESS,
         "deny": IN_ACCESS,
         "limit_conn": NO_LIMITS,
@@ -173,6 +174,7 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
         "routes": NO_ROUTES,
         "rules": NO_ROUTES,
         "server_name": NO_ROUTES,
+        "set_real_ip_from": ACCEPT_PROXY,
         "sni": NO_ROUTES,
         "ssl": TERMINATES_NO_TLS,
         "ssl_certificate": TERMINATES_NO_TLS,
@@ -281,7 +283,7 @@ VALUES: Final[Mapping[str, Mapping[str, str]]] = {
 
 # Words behind an address in `listen`.
 LISTEN_WORDS: Final[Mapping[str, str]] = {
-    "accept-proxy": NO_PROXY_PROTOCOL,
+    "accept-proxy": ACCEPT_PROXY,
     "backlog": "expected backlog: {value}",
     "bind": "nginy binds each address separately",
     "default_server": NO_ROUTES,
@@ -289,7 +291,7 @@ LISTEN_WORDS: Final[Mapping[str, str]] = {
     "http2": NO_HTTP,
     "ipv6only": "an IPv6 listener takes IPv6 clients only",
     "name": "expected name: {value}",
-    "proxy_protocol": NO_PROXY_PROTOCOL,
+    "proxy_protocol": ACCEPT_PROXY,
     "quic": "expected protocol: udp",
     "reuseport": "nginy sets it itself when there are several workers",
     "so_keepalive": "expected so_keepalive: {value}",

@@ -33,6 +33,7 @@ from nginy.config.health import (
 )
 from nginy.config.logs import ACCESS_LOG, AccessLogSettings, ErrorLogSettings
 from nginy.config.node import Findings, Node, ScalarNode
+from nginy.config.phases import ACCEPT_PROXY_PROTOCOL, AcceptProxyProtocol
 from nginy.config.record import TOP, Entry, ListOf, MapOf, Record, Switch, key
 from nginy.config.types import (
     Choice,
@@ -234,6 +235,12 @@ class Listener(Entry):
     )
     freebind: bool = key(
         FLAG, "off", "nginy binds addresses that this machine does not have yet, as with VRRP."
+    )
+    accept_proxy_protocol: AcceptProxyProtocol | None = key(
+        ACCEPT_PROXY_PROTOCOL,
+        "off",
+        "The client is who a PROXY header says it is, for rules, hash keys, variables and logs.",
+        only="tcp",
     )
     access: AccessRules | None = key(
         AccessKind(),

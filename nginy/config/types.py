@@ -27,6 +27,7 @@ from nginy.config.node import (
     quote,
 )
 from nginy.errors import InvalidValueError
+from nginy.proxy.variables import is_variable
 from nginy.text.address import parse_address
 from nginy.text.units import format_duration, format_size, parse_duration_ms, parse_size_bytes
 
@@ -277,7 +278,9 @@ class Template(ScalarKind[str]):
 
     def parse(self, text: str, mark: Mark) -> str:
         """Return the text itself if it names only known variables."""
-        unknown = [name for name in re.findall(r"\$(\w*)", text) if name not in self.variables]
+        unknown = [
+            name for name in re.findall(r"\$(\w*)", text) if not is_variable(name, self.variables)
+        ]
         if unknown:
             names = ", ".join(f"${name}" for name in unknown)
             hint = closest(unknown[0], self.variables)

@@ -22,6 +22,7 @@ class Newcomer(Session):
     def __init__(self, handler: ProtocolHandler, client: SharedConnection) -> None:
         self.handler = handler
         self.client = client
+        self.arrival = None
         if handler.local_sockaddr is None:
             client.note_local_sockaddr()
 
@@ -30,7 +31,7 @@ def refused(handler: ProtocolHandler, client: SharedConnection, drops: Drops) ->
     """Run the handler's phases for a client; if one refuses it, drop its datagram."""
     newcomer = Newcomer(handler, client)
     for phase in handler.phases:
-        verdict = phase.run(newcomer)
+        verdict = phase.run(newcomer, ())
         if isinstance(verdict, Refusal):
             now_ms = handler.loop.clock.now_ms
             level = verdict.reason.level

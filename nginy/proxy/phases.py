@@ -1,6 +1,6 @@
 """Phases: what a client passes before its session goes to its content.
 
-    accept -> access -> content (`proxy_pass` or `return`) -> log
+    accept -> real address -> access -> content (`proxy_pass` or `return`) -> log
 
 A handler has a list of phases, in nginx's order (`ngx_stream.h`, `NGX_STREAM_POST_ACCEPT_PHASE` and
 the following), and only those that its listener is configured with. Most listeners have none; their
@@ -58,8 +58,11 @@ class Phase(ABC):
     __slots__ = ()
 
     @abstractmethod
-    def run(self, session: Session) -> Verdict:
-        """Decide on a session whose client is in `session.client`."""
+    def run(self, session: Session, rest: "Phases") -> Verdict:
+        """Decide on a session whose client is in `session.client`.
+
+        `rest` are the phases behind this one, for a phase that waits.
+        """
 
 
 Phases: TypeAlias = Sequence[Phase]
@@ -67,14 +70,19 @@ Phases: TypeAlias = Sequence[Phase]
 
 def enter(session: Session, phases: Phases) -> None:
     """Run phases of a TCP session, then start its content; it may have ended when this returns."""
-    for phase in phases:
-        verdict = phase.run(session)
+    for number, phase in enumerate(phases, 1):
+        verdict = phase.run(session, phases[number:])
         if verdict is Step.WAIT:
             return
         if isinstance(verdict, Refusal):
-            session.finalize(verdict.reason, verdict.detail)
+            refuse(session, verdict)
             return
     session.start()
+
+
+def refuse(session: Session, refusal: Refusal) -> None:
+    """End a TCP session that a phase has refused."""
+    session.finalize(refusal.reason, refusal.detail)
 
 
 class AccessPhase(Phase):
@@ -85,7 +93,7 @@ class AccessPhase(Phase):
     def __init__(self, access: Access) -> None:
         self._access = access
 
-    def run(self, session: Session) -> Verdict:
+    def run(self, session: Session, rest: Phases) -> Verdict:
         """Let the first rule that fits decide."""
         rule = self._access.denies(host_of(session.client.sockaddr))
         if rule is None:

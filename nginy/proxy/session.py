@@ -21,6 +21,7 @@ from typing import Final, Protocol
 from nginy.backend.backend import Counters
 from nginy.event.connection import Connection, ConnectionBase
 from nginy.event.loop import Loop
+from nginy.proxy.arrival import Arrival
 from nginy.proxy.attempt import Attempt
 from nginy.proxy.context import ConnectionContext
 from nginy.text.address import SockAddr
@@ -53,6 +54,8 @@ class Reason(Enum):
     BACKEND_DOWN = (200, "DD", "backend went down", logging.INFO)
     CLIENT_LEFT_QUEUE = (400, "CQ", "client went away while waiting for a backend", logging.INFO)
     QUEUE_TIMED_OUT = (502, "sQ", "no backend was free in time", logging.ERROR)
+    BAD_HEADER = (400, "CR", "bad PROXY header", logging.INFO)
+    HEADER_LATE = (400, "cR", "the PROXY header did not come in time", logging.INFO)
     DENIED = (403, "PR", "denied by access", logging.INFO)
     QUEUE_FULL = (503, "PC", "too many wait for a backend already", logging.ERROR)
     OVER_LIMIT = (503, "PC", "over a limit", logging.WARNING)
@@ -68,7 +71,7 @@ class Reason(Enum):
         self.level = level
 
 
-BEFORE_CONTENT: Final = frozenset((Reason.DENIED,))
+BEFORE_CONTENT: Final = frozenset((Reason.BAD_HEADER, Reason.HEADER_LATE, Reason.DENIED))
 """Reasons by which a phase refuses a session: no backend has been looked for."""
 
 
@@ -122,6 +125,7 @@ class Session:
     """
 
     __slots__ = (
+        "arrival",
         "attempts",
         "client",
         "detail",
@@ -138,6 +142,8 @@ class Session:
         self.handler = handler
         """The handler that began it, with the settings that hold for it to its end."""
         self.client = client
+        self.arrival: Arrival | None = None
+        """What a phase has found out about the client; None if none had to."""
         self.upstream: Connection | None = None
         self.attempts: tuple[Attempt, ...] = ()
         """One for each backend tried; the last is the one in use."""

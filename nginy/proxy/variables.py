@@ -22,14 +22,34 @@ from dataclasses import dataclass
 from typing import Final
 
 from nginy.event.clock import Clock
+from nginy.proxy.arrival import NO_HEADER
 from nginy.proxy.context import host_of, port_of
 from nginy.proxy.session import Session
+from nginy.text.address import SockAddr
 from nginy.text.times import TimeText
+from nginy.wire.proxy_protocol import Header, Place
+from nginy.wire.proxy_tlv import SslType, Type, parse_ssl, value_of
 
 Render = Callable[[Session], str]
 """Fills in a text's variables for a session."""
 
 _REFERENCE: Final = re.compile(r"\$(?:(\w+)|\{(\w+)\})", re.ASCII)
+_NUMBERED: Final = re.compile(r"proxy_protocol_tlv_(0x[0-9A-Fa-f]{2})", re.ASCII)
+
+TLV_NAMES: Final[Mapping[str, int]] = {
+    "alpn": Type.ALPN,
+    "authority": Type.AUTHORITY,
+    "unique_id": Type.UNIQUE_ID,
+    "ssl": Type.SSL,
+    "netns": Type.NETNS,
+    "ssl_verify": 0,
+    "ssl_version": SslType.VERSION,
+    "ssl_cn": SslType.CN,
+    "ssl_cipher": SslType.CIPHER,
+    "ssl_sig_alg": SslType.SIG_ALG,
+    "ssl_key_alg": SslType.KEY_ALG,
+}
+"""nginx's names of TLVs (`ngx_proxy_protocol.c`), those with ssl_ from within the TLV ssl."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +81,61 @@ def _listed(value: str) -> Variable:
     return Variable(f"{first} if len(s.attempts) == 1 else {every}", may_be_empty=True)
 
 
+def _header_of(session: Session) -> Header:
+    """Return the PROXY header of a session's client, an empty one if it sent none."""
+    return NO_HEADER if session.arrival is None else session.arrival.header
+
+
+def _peer_of(session: Session) -> SockAddr:
+    """Return the address of the socket's peer, which may be a proxy in front of the client."""
+    arrival = session.arrival
+    return session.client.sockaddr if arrival is None else arrival.real_sockaddr
+
+
+def _addr_of(place: Place | None) -> str:
+    """Return the IP address that a PROXY header names, "" if it names none."""
+    return "" if place is None else host_of(place)
+
+
+def _tlv_of(session: Session, name: str) -> str:
+    """Return what a TLV says, "" if there is none; bytes that are no UTF-8 as \\xNN.
+
+    nginx: `ngx_proxy_protocol_get_tlv` in `ngx_proxy_protocol.c`.
+    """
+    tlvs = _header_of(session).tlvs
+    if name.startswith("0x"):
+        value = value_of(tlvs, int(name, 16))
+    else:
+        kind = TLV_NAMES[name]
+        if name.startswith("ssl_"):
+            block = value_of(tlvs, Type.SSL)
+            info = None if block is None else parse_ssl(block)
+            if info is not None and name == "ssl_verify":
+                return str(info.verify)
+            value = None if info is None else info.value(kind)
+        else:
+            value = value_of(tlvs, kind)
+    return "" if value is None else value.decode(errors="backslashreplace")
+
+
+def _tlv(argument: str) -> Variable:
+    return Variable(f"tlv_of(s, {argument})", is_foreign=True, may_be_empty=True)
+
+
 FIXED: Final[Mapping[str, Variable]] = {
     "bytes_received": Variable("s.bytes_received"),
     "bytes_sent": Variable("s.bytes_sent"),
     "connection": Variable("s.number"),
     "listener": Variable("s.handler.name", is_foreign=True),
     "pid": Variable("getpid()"),
+    "proxy_protocol_addr": Variable("addr_of(header_of(s).source)", may_be_empty=True),
+    "proxy_protocol_port": Variable("port_of(header_of(s).source)", may_be_empty=True),
+    "proxy_protocol_server_addr": Variable("addr_of(header_of(s).destination)", may_be_empty=True),
+    "proxy_protocol_server_port": Variable("port_of(header_of(s).destination)", may_be_empty=True),
+    **{f"proxy_protocol_tlv_{name}": _tlv(repr(name)) for name in TLV_NAMES},
     "protocol": Variable("s.handler.protocol"),
+    "realip_remote_addr": Variable("host_of(peer_of(s))"),
+    "realip_remote_port": Variable("port_of(peer_of(s))", may_be_empty=True),
     "reason": Variable("s.reason", is_foreign=True, may_be_empty=True),
     "remote_addr": Variable("host_of(s.client.sockaddr)"),
     "remote_port": Variable("port_of(s.client.sockaddr)", may_be_empty=True),
@@ -98,12 +166,21 @@ TIMES: Final[Mapping[str, Variable]] = {
 """Variables that need the time of day."""
 
 VARIABLES: Final = frozenset((*FIXED, *TIMES))
-"""All names that a text may use."""
+"""All names that a text may use, but for those of TLVs by number."""
 
 KEY_VARIABLES: Final = frozenset(
-    ("protocol", "remote_addr", "remote_port", "server_addr", "server_port", "listener")
+    (
+        *("protocol", "remote_addr", "remote_port", "server_addr", "server_port", "listener"),
+        *("realip_remote_addr", "realip_remote_port"),
+        *(name for name in FIXED if name.startswith("proxy_protocol_")),
+    )
 )
 """Names that a hash key or an answer may use: those that are known when a session begins."""
+
+
+def is_variable(name: str, names: frozenset[str]) -> bool:
+    """Tell whether a text that may use `names` may use this one: a TLV's number goes anywhere."""
+    return name in names or _NUMBERED.fullmatch(name) is not None
 
 
 class Variables:
@@ -130,13 +207,17 @@ class Variables:
         assert isinstance(tree.body, ast.Lambda)
         tree.body.body = ast.JoinedStr(parts)
         names = {
+            "addr_of": _addr_of,
             "escape": escape,
             "getpid": os.getpid,
+            "header_of": _header_of,
             "host_of": host_of,
             "now": self._now,
+            "peer_of": _peer_of,
             "port_of": port_of,
             "seconds": seconds,
             "since": _since,
+            "tlv_of": _tlv_of,
             "wall_ms": self._clock.wall_ms,
         }
         code = compile(ast.fix_missing_locations(tree), "<text with variables>", "eval")
@@ -150,7 +231,8 @@ class Variables:
 
 def _formatted(name: str, *, with_escape: bool) -> ast.FormattedValue:
     """Return a variable's place in an f-string."""
-    variable = FIXED.get(name) or TIMES[name]
+    number = _NUMBERED.fullmatch(name)
+    variable = FIXED.get(name) or (_tlv(repr(number[1])) if number else TIMES[name])
     expression = variable.expression
     if with_escape and variable.is_foreign:
         expression = f"escape({expression})"

@@ -8,14 +8,14 @@ import contextlib
 import json
 import pathlib
 import re
-import socket
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pytest
 
 from kit.faults import Site
-from kit.program import PATIENCE_S, Nginy, free_port, needs, own_host, wait_until
+from kit.others import serving
+from kit.program import PATIENCE_S, Nginy, free_port, needs, own_host
 
 NGINX_CONF = """
 daemon off;
@@ -45,29 +45,6 @@ def addresses() -> list[tuple[str, int]]:
     """Two addresses for servers."""
     host = own_host()
     return [(host, free_port(host)), (host, free_port(host))]
-
-
-@contextlib.contextmanager
-def serving(
-    argv: Sequence[str], address: tuple[str, int], directory: pathlib.Path
-) -> Iterator[str]:
-    """Run a server until the block ends; yield its address once it takes connections."""
-    with (directory / "server.out").open("wb") as output:
-        process = subprocess.Popen(
-            argv, cwd=directory, stdin=subprocess.DEVNULL, stdout=output, stderr=output
-        )
-    try:
-        wait_until(lambda: is_open(address) or process.poll() is not None, argv[0])
-        assert process.poll() is None, (directory / "server.out").read_text()
-        yield "{}:{}".format(*address)
-    finally:
-        process.kill()
-        process.wait()
-
-
-def is_open(address: tuple[str, int]) -> bool:
-    with socket.socket() as sock:
-        return sock.connect_ex(address) == 0
 
 
 def output_of(*argv: str, given: str = "") -> str:

@@ -1,0 +1,25 @@
+"""Arrival: what the phases have found out about a client, kept with its session.
+
+Only a session that a phase had to do with has one; all others have None. It lives as long as the
+session, whatever a reload makes of the listener meanwhile, and is read by variables.
+"""
+
+from typing import Final
+
+from nginy.text.address import SockAddr
+from nginy.wire.proxy_protocol import Header
+
+NO_HEADER: Final = Header(0, 0)
+"""Of a client that sent none: all that it says is empty."""
+
+
+class Arrival:
+    """How a client came in."""
+
+    __slots__ = ("header", "real_sockaddr")
+
+    def __init__(self, sockaddr: SockAddr) -> None:
+        self.real_sockaddr = sockaddr
+        """The address of the socket's peer, which may be a proxy in front of the client."""
+        self.header: Header = NO_HEADER
+        """The PROXY header that the client's first bytes were."""

@@ -1,0 +1,146 @@
+"""The real address: a proxy in front of nginy announces its client in a PROXY header.
+
+The phase `RealAddress` reads the header before anything else is read. From then on the announced
+client is the client, for access rules, limits, hash keys, variables and logs. What the socket says
+is left in `$realip_remote_addr`.
+
+The one idea: take exactly the header from the kernel, whatever pieces it comes in. The phase looks
+first (MSG_PEEK). As long as what it sees can become a header, all of it is header, and is taken; so
+nothing is reported twice, and a level-triggered selector does not spin. Of the piece that completes
+the header only the header's part is taken, and what follows stays for the next reader.
+
+The format is in `wire/proxy_protocol.py`. nginx: `ngx_stream_proxy_protocol_handler` in
+`ngx_stream_handler.c`, which looks once and refuses a header in two pieces, and
+`ngx_stream_realip_module.c`.
+"""
+
+from _socket import MSG_PEEK
+from dataclasses import dataclass
+
+from nginy.event.connection import AGAIN, Connection
+from nginy.event.event import Event, ignore
+from nginy.event.timer import Timer
+from nginy.proxy.access import Access
+from nginy.proxy.arrival import Arrival
+from nginy.proxy.context import host_of
+from nginy.proxy.phases import Phase, Phases, Refusal, Step, Verdict, enter, refuse
+from nginy.proxy.session import Reason, Session
+from nginy.wire.errors import WireError
+from nginy.wire.proxy_protocol import MAX_V2_BYTES, Header, parse
+
+
+@dataclass(frozen=True, slots=True)
+class RealAddress(Phase):
+    """Reads the PROXY header of clients that are proxies (`accept_proxy_protocol`)."""
+
+    senders: Access
+    """Its rules fit those who are to send a header, and nobody else."""
+    accepts_others: bool
+    """Whether others are served, as clients without a header, or refused."""
+    timeout_ms: int
+
+    def run(self, session: Session, rest: Phases) -> Verdict:
+        """Read what is there of the header; wait for the rest of it."""
+        client = session.client
+        if self.senders.decides(host_of(client.sockaddr)) < 0:
+            if self.accepts_others:
+                return Step.PASS
+            text = f"{client.addr_text} is not among those who may send a PROXY header"
+            return Refusal(Reason.DENIED, f"{text} (accept_proxy_protocol: from)", "access")
+        if not isinstance(client, Connection):
+            return Step.PASS
+        reading = HeaderReading(session, client, rest)
+        verdict = reading.look()
+        if verdict is Step.WAIT:
+            reading.wait(self.timeout_ms)
+        return verdict
+
+
+class HeaderReading:
+    """A header on its way. Lives as long as the client's handlers refer to it."""
+
+    __slots__ = ("_client", "_held", "_rest", "_session")
+
+    def __init__(self, session: Session, client: Connection, rest: Phases) -> None:
+        self._session = session
+        self._client = client
+        self._rest = rest
+        self._held = b""
+        """What was taken of the header so far, `MAX_V2_BYTES` at most."""
+
+    def wait(self, timeout_ms: int) -> None:
+        """Have the loop call when more of the header is there, or it is late."""
+        client = self._client
+        loop = client.loop
+        client.action = "reading the PROXY header"
+        client.read.handler = self._read_handler
+        timer = client.write.timer = Timer(self._timer_handler, self._session)
+        loop.timers.start(timer, loop.clock.now_ms + timeout_ms)
+        client.resume_read()
+
+    def look(self) -> Verdict:
+        """Take from the kernel what belongs to the header, and nothing more."""
+        client = self._client
+        memory = client.loop.memory[:MAX_V2_BYTES]
+        while True:
+            try:
+                count = client.socket.recv_into(memory, 0, MSG_PEEK)
+            except OSError as error:
+                if client.failed(client.read, error) == AGAIN:
+                    return Step.WAIT
+                return _bad("client reset the connection before its PROXY header was complete")
+            if not count:
+                return _bad("client closed the connection before its PROXY header was complete")
+            data = self._held + bytes(memory[:count])
+            try:
+                header = parse(data)
+            except WireError as error:
+                return _bad(f"bad PROXY header: {error}")
+            if header is not None:
+                client.socket.recv(header.size_bytes - len(self._held))
+                # There may be more, which a selector that reports edges has reported already.
+                client.read.ready = True
+                announce(self._session, header)
+                return Step.PASS
+            self._held = data
+            client.socket.recv(count)
+
+    def _read_handler(self, _event: Event) -> None:
+        verdict = self.look()
+        if verdict is not Step.WAIT:
+            self._end(verdict)
+
+    def _timer_handler(self, _timer: Timer) -> None:
+        self._end(Refusal(Reason.HEADER_LATE, Reason.HEADER_LATE.sentence, "invalid"))
+
+    def _end(self, verdict: Verdict) -> None:
+        """Go on after the wait."""
+        client, session = self._client, self._session
+        timer, client.write.timer = client.write.timer, None
+        if timer is not None:
+            client.loop.timers.cancel(timer)
+            del timer.handler  # which refers to the timer's owner by way of this object
+        client.pause_read()
+        client.read.handler = ignore
+        if isinstance(verdict, Refusal):
+            refuse(session, verdict)
+        else:
+            client.action = ""
+            enter(session, self._rest)
+
+
+def announce(session: Session, header: Header) -> None:
+    """Make the client that a header announces the session's client.
+
+    A header that announces no TCP client of the internet, as those of a proxy's own checks (LOCAL,
+    UNKNOWN), leaves the address as it is.
+    """
+    client = session.client
+    arrival = session.arrival = Arrival(client.sockaddr)
+    arrival.header = header
+    if header.protocol == "TCP" and isinstance(header.source, tuple):
+        client.sockaddr = header.source
+
+
+def _bad(detail: str) -> Refusal:
+    return Refusal(Reason.BAD_HEADER, detail, "invalid")

@@ -1,0 +1,92 @@
+"""The PROXY protocol with those that speak it: nginx and HAProxy in front of nginy.
+
+A program that is not installed skips its test. The client has an address of its own, by which it
+is found on the other side of two proxies.
+"""
+
+import pathlib
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from kit.others import load_stream, serving
+from kit.program import PATIENCE_S, Nginy, free_port, needs, own_host
+
+CLIENT = "127.0.0.77"
+
+NGINX_SENDS = """
+{load}
+daemon off; master_process off; error_log stderr; pid nginx.pid;
+events {{ worker_connections 64; }}
+stream {{
+    server {{ listen {front}; proxy_pass {back}; proxy_protocol on; }}
+}}
+"""
+HAPROXY_SENDS = """
+defaults
+    mode tcp
+    timeout client 9s
+    timeout server 9s
+    timeout connect 9s
+listen front
+    bind {front}
+    server nginy {back} {option}
+"""
+
+
+@pytest.fixture
+def host() -> str:
+    return own_host()
+
+
+@pytest.fixture
+def nginy(tmp_path: pathlib.Path, host: str) -> Iterator[tuple[Nginy, str]]:
+    """nginy behind proxies, telling its client who it is; and its address."""
+    address = f"{host}:{free_port(host)}"
+    config = f"""
+        listeners:
+        - listen: {address}
+          accept_proxy_protocol: {{from: 127.0.0.0/8}}
+          return: "$remote_addr:$remote_port $realip_remote_addr"
+    """
+    directory = tmp_path / "nginy"
+    directory.mkdir()
+    with Nginy(directory, config) as running:
+        yield running, address
+
+
+def ask(address: tuple[str, int]) -> tuple[str, str]:
+    """Return what a client gets that says something first, and its own address."""
+    with socket.create_connection(address, PATIENCE_S, source_address=(CLIENT, 0)) as sock:
+        sock.sendall(b"hello")
+        with sock.makefile() as file:
+            return file.read(), "{}:{}".format(*sock.getsockname())
+
+
+@pytest.mark.slow
+def test_a_client_is_seen_through_nginx(
+    nginy: tuple[Nginy, str], host: str, tmp_path: pathlib.Path
+) -> None:
+    program = needs("nginx", "nginx")
+    front = (host, free_port(host))
+    text = NGINX_SENDS.format(load=load_stream(), front="{}:{}".format(*front), back=nginy[1])
+    (tmp_path / "nginx.conf").write_text(text)
+    argv = (program, "-p", str(tmp_path), "-c", "nginx.conf", "-e", "stderr")
+    with serving(argv, front, tmp_path):
+        answer, own = ask(front)
+    assert answer == f"{own} 127.0.0.1"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", ["send-proxy", "send-proxy-v2"])
+def test_a_client_is_seen_through_haproxy(
+    nginy: tuple[Nginy, str], host: str, tmp_path: pathlib.Path, option: str
+) -> None:
+    program = needs("haproxy", "haproxy")
+    front = (host, free_port(host))
+    text = HAPROXY_SENDS.format(front="{}:{}".format(*front), back=nginy[1], option=option)
+    (tmp_path / "haproxy.cfg").write_text(text)
+    with serving((program, "-db", "-f", "haproxy.cfg"), front, tmp_path):
+        answer, own = ask(front)
+    assert answer == f"{own} 127.0.0.1"
