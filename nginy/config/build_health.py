@@ -6,6 +6,8 @@ configuration into the settings of one module of backend/, and starts nothing.
 Tested in tests/config/test_health.py.
 """
 
+from typing import Final
+
 from nginy.backend.checks.agent import AgentSettings
 from nginy.backend.checks.checker import ProbeSettings
 from nginy.backend.checks.monitor import MonitorSettings, OnDown
@@ -13,8 +15,15 @@ from nginy.backend.health.eject import EjectSettings
 from nginy.backend.health.schedule import CheckSettings
 from nginy.config import schema
 from nginy.config.health import HASH_METHODS, AgentCheck, Eject, HealthCheck, timeout_of
+from nginy.config.steps import Step
+from nginy.wire.checks.http import HttpCheck
+from nginy.wire.checks.steps import CheckStep, StepsCheck, parse_template, single
+from nginy.wire.checks.talk import Question
 from nginy.wire.expect import parse_expect, unescape
 from nginy.wire.http import parse_statuses
+
+TRANSPORTS: Final = {"udp": "udp", "tls": "tls", "exec": "exec"}
+"""By type; the others ask by TCP."""
 
 
 def monitor_settings(upstream: schema.Upstream) -> MonitorSettings:
@@ -47,15 +56,35 @@ def check_settings(check: HealthCheck) -> CheckSettings:
 def probe_settings(check: HealthCheck) -> ProbeSettings:
     """Return what a check sends and expects."""
     return ProbeSettings(
-        kind=check.type,
+        question=question_of(check),
+        transport=TRANSPORTS.get(check.type, "tcp"),
         port=check.port,
-        send=unescape(check.send),
-        expect=None if check.expect is None else parse_expect(check.expect),
-        path=check.path,
-        host=check.host or "",
-        statuses=parse_statuses(check.status),
         name=check.name,
         command=check.command or (),
+    )
+
+
+def question_of(check: HealthCheck) -> Question:
+    """Return what a check asks, by its type."""
+    if check.type == "http":
+        return HttpCheck(check.path, check.host or "", parse_statuses(check.status))
+    if check.steps:
+        return StepsCheck(steps_of(check.steps))
+    expect = None if check.expect is None else parse_expect(check.expect)
+    return single(unescape(check.send), expect)
+
+
+def steps_of(steps: tuple[Step, ...]) -> tuple[CheckStep, ...]:
+    """Return the steps of a check."""
+    return tuple(
+        CheckStep(
+            parse_template(step.send),
+            None if step.expect is None else parse_expect(step.expect),
+            step.timeout_ms,
+            step.label,
+            has_variables=True,
+        )
+        for step in steps
     )
 
 

@@ -10,12 +10,13 @@ error of the file, with its place, and not a failure of the first check.
 
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from nginy.config.node import Findings, Mark, Node, SequenceNode, quote
 from nginy.config.record import Entry, Origin, Record, Switch, key
+from nginy.config.steps import BYTES, EXPECT, STEPS, Step, WireText, check_steps
 from nginy.config.types import (
     Choice,
     Duration,
@@ -30,8 +31,7 @@ from nginy.config.types import (
 from nginy.errors import InvalidValueError
 from nginy.text.address import Address
 from nginy.text.units import format_duration
-from nginy.wire.errors import WireError
-from nginy.wire.expect import parse_expect, unescape
+from nginy.wire.expect import unescape
 from nginy.wire.http import build_request, parse_statuses
 
 DURATION: Final = Duration()
@@ -47,34 +47,13 @@ KEYS_OF_TYPES: Final = {
     "port": ("tcp", "udp", "http", "tls"),
     "send": ("tcp", "udp", "tls"),
     "expect": ("tcp", "udp", "tls"),
+    "steps": ("tcp", "udp", "tls"),
     "path": ("http",),
     "host": ("http",),
     "status": ("http",),
     "name": ("tls",),
     "command": ("exec",),
 }
-
-
-class WireText(ScalarKind[str]):
-    """A text that a function of wire/ accepts; raw bytes are lone surrogates in it."""
-
-    has_bytes = True
-
-    def __init__(self, expected: str, take: Callable[[str], object]) -> None:
-        self.expected = expected
-        self.take = take
-
-    def parse(self, text: str, mark: Mark) -> str:
-        """Return the text itself if the function accepts it."""
-        try:
-            self.take(text)
-        except WireError as error:
-            raise InvalidValueError(f"cannot be used ({error})") from None
-        return text
-
-    def write(self, value: str) -> Plain:
-        """Return the text itself."""
-        return value
 
 
 class CommandLine(ScalarKind[tuple[str, ...]]):
@@ -143,7 +122,6 @@ class Share(ScalarKind[float]):
 
 
 TIMEOUT_MS: Final = 1000
-BYTES: Final = r"text, with escapes such as \r\n and \x00"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,9 +155,15 @@ class HealthCheck(Entry):
     )
     send: str = key(WireText(BYTES, unescape), "", "nginy sends this once it is connected.")
     expect: str | None = key(
-        OrOff(WireText("a text to begin with, or ~ and a regular expression", parse_expect)),
+        EXPECT,
         "off",
         "The answer begins with this text, or matches it; off takes any, or none.",
+    )
+    steps: tuple[Step, ...] = key(
+        STEPS,
+        "off",
+        "nginy sends and expects several times, instead of send and expect.",
+        blank=tuple,
     )
     path: str = key(
         WireText("a path such as /health", lambda text: build_request(text, "host")),
@@ -264,6 +248,7 @@ def check_health(
     if check is not None:
         _check_times(check, findings)
         _check_keys(check, findings)
+        check_steps(check.origin, check.steps, timeout_of(check), findings)
         if has_unix and check.type == "udp":
             findings.report(
                 check.origin.of("type"), "type: udp cannot check a backend on a unix socket"

@@ -93,6 +93,11 @@ class Expect:
             return self.pattern.search(head) is not None
         return head.startswith(self.prefix)
 
+    def end(self, received: bytes) -> int:
+        """Return where in an answer with the verdict YES the part ends that was expected."""
+        match = None if self.pattern is None else self.pattern.search(received[:MAX_ANSWER_BYTES])
+        return len(self.prefix) if match is None else match.end()
+
     def _can_be_met(self, head: bytes) -> bool:
         return self.pattern is not None or self.prefix.startswith(head)
 

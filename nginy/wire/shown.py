@@ -36,3 +36,9 @@ def shown(data: bytes | bytearray) -> str:
     more = "..." if len(data) > SHOWN_MAX_BYTES else ""
     hint = " (looks like TLS)" if TLS_RECORD.match(data) else ""
     return f'"{head}"{more}{hint}'
+
+
+def what_came(received: bytes | bytearray, expected: str) -> str:
+    """Return the clause on an answer that will not do: `"no" came, "+PONG" was expected`."""
+    text = f"{shown(received)} came"
+    return f"{text}, {expected} was expected" if expected else text

@@ -12,6 +12,8 @@ from nginy.config.build_health import monitor_settings
 from nginy.config.load import load
 from nginy.config.schema import CONFIG
 from nginy.errors import ConfigError
+from nginy.wire.checks.http import HttpCheck
+from nginy.wire.checks.steps import CheckStep, StepsCheck, single
 from nginy.wire.expect import parse_expect
 
 TEXT = """
@@ -65,7 +67,7 @@ def test_every_key_arrives(tmp_path: pathlib.Path) -> None:
     )
     assert made == MonitorSettings(
         check=CheckSettings(5000, 2000, 700, 500, 4, 5, False),
-        probe=ProbeSettings(port=9, send=b"PING\r\n\x00", expect=parse_expect("~P.NG")),
+        probe=ProbeSettings(single(b"PING\r\n\x00", parse_expect("~P.NG")), port=9),
         agent=AgentSettings(99, 3000, 1000, b"hi"),
         eject=EjectSettings(10_000, 60_000, 30),
         fail_open=0.3,
@@ -75,11 +77,11 @@ def test_every_key_arrives(tmp_path: pathlib.Path) -> None:
 
 def test_escapes_in_double_quotes_are_bytes_as_in_single_quotes(tmp_path: pathlib.Path) -> None:
     keys = r"{type: udp, send: '\xe3\x00\xff', expect: '\x85\x80'}"
-    single = settings(tmp_path, f"health_check: {keys}")
+    quoted_once = settings(tmp_path, f"health_check: {keys}")
     double = settings(tmp_path, "health_check: " + keys.replace("'", '"'))
-    assert double == single
+    assert double == quoted_once
     assert double.probe is not None
-    assert double.probe.send == b"\xe3\x00\xff"
+    assert double.probe.question == single(b"\xe3\x00\xff", parse_expect(r"\x85\x80"))
     agent = settings(tmp_path, r'agent_check: {port: 1, send: "\xffé"}').agent
     assert agent is not None
     assert agent.send == b"\xff\xc3\xa9"
@@ -87,13 +89,24 @@ def test_escapes_in_double_quotes_are_bytes_as_in_single_quotes(tmp_path: pathli
 
 def test_the_keys_of_http_and_exec_arrive(tmp_path: pathlib.Path) -> None:
     http = settings(tmp_path, "health_check: {type: http, path: /up, host: www, status: 200 204}")
-    assert http.probe == ProbeSettings(
-        kind="http", path="/up", host="www", statuses=frozenset({200, 204})
-    )
+    assert http.probe == ProbeSettings(HttpCheck("/up", "www", frozenset({200, 204})))
     program = settings(tmp_path, "health_check: {type: exec, command: /bin/check 'a b' c}")
-    assert program.probe == ProbeSettings(kind="exec", command=("/bin/check", "a b", "c"))
+    assert program.probe == ProbeSettings(transport="exec", command=("/bin/check", "a b", "c"))
     listed = settings(tmp_path, "health_check: {type: exec, command: [/bin/check, a b, c]}")
     assert listed.probe == program.probe
+
+
+def test_the_steps_arrive(tmp_path: pathlib.Path) -> None:
+    steps = "[{expect: '220 '}, {send: 'EHLO $hostname', expect: '~^250', timeout: 1s, label: hi}]"
+    made = settings(tmp_path, f"health_check: {{steps: {steps}}}")
+    assert made.probe == ProbeSettings(
+        StepsCheck(
+            (
+                CheckStep(b"", parse_expect("220 "), has_variables=True),
+                CheckStep(b"EHLO $hostname", parse_expect("~^250"), 1000, "hi", has_variables=True),
+            )
+        )
+    )
 
 
 def test_a_timeout_that_is_not_set_ends_a_check_before_the_next_begins(
@@ -145,6 +158,31 @@ def test_hash_methods_keep_their_weights(tmp_path: pathlib.Path) -> None:
             (
                 'command: "check", expected the absolute path of a program and its arguments, as '
                 "one text or a list, or off"
+            ),
+        ),
+        (
+            "health_check: {steps: [{send: x}], send: y}",
+            "send: belongs into a step, as there are steps",
+        ),
+        ("health_check: {steps: [{label: a}]}", "a step that neither sends nor expects anything"),
+        (
+            "health_check: {steps: [{send: x, timeout: 1s}]}",
+            "timeout: is for a step with expect",
+        ),
+        (
+            "health_check: {steps: [{expect: x, timeout: 2s}]}",
+            "timeout: 2s, expected at most that of the check (1s)",
+        ),
+        (
+            "health_check: {type: http, steps: [{send: x}]}",
+            "steps: is for type tcp, udp or tls, not http",
+        ),
+        (
+            "health_check: {steps: [{send: $host}]}",
+            (
+                'send: "$host" cannot be used (the variables are $address, $port, $hostname; a '
+                r"dollar sign is \x24), expected text, with escapes such as \r\n and \x00, and "
+                "with $address, $port and $hostname"
             ),
         ),
         ("health_check: {type: http, send: x}", "send: is for type tcp, udp or tls, not http"),

@@ -17,13 +17,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from nginy.backend.checks.checker import Checker
-from nginy.backend.checks.dialog import PASSED, Check, Inquiry, Result, what_came
+from nginy.backend.checks.dialog import Check, Result
 from nginy.backend.health.schedule import CheckSchedule
 from nginy.event.timer import Timer
 from nginy.log.levels import NOTICE
 from nginy.text.address import Address
 from nginy.wire.agent import AgentAnswer, parse_agent_line
+from nginy.wire.checks.talk import CheckFailedError, Script, Talk, Target
 from nginy.wire.errors import WireError
+from nginy.wire.shown import what_came
 
 logger = logging.getLogger("nginy.backend")
 
@@ -109,19 +111,27 @@ class AgentWatch:
             self._check.cancel()
         address = replace(self._address, port=settings.port)
         deadline_ms = min(now_ms + settings.timeout_ms, self._schedule.next_at_ms or now_ms)
-        inquiry = Inquiry(settings.send, self._judge)
-        check = self._checker.ask(inquiry, address, deadline_ms, self._ended)
+        check = self._checker.ask(self, address, deadline_ms, self._ended)
         self._check = check if check in self._checker.open else None
 
-    def _judge(self, received: bytes, is_eof: bool) -> Result | None:
-        try:
-            answer = parse_agent_line(received, is_eof=is_eof)
-        except WireError as error:
-            return Result(f"{error}: {what_came(received, '')}")
-        if answer is None:
-            return None
-        self._answer = answer
-        return PASSED
+    @property
+    def name(self) -> str:
+        """Reasons begin with no name: the log line has it."""
+        return ""
+
+    def script(self, talk: Talk, _target: Target) -> Script[None]:
+        """Ask the agent, and keep its answer."""
+        yield self._settings.send
+        while True:
+            received = bytes(talk.received)
+            try:
+                answer = parse_agent_line(received, is_eof=talk.is_eof)
+            except WireError as error:
+                raise CheckFailedError(f"{error}: {what_came(received, '')}") from None
+            if answer is not None:
+                self._answer = answer
+                return
+            yield from talk.more()
 
     def _ended(self, result: Result) -> None:
         self._check = None

@@ -1,12 +1,13 @@
 """Dialog: one inquiry to a server over a stream connection, its answer, and a clean end.
 
-The load check and the health checks by tcp, http and tls differ in what they send and in how they
-judge the answer; `checker` and `agent` say that in an `Inquiry`. The rest is here: connect, shake
-hands for TLS, send, read until the judge decides or the deadline comes, and tell the owner once.
+The load check and the health checks differ in what they say and in how they judge the answers; a
+`Talk` (`wire/checks/talk.py`) knows both. The rest is here: connect, shake hands for TLS, send and
+receive as the talk says until it is over or the deadline comes, and tell the owner once.
 
 The one idea: the owner hears the verdict at once, and does not wait for the end of the connection.
-The end is clean: our FIN, then reading up to the server's FIN for at most 100 ms, then close. So a
-server's log shows a client that left, not one that reset.
+The end is clean: the protocol's own goodbye, such as QUIT, and our FIN, then reading up to the
+server's FIN for at most 100 ms, then close. So a server's log shows a client that left, not one
+that reset.
 
 `health` decides what a result does to a backend; `watch` decides when to ask.
 
@@ -26,12 +27,12 @@ from nginy.event.connect import (
     failure_text,
 )
 from nginy.event.connection import AGAIN, EOF, ERROR, Connection
-from nginy.event.event import Event, ignore
+from nginy.event.event import Event
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
 from nginy.event.tls import DONE, TlsConnection, start_tls
 from nginy.text.address import Address
-from nginy.wire.shown import shown
+from nginy.wire.checks.talk import Step, Talk
 
 FIN_WAIT_MS: Final = 100
 """How long to wait for the server's FIN after ours."""
@@ -39,6 +40,7 @@ READS: Final = 4
 """Reads for one event; then others have their turn."""
 
 CONNECTING: Final = "connecting"
+SENDING: Final = "sending"
 WAITING: Final = "waiting for the answer"
 LINGERING: Final = "waiting for the end"
 
@@ -61,8 +63,6 @@ PASSED_IN_SILENCE: Final = Result(is_silent=True)
 
 Ended = Callable[[Result], None]
 """Takes the result of a check; called once, unless the check is closed before that."""
-Judge = Callable[[bytes, bool], Result | None]
-"""Judges the bytes received so far; with the flag no more will come. None: more is needed."""
 
 
 class Check(Protocol):
@@ -81,14 +81,9 @@ OpenChecks = set[Check]
 
 @dataclass(frozen=True, slots=True)
 class Inquiry:
-    """What to send, and a judge of the answer; without a judge, sending is enough.
+    """What to say to a server, and whether within TLS; with `server_name` as SNI."""
 
-    `expected` says in words what the judge accepts.
-    """
-
-    send: bytes = b""
-    judge: Judge | None = None
-    expected: str = ""
+    talk: Talk
     tls: SSLContext | None = None
     server_name: str | None = None
 
@@ -98,16 +93,21 @@ def call_failed(call: str, code: int) -> Result:
     return Result(failure_text(call, code), code in OUR_ERRORS)
 
 
-def what_came(received: bytes | bytearray, expected: str) -> str:
-    """Return the clause on an answer that will not do: `"no" came, "+PONG" was expected`."""
-    text = f"{shown(received)} came"
-    return f"{text}, {expected} was expected" if expected else text
-
-
 class Dialog:
     """One inquiry on its way. Created by `Checker`; closes its connection itself."""
 
-    __slots__ = ("_action", "_c", "_ended", "_inquiry", "_loop", "_open", "_received", "_unsent")
+    __slots__ = (
+        "_action",
+        "_c",
+        "_deadline_ms",
+        "_ended",
+        "_inquiry",
+        "_loop",
+        "_open",
+        "_step",
+        "_talk",
+        "_unsent",
+    )
 
     def __init__(self, loop: Loop, open_checks: OpenChecks, inquiry: Inquiry, ended: Ended):
         self._loop = loop
@@ -115,8 +115,10 @@ class Dialog:
         self._inquiry = inquiry
         self._ended: Ended | None = ended
         self._c: Connection | None = None
-        self._unsent = memoryview(inquiry.send)
-        self._received = bytearray()
+        self._talk = inquiry.talk
+        self._step = Step()
+        self._unsent = b""
+        self._deadline_ms = 0
         self._action = CONNECTING
 
     def __repr__(self) -> str:
@@ -133,6 +135,7 @@ class Dialog:
         self._c = c
         c.data = self
         c.action = "checking a backend"
+        self._deadline_ms = deadline_ms
         c.read.timer = Timer(self._deadline_handler, self)
         self._loop.timers.start(c.read.timer, deadline_ms)
         self._open.add(self)
@@ -182,16 +185,30 @@ class Dialog:
             self._finish(call_failed("recv", c.errno))
 
     def _ask(self, c: Connection) -> None:
-        self._action = "sending"
-        c.read.handler = self._answer_handler if self._inquiry.judge is not None else ignore
+        self._action = SENDING
+        c.read.handler = self._answer_handler
         c.write.handler = self._send_handler
-        c.resume_write()
+        self._follow(c, self._talk.begin())
+
+    def _follow(self, c: Connection, step: Step) -> None:
+        """Do what the talk says."""
+        self._step = step
+        if step.failure:
+            self._finish(Result(step.failure))
+            return
+        if step.timeout_ms is not None and c.read.timer is not None:
+            end_ms = self._loop.clock.now_ms + step.timeout_ms
+            self._loop.timers.start(c.read.timer, min(end_ms, self._deadline_ms))
+        self._unsent += b"".join(step.sends)
+        if self._unsent:
+            self._action = SENDING
+            c.resume_write()
         self._send_handler(c.write)
 
     def _send_handler(self, event: Event) -> None:
         c = event.data
         if self._unsent:
-            sent = c.send(self._unsent)
+            sent = c.send(memoryview(self._unsent))
             if sent == AGAIN:
                 return
             if sent == ERROR:
@@ -201,7 +218,7 @@ class Dialog:
         if self._unsent:
             return
         c.pause_write()
-        if self._inquiry.judge is None:
+        if self._step.is_over:
             self._finish(PASSED)
             return
         self._action = WAITING
@@ -210,31 +227,23 @@ class Dialog:
             self._loop.post(c.read)
 
     def _answer_handler(self, event: Event) -> None:
-        c, judge, memory = event.data, self._inquiry.judge, self._loop.memory
+        c, memory = event.data, self._loop.memory
         for _ in range(READS):
             count = c.recv(memory)
-            if count == AGAIN or judge is None:
+            if count == AGAIN:
                 return
             if count == ERROR:
                 self._finish(call_failed("recv", c.errno))
                 return
-            self._received += memory[:count]
-            result = judge(bytes(self._received), count == EOF)
-            if result is None and count == EOF:
-                result = Result("the connection was closed too early: " + self._came())
-            if result is not None:
-                self._finish(result)
+            self._follow(c, self._talk.receive(memory[:count], is_eof=count == EOF))
+            if self._ended is None:
                 return
         self._loop.post(event)
 
     def _deadline_handler(self, _timer: Timer) -> None:
-        text = f"timed out while {self._action}"
-        if self._action == WAITING:
-            text = f"{text}: {self._came()}"
+        is_waiting = self._action == WAITING
+        text = self._talk.late() if is_waiting else f"timed out while {self._action}"
         self._finish(Result(text))
-
-    def _came(self) -> str:
-        return what_came(self._received, self._inquiry.expected)
 
     # The end.
 
@@ -253,8 +262,10 @@ class Dialog:
             ended(result)
 
     def _linger(self, c: Connection) -> None:
-        """Send FIN, and wait for the server's."""
+        """Say goodbye and send FIN, then wait for the server's FIN."""
         self._action = LINGERING
+        if self._talk.goodbye and not self._unsent:
+            c.send(memoryview(self._talk.goodbye))  # if there is no room, the FIN says it alone
         c.pause_write()
         c.shutdown()
         c.read.handler = self._linger_handler

@@ -14,6 +14,9 @@ from nginy.backend.checks.checker import Checker, ProbeSettings
 from nginy.backend.checks.dialog import FIN_WAIT_MS, PASSED, Result
 from nginy.backend.checks.program import MAX_PROCESSES, ProgramCheck
 from nginy.text.address import parse_address
+from nginy.wire.checks.http import HttpCheck
+from nginy.wire.checks.steps import CheckStep, StepsCheck, single
+from nginy.wire.checks.talk import CheckFailedError, Script, Talk, Target
 from nginy.wire.expect import parse_expect
 
 from kit.ends import End
@@ -23,6 +26,7 @@ from kit.servers import EchoBackend, FullPort, RefusingPort, Resetter, Server, S
 from kit.tls import TlsEnd, make_certificate
 
 TIMEOUT_MS = 1000
+EXPECT_X = single(expect=parse_expect("x"))
 
 
 class Checks:
@@ -141,7 +145,7 @@ class TestTcp:
         self, harness: Harness, checks: Checks
     ) -> None:
         backend = harness.add(SilentBackend())
-        result = checks.at_deadline(backend.name, expect=parse_expect("+PONG"))
+        result = checks.at_deadline(backend.name, question=single(expect=parse_expect("+PONG")))
         text = 'timed out while waiting for the answer: nothing came, "+PONG" was expected'
         assert result == Result(text)
         harness.turn_until(lambda: backend.end.has_eof)
@@ -150,15 +154,15 @@ class TestTcp:
 
     def test_what_is_sent_is_answered_as_expected(self, harness: Harness, checks: Checks) -> None:
         backend = harness.add(EchoBackend())
-        probe = {"send": b"PING\r\n", "expect": parse_expect("PING")}
-        assert checks.result(backend.name, **probe) == PASSED
+        question = single(b"PING\r\n", parse_expect("PING"))
+        assert checks.result(backend.name, question=question) == PASSED
         assert backend.end.received == b"PING\r\n"
 
     def test_a_wrong_answer_fails_at_its_first_wrong_byte(
         self, harness: Harness, checks: Checks
     ) -> None:
         backend = speaker(harness, b"-")
-        result = checks.result(backend.name, expect=parse_expect("+PONG"))
+        result = checks.result(backend.name, question=single(expect=parse_expect("+PONG")))
         text = 'the answer is not as expected: "-" came, "+PONG" was expected'
         assert result == Result(text)
         harness.turn_until(checks.all_is_closed)
@@ -167,7 +171,7 @@ class TestTcp:
         self, harness: Harness, checks: Checks
     ) -> None:
         backend = speaker(harness, b"status: fine")
-        checks.start(backend.name, expect=parse_expect("~fi.e"))
+        checks.start(backend.name, question=single(expect=parse_expect("~fi.e")))
         harness.turn_until(lambda: backend.ends)
         backend.end.write_bytes = 1
         harness.turn_until(lambda: checks.results)
@@ -177,27 +181,27 @@ class TestTcp:
         self, harness: Harness, checks: Checks
     ) -> None:
         backend = speaker(harness, b"", at_once_eof=True)
-        result = checks.result(backend.name, expect=parse_expect("~^[+]OK"))
+        result = checks.result(backend.name, question=single(expect=parse_expect("~^[+]OK")))
         text = 'the connection was closed without an answer: nothing came, "~^[+]OK" was expected'
         assert result == Result(text)
 
     def test_an_answer_that_is_cut_short_is_shown(self, harness: Harness, checks: Checks) -> None:
         backend = speaker(harness, b"+PO")
-        result = checks.at_deadline(backend.name, expect=parse_expect("+PONG"))
+        result = checks.at_deadline(backend.name, question=single(expect=parse_expect("+PONG")))
         text = 'timed out while waiting for the answer: "+PO" came, "+PONG" was expected'
         assert result == Result(text)
         harness.advance(FIN_WAIT_MS + 10)
 
     def test_a_reset_fails(self, harness: Harness, checks: Checks) -> None:
         backend = harness.add(Resetter())
-        result = checks.result(backend.name, expect=parse_expect("+"))
+        result = checks.result(backend.name, question=single(expect=parse_expect("+")))
         assert "reset by peer" in result.failure
 
     def test_a_backend_that_never_stops_talking_is_left_after_100_ms(
         self, harness: Harness, checks: Checks
     ) -> None:
         backend = speaker(harness, b"+" * 50_000_000)
-        assert checks.result(backend.name, expect=parse_expect("+")) == PASSED
+        assert checks.result(backend.name, question=single(expect=parse_expect("+"))) == PASSED
         for _ in range(5):
             harness.turn()
         harness.advance(FIN_WAIT_MS + 10)
@@ -233,13 +237,74 @@ class TestTcp:
         self, harness: Harness, checks: Checks
     ) -> None:
         backend = harness.add(EchoBackend())
-        checks.start(backend.name, expect=parse_expect("+"))
+        checks.start(backend.name, question=single(expect=parse_expect("+")))
         harness.turn_until(lambda: backend.ends)
         harness.settle()
         (check,) = checks.checker.open
         check.cancel()
         harness.turn_until(checks.all_is_closed)
         assert (checks.results, backend.end.errno) == ([], 0)
+
+
+class Polite:
+    """A question with a goodbye, as the protocols have it."""
+
+    name = "polite"
+
+    def script(self, talk: Talk, _target: Target) -> Script[None]:
+        line = yield from talk.line()
+        talk.goodbye = b"QUIT\r\n"
+        yield b"you said: "
+        yield line
+        talk.expected = "ok"
+        if (yield from talk.line()) != b"ok":
+            raise CheckFailedError("that is not ok")
+
+
+class TestConversation:
+    """What a script says goes over the connection, whatever the script is."""
+
+    def converse(self, harness: Harness, checks: Checks, answer: bytes) -> Server:
+        backend = speaker(harness, b"hello\r\n")
+        checks.start(backend.name, question=Polite())
+        harness.turn_until(lambda: backend.ends and backend.end.received)
+        assert backend.end.received == b"you said: hello"
+        backend.end.send(answer)
+        harness.turn_until(lambda: checks.results)
+        harness.turn_until(lambda: backend.end.has_eof)
+        return backend
+
+    def test_it_ends_politely(self, harness: Harness, checks: Checks) -> None:
+        backend = self.converse(harness, checks, b"ok\r\n")
+        assert checks.results == [PASSED]
+        assert backend.end.received == b"you said: helloQUIT\r\n"
+        harness.turn_until(checks.all_is_closed)
+        assert not backend.end.errno
+
+    def test_it_ends_politely_when_it_fails(self, harness: Harness, checks: Checks) -> None:
+        backend = self.converse(harness, checks, b"no\r\n")
+        assert checks.results == [Result("polite: that is not ok")]
+        assert backend.end.received == b"you said: helloQUIT\r\n"
+
+    def test_silence_is_told_with_what_was_expected(self, harness: Harness, checks: Checks) -> None:
+        backend = speaker(harness, b"hello\n")
+        assert checks.at_deadline(backend.name, question=Polite()) == Result(
+            "polite: timed out while waiting for the answer: nothing came, ok was expected"
+        )
+        harness.advance(FIN_WAIT_MS + 10)
+
+    def test_a_step_may_have_less_time(self, harness: Harness, checks: Checks) -> None:
+        backend = speaker(harness, b"220 ")
+        first, second = parse_expect("220"), parse_expect("250")
+        steps = (CheckStep(b"", first, 500), CheckStep(b"HI", second, 300, "hi"))
+        checks.start(backend.name, question=StepsCheck(steps))
+        harness.turn_until(lambda: backend.ends and backend.end.received)
+        harness.advance(290)
+        assert checks.results == []
+        harness.advance(20)
+        (result,) = checks.results
+        assert result.failure.startswith('step "hi": timed out while waiting for the answer')
+        harness.advance(FIN_WAIT_MS + 10)
 
 
 class TestHttp:
@@ -269,11 +334,11 @@ class TestHttp:
         self, harness: Harness, checks: Checks, answer: bytes, failure: str
     ) -> None:
         backend = speaker(harness, answer, at_once_eof=True)
-        assert checks.result(backend.name, kind="http") == Result(failure)
+        assert checks.result(backend.name, question=HttpCheck()) == Result(failure)
 
     def test_the_request_names_path_and_host(self, harness: Harness, checks: Checks) -> None:
         backend = harness.add(SilentBackend())
-        checks.at_deadline(backend.name, kind="http", path="/health", host="www")
+        checks.at_deadline(backend.name, question=HttpCheck("/health", "www"))
         assert backend.end.received.startswith(b"GET /health HTTP/1.1\r\nHost: www\r\n")
         harness.advance(FIN_WAIT_MS + 10)
 
@@ -296,7 +361,7 @@ class TestTls:
         self, harness: Harness, checks: Checks, context: ssl.SSLContext
     ) -> None:
         backend = self.tls_server(harness, context)
-        assert checks.result(backend.name, kind="tls", name="other.test") == PASSED
+        assert checks.result(backend.name, transport="tls", name="other.test") == PASSED
         harness.turn_until(checks.all_is_closed)
         assert (backend.end.has_eof, backend.end.errno) == (True, 0)
 
@@ -304,7 +369,7 @@ class TestTls:
         self, harness: Harness, checks: Checks, context: ssl.SSLContext
     ) -> None:
         backend = self.tls_server(harness, context)
-        checks.start(backend.name, kind="tls", send=b"PING", expect=parse_expect("PONG"))
+        checks.start(backend.name, transport="tls", question=single(b"PING", parse_expect("PONG")))
         harness.turn_until(lambda: backend.ends and backend.end.received)
         assert backend.end.received == b"PING"
         backend.end.send(b"PONG")
@@ -313,14 +378,14 @@ class TestTls:
 
     def test_a_backend_that_speaks_no_tls_fails(self, harness: Harness, checks: Checks) -> None:
         backend = speaker(harness, b"220 mail.example.test ESMTP\r\n")
-        result = checks.result(backend.name, kind="tls")
+        result = checks.result(backend.name, transport="tls")
         assert result.failure.startswith("TLS handshake failed (")
 
     def test_a_handshake_that_gets_no_answer_fails_at_the_deadline(
         self, harness: Harness, checks: Checks
     ) -> None:
         backend = harness.add(SilentBackend())
-        result = checks.at_deadline(backend.name, kind="tls")
+        result = checks.at_deadline(backend.name, transport="tls")
         assert result == Result("timed out while shaking hands (TLS)")
         harness.advance(FIN_WAIT_MS + 10)
 
@@ -338,7 +403,9 @@ class TestUdp:
         return "{}:{}".format(*server.getsockname())
 
     def answer(self, checks: Checks, server: socket.socket, answer: bytes, expect: str) -> Result:
-        checks.start(self.name(server), kind="udp", send=b"hello", expect=parse_expect(expect))
+        checks.start(
+            self.name(server), transport="udp", question=single(b"hello", parse_expect(expect))
+        )
         data, client = server.recvfrom(100)
         assert data == b"hello"
         server.sendto(answer, client)
@@ -357,13 +424,13 @@ class TestUdp:
     def test_silence_fails_if_an_answer_is_expected(
         self, checks: Checks, server: socket.socket
     ) -> None:
-        result = checks.at_deadline(self.name(server), kind="udp", expect=parse_expect("x"))
+        result = checks.at_deadline(self.name(server), transport="udp", question=EXPECT_X)
         assert result == Result('no answer in time: nothing came, "x" was expected')
 
     def test_silence_passes_at_the_deadline_if_none_is_expected(
         self, checks: Checks, server: socket.socket
     ) -> None:
-        result = checks.at_deadline(self.name(server), kind="udp")
+        result = checks.at_deadline(self.name(server), transport="udp")
         assert result == Result(is_silent=True)
         assert server.recv(100) == b""
 
@@ -372,7 +439,7 @@ class TestUdp:
             # On 127.0.0.1 the check might be given this very port, and hear itself.
             sock.bind((own_host(), 0))
             name = self.name(sock)
-        result = checks.result(name, kind="udp")
+        result = checks.result(name, transport="udp")
         assert result.failure.endswith("failed (111: Connection refused)")
         assert checks.all_is_closed()
 
@@ -387,7 +454,7 @@ class TestExec:
         [("exit 0", ""), ("exit 3", "exit status 3"), ("kill -9 $$", "killed by signal 9")],
     )
     def test_the_exit_status_decides(self, checks: Checks, script: str, failure: str) -> None:
-        result = checks.result("127.0.0.1:80", kind="exec", command=self.shell(script))
+        result = checks.result("127.0.0.1:80", transport="exec", command=self.shell(script))
         assert result == Result(failure)
         assert checks.all_is_closed()
 
@@ -399,7 +466,7 @@ class TestExec:
             f"echo lost; echo lost >&2; read x; "
             f"echo $NGINY_ADDRESS $NGINY_HOST $NGINY_PORT >{shlex.quote(str(told))}"
         )
-        checks.result("[::1]:80", kind="exec", command=self.shell(script))
+        checks.result("[::1]:80", transport="exec", command=self.shell(script))
         assert told.read_text() == "[::1]:80 ::1 80\n"
         assert capfd.readouterr() == ("", "")
 
@@ -411,7 +478,7 @@ class TestExec:
         watcher = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
         script = f"sleep 600 >{shlex.quote(str(fifo))} & wait"
         try:
-            checks.start("127.0.0.1:80", kind="exec", command=self.shell(script))
+            checks.start("127.0.0.1:80", transport="exec", command=self.shell(script))
             harness.turn_until(lambda: has_writer(watcher))
             harness.advance(TIMEOUT_MS + 10)
             assert checks.results == [Result("the program did not end in time")]
@@ -422,15 +489,15 @@ class TestExec:
             os.close(watcher)
 
     def test_a_program_that_is_not_there_fails(self, checks: Checks) -> None:
-        result = checks.result("127.0.0.1:80", kind="exec", command=("/no/such/program",))
+        result = checks.result("127.0.0.1:80", transport="exec", command=("/no/such/program",))
         text = "cannot run /no/such/program: No such file or directory"
         assert result == Result(text, is_ours=True)
 
     def test_only_so_many_run_at_a_time(self, harness: Harness, checks: Checks) -> None:
         command = self.shell("exec sleep 600")
         for _ in range(MAX_PROCESSES):
-            checks.start("127.0.0.1:80", kind="exec", command=command)
-        checks.start("127.0.0.1:80", kind="exec", command=command)
+            checks.start("127.0.0.1:80", transport="exec", command=command)
+        checks.start("127.0.0.1:80", transport="exec", command=command)
         assert checks.results == [Result("32 programs run already", is_ours=True)]
         for check in tuple(checks.checker.open):
             assert isinstance(check, ProgramCheck)
@@ -444,8 +511,8 @@ def test_one_check_never_waits_for_another(harness: Harness, checks: Checks) -> 
     silent = harness.add(SilentBackend())
     good = harness.add(EchoBackend())
     checks.start(full.name)
-    checks.start(silent.name, expect=parse_expect("x"))
-    checks.start("127.0.0.1:1", kind="exec", command=("/bin/sleep", "600"))
+    checks.start(silent.name, question=EXPECT_X)
+    checks.start("127.0.0.1:1", transport="exec", command=("/bin/sleep", "600"))
     checks.start(good.name)
     harness.turn_until(lambda: checks.results)
     assert checks.results == [PASSED]
@@ -457,12 +524,16 @@ def test_one_check_never_waits_for_another(harness: Harness, checks: Checks) -> 
 
 def test_closing_the_checker_leaves_nothing(harness: Harness, checks: Checks) -> None:
     silent = harness.add(SilentBackend())
-    checks.start(silent.name, expect=parse_expect("x"))
+    checks.start(silent.name, question=EXPECT_X)
     checks.start(silent.name)
-    checks.start("127.0.0.1:1", kind="exec", command=("/bin/sleep", "600"))
+    checks.start("127.0.0.1:1", transport="exec", command=("/bin/sleep", "600"))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
-        checks.start(f"127.0.0.1:{sock.getsockname()[1]}", kind="udp", expect=parse_expect("x"))
+        checks.start(
+            f"127.0.0.1:{sock.getsockname()[1]}",
+            transport="udp",
+            question=EXPECT_X,
+        )
     harness.settle()
     checks.checker.close()
     assert checks.all_is_closed()

@@ -24,6 +24,7 @@ from nginy.log.levels import NOTICE
 from nginy.proxy.closer import SLICE, SessionCloser
 from nginy.text.address import parse_address
 from nginy.wire.agent import AgentAnswer, Condition, Mode
+from nginy.wire.checks.steps import single
 from nginy.wire.expect import parse_expect
 
 from conftest import ExpectLog
@@ -49,6 +50,7 @@ CHECK = CheckSettings(
     passes=2,
     is_initially_up=True,
 )
+EXPECT_PLUS = ProbeSettings(single(expect=parse_expect("+")))
 CHECKED = MonitorSettings(CHECK, ProbeSettings())
 EJECTED = MonitorSettings(eject=EjectSettings(base_ms=30_000, max_ms=60_000, max_percent=50))
 
@@ -156,7 +158,7 @@ class TestChecks:
     ) -> None:
         backend = harness.add(Moody("--+"))
         pool = harness.pool(backend.name)
-        watched.watch(pool, MonitorSettings(CHECK, ProbeSettings(expect=parse_expect("+"))))
+        watched.watch(pool, MonitorSettings(CHECK, EXPECT_PLUS))
         watched.pass_time(20 * INTERVAL_MS)
         health = pool.backends[0].health
         assert (health.checks_total, health.checks_failed_total) == (20, 14)
@@ -168,7 +170,7 @@ class TestChecks:
         backend = harness.add(Moody("---" + "+-" * 20))
         pool = harness.pool(backend.name)
         with expect_log("up -> down", count=1):
-            watched.watch(pool, MonitorSettings(CHECK, ProbeSettings(expect=parse_expect("+"))))
+            watched.watch(pool, MonitorSettings(CHECK, EXPECT_PLUS))
             watched.pass_time(20 * INTERVAL_MS)
         health = pool.backends[0].health
         assert (health.state, health.unhealthy_total) == (State.DOWN, 1)
@@ -187,12 +189,12 @@ class TestChecks:
         self, harness: Harness, watched: Watched, expect_log: ExpectLog
     ) -> None:
         pool = harness.pool(harness.add(EchoBackend()).name)
-        probe = ProbeSettings(kind="exec", command=("/bin/sleep", "600"))
+        probe = ProbeSettings(transport="exec", command=("/bin/sleep", "600"))
         for _ in range(32):
             watched.checker.start(
                 probe, pool.backends[0].address, harness.clock.now_ms + 60_000, lambda _: None
             )
-        program = ProbeSettings(kind="exec", command=("/bin/true",))
+        program = ProbeSettings(transport="exec", command=("/bin/true",))
         with expect_log("was not checked: 32 programs run already", count=1, level=40):
             watched.watch(pool, MonitorSettings(CHECK, program))
             watched.pass_time(6 * INTERVAL_MS)
@@ -280,9 +282,7 @@ class TestChecks:
         moody = harness.add(Moody("---+"))
         pool = harness.pool(harness.add(Moody("+")).name, moody.name)
         check = dataclasses.replace(CHECK, passes=1)
-        monitor = watched.watch(
-            pool, MonitorSettings(check, ProbeSettings(expect=parse_expect("+")))
-        )
+        monitor = watched.watch(pool, MonitorSettings(check, EXPECT_PLUS))
         stays, leaves = pool.backends
         with expect_log("up -> down", count=1):
             watched.pass_time(10_000, lambda: leaves.down)
@@ -306,9 +306,7 @@ class TestChecks:
         silent = harness.add(EchoBackend())
         pool = harness.pool(harness.add(Moody("+")).name, silent.name)
         check = dataclasses.replace(CHECK, fails=1)
-        monitor = watched.watch(
-            pool, MonitorSettings(check, ProbeSettings(expect=parse_expect("+")))
-        )
+        monitor = watched.watch(pool, MonitorSettings(check, EXPECT_PLUS))
         stays, leaves = pool.backends
         watched.pass_time(INTERVAL_MS, lambda: leaves.health.deadline_at_ms is not None)
         pool.replace([stays])
@@ -326,7 +324,7 @@ class TestChecks:
     ) -> None:
         bad = harness.add(Moody("-"))
         pool = harness.pool(harness.add(Moody("+")).name, bad.name)
-        settings = MonitorSettings(CHECK, ProbeSettings(expect=parse_expect("+")))
+        settings = MonitorSettings(CHECK, EXPECT_PLUS)
         monitor = watched.watch(pool, settings)
         with expect_log("up -> down", count=1):
             watched.pass_time(10_000, lambda: pool.backends[1].down)
@@ -478,7 +476,7 @@ class TestEjection:
     ) -> None:
         moody = harness.add(Moody("+---++++"))
         pool = harness.pool(moody.name, harness.add(Moody("+")).name)
-        settings = MonitorSettings(CHECK, ProbeSettings(expect=parse_expect("+")))
+        settings = MonitorSettings(CHECK, EXPECT_PLUS)
         watched.watch(pool, dataclasses.replace(EJECTED, check=CHECK, probe=settings.probe))
         backend = pool.backends[0]
         watched.pass_time(INTERVAL_MS // 2)
@@ -526,7 +524,7 @@ class TestPassiveFailures:
         moody = harness.add(Moody("---+"))
         pool = harness.pool(moody.name, harness.add(Moody("+")).name)
         check = dataclasses.replace(CHECK, passes=1)
-        watched.watch(pool, MonitorSettings(check, ProbeSettings(expect=parse_expect("+"))))
+        watched.watch(pool, MonitorSettings(check, EXPECT_PLUS))
         backend = pool.backends[0]
         with expect_log("up -> down", count=1):
             watched.pass_time(10_000, lambda: backend.down)
@@ -557,7 +555,7 @@ class TestPassiveFailures:
     ) -> None:
         made = [harness.add(UdpBackend(lambda _data: [])) for _ in range(2)]
         pool = harness.pool(*(backend.name for backend in made))
-        watched.watch(pool, MonitorSettings(CHECK, ProbeSettings(kind="udp")))
+        watched.watch(pool, MonitorSettings(CHECK, ProbeSettings(transport="udp")))
         backend = pool.backends[0]
         watched.pass_time(INTERVAL_MS)
         with expect_log("out for 10s", count=1):

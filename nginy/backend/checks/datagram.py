@@ -1,0 +1,111 @@
+"""DatagramCheck: one inquiry to a server by UDP.
+
+It differs from `dialog` in what UDP lacks: there is no connection to make and to end. An ICMP
+message that nobody listens fails the check; silence fails it too, unless the talk takes silence for
+an answer.
+
+What is said, and what the answers mean, a `Talk` knows (`wire/checks/talk.py`).
+"""
+
+from nginy.backend.checks.dialog import (
+    PASSED,
+    PASSED_IN_SILENCE,
+    READS,
+    Ended,
+    OpenChecks,
+    Result,
+    call_failed,
+)
+from nginy.event.connect import ConnectFailure, connect_datagram
+from nginy.event.connection import AGAIN
+from nginy.event.datagram import DatagramConnection
+from nginy.event.event import Event
+from nginy.event.loop import Loop
+from nginy.event.timer import Timer
+from nginy.text.address import Address
+from nginy.wire.checks.talk import Step, Talk
+
+
+class DatagramCheck:
+    """One inquiry on its way. Created by `Checker`; closes its socket itself."""
+
+    __slots__ = ("_c", "_deadline_ms", "_ended", "_loop", "_open", "_talk")
+
+    def __init__(self, loop: Loop, open_checks: OpenChecks, talk: Talk, ended: Ended) -> None:
+        self._loop = loop
+        self._open = open_checks
+        self._talk = talk
+        self._ended: Ended | None = ended
+        self._deadline_ms = 0
+        self._c: DatagramConnection | None = None
+
+    def start(self, address: Address, deadline_ms: int) -> None:
+        """Send the first datagram; the owner may be told before this returns."""
+        c = connect_datagram(self._loop, address)
+        if isinstance(c, ConnectFailure):
+            self._finish(Result(c.text, c.is_ours))
+            return
+        self._c = c
+        c.data = self
+        c.action = "checking a backend"
+        c.read.timer = Timer(self._deadline_handler, self)
+        self._deadline_ms = deadline_ms
+        self._loop.timers.start(c.read.timer, deadline_ms)
+        self._open.add(self)
+        c.read.handler = self._answer_handler
+        c.resume_read()
+        self._follow(c, self._talk.begin())
+
+    def _follow(self, c: DatagramConnection, step: Step) -> None:
+        """Do what the talk says."""
+        for datagram in step.sends:
+            if c.send(datagram) < 0:
+                self._finish(call_failed("send", c.errno))
+                return
+        if step.is_over:
+            self._finish(Result(step.failure) if step.failure else PASSED)
+        elif step.timeout_ms is not None and c.read.timer is not None:
+            end_ms = self._loop.clock.now_ms + step.timeout_ms
+            self._loop.timers.start(c.read.timer, min(end_ms, self._deadline_ms))
+
+    def _answer_handler(self, event: Event) -> None:
+        c, memory = self._c, self._loop.memory
+        if c is None:
+            return
+        for _ in range(READS):
+            count = c.recv(memory)
+            if count == AGAIN:
+                return
+            if count < 0:
+                self._finish(call_failed("recv", c.errno))
+                return
+            self._follow(c, self._talk.receive(memory[:count]))
+            if self._c is None:
+                return
+        self._loop.post(event)
+
+    def _deadline_handler(self, _timer: Timer) -> None:
+        is_fine = self._talk.is_silence_fine
+        self._finish(PASSED_IN_SILENCE if is_fine else Result(self._talk.late()))
+
+    def _finish(self, result: Result) -> None:
+        ended = self._ended
+        self.close()
+        if ended is not None:
+            ended(result)
+
+    def cancel(self) -> None:
+        """Give up: the owner is not told."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket at once; the owner is not told."""
+        self._ended = None
+        self._open.discard(self)
+        c, self._c = self._c, None
+        if c is not None:
+            c.close()
+
+    def abort(self) -> None:
+        """Give up after a bug in a handler; the backend has neither passed nor failed."""
+        self._finish(Result("internal error", is_ours=True))
