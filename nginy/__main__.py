@@ -1,11 +1,11 @@
 """The entry of nginy, however it is started: what cannot wait until the rest is imported.
 
-- Descriptors 0 to 2 are open from here on: what is opened next would otherwise get their numbers,
-  and lines meant for standard error would go to a client.
-- The cyclic collector rests until the server runs, as what a start makes stays: a start with 10,000
-  backends takes a third less.
-- HUP, QUIT, USR1 and USR2 wait, blocked, until `event/signals.py` is there to hear them. Their
-  default is to end the process. TERM and INT do end it, as nothing has begun yet.
+- It opens descriptors 0 to 2 where they are closed. Otherwise the next socket would get such a
+  number, and lines meant for standard error would go to a client.
+- It pauses the cyclic collector until the server runs, since what a start makes stays. A start with
+  10,000 backends takes a third less time.
+- It blocks HUP, QUIT, USR1 and USR2 until `event/signals.py` hears them, since by default they end
+  the process. TERM and INT may end it: nothing has begun yet.
 
 bin/nginy imports this before it looks for a Python that is new enough, so this file and
 `__init__.py` have to compile on Python 3.6. An installed nginy enters through `main`, and so does
@@ -40,7 +40,7 @@ def open_standard_streams() -> None:
 
 
 def hold_signals() -> None:
-    """Have signals wait that would end a process which does not hear them yet."""
+    """Block the signals that would end a process before it hears them."""
     signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)
 
 

@@ -1,7 +1,8 @@
 """The plain hash of a key: the same key, the same peer, while the list of peers stays as it is.
 
-The hash modulo the total weight walks the weights. A change of the list moves most keys; `ring`,
-`maglev` and `rendezvous` move few. `proxy` works out which bytes make the key.
+The weights lie end to end, and the hash modulo their sum points at one of them. A change of the
+list moves most keys; `ring`, `maglev` and `rendezvous` move few. `proxy` works out which bytes make
+the key.
 
 A peer that is not usable keeps its share of the hashes. Only its own keys are hashed again, with
 the number of the attempt before the key, so no other key moves. The choice is nginx's to the last

@@ -4,7 +4,7 @@ Both methods compare load / weight, multiplied out so that no division rounds a 
 leave a tie to smooth round robin among the tied. They differ only in the load.
 
 The pool measures times and decides which ones; it hands `LeastTime` a function that reads a peer's
-average, which `moving_average_ms` computes. `pick_random` compares two random peers alike.
+average, which `moving_average_ms` computes. `pick_random` compares two random peers the same way.
 
 Source: nginx ngx_stream_upstream_least_conn_module.c, ngx_stream_upstream_least_time_module.c.
 Read first `round_robin`.

@@ -67,7 +67,7 @@ class Peer(Protocol):
 
     @property
     def down(self) -> bool:
-        """Not to be picked, by configuration, by a health check or by an operator."""
+        """Whether the configuration, a health check or an operator keeps it from being picked."""
 
 
 P = TypeVar("P", bound=Peer)

@@ -4,10 +4,10 @@ nginx makes a backend's points in a chain, `point = crc32(base + previous point)
 of weight; with weights up to 100, a thousand backends have eight million. Two ideas make that take
 seconds and not half a minute in Python.
 
-The first: a CRC is linear. A point is an exclusive or of one part that depends on the point before
-alone and one that depends on the base alone, and so are the 160 points of a unit, taken together as
-one long number. `Chain` looks the parts up in tables, byte by byte, and makes 160 points by eight
-operations instead of 160 calls.
+The first: a CRC is linear. Each point is the exclusive or of two parts: one depends only on the
+point before, the other only on the base. The same holds for the 160 points of a unit, taken
+together as one long number. `Chain` looks the parts up in tables, byte by byte, and makes 160
+points by eight operations instead of 160 calls.
 
 The second: a circle need not be sorted to be of use. `Circle` drops points into buckets by their
 leading bits, and sorts a bucket when a key falls into it for the first time, some 0.3 ms.

@@ -22,7 +22,7 @@ WIDTH: Final = 100
 INTRODUCTION: Final = f"""# The configuration of nginy
 
 A YAML file. Durations are `500ms`, `10s`, `1m30s`, `2h` or `7d`; sizes `512`, `16k` or `1m`. A key
-that takes a list takes one item as well. `${{NAME}}` and `${{NAME:-default}}` stand for variables
+that takes a list also takes a single item. `${{NAME}}` and `${{NAME:-default}}` stand for variables
 of the environment, in values only. A relative path starts at the directory of its file.
 
 Two more keys may be at the top of a file. `include` is a path, a pattern such as `conf.d/*.yml`, or
@@ -69,7 +69,7 @@ VARIABLES_ABOUT: Final = {
     "termination": "Two letters that say who ended the session and when, as with HAProxy.",
     "time_iso8601": "The local time as 2026-01-31T12:00:00+01:00.",
     "time_local": "The local time as 31/Jan/2026:12:00:00 +0100.",
-    "upstream_addr": "The backends tried, with commas between them; so are the following.",
+    "upstream_addr": "The backends tried, separated by commas, as are the next values.",
     "upstream_bytes_received": "Bytes received from each backend.",
     "upstream_bytes_sent": "Bytes sent to each backend.",
     "upstream_connect_time": "Seconds until each backend had accepted; - if it has not.",

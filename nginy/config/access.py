@@ -200,5 +200,5 @@ def _read_file(path: str, mark: Mark, findings: Findings) -> tuple[Sequence[Netw
         more = f"{len(wrong) - BAD_LINES_MAX} more lines of {quote_path(path)} are no networks"
         findings.report(mark, more)
     if not networks and not wrong:
-        findings.warn(mark, f"{quote_path(path)} has no network, so its rule decides on no client")
+        findings.warn(mark, f"{quote_path(path)} has no network, so its rule never applies")
     return networks, hashlib.sha256(data).digest()

@@ -157,7 +157,7 @@ class HealthCheck(Entry):
     expect: str | None = key(
         EXPECT,
         "off",
-        "The answer begins with this text, or matches it; off takes any, or none.",
+        "The answer begins with this text, or matches it; off accepts any, or none.",
     )
     steps: tuple[Step, ...] = key(
         STEPS,

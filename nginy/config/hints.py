@@ -74,7 +74,7 @@ def log_hint(text: str, option: str, words: frozenset[str]) -> str | None:
         return None
     name, has_value, value = rest[0].rpartition("=")
     pair = f"{name}: {value}" if has_value else f"{option}: {rest[0]}"
-    return f'has "{rest[0]}" behind the path, expected {{path: {path}, {pair}}}'
+    return f'has "{rest[0]}" after the path, expected {{path: {path}, {pair}}}'
 
 
 def _url_hint(text: str, *, is_listen: bool) -> str | None:

@@ -65,7 +65,7 @@ class AccessLogSettings(Entry):
     empty: bool = key(
         Flag(),
         "on",
-        "Whether sessions leave a line that moved no byte before the client ended them.",
+        "Whether to log a session that its client ended before any byte moved.",
     )
 
 

@@ -74,7 +74,7 @@ class Backend(Entry):
         SECONDS, "10s", "How long failures count, and how long the backend stays out then."
     )
     slow_start_ms: int | None = key(
-        OrOff(DURATION), "off", "The weight of a backend that has come back grows for this long."
+        OrOff(DURATION), "off", "How long the weight of a recovered backend takes to grow back."
     )
     backup: bool = key(FLAG, "off", "The backend serves only while no other can.")
     down: bool = key(FLAG, "off", "The backend serves no sessions, but keeps its place in a hash.")
@@ -87,7 +87,7 @@ class Backend(Entry):
         OrOff(Text("a service such as http or _http._tcp", r"[\w-]+(\.[\w-]+)*")),
         "off",
         "Hosts, ports, weights and backups come from the SRV records of this service; a port in"
-        " address takes the place of theirs.",
+        " address replaces theirs.",
     )
 
 
@@ -98,9 +98,9 @@ class Resolver(Entry):
     nameservers: tuple[Address, ...] = key(
         NameServers(), "auto", "The name servers to ask; auto is those in /etc/resolv.conf."
     )
-    timeout_ms: int = key(DURATION, "5s", "A question may take this long, all tries included.")
+    timeout_ms: int = key(DURATION, "5s", "A lookup may take this long, retries included.")
     valid_ms: int | None = key(
-        OrOff(SECONDS), "off", "An answer holds for this long; off is as long as it says."
+        OrOff(SECONDS), "off", "nginy keeps an answer for this long; off is for its own TTL."
     )
     hold_ms: int = key(
         DURATION, "30s", "A name must have no address for this long before it loses its backends."
@@ -133,7 +133,7 @@ class Upstream(Entry):
         HEALTH_CHECK, "off", "nginy asks each backend whether it works."
     )
     agent_check: AgentCheck | None = key(
-        AGENT_CHECK, "off", "nginy asks an agent beside each backend how much load it takes."
+        AGENT_CHECK, "off", "nginy asks an agent beside each backend how much load it can take."
     )
     eject: Eject | None = key(
         EJECT, "off", "A backend stays out for longer each time that its sessions fail."
@@ -141,7 +141,7 @@ class Upstream(Entry):
     fail_open: float | None = key(
         FAIL_OPEN,
         "off",
-        "Under this share of backends that are up, nginy ignores health and failures.",
+        "While a smaller share of the backends is up, nginy ignores health and failures.",
     )
     queue: Queue | None = key(
         Switch(Record(Queue, "queue")), "off", "Clients wait while every backend is at max_conns."
@@ -159,7 +159,7 @@ class SoKeepalive(Entry):
     """TCP keepalive with its own times; None leaves the system's."""
 
     idle_ms: int | None = key(
-        OrOff(SECONDS), "75s", "The first probe follows this long a silence (TCP_KEEPIDLE)."
+        OrOff(SECONDS), "75s", "The first probe follows this much silence (TCP_KEEPIDLE)."
     )
     interval_ms: int | None = key(
         OrOff(SECONDS), "15s", "The time between two probes (TCP_KEEPINTVL)."
@@ -190,7 +190,7 @@ class NextUpstream(Entry):
 
     tries: int = key(COUNT, "0", "nginy tries at most this many backends; 0 is each of them once.")
     timeout_ms: int | None = key(
-        OrOff(DURATION), "off", "nginy begins no further try this long after the first."
+        OrOff(DURATION), "off", "nginy begins no further try later than this after the first."
     )
 
 
@@ -211,7 +211,7 @@ class Listener(Entry):
     name: str = key(
         Text("a name for logs and counters", r"[^\x00-\x1f]*"),
         "",
-        "The name in logs and counters; the address, unless it is set.",
+        "The name in logs and counters; by default the address.",
     )
     proxy_pass: str | None = key(
         OrOff(Text("an upstream's name or an address")),
@@ -221,7 +221,7 @@ class Listener(Entry):
     return_: str | None = key(
         OrOff(Template(KEY_VARIABLES, has_bytes=True)),
         "off",
-        "nginy answers this text and ends the session, as nginx's return.",
+        "nginy answers with this text and ends the session, as nginx's return does.",
     )
     backlog: int = key(
         POSITIVE, "511", "At most this many connections wait to be accepted.", only="tcp"
@@ -245,7 +245,7 @@ class Listener(Entry):
     access: AccessRules | None = key(
         AccessKind(),
         "off",
-        "Which clients may come in: the first rule that fits decides; no rule that fits allows.",
+        "Which clients may come in: the first rule that fits decides; without one, a client may.",
     )
     tcp_nodelay: bool = key(FLAG, "on", "Small pieces are sent at once, both ways.", only="tcp")
     proxy_connect_timeout_ms: int | None = key(
@@ -302,7 +302,7 @@ class Listener(Entry):
     max_sessions: int | None = key(
         OrOff(POSITIVE, "auto"),
         "auto",
-        "nginy refuses new sessions beyond these; auto is 70 % of the descriptor limit.",
+        "nginy refuses new sessions beyond this; auto is 70 % of the descriptor limit.",
         only="udp",
     )
     udp_offload: bool = key(
@@ -344,7 +344,7 @@ class Config(Entry):
     shutdown_grace_ms: int | None = key(
         OrOff(DURATION),
         "off",
-        "A graceful stop goes on accepting for this long, so that an outer balancer notices.",
+        "A graceful stop keeps accepting for this long, so that an outer balancer notices.",
     )
     user: str | None = key(
         OrOff(Text("the name of a user", r"[\w.-]+\$?")),
@@ -359,7 +359,7 @@ class Config(Entry):
     event_method: str = key(
         Choice("auto", "epoll", "poll", "select"),
         "auto",
-        "How nginy waits for events, as nginx's `use`.",
+        "How nginy waits for events, as with nginx's `use`.",
     )
     error_log: ErrorLogSettings = key(
         Record(ErrorLogSettings, "error_log", shorthand="path"),
@@ -373,7 +373,7 @@ class Config(Entry):
         blank=dict,
     )
     access_log: AccessLogSettings | None = key(
-        ACCESS_LOG, "off", "Each session leaves a line here when it has ended."
+        ACCESS_LOG, "off", "nginy writes a line here when a session ends."
     )
     resolver: Resolver = key(
         Record(Resolver, "resolver", shorthand="nameservers"),

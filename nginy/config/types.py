@@ -71,7 +71,7 @@ class Kind(ABC, Generic[T]):
 class ScalarKind(Kind[T]):
     """A value that is one piece of text.
 
-    With `has_bytes` the text goes over a wire and may hold bytes that are no UTF-8, as lone
+    With `has_bytes` the text goes over a wire and may hold bytes that are not UTF-8, as lone
     surrogates (PEP 383).
     """
 
@@ -89,7 +89,7 @@ class ScalarKind(Kind[T]):
         if self.has_bytes:
             text = text if node.byte_text is None else node.byte_text
         elif not text.isascii() and _SURROGATE.search(text):  # of the environment; no file has them
-            raise findings.refuse(node.mark, f"{quote(text)} has a byte that is no UTF-8")
+            raise findings.refuse(node.mark, f"{quote(text)} has a byte that is not UTF-8")
         try:
             return self.parse(text, node.mark)
         except InvalidValueError as error:
@@ -318,7 +318,7 @@ class FilePath(ScalarKind[str]):
             hint = None if text in ON_WORDS | OFF_WORDS else f"./{text}"
             raise InvalidValueError("is a word and not a path", hint)
         if re.search(r"\s[^\s/.]+$", text):
-            raise InvalidValueError("has a word behind the path")
+            raise InvalidValueError("has a word after the path")
         return os.path.abspath(os.path.join(os.path.dirname(mark.file), text))
 
     def write(self, value: str) -> Plain:
@@ -335,5 +335,5 @@ class LogPath(FilePath):
         self.values = frozenset(values)
 
     def advice(self, key: str, text: str) -> str | None:
-        """Explain where nginx's option behind the path goes."""
+        """Explain where nginx's option after the path goes."""
         return log_hint(text, self.option, self.values) or super().advice(key, text)

@@ -1,12 +1,12 @@
-"""Budget: how many unsent bytes the whole process should hold, and what if memory is used up.
+"""Budget: how many unsent bytes the whole process should hold, and what to do without memory.
 
 It counts the unsent bytes of all sessions (see `event/buffer.py`). While the budget is spent,
 sessions read only what they can send on at once (see `proxy/tcp.py::TcpSession._trickle`): they get
 slower, and none ends. The budget follows the memory that the process may still take
 (`event/room.py`), and measures it again now and then, since limits change.
 
-If memory runs out all the same, Python raises MemoryError. For that moment some is put aside, the
-ballast: enough to end one session in order, and to log why.
+If memory runs out all the same, Python raises MemoryError. For that moment the budget puts some
+aside, the ballast: enough to end one session in order, and to log why.
 """
 
 import contextlib

@@ -106,7 +106,7 @@ class NeverEvent(Event):
     __slots__ = ()
 
     def __init__(self) -> None:
-        """Belong to no connection: whoever asked for `data` would get AttributeError."""
+        """Belong to no connection: reading `data` raises AttributeError."""
         self.handler = ignore
         self.active = self.ready = self.eof = self.pending_eof = self.error = self.posted = False
         self.timer = None

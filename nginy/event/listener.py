@@ -189,7 +189,7 @@ class Listener:
         self._pause_for(c, ACCEPT_PAUSE_MS)
 
     def _wait_for_descriptors(self, c: Connection, code: int) -> None:
-        """Leave clients in the kernel's queue until sessions that end have freed descriptors."""
+        """Leave clients in the kernel's queue until ending sessions have freed descriptors."""
         loop = c.loop
         loop.reserve.is_short = True
         if loop.pipes.trim():

@@ -13,7 +13,7 @@ from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
 from typing import Final
 
 PORTION_WAIT_MS: Final = 20
-"""How long to wait for one portion: the others are asked late by as much."""
+"""How long to wait for one portion, which delays the others by as much."""
 
 
 class PollSelector(selectors.PollSelector):

@@ -1,13 +1,13 @@
-"""A signal becomes a readable byte, so that the loop hears of it like of anything else.
+"""A signal becomes a readable byte, so that the loop hears of it as of anything else.
 
 Python runs signal handlers between two bytecodes of whatever is running, which is no place to
 change state. So the handlers do nothing; `signal.set_wakeup_fd` makes the C-level handler write
-the signal's number into a socket pair whose other end the loop watches. The bytes are read in a
-turn of the loop, and each number is handed to the one function that the server has given. nginx
-does the same with flags that its cycle tests after each wakeup (`ngx_signal_handler`,
+the signal's number into a socket pair whose other end the loop watches. The loop reads the bytes in
+one of its turns, and hands each number to the one function that its owner has given. nginx does the
+same with flags that its cycle tests after each wakeup (`ngx_signal_handler`,
 `ngx_process_cycle.c`).
 
-What a signal means is decided in `process/control.py`.
+`process/control.py` decides what a signal means.
 """
 
 import signal

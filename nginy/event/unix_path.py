@@ -1,7 +1,7 @@
 """The path of a unix socket: a file that outlives the process that made it.
 
-A path in the way keeps a listener from binding, so nginy removes first what a killed process has
-left behind, and a listener removes its own path when it closes. nginx does the latter
+A path that a killed process has left behind keeps a listener from binding. So nginy removes such a
+path before it binds, as well as its own when it closes a listener. nginx does the latter
 (`ngx_close_listening_sockets`) and leaves the former to the operator.
 """
 

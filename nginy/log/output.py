@@ -10,13 +10,13 @@ Three outputs, all with the contract of `Output`:
 `file.LogFile` keeps lines that wait, and counts those that are lost.
 
 The one idea: the way not to wait depends on the file behind the descriptor.
-- A regular file takes a plain write, as in nginx: it ends in the page cache. Asking for less is no
-  use: for writes that grow a file RWF_NOWAIT is refused (EOPNOTSUPP) by ext4 and tmpfs, and file
-  systems that know it may answer EAGAIN for as long as they like.
+- A regular file takes a plain write, as in nginx: it ends in the page cache. RWF_NOWAIT would not
+  help: ext4 and tmpfs refuse it for writes that grow a file (EOPNOTSUPP), and file systems that
+  know it may answer EAGAIN for as long as they like.
 - A FIFO, a terminal or a socket of our own is O_NONBLOCK.
 - O_NONBLOCK belongs to the open file description, not to the descriptor. On an inherited standard
-  error it would change the terminal of the shell and the pipe of other processes. So that one is
-  written with RWF_NOWAIT, or where the kernel refuses that, after poll() has found room.
+  error it would change the terminal of the shell and the pipe of other processes. So nginy writes
+  there with RWF_NOWAIT or, where the kernel refuses that, after poll() has found room.
 
 Source: nginx ngx_log.c, ngx_syslog.c; libuv src/unix/tty.c uv_tty_init for terminals.
 """

@@ -6,8 +6,8 @@ verdicts out. Who reads the files, and what becomes of a denied client, is decid
 the session.
 
 The one idea: the order is worked out once. All networks are painted onto the line of addresses, a
-later rule under an earlier one, and what is seen from above are disjoint ranges, sorted. A lookup
-is a bisection, 1 µs whether there are ten networks or a hundred thousand.
+later rule under an earlier one. Seen from above, they are disjoint ranges, in order. A lookup is a
+bisection, 1 µs whether there are ten networks or a hundred thousand.
 
 Source: nginx ngx_stream_access_module.c, which compares with one rule after the other.
 """
@@ -74,7 +74,7 @@ def parse_network(text: str) -> Network:
     rest = (1 << (bits - int(prefix))) - 1
     if first & rest:
         meant = inet_ntop(family, (first & ~rest).to_bytes(bits // 8, "big"))
-        raise InvalidValueError("has bits set behind its prefix", f"{meant}/{prefix}")
+        raise InvalidValueError("has bits set beyond its prefix", f"{meant}/{prefix}")
     return Network(family, first, first | rest)
 
 

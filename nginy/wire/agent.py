@@ -3,7 +3,7 @@
 `backend/checks/agent.py` connects to the agent; `backend/health/health.py` decides what its words
 do to a backend. Here is only the line.
 
-The line ends at the first CR or LF. Spaces, tabs and commas part its words, which may stand in any
+The line ends at the first CR or LF. Spaces, tabs and commas separate words, which may stand in any
 order and case; of two words of one kind the last counts. "#" starts a description, which goes to
 the end of the line. What the line does not mention does not change.
 

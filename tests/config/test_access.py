@@ -52,7 +52,7 @@ def test_defaults_may_have_rules(tmp_path: pathlib.Path) -> None:
     ("access", "message"),
     [
         ("[]", "access: an empty list, expected off, or a list of "),
-        ("[{deny: 10.0.0.1/8}]", f'"10.0.0.1/8" has bits set behind its prefix, {EXPECTED} '),
+        ("[{deny: 10.0.0.1/8}]", f'"10.0.0.1/8" has bits set beyond its prefix, {EXPECTED} '),
         ("[{deny: 10.0.0.0/33}]", f'"10.0.0.0/33" has no prefix length from /0 to /32, {EXPECTED}'),
         ("[{deny: al}]", '(did you mean "all"?)'),
         ("[{deny: }]", f"no value, {EXPECTED}"),
@@ -81,7 +81,7 @@ def test_bad_lines_of_a_file_are_found_all_by_line(tmp_path: pathlib.Path) -> No
             " expected a network such as 10.0.0.0/8 or an address"
         ),
         (
-            'blocked.txt:4:1: access: "10.0.0.7/8" has bits set behind its prefix, expected a'
+            'blocked.txt:4:1: access: "10.0.0.7/8" has bits set beyond its prefix, expected a'
             ' network such as 10.0.0.0/8 or an address (did you mean "10.0.0.0/8"?)'
         ),
     ]
@@ -100,7 +100,7 @@ def test_a_rule_that_never_decides_is_warned_of(tmp_path: pathlib.Path) -> None:
     found = surprises(loaded(tmp_path, listening(rules)))
     assert [each.replace(f"{tmp_path}/", "").partition(": ")[2] for each in found] == [
         'access: "allow 10.1.0.0/16" never decides: earlier rules take all its clients',
-        'access: "empty.txt" has no network, so its rule decides on no client',
+        'access: "empty.txt" has no network, so its rule never applies',
     ]
 
 

@@ -179,7 +179,7 @@ def test_a_byte_of_the_environment_that_is_no_text_is_refused_or_sent_as_it_is(
 ) -> None:
     text = "listeners: {listen: 127.0.0.1:80, return: '${A}', name: '${A}'}\n"
     assert refusals(tmp_path, text, {"A": "x\udcff"}) == [
-        'nginy.yml:1:57: name: "x\\xff" has a byte that is no UTF-8'
+        'nginy.yml:1:57: name: "x\\xff" has a byte that is not UTF-8'
     ]
     text = text.replace(", name: '${A}'", "")
     assert loaded(tmp_path, text, {"A": "x\udcff"}).listeners[0].return_ == "x\udcff"

@@ -131,15 +131,15 @@ VALUES_WRITTEN = [
     ("error_log: {level: warning}\n" + LISTENER, "expected warn"),
     (
         "access_log: /tmp/x main\n" + LISTENER,
-        'has "main" behind the path, expected {path: /tmp/x, format: main}',
+        'has "main" after the path, expected {path: /tmp/x, format: main}',
     ),
     (
         "access_log: /tmp/x buffer=32k\n" + LISTENER,
-        'has "buffer=32k" behind the path, expected {path: /tmp/x, buffer: 32k}',
+        'has "buffer=32k" after the path, expected {path: /tmp/x, buffer: 32k}',
     ),
     (
         "error_log: stderr warn\n" + LISTENER,
-        'has "warn" behind the path, expected {path: stderr, level: warn}',
+        'has "warn" after the path, expected {path: stderr, level: warn}',
     ),
     (
         "access_log: json\n" + LISTENER,

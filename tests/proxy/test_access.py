@@ -34,8 +34,8 @@ def test_a_network_is_what_the_standard_library_takes_it_for(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "clause", "hint"),
     [
-        ("10.0.0.1/8", "has bits set behind its prefix", "10.0.0.0/8"),
-        ("2001:db8::1/32", "has bits set behind its prefix", "2001:db8::/32"),
+        ("10.0.0.1/8", "has bits set beyond its prefix", "10.0.0.0/8"),
+        ("2001:db8::1/32", "has bits set beyond its prefix", "2001:db8::/32"),
         ("10.0.0.0/33", "has no prefix length from /0 to /32", None),
         ("::/129", "has no prefix length from /0 to /128", None),
         ("10.0.0.0/", "has no prefix length from /0 to /32", None),
