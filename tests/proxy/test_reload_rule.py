@@ -407,13 +407,12 @@ def test_no_setting_is_left_out() -> None:
 def test_all_that_a_handler_holds_is_a_setting_or_the_listeners_own() -> None:
     """A new attribute of a handler has to be thought about: kept by the session, or taken over."""
     kept = {"settings", "pool", "hash_key", "log_session", "read_sizes", "name", "text"}
-    kept |= {"is_verbose"}
+    kept |= {"is_verbose", "phases"}
     taken_over = {
         "counters",
         "table",
         "detached",
         "drops",
-        "limited",
         "lead",
         "firsts",
         "succession",

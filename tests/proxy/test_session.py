@@ -48,7 +48,7 @@ def test_each_termination_code_has_its_status(code: str, statuses: set[int]) -> 
 
 def test_only_what_is_somebodys_fault_is_logged_as_an_error() -> None:
     quiet = {reason for reason in Reason if reason.level < logging.WARNING}
-    assert {reason.code[0] for reason in quiet if reason.code[1] != "-"} <= {*"CcsKLD"}
+    assert {reason.code[0] for reason in quiet if reason.code[1] != "-"} <= {*"CcsKLDP"}
     assert all(reason.level >= logging.ERROR for reason in Reason if reason.status == 502)
 
 
