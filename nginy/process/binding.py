@@ -14,18 +14,14 @@ import errno
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
 from nginy.config import build, schema
 from nginy.errors import NginyError
 from nginy.event.bind import ListenError, ListenKey, ListenOptions, Neighbors
 from nginy.event.listener import Listener
-from nginy.process.holder import held_address, holders_of, name_of
+from nginy.process.holder import Holders, name_of
 from nginy.process.inherited import Inherited, bound_listener
 from nginy.process.pidfile import read_pid
-
-NAMED: Final = 8
-"""Addresses whose holder is looked for in one go, as each look is at every descriptor there is."""
 
 Wanted = tuple[ListenOptions, schema.Listener]
 """An address to listen on, and the listener of the configuration it belongs to."""
@@ -50,29 +46,24 @@ def in_binding_order(
 
 def refusal(errors: Sequence[NginyError]) -> NginyError:
     """Return all `errors` as one, a line each, with the holders of addresses that are in use."""
-    lines = [str(error) for error in errors]
-    in_use = [n for n, each in enumerate(errors) if _is_in_use(each)]
-    for number in in_use[:NAMED]:
-        error = errors[number]
-        if isinstance(error, ListenError):
-            lines[number] = _held_by(error, holders_of(error.options.address, error.options.udp))
-    return NginyError("\n".join(lines))
+    holders = Holders()
+    return NginyError("\n".join(_explained(error, holders) for error in errors))
 
 
 def binding_problems(config: schema.Config, path: str) -> list[str]:
     """Return what would keep a start with `config`, read from `path`, from binding."""
     is_ours = _ownership(config.pid, path)
     neighbors, opened, problems = Neighbors(), list[Listener](), list[str]()
+    holders = Holders()
     for options in in_binding_order(wanted_by(config), Inherited()):
-        holders = holders_of(options.address) if options.address.is_unix else []
-        if any(map(is_ours, holders)):  # and trying it would give it a client
-            continue
+        if options.address.is_unix and any(map(is_ours, holders.of(options.address))):
+            continue  # trying it would give it a client
         try:
             listener = bound_listener(options, neighbors.of(options))
         except ListenError as error:
-            holders = holders_of(options.address, options.udp)
-            if not (any(map(is_ours, holders)) if holders else _is_in_use(error) and is_ours(0)):
-                problems.append(_held_by(error, holders) if _is_in_use(error) else str(error))
+            pids = holders.of(options.address, options.udp)
+            if not (any(map(is_ours, pids)) if pids else _is_in_use(error) and is_ours(0)):
+                problems.append(_explained(error, holders))
         else:
             neighbors.add(options, listener.socket)
             opened.append(listener)
@@ -85,13 +76,16 @@ def _is_in_use(error: NginyError) -> bool:
     return isinstance(error, ListenError) and error.errno == errno.EADDRINUSE
 
 
-def _held_by(error: ListenError, holders: Sequence[int]) -> str:
-    """Return the message with the holder, and with the address it holds if that is another one."""
-    held = held_address(error.options.address, error.options.udp)
+def _explained(error: NginyError, holders: Holders) -> str:
+    """Return the message, with the holder of an address that is in use, and with the address that
+    it holds if that is another one."""
+    if not isinstance(error, ListenError) or not _is_in_use(error):
+        return str(error)
+    address, udp = error.options.address, error.options.udp
+    held, pids = holders.address(address, udp), holders.of(address, udp)
+    by = f" by {name_of(pids[0])}" if pids else ""
     on = f" on {held}" if held else ""
-    if not holders:
-        return f"{error}, held{on}" if held else str(error)
-    return f"{error}, held by {name_of(holders[0])}{on}"
+    return f"{error}, held{by}{on}" if by or on else str(error)
 
 
 def _ownership(pid_path: str | None, path: str) -> Callable[[int], bool]:

@@ -2,8 +2,8 @@
 
 Linux tells it in two steps (proc(5)): /proc/net/tcp and its sisters have the inode of each socket
 with its local address, and /proc/PID/fd says which process has a descriptor of that inode. The
-second step looks at every descriptor of the machine, so this is for a start that has failed
-anyway, and never for a loop that serves somebody. Whatever cannot be found out, such as the
+second step looks at every descriptor of the machine, so this is for a start or a reload that has
+failed anyway. Whatever cannot be found out, such as the
 descriptors of another user's processes, is left out; nothing here raises.
 
 What is done with the answer is in `binding.py`.
@@ -25,35 +25,61 @@ _UNCONNECTED: Final = "07"
 """What /proc/net/udp writes for a socket that is bound, and connected to nobody (TCP_CLOSE)."""
 
 
-def holders_of(address: Address, udp: bool = False, proc: str = "/proc") -> list[int]:
-    """Return the ids of the processes that listen on `address`, as far as that can be found out.
+class Holders:
+    """Who holds addresses. /proc is read once, at the first questions, however many there are."""
 
-    Cost: one small system call for each descriptor of the machine.
-    """
-    held = _sockets(address, udp, proc)
-    inodes = set(_unix_inodes(address, proc) if address.is_unix else (inode for inode, _ in held))
-    links = {f"socket:[{inode}]" for inode in inodes}
-    pids = sorted(int(name) for name in _names(proc) if name.isdigit()) if links else []
-    return [
-        pid
-        for pid in pids
-        if any(_link(f"{proc}/{pid}/fd/{fd}") in links for fd in _names(f"{proc}/{pid}/fd"))
-    ]
+    __slots__ = ("_owners", "_proc", "_tables")
 
+    def __init__(self, proc: str = "/proc") -> None:
+        self._proc = proc
+        self._owners: dict[str, list[int]] | None = None
+        self._tables: dict[str, dict[str, list[list[str]]]] = {}
 
-def held_address(address: Address, udp: bool = False, proc: str = "/proc") -> str:
-    """Return the address that is in the way of `address`; "" if it is the same, or unknown.
+    def of(self, address: Address, udp: bool = False) -> list[int]:
+        """Return the ids of the processes that listen on `address`, as far as they can be seen."""
+        if address.is_unix:
+            inodes = set(_unix_inodes(address, self._proc))
+        else:
+            inodes = {inode for inode, _ in self._sockets(address, udp)}
+        if not inodes:
+            return []
+        if self._owners is None:
+            self._owners = _socket_owners(self._proc)
+        found = (self._owners.get(f"socket:[{inode}]", ()) for inode in inodes)
+        return sorted({pid for pids in found for pid in pids})
 
-    A local resolver on 127.0.0.53:53 keeps others from binding 0.0.0.0:53, which puzzles people
-    who are told that 0.0.0.0:53 is in use.
-    """
-    if address.is_unix:
-        return ""
-    hosts = [host for _, host in _sockets(address, udp, proc)]
-    if not hosts or address.host in hosts:
-        return ""
-    family = AF_INET6 if ":" in hosts[0] else AF_INET
-    return str(Address(AddressFamily(family), hosts[0], address.port))
+    def address(self, address: Address, udp: bool = False) -> str:
+        """Return the address that is in the way of `address`; "" if it is the same, or unknown.
+
+        A local resolver on 127.0.0.53:53 keeps others from binding 0.0.0.0:53, which puzzles people
+        who are told that 0.0.0.0:53 is in use.
+        """
+        if address.is_unix:
+            return ""
+        hosts = [host for _, host in self._sockets(address, udp)]
+        if not hosts or address.host in hosts:
+            return ""
+        family = AF_INET6 if ":" in hosts[0] else AF_INET
+        return str(Address(AddressFamily(family), hosts[0], address.port))
+
+    def _sockets(self, address: Address, udp: bool) -> Iterator[tuple[str, str]]:
+        """Yield the inodes and hosts of sockets that keep others from binding `address`."""
+        protocol, state = ("udp", _UNCONNECTED) if udp else ("tcp", _LISTEN)
+        for name in (protocol, f"{protocol}6"):
+            for fields in self._table(name).get(f"{address.port:04X}", ()):
+                host = fields[1].partition(":")[0]
+                if fields[3] == state and _overlaps(address, host):
+                    yield fields[9], _host_text(host)
+
+    def _table(self, name: str) -> dict[str, list[list[str]]]:
+        """Return the lines of a table of /proc/net, in fields, by local port."""
+        table = self._tables.get(name)
+        if table is None:
+            table = self._tables[name] = {}
+            for line in _text(f"{self._proc}/net/{name}").splitlines()[1:]:
+                fields = line.split()
+                table.setdefault(fields[1].rpartition(":")[2], []).append(fields)
+        return table
 
 
 def name_of(pid: int, proc: str = "/proc") -> str:
@@ -61,16 +87,14 @@ def name_of(pid: int, proc: str = "/proc") -> str:
     return f"{_text(f'{proc}/{pid}/comm').strip()}, PID {pid}"
 
 
-def _sockets(address: Address, udp: bool, proc: str) -> Iterator[tuple[str, str]]:
-    """Yield the inodes and hosts of sockets that keep others from binding `address`."""
-    protocol, state = ("udp", _UNCONNECTED) if udp else ("tcp", _LISTEN)
-    port = f"{address.port:04X}"
-    for table in (protocol, f"{protocol}6"):
-        for line in _text(f"{proc}/net/{table}").splitlines()[1:]:
-            fields = line.split()
-            host, _, held_port = fields[1].partition(":")
-            if held_port == port and fields[3] == state and _overlaps(address, host):
-                yield fields[9], _host_text(host)
+def _socket_owners(proc: str) -> dict[str, list[int]]:
+    """Return the processes of each socket, by what the links to it in /proc read."""
+    owners: dict[str, list[int]] = {}
+    for pid in sorted(int(name) for name in _names(proc) if name.isdigit()):
+        for link in {_link(f"{proc}/{pid}/fd/{fd}") for fd in _names(f"{proc}/{pid}/fd")}:
+            if link.startswith("socket:"):
+                owners.setdefault(link, []).append(pid)
+    return owners
 
 
 def _overlaps(address: Address, host: str) -> bool:

@@ -6,7 +6,7 @@ import socket
 import sys
 
 import pytest
-from nginy.process.holder import held_address, holders_of, name_of
+from nginy.process.holder import Holders, name_of
 from nginy.text.address import Address, parse_address
 
 from kit.program import free_port, own_host
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 
 def holder_of(address: Address, *, udp: bool = False) -> list[int]:
-    return holders_of(address, udp)
+    return Holders().of(address, udp)
 
 
 OURSELVES = [os.getpid()]
@@ -58,12 +58,12 @@ def test_the_address_that_is_in_the_way_is_named() -> None:
     host = own_host()
     with socket.create_server((host, 0)) as taken:
         port = taken.getsockname()[1]
-        assert held_address(Address(socket.AF_INET, "0.0.0.0", port)) == f"{host}:{port}"
-        assert held_address(Address(socket.AF_INET, host, port)) == ""
-        assert held_address(parse_address("unix:/run/x")) == ""
+        assert Holders().address(Address(socket.AF_INET, "0.0.0.0", port)) == f"{host}:{port}"
+        assert Holders().address(Address(socket.AF_INET, host, port)) == ""
+        assert Holders().address(parse_address("unix:/run/x")) == ""
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
         port = taken.getsockname()[1]
-        assert held_address(Address(socket.AF_INET6, "::", port)) == f"[::1]:{port}"
+        assert Holders().address(Address(socket.AF_INET6, "::", port)) == f"[::1]:{port}"
 
 
 def test_another_address_of_the_same_port_is_not_in_the_way() -> None:
@@ -106,15 +106,25 @@ def proc(tmp_path: pathlib.Path) -> pathlib.Path:
 
 @pytest.mark.skipif(sys.byteorder != "little", reason="the table is little-endian")
 def test_of_several_holders_the_oldest_comes_first(proc: pathlib.Path) -> None:
-    assert holders_of(parse_address("127.0.0.1:8080"), proc=str(proc)) == [9, 10]
+    assert Holders(str(proc)).of(parse_address("127.0.0.1:8080")) == [9, 10]
     assert name_of(9, str(proc)) == "nginx, PID 9"
 
 
 def test_a_holder_that_cannot_be_seen_is_not_named(proc: pathlib.Path) -> None:
     for pid in (9, 10):
         (proc / str(pid) / "fd" / "3").unlink()
-    assert holders_of(parse_address("127.0.0.1:8080"), proc=str(proc)) == []
+    assert Holders(str(proc)).of(parse_address("127.0.0.1:8080")) == []
 
 
 def test_a_machine_without_proc_names_nobody(tmp_path: pathlib.Path) -> None:
-    assert holders_of(parse_address("127.0.0.1:8080"), proc=f"{tmp_path}/none") == []
+    assert Holders(f"{tmp_path}/none").of(parse_address("127.0.0.1:8080")) == []
+
+
+@pytest.mark.skipif(sys.byteorder != "little", reason="the table is little-endian")
+def test_what_has_been_read_once_is_not_read_again(proc: pathlib.Path) -> None:
+    holders = Holders(str(proc))
+    assert holders.of(parse_address("127.0.0.1:8080")) == [9, 10]
+    (proc / "net" / "tcp").unlink()
+    (proc / "9" / "fd" / "3").unlink()
+    assert holders.of(parse_address("127.0.0.1:8080")) == [9, 10]
+    assert holders.of(parse_address("127.0.0.1:8081")) == []
