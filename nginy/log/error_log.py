@@ -100,7 +100,7 @@ class ErrorLog(logging.Handler):
         message = escape_control(record.getMessage())
         line = f"{self._prefix(record.levelno)}{connection}{message}"
         if record.exc_info and record.exc_info[1] is not None:
-            below = "".join(traceback.format_exception(record.exc_info[1])).splitlines()
+            below = _traceback(record.exc_info[1]).splitlines()
             line = "\n    ".join([line, *map(escape_control, below)])
         return line
 
@@ -163,3 +163,20 @@ def setup_error_log(
     logger.addHandler(error_log)
     error_log.set_level(level)
     return error_log
+
+
+def _traceback(error: BaseException) -> str:
+    """Return the traceback as text, without source lines where the source cannot be read.
+
+    A program that runs from an archive reads them anew each time, and an upgrade may have put
+    another archive in its place: then zlib fails, or the text is none.
+    """
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:  # noqa: BLE001 - what failed must not hide what is being reported
+        frames = [
+            f'  File "{frame.f_code.co_filename}", line {line}, in {frame.f_code.co_name}\n'
+            for frame, line in traceback.walk_tb(error.__traceback__)
+        ]
+        kind = f"{type(error).__name__}: {error}"
+        return f"Traceback (most recent call last):\n{''.join(frames)}{kind}"

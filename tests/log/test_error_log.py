@@ -1,7 +1,9 @@
+import linecache
 import logging
 import os
 import re
 import socket
+import zlib
 
 import pytest
 from nginy.log.error_log import BURST, setup_error_log
@@ -94,6 +96,29 @@ def test_a_traceback_follows_its_message_indented(error_log):
         "    2026/11/23 00:00:00 [crit] 1#0: forged",
     ]
     assert all(line.startswith("    ") for line in below)
+
+
+class ReplacedArchive:
+    def get_source(self, _name):
+        raise zlib.error("invalid distances set")
+
+
+def test_a_traceback_goes_without_source_lines_that_cannot_be_read(error_log):
+    names: dict = {"__name__": "replaced", "__loader__": ReplacedArchive()}
+    exec(compile("def fail():\n    1 / 0\n", "nginy.pyz/replaced.py", "exec"), names)
+    try:
+        names["fail"]()
+    except ZeroDivisionError as error:
+        attributes = {"msg": "failed", "levelno": logging.ERROR, "exc_info": (None, error, None)}
+        record = logging.makeLogRecord(attributes)
+    text = error_log.log.format(record)
+    # pytest would look for the lines as well, if this failed
+    linecache.clearcache()
+    names["__loader__"] = None
+    first, *below = text.splitlines()
+    assert first.endswith(": failed")
+    assert '      File "nginy.pyz/replaced.py", line 2, in fail' in below
+    assert below[-1] == "    ZeroDivisionError: division by zero"
 
 
 def test_exception_information_without_an_exception_adds_nothing(error_log):
