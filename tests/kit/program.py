@@ -21,6 +21,7 @@ import random
 import re
 import resource
 import select
+import shlex
 import shutil
 import signal
 import socket
@@ -36,7 +37,11 @@ from nginy.errors import NginyError
 from nginy.process.pidfile import read_running
 
 CHECKOUT = pathlib.Path(package_file).parent.parent
-PROGRAM = (sys.executable, str(CHECKOUT / "bin" / "nginy"))
+PROGRAM = tuple(shlex.split(os.environ.get("NGINY_PROGRAM", ""))) or (
+    sys.executable,
+    str(CHECKOUT / "bin" / "nginy"),
+)
+"""What the tests start. With NGINY_PROGRAM, a command line, they try another build of nginy."""
 PATIENCE_S = 10.0
 POLL_S = 0.002
 # With this variable in it, each start would compile all of nginy anew: a tenth of a second.
@@ -116,6 +121,7 @@ class Nginy:
         config: str,
         *,
         prefix: Sequence[str] = (),
+        program: Sequence[str] = PROGRAM,
         stderr: int = subprocess.PIPE,
     ) -> None:
         """Start nginy and wait until it serves; `prefix` is a command line that starts it."""
@@ -124,7 +130,7 @@ class Nginy:
         self.access_path = directory / "access.log"
         self.write(config)
         self.process = subprocess.Popen(
-            [*prefix, *PROGRAM, str(self.path)], cwd="/", env=ENVIRONMENT, stderr=stderr
+            [*prefix, *program, str(self.path)], cwd="/", env=ENVIRONMENT, stderr=stderr
         )
         self._poll = select.poll()
         self._errors = b""
