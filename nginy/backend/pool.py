@@ -193,7 +193,15 @@ class BackendPool:
         `tried` have failed this session before. Give each picked backend back by one `release`.
         """
         single = self._single
-        if single is not None and not (key or tried) and _is_simply_usable(single):
+        if single is not None and not (
+            # Nothing at all speaks against it, as far as one look can tell.
+            key
+            or tried
+            or single.down
+            or single.fails
+            or single.max_conns
+            or single.effective_weight != single.weight
+        ):
             single.take()
             return single
         backend = self._primaries.pick(key, tried, now_s)
@@ -367,13 +375,3 @@ def _why_not(backend: Backend, tried: Collection[Backend], now_s: int) -> str:
     if has_failed(backend, now_s):
         return OUT
     return FULL
-
-
-def _is_simply_usable(backend: Backend) -> bool:
-    """Whether nothing at all speaks against a backend, as far as one look can tell."""
-    return not (
-        backend.down
-        or backend.fails
-        or backend.max_conns
-        or backend.effective_weight != backend.weight
-    )

@@ -91,7 +91,8 @@ class Attempt:
         if result is FAILED:
             pool.failed(backend, now_ms // 1000)
         elif result is WORKED:
-            pool.succeeded(backend)
+            if backend.fails or backend.down:
+                pool.succeeded(backend)
             if pool.measured:
                 self._measure(backend)
 

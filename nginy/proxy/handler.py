@@ -128,11 +128,6 @@ class ProtocolHandler:
         """Sessions of the listener that are open now."""
         return self.counters.open
 
-    def next_number(self) -> int:
-        """Return the number of a session that begins now."""
-        self.loop.sessions_started += 1
-        return self.loop.sessions_started
-
     def accept_handler(self, client: Connection) -> None:
         """Begin the session of a TCP client that was just accepted."""
         client.close()

@@ -110,9 +110,6 @@ class SessionHandler(Protocol):
     def is_verbose(self) -> bool:
         """Whether sessions log their beginning and a good end."""
 
-    def next_number(self) -> int:
-        """Return the number of a session that begins now."""
-
     def session_ended(self, session: "Session") -> None:
         """Count a session and write it to the access log; called once for each."""
 
@@ -152,7 +149,7 @@ class Session:
         self.detail = ""
         """What is said in place of the reason's own sentence; "" for the sentence."""
         client.data = self
-        client.number = handler.next_number()
+        handler.loop.sessions_started = client.number = handler.loop.sessions_started + 1
         if handler.local_sockaddr is None:
             client.note_local_sockaddr()
         handler.counters.open += 1

@@ -167,7 +167,7 @@ class UpstreamSession(Session, ABC):
             return self._connect_failed(upstream)
         self.upstream = upstream
         upstream.data = self
-        upstream.number = self.number
+        upstream.number = self.client.number
         upstream.write.handler = self._connect_handler
         upstream.resume_write()
         if settings.connect_timeout_ms is not None:
@@ -186,8 +186,9 @@ class UpstreamSession(Session, ABC):
             return
         # Idleness is held against `active_at_ms`: it begins now, however long connecting took.
         upstream.active_at_ms = self.attempt.connected_at_ms = self.handler.loop.clock.now_ms
-        if self.attempt.backend is not None:
-            self.attempt.pool.succeeded(self.attempt.backend)
+        backend = self.attempt.backend
+        if backend is not None and (backend.fails or backend.down):
+            self.attempt.pool.succeeded(backend)
         self.client.action = "proxying connection"
         if self.handler.is_verbose:
             self.log(logging.INFO, "connected to upstream")
