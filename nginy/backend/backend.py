@@ -38,6 +38,8 @@ class BackendSettings:
     """Of a name: resolve it again whenever its answer expires."""
     service: str = ""
     """Of a name: the service to ask SRV records for."""
+    proxy_protocol: str = "auto"
+    """The PROXY header that sessions begin with: "off", "v1", "v2", "auto" is the listener's."""
     slow_start_ms: int | None = None
     """How long the weight grows after the backend has come back; None: it is full at once."""
 

@@ -156,6 +156,8 @@ def _usability(backend: Backend) -> str:
     if settings.down:
         return "not usable: down is on"
     facts = [f"weight {settings.weight}"]
+    if settings.proxy_protocol != "auto":
+        facts.append(f"proxy_protocol {settings.proxy_protocol}")
     if settings.max_conns:
         facts.append(f"until it has {settings.max_conns} sessions (max_conns)")
     if settings.max_fails:

@@ -27,6 +27,7 @@ from nginy.balancer.ring import BoundedRing, Ring
 from nginy.balancer.round_robin import RoundRobin
 from nginy.config import schema
 from nginy.config.balance import Balance
+from nginy.config.keepalive import SoKeepalive
 from nginy.event.bind import KeepAlive, ListenOptions
 from nginy.proxy.handler import ProxySettings
 from nginy.proxy.phases import AccessPhase, Phase, Phases
@@ -49,6 +50,7 @@ def backend_settings(backend: schema.Backend) -> BackendSettings:
         fail_timeout_s=backend.fail_timeout_ms // 1000,
         backup=backend.backup,
         down=backend.down,
+        proxy_protocol=backend.proxy_protocol,
         slow_start_ms=backend.slow_start_ms,
         resolve=backend.resolve,
         service=backend.service or "",
@@ -85,6 +87,12 @@ def balancer_maker(balance: Balance, rng: random.Random) -> MakeBalancer:
 def balancing(balance: Balance, rng: random.Random) -> Balancing:
     """Return how an upstream's pool chooses."""
     return Balancing(balancer_maker(balance, rng), balance.key, balance.measured)
+
+
+def proxy_protocol_of(name: str, listeners: Sequence[schema.Listener]) -> str:
+    """Return the PROXY header that all listeners of an upstream send; "off" if they differ."""
+    versions = {each.proxy_protocol for each in listeners if each.proxy_pass == name}
+    return versions.pop() if len(versions) == 1 else "off"
 
 
 def queue_settings(queue: schema.Queue | None) -> QueueSettings | None:
@@ -128,6 +136,8 @@ def proxy_settings(listener: schema.Listener, auto_sessions: int) -> ProxySettin
         buffer_size=listener.proxy_buffer_size_bytes,
         splice=listener.proxy_splice,
         bind=listener.proxy_bind,
+        proxy_protocol=listener.proxy_protocol,
+        pass_tlvs=listener.pass_tlvs,
         tcp_nodelay=listener.tcp_nodelay,
         socket_keepalive=listener.proxy_socket_keepalive,
         requests=listener.proxy_requests,
@@ -166,7 +176,7 @@ def listen_options(listener: schema.Listener) -> tuple[ListenOptions, ...]:
     )
 
 
-def keep_alive(keepalive: schema.SoKeepalive) -> KeepAlive:
+def keep_alive(keepalive: SoKeepalive) -> KeepAlive:
     """Return TCP keep-alive's times in the kernel's unit."""
     idle_ms, interval_ms = keepalive.idle_ms, keepalive.interval_ms
     return KeepAlive(

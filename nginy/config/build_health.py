@@ -26,12 +26,15 @@ TRANSPORTS: Final = {"udp": "udp", "tls": "tls", "exec": "exec"}
 """By type; the others ask by TCP."""
 
 
-def monitor_settings(upstream: schema.Upstream) -> MonitorSettings:
-    """Return the settings that an upstream's monitor needs."""
+def monitor_settings(upstream: schema.Upstream, proxy_protocol: str = "off") -> MonitorSettings:
+    """Return the settings that an upstream's monitor needs.
+
+    `proxy_protocol` is the header that listeners send to its backends.
+    """
     check, agent, eject = upstream.health_check, upstream.agent_check, upstream.eject
     return MonitorSettings(
         check=None if check is None else check_settings(check),
-        probe=None if check is None else probe_settings(check),
+        probe=None if check is None else probe_settings(check, proxy_protocol),
         agent=None if agent is None else agent_settings(agent),
         eject=None if eject is None else eject_settings(eject),
         fail_open=upstream.fail_open or 0.0,
@@ -53,7 +56,7 @@ def check_settings(check: HealthCheck) -> CheckSettings:
     )
 
 
-def probe_settings(check: HealthCheck) -> ProbeSettings:
+def probe_settings(check: HealthCheck, proxy_protocol: str = "off") -> ProbeSettings:
     """Return what a check sends and expects."""
     return ProbeSettings(
         question=question_of(check),
@@ -61,6 +64,7 @@ def probe_settings(check: HealthCheck) -> ProbeSettings:
         port=check.port,
         name=check.name,
         command=check.command or (),
+        proxy_protocol=proxy_protocol,
     )
 
 

@@ -56,6 +56,7 @@ def check(config: Config, findings: Findings) -> None:
         )
     for listener in config.listeners:
         _check_protocol(listener, config, findings)
+        _check_headers(listener, config, findings)
         _check_content(listener, config, findings)
     _check_listen(config, findings)
     check_loops(config, findings)
@@ -156,6 +157,18 @@ def _check_protocol(listener: Listener, config: Config, findings: Findings) -> N
             origin.of("proxy_pass"),
             "proxy_pass: a backend is a unix socket, expected IP addresses with udp",
         )
+
+
+def _check_headers(listener: Listener, config: Config, findings: Findings) -> None:
+    """Report a backend that wants PROXY headers from a UDP listener."""
+    upstream = config.upstreams.get(listener.proxy_pass or "")
+    if listener.protocol != "udp" or upstream is None:
+        return
+    for backend in upstream.backends:
+        if backend.proxy_protocol in ("v1", "v2"):
+            where = listener.origin.of("listen")
+            text = f"proxy_protocol: goes with tcp listeners only; {where} is udp and leads here"
+            findings.report(backend.origin.of("proxy_protocol"), text)
 
 
 def _check_content(listener: Listener, config: Config, findings: Findings) -> None:

@@ -17,7 +17,6 @@ from typing import Final
 
 TERMINATES_NO_TLS: Final = "nginy passes TLS through and does not terminate it"
 SPEAKS_NO_TLS: Final = "nginy passes TLS through and does not speak it to backends"
-NO_PROXY_PROTOCOL: Final = "nginy accepts PROXY headers and sends none"
 ACCEPT_PROXY: Final = "expected accept_proxy_protocol: {from: 10.0.0.0/8}, the proxies in front"
 NO_HTTP: Final = "nginy balances TCP and UDP and does not read HTTP"
 IN_ACCESS: Final = "expected access: [{allow: 10.0.0.0/8}, {deny: all}]"
@@ -165,7 +164,6 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
         "locations": NO_HTTP,
         "mode": "expected protocol: tcp or protocol: udp",
         "proxy_download_rate": NO_LIMITS,
-        "proxy_protocol": NO_PROXY_PROTOCOL,
         "proxy_set_header": NO_HTTP,
         "proxy_ssl": SPEAKS_NO_TLS,
         "proxy_tls": SPEAKS_NO_TLS,
@@ -189,7 +187,6 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
         "inter": "expected health_check: {interval: 5s}",
         "ip_hash": "expected balance: {hash: $remote_addr, consistent: on}",
         "keepalive": "nginy opens a connection for each session",
-        "proxy_protocol": NO_PROXY_PROTOCOL,
         "rise": "expected health_check: {passes: 2}",
         "ssl": SPEAKS_NO_TLS,
         "sticky": "expected balance: {hash: $remote_addr, consistent: on}",
@@ -209,10 +206,9 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
         "fall": "expected health_check: {fails: 3} in the upstream",
         "inter": "expected health_check: {interval: 5s} in the upstream",
         "port": "a port is part of the address, as in 127.0.0.1:80",
-        "proxy_protocol": NO_PROXY_PROTOCOL,
         "rise": "expected health_check: {passes: 2} in the upstream",
-        "send-proxy": NO_PROXY_PROTOCOL,
-        "send-proxy-v2": NO_PROXY_PROTOCOL,
+        "send-proxy": "expected proxy_protocol: v1",
+        "send-proxy-v2": "expected proxy_protocol: v2",
         "ssl": SPEAKS_NO_TLS,
         "tls": SPEAKS_NO_TLS,
     },
@@ -231,6 +227,7 @@ SOURCE_HASH: Final = "{hash: $remote_addr, consistent: on}"
 
 # Values that nginy spells differently, by key.
 VALUES: Final[Mapping[str, Mapping[str, str]]] = {
+    "proxy_protocol": {"on": "expected v1, which nginx sends, or v2"},
     "balance": {
         "first": "expected round_robin",
         "hash": f"expected {SOURCE_HASH}",
@@ -318,13 +315,13 @@ BACKEND_WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "weight": ("weight", "1"),
 }
 BACKEND_WORDS_ABSENT: Final[Mapping[str, str]] = {
+    "send-proxy": "expected {address: ..., proxy_protocol: v1}",
+    "send-proxy-v2": "expected {address: ..., proxy_protocol: v2}",
     "check": "expected health_check in the upstream",
     "fall": "expected health_check: {fails: 3} in the upstream",
     "inter": "expected health_check: {interval: 5s} in the upstream",
     "port": "expected health_check: {port: 80} in the upstream",
     "rise": "expected health_check: {passes: 2} in the upstream",
-    "send-proxy": NO_PROXY_PROTOCOL,
-    "send-proxy-v2": NO_PROXY_PROTOCOL,
     "ssl": SPEAKS_NO_TLS,
     "udp": "expected protocol: udp in the listener",
 }

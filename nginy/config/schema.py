@@ -31,8 +31,8 @@ from nginy.config.health import (
     Eject,
     HealthCheck,
 )
+from nginy.config.keepalive import Keepalive, SoKeepalive
 from nginy.config.logs import ACCESS_LOG, AccessLogSettings, ErrorLogSettings
-from nginy.config.node import Findings, Node, ScalarNode
 from nginy.config.phases import ACCEPT_PROXY_PROTOCOL, AcceptProxyProtocol
 from nginy.config.record import TOP, Entry, ListOf, MapOf, Record, Switch, key
 from nginy.config.types import (
@@ -78,6 +78,11 @@ class Backend(Entry):
     )
     backup: bool = key(FLAG, "off", "The backend serves only while no other can.")
     down: bool = key(FLAG, "off", "The backend serves no sessions, but keeps its place in a hash.")
+    proxy_protocol: str = key(
+        Choice("auto", "off", "v1", "v2"),
+        "auto",
+        "Sessions begin with this version of the PROXY header; auto is the listener's.",
+    )
     resolve: bool = key(
         FLAG,
         "off",
@@ -152,36 +157,6 @@ class Upstream(Entry):
     on_down: str = key(
         ON_DOWN, "keep", "What nginy does with the sessions of a backend that goes down."
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SoKeepalive(Entry):
-    """TCP keepalive with its own times; None leaves the system's."""
-
-    idle_ms: int | None = key(
-        OrOff(SECONDS), "75s", "The first probe follows this much silence (TCP_KEEPIDLE)."
-    )
-    interval_ms: int | None = key(
-        OrOff(SECONDS), "15s", "The time between two probes (TCP_KEEPINTVL)."
-    )
-    count: int | None = key(
-        OrOff(Integer(1, 127)),
-        "4",
-        "This many probes without an answer end the connection (TCP_KEEPCNT).",
-    )
-
-
-class Keepalive(Switch[SoKeepalive]):
-    """TCP keepalive, where `on` means what it means elsewhere: the system's own times."""
-
-    def __init__(self) -> None:
-        super().__init__(Record(SoKeepalive, "so_keepalive"))
-
-    def read(self, node: Node, findings: Findings) -> SoKeepalive | None:
-        """Return the times, None for `off`."""
-        if isinstance(node, ScalarNode) and node.text == "on":
-            return SoKeepalive(idle_ms=None, interval_ms=None, count=None)
-        return super().read(node, findings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,6 +258,15 @@ class Listener(Entry):
     proxy_splice: bool = key(FLAG, "on", "Long transfers stay in the kernel (Linux).", only="tcp")
     proxy_bind: Address | None = key(
         OrOff(BindAddress()), "off", "nginy connects to backends from this address."
+    )
+    proxy_protocol: str = key(
+        Choice("off", "v1", "v2"),
+        "off",
+        "A PROXY header tells backends who the client is; a backend's own key wins.",
+        only="tcp",
+    )
+    pass_tlvs: bool = key(
+        FLAG, "off", "A header of v2 also says what an accepted one has said (TLVs).", only="tcp"
     )
     proxy_socket_keepalive: bool = key(
         FLAG, "off", "TCP keepalive probes find backends that are gone.", only="tcp"

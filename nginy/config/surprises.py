@@ -27,6 +27,8 @@ def surprises(config: Config) -> list[str]:
     for name, upstream in config.upstreams.items():
         for mark, text in _of_upstream(name, upstream):
             found.append(Problem(mark.file, mark.line, mark.column, text))
+    for mark, text in _headers(config):
+        found.append(Problem(mark.file, mark.line, mark.column, text))
     for mark, text in _unused(config):
         found.append(Problem(mark.file, mark.line, mark.column, text))
     return [str(problem) for problem in sorted(set(found))]
@@ -89,3 +91,21 @@ def _unused(config: Config) -> Warnings:
     for name, upstream in config.upstreams.items():
         if name not in used:
             yield upstream.origin.mark, f"no listener leads to upstream {quote(name)}"
+
+
+def _headers(config: Config) -> Warnings:
+    """Find TLVs that go nowhere, and checks that cannot know which PROXY header is expected."""
+    for listener in config.listeners:
+        upstream = config.upstreams.get(listener.proxy_pass or "")
+        own = {backend.proxy_protocol for backend in upstream.backends} if upstream else set()
+        sends_v2 = "v2" in own or (listener.proxy_protocol == "v2" and "auto" in own)
+        if listener.pass_tlvs and not (sends_v2 and listener.accept_proxy_protocol):
+            text = "pass_tlvs passes nothing on without accept_proxy_protocol and proxy_protocol v2"
+            yield listener.origin.of("pass_tlvs"), text
+    for name, upstream in config.upstreams.items():
+        leading = [each for each in config.listeners if each.proxy_pass == name]
+        versions = {each.proxy_protocol for each in leading}
+        is_open = any(backend.proxy_protocol == "auto" for backend in upstream.backends)
+        if upstream.health_check is not None and len(versions) > 1 and is_open:
+            text = f"listeners send different PROXY headers to upstream {quote(name)}, its checks"
+            yield upstream.origin.of("health_check"), f"{text} send none"

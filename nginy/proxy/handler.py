@@ -60,6 +60,10 @@ class ProxySettings:
     """Whether long transfers may go through pipes within the kernel; see event/pipe.py."""
     bind: Address | None = None
     """The local address of connections to backends; None: the system chooses."""
+    proxy_protocol: str = "off"
+    """The PROXY header that backends get first, "off", "v1" or "v2"; a backend's own one wins."""
+    pass_tlvs: bool = False
+    """Whether it says what a received header has said."""
     tcp_nodelay: bool = True
     socket_keepalive: bool = False
     requests: int = 0

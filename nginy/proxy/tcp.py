@@ -25,6 +25,7 @@ from nginy.event.connection import AGAIN, EOF, ERROR, Connection
 from nginy.event.event import Event
 from nginy.event.loop import Loop
 from nginy.event.pipe import UNSUPPORTED, Pipe
+from nginy.proxy.announcing import header_for
 from nginy.proxy.ending import EndingSession
 from nginy.proxy.handler import ProxyHandler, ProxySettings
 from nginy.text.address import Address
@@ -94,8 +95,35 @@ class TcpSession(EndingSession):
         upstream.read.handler = client.read.handler = self._read_handler
         upstream.resume_read()
         client.resume_read()
-        if client.read.ready:
+        version = self._header_version()
+        if version != "off":
+            self._send_header(upstream, version)
+        if client.read.ready and client.read.active:
             self._read_handler(client.read)
+
+    def _header_version(self) -> str:
+        backend = self.attempt.backend
+        version = "auto" if backend is None else backend.settings.proxy_protocol
+        return self.handler.settings.proxy_protocol if version == "auto" else version
+
+    def _send_header(self, upstream: Connection, version: str) -> None:
+        """Send the PROXY header, in one write with what the client has sent so far."""
+        client, settings = self.client, self.handler.settings
+        header = header_for(self, version, pass_tlvs=settings.pass_tlvs)
+        memory = client.loop.memory
+        end = len(header)
+        memory[:end] = header
+        count = client.recv(memory[end : end + settings.buffer_size])
+        if count == ERROR:
+            self._read_ended(client, upstream, ERROR)
+            return
+        if count == EOF:
+            client.read.ready = True  # for the next reader, who passes it on
+        elif count > 0:
+            end += count
+        sent = upstream.send(memory[:end])
+        if sent < end:
+            self._keep_rest(client, upstream, memory[:end], sent)
 
     # The handlers of the two connections: each only says which way.
 

@@ -264,3 +264,7 @@ def _packed(*hosts: Host) -> tuple[int, list[bytes]]:
 
 def _packed_path(path: str) -> bytes:
     return path.encode(errors="surrogateescape")[:UNIX_PATH_BYTES].ljust(UNIX_PATH_BYTES, b"\0")
+
+
+ANNOUNCES_NOBODY: Final = {"v1": build_v1(None, None), "v2": build_v2(None, None)}
+"""The headers of a proxy's own connections: UNKNOWN and LOCAL."""

@@ -40,7 +40,7 @@ KEYS = [
     (LISTENER + "http: {}\n", "nginy balances TCP and UDP and does not read HTTP"),
     (LISTENER + "stream: {}\n", "its keys belong at the top of the file"),
     (in_listener("bind: 127.0.0.1:81"), '(did you mean "listen"?)'),
-    (in_listener("proxy_protocol: on"), "nginy accepts PROXY headers and sends none"),
+    (in_listener("accept-proxy: on"), "{from: 10.0.0.0/8}, the proxies in front"),
     (in_listener("deny: all"), "expected access: [{allow: 10.0.0.0/8}, {deny: all}]"),
     (in_listener("proxy_ssl: on"), "nginy passes TLS through and does not speak it to backends"),
     (in_listener("ssl_certificate: a.pem"), "nginy passes TLS through and does not terminate it"),

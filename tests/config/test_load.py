@@ -5,8 +5,9 @@ import pathlib
 
 import pytest
 from nginy.config.balance import Balance
+from nginy.config.keepalive import SoKeepalive
 from nginy.config.logs import AccessLogSettings
-from nginy.config.schema import Config, Listener, NextUpstream, SoKeepalive
+from nginy.config.schema import Config, Listener, NextUpstream
 
 from kit.configs import LISTENER, loaded, refusals
 

@@ -3,9 +3,10 @@
 import pathlib
 
 import pytest
-from nginy.config.build import phases
+from nginy.config.build import backend_settings, phases, proxy_protocol_of, proxy_settings
 from nginy.config.dump import dump
 from nginy.config.load import load
+from nginy.config.surprises import surprises
 from nginy.proxy.phases import AccessPhase
 from nginy.proxy.real_address import RealAddress
 
@@ -51,4 +52,69 @@ def test_a_mistake_has_its_place_and_what_was_expected(
 ) -> None:
     (found,) = refusals(tmp_path, listening(keys))
     assert found.startswith("nginy.yml:1:")
+    assert message in found
+
+
+def sending(listener: str = "", backend: str = "") -> str:
+    return f"""
+    listeners: [{{listen: 127.0.0.1:80, proxy_pass: web, {listener}}}]
+    upstreams: {{web: {{backends: [{{address: "127.0.0.1:1", {backend}}}]}}}}
+    """
+
+
+def test_the_header_to_send_is_a_listeners_or_a_backends(tmp_path: pathlib.Path) -> None:
+    config = loaded(tmp_path, sending("proxy_protocol: v1, pass_tlvs: on", "proxy_protocol: v2"))
+    settings = proxy_settings(config.listeners[0], 0)
+    assert (settings.proxy_protocol, settings.pass_tlvs) == ("v1", True)
+    (backend,) = config.upstreams["web"].backends
+    assert backend_settings(backend).proxy_protocol == "v2"
+    assert load(write(tmp_path, dump(config), "dumped.yml"), {}) == config
+
+
+def test_checks_send_what_all_listeners_of_the_upstream_send(tmp_path: pathlib.Path) -> None:
+    text = """
+    listeners:
+    - {listen: 127.0.0.1:80, proxy_pass: web, proxy_protocol: v1}
+    - {listen: 127.0.0.1:81, proxy_pass: web, proxy_protocol: v2}
+    - {listen: 127.0.0.1:82, proxy_pass: own, proxy_protocol: v2}
+    upstreams:
+      web: {backends: 127.0.0.1:1, health_check: on}
+      own: {backends: 127.0.0.1:1, health_check: on}
+    """
+    config = loaded(tmp_path, text)
+    assert proxy_protocol_of("web", config.listeners) == "off"
+    assert proxy_protocol_of("own", config.listeners) == "v2"
+    (warning,) = surprises(config)
+    text = 'listeners send different PROXY headers to upstream "web", its checks send none'
+    assert warning.endswith(text)
+
+
+def test_tlvs_that_go_nowhere_are_warned_of(tmp_path: pathlib.Path) -> None:
+    accepting = "accept_proxy_protocol: {from: all}, pass_tlvs: on"
+    text = "pass_tlvs passes nothing on without accept_proxy_protocol and proxy_protocol v2"
+    for keys in ("pass_tlvs: on, proxy_protocol: v2", f"{accepting}, proxy_protocol: v1"):
+        (warning,) = surprises(loaded(tmp_path, sending(keys)))
+        assert warning.endswith(text)
+    assert surprises(loaded(tmp_path, sending(f"{accepting}, proxy_protocol: v2"))) == []
+    assert surprises(loaded(tmp_path, sending(accepting, "proxy_protocol: v2"))) == []
+
+
+@pytest.mark.parametrize(
+    ("listener", "backend", "message"),
+    [
+        ("proxy_protocol: on", "", 'proxy_protocol: "on" is not known: expected v1, which nginx'),
+        ("proxy_protocol: v3", "", 'proxy_protocol: "v3" is not known, expected off, v1 or v2'),
+        ("", "proxy_protocol: v3", '"v3" is not known, expected auto, off, v1 or v2'),
+        ("protocol: udp, proxy_protocol: v2", "", "is for tcp listeners, this one is udp"),
+        (
+            "protocol: udp",
+            "proxy_protocol: v2",
+            "proxy_protocol: goes with tcp listeners only; nginy.yml:2:22 is udp and leads here",
+        ),
+    ],
+)
+def test_a_header_that_cannot_be_sent_is_refused(
+    tmp_path: pathlib.Path, listener: str, backend: str, message: str
+) -> None:
+    (found,) = refusals(tmp_path, sending(listener, backend))
     assert message in found

@@ -1,4 +1,4 @@
-"""The PROXY protocol with those that speak it: nginx and HAProxy in front of nginy.
+"""The PROXY protocol with those that speak it: nginx and HAProxy in front of nginy, and behind it.
 
 A program that is not installed skips its test. The client has an address of its own, by which it
 is found on the other side of two proxies.
@@ -33,6 +33,32 @@ listen front
     bind {front}
     server nginy {back} {option}
 """
+
+
+NGINX_ACCEPTS = """
+daemon off; master_process off; error_log stderr; pid nginx.pid;
+events {{ worker_connections 64; }}
+http {{
+    access_log off;
+    client_body_temp_path t; proxy_temp_path t; fastcgi_temp_path t;
+    uwsgi_temp_path t; scgi_temp_path t;
+    server {{
+        listen {back} proxy_protocol;
+        return 200 "$proxy_protocol_addr:$proxy_protocol_port [$proxy_protocol_server_port]";
+    }}
+}}
+"""
+HAPROXY_ACCEPTS = """
+defaults
+    mode http
+    timeout client 9s
+    timeout server 9s
+    timeout connect 9s
+listen back
+    bind {back} accept-proxy
+    http-request return status 200 content-type text/plain lf-string {seen}
+"""
+HAPROXY_SEES = '"%[src]:%[src_port] [%[dst_port]]"'
 
 
 @pytest.fixture
@@ -90,3 +116,50 @@ def test_a_client_is_seen_through_haproxy(
     with serving((program, "-db", "-f", "haproxy.cfg"), front, tmp_path):
         answer, own = ask(front)
     assert answer == f"{own} 127.0.0.1"
+
+
+def seen_behind(back: str, version: str, directory: pathlib.Path, host: str) -> tuple[str, str]:
+    """Return what a server behind nginy says of its client, and what is true."""
+    front = (host, free_port(host))
+    config = f"""
+        listeners:
+        - {{listen: "{front[0]}:{front[1]}", proxy_pass: web, proxy_protocol: {version}}}
+        upstreams: {{web: {{backends: "{back}", health_check: {{type: http, interval: 100ms}}}}}}
+    """
+    with (
+        Nginy(directory, config),
+        socket.create_connection(front, PATIENCE_S, source_address=(CLIENT, 0)) as sock,
+    ):
+        sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        with sock.makefile() as file:
+            answer = file.read().rpartition("\n")[2]
+        return answer, "{}:{} [{}]".format(*sock.getsockname(), front[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_nginx_behind_nginy_sees_the_client(
+    host: str, tmp_path: pathlib.Path, version: str
+) -> None:
+    program = needs("nginx", "nginx")
+    address = (host, free_port(host))
+    back = "{}:{}".format(*address)
+    (tmp_path / "nginx.conf").write_text(NGINX_ACCEPTS.format(back=back))
+    argv = (program, "-p", str(tmp_path), "-c", "nginx.conf", "-e", "stderr")
+    with serving(argv, address, tmp_path):
+        answer, true = seen_behind(back, version, tmp_path, host)
+    assert answer == true
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_haproxy_behind_nginy_sees_the_client(
+    host: str, tmp_path: pathlib.Path, version: str
+) -> None:
+    program = needs("haproxy", "haproxy")
+    address = (host, free_port(host))
+    back = "{}:{}".format(*address)
+    (tmp_path / "haproxy.cfg").write_text(HAPROXY_ACCEPTS.format(back=back, seen=HAPROXY_SEES))
+    with serving((program, "-db", "-f", "haproxy.cfg"), address, tmp_path):
+        answer, true = seen_behind(back, version, tmp_path, host)
+    assert answer == true

@@ -23,6 +23,7 @@ from nginy.event.loop import Loop
 from nginy.text.address import Address
 from nginy.wire.checks.steps import StepsCheck
 from nginy.wire.checks.talk import Question, Talk, Target
+from nginy.wire.proxy_protocol import ANNOUNCES_NOBODY
 
 CONNECT_ONLY: Final = StepsCheck()
 
@@ -40,6 +41,8 @@ class ProbeSettings:
     port: int | None = None
     name: str | None = None
     command: tuple[str, ...] = ()
+    proxy_protocol: str = "off"
+    """The PROXY header of listeners that lead here: "off", "v1" or "v2"."""
 
 
 class Checker:
@@ -54,14 +57,24 @@ class Checker:
         self._tls = handshake_context()
 
     def start(
-        self, probe: ProbeSettings, address: Address, deadline_ms: int, ended: Ended
+        self,
+        probe: ProbeSettings,
+        address: Address,
+        deadline_ms: int,
+        ended: Ended,
+        proxy_protocol: str = "auto",
     ) -> Check:
         """Start a check of the backend at `address`, to end by `deadline_ms`.
 
+        `proxy_protocol` is the backend's own key. A check with a port of its own asks another
+        server than clients do, and sends no PROXY header (as HAProxy).
+
         `ended` is called once, maybe before this returns, unless the check is closed before.
         """
+        version = probe.proxy_protocol if proxy_protocol == "auto" else proxy_protocol
         if probe.port is not None:
             address = replace(address, port=probe.port)
+            version = "off"
         if probe.transport == "exec":
             program = ProgramCheck(self.loop, self.open, ended)
             program.start(probe.command, address, deadline_ms)
@@ -73,7 +86,9 @@ class Checker:
             return check
         talk = Talk(probe.question, self._target(address))
         tls = self._tls if probe.transport == "tls" else None
-        return self._converse(Inquiry(talk, tls, probe.name), address, deadline_ms, ended)
+        # It says that the connection is nobody's, but the proxy's own.
+        head = ANNOUNCES_NOBODY.get(version, b"")
+        return self._converse(Inquiry(talk, head, tls, probe.name), address, deadline_ms, ended)
 
     def ask(self, question: Question, address: Address, deadline_ms: int, ended: Ended) -> Check:
         """Ask a question that is no health check, such as the load check."""

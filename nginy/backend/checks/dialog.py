@@ -84,6 +84,8 @@ class Inquiry:
     """What to say to a server, and whether within TLS; with `server_name` as SNI."""
 
     talk: Talk
+    head: bytes = b""
+    """Sent ahead of all else, TLS included: a PROXY header."""
     tls: SSLContext | None = None
     server_name: str | None = None
 
@@ -117,7 +119,7 @@ class Dialog:
         self._c: Connection | None = None
         self._talk = inquiry.talk
         self._step = Step()
-        self._unsent = b""
+        self._unsent = b"" if inquiry.tls else inquiry.head
         self._deadline_ms = 0
         self._action = CONNECTING
 
@@ -155,6 +157,10 @@ class Dialog:
             self._start_tls(c, self._inquiry.tls)
 
     def _start_tls(self, c: Connection, context: SSLContext) -> None:
+        head = self._inquiry.head
+        if head and c.send(head) < len(head):  # the first bytes of a connection always fit
+            self._finish(call_failed("send", c.errno))
+            return
         self._action = "shaking hands (TLS)"
         tls = start_tls(c, context, self._inquiry.server_name)
         if tls is None:

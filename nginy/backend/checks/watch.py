@@ -189,7 +189,8 @@ class BackendWatch:
         if probe is None or deadline_ms is None:
             return
         address = self.backend.address
-        check = monitor.checker.start(probe, address, deadline_ms, self._check_ended)
+        header = self.backend.settings.proxy_protocol
+        check = monitor.checker.start(probe, address, deadline_ms, self._check_ended, header)
         # It may have ended at once.
         if health.deadline_at_ms is not None:
             self._check = check

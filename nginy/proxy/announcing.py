@@ -1,0 +1,62 @@
+"""Announcing: the PROXY header that tells a backend who the client is (`proxy_protocol`).
+
+`header_for` makes it of what a session knows. A session sends it in one write with the client's
+first bytes, ahead of everything else (`proxy/tcp.py::TcpSession.established`). The checks of such
+backends announce nobody (`wire/proxy_protocol.py::ANNOUNCES_NOBODY`).
+
+A client that a proxy in front has announced is announced again, as is the address that it asked
+there: both belong to one connection, the client's.
+
+nginx: `ngx_proxy_protocol_write` in `ngx_proxy_protocol.c`, which writes version 1.
+"""
+
+import os
+from typing import Final
+
+from nginy.proxy.session import Session
+from nginy.wire.errors import WireError
+from nginy.wire.proxy_protocol import Place, build_v1, build_v2
+from nginy.wire.proxy_tlv import Tlvs, Type, value_of
+
+NODE_MAX_CHARACTERS: Final = 64
+"""Of the host's name in a unique id, which has 128 bytes at most."""
+
+
+def header_for(session: Session, version: str, *, pass_tlvs: bool) -> bytes:
+    """Return the header of a session: "v1", or "v2" with CRC32C and UNIQUE_ID.
+
+    With `pass_tlvs`, what a proxy in front has said goes on with a "v2", as far as a header has
+    room for it.
+    """
+    client, arrival = session.client, session.arrival
+    source: Place = _place(client.sockaddr)
+    destination: Place = _place(session.handler.local_sockaddr or client.local_sockaddr)
+    received: Tlvs = ()
+    if arrival is not None:
+        # The address was announced only if it is not the peer's.
+        if client.sockaddr != arrival.real_sockaddr:
+            destination = arrival.header.destination or destination
+        received = arrival.header.tlvs if pass_tlvs else ()
+    if version == "v1":
+        return build_v1(source, destination)
+    passed = tuple(each for each in received if each[0] != Type.CRC32C)
+    if value_of(passed, Type.UNIQUE_ID) is None:
+        passed += ((int(Type.UNIQUE_ID), unique_id(session)),)
+    try:
+        return build_v2(source, destination, tlvs=passed)
+    except WireError:
+        return build_v2(source, destination, tlvs=passed[-1:])
+
+
+def unique_id(session: Session) -> bytes:
+    """Return a name for the session that no other one has, on no host: host, process, start and
+    `$session_id`."""
+    client = session.client
+    clock = client.loop.clock
+    start_ms = clock.wall_ms() - (clock.now_ms - client.start_time_ms)
+    node = os.uname().nodename[:NODE_MAX_CHARACTERS]
+    return f"{node}-{os.getpid():x}-{start_ms:x}-{session.number}".encode()
+
+
+def _place(sockaddr: tuple[str, int] | tuple[str, int, int, int] | str) -> Place:
+    return sockaddr if isinstance(sockaddr, str) else (sockaddr[0], sockaddr[1])
