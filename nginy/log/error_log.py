@@ -44,8 +44,9 @@ BURST: Final = 10
 of clients a second would fill the disk with one sentence."""
 
 
-UNBRAKED: Final = frozenset({"nginy.server", "nginy.log"})
-"""Loggers whose messages answer an operator: no peer can provoke them."""
+UNBRAKED: Final = frozenset({"nginy.server", "nginy.log", "nginy.backend"})
+"""Loggers whose messages answer an operator, or tell of one backend each: when a network fails, the
+log has to name every backend that is down."""
 
 
 class ErrorLog(logging.Handler):

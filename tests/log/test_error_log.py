@@ -283,6 +283,13 @@ def test_the_next_warning_after_a_second_says_how_many_were_left_out(error_log):
     assert len(error_log.messages()) == BURST + 1
 
 
+def test_every_backend_that_goes_down_is_named(error_log):
+    logger = logging.getLogger("nginy.backend")
+    for number in range(3 * BURST):
+        logger.warning("backend 10.0.0.%d: up -> down", number)
+    assert len(error_log.messages()) == 3 * BURST
+
+
 def test_tracebacks_are_not_braked(error_log):
     for _ in range(BURST + 5):
         try:
