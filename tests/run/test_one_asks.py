@@ -137,12 +137,13 @@ def test_a_name_is_asked_for_once(
             f"upstreams: {{web: {{backends: 'web.example:{backend.address[1]}'}}}}\n"
             f"listeners: {{listen: '{host}:{front}', proxy_pass: web}}\n"
         )
-        with Nginy(tmp_path, text):
+        with Nginy(tmp_path, text) as nginy:
             for _ in range(3 * WORKERS):
                 with socket.create_connection((host, front), timeout=PATIENCE_S) as client:
                     backend.accept()
                     assert client.recv(1) == b""
             assert log.read_text().count("query[A] web.example") == 1
+            assert len([line for line in nginy.errors if "has 1 address" in line]) == 1
     finally:
         server.kill()
         server.wait()

@@ -8,8 +8,8 @@ leader's answers of name servers travel in the same way (`names/queries.py`).
 This is the side of the checks. The way between the processes belongs to the worker
 (`process/workers/worker.py`), which does four things:
 
-- It calls `lead(False)` before it makes the first pool, and `lead(True)` when it is chosen, as the
-  first leader or because the last one has died.
+- It calls `lead` before it makes the first pool, and `lead(True)` when it is chosen, as the last
+  leader has died.
 - It sets `send` to a function that takes a text to the other workers, and returns False if that is
   not possible now.
 - It calls `receive` with each text from another worker.

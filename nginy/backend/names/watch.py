@@ -185,7 +185,7 @@ class NameWatch:
                 endpoints.append(endpoint)
         for clause in left_out:
             if clause not in self._warned:
-                logger.warning("%s: %s, so it is left out", self._subject, clause)
+                self._log(logging.WARNING, "%s: %s, so it is left out", clause)
         self._warned = frozenset(left_out)
         return tuple(endpoints), "; ".join(left_out) or resolution.reason
 
@@ -199,15 +199,15 @@ class NameWatch:
         self._retry(MAX_EMPTY_RETRY_MS)
         if not self.endpoints:
             if is_first:
-                logger.warning("%s has no address: %s", self._subject, reason)
+                self._log(logging.WARNING, "%s has no address: %s", reason)
             self._changed()
         elif self._empty_since_ms is not None and now_ms >= self._empty_since_ms + self._hold_ms:
-            logger.warning("%s has no address any more: %s", self._subject, reason)
+            self._log(logging.WARNING, "%s has no address any more: %s", reason)
             self._take(())
         elif is_first:
-            logger.warning(
+            self._log(
+                logging.WARNING,
                 "%s has no address: %s; keeping %d for %s (hold)",
-                self._subject,
                 reason,
                 len(self.endpoints),
                 format_duration(self._hold_ms),
@@ -223,13 +223,13 @@ class NameWatch:
             if len(endpoints) == MAX_ENDPOINTS:
                 count += ", the most that are used"
             text = "%s has %s: %d new, %d gone"
-            logger.log(NOTICE, text, self._subject, count, len(come), len(gone))
+            self._log(NOTICE, text, count, len(come), len(gone))
         self._changed()
 
     def _failed(self, reason: str, *, is_first: bool) -> None:
         kept = f"keeping {len(self.endpoints)}" if self.endpoints else "it has no address yet"
         level = logging.WARNING if is_first else logging.INFO
-        logger.log(level, "%s cannot be resolved, %s: %s", self._subject, kept, reason)
+        self._log(level, "%s cannot be resolved, %s: %s", kept, reason)
         if self.is_repeating or not self.endpoints:
             self._retry(MAX_RETRY_MS)
         if not self.endpoints:
@@ -239,6 +239,14 @@ class NameWatch:
         """Ask again soon, and each time a bit later."""
         self._start(min(self._retry_ms, longest_ms))
         self._retry_ms = min(2 * self._retry_ms, longest_ms)
+
+    def _log(self, level: int, text: str, *args: object) -> None:
+        """Log what begins with the name; in a worker that does not lead, only for debugging.
+
+        All workers hear the same answers, and the leader's line stands for all.
+        """
+        is_said = self._resolver.queries.is_leading()
+        logger.log(level if is_said else logging.DEBUG, text, self._subject, *args)
 
     @property
     def _subject(self) -> str:

@@ -140,7 +140,9 @@ class Supervisor:
         sockets = self.ports.leave_to(index)
         self.logs.close()
         self.loop.close()
-        return serve(self.config, sock, sockets, self._counts.for_worker(index))
+        # The first leader knows it before it resolves names that no name server is asked for.
+        is_leading = index == 0 and self._phase is Phase.STARTING
+        return serve(self.config, sock, sockets, self._counts.for_worker(index), is_leading)
 
     def _all_serve(self) -> None:
         """Go from starting to serving: the workers have got through their start."""

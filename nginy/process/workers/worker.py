@@ -63,6 +63,7 @@ class Worker:
         sock: socket.socket,
         sockets: Sequence[c_socket],
         counts: WorkerCounts,
+        is_leading: bool,
     ) -> None:
         """Take orders from `sock`, and the `sockets` to listen on."""
         self.server = Server(config.event_method, counts)
@@ -76,7 +77,7 @@ class Worker:
             loop, sock, self._receive_order, self._supervisor_gone, DESCRIPTORS_MAX
         )
         self._relay = self.server.pools.relay
-        self._relay.lead(False)
+        self._relay.lead(is_leading)
         self._relay.send = partial(self.channel.send, "found")
 
     def run(self, config: schema.Config) -> None:
@@ -172,9 +173,10 @@ def serve(
     sock: socket.socket,
     sockets: Sequence[c_socket],
     counts: WorkerCounts,
+    is_leading: bool,
 ) -> int:
     """Be a worker until the end, and return the exit status."""
-    worker = Worker(config, sock, sockets, counts)
+    worker = Worker(config, sock, sockets, counts, is_leading)
     try:
         worker.run(config)
     except NginyError as error:
