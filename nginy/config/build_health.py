@@ -6,6 +6,7 @@ configuration into the settings of one module of backend/, and starts nothing.
 Tested in tests/config/test_health.py.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from nginy.backend.checks.agent import AgentSettings
@@ -17,6 +18,13 @@ from nginy.config import schema
 from nginy.config.health import HASH_METHODS, AgentCheck, Eject, HealthCheck, timeout_of
 from nginy.config.steps import Step
 from nginy.wire.checks.http import HttpCheck
+from nginy.wire.checks.ldap import LdapCheck
+from nginy.wire.checks.mail import ImapCheck, Pop3Check, SmtpCheck
+from nginy.wire.checks.mqtt import MqttCheck
+from nginy.wire.checks.mysql import MysqlCheck
+from nginy.wire.checks.postgres import PostgresCheck
+from nginy.wire.checks.redis import RedisCheck
+from nginy.wire.checks.ssh import SshCheck
 from nginy.wire.checks.steps import CheckStep, StepsCheck, parse_template, single
 from nginy.wire.checks.talk import Question
 from nginy.wire.expect import parse_expect, unescape
@@ -24,6 +32,21 @@ from nginy.wire.http import parse_statuses
 
 TRANSPORTS: Final = {"udp": "udp", "tls": "tls", "exec": "exec"}
 """By type; the others ask by TCP."""
+
+
+QUESTIONS: Final[dict[str, Callable[[HealthCheck], Question]]] = {
+    "http": lambda check: HttpCheck(check.path, check.host or "", parse_statuses(check.status)),
+    "redis": lambda check: RedisCheck(check.role or "", check.user or "", password_of(check)),
+    "mysql": lambda check: MysqlCheck(check.user or "", password_of(check)),
+    "postgres": lambda check: PostgresCheck(check.user or "nginy", check.database or ""),
+    "smtp": lambda _check: SmtpCheck(),
+    "pop3": lambda _check: Pop3Check(),
+    "imap": lambda _check: ImapCheck(),
+    "ldap": lambda _check: LdapCheck(),
+    "mqtt": lambda check: MqttCheck(check.user or "", password_of(check)),
+    "ssh": lambda _check: SshCheck(),
+}
+"""By type; the others have steps, or send and expect."""
 
 
 def monitor_settings(upstream: schema.Upstream, proxy_protocol: str = "off") -> MonitorSettings:
@@ -70,12 +93,17 @@ def probe_settings(check: HealthCheck, proxy_protocol: str = "off") -> ProbeSett
 
 def question_of(check: HealthCheck) -> Question:
     """Return what a check asks, by its type."""
-    if check.type == "http":
-        return HttpCheck(check.path, check.host or "", parse_statuses(check.status))
+    if check.type in QUESTIONS:
+        return QUESTIONS[check.type](check)
     if check.steps:
         return StepsCheck(steps_of(check.steps))
     expect = None if check.expect is None else parse_expect(check.expect)
     return single(unescape(check.send), expect)
+
+
+def password_of(check: HealthCheck) -> bytes:
+    """Return the password, b"" for none."""
+    return b"" if check.password_file is None else check.password_file.content
 
 
 def steps_of(steps: tuple[Step, ...]) -> tuple[CheckStep, ...]:

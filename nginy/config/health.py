@@ -8,6 +8,8 @@ The functions of wire/ that will use a text also check it here, so a text that t
 error of the file, with its place, and not a failure of the first check.
 """
 
+# ruff: noqa: RUF009 - key() makes a field, as dataclasses.field() does
+
 import re
 import shlex
 from collections.abc import Sequence
@@ -16,6 +18,7 @@ from typing import Final
 
 from nginy.config.node import Findings, Mark, Node, SequenceNode, quote
 from nginy.config.record import Entry, Origin, Record, Switch, key
+from nginy.config.secrets import Secret, SecretFile
 from nginy.config.steps import BYTES, EXPECT, STEPS, Step, WireText, check_steps
 from nginy.config.types import (
     Choice,
@@ -41,10 +44,13 @@ POSITIVE: Final = Integer(1)
 # Their tables keep each key at its backend even if weights change.
 HASH_METHODS: Final = frozenset({"hash", "maglev", "rendezvous"})
 
-CHECK_TYPES: Final = ("tcp", "udp", "http", "tls", "exec")
+CHECK_TYPES: Final = (
+    *("tcp", "udp", "http", "tls", "exec"),
+    *("redis", "mysql", "postgres", "smtp", "pop3", "imap", "ldap", "mqtt", "ssh"),
+)
 # Keys that mean something to some types only.
 KEYS_OF_TYPES: Final = {
-    "port": ("tcp", "udp", "http", "tls"),
+    "port": tuple(name for name in CHECK_TYPES if name != "exec"),
     "send": ("tcp", "udp", "tls"),
     "expect": ("tcp", "udp", "tls"),
     "steps": ("tcp", "udp", "tls"),
@@ -53,6 +59,10 @@ KEYS_OF_TYPES: Final = {
     "status": ("http",),
     "name": ("tls",),
     "command": ("exec",),
+    "role": ("redis",),
+    "user": ("redis", "mysql", "postgres", "mqtt"),
+    "password_file": ("redis", "mysql", "mqtt"),
+    "database": ("postgres",),
 }
 
 
@@ -188,6 +198,22 @@ class HealthCheck(Entry):
     command: tuple[str, ...] | None = key(
         Command(), "off", "nginy runs this program, without a shell; exit status 0 passes."
     )
+    role: str | None = key(
+        OrOff(Choice("master", "slave")), "off", "The server has this role; off takes any."
+    )
+    user: str | None = key(
+        OrOff(Text("the name of a user", r"[^\x00-\x1f]{1,255}")),
+        "off",
+        "nginy begins its session as this user; postgres without one as nginy.",
+    )
+    password_file: Secret | None = key(
+        OrOff(SecretFile()), "off", "nginy logs in with the password in this file."
+    )
+    database: str | None = key(
+        OrOff(Text("the name of a database", r"[^\x00-\x1f]{1,255}"), "auto"),
+        "auto",
+        "nginy begins its session with this database; auto is that of the user's name.",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,7 +274,10 @@ def check_health(
     if check is not None:
         _check_times(check, findings)
         _check_keys(check, findings)
-        check_steps(check.origin, check.steps, timeout_of(check), findings)
+        # `nginy -T` writes both, empty; only what is set is a mistake.
+        texts = {"send": check.send, "expect": check.expect}
+        beside = {name: check.origin.of(name) for name, text in texts.items() if text}
+        check_steps(check.steps, beside, timeout_of(check), findings)
         if has_unix and check.type == "udp":
             findings.report(
                 check.origin.of("type"), "type: udp cannot check a backend on a unix socket"
@@ -309,6 +338,10 @@ def _check_keys(check: HealthCheck, findings: Findings) -> None:
         types = KEYS_OF_TYPES.get(name)
         if types is not None and check.type not in types:
             findings.report(mark, f"{name}: is for type {alternatives(*types)}, not {check.type}")
+    if check.password_file is not None and check.user is None and check.type != "redis":
+        findings.report(
+            origin.of("password_file"), "password_file: is for a user, and there is none"
+        )
     if check.type == "exec" and check.command is None and origin.has("command"):
         findings.report(
             origin.mark, f'health_check: "command" is missing, expected {CommandLine.expected}'

@@ -7,12 +7,12 @@ The functions of wire/ that will use a text also check it here, so a text that t
 error of the file, with its place, and not a failure of the first check.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from nginy.config.node import Findings, Mark, Node, ScalarNode
-from nginy.config.record import Entry, ListOf, Origin, Record, key
+from nginy.config.record import Entry, ListOf, Record, key
 from nginy.config.types import Duration, OrOff, Plain, ScalarKind, Text
 from nginy.errors import InvalidValueError
 from nginy.text.units import format_duration
@@ -90,14 +90,11 @@ STEPS: Final = Steps()
 
 
 def check_steps(
-    origin: Origin, steps: tuple[Step, ...], timeout_ms: int, findings: Findings
+    steps: tuple[Step, ...], beside: Mapping[str, Mark], timeout_ms: int, findings: Findings
 ) -> None:
-    """Report steps beside send or expect, steps that do nothing, and timeouts without effect."""
-    if not steps:
-        return
-    for name in ("send", "expect"):
-        if name in origin.keys:
-            findings.report(origin.of(name), f"{name}: belongs into a step, as there are steps")
+    """Report steps that do nothing, timeouts without effect, and what stands `beside` steps."""
+    for name, mark in beside.items() if steps else ():
+        findings.report(mark, f"{name}: belongs into a step, as there are steps")
     for step in steps:
         if not step.origin.has("send", "expect", "timeout"):
             continue

@@ -9,11 +9,20 @@ from nginy.backend.checks.monitor import MonitorSettings, OnDown
 from nginy.backend.health.eject import EjectSettings
 from nginy.backend.health.schedule import CheckSettings
 from nginy.config.build_health import monitor_settings
+from nginy.config.dump import dump
 from nginy.config.load import load
 from nginy.config.schema import CONFIG
 from nginy.errors import ConfigError
 from nginy.wire.checks.http import HttpCheck
+from nginy.wire.checks.ldap import LdapCheck
+from nginy.wire.checks.mail import ImapCheck, Pop3Check, SmtpCheck
+from nginy.wire.checks.mqtt import MqttCheck
+from nginy.wire.checks.mysql import MysqlCheck
+from nginy.wire.checks.postgres import PostgresCheck
+from nginy.wire.checks.redis import RedisCheck
+from nginy.wire.checks.ssh import SshCheck
 from nginy.wire.checks.steps import CheckStep, StepsCheck, single
+from nginy.wire.checks.talk import Question
 from nginy.wire.expect import parse_expect
 
 TEXT = """
@@ -96,6 +105,71 @@ def test_the_keys_of_http_and_exec_arrive(tmp_path: pathlib.Path) -> None:
     assert listed.probe == program.probe
 
 
+@pytest.mark.parametrize(
+    ("keys", "question"),
+    [
+        ("redis", RedisCheck()),
+        ("{type: redis, role: master, user: joe}", RedisCheck("master", "joe")),
+        ("mysql", MysqlCheck()),
+        ("{type: mysql, user: joe}", MysqlCheck("joe")),
+        ("postgres", PostgresCheck("nginy", "")),
+        ("{type: postgres, user: joe, database: shop}", PostgresCheck("joe", "shop")),
+        ("smtp", SmtpCheck()),
+        ("pop3", Pop3Check()),
+        ("imap", ImapCheck()),
+        ("ldap", LdapCheck()),
+        ("mqtt", MqttCheck()),
+        ("{type: mqtt, user: joe}", MqttCheck("joe")),
+        ("ssh", SshCheck()),
+    ],
+)
+def test_each_protocol_arrives(tmp_path: pathlib.Path, keys: str, question: Question) -> None:
+    made = settings(tmp_path, f"health_check: {keys}")
+    assert made.probe == ProbeSettings(question)
+
+
+@pytest.mark.parametrize("kind", ["redis", "mysql", "mqtt"])
+def test_a_password_comes_from_its_file(tmp_path: pathlib.Path, kind: str) -> None:
+    (tmp_path / "secret.txt").write_bytes(b"s3 cret\r\n")
+    keys = f"{{type: {kind}, user: joe, password_file: secret.txt}}"
+    made = settings(tmp_path, f"health_check: {keys}")
+    assert made.probe is not None
+    question = made.probe.question
+    assert isinstance(question, RedisCheck | MysqlCheck | MqttCheck)
+    assert (question.user, question.password) == ("joe", b"s3 cret")
+    assert "cret" not in repr(made)
+
+
+def test_a_password_needs_a_user_but_for_redis(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "secret.txt").write_text("s3cret")
+    keys = "health_check: {type: %s, password_file: secret.txt}"
+    assert settings(tmp_path, keys % "redis").probe is not None
+    text = "password_file: is for a user, and there is none"
+    assert problem(tmp_path, keys % "mqtt") == text
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        "{type: redis, role: master, password_file: secret.txt}",
+        "{type: postgres, user: joe, database: shop}",
+        r"{steps: [{expect: '220 '}, {send: '\x24 $port', expect: ~a, timeout: 1s, label: b}]}",
+    ],
+)
+def test_a_check_is_dumped_as_it_was_read(tmp_path: pathlib.Path, keys: str) -> None:
+    (tmp_path / "secret.txt").write_text("s3cret")
+    file = tmp_path / "nginy.yml"
+    file.write_text(
+        "listeners: [{listen: 127.0.0.1:1, proxy_pass: web}]\nupstreams:\n  web:\n"
+        f"    backends: [127.0.0.1:80]\n    health_check: {keys}\n"
+    )
+    config = load(str(file), {})
+    text = dump(config)
+    assert "s3cret" not in text
+    file.write_text(text)
+    assert load(str(file), {}) == config
+
+
 def test_the_steps_arrive(tmp_path: pathlib.Path) -> None:
     steps = "[{expect: '220 '}, {send: 'EHLO $hostname', expect: '~^250', timeout: 1s, label: hi}]"
     made = settings(tmp_path, f"health_check: {{steps: {steps}}}")
@@ -158,6 +232,32 @@ def test_hash_methods_keep_their_weights(tmp_path: pathlib.Path) -> None:
             (
                 'command: "check", expected the absolute path of a program and its arguments, as '
                 "one text or a list, or off"
+            ),
+        ),
+        ("health_check: {role: master}", "role: is for type redis, not tcp"),
+        (
+            "health_check: {type: redis, role: leader}",
+            'role: "leader" is not known, expected master or slave, or off',
+        ),
+        (
+            "health_check: {type: mysql, password_file: /dev/null}",
+            (
+                'password_file: "/dev/null" is empty, expected the path of a file with a password '
+                "in its only line, or off"
+            ),
+        ),
+        (
+            "health_check: {type: mysql, password_file: /no/such/file}",
+            (
+                'password_file: "/no/such/file" cannot be read (No such file or directory), '
+                "expected the path of a file with a password in its only line, or off"
+            ),
+        ),
+        (
+            "health_check: {type: mysql, password_file: /etc/passwd}",
+            (
+                'password_file: "/etc/passwd" has more than one line, '
+                "expected the path of a file with a password in its only line, or off"
             ),
         ),
         (

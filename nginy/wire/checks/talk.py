@@ -178,6 +178,18 @@ class Talk:
                 raise self.unexpected()
             yield from self.more()
 
+    def peek(self, count: int) -> Script[bytes]:
+        """Wait for `count` bytes, and return them unread."""
+        while len(self.received) < count:
+            yield from self.more()
+        return bytes(self.received[:count])
+
+    def begins_with_one_of(self, firsts: bytes) -> Script[None]:
+        """Wait for a byte, which must be one of these, and leave it unread."""
+        first = yield from self.peek(1)
+        if first not in firsts:
+            raise self.unexpected()
+
     def datagram(self) -> Script[bytes]:
         """Read one datagram, the next one that comes."""
         yield from self.more()

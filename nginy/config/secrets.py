@@ -1,0 +1,55 @@
+"""Passwords, which stand in files of their own and never in the configuration.
+
+A file that can be read by its owner alone keeps a password out of `nginy -T`, of the process list
+and of the backups of the configuration. It is read with the configuration, so a reload takes a new
+password, and a missing file is a mistake with its place.
+"""
+
+import os
+from dataclasses import dataclass, field
+from typing import Final
+
+from nginy.config.node import Mark
+from nginy.config.types import FilePath, Plain, ScalarKind
+from nginy.errors import InvalidValueError
+
+MAX_SECRET_BYTES: Final = 1024
+"""More is a wrong file: the longest real ones, tokens, have some hundred."""
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A password, and the path of the file that has it."""
+
+    path: str
+    content: bytes = field(repr=False)
+
+
+class SecretFile(ScalarKind[Secret]):
+    """The path of a file with one line, the password."""
+
+    expected = "the path of a file with a password in its only line"
+
+    def __init__(self) -> None:
+        self.path = FilePath()
+
+    def parse(self, text: str, mark: Mark) -> Secret:
+        """Return the password; raise InvalidValueError if the file has none."""
+        path = self.path.parse(text, mark)
+        try:
+            # Without O_NONBLOCK a FIFO would wait for its writer.
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            with open(descriptor, "rb") as file:
+                content = file.read(MAX_SECRET_BYTES + 1) or b""
+        except OSError as error:
+            raise InvalidValueError(f"cannot be read ({error.strerror})") from None
+        password = content.rstrip(b"\r\n")
+        if not password:
+            raise InvalidValueError("is empty")
+        if len(content) > MAX_SECRET_BYTES or b"\n" in password:
+            raise InvalidValueError("has more than one line")
+        return Secret(path, password)
+
+    def write(self, value: Secret) -> Plain:
+        """Return the path; the password stays where it is."""
+        return value.path
