@@ -1,10 +1,11 @@
 """Who holds an address: the first question of a person whose program cannot bind one.
 
-Linux tells it in two steps (proc(5)): /proc/net/tcp and its sisters have the inode of each socket
-with its local address, and /proc/PID/fd says which process has a descriptor of that inode. The
-second step looks at every descriptor of the machine, so this is for a start or a reload that has
-failed anyway. Whatever cannot be found out, such as the
-descriptors of another user's processes, is left out; nothing here raises.
+Linux tells it in two steps (proc(5)): /proc/self/net/tcp and its sisters have the inode of each
+socket with its local address, and /proc/PID/fd says which process has a descriptor of that inode.
+The link /proc/net is not there where a service sees processes alone (ProcSubset=pid). The second
+step looks at every descriptor of the machine, so this is for a start or a reload that has failed
+anyway. Whatever cannot be found out, such as the descriptors of another user's processes, is left
+out; nothing here raises.
 
 What is done with the answer is in `binding.py`.
 """
@@ -76,7 +77,7 @@ class Holders:
         table = self._tables.get(name)
         if table is None:
             table = self._tables[name] = {}
-            for line in _text(f"{self._proc}/net/{name}").splitlines()[1:]:
+            for line in _text(f"{self._proc}/self/net/{name}").splitlines()[1:]:
                 fields = line.split()
                 table.setdefault(fields[1].rpartition(":")[2], []).append(fields)
         return table
@@ -120,7 +121,7 @@ def _proc_text(packed: bytes) -> str:
 
 
 def _unix_inodes(address: Address, proc: str) -> Iterator[str]:
-    for line in _text(f"{proc}/net/unix").splitlines()[1:]:
+    for line in _text(f"{proc}/self/net/unix").splitlines()[1:]:
         fields = line.split(None, 7)
         if len(fields) == 8 and fields[7] == address.path:
             yield fields[6]

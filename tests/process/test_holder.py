@@ -95,8 +95,8 @@ TCP_TABLE = """\
 @pytest.fixture
 def proc(tmp_path: pathlib.Path) -> pathlib.Path:
     """A machine where two processes, 9 and 10, have inherited the socket of 127.0.0.1:8080."""
-    (tmp_path / "net").mkdir()
-    (tmp_path / "net" / "tcp").write_text(TCP_TABLE)
+    (tmp_path / "self" / "net").mkdir(parents=True)
+    (tmp_path / "self" / "net" / "tcp").write_text(TCP_TABLE)
     for pid in (10, 9):
         (tmp_path / str(pid) / "fd").mkdir(parents=True)
         (tmp_path / str(pid) / "fd" / "3").symlink_to("socket:[4242]")
@@ -124,7 +124,7 @@ def test_a_machine_without_proc_names_nobody(tmp_path: pathlib.Path) -> None:
 def test_what_has_been_read_once_is_not_read_again(proc: pathlib.Path) -> None:
     holders = Holders(str(proc))
     assert holders.of(parse_address("127.0.0.1:8080")) == [9, 10]
-    (proc / "net" / "tcp").unlink()
+    (proc / "self" / "net" / "tcp").unlink()
     (proc / "9" / "fd" / "3").unlink()
     assert holders.of(parse_address("127.0.0.1:8080")) == [9, 10]
     assert holders.of(parse_address("127.0.0.1:8081")) == []
