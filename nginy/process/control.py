@@ -31,7 +31,7 @@ from nginy.process.inherited import Inherited
 from nginy.process.pidfile import PidFile, open_pid_file, replace_pid_file
 from nginy.process.reader import ConfigReader, ReadResult
 from nginy.process.report import Outcome, report_refusal, report_reload
-from nginy.process.systemd import Notifier, passed_descriptors
+from nginy.process.systemd import Notifier, Watchdog, passed_descriptors
 from nginy.process.upgrade import Upgrade, handed_descriptors
 
 logger = logging.getLogger("nginy.server")
@@ -91,6 +91,7 @@ class Control:
         """Whether the end has begun, graceful or not."""
         self.notifier = Notifier({})
         """Says what is going on to the process that has started this one."""
+        self._watchdog = Watchdog(loop, self.notifier)
 
     # Starting.
 
@@ -98,7 +99,8 @@ class Control:
         """Hear signals from now on, and take what others have left in `environ` for us."""
         signals = (*CONTROL_SIGNALS, signal.SIGCHLD)
         self._signals = SignalReceiver(self._loop, signals, self._signal_received)
-        self.notifier = Notifier(environ)
+        self.notifier = Notifier(environ, os.getpid())
+        self._watchdog = Watchdog(self._loop, self.notifier)
         inherited.adopt(passed_descriptors(environ, os.getpid()), handed_descriptors(environ))
 
     def open_pid_file(self, config: schema.Config, text: str) -> None:
@@ -115,6 +117,7 @@ class Control:
         status = self._serving = f"serving with {workers} worker{'s' if workers > 1 else ''}"
         logger.log(NOTICE, "nginy/%s, %s, %s", __version__, self._path, status)
         self.notifier.ready(status)
+        self._watchdog.start()
         deferred, self._deferred = self._deferred, []
         for number in deferred:
             self._obey(number)
@@ -228,6 +231,8 @@ class Control:
         """Close what belongs to this process and not to a child of it: for a worker, in its own."""
         self._reader.leave()
         self._upgrade.close()
+        self._watchdog.close()
+        self.notifier.close()
         if self._signals is not None:
             self._signals.close()
             self._signals = None

@@ -2,7 +2,9 @@
 
 Telling: with NOTIFY_SOCKET set, `Notifier` sends datagrams of lines such as READY=1 there
 (sd_notify(3)). The manager then knows when nginy serves, when it reads its configuration anew and
-when it is about to end. Without the variable nothing is sent.
+when it is about to end. With WATCHDOG_USEC set as well, `Watchdog` tells it from a timer that the
+loop still turns (sd_watchdog_enabled(3)); the manager kills and restarts a service that has been
+silent for so long. Without the variables nothing is sent.
 
 Being told: with LISTEN_PID and LISTEN_FDS set, `passed_descriptors` says which sockets the manager
 has bound for us (sd_listen_fds(3)). Which listener they belong to is found out by their address, in
@@ -19,24 +21,49 @@ import time
 from collections.abc import MutableMapping
 from typing import Final
 
+from nginy.event.loop import Loop
+from nginy.event.timer import Timer
+
 logger = logging.getLogger("nginy.server")
 
 FIRST_FD: Final = 3
 """SD_LISTEN_FDS_START: after the standard streams."""
+SIGNS_OF_LIFE: Final = 3
+"""How many fall within the time that the manager allows: one may get lost, or be late."""
 
 
 class Notifier:
     """Tells the service manager about changes of state; does nothing where there is none."""
 
-    __slots__ = ("_address", "variables")
+    __slots__ = ("_address", "_socket", "variables", "watchdog_usec")
 
-    def __init__(self, environ: MutableMapping[str, str]) -> None:
-        """Take NOTIFY_SOCKET out of `environ`: the processes that nginy starts are no services."""
+    def __init__(self, environ: MutableMapping[str, str], pid: int = 0) -> None:
+        """Take what is for `pid`, ours, out of `environ`: what nginy starts is no service.
+
+        The socket is opened now, and kept: a process without a free descriptor is still alive.
+        """
         path = environ.pop("NOTIFY_SOCKET", "")
+        watched_pid = environ.pop("WATCHDOG_PID", str(pid))
+        usec = environ.pop("WATCHDOG_USEC", "")
         self.variables = {"NOTIFY_SOCKET": path} if path else {}
         """What a successor of this process has to find in its environment."""
+        self.watchdog_usec = 0
+        """How long nginy may be silent; 0: the manager does not watch it."""
+        if path and usec.isdecimal() and watched_pid == str(pid):
+            self.watchdog_usec = int(usec)
+            # without WATCHDOG_PID, so that the successor takes it as meant for itself
+            self.variables["WATCHDOG_USEC"] = usec
         # "@" stands for the zero byte of an abstract address (unix(7)).
         self._address = f"\0{path[1:]}" if path.startswith("@") else path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if path else None
+        if self._socket is not None:
+            self._socket.setblocking(False)
+
+    def close(self) -> None:
+        """Say nothing more."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
     def ready(self, status: str) -> None:
         """Say that nginy serves, after its start or after a reload."""
@@ -54,15 +81,48 @@ class Notifier:
         """Say that nginy ends, now or when its last session does."""
         self._send("STOPPING=1", f"STATUS={status}")
 
+    def alive(self) -> None:
+        """Say that the loop turns."""
+        self._send("WATCHDOG=1")
+
     def _send(self, *lines: str) -> None:
-        if not self._address:
+        if self._socket is None:
             return
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-                sock.setblocking(False)
-                sock.sendto("\n".join(lines).encode(), self._address)
+            self._socket.sendto("\n".join(lines).encode(), self._address)
         except OSError as error:
             logger.warning("sendto() to NOTIFY_SOCKET failed (%s: %s)", error.errno, error.strerror)
+
+
+class Watchdog:
+    """Has the service manager know that the loop turns. Created and closed by `Control`.
+
+    With several workers it is the supervisor's loop; that one replaces a worker which is stuck.
+    """
+
+    __slots__ = ("_loop", "_notifier", "_period_ms", "_timer")
+
+    def __init__(self, loop: Loop, notifier: Notifier) -> None:
+        self._loop = loop
+        self._notifier = notifier
+        self._period_ms = max(1, notifier.watchdog_usec // 1000 // SIGNS_OF_LIFE)
+        self._timer = Timer(self._timer_handler, self)
+
+    def start(self) -> None:
+        """Give signs of life from now on, if the manager wants them."""
+        if self._notifier.watchdog_usec:
+            self._timer_handler(self._timer)
+
+    def close(self) -> None:
+        """Give no more."""
+        self._loop.timers.cancel(self._timer)
+
+    def abort(self) -> None:
+        """Give no more after a bug: the manager starts nginy anew."""
+
+    def _timer_handler(self, timer: Timer) -> None:
+        self._notifier.alive()
+        self._loop.timers.start(timer, self._loop.clock.now_ms + self._period_ms)
 
 
 def passed_descriptors(environ: MutableMapping[str, str], pid: int) -> range:

@@ -1,8 +1,10 @@
 """bin/nginy under a service manager: told of its states, given its sockets, installed by a unit."""
 
-import configparser
+import contextlib
+import os
 import pathlib
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -11,8 +13,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from kit.program import CHECKOUT, PATIENCE_S, PROGRAM, Nginy, free_port, needs, own_host, wait_until
+from kit.program import (
+    CHECKOUT,
+    PATIENCE_S,
+    PROGRAM,
+    Nginy,
+    free_port,
+    needs,
+    own_host,
+    run_once,
+    wait_until,
+)
 
+WATCHDOG_S = 0.15
 WORKERS = pytest.mark.parametrize("workers", [1, 2])
 
 
@@ -114,6 +127,35 @@ def test_term_is_told_as_an_end_too(
 
 
 @WORKERS
+def test_a_loop_that_is_stuck_gives_no_sign_of_life(
+    tmp_path: pathlib.Path, manager: socket.socket, notify: list[str], workers: int
+) -> None:
+    host = own_host()
+    prefix = [*notify, f"WATCHDOG_USEC={WATCHDOG_S * 1e6:.0f}", "PYTHONFAULTHANDLER=1"]
+    with Nginy(tmp_path, config(workers, f"{host}:{free_port(host)}"), prefix=prefix) as nginy:
+        nginy.limit(resource.RLIMIT_CORE, 0)
+        assert heard(manager)["READY"] == "1"
+        for _ in range(3):
+            assert heard(manager) == {"WATCHDOG": "1"}
+        nginy.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, nginy.process.pid, os.WSTOPPED)
+        manager.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while heard(manager):
+                pass  # sent before it stopped
+        manager.settimeout(WATCHDOG_S)
+        with pytest.raises(TimeoutError):
+            heard(manager)
+        # what systemd does then
+        nginy.send_signal(signal.SIGABRT)
+        nginy.send_signal(signal.SIGCONT)
+        nginy.process.wait(PATIENCE_S)
+        assert nginy.process.returncode == -signal.SIGABRT
+        assert nginy.said("Fatal Python error: Aborted")
+        assert nginy.said(r"event/loop.py.* in turn")
+
+
+@WORKERS
 def test_passed_sockets_are_served_or_closed(tmp_path: pathlib.Path, workers: int) -> None:
     addresses = []
     for _ in range(2):
@@ -173,13 +215,97 @@ def is_open(address: str) -> bool:
     )
 
 
-def test_the_unit_is_hardened_and_fits_the_program() -> None:
-    parser = configparser.RawConfigParser(strict=False)
-    parser.optionxform = str  # type: ignore[assignment,method-assign]
-    parser.read(CHECKOUT / "etc" / "nginy.service")
-    service = parser["Service"]
-    assert service["Type"] == "notify"
-    assert service["KillSignal"] == "SIGQUIT"
-    assert service["AmbientCapabilities"] == "CAP_NET_BIND_SERVICE"
-    assert service["ProtectSystem"] == "strict"
-    assert service["NoNewPrivileges"] == "yes"
+def unit(name: str) -> dict[str, list[str]]:
+    """The settings of a unit in etc/, each with all its values."""
+    settings: dict[str, list[str]] = {}
+    for line in (CHECKOUT / "etc" / name).read_text().splitlines():
+        key, separator, value = line.partition("=")
+        if separator and not line.startswith("#"):
+            settings.setdefault(key, []).append(value)
+    return settings
+
+
+def test_the_unit_fits_the_program() -> None:
+    service = unit("nginy.service")
+    assert service["Type"] == ["notify"]
+    assert service["KillSignal"] == ["SIGQUIT"]
+    assert service["NotifyAccess"] == ["all"]
+    assert service["WatchdogSec"] == ["30s"]
+    assert service["Environment"] == ["PYTHONFAULTHANDLER=1"]
+
+
+EXPOSURE_MAX = 2.0
+
+
+@pytest.mark.real
+def test_the_unit_is_hardened_and_what_remains_is_explained() -> None:
+    analyze = needs("systemd-analyze", "systemd")
+    path = CHECKOUT / "etc" / "nginy.service"
+    done = subprocess.run(
+        [analyze, "security", "--offline=true", "--no-pager", str(path)],
+        env={**os.environ, "SYSTEMD_COLORS": "0", "LC_ALL": "C.UTF-8"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+    if "unrecognized option" in done.stderr:
+        pytest.skip("this systemd-analyze cannot look at a file (systemd 250 can)")
+    (overall,) = re.findall("Overall exposure level for nginy.service: ([0-9.]+)", done.stdout)
+    assert float(overall) <= EXPOSURE_MAX
+    explained = path.read_text().partition("# What `systemd-analyze")[2]
+    assert f"({overall} in all)" in explained
+    # "✗ RootDirectory=/RootImage=  Service runs ..."; ~CAP_NET_(BIND_SERVICE|...) has its word, too
+    for finding in re.findall(r"^✗ (\S+)", done.stdout, re.MULTILINE):
+        word = "CAP_NET_BIND_SERVICE" if "CAP_NET_" in finding else finding.partition("=")[0]
+        assert word in explained, finding
+
+
+SMALL_PROC = """
+mount -t proc -o subset=pid,hidepid=invisible proc /proc || exit 77
+test ! -e /proc/sys || exit 77
+exec "$@"
+"""
+"""What the unit's ProtectProc and ProcSubset do; the mount is in a namespace of its own."""
+
+
+@pytest.mark.real
+@WORKERS
+def test_the_proc_of_the_unit_is_enough(tmp_path: pathlib.Path, workers: int) -> None:
+    if os.geteuid():
+        pytest.skip("only root can mount")
+    inside = [needs("unshare", "util-linux"), "--mount", "--propagation", "private"]
+    inside += ["sh", "-c", SMALL_PROC, "-"]
+    if subprocess.run([*inside, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this kernel cannot mount a /proc of processes alone (Linux 5.8 can)")
+    host = own_host()
+    address, taken = (f"{host}:{free_port(host)}" for _ in range(2))
+    with Nginy(tmp_path, config(workers, address), prefix=inside) as nginy:
+        with socket.create_server((host, int(taken.rpartition(":")[2]))):
+            nginy.write(config(workers, taken))
+            status, _, errors = run_once("-s", "reload", str(nginy.path), prefix=inside)
+        assert status == 1
+        assert "Address already in use" in errors[0]
+        assert f"PID {os.getpid()}" in errors[0]
+        nginy.write(config(workers, address).replace("hello", "again"))
+        assert run_once("-s", "reload", str(nginy.path), prefix=inside)[0] == 0
+        assert ask(address) == b"again"
+        nginy.stop(signal.SIGQUIT)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["nginy.service", "nginy.socket"])
+def test_systemd_understands_the_unit(tmp_path: pathlib.Path, name: str) -> None:
+    analyze = needs("systemd-analyze", "systemd")
+    for each in ("nginy.service", "nginy.socket"):
+        text = (CHECKOUT / "etc" / each).read_text()
+        (tmp_path / each).write_text(text.replace("/usr/local/bin/nginy", PROGRAM[0]))
+    done = subprocess.run(
+        [analyze, "verify", "--man=no", str(tmp_path / name)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+    assert [line for line in done.stderr.splitlines() if "nginy" in line] == []
+    assert done.returncode == 0
