@@ -2,7 +2,7 @@
 
 `server` is the one to read. It owns the loop and three sets, which it keeps in step with the
 configuration: `services` (listeners and their handlers), `pools` (upstreams) and `logs`. `reader`
-reads a file anew while the loop goes on. The rest is what a process has to do with others:
+reads a file again while the loop goes on. The rest is what a process has to do with others:
 `pidfile` and `systemd` tell them about it, `inherited` takes sockets over from them, `upgrade`
 starts a successor, `holder` finds out who has an address that is in use.
 

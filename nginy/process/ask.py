@@ -1,8 +1,8 @@
 """What `nginy -s` asks of a running nginy: a signal, and for a reload an answer.
 
-The process is found by its pid file. It answers a reload with a file beside that (`report.py`),
-which is looked at until it tells of a reload that began after the signal: an earlier one, still
-under way, may not have seen the file as it is now.
+The pid file leads to the process, which answers a reload with a file beside it (`report.py`). We
+read that file until it tells of a reload that began after the signal: an earlier one, still under
+way, may not have seen the configuration as it is now.
 
 nginx: `ngx_signal_process` in `ngx_cycle.c`, which does not wait.
 
@@ -19,7 +19,7 @@ from nginy.process.pidfile import read_outcome, read_pid
 from nginy.process.report import Outcome, monotonic_ms, outcome_of
 
 ANSWER_MS: Final = 60_000
-"""How long to wait for the end of a reload; with workers it takes 20 s at most."""
+"""How long to wait for the end of a reload, which takes 20 s at most with several workers."""
 LOOK_S: Final = 0.02
 
 

@@ -1,10 +1,10 @@
 """Binding all addresses of a configuration: in which order, and everything that is in the way.
 
-A start or a reload that cannot bind says so of each address and names who holds it, so that one
-look is enough. `binding_problems` finds the same for `nginy -t`, without a start: it binds each
-address for a moment. What the running nginy of this configuration holds is not in the way.
+A start or a reload that cannot bind says so of each address and names its holder, so that one look
+is enough. `binding_problems` finds the same for `nginy -t`, without a start: it binds each address
+for a moment. What the running nginy of this configuration holds is not in the way.
 
-Who holds an address is found out in `holder.py`, and how one is bound in `event/bind.py`.
+`holder.py` finds out who holds an address, and `event/bind.py` binds one.
 
 Tested in tests/run/test_binding.py.
 """

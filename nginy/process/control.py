@@ -1,13 +1,13 @@
-"""Control: what operators and service managers have to do with, and that is one process.
+"""Control: the one process that operators and service managers deal with.
 
 It hears the signals, reads the configuration when told to, keeps the pid file and the text of what
-runs beside it, tells the service manager, and starts a successor. What a signal comes to is up to
-the `Controlled`: the one process that serves (`single.py`), or the supervisor of several workers
+runs beside it, tells the service manager, and starts a successor. The `Controlled` does what a
+signal asks for: the one process that serves (`single.py`), or the supervisor of several workers
 (`workers/supervisor.py`).
 
-Signals are nginx's (`ngx_process_cycle.c`): TERM and INT end at once, QUIT ends gracefully, HUP
-reads the configuration anew, USR1 reopens the logs, USR2 starts a successor (`upgrade.py`). They
-are heard from the first moment of a start. What may have to wait until nginy serves, waits.
+The signals are nginx's (`ngx_process_cycle.c`): TERM and INT end at once, QUIT ends gracefully, HUP
+reads the configuration again, USR1 reopens the logs, USR2 starts a successor (`upgrade.py`). It
+hears them from the first moment of a start, and puts off those that need a process that serves.
 
 Tested in tests/run/test_reload.py.
 """
@@ -52,7 +52,7 @@ class Controlled(Protocol):
         """Begin to bring everything in step; `Control.reloaded` or `Control.refused` ends it."""
 
     def reopen_logs(self) -> None:
-        """Open all logs anew."""
+        """Open all logs again."""
 
     def quit(self, *, has_successor: bool) -> str:
         """Begin to end gracefully, and return what is waited for.
@@ -96,7 +96,7 @@ class Control:
     # Starting.
 
     def listen(self, environ: MutableMapping[str, str], inherited: Inherited) -> None:
-        """Hear signals from now on, and take what others have left in `environ` for us."""
+        """Hear signals from now on, and take what other programs left for us in `environ`."""
         signals = (*CONTROL_SIGNALS, signal.SIGCHLD)
         self._signals = SignalReceiver(self._loop, signals, self._signal_received)
         self.notifier = Notifier(environ, os.getpid())
@@ -106,14 +106,14 @@ class Control:
     def open_pid_file(self, config: schema.Config, text: str) -> None:
         """Let others find this process; raises NginyError.
 
-        Not before it serves: those who find it may ask it for something at once.
+        Call this once it serves: a program that finds the process may ask for something at once.
         """
         self._config = config
         self.prepare(config, text)
         self.commit(text)
 
     def ready(self, workers: int) -> None:
-        """Go on from the start to serving: tell everybody, and do what signals have asked for."""
+        """Begin to serve: tell the log and the service manager, and obey signals that waited."""
         status = self._serving = f"serving with {workers} worker{'s' if workers > 1 else ''}"
         logger.log(NOTICE, "nginy/%s, %s, %s", __version__, self._path, status)
         self.notifier.ready(status)
@@ -164,7 +164,7 @@ class Control:
     # Reloading.
 
     def reload(self) -> None:
-        """Read the configuration anew while the loop goes on, and apply it if it is right."""
+        """Read the configuration again while the loop goes on, and apply it if it is right."""
         if self.is_ending:
             return
         if self._is_changing:
@@ -220,7 +220,7 @@ class Control:
         self._next_pid_file = None
 
     def undo(self) -> None:
-        """Stay with the pid file that there is."""
+        """Keep the present pid file."""
         opened, self._next_pid_file = self._next_pid_file, None
         if opened is not None and opened is not self._pid_file:
             opened.remove()
@@ -238,7 +238,7 @@ class Control:
             self._signals = None
 
     def close(self) -> None:
-        """Remove the pid file, and hear signals no more."""
+        """Remove the pid file, and stop hearing signals."""
         self._reader.close()
         self._pid_file = replace_pid_file(self._pid_file, None)
         if self._signals is not None:

@@ -4,10 +4,10 @@ Linux tells it in two steps (proc(5)): /proc/self/net/tcp and its sisters have t
 socket with its local address, and /proc/PID/fd says which process has a descriptor of that inode.
 The link /proc/net is not there where a service sees processes alone (ProcSubset=pid). The second
 step looks at every descriptor of the machine, so this is for a start or a reload that has failed
-anyway. Whatever cannot be found out, such as the descriptors of another user's processes, is left
-out; nothing here raises.
+anyway. The answer leaves out what cannot be found out, such as the descriptors of another user's
+processes; nothing here raises.
 
-What is done with the answer is in `binding.py`.
+`binding.py` makes a message of the answer.
 """
 
 import os

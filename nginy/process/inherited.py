@@ -1,8 +1,8 @@
 """Inherited: listening sockets that were bound before this process needed them.
 
 They come from a supervisor, from a service manager (`systemd.py`) or from the nginy that this one
-replaces (`upgrade.py`). A listener that is about to be opened asks here first. Sockets are told
-apart by what the kernel says they are bound to, so nobody has to say which is which.
+replaces (`upgrade.py`). A listener that is about to open asks here first. The kernel says what each
+socket is bound to, so nothing else has to tell which is which.
 
 nginx: `ngx_add_inherited_sockets`, `ngx_set_inherited_sockets`.
 """
@@ -21,7 +21,7 @@ logger = logging.getLogger("nginy.server")
 
 
 class Inherited:
-    """Sockets that wait for their listener. Whoever has created it calls `close` in the end."""
+    """Sockets that wait for their listener. Its creator calls `close` in the end."""
 
     __slots__ = ("_sockets", "are_ours")
 
@@ -64,18 +64,18 @@ class Inherited:
         return sockets.pop(0) if sockets else None
 
     def close(self) -> None:
-        """Close what nobody has taken."""
+        """Close what no listener has taken."""
         for sockets in self._sockets.values():
             for sock in sockets:
                 sock.close()
         self._sockets.clear()
 
     def warn_and_close(self) -> None:
-        """Close what nobody has taken, and say so: somebody has meant it to be served."""
+        """Close what no listener has taken, and say so: its sender meant it to be served."""
         for sockets in self._sockets.values():
             for sock in sockets:
                 logger.warning(
-                    "inherited socket %s is closed, no listener has this address",
+                    "closing inherited socket %s, no listener has this address",
                     sock.getsockname(),
                 )
         self.close()
@@ -91,7 +91,7 @@ def bound_listener(options: ListenOptions, neighbors: Sequence[_socket.socket] =
 def adopt(fds: Iterable[int]) -> list[_socket.socket]:
     """Return inherited descriptors as sockets that do not wait and that nobody inherits further.
 
-    What is no socket is left alone, with a warning.
+    A descriptor that is not a socket stays as it is, with a warning.
     """
     sockets: list[_socket.socket] = []
     for fd in fds:
@@ -100,7 +100,7 @@ def adopt(fds: Iterable[int]) -> list[_socket.socket]:
             sock = socket.socket(fileno=fd)
         except OSError as error:
             logger.warning(
-                "inherited descriptor %d is no socket (%s: %s)", fd, error.errno, error.strerror
+                "inherited descriptor %d is not a socket (%s: %s)", fd, error.errno, error.strerror
             )
         else:
             sock.setblocking(False)

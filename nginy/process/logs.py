@@ -1,4 +1,4 @@
-"""The open logs of one process: which there are, when they are flushed, how they are reopened.
+"""The open logs of one process: what is open, when it is flushed, how it is reopened.
 
 The configuration names an error log and any number of access logs; several of those may write to
 one file, in one format or in several. `LogSet` opens each file once, hands out what a listener
@@ -8,8 +8,8 @@ an idle process has no timer and no wakeup for its logs.
 A session writes to the access log it was accepted with. So a file that a reload no longer names
 stays open until the last such session has ended, and is reopened with the others.
 
-What a line looks like is in `log/error_log.py` and `proxy/variables.py`, how it is written without
-waiting in `log/file.py`. Only the server uses this module.
+`log/error_log.py` and `proxy/variables.py` make the lines, and `log/file.py` writes them without
+waiting. Only the server uses this module.
 
 Tested in tests/run/test_logs.py.
 """
@@ -49,7 +49,7 @@ class LogSet:
         self._access_logs: dict[tuple[AccessLogSettings, str], AccessLog[Session]] = {}
         """Those that are configured, each with the text of its format."""
         self._used: set[weakref.ref[AccessLog[Session]]] = set()
-        """Those that somebody still writes to: a handler refers to its log as long as it lives."""
+        """Those still in use: a handler refers to its log as long as it lives."""
         self._timer = Timer(self._flush_handler, self)
         self._flush_ms = FLUSH_AGAIN_MS
 
@@ -114,7 +114,7 @@ class LogSet:
         return self._variables.compile(text)
 
     def reopen(self) -> None:
-        """Open all files anew, as after a rotation."""
+        """Open all files again, as after a rotation."""
         if self._error_log is not None:
             self._error_log.sink.reopen()
         for file in self._files.values():

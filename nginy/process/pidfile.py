@@ -1,15 +1,15 @@
 """The files by which others find a running nginy: its process id, and what it says of itself.
 
-`-s reload` and its like read the id from the pid file. `nginy plan` compares a new configuration
-with the running one, which need not be what the file on disk says by now: so the server keeps the
-text of what it runs (that of `nginy -T`) in a second file beside the first, PATH.conf. What the
-last reload has come to is in a third, PATH.reload (`report.py`). Both are readable by nginy's own
-user only.
+`-s reload` and the other signals read the id from the pid file. `nginy plan` compares a new
+configuration with the running one, and the file on disk may have changed since. So the server keeps
+the text of what it runs (that of `nginy -T`) in a second file beside the first, PATH.conf. A third,
+PATH.reload, has the outcome of the last reload (`report.py`). Only nginy's own user can read these
+two.
 
-They are opened once, before privileges are dropped, and rewritten in place: the user that nginy has
-become may not be allowed to create files there. Where it may not even remove them in the end, they
-are emptied. What they hold belongs to a process: the first line names it, so that nothing that a
-killed nginy has left behind is taken for what the next one says.
+nginy opens the files once, before it drops privileges, and rewrites them in place: the user that it
+becomes may have no right to create files there. Where it may not even remove them in the end, it
+empties them. Their first line names the process they belong to, so that no reader takes the words
+of a killed nginy for those of the next one.
 
 nginx: `ngx_create_pidfile`, `ngx_delete_pidfile` in `ngx_cycle.c`.
 """
@@ -48,7 +48,7 @@ class _Companion:
         os.pwrite(self._fd, data, 0)
 
     def rename(self, path: str) -> None:
-        """Go by another name, if that can be."""
+        """Rename the file, if that is possible."""
         with contextlib.suppress(OSError):
             os.rename(self.path, path)
         self.path = path
@@ -98,7 +98,7 @@ class PidFile:
             self._outcome.rewrite(text)
 
     def rename(self, path: str) -> None:
-        """Go by another name, since a successor takes this one; raises OSError."""
+        """Rename the files, since a successor takes this name; raises OSError."""
         os.rename(self.path, path)
         self.path = path
         if self._text is not None:
@@ -125,7 +125,7 @@ class PidFile:
 
 
 def open_pid_file(current: PidFile | None, path: str | None, text: str) -> PidFile | None:
-    """Return the pid file that is to be: `current` if it is there, a new one, or none.
+    """Return the pid file to go over to: `current` if it has that path, a new one, or none.
 
     Raises NginyError if a new one cannot be written, or belongs to another nginy.
     """
@@ -144,12 +144,12 @@ def refuse_owned(path: str) -> None:
     if pid == os.getpid():
         return
     if _is_nginy(pid):
-        raise NginyError(f'nginy runs already, PID {pid} of "{path}"')
-    logger.log(NOTICE, 'stale pid file "%s" is overwritten, no nginy runs as PID %d', path, pid)
+        raise NginyError(f'nginy is already running, PID {pid} of "{path}"')
+    logger.log(NOTICE, 'overwriting stale pid file "%s", no nginy runs as PID %d', path, pid)
 
 
 def _is_nginy(pid: int) -> bool:
-    """Whether the process has been started as nginy; after a reboot it may be anybody."""
+    """Whether the process was started as nginy; after a reboot the id may be any program's."""
     try:
         arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:

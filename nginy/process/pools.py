@@ -1,13 +1,13 @@
 """PoolSet: the pools of a whole process, in step with the configuration and with the name servers.
 
-What `logs.py` is for logs, this is for upstreams: the server says `apply` and takes pools by
-name. What belongs to one pool is in the package `backend`: its members in `members`, names in
-`resolver`, which of them may serve in `monitor`. What each key of the configuration becomes is in
-`config/build.py` and `config/build_health.py`.
+What `logs.py` is for logs, this is for upstreams: the server calls `apply` and takes pools by name.
+The package `backend` has what belongs to one pool: its `members`, their names in `resolver`, and
+`monitor`, which decides which of them may serve. `config/build.py` and `config/build_health.py`
+make settings of the configuration's keys.
 
 The one idea: `prepare` does all the parsing, and `apply` cannot fail, so a reload that gets this
-far succeeds. An upstream that a reload takes out is kept for a while, with its backends: if it
-returns, it is the same one.
+far succeeds. The set keeps an upstream that a reload takes out for a while, with its backends: if
+it returns, it is the same one.
 
 Tested in tests/process/test_reload_names_live.py.
 """
@@ -117,7 +117,7 @@ class PoolSet:
         self._changes: dict[str, PreparedPool] = {}
         """What upstreams still have to take over of a reload."""
         self._retired: dict[str, _Upstream] = {}
-        """Those that are not configured any more, and are remembered."""
+        """Those that have left the configuration and may return."""
         self._listeners: tuple[schema.Listener, ...] = ()
         self._own = OwnListeners(schema.Config())
         """Which listener of ours takes what is sent to an address."""

@@ -1,8 +1,8 @@
-"""What the system lets this process do: whose it is, and how many files it may open.
+"""What the system lets this process do: which user it runs as, and how many files it may open.
 
-Root binds the listeners, opens the logs and writes the pid file; then `drop_privileges` makes the
-process the user's that the configuration names, for good. Files that have to be reopened or removed
-later are given to that user first.
+Root binds the listeners, opens the logs and writes the pid file. Then `drop_privileges` makes the
+process run as the configured user, for good. That user first gets the files that nginy has to
+reopen or remove later.
 
 nginx: `ngx_worker_process_init` in `ngx_process_cycle.c`.
 
@@ -49,7 +49,7 @@ def give_away(user: str | None, *belongings: Belonging | None) -> None:
 def drop_privileges(user: str | None) -> None:
     """Go on as `user`; raises NginyError if there is no such user.
 
-    Without root's rights a process stays whose it is, with a warning.
+    A process without root's rights keeps its user, with a warning.
     """
     if user is None:
         return

@@ -1,14 +1,14 @@
 """Reads a configuration while the loop goes on, for a reload under load.
 
 Reading and checking a file of 1,000 backends takes 50 ms (CPython 3.11), and cannot be cut into
-slices. So a child process does it: forked, since it needs no start-up and nothing but the path, it
-sends the result back over a socket and ends. Taking the result in costs the loop 20 ms, and a turn
-of its own.
+slices. So a child process does it. It is forked, as it needs no start-up and nothing but the path;
+it sends the result back over a socket and ends. Unpacking the result costs the loop 20 ms, and a
+turn of its own.
 
-The child keeps no descriptor of its parent's open (event/child.py). Where no child can be had, or
-it dies, the loop waits for once.
+The child keeps no descriptor of its parent's open (event/child.py). Where the system has no room
+for a child, or the child dies, the loop reads the file itself, and for once it waits.
 
-What is done with the result is decided in `control.py`; reading itself is `load.py` and `dump.py`.
+`control.py` decides what to do with the result; `load.py` and `dump.py` do the reading.
 """
 
 import contextlib
@@ -115,7 +115,7 @@ class ConfigReader:
         c.resume_read()
 
     def close(self) -> None:
-        """Forget what is being read."""
+        """Give up a reading that is under way."""
         self._result = None
         if self._connection is not None:
             self._connection.close()

@@ -1,11 +1,11 @@
-"""What a reload has come to: for the log, and for the person who has asked for it.
+"""The outcome of a reload: for the log, and for the person who has asked for it.
 
-Whether it was one process that reloaded or several workers that voted, the words are the same. An
-`Outcome` is logged, and kept as JSON in a file beside the pid file (`pidfile.py`), where
-`nginy -s reload` waits for it: a signal alone would not tell that anything went wrong.
+The words are the same whether one process has reloaded or several workers have voted. The log gets
+an `Outcome`, and so does a file beside the pid file (`pidfile.py`), as JSON: `nginy -s reload`
+waits for it there, since a signal alone would not tell that anything went wrong.
 
-What changes between two configurations is found out by `commands/plan.py`; the service manager
-hears from `systemd.py`.
+`commands/plan.py` finds what changes between two configurations; `systemd.py` tells the service
+manager.
 """
 
 import json
@@ -32,7 +32,7 @@ LISTS: Final = ("problems", "warnings", "changes", "needs_restart")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a reload has come to. With `problems` nothing has changed."""
+    """The outcome of a reload. With `problems` nothing has changed."""
 
     began_ms: int
     """When the file began to be read, by the machine's monotonic clock, which all processes share.
@@ -43,7 +43,7 @@ class Outcome:
     changes: tuple[str, ...] = ()
     """As `nginy plan` shows them."""
     needs_restart: tuple[str, ...] = ()
-    """Keys that the file has new values for, and the process goes on with the old ones."""
+    """Keys with new values in the file, while the process goes on with the old ones."""
 
     @property
     def summary(self) -> str:

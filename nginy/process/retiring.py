@@ -1,8 +1,8 @@
 """Retiring: a handler that takes no new clients and lives until its last session has ended.
 
-Its sessions have until the deadline, `worker_shutdown_timeout`; those that are left then are ended
-in slices, so that thousands of them do not hold up the loop. A service that is wanted again before
-that is taken back by `services.py`, with all it has.
+Its sessions have until the deadline, `worker_shutdown_timeout`. Then it ends the rest in slices, so
+that thousands of them do not hold up the loop. If a service is wanted again before that,
+`services.py` takes it back with all it has.
 
 nginx: `ngx_close_idle_connections` and `ngx_shutdown_timer_handler`.
 """
@@ -50,7 +50,7 @@ class Retiring:
             self._loop.timers.start(self._timer, self._loop.clock.now_ms + timeout_ms)
 
     def cancel(self) -> None:
-        """End no session any more: the deadline does not hold."""
+        """Take back the deadline: end no further session."""
         self._is_over = False
         self._loop.timers.cancel(self._timer)
 

@@ -2,12 +2,12 @@
 
 A `Server` owns the loop, the logs, the pools and the listeners. Starting and reloading are one
 thing: `apply` brings what is running in step with a configuration, and at the start nothing is
-running yet. What can fail (opening a log, binding an address) is done first; only when all of it
-has worked is anything changed, so a bad configuration leaves everything as it was.
+running yet. The server first does what can fail (opening a log, binding an address), and changes
+nothing until all of it has worked. So a bad configuration leaves everything as it was.
 
-A server hears no signal, reads no configuration file and writes no pid file: that is done by those
-who own it, `single.py` and `workers/worker.py`. What each configured thing becomes is in
-`config/build.py`; the turn itself is in `event/loop.py`.
+A server hears no signal, reads no configuration file and writes no pid file: its owner does, which
+is `single.py` or `workers/worker.py`. `config/build.py` makes objects of what is configured; the
+turn itself is in `event/loop.py`.
 
 nginx: `ngx_init_cycle`, `ngx_worker_process_cycle`.
 

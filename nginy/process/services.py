@@ -1,14 +1,15 @@
 """ServiceSet: all listeners of a process with their handlers, in step with the configuration.
 
-What `logs.py` is for logs and `pools.py` for upstreams, this is for listeners. Binding may
-fail, so `open` does it before anything is changed; `apply` cannot fail. A listener whose address
-stays keeps its socket, its handler, its counters and its sessions.
+What `logs.py` is for logs and `pools.py` for upstreams, this is for listeners. Binding may fail,
+so `open` does it before anything changes; `apply` cannot fail. A listener whose address stays keeps
+its socket, its counters and its sessions; new sessions get a new handler.
 
 A service that is no longer wanted retires (`retiring.py`). If its address is wanted again before
-its last session has ended, it is taken back with all it has.
+its last session has ended, the set takes the service back with all it has.
+
+`config/build.py` makes settings of the configuration's keys.
 
 nginx: `ngx_init_cycle`.
-What each key of the configuration becomes is in `config/build.py`.
 
 Tested in tests/run/test_reload_keeps.py.
 """

@@ -1,17 +1,17 @@
 """What systemd tells a service, and what a service tells systemd: two small protocols.
 
 Telling: with NOTIFY_SOCKET set, `Notifier` sends datagrams of lines such as READY=1 there
-(sd_notify(3)). The manager then knows when nginy serves, when it reads its configuration anew and
+(sd_notify(3)). So the manager knows when nginy serves, when it reads its configuration again and
 when it is about to end. With WATCHDOG_USEC set as well, `Watchdog` tells it from a timer that the
 loop still turns (sd_watchdog_enabled(3)); the manager kills and restarts a service that has been
-silent for so long. Without the variables nothing is sent.
+silent for so long. Without the variables nginy sends nothing.
 
 Being told: with LISTEN_PID and LISTEN_FDS set, `passed_descriptors` says which sockets the manager
-has bound for us (sd_listen_fds(3)). Which listener they belong to is found out by their address, in
-`inherited.py`.
+has bound for us (sd_listen_fds(3)). `inherited.py` finds the listener they belong to by their
+address.
 
-Both are protocols of environment variables and sockets; no library is needed. Others speak them,
-too: podman, s6, and systemd-socket-activate for trying it out.
+Both are protocols of environment variables and sockets, and need no library. Other programs speak
+them, too: podman, s6, and systemd-socket-activate for trying it out.
 """
 
 import logging
@@ -128,7 +128,7 @@ class Watchdog:
 def passed_descriptors(environ: MutableMapping[str, str], pid: int) -> range:
     """Return the descriptors that the service manager has passed to the process `pid`, ours.
 
-    The variables are taken out of `environ`, since they are meant for nobody else.
+    Takes the variables out of `environ`, since they are meant for this process alone.
     """
     variables = {name: environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS")}
     environ.pop("LISTEN_FDNAMES", None)

@@ -1,9 +1,9 @@
 """Another nginy program takes over, and no client notices: what USR2 begins.
 
-The running process starts the program anew, from the same command line, and leaves it copies of its
-listening sockets: their numbers are in the variable NGINY, as "5;6;7;". From then on both accept.
-Whoever is content sends QUIT to the old process, whose id is in PATH.oldbin by now, and its
-sessions finish there; whoever is not, sends QUIT to the new one. If the new process ends first, the
+The running process starts the program again, from the same command line, and leaves it copies of
+its listening sockets: their numbers are in the variable NGINY, as "5;6;7;". From then on both
+accept. To go on with the new process, send QUIT to the old one, whose id is in PATH.oldbin by now;
+its sessions finish there. To go back, send QUIT to the new one. If the new process ends first, the
 old one takes its pid file's name back, and all is as before.
 
 nginx: `ngx_exec_new_binary` in `nginx.c`, `ngx_execute_proc`, `ngx_add_inherited_sockets`.
@@ -57,7 +57,7 @@ class Upgrade:
     ) -> None:
         """Start the successor, or say why not and go on as before."""
         if self._successor is not None:
-            logger.error("process %d takes over already", self._successor.pid)
+            logger.error("process %d is already taking over", self._successor.pid)
             return
         try:
             if pid_file is not None:
@@ -73,7 +73,7 @@ class Upgrade:
         for listener in self._listeners:
             listener.is_inherited = True
         self._successor = Child(self._loop, pid, self._ended)
-        logger.log(NOTICE, "process %d takes over", pid)
+        logger.log(NOTICE, "process %d is taking over", pid)
 
     def close(self) -> None:
         """Let the successor go its own way."""
@@ -84,7 +84,7 @@ class Upgrade:
     def _ended(self, _code: int) -> None:
         successor, self._successor = self._successor, None
         if successor is not None:
-            logger.error("process %d has ended, so nobody takes over", successor.pid)
+            logger.error("process %d has ended, so this one stays", successor.pid)
             self._undo()
 
     def _undo(self) -> None:

@@ -27,7 +27,7 @@ def test_a_second_nginy_with_the_same_pid_file_does_not_start(
         status, _, lines = run_once(str(second))
         assert status == 1
         assert lines[-1].endswith(
-            f'[emerg] nginy runs already, PID {nginy.process.pid} of "{nginy.pid_path}"'
+            f'[emerg] nginy is already running, PID {nginy.process.pid} of "{nginy.pid_path}"'
         )
         assert nginy.pid == nginy.process.pid
         nginy.stop()

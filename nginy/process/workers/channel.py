@@ -2,13 +2,13 @@
 
 A message is a word, a short text and, from the supervisor, descriptors (SCM_RIGHTS of unix(7)).
 The sockets keep messages apart and in order (SOCK_SEQPACKET), and neither end ever waits for the
-other. If one process dies, however it dies, the other end reads EOF.
+other. However one process dies, the other end reads EOF.
 
-What the supervisor is told by a worker is text and is never unpickled or executed: workers may run
-as another user, and what they have heard from the network must not reach a process that may be
-root's.
+A worker tells the supervisor plain text, which the supervisor neither unpickles nor executes.
+Workers may run as another user, and what they have heard from the network must not reach a process
+that may be root's.
 
-nginx: `ngx_channel.c`. What the words mean is in `worker.py`.
+`worker.py` lists the words. nginx: `ngx_channel.c`.
 
 Tested in tests/run/test_workers.py.
 """

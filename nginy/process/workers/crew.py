@@ -1,11 +1,11 @@
 """Crew: the worker processes, as their supervisor sees them: forked, watched, signalled, replaced.
 
 Each worker has a number, which is its column in the shared counts and its place in each group of
-sockets. A process that dies is followed by another one under the same number: at once, but not more
-often than once a second, or a worker that cannot live would keep the machine busy with its deaths.
-One that is alive and does not answer is killed, and so replaced as well.
+sockets. When a process dies, the crew starts another one under the same number: at once, but at
+most once a second, or a worker that cannot live would keep the machine busy. It kills a worker that
+is alive and does not answer, and so replaces it as well.
 
-What the workers are told, and what follows from their answers, is in `supervisor.py`.
+`supervisor.py` decides what to tell the workers, and what follows from their answers.
 
 nginx: `ngx_spawn_process`, `ngx_reap_children` in `ngx_process_cycle.c`.
 
@@ -149,7 +149,7 @@ class Crew:
         self._timer = Timer(self._start_handler, self)
         self.processes: dict[int, WorkerProcess] = {}
         self.is_held = False
-        """Whether nobody is to be started now: it is not decided what they would serve."""
+        """Whether to start no worker now, while it is undecided what it would serve."""
 
     @property
     def are_serving(self) -> bool:
@@ -175,7 +175,7 @@ class Crew:
             self._loop.timers.start(self._timer, min(late))
 
     def dismiss(self) -> None:
-        """Start nobody any more."""
+        """Start no further worker."""
         self._wanted = 0
         self._loop.timers.cancel(self._timer)
 
@@ -185,7 +185,7 @@ class Crew:
             process.send_signal(number)
 
     def close(self) -> None:
-        """Let go of the channels, which ends whoever is left."""
+        """Let go of the channels, which ends the workers that are left."""
         self.dismiss()
         self._loop.timers.cancel(self._ping_timer)
         for process in self.processes.values():

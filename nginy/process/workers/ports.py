@@ -2,12 +2,12 @@
 
 Each address has as many sockets as there are workers, with SO_REUSEPORT (socket(7)): the kernel
 gives each socket its share of the clients, and the datagrams of one UDP client always to the same.
-The supervisor holds a copy of all of them, so the queue of a worker that dies waits for the one
-that takes its place. Unix sockets, and those that somebody else has bound without SO_REUSEPORT, are
-one for all: whoever comes first accepts.
+The supervisor holds a copy of all of them, so the queue of a worker that dies waits for its
+successor. All workers share one unix socket, or one that another program has bound without
+SO_REUSEPORT: the first of them to come accepts.
 
-Nobody accepts from the copies here. So they must be closed in time: a socket that only the
-supervisor has open takes clients that nobody will ever serve.
+The supervisor itself accepts no client. So it must close its copies in time: a socket that it alone
+has open takes clients that no process will ever serve.
 
 nginx: `ngx_open_listening_sockets`, `ngx_clone_listening`.
 

@@ -5,12 +5,11 @@ counts (`backend/shared.py`), the pid file, and the right to bind privileged por
 give up with `user`. A worker that dies is replaced by one with the same sockets, so clients wait a
 moment in the kernel's queue and nobody is refused.
 
-A reload is checked whole here, and everything is opened that the supervisor has to open; then the
-workers vote (`worker.py`). Only if all are ready does anything change. A worker that says nothing
-in time has no vote: it is killed, and its successor starts with what the others have.
+For a reload the supervisor opens what it has to open; then the workers vote (`worker.py`). Nothing
+changes unless all are ready. A worker that says nothing in time has no vote: the supervisor kills
+it, and its successor starts with what the others have.
 
-Signals and the pid file are the business of `process/control.py`; workers get their signals from
-here.
+`process/control.py` deals with signals and the pid file; the workers get their signals from here.
 
 nginx: `ngx_master_process_cycle` in `ngx_process_cycle.c`.
 
@@ -206,7 +205,7 @@ class Supervisor:
         return self.ports.listeners()
 
     def reopen_logs(self) -> None:
-        """Have everybody open all logs anew."""
+        """Have all processes open their logs again."""
         self.logs.reopen()
         give_away(self.config.user, self.logs)
         self.crew.signal(signal.SIGUSR1)
@@ -249,7 +248,7 @@ class Supervisor:
                 if not (
                     process.send("sockets", fds=fds) and process.send("reload", vote.number, [fd])
                 ):
-                    self._call_off(vote, f"{process} cannot be told")
+                    self._call_off(vote, f"{process} does not take the message")
                     return
         finally:
             os.close(fd)
@@ -270,7 +269,7 @@ class Supervisor:
             self._decide(vote)
 
     def _call_off(self, vote: Vote, reason: str) -> None:
-        """Go on as before: somebody cannot do what the vote is about."""
+        """Go on as before: a worker cannot do what the vote is about."""
         for process in self.crew.serving():
             process.send("abort", vote.number)
         self.ports.undo(vote.ports)

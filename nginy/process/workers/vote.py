@@ -1,11 +1,11 @@
 """Vote: a reload of several workers on its way, and who has not answered yet.
 
-It is the two-phase commit of the textbooks, with the supervisor as coordinator: first everybody
-opens what the new configuration needs and says whether that worked, then everybody changes or
-nobody does. Nothing is written down for a crash: a worker that dies is simply started anew with
-what was decided.
+It is the two-phase commit of the textbooks, with the supervisor as coordinator: first each worker
+opens what the new configuration needs and says whether that worked, then all of them change or none
+does. Nothing is written down for a crash: a worker that dies simply starts again with what was
+decided.
 
-This is the state alone. Who asks and counts is `supervisor.py`, who answers `worker.py`.
+This is the state alone. `supervisor.py` asks and counts, `worker.py` answers.
 
 Tested in tests/run/test_workers.py.
 """

@@ -1,4 +1,4 @@
-"""One of several workers: a server that is told by its supervisor what to serve.
+"""One of several workers: a server whose supervisor tells it what to serve.
 
 A worker binds nothing and reads no file. It gets its sockets and its configuration from the
 supervisor, the first ones by inheriting them at the fork, later ones through its `Channel`, and it
@@ -19,7 +19,7 @@ workers change, or none.
 | recite | tell all findings again | | |
 | succeeded | QUIT; a successor has the sockets | draining N | N sessions are left |
 
-If the supervisor is gone, the worker ends at once: whoever starts nginy anew needs the addresses.
+If the supervisor is gone, the worker ends at once: the next nginy needs the addresses.
 
 nginx: `ngx_worker_process_cycle`, `ngx_channel_handler`. Read next: `supervisor.py`.
 
@@ -139,7 +139,7 @@ class Worker:
             self._forget()
 
     def _answer(self, word: str, text: str) -> None:
-        """Do what does not concern what is served."""
+        """Obey an order that leaves the services as they are."""
         if word == "ping":
             self.channel.send("pong")
         elif word == "lead":
@@ -206,5 +206,5 @@ def read_config(fds: Sequence[int]) -> schema.Config:
         # Not file.read(): all workers share one position in the file.
         config = pickle.loads(os.pread(fds[0], os.fstat(fds[0]).st_size, 0))
     if not isinstance(config, schema.Config):
-        raise NginyError("what the supervisor has sent is no configuration")
+        raise NginyError("the supervisor has sent something else than a configuration")
     return config
