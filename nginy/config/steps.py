@@ -5,6 +5,8 @@ checks what spans the keys of one check; health.py has the rest of its keys.
 
 The functions of wire/ that will use a text also check it here, so a text that they refuse is an
 error of the file, with its place, and not a failure of the first check.
+
+Tested in tests/config/test_health.py.
 """
 
 from collections.abc import Callable, Mapping

@@ -2,6 +2,8 @@
 
 Only a session that a phase had to do with has one; all others have None. It lives as long as the
 session, whatever a reload makes of the listener meanwhile, and is read by variables.
+
+Tested in tests/proxy/test_real_address_live.py.
 """
 
 from typing import Final

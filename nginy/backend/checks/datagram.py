@@ -5,6 +5,8 @@ message that nobody listens fails the check; silence fails it too, unless the ta
 an answer.
 
 What is said, and what the answers mean, a `Talk` knows (`wire/checks/talk.py`).
+
+Tested in tests/backend/checks/test_checker_live.py.
 """
 
 from nginy.backend.checks.dialog import (

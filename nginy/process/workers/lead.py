@@ -3,6 +3,8 @@
 One worker leads from the start on, and what it finds goes to the others through the supervisor. If
 it dies, another one takes its place; a worker that joins hears again all that was found before.
 What a finding is, and what follows from it, is up to `backend/checks/relay.py`; here it is text.
+
+Tested in tests/run/test_one_asks.py.
 """
 
 from nginy.process.workers.crew import Crew, WorkerProcess

@@ -2,6 +2,8 @@
 
 `nginy/wire/http.py` has the bytes of both. The check ends as soon as the status is known, and says
 goodbye by its request (Connection: close).
+
+Tested in tests/backend/checks/test_checker_live.py.
 """
 
 from dataclasses import dataclass
