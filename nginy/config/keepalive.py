@@ -1,6 +1,8 @@
 """The value of `so_keepalive`.
 
 It is a listener's key (schema.py); event/bind.py sets the options.
+
+Tested in tests/config/test_load.py.
 """
 
 from dataclasses import dataclass
