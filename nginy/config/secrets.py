@@ -3,6 +3,8 @@
 A file that can be read by its owner alone keeps a password out of `nginy -T`, of the process list
 and of the backups of the configuration. It is read with the configuration, so a reload takes a new
 password, and a missing file is a mistake with its place.
+
+Tested in tests/config/test_health.py.
 """
 
 import os

@@ -2,8 +2,7 @@
 
 Rules stand in an order, and the first that fits decides; a client that no rule fits is allowed. A
 rule names a network, a file of networks, `all` or `unix:`. Pure: text and addresses in, rules and
-verdicts out. Who reads the files, and what becomes of a denied client, is decided in config/ and by
-the session.
+verdicts out. config/ reads the files, and the session deals with a denied client.
 
 The one idea: the order is worked out once. All networks are painted onto the line of addresses, a
 later rule under an earlier one. Seen from above, they are disjoint ranges, in order. A lookup is a

@@ -1,7 +1,7 @@
 """Arrival: what the phases have found out about a client, kept with its session.
 
-Only a session that a phase had to do with has one; all others have None. It lives as long as the
-session, whatever a reload makes of the listener meanwhile, and is read by variables.
+Only a session that a phase has dealt with has one; all others have None. It lives as long as the
+session, whatever a reload makes of the listener meanwhile, and variables read it.
 
 Tested in tests/proxy/test_real_address_live.py.
 """

@@ -1,18 +1,17 @@
 """The sessions that backends lose: those that went down, and those that left their list.
 
-TCP sessions are tracked nowhere but in the selector, which knows every connection. So the sessions
-of one backend are found by going through its list, which takes longer the more connections there
-are. A `SessionCloser` does that in slices, one a turn of the loop, and others are served in
-between. It is asked to for two reasons:
+Nothing tracks TCP sessions but the selector, which knows every connection. So a `SessionCloser`
+finds the sessions of one backend by going through all connections. It does that in slices, one a
+turn of the loop, and others are served in between. There are two reasons for it:
 
 - `on_down: close` and `on_down: reset`: `backend/checks/monitor.py` decides whether and when.
 - `proxy_drain_timeout`: a backend has left its upstream, or a listener has been led to another
-  upstream, so its sessions end after that time. A UDP client without an answer so far is let go
-  after a second, as it would never notice that its backend is gone. Its next datagram begins a new
-  session with a new choice, while an answer under way still gets through.
+  upstream, so its sessions end after that time. A UDP session without an answer so far lets its
+  client go after a second, as the client would never notice that its backend is gone. Its next
+  datagram begins a new session with a new choice, while an answer under way still gets through.
 
-A session that is still connecting is left alone: it notices by itself, and may still reach another
-backend.
+The closer leaves alone a session that is still connecting: it notices by itself, and may still
+reach another backend.
 """
 
 from collections import deque

@@ -1,9 +1,9 @@
 """ConnectionContext: the facts of one client that do not change while it is served.
 
-A context is made out of a session when somebody asks for it (`proxy/session.py::Session.context`);
-nothing keeps it, and there is no table of contexts. Rules, hash keys and log lines are worked out
-from the same facts (`proxy/variables.py`). What does change, such as bytes, attempts
-and the reason of the end, is in `proxy/session.py::Session`.
+A session makes its context on demand (`proxy/session.py::Session.context`); nothing keeps it, and
+there is no table of contexts. Rules, hash keys and log lines come from the same facts
+(`proxy/variables.py`). What does change, such as bytes, attempts and the reason of the end, is in
+`proxy/session.py::Session`.
 
 nginx spreads the same facts over `ngx_stream_session_t` and `ngx_connection_t`.
 
@@ -14,7 +14,7 @@ from nginy.text.address import SockAddr
 
 
 class ConnectionContext:
-    """Who the client is, and whom it asked. Not to be changed after it was made.
+    """Who the client is, and which address it asked. It never changes.
 
     A plain class and not a frozen dataclass, which would cost 1 µs more for every session.
     """

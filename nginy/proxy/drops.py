@@ -1,8 +1,8 @@
 """Drops: the datagrams of a UDP listener that were not passed on, counted by reason.
 
-UDP permits dropping a datagram; an operator has to know how many, and why. What comes to nothing
-before there is a session is logged here as well, each message at most once a second. What a session
-drops is counted by the session (`proxy/udp_session.py`).
+UDP permits dropping a datagram; an operator has to know how many, and why. This module also logs
+the datagrams for which no session begins, each message at most once a second. A session counts
+what it drops itself (`proxy/udp_session.py`).
 
 Tested in tests/proxy/test_udp_live.py.
 """
@@ -47,7 +47,7 @@ class Drops(dict[str, int]):
         now_ms: int,
         level: int = logging.WARNING,
     ) -> None:
-        """Count a datagram for which no session begins, and say why."""
+        """Count a datagram for which no session begins, and log why."""
         self[reason] += 1
         suppressed = self.limited.admit(message, now_ms)
         if suppressed is not None:

@@ -1,11 +1,11 @@
 """How an established TCP session ends: half-close, resets, idleness, and nginy's own decision.
 
-The end of a stream is forwarded as such. EOF from one side, once its bytes are delivered, shuts
+nginy forwards the end of a stream as such. EOF from one side, once its bytes are delivered, shuts
 the other down for writing, and the session is complete when both sides are done (RFC 9293 §3.6).
 
-A reset is forwarded as a reset, but only after the bytes that came before it. A reset throws away
+It forwards a reset as a reset, but only after the bytes that came before it. A reset throws away
 whatever waits in the send queue, so the other side first takes all of it, however slowly. Meanwhile
-nothing is read from that side, as there is nowhere to send it. nginx closes both at once
+nginy reads nothing from that side, as there is nowhere to send it. nginx closes both at once
 (`ngx_stream_proxy_process`).
 
 Where nginy itself ends a session, an end in mid-stream must not look like the end of the stream:

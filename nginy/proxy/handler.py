@@ -1,18 +1,16 @@
 """ProtocolHandler: what all sessions of one listener share.
 
-A listener is handed to a protocol handler, which turns what arrives into sessions: `TcpHandler`
-(in `proxy/tcp.py`), `UdpHandler` (in `proxy/udp.py`), or the handlers of `proxy/reply.py` for
-built-in answers. The base class here holds the listener's settings, its upstream, its counters and
-its log.
+Each listener has a protocol handler, which turns what arrives into sessions: `TcpHandler` (in
+`proxy/tcp.py`), `UdpHandler` (in `proxy/udp.py`), or the handlers of `proxy/reply.py` for built-in
+answers. The base class here holds the listener's settings, its upstream, its counters and its log.
 
-**A session keeps the settings it was accepted with**; new sessions take the new ones. That is so
-because a handler never changes once it serves: a reload makes another one, which takes over what
-belongs to the listener (its counts, the table of UDP sessions), and the one before lives on for its
-sessions, with its settings, its upstream, its hash key and its access log. An upstream, however, is
-one object for all. Its backends, their health, weights and limits, its queue and its
-`max_session_time` are those of the moment at which a session chooses a backend, waits, connects.
-And a client that still waits in a queue, while its listener is led to another upstream, is served
-there like a client that comes now.
+**A session keeps the settings it was accepted with**; new sessions take the new ones. For a handler
+never changes once it serves. A reload makes another one, which takes over what belongs to the
+listener (its counts, the table of UDP sessions). The old one lives on for its sessions, with its
+settings, its upstream, its hash key and its access log. An upstream, however, is one object for
+all. Its backends, their health, weights and limits, its queue and its `max_session_time` are those
+of the moment at which a session chooses a backend, waits or connects. If a reload leads a listener
+to another upstream, its clients that still wait in a queue go there like those that come now.
 
 nginx: `ngx_stream_core_srv_conf_t` with the proxy module's `ngx_stream_proxy_srv_conf_t`.
 
@@ -163,7 +161,7 @@ class ProtocolHandler:
 
 
 class Lead:
-    """To which pool a listener leads: shared by the handlers that lead to the same one in turn."""
+    """The pool that a listener leads to; successive handlers with the same pool share it."""
 
     __slots__ = ("left_at_ms",)
 
@@ -235,5 +233,5 @@ class ProxyHandler(ProtocolHandler):
         return limit_ms is None or self.loop.clock.now_ms - attempts[0].started_at_ms < limit_ms
 
     def jittered(self, duration_ms: int) -> int:
-        """Return a duration up to 10 % shorter: who began together is not to end together."""
+        """Return a duration up to 10 % shorter: sessions that begin together end one by one."""
         return duration_ms - int(self.rng.random() * duration_ms / 10)

@@ -1,8 +1,8 @@
 """Newcomer: a UDP client that has no session yet, on its way through the phases.
 
-A stranger's datagram must cost little: nothing is counted as a session, or logged as one, before
-all phases have let its client pass. So the phases are shown a session that is none. It knows who
-the client is and whom it asked, which is all that rules and keys are about.
+A stranger's datagram must cost little: nginy counts and logs no session before all phases have let
+the client pass. So the phases see a stand-in for a session. It knows who the client is and which
+address it asked, and rules and keys are about nothing else.
 
 Tested in tests/proxy/test_access_live.py.
 """

@@ -7,11 +7,11 @@ the following), and only those that its listener is configured with. Most listen
 sessions go to their content at once.
 
 A phase lets the session pass to the next one, has it wait, or refuses it. `enter` runs them for a
-TCP session, which ends when it is refused. `proxy/newcomer.py` runs them for a UDP client: a
-refused datagram is dropped and counted, and no session begins.
+TCP session, which ends when a phase refuses it. `proxy/newcomer.py` runs them for a UDP client: it
+drops and counts a refused datagram, and begins no session.
 
-Each phase is a thin layer around a pure module. What is decided is in `proxy/access.py`; what is
-configured becomes a list of phases in `config/build.py`.
+Each phase is a thin layer around a pure module such as `proxy/access.py`, which decides.
+`config/phases.py` makes the list of what is configured.
 
 nginx: `ngx_stream_core_run_phases` in `ngx_stream_core_module.c`.
 

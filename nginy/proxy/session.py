@@ -1,12 +1,12 @@
 """Session: one client's exchange, and the one reason for which it ends.
 
-Every session, whatever its protocol, is created by a `ProtocolHandler`, works on through handlers
-of its connections, and ends in `finalize`, once: backend given back, both connections closed,
-counted and logged with a status (nginx's), a termination code of two letters (HAProxy's, "8.5.
-Session state at disconnection") and one plain sentence.
+A `ProtocolHandler` creates every session, whatever its protocol. The session lives through the
+handlers of its connections, and ends in `finalize`, once. That gives its backend back, closes both
+connections, and counts and logs it with a status (nginx's), a termination code of two letters
+(HAProxy's, "8.5. Session state at disconnection") and one plain sentence.
 
-Which code stands for which event is the table of this module, `Reason`; the connecting phase is in
-`proxy/upstream.py`, the exchange of bytes in `proxy/tcp.py` and `proxy/udp.py`.
+The table of this module, `Reason`, has a code for each end. `proxy/upstream.py` connects,
+`proxy/tcp.py` and `proxy/udp.py` exchange bytes.
 
 nginx: `ngx_stream_session_t` in `ngx_stream.h`, `ngx_stream_finalize_session` in
 `ngx_stream_handler.c`.
@@ -250,7 +250,7 @@ class Session:
         self.finalize(Reason.KILLED)
 
     def log(self, level: int, message: str) -> None:
-        """Write to the error log, in nginx's grammar: what, while doing what, for whom.
+        """Write to the error log, in nginx's grammar: what, while doing what, for which client.
 
         nginx: `ngx_stream_log_error` in `ngx_stream_handler.c`.
         """

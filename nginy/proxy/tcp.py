@@ -2,9 +2,9 @@
 
 One function serves both directions, as in nginx (`ngx_stream_proxy_process`). It reads into a
 buffer that the whole loop shares and sends at once; most of the time that is all: receive, send,
-done. If the other side does not take everything, the connection it was read from keeps the rest and
-is not read any more; the write handler goes on when there is room. So a session at rest owns no
-memory, and one that is stuck owns at most one read each way.
+done. If the other side does not take everything, the connection that the bytes came from keeps the
+rest, and nginy stops reading it; the write handler goes on when there is room. So a session at rest
+owns no memory, and one that is stuck owns at most one read each way.
 
 How much is read at a time grows with the transfer: `proxy_buffer_size` at first, doubling for a
 connection that has filled several reads in a row, as long as the budget for unsent bytes of the
@@ -12,8 +12,8 @@ whole process lasts (`event/budget.py`). Large pieces stay in the kernel, on the
 pipe (`event/pipe.py`); without pipes, reads grow up to 1 MiB. Once the budget is spent, nothing is
 kept at all: bytes stay in the kernel until the other side takes them.
 
-How a direction or the session ends (EOF, a reset, idleness) is in `proxy/ending.py`; how it got
-its two connections is in `proxy/upstream.py`.
+`proxy/ending.py` ends a direction or the session (EOF, a reset, idleness); `proxy/upstream.py` gets
+the connection to a backend.
 """
 
 from _socket import MSG_PEEK
@@ -91,7 +91,7 @@ class TcpSession(EndingSession):
         self._start_idle_timer()
         if self.handler.pool.max_session_time_ms is not None:
             self._start_end_timer(self.handler.pool.max_session_time_ms)
-        # One bound method for both: an idle pair is to take little memory.
+        # One bound method for both, so that an idle pair takes little memory.
         upstream.read.handler = client.read.handler = self._read_handler
         upstream.resume_read()
         client.resume_read()

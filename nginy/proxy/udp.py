@@ -4,15 +4,14 @@ UDP has no connections, so this is the one place with a table of sessions: by th
 and on a wildcard listener by the address it asked as well. A datagram of a known client goes to
 its session, one of a new client begins a session, if the limits permit.
 
-A session's key may be let go before the session ends (`proxy_requests`): then the client's next
-datagram begins a new session, with a new choice of a backend, while the old one may still get
-answers. A client whose backend has gone down does not stay with it either: its next datagram gets
-a new decision at once. So does a datagram that was not sent, as its send() told of a refusal of
-earlier ones.
+A session may let its key go before it ends (`proxy_requests`). Then the client's next datagram
+begins a new session, with a new choice of a backend, while the old one may still get answers. A
+client whose backend has gone down does not stay with it either: its next datagram gets a new
+decision at once. So does a datagram that was not sent because its send() reported the refusal of
+an earlier one.
 
-A datagram that cannot be passed on is dropped, which UDP permits, and counted by reason, which an
-operator needs. What a session does is in `proxy/udp_session.py`, how the sockets work in
-`event/datagram.py`.
+The handler drops a datagram that it cannot pass on, which UDP permits, and counts it by reason,
+which an operator needs. `proxy/udp_session.py` has the sessions, `event/datagram.py` the sockets.
 
 nginx: `ngx_event_udp.c`, where the table is a red-black tree for each listener.
 """

@@ -2,9 +2,9 @@
 
 `UdpOpening` is what a UDP session is until it has a socket to a backend, and again if its first
 datagram turns out to have reached nobody; `proxy/udp_session.py::UdpSession` is the exchange that
-follows. Another backend is tried only while no datagram can have been answered: if opening fails,
-or sending the first datagram does, or if an ICMP message refuses it. `proxy_next_upstream` limits
-the tries.
+follows. It tries another backend only while no backend can have answered: if opening fails, or
+sending the first datagram does, or if an ICMP message refuses it. `proxy_next_upstream` limits the
+tries.
 
 nginx: `ngx_stream_proxy_connect` and `ngx_event_connect_peer`, for SOCK_DGRAM.
 

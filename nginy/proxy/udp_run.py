@@ -1,4 +1,4 @@
-"""Run: datagrams of a flood that leave together, as one client has sent them one after the other.
+"""Run: datagrams of a flood that one client has sent one after the other, and that leave together.
 
 While datagrams come faster than they are received, those of one client and one length gather in a
 `Run` until all datagrams of the event are there, then leave by one call, which the kernel cuts up
@@ -6,7 +6,7 @@ again (UDP_SEGMENT of udp(7)). They arrive as if each had been sent by itself. T
 the runs of an event (`event/datagram.py::DatagramReceiver`) and has each finished at its end; no
 run outlives the event, so the datagrams stay where they were received.
 
-What a session cannot send, as it has ended meanwhile, is passed on like any datagram of the client.
+If the session ends meanwhile, the rest of its run goes on like any datagrams of the client.
 
 Tested in tests/proxy/test_udp_many.py.
 """

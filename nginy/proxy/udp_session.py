@@ -8,13 +8,13 @@ they are received, those of one length leave together (`proxy/udp_run.py`).
 No datagram reaches two backends. One that certainly reached nobody may be sent to another one, as
 the first of a session: see `proxy/udp_opening.py`.
 
-The session ends well when the answers it expects are there (`proxy_responses`) or when it has been
-idle and lacks none; it ends badly, and that counts against the backend, when answers are missing
-or the backend cannot be reached. The one timer is not moved for each datagram: activity is noted,
-and the timer, when it fires early, goes back to sleep for the rest.
+The session ends well when the answers it expects are there (`proxy_responses`), or when it has been
+idle and lacks none. It ends badly, and that counts against the backend, when answers are missing
+or it cannot reach the backend. Its one timer does not move for each datagram: the session notes its
+activity, and the timer, when it fires early, goes back to sleep for the rest.
 
-Which datagrams belong to a session is decided in `proxy/udp.py`; what UDP has in common with TCP
-is in `proxy/session.py`.
+`proxy/udp.py` decides which datagrams belong to a session; `proxy/session.py` has what UDP has in
+common with TCP.
 
 nginx: the parts for SOCK_DGRAM of `ngx_stream_proxy_module.c`.
 

@@ -1,13 +1,13 @@
 """The connecting phase: pick a backend, connect to it, try the next one if that fails.
 
 `UpstreamSession` is what a TCP session is until it has a connection to a backend; then
-`established`, which `proxy/tcp.py::TcpSession` defines, takes over. While connecting, nothing is
-read from the client beyond what was read before (preread bytes stay in `client.buffer` and go to
-whichever backend is reached, so a retry loses none), but a client that goes away is noticed.
+`established`, which `proxy/tcp.py::TcpSession` defines, takes over. While it connects, it reads
+nothing more from the client (bytes read before stay in `client.buffer` and go to whichever backend
+it reaches, so a retry loses none), but it notices a client that goes away.
 
-Another backend is tried only here: once a connection is established, bytes may have been exchanged
-that nobody can take back. How many tries, and until when, are settings; which backend is the
-pool's choice.
+Only this phase tries another backend: once a connection is established, the two sides may have
+exchanged bytes that no one can take back. Settings say how many tries, and until when; the pool
+chooses the backend.
 
 nginx: `ngx_stream_proxy_connect`, `ngx_stream_proxy_connect_handler` and
 `ngx_stream_proxy_next_upstream` in `ngx_stream_proxy_module.c`, `ngx_event_connect_peer` in

@@ -11,7 +11,7 @@ together as a syntax tree, from the table's expressions and the text's constants
 configuration is ever read as code. (A line of the format `main` takes 1.6 µs so; a list of
 functions, called and joined, took 4.7.)
 
-What is escaped, and how, is decided by the caller that compiles: see `nginy/text/escape.py`.
+The caller that compiles decides what to escape, and how: see `nginy/text/escape.py`.
 """
 
 import ast

@@ -1,6 +1,8 @@
 """The ldap check: an anonymous bind, and its result; an unbind is the goodbye.
 
 Source: RFC 4511 §4.1.1, §4.2 and §4.3; the encoding is BER (X.690 §8.1).
+
+Tested in tests/wire/checks/test_protocols.py.
 """
 
 from dataclasses import dataclass

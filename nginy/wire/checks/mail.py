@@ -4,6 +4,8 @@ smtp reads the banner and says EHLO, HELO if the server knows no EHLO. pop3 and 
 greeting. Each leaves as its RFC asks: QUIT, QUIT, LOGOUT.
 
 Source: RFC 5321 §3.1 and §4.2, RFC 1939 §4, RFC 3501 §7.1.
+
+Tested in tests/wire/checks/test_protocols.py.
 """
 
 import re

@@ -4,6 +4,8 @@ Each check has a client identifier of its own, so that two checks never throw ea
 asks for a clean session, so that the broker keeps nothing.
 
 Source: MQTT 3.1.1 §3.1, §3.2 and §3.14.
+
+Tested in tests/wire/checks/test_protocols.py.
 """
 
 import struct

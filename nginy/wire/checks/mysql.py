@@ -7,6 +7,8 @@ after a login.
 
 Source: MySQL Internals, "Connection Phase": Protocol::HandshakeV10, HandshakeResponse41,
 AuthSwitchRequest, "Native Authentication", "Caching SHA-2"; MariaDB, "Connecting".
+
+Tested in tests/wire/checks/test_protocols.py.
 """
 
 import struct

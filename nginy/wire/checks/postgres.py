@@ -9,6 +9,8 @@ PostgreSQL logs nothing for it, and a complaint for a Terminate in place of a pa
 
 Source: PostgreSQL's manual, "Frontend/Backend Protocol" (startup, message formats) and
 "PostgreSQL Error Codes".
+
+Tested in tests/wire/checks/test_protocols.py.
 """
 
 import struct

@@ -4,6 +4,8 @@ A server that loads its data or has lost its master answers PING by an error, an
 first if there is a password; QUIT is the goodbye.
 
 Source: redis.io, "Redis serialization protocol specification", "AUTH" and "ROLE".
+
+Tested in tests/wire/checks/test_protocols.py.
 """
 
 from dataclasses import dataclass, field

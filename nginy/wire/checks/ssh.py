@@ -4,6 +4,8 @@ The server speaks first; lines ahead of its identification do not count. The goo
 identification and SSH_MSG_DISCONNECT, since OpenSSH logs an error for a client that just leaves.
 
 Source: RFC 4253 §4.2, §6 and §11.1.
+
+Tested in tests/wire/checks/test_protocols.py.
 """
 
 import re
