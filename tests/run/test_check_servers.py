@@ -1,0 +1,342 @@
+"""Health checks against the servers that they are for, as Debian packages them.
+
+A server that is not installed skips its test, naming the package. Each is asked a hundred times
+before its log is read, so a complaint about a client that leaves without a word would show; then it
+is frozen, and at last it is stopped.
+"""
+
+import os
+import pathlib
+import pwd
+import re
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+
+import pytest
+from nginy.backend.checks.checker import Checker, ProbeSettings
+from nginy.backend.checks.dialog import PASSED, Result
+from nginy.event.clock import MonotonicClock
+from nginy.text.address import parse_address
+from nginy.wire.checks.ldap import LdapCheck
+from nginy.wire.checks.mail import Pop3Check, SmtpCheck
+from nginy.wire.checks.mqtt import MqttCheck
+from nginy.wire.checks.mysql import MysqlCheck
+from nginy.wire.checks.postgres import PostgresCheck
+from nginy.wire.checks.redis import RedisCheck
+from nginy.wire.checks.ssh import SshCheck
+from nginy.wire.checks.talk import Question
+
+from kit.harness import Harness
+from kit.others import is_open
+from kit.program import free_port, needs, own_host, wait_until
+
+TIMES = 100
+TIMEOUT_MS = 2000
+FROZEN_MS = 300
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
+
+
+class Checks:
+    """Makes checks, and waits for their results."""
+
+    def __init__(self, harness: Harness) -> None:
+        self.harness = harness
+        self.checker = Checker(harness.loop)
+
+    def ask(self, question: Question, address: str, timeout_ms: int = TIMEOUT_MS) -> Result:
+        results: list[Result] = []
+        deadline_ms = self.harness.loop.clock.now_ms + timeout_ms
+        target = parse_address(address)
+        self.checker.start(ProbeSettings(question), target, deadline_ms, results.append)
+        self.harness.turn_until(lambda: results)
+        return results[0]
+
+    def rest(self) -> None:
+        """Wait until the last check has closed its connection."""
+        self.harness.turn_until(lambda: not self.checker.open)
+
+
+@pytest.fixture
+def checks() -> Iterator[Checks]:
+    with Harness(clock=MonotonicClock()) as harness:
+        made = Checks(harness)
+        yield made
+        made.checker.close()
+
+
+class RealServer:
+    """A server that runs until the block ends. Its output is its log."""
+
+    def __init__(self, argv: Sequence[str], host: str, port: int, directory: pathlib.Path) -> None:
+        self.name = f"{host}:{port}"
+        self.log = directory / "server.out"
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(
+                argv, cwd=directory, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
+        wait_until(lambda: is_open((host, port)) or self.process.poll() is not None, argv[0])
+        assert self.process.poll() is None, self.log.read_text()
+        self.begin = 0
+
+    def __enter__(self) -> "RealServer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def lines(self, pattern: str) -> list[str]:
+        """The lines of the log that match a pattern, in any case."""
+        lines = self.log.read_text(errors="replace")[self.begin :].splitlines()
+        return [line for line in lines if re.search(pattern, line, re.IGNORECASE)]
+
+
+def repeat(checks: Checks, server: RealServer, question: Question, sign: str = "") -> None:
+    """Ask a hundred times, from here on to be read in the log, where each leaves a `sign`."""
+    assert checks.ask(question, server.name) == PASSED
+    checks.rest()
+    if sign:  # the connection that tried whether the server is there is in the log before it
+        wait_until(lambda: server.lines(sign), sign)
+    server.begin = len(server.log.read_text(errors="replace"))
+    for _ in range(TIMES):
+        assert checks.ask(question, server.name) == PASSED
+        checks.rest()
+    if sign:
+        wait_until(lambda: len(server.lines(sign)) >= TIMES, sign)
+
+
+def go_through(checks: Checks, server: RealServer, question: Question) -> None:
+    """Ask a server that is up, frozen and stopped, and one that speaks something else."""
+    wrong = Pop3Check() if not isinstance(question, Pop3Check) else SmtpCheck()
+    assert checks.ask(wrong, server.name, FROZEN_MS).failure
+    checks.rest()
+    server.process.send_signal(signal.SIGSTOP)
+    frozen = checks.ask(question, server.name, FROZEN_MS)
+    server.process.send_signal(signal.SIGCONT)
+    assert "timed out" in frozen.failure
+    checks.rest()
+    assert checks.ask(question, server.name) == PASSED
+    server.process.kill()
+    server.process.wait()
+    wait_until(lambda: checks.ask(question, server.name).failure)
+    assert "Connection refused" in checks.ask(question, server.name).failure
+
+
+@pytest.fixture
+def place() -> tuple[str, int]:
+    host = own_host()
+    return host, free_port(host)
+
+
+def as_user(name: str, directory: pathlib.Path) -> list[str]:
+    """Return the beginning of a command line that runs as a user, to whom the directory goes."""
+    if os.geteuid():
+        return []
+    try:
+        user = pwd.getpwnam(name)
+    except KeyError:
+        pytest.skip(f"there is no user {name}")
+    os.chown(directory, user.pw_uid, user.pw_gid)
+    for parent in directory.parents[:-1]:
+        if not os.stat(parent).st_mode & 0o001:
+            pytest.skip(f"the user {name} cannot get to {directory}")
+    return [needs("setpriv", "util-linux"), f"--reuid={name}", f"--regid={name}", "--clear-groups"]
+
+
+@pytest.fixture
+def open_directory() -> Iterator[pathlib.Path]:
+    """A directory that servers under users of their own can get to."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield pathlib.Path(name)
+
+
+def test_redis(checks: Checks, place: tuple[str, int], tmp_path: pathlib.Path) -> None:
+    program = needs("redis-server", "redis-server")
+    host, port = place
+    argv = [program, "--bind", host, "--port", str(port), "--save", "", "--loglevel", "verbose"]
+    with RealServer(argv, host, port, tmp_path) as server:
+        assert checks.ask(RedisCheck("slave"), server.name).failure == (
+            "redis: role is master, expected slave"
+        )
+        assert checks.ask(RedisCheck("", "", b"wrong"), server.name).failure.startswith("redis: ")
+        repeat(checks, server, RedisCheck("master"))
+        assert not server.lines("error|protocol|reset")
+        go_through(checks, server, RedisCheck("master"))
+
+
+def test_redis_behind_a_password(
+    checks: Checks, place: tuple[str, int], tmp_path: pathlib.Path
+) -> None:
+    program = needs("redis-server", "redis-server")
+    host, port = place
+    argv = [program, "--bind", host, "--port", str(port), "--save", "", "--requirepass", "s 3"]
+    with RealServer(argv, host, port, tmp_path) as server:
+        assert checks.ask(RedisCheck("master", "", b"s 3"), server.name) == PASSED
+        assert checks.ask(RedisCheck("", "default", b"s 3"), server.name) == PASSED
+        assert "WRONGPASS" in checks.ask(RedisCheck("", "", b"no"), server.name).failure
+        assert "NOAUTH" in checks.ask(RedisCheck(), server.name).failure
+
+
+def test_ssh(checks: Checks, place: tuple[str, int], tmp_path: pathlib.Path) -> None:
+    program = needs("sshd", "openssh-server")
+    if not os.geteuid():
+        os.makedirs("/run/sshd", exist_ok=True)  # where sshd locks itself in, else it ends
+    host, port = place
+    key = tmp_path / "key"
+    keygen = [
+        needs("ssh-keygen", "openssh-client"),
+        "-q",
+        "-t",
+        "ed25519",
+        "-N",
+        "",
+        "-f",
+        str(key),
+    ]
+    subprocess.run(keygen, check=True)
+    options = [f"ListenAddress={host}:{port}", f"HostKey={key}", "PidFile=none", "UsePAM=no"]
+    options += ["MaxStartups=200"]
+    argv = [program, "-D", "-e", "-f", "/dev/null"]
+    argv += [word for option in options for word in ("-o", option)]
+    with RealServer(argv, host, port, tmp_path) as server:
+        repeat(checks, server, SshCheck(), "Received disconnect")
+        assert not server.lines("error|kex_exchange|invalid|reset")
+        go_through(checks, server, SshCheck())
+
+
+def test_mqtt(checks: Checks, place: tuple[str, int], tmp_path: pathlib.Path) -> None:
+    program = needs("mosquitto", "mosquitto")
+    host, port = place
+    (tmp_path / "conf").write_text(
+        f"listener {port} {host}\nallow_anonymous true\nlog_dest stderr\n"
+    )
+    argv = [program, "-c", str(tmp_path / "conf")]
+    with RealServer(argv, host, port, tmp_path) as server:
+        repeat(checks, server, MqttCheck(), r"disconnected\.$")
+        assert not server.lines("error|exceeded|malformed|closed its connection")
+        go_through(checks, server, MqttCheck())
+
+
+def test_mqtt_that_wants_a_login(
+    checks: Checks, place: tuple[str, int], tmp_path: pathlib.Path
+) -> None:
+    program = needs("mosquitto", "mosquitto")
+    passwords = tmp_path / "passwords"
+    passwords.write_text("joe:s3cret\n")
+    subprocess.run([needs("mosquitto_passwd", "mosquitto"), "-U", passwords], check=True)
+    passwords.chmod(0o644)
+    host, port = place
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    (tmp_path / "conf").write_text(
+        f"listener {port} {host}\npassword_file {passwords}\nuser {user}\n"
+    )
+    argv = [program, "-c", str(tmp_path / "conf")]
+    with RealServer(argv, host, port, tmp_path) as server:
+        assert checks.ask(MqttCheck(), server.name).failure == "mqtt: not authorized (5)"
+        assert "(5)" in checks.ask(MqttCheck("joe", b"no"), server.name).failure
+        assert checks.ask(MqttCheck("joe", b"s3cret"), server.name) == PASSED
+
+
+SLAPD_CONF = """
+include /etc/ldap/schema/core.schema
+modulepath /usr/lib/ldap
+moduleload back_mdb
+{0}
+database mdb
+suffix "dc=example,dc=test"
+directory {1}
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "failure"),
+    [
+        ("", ""),
+        (
+            "disallow bind_anon",
+            'ldap: inappropriate authentication (48): "anonymous bind disallowed"',
+        ),
+    ],
+)
+def test_ldap(
+    checks: Checks, place: tuple[str, int], tmp_path: pathlib.Path, line: str, failure: str
+) -> None:
+    program = needs("slapd", "slapd")
+    host, port = place
+    (tmp_path / "data").mkdir()
+    (tmp_path / "conf").write_text(SLAPD_CONF.format(line, tmp_path / "data"))
+    argv = [program, "-d", "stats", "-f", str(tmp_path / "conf"), "-h", f"ldap://{host}:{port}"]
+    with RealServer(argv, host, port, tmp_path) as server:
+        if failure:
+            assert checks.ask(LdapCheck(), server.name).failure == failure
+            return
+        repeat(checks, server, LdapCheck(), "UNBIND")
+        assert not server.lines("connection lost|error|deferring")
+        go_through(checks, server, LdapCheck())
+
+
+def postgres_program(name: str) -> str:
+    """Return the path of a program that Debian keeps out of PATH, in a folder a version."""
+    found = sorted(pathlib.Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return str(found[-1]) if found else needs(name, "postgresql")
+
+
+def test_postgres(checks: Checks, place: tuple[str, int], open_directory: pathlib.Path) -> None:
+    program, initdb = (postgres_program(name) for name in ("postgres", "initdb"))
+    host, port = place
+    prefix = as_user("postgres", open_directory)
+    data = str(open_directory / "data")
+    command = [*prefix, initdb, "-D", data, "--auth=trust", "--no-sync", "-U", "nginy"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=open_directory)
+    argv = [*prefix, program, "-D", data, "-h", host, "-p", str(port), "-k", "", "-F"]
+    with RealServer(argv, host, port, open_directory) as server:
+        question = PostgresCheck("nginy", "postgres")
+        wait_until(lambda: checks.ask(question, server.name) == PASSED)
+        repeat(checks, server, question)
+        assert not server.lines("FATAL|ERROR|WARNING|could not")
+        failure = checks.ask(PostgresCheck("nginy", "shop"), server.name).failure
+        assert failure == 'postgres: 3D000 database "shop" does not exist'
+        checks.rest()
+        (open_directory / "data/pg_hba.conf").write_text("host all all all scram-sha-256\n")
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: server.lines("reloading configuration"))
+        repeat(checks, server, question)
+        assert not server.lines("FATAL|ERROR|WARNING|could not")
+        server.process.send_signal(signal.SIGINT)
+        server.process.wait()
+        assert "Connection refused" in checks.ask(question, server.name).failure
+
+
+def test_mysql(checks: Checks, place: tuple[str, int], open_directory: pathlib.Path) -> None:
+    program, install = (
+        needs(name, "mariadb-server") for name in ("mariadbd", "mariadb-install-db")
+    )
+    client = needs("mariadb", "mariadb-client")
+    host, port = place
+    prefix = as_user("mysql", open_directory)
+    data, unix = f"--datadir={open_directory / 'data'}", f"--socket={open_directory / 'socket'}"
+    method = "--auth-root-authentication-method=normal"
+    common = ["--no-defaults", data]
+    subprocess.run(
+        [*prefix, install, *common, method, "--skip-test-db"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        cwd=open_directory,
+    )
+    argv = [*prefix, program, *common, unix, f"--bind-address={host}", f"--port={port}"]
+    argv += ["--skip-name-resolve", "--log-warnings=2", "--innodb-fast-shutdown=2"]
+    with RealServer(argv, host, port, open_directory) as server:
+        users = "CREATE USER nginy@'%'; CREATE USER joe@'%' IDENTIFIED BY 's3cret';"
+        subprocess.run([client, "--no-defaults", unix, "-u", "root", "-e", users], check=True)
+        assert checks.ask(MysqlCheck("joe", b"s3cret"), server.name) == PASSED
+        checks.rest()
+        repeat(checks, server, MysqlCheck("nginy"))
+        assert not server.lines("aborted|warning.*(connect|packet)")
+        assert checks.ask(MysqlCheck(), server.name) == PASSED
+        failure = checks.ask(MysqlCheck("joe", b"wrong"), server.name).failure
+        assert failure.startswith("mysql: error 1045: \"Access denied for user 'joe'@")
+        go_through(checks, server, MysqlCheck("nginy"))
