@@ -35,7 +35,7 @@ from nginy.process import ask, single
 from nginy.process.binding import binding_problems
 from nginy.process.pidfile import read_running, text_path
 from nginy.process.privileges import rotation_warnings
-from nginy.process.report import Outcome
+from nginy.process.report import ReloadOutcome
 
 USAGE: Final = """nginy balances TCP and UDP sessions over backends.
 
@@ -217,7 +217,7 @@ def _signal(pid_path: str, name: str) -> int:
     return 0
 
 
-def _tell_outcome(outcome: Outcome) -> int:
+def _tell_outcome(outcome: ReloadOutcome) -> int:
     """Print the outcome of a reload; return the exit status."""
     for problem in outcome.problems:
         _tell(f"[emerg] {problem}")

@@ -43,7 +43,7 @@ NEEDS_RESTART: Final = frozenset({"event_method", "user", "workers"})
 SAMPLE_KEYS: Final = 4096
 """Keys tried for `moved_share`; the share is then right to about 1.5 percent points."""
 
-TEXT_MAX_CHARACTERS: Final = 60
+VALUE_MAX_CHARACTERS: Final = 60
 """How much of one value is shown; a log format may be long."""
 
 
@@ -270,7 +270,7 @@ def _text(value: Plain) -> str:
         text = "[" + ", ".join(map(_text, value)) + "]"
     else:
         text = value if value and value.isprintable() else repr(value)
-    return text if len(text) <= TEXT_MAX_CHARACTERS else f"{text[:TEXT_MAX_CHARACTERS]}..."
+    return text if len(text) <= VALUE_MAX_CHARACTERS else f"{text[:VALUE_MAX_CHARACTERS]}..."
 
 
 def _count(number: int, noun: str) -> str:

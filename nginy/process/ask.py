@@ -16,7 +16,7 @@ from typing import Final
 
 from nginy.errors import NginyError
 from nginy.process.pidfile import read_outcome, read_pid
-from nginy.process.report import Outcome, monotonic_ms, outcome_of
+from nginy.process.report import ReloadOutcome, monotonic_ms, outcome_of
 
 ANSWER_MS: Final = 60_000
 """How long to wait for the end of a reload, which takes 20 s at most with several workers."""
@@ -34,7 +34,7 @@ def send_signal(path: str, number: signal.Signals) -> int:
     return pid
 
 
-def reload(path: str, answer_ms: int = ANSWER_MS) -> Outcome:
+def reload(path: str, answer_ms: int = ANSWER_MS) -> ReloadOutcome:
     """Have the process of the pid file `path` reload, and wait for what comes of it.
 
     Raises NginyError if there is no answer.

@@ -30,7 +30,7 @@ from nginy.log.levels import NOTICE
 from nginy.process.inherited import Inherited
 from nginy.process.pidfile import PidFile, open_pid_file, replace_pid_file
 from nginy.process.reader import ConfigReader, ReadResult
-from nginy.process.report import Outcome, report_refusal, report_reload
+from nginy.process.report import ReloadOutcome, report_refusal, report_reload
 from nginy.process.systemd import Notifier, Watchdog, passed_descriptors
 from nginy.process.upgrade import Upgrade, handed_descriptors
 
@@ -193,7 +193,7 @@ class Control:
         """Say why nothing has changed."""
         self._reload_ended(report_refusal(self._reader.began_ms, problems))
 
-    def _reload_ended(self, outcome: Outcome) -> None:
+    def _reload_ended(self, outcome: ReloadOutcome) -> None:
         if self._pid_file is not None:
             try:
                 self._pid_file.note_outcome(outcome.to_json())

@@ -40,7 +40,7 @@ from nginy.text.address import Address
 SLICE_BACKENDS: Final = 500
 """Backends whose pools take over a reload in one turn: some 15 ms."""
 
-LOOK_MS: Final = 10
+QUEUE_LOOK_MS: Final = 10
 """How often a worker whose clients wait looks for backends that another one has given back."""
 NAMES_WAIT_MS: Final = 1000
 """How long a start waits for the names of backends; after that it does without."""
@@ -201,7 +201,7 @@ class PoolSet:
 
     def _look_soon(self) -> None:
         if not self._look_timer.is_running:
-            self._loop.timers.start(self._look_timer, self._loop.clock.now_ms + LOOK_MS)
+            self._loop.timers.start(self._look_timer, self._loop.clock.now_ms + QUEUE_LOOK_MS)
 
     def _look_handler(self, _timer: Timer) -> None:
         """Look at all queues, and again as long as clients wait."""

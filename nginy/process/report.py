@@ -1,7 +1,7 @@
 """The outcome of a reload: for the log, and for the person who has asked for it.
 
 The words are the same whether one process has reloaded or several workers have voted. The log gets
-an `Outcome`, and so does a file beside the pid file (`pidfile.py`), as JSON: `nginy -s reload`
+a `ReloadOutcome`, and so does a file beside the pid file (`pidfile.py`), as JSON. `nginy -s reload`
 waits for it there, since a signal alone would not tell that anything went wrong.
 
 `commands/plan.py` finds what changes between two configurations; `systemd.py` tells the service
@@ -27,11 +27,11 @@ CHANGES_LOGGED: Final = 100
 CHANGES_KEPT: Final = 1000
 
 LISTS: Final = ("problems", "warnings", "changes", "needs_restart")
-"""Fields of an `Outcome` that are lists of texts."""
+"""Fields of a `ReloadOutcome` that are lists of texts."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ReloadOutcome:
     """The outcome of a reload. With `problems` nothing has changed."""
 
     began_ms: int
@@ -61,11 +61,11 @@ class Outcome:
         return json.dumps({"result": result, **asdict(self)})
 
 
-def outcome_of(text: str) -> Outcome | None:
-    """Return what `Outcome.to_json` has written; None if it is not whole, or there is none."""
+def outcome_of(text: str) -> ReloadOutcome | None:
+    """Return what `to_json` has written; None if it is not whole, or there is none."""
     try:
         fields = json.loads(text)
-        return Outcome(
+        return ReloadOutcome(
             int(fields["began_ms"]),
             int(fields["took_ms"]),
             **{name: tuple(map(str, fields[name])) for name in LISTS},
@@ -75,14 +75,14 @@ def outcome_of(text: str) -> Outcome | None:
 
 
 def monotonic_ms() -> int:
-    """Return the time by the clock of `Outcome.began_ms`."""
+    """Return the time by the clock of `ReloadOutcome.began_ms`."""
     return time.monotonic_ns() // 1_000_000
 
 
-def report_reload(began_ms: int, before: schema.Config, config: schema.Config) -> Outcome:
+def report_reload(began_ms: int, before: schema.Config, config: schema.Config) -> ReloadOutcome:
     """Log what a reload of `config` has changed, and what of it may surprise."""
     changes = plan(before, config).changes
-    outcome = Outcome(
+    outcome = ReloadOutcome(
         began_ms,
         monotonic_ms() - began_ms,
         warnings=tuple(surprises(config)),
@@ -99,9 +99,9 @@ def report_reload(began_ms: int, before: schema.Config, config: schema.Config) -
     return outcome
 
 
-def report_refusal(began_ms: int, problems: Sequence[str]) -> Outcome:
+def report_refusal(began_ms: int, problems: Sequence[str]) -> ReloadOutcome:
     """Log why a reload has changed nothing."""
     for problem in problems:
         logger.error("%s", problem)
     logger.error("configuration not changed")
-    return Outcome(began_ms, monotonic_ms() - began_ms, problems=tuple(problems))
+    return ReloadOutcome(began_ms, monotonic_ms() - began_ms, problems=tuple(problems))

@@ -166,6 +166,6 @@ def left_since_ms(session: Session) -> int | None:
     if attempt is None or attempt.backend is None or attempt.connected_at_ms is None:
         return None
     handler = session.handler
-    if isinstance(handler, ProxyHandler) and handler.lead.left_at_ms is not None:
-        return handler.lead.left_at_ms
+    if isinstance(handler, ProxyHandler) and handler.destination.left_at_ms is not None:
+        return handler.destination.left_at_ms
     return attempt.backend.left_at_ms

@@ -160,7 +160,7 @@ class ProtocolHandler:
             self.log_session(session)
 
 
-class Lead:
+class Destination:
     """The pool that a listener leads to; successive handlers with the same pool share it."""
 
     __slots__ = ("left_at_ms",)
@@ -186,7 +186,7 @@ class Succession:
 class ProxyHandler(ProtocolHandler):
     """The base of what passes a listener's clients on to the backends of a pool."""
 
-    __slots__ = ("__weakref__", "hash_key", "lead", "pool", "rng", "succession")
+    __slots__ = ("__weakref__", "destination", "hash_key", "pool", "rng", "succession")
 
     def __init__(
         self,
@@ -198,7 +198,7 @@ class ProxyHandler(ProtocolHandler):
     ) -> None:
         super().__init__(loop, name, address, settings)
         self.pool = pool
-        self.lead = Lead()
+        self.destination = Destination()
         self.succession = Succession(self)
         self.rng = Random()
         self.hash_key: Callable[[Session], str] | None = None
@@ -212,9 +212,9 @@ class ProxyHandler(ProtocolHandler):
         self.succession = before.succession
         self.succession.latest = weakref.ref(self)
         if before.pool is self.pool:
-            self.lead = before.lead
+            self.destination = before.destination
             return
-        before.lead.left_at_ms = self.loop.clock.now_ms
+        before.destination.left_at_ms = self.loop.clock.now_ms
         if before.pool.queue is not None:
             before.pool.queue.call_all()
 

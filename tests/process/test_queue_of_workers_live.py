@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from nginy.backend.shared import SharedCounts
-from nginy.process.pools import LOOK_MS, PoolSet
+from nginy.process.pools import QUEUE_LOOK_MS, PoolSet
 
 from kit.configs import loaded
 from kit.ends import End
@@ -58,7 +58,7 @@ class Workers:
     def look(self) -> None:
         """Let the time pass after which each worker looks what the others have given back."""
         for _ in range(2):  # a timer may be a tick late
-            self.harness.advance(LOOK_MS)
+            self.harness.advance(QUEUE_LOOK_MS)
             self.harness.settle()
 
     def close(self) -> None:

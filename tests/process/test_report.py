@@ -11,7 +11,7 @@ from nginy.config.load import load
 from nginy.process.report import (
     CHANGES_KEPT,
     CHANGES_LOGGED,
-    Outcome,
+    ReloadOutcome,
     outcome_of,
     report_refusal,
     report_reload,
@@ -20,14 +20,16 @@ from nginy.process.report import (
 ExpectLog = Callable[..., AbstractContextManager[list[logging.LogRecord]]]
 
 OUTCOMES = [
-    Outcome(1, 2),
-    Outcome(1, 2, problems=("a.yml:1:1: wrong", "a.yml:2:1: wrong, too")),
-    Outcome(1, 2, warnings=("odd",), changes=("+ upstream u added",), needs_restart=("workers",)),
+    ReloadOutcome(1, 2),
+    ReloadOutcome(1, 2, problems=("a.yml:1:1: wrong", "a.yml:2:1: wrong, too")),
+    ReloadOutcome(
+        1, 2, warnings=("odd",), changes=("+ upstream u added",), needs_restart=("workers",)
+    ),
 ]
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
-def test_an_outcome_is_read_as_it_was_written(outcome: Outcome) -> None:
+def test_an_outcome_is_read_as_it_was_written(outcome: ReloadOutcome) -> None:
     assert outcome_of(outcome.to_json()) == outcome
 
 

@@ -315,7 +315,7 @@ def drain_timeout(scene: Scene) -> None:
     key = "drain_timeout_ms"
     front = scene.established({key: 600_000}, {key: 5000})
     assert isinstance(front.handler, ProxyHandler)
-    front.handler.lead.left_at_ms = scene.harness.clock.now_ms
+    front.handler.destination.left_at_ms = scene.harness.clock.now_ms
     scene.harness.advance(5010)
     for session in scene.sessions():
         drain(session)
@@ -413,7 +413,7 @@ def test_all_that_a_handler_holds_is_a_setting_or_the_listeners_own() -> None:
         "table",
         "detached",
         "drops",
-        "lead",
+        "destination",
         "firsts",
         "succession",
     }

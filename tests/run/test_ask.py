@@ -13,7 +13,7 @@ import pytest
 from nginy.errors import NginyError
 from nginy.process.ask import reload
 from nginy.process.pidfile import PidFile, outcome_path
-from nginy.process.report import Outcome, monotonic_ms, outcome_of
+from nginy.process.report import ReloadOutcome, monotonic_ms, outcome_of
 
 from kit.program import PATIENCE_S, Nginy, free_port, own_host, run_once
 
@@ -109,7 +109,7 @@ def test_a_service_says_itself_what_is_wrong_with_its_file(
 
 
 def test_an_outcome_survives_its_json() -> None:
-    made = Outcome(1, 2, ("p",), ("w", "ü"), ("c",), ("workers",))
+    made = ReloadOutcome(1, 2, ("p",), ("w", "ü"), ("c",), ("workers",))
     assert outcome_of(made.to_json()) == made
     assert outcome_of(made.to_json()[:-1]) is None
     assert outcome_of("") is None
@@ -119,23 +119,23 @@ def test_an_outcome_survives_its_json() -> None:
 @pytest.mark.parametrize(
     ("outcome", "summary"),
     [
-        (Outcome(0, 0), "reloaded"),
+        (ReloadOutcome(0, 0), "reloaded"),
         (
-            Outcome(0, 0, needs_restart=("user", "workers")),
+            ReloadOutcome(0, 0, needs_restart=("user", "workers")),
             "reloaded; takes a restart: user, workers",
         ),
-        (Outcome(0, 0, problems=("one",)), "reload refused: one"),
-        (Outcome(0, 0, problems=("one", "two", "three")), "reload refused: one (and 2 more)"),
+        (ReloadOutcome(0, 0, problems=("one",)), "reload refused: one"),
+        (ReloadOutcome(0, 0, problems=("one", "two", "three")), "reload refused: one (and 2 more)"),
     ],
 )
-def test_the_summary_is_one_sentence(outcome: Outcome, summary: str) -> None:
+def test_the_summary_is_one_sentence(outcome: ReloadOutcome, summary: str) -> None:
     assert outcome.summary == summary
 
 
 def answering(directory: pathlib.Path, began_ms: int) -> str:
     """A pid file of this process, which ignores HUP, with the outcome of a reload."""
     path = str(directory / "nginy.pid")
-    PidFile(path, "").note_outcome(Outcome(began_ms, 0).to_json())
+    PidFile(path, "").note_outcome(ReloadOutcome(began_ms, 0).to_json())
     return path
 
 

@@ -50,7 +50,7 @@ TEXT_MAX_CHARACTERS: Final = 4000
 FAILURE_MAX_CHARACTERS: Final = 200
 """How much of a reason is passed on, so that each finding fits into a message."""
 TEXTS_A_TURN: Final = 8
-RETRY_MS: Final = 100
+RESEND_MS: Final = 100
 """When to try again if the way is blocked."""
 
 
@@ -194,7 +194,7 @@ class Relay:
                     break
                 items.append(item)
             if not self.send(f"[{', '.join(items)}]"):
-                self._loop.timers.start(self._timer, self._loop.clock.now_ms + RETRY_MS)
+                self._loop.timers.start(self._timer, self._loop.clock.now_ms + RESEND_MS)
                 return
             for subject in tuple(islice(self._unsent, len(items))):
                 del self._unsent[subject]

@@ -33,7 +33,7 @@ MAX_IPV6_EXCHANGES: Final = 32
 """Of these, queries for IPv6: servers that never answer them must not hold up the others."""
 MAX_REMEMBERED: Final = 4096
 """Answers kept; the oldest go first. Names come from the configuration, and from SRV records."""
-UNANSWERED_MS: Final = 30_000
+NO_IPV6_MS: Final = 30_000
 """How long not to ask for IPv6 again where no server has answered."""
 
 TOLD_MS: Final = 500
@@ -212,7 +212,7 @@ class Queries:
             before = None if known is None else known.answer
             reply = Reply(record_type, before, is_stale=True, reason=why, is_silent=answer is None)
             if answer is None and before is None and record_type is RecordType.AAAA:
-                self._remember(key, None, UNANSWERED_MS, why)
+                self._remember(key, None, NO_IPV6_MS, why)
         else:
             self._remember(key, answer, answers_ttl_ms([answer], self._valid_ms))
             reply = Reply(record_type, answer)

@@ -33,7 +33,7 @@ from nginy.wire.dns import Outcome
 
 logger = logging.getLogger("nginy.backend")
 
-RETRY_MS: Final = 1000
+FIRST_RETRY_MS: Final = 1000
 """When to ask again after a failure; twice as long after each further one."""
 MAX_RETRY_MS: Final = 16_000
 MAX_EMPTY_RETRY_MS: Final = 4000
@@ -84,7 +84,7 @@ class NameWatch:
         self._changed = changed
         self._refuse = refuse
         self._timer = Timer(self._timer_handler, self)
-        self._retry_ms = RETRY_MS
+        self._retry_ms = FIRST_RETRY_MS
         self._is_asking = self._is_closed = False
         self._outcome: Outcome | None = None
         self._empty_since_ms: int | None = None
@@ -165,7 +165,7 @@ class NameWatch:
             if endpoints:
                 self._take(endpoints)
         elif endpoints:
-            self._retry_ms = RETRY_MS
+            self._retry_ms = FIRST_RETRY_MS
             self._empty_since_ms = None
             if resolution.ttl_ms is not None and self.is_repeating:
                 self._start(resolution.ttl_ms)
@@ -195,7 +195,7 @@ class NameWatch:
         is_first = self._empty_since_ms is None
         if is_first:
             self._empty_since_ms = now_ms
-            self._retry_ms = RETRY_MS
+            self._retry_ms = FIRST_RETRY_MS
         self._retry(MAX_EMPTY_RETRY_MS)
         if not self.endpoints:
             if is_first:

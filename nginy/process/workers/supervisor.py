@@ -62,7 +62,7 @@ class Patience:
 PATIENCE: Final = Patience()
 
 
-class Phase(enum.Enum):
+class Stage(enum.Enum):
     """What the supervisor is doing."""
 
     STARTING = "starting"
@@ -102,7 +102,7 @@ class Supervisor:
         )
         self.control = Control(self.loop, self, path, environ)
         self.config = schema.Config()
-        self._phase = Phase.STARTING
+        self._stage = Stage.STARTING
         self._counts = SharedCounts(workers)
         self._text = ""
         self._draining: dict[int, int] = {}
@@ -140,7 +140,7 @@ class Supervisor:
         self.logs.close()
         self.loop.close()
         # The first leader knows it before it resolves names that no name server is asked for.
-        is_leading = index == 0 and self._phase is Phase.STARTING
+        is_leading = index == 0 and self._stage is Stage.STARTING
         return serve(self.config, sock, sockets, self._counts.for_worker(index), is_leading)
 
     def _all_serve(self) -> None:
@@ -150,7 +150,7 @@ class Supervisor:
         except NginyError as error:
             self._fail(str(error))
             return
-        self._phase = Phase.SERVING
+        self._stage = Stage.SERVING
         self.ports.inherited.warn_and_close()
         gc.enable()
         self.control.ready(len(self.crew.processes))
@@ -165,7 +165,7 @@ class Supervisor:
         if word == "serving":
             process.is_serving = True
             self._lead.joined(process)
-            if self._phase is Phase.STARTING and self.crew.are_serving:
+            if self._stage is Stage.STARTING and self.crew.are_serving:
                 self._all_serve()
             return
         if word == "draining":
@@ -184,16 +184,16 @@ class Supervisor:
                 self._count(process.index)
         elif word == "refused" and not process.is_serving:
             logger.error("%s cannot start: %s", process, reason)
-            if self._phase is Phase.STARTING:
+            if self._stage is Stage.STARTING:
                 self._fail(reason)
 
     def _worker_died(self, process: WorkerProcess) -> None:
         self._counts.clear(process.index)
         self._lead.died(process)
-        if self._phase is Phase.ENDING:
+        if self._stage is Stage.ENDING:
             if not self.crew.processes:
                 self.loop.running = False
-        elif self._phase is Phase.STARTING:
+        elif self._stage is Stage.STARTING:
             self._fail(f"{process} has ended before it could serve")
         else:
             self._count(process.index)
@@ -220,7 +220,7 @@ class Supervisor:
             self.control.refused(*str(error).splitlines())
             return
         self._vote = vote
-        self._phase = Phase.VOTING
+        self._stage = Stage.VOTING
         self.crew.is_held = True
         self._ask(vote)
 
@@ -263,7 +263,7 @@ class Supervisor:
         vote.waiting.discard(index)
         if vote.waiting:
             return
-        if self._phase is Phase.CHANGING:
+        if self._stage is Stage.CHANGING:
             self._finish(vote)
         else:
             self._decide(vote)
@@ -281,7 +281,7 @@ class Supervisor:
 
     def _decide(self, vote: Vote) -> None:
         """Change what is the supervisor's, and have the workers change what is theirs."""
-        self._phase = Phase.CHANGING
+        self._stage = Stage.CHANGING
         for process in self.crew.processes.values():
             if process.is_serving and process.send("commit", vote.number):
                 vote.waiting.add(process.index)
@@ -308,7 +308,7 @@ class Supervisor:
 
     def _end_vote(self) -> None:
         self._vote = None
-        self._phase = Phase.SERVING
+        self._stage = Stage.SERVING
         self.loop.timers.cancel(self._timer)
         self.crew.is_held = False
         self.crew.start()
@@ -320,8 +320,8 @@ class Supervisor:
         self.loop.timers.start(self._timer, self.loop.clock.now_ms + delay_ms)
 
     def _timeout_handler(self, _timer: Timer) -> None:
-        """Go on without the workers that have not done in time what the phase is about."""
-        if self._phase is Phase.ENDING:
+        """Go on without the workers that have not done in time what the stage is about."""
+        if self._stage is Stage.ENDING:
             self.crew.signal(signal.SIGKILL)
         elif self._vote is not None:
             for index in sorted(self._vote.waiting):
@@ -359,10 +359,10 @@ class Supervisor:
         self._start_timer(self._patience.stop_ms)
 
     def _begin_end(self) -> None:
-        if self._vote is not None and self._phase is Phase.VOTING:
+        if self._vote is not None and self._stage is Stage.VOTING:
             self._call_off(self._vote, "nginy is about to end")
         self._vote = None
-        self._phase = Phase.ENDING
+        self._stage = Stage.ENDING
         self.crew.dismiss()
         if not self.crew.processes:
             self.loop.running = False

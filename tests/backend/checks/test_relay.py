@@ -13,7 +13,7 @@ from nginy.backend.backend import Backend
 from nginy.backend.checks.agent import AgentSettings
 from nginy.backend.checks.checker import Checker, ProbeSettings
 from nginy.backend.checks.monitor import MonitorSettings, PoolMonitor
-from nginy.backend.checks.relay import RETRY_MS, TEXT_MAX_CHARACTERS, Relay
+from nginy.backend.checks.relay import RESEND_MS, TEXT_MAX_CHARACTERS, Relay
 from nginy.backend.health.eject import EjectSettings
 from nginy.backend.health.findings import CheckFinding, Finding
 from nginy.backend.health.schedule import CheckSettings
@@ -343,7 +343,7 @@ def test_what_cannot_be_sent_is_sent_later(harness: Harness) -> None:
     relay.tell("u", KEY, FINDINGS[2])
     harness.turn(0)
     assert texts == []
-    harness.advance(RETRY_MS + 10)
+    harness.advance(RESEND_MS + 10)
     assert [json.loads(text)[0][4] for text in texts] == ["DOWN"]
     relay.close()
 
