@@ -54,7 +54,15 @@ FORBIDDEN = {
     "_thread",
 }
 # Values in, values out: these see no socket's readiness, no clock and no log.
-PURE = {"wire", "balancer", "backend.health", "proxy.access", "commands.plan", "commands.explain"}
+PURE = {
+    "wire",
+    "balancer",
+    "backend.health",
+    "proxy.access",
+    "proxy.limits",
+    "commands.plan",
+    "commands.explain",
+}
 IMPURE = {"logging", "select", "selectors", "signal", "subprocess", "time"}
 
 # Modules that may know each other's types: a connection, its events and its loop are one thing.

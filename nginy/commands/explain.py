@@ -10,7 +10,7 @@ the place in the round, addresses of names), and the text says so where it matte
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,7 +22,7 @@ from nginy.config.record import Entry, Key
 from nginy.config.schema import LISTENER, UPSTREAM, Config, Listener, Upstream
 from nginy.config.types import Plain
 from nginy.errors import InvalidValueError, NginyError
-from nginy.proxy.context import ConnectionContext
+from nginy.proxy.context import ConnectionContext, net_of
 from nginy.text.address import Address, parse_bind_address
 
 ANY_TURN: Final = frozenset({"round_robin", "least_conn", "least_time"})
@@ -90,28 +90,8 @@ def _lines(config: Config, way: Way) -> Iterator[str]:
     port = "" if way.client.port else " (port 0 stands for any)"
     yield f"client    {way.client}{port}"
     yield f"listener  {name}{way.address} {listener.protocol}, at {listener.origin.mark}"
-    accepted = listener.accept_proxy_protocol
-    if accepted is not None:
-        is_sender = accepted.from_.table.decides(way.context.remote_addr) >= 0
-        who = "this client" if is_sender else "others than this client"
-        yield f"header    a PROXY header is read from {who} (accept_proxy_protocol)"
-        if not is_sender and accepted.others == "refuse":
-            yield "choice    none: status 403, others are refused"
-            return
-        if is_sender:
-            yield "client    from here on, the one that the header names; as if it named none:"
-    if listener.access is not None:
-        access = listener.access.table
-        number = access.decides(way.context.remote_addr)
-        count = len(access.rules)
-        if number < 0:
-            yield f"access    none of {count} rules fits: allowed"
-        else:
-            yield f"access    {access.rules[number]} (rule {number + 1} of {count})"
-        if access.denies(way.context.remote_addr):
-            end = "its datagrams are dropped" if listener.protocol == "udp" else "status 403"
-            yield f"choice    none: {end}, denied by access"
-            return
+    if (yield from _phase_lines(way)):
+        return
     if listener.return_ is not None:
         text = quote(_filled_in(listener.return_, way.context))
         yield f"rules     none but return: the answer is {text}, then the session ends"
@@ -127,6 +107,41 @@ def _lines(config: Config, way: Way) -> Iterator[str]:
             and row.only in (None, listener.protocol)
         ):
             yield f"  {_setting(row, listener)}"
+
+
+def _phase_lines(way: Way) -> Generator[str, None, bool]:
+    """Yield what happens before the content; return whether the client gets no further."""
+    listener = way.listener
+    accepted = listener.accept_proxy_protocol
+    if accepted is not None:
+        is_sender = accepted.from_.table.decides(way.context.remote_addr) >= 0
+        who = "this client" if is_sender else "others than this client"
+        yield f"header    a PROXY header is read from {who} (accept_proxy_protocol)"
+        if not is_sender and accepted.others == "refuse":
+            yield "choice    none: status 403, others are refused"
+            return True
+        if is_sender:
+            yield "client    from here on, the one that the header names; as if it named none:"
+    for limit in listener.limit_conn:
+        key = quote(_filled_in(limit.key_, way.context))
+        yield f"limit     {limit.max} sessions at a time for the key {key} (limit_conn)"
+    if listener.limit_conn_rate is not None:
+        rate = listener.limit_conn_rate
+        key = quote(_filled_in(rate.key_, way.context))
+        yield f"limit     {rate.rate} new sessions a second for the key {key} (limit_conn_rate)"
+    if listener.access is not None:
+        access = listener.access.table
+        number = access.decides(way.context.remote_addr)
+        count = len(access.rules)
+        if number < 0:
+            yield f"access    none of {count} rules fits: allowed"
+        else:
+            yield f"access    {access.rules[number]} (rule {number + 1} of {count})"
+        if access.denies(way.context.remote_addr):
+            end = "its datagrams are dropped" if listener.protocol == "udp" else "status 403"
+            yield f"choice    none: {end}, denied by access"
+            return True
+    return False
 
 
 def _upstream_lines(upstream: Upstream, way: Way) -> Iterator[str]:
@@ -219,6 +234,7 @@ def _filled_in(text: str, context: ConnectionContext) -> str:
         "realip_remote_addr": context.remote_addr,
         "realip_remote_port": context.remote_port,
         "remote_addr": context.remote_addr,
+        "remote_net": net_of(context.sockaddr),
         "remote_port": context.remote_port,
         "server_addr": context.server_addr,
         "server_port": context.server_port,

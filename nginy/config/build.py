@@ -10,7 +10,7 @@ nginx: the `..._create_conf` and `..._merge_conf` functions of its modules, and 
 
 import random
 import resource
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from nginy.backend.backend import Backend, BackendSettings
 from nginy.backend.names.members import Balancing
@@ -25,11 +25,13 @@ from nginy.balancer.pick_random import PickRandom
 from nginy.balancer.rendezvous import Rendezvous
 from nginy.balancer.ring import BoundedRing, Ring
 from nginy.balancer.round_robin import RoundRobin
+from nginy.config import phases as limit_keys
 from nginy.config import schema
 from nginy.config.balance import Balance
 from nginy.config.keepalive import SoKeepalive
 from nginy.event.bind import KeepAlive, ListenOptions
 from nginy.proxy.handler import ProxySettings
+from nginy.proxy.limiting import Key, LimitConn, LimitConnRate, Zones
 from nginy.proxy.phases import AccessPhase, Phase, Phases
 from nginy.proxy.real_address import RealAddress
 
@@ -147,16 +149,32 @@ def proxy_settings(listener: schema.Listener, auto_sessions: int) -> ProxySettin
     )
 
 
-def phases(listener: schema.Listener) -> Phases:
+def phases(listener: schema.Listener, zones: Zones, compile_key: Callable[[str], Key]) -> Phases:
     """Return what a listener's clients pass before their content, in nginx's order."""
     found: list[Phase] = []
     accepted = listener.accept_proxy_protocol
     if accepted is not None:
         accepts_others = accepted.others == "plain"
         found.append(RealAddress(accepted.from_.table, accepts_others, accepted.timeout_ms))
+    for limit in listener.limit_conn:
+        zone = zone_name(listener, limit)
+        counts = zones.counts(zone, limit.max_keys)
+        found.append(LimitConn(compile_key(limit.key_), counts, limit.max, zone, limit.dry_run))
+    rate = listener.limit_conn_rate
+    if rate is not None:
+        zone = zone_name(listener, rate)
+        rates = zones.rates(zone, rate.rate, rate.burst, rate.max_keys)
+        found.append(LimitConnRate(compile_key(rate.key_), rates, rate.rate, zone, rate.dry_run))
     if listener.access is not None:
         found.append(AccessPhase(listener.access.table))
     return tuple(found)
+
+
+def zone_name(
+    listener: schema.Listener, limit: limit_keys.LimitConn | limit_keys.LimitConnRate
+) -> str:
+    """Return a limit's zone; without a name it is the listener's own, for this key."""
+    return limit.zone or f"{listener.name or listener.listen[0]} {limit.key_}"
 
 
 def listen_options(listener: schema.Listener) -> tuple[ListenOptions, ...]:

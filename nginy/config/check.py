@@ -8,6 +8,7 @@ Not here: the syntax of single values (types.py, schema.py), warnings (surprises
 (check_files.py), and what only a start can find out, such as an address in use.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
@@ -26,6 +27,7 @@ from nginy.config.node import (
     did_you_mean,
     quote,
 )
+from nginy.config.phases import LimitConn, LimitConnRate
 from nginy.config.schema import (
     LISTENER,
     UPSTREAM,
@@ -57,7 +59,9 @@ def check(config: Config, findings: Findings) -> None:
     for listener in config.listeners:
         _check_protocol(listener, config, findings)
         _check_headers(listener, config, findings)
+        _check_limits(listener, findings)
         _check_content(listener, config, findings)
+    _check_zones(config, findings)
     _check_listen(config, findings)
     check_loops(config, findings)
     _check_names(config, findings)
@@ -169,6 +173,46 @@ def _check_headers(listener: Listener, config: Config, findings: Findings) -> No
             where = listener.origin.of("listen")
             text = f"proxy_protocol: goes with tcp listeners only; {where} is udp and leads here"
             findings.report(backend.origin.of("proxy_protocol"), text)
+
+
+def _limits(listener: Listener) -> tuple[LimitConn | LimitConnRate, ...]:
+    rate = listener.limit_conn_rate
+    return (*listener.limit_conn, *(() if rate is None else (rate,)))
+
+
+def _check_limits(listener: Listener, findings: Findings) -> None:
+    """Report keys that are empty for every client, and limits that would count one thing twice."""
+    for limit in _limits(listener):
+        names = re.findall(r"\$(\w+)", limit.key_)
+        rest = re.sub(r"\$\w+", "", limit.key_)
+        if listener.accept_proxy_protocol is None:
+            names = [name for name in names if not name.startswith("proxy_protocol_")]
+        if not names and not rest and limit.origin.has("key"):
+            text = f"key: {quote(limit.key_)} is empty for every client"
+            hint = ", expected a key such as $remote_addr, or accept_proxy_protocol"
+            findings.report(limit.origin.of("key"), f"{text}{hint}")
+    seen: dict[str, Mark] = {}
+    for each in listener.limit_conn:
+        zone = each.zone or each.key_
+        mark = each.origin.of("zone" if each.zone else "key")
+        if zone in seen:
+            text = f"limit_conn: {quote(zone)} counts this listener already at {seen[zone]}"
+            findings.report(mark, text)
+        seen.setdefault(zone, mark)
+
+
+def _check_zones(config: Config, findings: Findings) -> None:
+    """Report zones that count by different keys (nginx's rule)."""
+    seen: dict[tuple[str, str], LimitConn | LimitConnRate] = {}
+    for listener in config.listeners:
+        for limit in _limits(listener):
+            if not limit.zone or not limit.origin.has("zone", "key"):
+                continue
+            first = seen.setdefault((type(limit).__name__, limit.zone), limit)
+            if first.key_ != limit.key_:
+                where = first.origin.of("key")
+                text = f"zone: {quote(limit.zone)} counts by {quote(first.key_)} at {where}"
+                findings.report(limit.origin.of("zone"), f"{text}, expected the same key")
 
 
 def _check_content(listener: Listener, config: Config, findings: Findings) -> None:

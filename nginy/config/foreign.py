@@ -20,7 +20,7 @@ SPEAKS_NO_TLS: Final = "nginy passes TLS through and does not speak it to backen
 ACCEPT_PROXY: Final = "expected accept_proxy_protocol: {from: 10.0.0.0/8}, the proxies in front"
 NO_HTTP: Final = "nginy balances TCP and UDP and does not read HTTP"
 IN_ACCESS: Final = "expected access: [{allow: 10.0.0.0/8}, {deny: all}]"
-NO_LIMITS: Final = "nginy has no limits per client"
+NO_LIMITS: Final = "nginy does not limit how fast a session transfers"
 NO_ROUTES: Final = "nginy does not route by server name; use a listener for each service"
 TOP_OF_FILE: Final = "its keys belong at the top of the file"
 RAISED_ALONE: Final = "nginy raises the limit itself, according to worker_connections"
@@ -142,6 +142,7 @@ RENAMED: Final[Mapping[str, Mapping[str, str]]] = {
 # Advice for words without a counterpart.
 ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
     CONFIGURATION: {
+        "limit_conn_zone": "expected limit_conn: {key: $remote_addr, max: 10} in a listener",
         "daemon": "nginy stays in the foreground; let a service manager start it",
         "events": TOP_OF_FILE,
         "global": TOP_OF_FILE,
@@ -157,8 +158,6 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
         "acl": IN_ACCESS,
         "allow": IN_ACCESS,
         "deny": IN_ACCESS,
-        "limit_conn": NO_LIMITS,
-        "limit_conn_rate": NO_LIMITS,
         "limit_rate": NO_LIMITS,
         "location": NO_HTTP,
         "locations": NO_HTTP,

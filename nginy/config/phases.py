@@ -10,8 +10,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from nginy.config.access import NetworkList, Networks
-from nginy.config.record import Entry, Record, Switch, key
-from nginy.config.types import Choice, Duration
+from nginy.config.balance import KEY
+from nginy.config.node import Findings, Node, ScalarNode
+from nginy.config.record import Entry, ListOf, Record, Switch, key
+from nginy.config.types import Choice, Duration, Flag, Integer, Plain, Text
+
+ZONE: Final = Text("a name for the zone", r"[\w.-]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,4 +33,49 @@ class AcceptProxyProtocol(Entry):
     timeout_ms: int = key(Duration(), "3s", "A header must be complete after this time.")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitConn(Entry):
+    """How many sessions a key may have at a time. Each worker counts its own."""
+
+    key_: str = key(KEY, None, "A text with variables, by which clients count as one.")
+    max: int = key(Integer(1), None, "A session beyond these is refused, with status 503.")
+    zone: str = key(ZONE, "", "Listeners that name the same zone share its counts.")
+    dry_run: bool = key(Flag(), "off", "nginy logs what it would refuse, and refuses nothing.")
+    max_keys: int = key(Integer(1), "100000", "A zone has at most this many keys.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitConnRate(Entry):
+    """How many sessions a key may begin. Each worker counts its own."""
+
+    key_: str = key(KEY, None, "A text with variables, by which clients count as one.")
+    rate: int = key(Integer(1, 1_000_000), None, "New sessions a second, on average.")
+    burst: int = key(Integer(1), "1", "As many may begin at once.")
+    zone: str = key(ZONE, "", "Listeners that name the same zone share its counts.")
+    dry_run: bool = key(Flag(), "off", "nginy logs what it would refuse, and refuses nothing.")
+    max_keys: int = key(
+        Integer(1), "100000", "A zone has at most this many keys; it forgets the idlest first."
+    )
+
+
+class Limits(ListOf[LimitConn]):
+    """One limit or several, or `off` for none."""
+
+    def __init__(self) -> None:
+        super().__init__(Record(LimitConn, "limit_conn"))
+        self.expected = f"off, {self.expected}"
+
+    def read(self, node: Node, findings: Findings) -> tuple[LimitConn, ...]:
+        """Return the limits in the order written."""
+        if isinstance(node, ScalarNode) and node.text == "off":
+            return ()
+        return super().read(node, findings)
+
+    def write(self, value: tuple[LimitConn, ...]) -> Plain:
+        """Return a list, also of one, or the word."""
+        return super().write(value) if value else "off"
+
+
+LIMIT_CONN: Final = Limits()
+LIMIT_CONN_RATE: Final = Switch(Record(LimitConnRate, "limit_conn_rate"))
 ACCEPT_PROXY_PROTOCOL: Final = Switch(Record(AcceptProxyProtocol, "accept_proxy_protocol"))

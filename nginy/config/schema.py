@@ -33,7 +33,14 @@ from nginy.config.health import (
 )
 from nginy.config.keepalive import Keepalive, SoKeepalive
 from nginy.config.logs import ACCESS_LOG, AccessLogSettings, ErrorLogSettings
-from nginy.config.phases import ACCEPT_PROXY_PROTOCOL, AcceptProxyProtocol
+from nginy.config.phases import (
+    ACCEPT_PROXY_PROTOCOL,
+    LIMIT_CONN,
+    LIMIT_CONN_RATE,
+    AcceptProxyProtocol,
+    LimitConn,
+    LimitConnRate,
+)
 from nginy.config.record import TOP, Entry, ListOf, MapOf, Record, Switch, key
 from nginy.config.types import (
     Choice,
@@ -216,6 +223,12 @@ class Listener(Entry):
         "off",
         "The client is who a PROXY header says it is, for rules, hash keys, variables and logs.",
         only="tcp",
+    )
+    limit_conn: tuple[LimitConn, ...] = key(
+        LIMIT_CONN, "off", "How many sessions clients with the same key may have at a time."
+    )
+    limit_conn_rate: LimitConnRate | None = key(
+        LIMIT_CONN_RATE, "off", "How many sessions clients with the same key may begin."
     )
     access: AccessRules | None = key(
         AccessKind(),

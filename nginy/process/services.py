@@ -33,6 +33,7 @@ from nginy.process.logs import LogSet
 from nginy.process.pools import PoolSet
 from nginy.process.retiring import Retiring, sessions_of
 from nginy.proxy.handler import ProtocolHandler, ProxyHandler
+from nginy.proxy.limiting import Zones
 from nginy.proxy.reply import DatagramReplyHandler, ReplyHandler
 from nginy.proxy.tcp import TcpHandler
 from nginy.proxy.udp import UdpHandler
@@ -57,6 +58,7 @@ class ServiceSet:
         "_loop",
         "_pools",
         "_services",
+        "_zones",
         "inherited",
         "retiring",
     )
@@ -67,6 +69,7 @@ class ServiceSet:
         self._pools = pools
         self._services: dict[ListenKey, Service] = {}
         self._auto_sessions = 0
+        self._zones = Zones()
         self.inherited = Inherited()
         """Sockets to be taken instead of binding new ones."""
         self.retiring: list[Retiring] = []
@@ -262,7 +265,7 @@ class ServiceSet:
         else:
             handler = self._proxy_handler(settings, listener, self._pool(settings, before))
         handler.is_verbose = logger.isEnabledFor(logging.INFO)
-        handler.phases = build.phases(settings)
+        handler.phases = build.phases(settings, self._zones, self._logs.compile)
         handler.log_session = self._logs.session_logger(settings.access_log, config.log_formats)
         if type(handler) is type(before):
             handler.take_over(before)

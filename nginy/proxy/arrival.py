@@ -8,6 +8,7 @@ Tested in tests/proxy/test_real_address_live.py.
 
 from typing import Final
 
+from nginy.proxy.limits import Counts
 from nginy.text.address import SockAddr
 from nginy.wire.proxy_protocol import Header
 
@@ -18,10 +19,20 @@ NO_HEADER: Final = Header(0, 0)
 class Arrival:
     """How a client came in."""
 
-    __slots__ = ("header", "real_sockaddr")
+    __slots__ = ("header", "held", "limit_status", "real_sockaddr")
 
     def __init__(self, sockaddr: SockAddr) -> None:
         self.real_sockaddr = sockaddr
         """The address of the socket's peer, which may be a proxy in front of the client."""
         self.header: Header = NO_HEADER
         """The PROXY header that the client's first bytes were."""
+        self.held: tuple[tuple[Counts, bytes], ...] = ()
+        """Where the session is counted, and by which key."""
+        self.limit_status = ""
+        """nginx `$limit_conn_status`; "" if no limit concerned the session."""
+
+    def give_back(self) -> None:
+        """Count the session no more: at its end."""
+        held, self.held = self.held, ()
+        for counts, key in held:
+            counts.give_back(key)

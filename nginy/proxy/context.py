@@ -10,7 +10,13 @@ nginx spreads the same facts over `ngx_stream_session_t` and `ngx_connection_t`.
 Tested in tests/proxy/test_variables.py.
 """
 
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
+from typing import Final
+
 from nginy.text.address import SockAddr
+
+MAPPED: Final = bytes(10) + b"\xff\xff"
+"""How an IPv4 address mapped into IPv6 begins (RFC 4291 §2.5.5.2)."""
 
 
 class ConnectionContext:
@@ -66,6 +72,22 @@ class ConnectionContext:
 def host_of(sockaddr: SockAddr) -> str:
     """Return the IP address of a socket address, "unix:" for any other."""
     return sockaddr[0] if isinstance(sockaddr, tuple) else "unix:"
+
+
+def net_of(sockaddr: SockAddr) -> str:
+    """Return the network that stands for one client: of IPv4 the /32, of IPv6 the /64.
+
+    An IPv6 client has 2^64 addresses to choose from (RFC 4291 §2.5.4); "unix:" is all of them.
+    """
+    host = host_of(sockaddr)
+    if ":" not in host:
+        return f"{host}/32"
+    if host == "unix:":
+        return host
+    packed = inet_pton(AF_INET6, host.partition("%")[0])
+    if packed.startswith(MAPPED):
+        return f"{inet_ntop(AF_INET, packed[len(MAPPED) :])}/32"
+    return f"{inet_ntop(AF_INET6, packed[:8] + bytes(8))}/64"
 
 
 def port_of(sockaddr: SockAddr) -> str:

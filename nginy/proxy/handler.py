@@ -158,6 +158,8 @@ class ProtocolHandler:
             counters.count(end.code, client.received, client.sent)
         if self.log_session is not None:
             self.log_session(session)
+        if session.arrival is not None:
+            session.arrival.give_back()
 
 
 class Destination:

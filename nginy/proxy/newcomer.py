@@ -22,19 +22,22 @@ class Newcomer(Session):
     def __init__(self, handler: ProtocolHandler, client: SharedConnection) -> None:
         self.handler = handler
         self.client = client
-        self.arrival = None
+        self.arrival = self.upstream = None
+        self.attempts = ()
         if handler.local_sockaddr is None:
             client.note_local_sockaddr()
 
 
-def refused(handler: ProtocolHandler, client: SharedConnection, drops: Drops) -> bool:
-    """Run the handler's phases for a client; if one refuses it, drop its datagram."""
+def admitted(handler: ProtocolHandler, client: SharedConnection, drops: Drops) -> Newcomer | None:
+    """Run the handler's phases for a client; if one refuses it, drop its datagram, return None."""
     newcomer = Newcomer(handler, client)
     for phase in handler.phases:
         verdict = phase.run(newcomer, ())
         if isinstance(verdict, Refusal):
+            if newcomer.arrival is not None:
+                newcomer.arrival.give_back()
             now_ms = handler.loop.clock.now_ms
             level = verdict.reason.level
             drops.refuse(verdict.drop, verdict.detail, client.sockaddr, handler.name, now_ms, level)
-            return True
-    return False
+            return None
+    return newcomer

@@ -1,6 +1,6 @@
 """Phases: what a client passes before its session goes to its content.
 
-    accept -> real address -> access -> content (`proxy_pass` or `return`) -> log
+    accept -> real address -> limits -> access -> content (`proxy_pass` or `return`) -> log
 
 A handler has a list of phases, in nginx's order (`ngx_stream.h`, `NGX_STREAM_POST_ACCEPT_PHASE` and
 the following), and only those that its listener is configured with. Most listeners have none; their

@@ -20,7 +20,7 @@ from nginy.event.loop import Loop
 from nginy.event.timer import Timer
 from nginy.proxy.drops import Drops
 from nginy.proxy.handler import ProtocolHandler, ProxySettings
-from nginy.proxy.newcomer import refused
+from nginy.proxy.newcomer import admitted
 from nginy.proxy.session import Reason, Session
 from nginy.text.address import Address, SockAddr
 
@@ -70,9 +70,12 @@ class DatagramReplyHandler(ProtocolHandler):
         if not sockaddr[1]:
             return
         client = SharedConnection(receiver, sockaddr, local)
-        if self.phases and refused(self, client, self.drops):
+        newcomer = None
+        if self.phases and (newcomer := admitted(self, client, self.drops)) is None:
             return
         session = receiver.serving = Session(self, client)
+        if newcomer is not None:
+            session.arrival = newcomer.arrival
         client.action = "returning text"
         client.received = len(data)
         if client.send(self.text(session)) < 0:

@@ -71,7 +71,9 @@ class Reason(Enum):
         self.level = level
 
 
-BEFORE_CONTENT: Final = frozenset((Reason.BAD_HEADER, Reason.HEADER_LATE, Reason.DENIED))
+BEFORE_CONTENT: Final = frozenset(
+    (Reason.BAD_HEADER, Reason.HEADER_LATE, Reason.DENIED, Reason.OVER_LIMIT)
+)
 """Reasons by which a phase refuses a session: no backend has been looked for."""
 
 

@@ -24,7 +24,7 @@ from nginy.event.datagram import DatagramReceiver, SharedConnection
 from nginy.event.loop import Loop
 from nginy.proxy.drops import Drops
 from nginy.proxy.handler import ProtocolHandler, ProxyHandler, ProxySettings
-from nginy.proxy.newcomer import refused
+from nginy.proxy.newcomer import admitted
 from nginy.proxy.session import Reason, Session
 from nginy.proxy.udp_opening import UdpOpening
 from nginy.proxy.udp_run import Run, may_wait
@@ -146,9 +146,12 @@ class UdpHandler(ProxyHandler):
             self.drops.refuse(*why, sockaddr, self.name, now_ms)
             return None
         client = SharedConnection(receiver, sockaddr, local)
-        if self.phases and refused(self, client, self.drops):
+        newcomer = None
+        if self.phases and (newcomer := admitted(self, client, self.drops)) is None:
             return None
         session = UdpSession(self, client)
+        if newcomer is not None:
+            session.arrival = newcomer.arrival
         receiver.serving = session
         if not session.open():
             return None

@@ -23,7 +23,7 @@ from typing import Final
 
 from nginy.event.clock import Clock
 from nginy.proxy.arrival import NO_HEADER
-from nginy.proxy.context import host_of, port_of
+from nginy.proxy.context import host_of, net_of, port_of
 from nginy.proxy.session import Session
 from nginy.text.address import SockAddr
 from nginy.text.times import TimeText
@@ -118,6 +118,10 @@ def _tlv_of(session: Session, name: str) -> str:
     return "" if value is None else value.decode(errors="backslashreplace")
 
 
+def _limit_status_of(session: Session) -> str:
+    return "" if session.arrival is None else session.arrival.limit_status
+
+
 def _tlv(argument: str) -> Variable:
     return Variable(f"tlv_of(s, {argument})", is_foreign=True, may_be_empty=True)
 
@@ -134,10 +138,12 @@ FIXED: Final[Mapping[str, Variable]] = {
     "proxy_protocol_server_port": Variable("port_of(header_of(s).destination)", may_be_empty=True),
     **{f"proxy_protocol_tlv_{name}": _tlv(repr(name)) for name in TLV_NAMES},
     "protocol": Variable("s.handler.protocol"),
+    "limit_conn_status": Variable("limit_status_of(s)", may_be_empty=True),
     "realip_remote_addr": Variable("host_of(peer_of(s))"),
     "realip_remote_port": Variable("port_of(peer_of(s))", may_be_empty=True),
     "reason": Variable("s.reason", is_foreign=True, may_be_empty=True),
     "remote_addr": Variable("host_of(s.client.sockaddr)"),
+    "remote_net": Variable("net_of(s.client.sockaddr)"),
     "remote_port": Variable("port_of(s.client.sockaddr)", may_be_empty=True),
     "requests": Variable("s.requests"),
     "responses": Variable("s.responses"),
@@ -171,7 +177,7 @@ VARIABLES: Final = frozenset((*FIXED, *TIMES))
 KEY_VARIABLES: Final = frozenset(
     (
         *("protocol", "remote_addr", "remote_port", "server_addr", "server_port", "listener"),
-        *("realip_remote_addr", "realip_remote_port"),
+        *("realip_remote_addr", "realip_remote_port", "remote_net"),
         *(name for name in FIXED if name.startswith("proxy_protocol_")),
     )
 )
@@ -214,6 +220,8 @@ class Variables:
             "host_of": host_of,
             "now": self._now,
             "peer_of": _peer_of,
+            "limit_status_of": _limit_status_of,
+            "net_of": net_of,
             "port_of": port_of,
             "seconds": seconds,
             "since": _since,

@@ -189,3 +189,19 @@ def test_a_proxy_and_a_stranger_are_told_apart(tmp_path: pathlib.Path) -> None:
         "choice    none: status 403, others are refused",
     ]
     assert told("127.0.0.1:81", "11.1.2.3")[1].startswith("rules     none but return")
+
+
+def test_the_limits_of_a_client_are_told_with_its_key(tmp_path: pathlib.Path) -> None:
+    text = """
+    listeners:
+    - listen: 127.0.0.1:80
+      return: x
+      limit_conn: [{key: $remote_addr, max: 5}, {key: all, max: 9}]
+      limit_conn_rate: {key: $remote_net, rate: 7}
+    """
+    told = explain(loaded(tmp_path, text), "127.0.0.1:80", "2001:db8::1").splitlines()[2:5]
+    assert told == [
+        'limit     5 sessions at a time for the key "2001:db8::1" (limit_conn)',
+        'limit     9 sessions at a time for the key "all" (limit_conn)',
+        'limit     7 new sessions a second for the key "2001:db8::/64" (limit_conn_rate)',
+    ]

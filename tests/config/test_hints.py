@@ -40,6 +40,7 @@ KEYS = [
     (LISTENER + "http: {}\n", "nginy balances TCP and UDP and does not read HTTP"),
     (LISTENER + "stream: {}\n", "its keys belong at the top of the file"),
     (in_listener("bind: 127.0.0.1:81"), '(did you mean "listen"?)'),
+    ("limit_conn_zone: addr\n" + LISTENER, "{key: $remote_addr, max: 10} in a listener"),
     (in_listener("accept-proxy: on"), "{from: 10.0.0.0/8}, the proxies in front"),
     (in_listener("deny: all"), "expected access: [{allow: 10.0.0.0/8}, {deny: all}]"),
     (in_listener("proxy_ssl: on"), "nginy passes TLS through and does not speak it to backends"),

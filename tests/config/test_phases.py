@@ -7,7 +7,8 @@ from nginy.config.build import backend_settings, phases, proxy_protocol_of, prox
 from nginy.config.dump import dump
 from nginy.config.load import load
 from nginy.config.surprises import surprises
-from nginy.proxy.phases import AccessPhase
+from nginy.proxy.limiting import LimitConn, LimitConnRate, Zones
+from nginy.proxy.phases import AccessPhase, Phases
 from nginy.proxy.real_address import RealAddress
 
 from kit.configs import loaded, refusals, write
@@ -17,16 +18,41 @@ def listening(keys: str) -> str:
     return f"listeners: [{{listen: 127.0.0.1:80, return: x, {keys}}}]\n"
 
 
+def built(directory: pathlib.Path, keys: str, zones: Zones | None = None) -> Phases:
+    (listener,) = loaded(directory, listening(keys)).listeners
+    return phases(listener, zones or Zones(), lambda text: lambda _session: text)
+
+
 def test_phases_come_in_nginxs_order_and_only_those_configured(tmp_path: pathlib.Path) -> None:
-    keys = "access: {deny: all}, accept_proxy_protocol: {from: ['::1', 'unix:']}"
-    (listener,) = loaded(tmp_path, listening(keys)).listeners
-    assert [type(phase) for phase in phases(listener)] == [RealAddress, AccessPhase]
-    (listener,) = loaded(tmp_path, listening("backlog: 1")).listeners
-    assert phases(listener) == ()
+    keys = """
+      access: {deny: all}, accept_proxy_protocol: {from: ['::1', 'unix:']},
+      limit_conn_rate: {key: $remote_net, rate: 5}, limit_conn: {key: $remote_addr, max: 5}
+    """
+    order = [RealAddress, LimitConn, LimitConnRate, AccessPhase]
+    assert [type(phase) for phase in built(tmp_path, keys)] == order
+    assert built(tmp_path, "backlog: 1") == ()
+
+
+def test_a_reload_keeps_the_counts_of_a_limit(tmp_path: pathlib.Path) -> None:
+    zones = Zones()
+    (before,) = built(tmp_path, "limit_conn: {key: $remote_addr, max: 5}", zones)
+    (after,) = built(tmp_path, "limit_conn: {key: $remote_addr, max: 6, max_keys: 9}", zones)
+    assert isinstance(before, LimitConn)
+    assert isinstance(after, LimitConn)
+    assert after.counts is before.counts
+    assert (after.max, after.counts.max_keys) == (6, 9)
+    (other,) = built(tmp_path, "limit_conn: {key: $remote_addr, max: 6, zone: z}", zones)
+    assert isinstance(other, LimitConn)
+    assert other.counts is not before.counts
 
 
 def test_what_is_dumped_loads_to_the_same(tmp_path: pathlib.Path) -> None:
-    keys = "accept_proxy_protocol: {from: 10.0.0.0/8, others: plain, timeout: 500ms}"
+    keys = """
+      accept_proxy_protocol: {from: 10.0.0.0/8, others: plain, timeout: 500ms},
+      limit_conn: [{key: $remote_addr, max: 5, zone: z, dry_run: on, max_keys: 7},
+        {key: all, max: 9}],
+      limit_conn_rate: {key: $remote_net, rate: 5, burst: 10}
+    """
     config = loaded(tmp_path, listening(keys))
     assert load(write(tmp_path, dump(config), "dumped.yml"), {}) == config
 
@@ -41,6 +67,26 @@ def test_what_is_dumped_loads_to_the_same(tmp_path: pathlib.Path) -> None:
         ("accept_proxy_protocol: {from: [{a: b}]}", "from: a mapping, expected a network such as"),
         ("accept_proxy_protocol: {from: all, others: drop}", 'others: "drop" is not known'),
         ("accept_proxy_protocol: {from: all, timeout: 0}", 'timeout: "0"'),
+        (
+            "limit_conn: {key: $remote_addr, max: 1, zone: 'a b'}",
+            'zone: "a b" is not valid, expected a name for the zone',
+        ),
+        ("limit_conn: {key: $remote_addr}", 'limit_conn: "max" is missing, expected a whole'),
+        ("limit_conn: {max: 1}", 'limit_conn: "key" is missing, expected a key such as'),
+        ("limit_conn: {key: $remote, max: 1}", "names unknown variables ($remote)"),
+        ("limit_conn: {key: $bytes_sent, max: 1}", "names unknown variables ($bytes_sent)"),
+        ("limit_conn: {key: $remote_addr, max: 0}", 'max: "0" is too small'),
+        ("limit_conn: []", "limit_conn: an empty list, expected off, the keys of limit_conn, or a"),
+        ("limit_conn_rate: {key: $remote_addr, rate: 10k}", 'rate: "10k" is not a whole number'),
+        (
+            "limit_conn: {key: $proxy_protocol_addr, max: 1}",
+            'key: "$proxy_protocol_addr" is empty for every client, expected a key such as',
+        ),
+        ("limit_conn_rate: {key: '', rate: 1}", 'key: "" is empty for every client'),
+        (
+            "limit_conn: [{key: $remote_addr, max: 1}, {key: $remote_addr, max: 2}]",
+            'limit_conn: "$remote_addr" counts this listener already at nginy.yml:1:',
+        ),
         (
             "protocol: udp, accept_proxy_protocol: {from: all}",
             "accept_proxy_protocol: is for tcp listeners, this one is udp",
@@ -118,3 +164,16 @@ def test_a_header_that_cannot_be_sent_is_refused(
 ) -> None:
     (found,) = refusals(tmp_path, sending(listener, backend))
     assert message in found
+
+
+def test_a_zone_counts_by_one_key(tmp_path: pathlib.Path) -> None:
+    text = """
+    listeners:
+    - {listen: 127.0.0.1:80, return: x, limit_conn: {key: $remote_addr, max: 1, zone: z}}
+    - {listen: 127.0.0.1:81, return: x, limit_conn: {key: $remote_addr, max: 9, zone: z}}
+    - {listen: 127.0.0.1:82, return: x, limit_conn: {key: $remote_net, max: 1, zone: z}}
+    """
+    (found,) = refusals(tmp_path, text)
+    assert found.startswith("nginy.yml:5:")
+    assert 'zone: "z" counts by "$remote_addr" at nginy.yml:3:' in found
+    assert found.endswith("expected the same key")

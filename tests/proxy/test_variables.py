@@ -148,7 +148,7 @@ def test_all_variables_have_a_value_while_a_session_goes_on(harness: Harness) ->
     assert values["status"] == "000"
     empty = {name for name, value in values.items() if not value}
     of_header = {name for name in VARIABLES if name.startswith("proxy_protocol_")}
-    assert empty == {"reason", "termination"} | of_header
+    assert empty == {"reason", "termination", "limit_conn_status"} | of_header
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,118 @@
+"""Limiting: the phases that hold a client to the limits of its key (`limit_conn` and its like).
+
+A key is a text with variables, such as `$remote_addr`; a session whose key is empty is not counted.
+Counts belong to a zone: listeners that name one zone share its counts, and a reload keeps them.
+Each process counts its own sessions; several workers have a count each.
+
+What is counted for each key is in `proxy/limits.py`. What a session holds it gives back at its end
+(`proxy/arrival.py::Arrival.give_back`), also if a later phase refuses it.
+
+nginx: ngx_stream_limit_conn_module.c.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+from weakref import WeakValueDictionary
+
+from nginy.proxy.arrival import Arrival
+from nginy.proxy.limits import Counts, Rates
+from nginy.proxy.phases import Phase, Phases, Refusal, Step, Verdict
+from nginy.proxy.session import Reason, Session
+
+PASSED: Final = "PASSED"
+REJECTED: Final = "REJECTED"
+REJECTED_DRY_RUN: Final = "REJECTED_DRY_RUN"
+"""Values of `$limit_conn_status` (nginx)."""
+
+Key = Callable[[Session], str]
+"""Works out the key of a session."""
+
+
+class Zones:
+    """The counts of a process, by zone. They live as long as a listener or a session uses them."""
+
+    __slots__ = ("_counts", "_rates")
+
+    def __init__(self) -> None:
+        self._counts: WeakValueDictionary[str, Counts] = WeakValueDictionary()
+        self._rates: WeakValueDictionary[tuple[str, int, int], Rates] = WeakValueDictionary()
+
+    def counts(self, zone: str, max_keys: int) -> Counts:
+        """Return the sessions at a time of a zone, those there are or new ones."""
+        counts = self._counts.get(zone)
+        if counts is None:
+            counts = self._counts[zone] = Counts(max_keys)
+        counts.max_keys = max_keys
+        return counts
+
+    def rates(self, zone: str, rate: int, burst: int, max_keys: int) -> Rates:
+        """Return the buckets of a zone; another rate or burst begins with full ones."""
+        rates = self._rates.get((zone, rate, burst))
+        if rates is None:
+            rates = self._rates[zone, rate, burst] = Rates(rate, burst, max_keys)
+        rates.max_keys = max_keys
+        return rates
+
+
+@dataclass(frozen=True, slots=True)
+class LimitConn(Phase):
+    """Refuses a session if its key has `max` of them already (`limit_conn`)."""
+
+    key: Key
+    counts: Counts
+    max: int
+    zone: str
+    is_dry_run: bool
+
+    def run(self, session: Session, rest: Phases) -> Verdict:
+        """Count the session, or refuse it."""
+        key = _key_of(self.key, session)
+        if not key:
+            return Step.PASS
+        arrival = _arrival_of(session)
+        if self.counts.take(key, self.max):
+            arrival.held += ((self.counts, key),)
+            arrival.limit_status = arrival.limit_status or PASSED
+            return Step.PASS
+        arrival.limit_status = REJECTED_DRY_RUN if self.is_dry_run else REJECTED
+        text = f'over limit_conn, {self.max} sessions at a time in zone "{self.zone}"'
+        return _over(session, text, is_dry_run=self.is_dry_run)
+
+
+@dataclass(frozen=True, slots=True)
+class LimitConnRate(Phase):
+    """Refuses a session if its key begins too many of them (`limit_conn_rate`)."""
+
+    key: Key
+    rates: Rates
+    rate: int
+    zone: str
+    is_dry_run: bool
+
+    def run(self, session: Session, rest: Phases) -> Verdict:
+        """Take a token of the key's bucket, or refuse the session."""
+        key = _key_of(self.key, session)
+        if not key or self.rates.take(key, session.client.loop.clock.now_ms):
+            return Step.PASS
+        text = f'over limit_conn_rate, {self.rate} new sessions a second in zone "{self.zone}"'
+        return _over(session, text, is_dry_run=self.is_dry_run)
+
+
+def _key_of(key: Key, session: Session) -> bytes:
+    return key(session).encode("utf-8", "surrogateescape")
+
+
+def _arrival_of(session: Session) -> Arrival:
+    if session.arrival is None:
+        session.arrival = Arrival(session.client.sockaddr)
+    return session.arrival
+
+
+def _over(session: Session, text: str, *, is_dry_run: bool) -> Verdict:
+    """Refuse a session, or say that it would have been refused."""
+    if not is_dry_run:
+        return Refusal(Reason.OVER_LIMIT, text, "limit")
+    session.log(logging.WARNING, f"{text}, dry run")
+    return Step.PASS

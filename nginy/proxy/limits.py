@@ -1,0 +1,103 @@
+"""Limits: how many sessions a key may have, and how many it may begin.
+
+- `Counts` sessions of a key at a time (`limit_conn`);
+- `Rates`  new sessions of a key in a second (`limit_conn_rate`).
+
+Pure: keys, numbers and the time go in, verdicts come out. What a key is made of, and what becomes
+of a session over a limit, is decided in `proxy/limiting.py`.
+
+The one idea: a stranger can make up keys without end, so a table never grows beyond its bound, and
+a key costs one number. `Rates` is a token bucket for each key, kept as the instant at which the
+bucket will be full again (the virtual scheduling form of the generic cell rate algorithm, ITU-T
+I.371 annex A): nothing runs while nobody comes, and a bucket that is full need not be kept.
+
+nginx: ngx_stream_limit_conn_module.c; the rate of new sessions is HAProxy's src_conn_rate, as a
+bucket.
+"""
+
+from typing import Final
+
+MAX_KEYS: Final = 100_000
+"""Keys of one table; some 200 bytes each."""
+
+
+class Counts:
+    """Sessions at a time for each key. A key without a session is not kept."""
+
+    __slots__ = ("__weakref__", "_counts", "max_keys")
+
+    def __init__(self, max_keys: int = MAX_KEYS) -> None:
+        self.max_keys = max_keys
+        self._counts: dict[bytes, int] = {}
+
+    def __len__(self) -> int:
+        """Return how many keys have sessions."""
+        return len(self._counts)
+
+    def count(self, key: bytes) -> int:
+        """Return how many sessions of `key` there are."""
+        return self._counts.get(key, 0)
+
+    def take(self, key: bytes, most: int) -> bool:
+        """Count one more session of `key`, unless it has `most` already or the table is full.
+
+        Returns whether it was counted. Each one counted goes back by `give_back`.
+        """
+        count = self._counts.get(key, 0)
+        if count >= most or (not count and len(self._counts) >= self.max_keys):
+            return False
+        self._counts[key] = count + 1
+        return True
+
+    def give_back(self, key: bytes) -> None:
+        """Count one session of `key` less."""
+        count = self._counts[key] - 1
+        if count:
+            self._counts[key] = count
+        else:
+            del self._counts[key]
+
+
+class Rates:
+    """New sessions in a second for each key: `rate` on average, `burst` at once.
+
+    With more than `max_keys` of them the key that was idle for longest is forgotten: it is given a
+    full bucket too early, and nobody else is.
+    """
+
+    __slots__ = ("__weakref__", "_full_at_us", "_interval_us", "_room_us", "max_keys")
+
+    def __init__(self, rate: int, burst: int, max_keys: int = MAX_KEYS) -> None:
+        self.max_keys = max_keys
+        self._interval_us = 1_000_000 // rate
+        self._room_us = (burst - 1) * self._interval_us
+        self._full_at_us: dict[bytes, int] = {}
+        """Key -> when its bucket is full again; who was seen longest ago comes first."""
+
+    def __len__(self) -> int:
+        """Return how many keys are remembered."""
+        return len(self._full_at_us)
+
+    def take(self, key: bytes, now_ms: int) -> bool:
+        """Take a token from the bucket of `key`; return False if there is none."""
+        now_us = now_ms * 1000
+        full_at_us = max(self._full_at_us.pop(key, 0), now_us)
+        is_allowed = full_at_us - now_us <= self._room_us
+        if is_allowed:
+            full_at_us += self._interval_us
+        self._full_at_us[key] = full_at_us
+        self._forget(now_us)
+        return is_allowed
+
+    def _forget(self, now_us: int) -> None:
+        """Drop the oldest keys while their buckets are full, two at most, or the table is.
+
+        Two for each that comes in: the table shrinks by itself, and no call takes long.
+        """
+        for _ in range(2):
+            oldest = next(iter(self._full_at_us))
+            if self._full_at_us[oldest] > now_us and len(self._full_at_us) <= self.max_keys:
+                return
+            if len(self._full_at_us) == 1:
+                return
+            del self._full_at_us[oldest]
