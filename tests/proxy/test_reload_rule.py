@@ -19,6 +19,7 @@ from nginy.balancer.round_robin import RoundRobin
 from nginy.event.connection import Connection
 from nginy.event.pipe import Pipe, Pipes
 from nginy.proxy import handler, reply, tcp, udp
+from nginy.proxy.arrival import Arrival
 from nginy.proxy.closer import drain
 from nginy.proxy.handler import ProxyHandler, ProxySettings
 from nginy.proxy.session import Session
@@ -26,6 +27,7 @@ from nginy.proxy.tcp import TcpSession
 from nginy.proxy.udp_run import may_wait
 from nginy.proxy.udp_session import UdpSession
 from nginy.text.address import Address
+from nginy.wire.proxy_protocol import Header
 
 from kit.datagrams import UdpBackend, UdpClient, UdpFront, udp_proxy
 from kit.ends import End
@@ -230,6 +232,33 @@ def socket_keepalive(scene: Scene) -> None:
     assert options == [False, True]
 
 
+def headers(scene: Scene, before: dict[str, Any], after: dict[str, Any]) -> list[bytes]:
+    """Return what backends hear first of two sessions that a proxy has announced by TLV 0xE0."""
+    server = scene.harness.add(Server())
+    pool = scene.harness.pool(server.name)
+    scene.waiting(pool, before, after)
+    for session in scene.sessions():
+        session.arrival = Arrival(session.client.sockaddr)
+        session.arrival.header = Header(2, 0, tlvs=((0xE0, b"said before"),))
+    scene.let_connect(pool)
+    scene.harness.turn_until(lambda: len(server.ends) == 2)
+    scene.harness.settle()
+    heard = {end.socket.getpeername(): end.received for end in server.ends}
+    upstreams = [session.upstream for session in scene.sessions()]
+    return [bytes(heard[upstream.local_sockaddr]) for upstream in upstreams if upstream is not None]
+
+
+def proxy_protocol(scene: Scene) -> None:
+    off, on = headers(scene, {"proxy_protocol": "off"}, {"proxy_protocol": "v1"})
+    assert (off, on[:6]) == (b"", b"PROXY ")
+
+
+def pass_tlvs(scene: Scene) -> None:
+    before = {"proxy_protocol": "v2", "pass_tlvs": False}
+    said = headers(scene, before, {"pass_tlvs": True})
+    assert [b"said before" in header for header in said] == [False, True]
+
+
 def connect_timeout(scene: Scene) -> None:
     pool = scene.harness.pool(scene.harness.add(FullPort()).name)
     before, after = {"connect_timeout_ms": 60_000}, {"connect_timeout_ms": 5000}
@@ -381,7 +410,9 @@ SETTINGS: dict[str, Callable[[Scene], None]] = {
     "next_upstream": next_upstream,
     "next_upstream_timeout_ms": next_upstream_timeout,
     "next_upstream_tries": next_upstream_tries,
+    "pass_tlvs": pass_tlvs,
     "pool": pool,
+    "proxy_protocol": proxy_protocol,
     "requests": requests,
     "responses": responses,
     "socket_keepalive": socket_keepalive,
