@@ -21,6 +21,7 @@ from typing import Final
 import yaml
 
 from nginy import __version__
+from nginy.commands.check import check, render_checks
 from nginy.commands.explain import explain
 from nginy.commands.plan import render_plan
 from nginy.commands.reference import render_reference
@@ -43,11 +44,14 @@ Usage:
   nginy [-t | -T | -s SIGNAL] (CONFIG | -c FILE)
   nginy plan [-c FILE] CONFIG
   nginy explain CONFIG LISTENER CLIENT
+  nginy check [-v] CONFIG [UPSTREAM]
   nginy (-h | -v | -V | --help-config)
 
 nginy plan prints what a reload with CONFIG would change, and changes nothing.
 nginy explain prints which way a client, such as 10.1.2.3 or 10.1.2.3:5000, takes
 through CONFIG from a listener, named by its name or its address.
+nginy check makes every health check of CONFIG once, and prints how it went; the exit
+status is 0 if all have passed. With -v it prints what was sent and received.
 
 Options:
   -t             Check CONFIG and the files it names, and exit.
@@ -149,7 +153,7 @@ def _act(arguments: Mapping[str, str]) -> int:
         return _show(USAGE)
     if arguments["--help-config"]:
         return _show(render_reference())
-    if arguments["--version"] or arguments["-V"]:
+    if (arguments["--version"] and not arguments["check"]) or arguments["-V"]:
         print(_version(in_full=bool(arguments["-V"])), file=sys.stderr)
         return 0
     pid_path = service_pid_file(os.environ)
@@ -162,10 +166,8 @@ def _act(arguments: Mapping[str, str]) -> int:
 def _use(config: Config, arguments: Mapping[str, str]) -> int:
     """Carry out a command on a checked configuration; without options, serve it."""
     path = arguments["CONFIG"]
-    if arguments["plan"]:
-        return _show(render_plan(_running(config, path, arguments["-c"]), config))
-    if arguments["explain"]:
-        return _show(explain(config, arguments["LISTENER"], arguments["CLIENT"]))
+    if arguments["plan"] or arguments["explain"] or arguments["check"]:
+        return _answer(config, arguments)
     if arguments["-t"] or arguments["-T"]:
         _warn(config)
         return _test(config, path, is_dump=bool(arguments["-T"]))
@@ -182,6 +184,18 @@ def _use(config: Config, arguments: Mapping[str, str]) -> int:
     from nginy.process.workers import supervisor  # noqa: PLC0415
 
     return supervisor.run(config, path, workers)
+
+
+def _answer(config: Config, arguments: Mapping[str, str]) -> int:
+    """Answer a question about a configuration that changes nothing."""
+    if arguments["plan"]:
+        running = _running(config, arguments["CONFIG"], arguments["-c"])
+        return _show(render_plan(running, config))
+    if arguments["explain"]:
+        return _show(explain(config, arguments["LISTENER"], arguments["CLIENT"]))
+    asked = check(config, arguments["UPSTREAM"])
+    _show(render_checks(asked, is_verbose=bool(arguments["--version"])))
+    return 0 if all(each.is_fine for each in asked) else 1
 
 
 def _test(config: Config, path: str, *, is_dump: bool) -> int:

@@ -14,7 +14,7 @@ import os
 import socket
 from dataclasses import dataclass, replace
 from ssl import CERT_NONE, OP_NO_RENEGOTIATION, PROTOCOL_TLS_CLIENT, SSLContext
-from typing import Final
+from typing import Final, Protocol
 
 from nginy.backend.checks.datagram import DatagramCheck
 from nginy.backend.checks.dialog import Check, Dialog, Ended, Inquiry, OpenChecks
@@ -45,13 +45,22 @@ class ProbeSettings:
     """The PROXY header of listeners that lead here: "off", "v1" or "v2"."""
 
 
+class MakeTalk(Protocol):
+    """Begins a conversation."""
+
+    def __call__(self, question: Question, target: Target, *, is_datagram: bool) -> Talk:
+        """Return a talk in which nothing was said yet."""
+
+
 class Checker:
     """Makes checks on one loop and knows the open ones. Created and closed by the server."""
 
-    __slots__ = ("_hostname", "_tls", "loop", "open")
+    __slots__ = ("_hostname", "_make_talk", "_tls", "loop", "open")
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, make_talk: MakeTalk = Talk) -> None:
+        """Ask nothing yet; `make_talk` may be a talk that keeps what is said."""
         self.loop = loop
+        self._make_talk = make_talk
         self.open: OpenChecks = set()
         self._hostname = socket.gethostname()
         self._tls = handshake_context()
@@ -80,11 +89,11 @@ class Checker:
             program.start(probe.command, address, deadline_ms)
             return program
         if probe.transport == "udp":
-            talk = Talk(probe.question, self._target(address), is_datagram=True)
+            talk = self._make_talk(probe.question, self._target(address), is_datagram=True)
             check = DatagramCheck(self.loop, self.open, talk, ended)
             check.start(address, deadline_ms)
             return check
-        talk = Talk(probe.question, self._target(address))
+        talk = self._make_talk(probe.question, self._target(address), is_datagram=False)
         tls = self._tls if probe.transport == "tls" else None
         # It says that the connection is nobody's, but the proxy's own.
         head = ANNOUNCES_NOBODY.get(version, b"")
