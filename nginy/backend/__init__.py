@@ -12,7 +12,7 @@ busy, and `shared` the counts that several workers have in common. Beside them a
 `nginy.proxy` has the sessions, `nginy.balancer` the arithmetic of choosing, `nginy.wire` the bytes
 of checks and name servers.
 
-The one idea: the causes that may take a backend out (an operator, a check, an agent, the resolver,
+The one idea: the causes that may take a backend out (an operator, a check, an agent, its name,
 failures of sessions) never overwrite each other. Each has a word of its own, and the worst word
 counts. README.md beside this file has the diagram.
 """

@@ -54,11 +54,6 @@ class AccessLog(Generic[T]):
         self._is_wanted = is_wanted
         self._buffer_bytes = buffer_bytes
 
-    @property
-    def flush_due(self) -> bool:
-        """Whether lines wait, so that `flush` has something to do."""
-        return self.sink.pending_bytes > 0
-
     def log(self, session: T) -> None:
         """Render a line for `session`, and write it or let it wait in the buffer."""
         if self._is_wanted is not None and not self._is_wanted(session):

@@ -194,8 +194,3 @@ class UdpHandler(ProxyHandler):
             else:
                 self.detached.pop(session, None)
         super().session_ended(session)
-
-    def close_sessions(self, reason: Reason) -> None:
-        """End every session, because the process ends or the listener is closed."""
-        for session in (*self.table.values(), *self.detached):
-            session.finalize(reason)

@@ -11,7 +11,6 @@ from nginy.backend.backend import Backend
 from nginy.backend.pool import BackendPool
 from nginy.proxy.handler import ProxySettings
 from nginy.proxy.reply import DatagramReplyHandler
-from nginy.proxy.session import Reason
 from nginy.proxy.udp import UdpHandler
 from nginy.text.address import Address
 from nginy.wire.agent import Mode
@@ -123,7 +122,13 @@ class SessionCloser:
         return False
 
     def close(self) -> None:
-        self.handler.close_sessions(Reason.KILLED)
+        end_sessions(self.handler)
+
+
+def end_sessions(handler: UdpHandler) -> None:
+    """End every session of a listener, as at the end of the process."""
+    for session in (*handler.table.values(), *handler.detached):
+        session.kill()
 
 
 def udp_proxy(

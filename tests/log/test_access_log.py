@@ -19,7 +19,7 @@ def test_without_a_buffer_each_line_is_written_at_once(sink):
     log = AccessLog(sink, str, buffer_bytes=0, flush_ms=1000)
     log.log(1)
     assert written(sink) == ["1"]
-    assert not log.flush_due
+    assert not log.sink.pending_bytes
 
 
 def test_with_a_buffer_lines_wait_for_the_flush(sink):
@@ -27,10 +27,10 @@ def test_with_a_buffer_lines_wait_for_the_flush(sink):
     log.log(1)
     log.log(2)
     assert written(sink) == []
-    assert log.flush_due
+    assert log.sink.pending_bytes
     log.flush()
     assert written(sink) == ["1", "2"]
-    assert not log.flush_due
+    assert not log.sink.pending_bytes
 
 
 def test_a_session_that_is_not_wanted_leaves_no_line(sink):

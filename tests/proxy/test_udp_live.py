@@ -12,12 +12,19 @@ from nginy.backend.health.eject import EjectSettings
 from nginy.backend.pool import BackendPool
 from nginy.balancer.hashing import Hash
 from nginy.event.datagram import RECEIVE_BUDGET
-from nginy.proxy.session import Reason
 from nginy.text.address import Address
 from nginy.wire.agent import Mode
 
 from conftest import ExpectLog
-from kit.datagrams import UdpBackend, UdpClient, UdpFront, set_down, udp_proxy, udp_reply
+from kit.datagrams import (
+    UdpBackend,
+    UdpClient,
+    UdpFront,
+    end_sessions,
+    set_down,
+    udp_proxy,
+    udp_reply,
+)
 from kit.harness import Ended, Harness, descriptor_count
 from kit.leaks import alive, no_garbage
 from kit.program import own_host
@@ -313,7 +320,7 @@ class TestEnds:
         ask(harness, front.client())
         harness.advance(86_400_000)
         assert front.handler.sessions == 1
-        front.handler.close_sessions(Reason.KILLED)
+        end_sessions(front.handler)
         assert front.terminations == ["KD"]
 
     def test_missing_answers_are_a_failure_of_the_backend(
@@ -869,7 +876,7 @@ class TestOperation:
         ask(harness, client)
         ask(harness, client)
         assert (front.handler.sessions, front.handler.table) == (2, {})
-        front.handler.close_sessions(Reason.KILLED)
+        end_sessions(front.handler)
         assert front.terminations == ["KD", "KD"]
         assert front.handler.sessions == 0
 

@@ -245,12 +245,6 @@ class Health:
         self._voices.tell(Cause.OPERATOR, MODE_TRIGGERS[mode], reason)
         return self._conclude(Cause.OPERATOR, reason, now_ms)
 
-    def set_resolved(self, is_resolved: bool, reason: str, now_ms: int) -> StateChange | None:
-        """Take note that the backend's name has an address, or has lost the last one."""
-        trigger = Trigger.ADDRESS_FOUND if is_resolved else Trigger.ADDRESS_LOST
-        self._voices.tell(Cause.NAME, trigger, reason)
-        return self._conclude(Cause.NAME, reason, now_ms)
-
     def hear_agent(self, answer: AgentAnswer, now_ms: int) -> StateChange | None:
         """Do what the agent says; leave what it does not mention."""
         moved: list[Cause] = []

@@ -47,7 +47,7 @@ class Cause(Enum):
     AGENT_MODE = "agent mode"  # ready, drain, maint
     AGENT_CONDITION = "agent condition"  # up, down, fail, stopped
     AGENT_WEIGHT = "agent weight"  # 0 % is a way to say drain
-    NAME = "name"  # the resolver
+    NAME = "name"  # whether the backend stands for a name without an address
     CHECK = "check"  # the active health check
     PASSIVE = "passive"  # failures of sessions
 
@@ -76,8 +76,6 @@ class Trigger(Enum):
     AGENT_DOWN = "agent says down"
     WEIGHT_ZERO = "weight 0%"
     WEIGHT_SOME = "weight above 0%"
-    ADDRESS_LOST = "address lost"
-    ADDRESS_FOUND = "address found"
     CHECK_PASSED = "check passed"
     CHECK_FAILED = "check failed"
     CHECKS_PAUSED = "checks paused"
@@ -119,7 +117,8 @@ def _modes(cause: Cause) -> tuple[Transition, ...]:
     )
 
 
-# What is not in the table changes nothing, such as a repeated word.
+# What is not in the table changes nothing, such as a repeated word. A name has no row: once it has
+# an address, other backends take the place of the unresolved one (names/members.py).
 TRANSITIONS: Final = (
     *_modes(Cause.OPERATOR),
     *_modes(Cause.AGENT_MODE),
@@ -127,8 +126,6 @@ TRANSITIONS: Final = (
     Transition(Cause.AGENT_CONDITION, State.DOWN, Trigger.AGENT_UP, State.UP),
     Transition(Cause.AGENT_WEIGHT, State.UP, Trigger.WEIGHT_ZERO, State.DRAINING),
     Transition(Cause.AGENT_WEIGHT, State.DRAINING, Trigger.WEIGHT_SOME, State.UP),
-    Transition(Cause.NAME, State.UP, Trigger.ADDRESS_LOST, State.UNRESOLVED),
-    Transition(Cause.NAME, State.UNRESOLVED, Trigger.ADDRESS_FOUND, State.UP),
     # One pass is enough for a backend without a bad record (`initial: down`).
     Transition(Cause.CHECK, State.CHECKING, Trigger.CHECK_PASSED, State.UP),
     Transition(Cause.CHECK, State.CHECKING, Trigger.CHECK_FAILED, State.DOWN, Needs.FAILS),
@@ -164,7 +161,8 @@ def diagram() -> str:
         region = cause.value.replace(" ", "_")
         rows = [t for t in TRANSITIONS if t.cause is cause]
         lines.append(f'    state "{cause.value}" as {region} {{')
-        lines.extend(f"        {region}_{s} : {s}" for s in sorted({t.before for t in rows}))
+        states = {*FIRST_WORDS[cause], *(t.before for t in rows)}
+        lines.extend(f"        {region}_{state} : {state}" for state in sorted(states))
         lines.extend(f"        [*] --> {region}_{state}" for state in FIRST_WORDS[cause])
         lines.extend(
             f"        {region}_{t.before} --> {region}_{t.after} : {t.trigger.value}{t.needs.value}"

@@ -219,14 +219,13 @@ def test_maintenance_pauses_checks_and_is_followed_by_one_at_once():
 
 
 def test_going_from_one_unchecked_state_to_another_keeps_checks_paused():
-    health = checked().health
+    health = Health(settings(), 0, is_resolved=False)
+    health.begin_checks(0, 1, 0, random.Random(0))
     health.set_mode(Mode.MAINT, "operator", 1)
-    health.set_resolved(False, "no such name", 2)
-    change = health.set_mode(Mode.READY, "operator: done", 3)
-    assert str(change) == "maintenance -> unresolved: operator: done; no such name"
     assert health.schedule.next_at_ms is None
-    health.set_resolved(True, "10.0.0.1", 4)
-    assert (health.state, health.schedule.next_at_ms) == (State.CHECKING, 4)
+    change = health.set_mode(Mode.READY, "operator: done", 3)
+    assert str(change) == "maintenance -> unresolved: operator: done; not resolved yet"
+    assert health.schedule.next_at_ms is None
 
 
 def test_a_draining_backend_is_still_checked_and_down_when_it_fails():
@@ -247,12 +246,11 @@ def test_a_backend_that_is_down_in_the_configuration_begins_in_maintenance():
     assert (health.state, health.schedule.next_at_ms) == (State.CHECKING, 9)
 
 
-def test_a_name_begins_unresolved_and_needs_no_check_where_there_is_none():
-    health = Health(None, 0, is_resolved=False)
+def test_what_stands_for_a_name_is_unresolved_and_is_not_checked():
+    health = Health(settings(), 0, is_resolved=False)
     assert (health.state, health.reason) == (State.UNRESOLVED, "not resolved yet")
-    assert str(health.set_resolved(True, "10.0.0.1", 5)) == "unresolved -> up: 10.0.0.1"
-    assert health.set_resolved(True, "10.0.0.1", 6) is None
-    assert str(health.set_resolved(False, "gone", 7)) == "up -> unresolved: gone"
+    health.begin_checks(0, 1, 0, random.Random(0))
+    assert health.schedule.next_at_ms is None
 
 
 AGENT_CASES = [
@@ -536,14 +534,14 @@ def test_failing_open_ignores_checks_and_ejections_but_not_what_is_deliberate():
 class Model:
     """The rules of health in their plainest form: all results are kept, all words recomputed."""
 
-    def __init__(self, chosen):
+    def __init__(self, chosen, is_resolved):
         self.settings = chosen
         self.results = []
         self.check = State.UP if chosen.is_initially_up else State.CHECKING
         self.operator = self.mode = Mode.READY
         self.condition = Condition.UP
         self.percent = 100
-        self.resolved = True
+        self.resolved = is_resolved
         self.ejected_until_ms = None
 
     def state(self):
@@ -581,7 +579,7 @@ class Model:
 
 def random_step(rng, health, model, now_ms):
     """Let one thing happen to both; return the change that health reports."""
-    match rng.randrange(6):
+    match rng.randrange(5):
         case 0:
             model.operator = rng.choice([Mode.READY, Mode.READY, *Mode])
             return health.set_mode(model.operator, "operator", now_ms)
@@ -599,16 +597,13 @@ def random_step(rng, health, model, now_ms):
             model.condition = answer.condition or model.condition
             return health.hear_agent(answer, now_ms)
         case 2:
-            model.resolved = rng.random() < 0.7
-            return health.set_resolved(model.resolved, "name", now_ms)
-        case 3:
             if model.state() is State.UP:
                 model.ejected_until_ms = now_ms
             change = health.eject(EJECT, 0, 2, "failed", now_ms)
             if model.ejected_until_ms == now_ms:
                 model.ejected_until_ms = health.ejection_ends_at_ms
             return change
-        case 4:
+        case 3:
             if model.ejected_until_ms is not None and now_ms >= model.ejected_until_ms:
                 model.ejected_until_ms = None
             return health.end_ejection(now_ms)
@@ -632,7 +627,9 @@ def test_random_histories_agree_with_a_plain_model(seed):
         jitter_ms=rng.choice([0, 700]),
         is_initially_up=rng.random() < 0.5,
     )
-    health, model, now_ms = Health(chosen, 0), Model(chosen), 0
+    is_resolved = seed % 5 > 0
+    health = Health(chosen, 0, is_resolved=is_resolved)
+    model, now_ms = Model(chosen, is_resolved), 0
     health.begin_checks(0, 1, 0, rng)
     for _ in range(300):
         now_ms += rng.choice([0, 1, 900, 5_000, 40_000])
