@@ -22,9 +22,12 @@ import yaml
 
 from nginy import __version__
 from nginy.commands.check import check, render_checks
+from nginy.commands.completion import SHELLS, render_completion
 from nginy.commands.explain import explain
+from nginy.commands.manual import render_manual
 from nginy.commands.plan import render_plan
 from nginy.commands.reference import render_reference
+from nginy.commands.usage import parse_usage
 from nginy.config.check_files import check_files
 from nginy.config.dump import dump
 from nginy.config.load import load, service_pid_file
@@ -45,7 +48,7 @@ Usage:
   nginy plan [-c FILE] CONFIG
   nginy explain CONFIG LISTENER CLIENT
   nginy check [-v] CONFIG [UPSTREAM]
-  nginy (-h | -v | -V | --help-config)
+  nginy (-h | -v | -V | --help-config | --man | --completion SHELL)
 
 nginy plan prints what a reload with CONFIG would change, and changes nothing.
 nginy explain prints which way a client, such as 10.1.2.3 or 10.1.2.3:5000, takes
@@ -65,6 +68,9 @@ Options:
   -v --version   Print the version and exit.
   -V             Print the version, those of Python and PyYAML, and exit.
   --help-config  Print every key that CONFIG may have, and exit.
+  --man          Print the manual page nginy(8), and exit.
+  --completion SHELL
+                 Print what makes bash, zsh or fish complete this, and exit.
   -h --help      Print this and exit.
 """
 
@@ -149,10 +155,9 @@ def _options_in(word: str) -> list[str]:
 
 def _act(arguments: Mapping[str, str]) -> int:
     """Carry out the command; options about nginy itself need no configuration."""
-    if arguments["--help"]:
-        return _show(USAGE)
-    if arguments["--help-config"]:
-        return _show(render_reference())
+    page = _page(arguments)
+    if page is not None:
+        return _show(page)
     if (arguments["--version"] and not arguments["check"]) or arguments["-V"]:
         print(_version(in_full=bool(arguments["-V"])), file=sys.stderr)
         return 0
@@ -161,6 +166,24 @@ def _act(arguments: Mapping[str, str]) -> int:
         # The process says itself what is wrong with the file, so its status shows that, too.
         return _signal(pid_path, arguments["-s"])
     return _use(load(arguments["CONFIG"], os.environ), arguments)
+
+
+def _page(arguments: Mapping[str, str]) -> str | None:
+    """Return the text about nginy itself that was asked for, if any was."""
+    if arguments["--help"]:
+        return USAGE
+    if arguments["--help-config"]:
+        return render_reference()
+    if arguments["--man"]:
+        return render_manual(parse_usage(USAGE), render_reference(), __version__)
+    shell = arguments["--completion"]
+    if not shell:
+        return None
+    if shell not in SHELLS:
+        names = ", ".join(SHELLS)
+        raise NginyError(f'invalid option: "--completion {shell}", expected {names}')
+    values = {"SIGNAL": tuple(SIGNALS_BY_NAME), "SHELL": tuple(SHELLS)}
+    return render_completion(shell, parse_usage(USAGE), values)
 
 
 def _use(config: Config, arguments: Mapping[str, str]) -> int:
