@@ -11,7 +11,7 @@ the kernel drops when an interrupted start dies. Each purpose and each Python ve
 environment of its own, so that none is in another's way.
 
 Not here: what nginy does once it runs (nginy/cli.py). The file has to compile on Python 3.6, or
-whoever has an old Python would see a SyntaxError and not the sentence that helps.
+a user with an old Python would see a SyntaxError and not the sentence that helps.
 """
 
 import fcntl
@@ -86,7 +86,7 @@ def is_importable(module):
 def homes():
     """Return the directories for environments: in the checkout, else in the user's cache.
 
-    The second is for a checkout that belongs to somebody else (XDG Base Directory Specification).
+    The second is for a checkout that belongs to another user (XDG Base Directory Specification).
     """
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return os.path.join(CHECKOUT, ".venv"), os.path.join(cache, "nginy")

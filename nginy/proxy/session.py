@@ -30,7 +30,7 @@ logger = logging.getLogger("nginy.proxy")
 
 
 class Reason(Enum):
-    """Why a session ended: status, termination code, sentence, and the level it is logged with.
+    """Why a session ended: status, termination code, sentence, and the level of its log line.
 
     The first letter of a code says who ended the session: C or c the client (by an act, by
     silence), S or s the backend, P the proxy's own rules, R a resource, D a backend that went down,
@@ -43,21 +43,21 @@ class Reason(Enum):
         400, "CC", "client went away while connecting to upstream", logging.INFO,
     )  # fmt: skip
     CLIENT_RESET = (200, "CD", "client reset the connection", logging.INFO)
-    CLIENT_IDLE = (200, "cD", "idle timeout, client was to speak", logging.INFO)
+    CLIENT_IDLE = (200, "cD", "idle timeout, client was silent", logging.INFO)
     BACKEND_TIMED_OUT = (502, "sC", "connecting to upstream timed out", logging.ERROR)
     BACKEND_UNREACHABLE = (502, "SC", "connecting to upstream failed", logging.ERROR)
     NO_BACKEND = (502, "SC", "no usable backend", logging.ERROR)
     BACKEND_RESET = (502, "SD", "backend reset the connection", logging.ERROR)
-    BACKEND_IDLE = (200, "sD", "idle timeout, backend was to speak", logging.INFO)
+    BACKEND_IDLE = (200, "sD", "idle timeout, backend was silent", logging.INFO)
     NO_ANSWER = (200, "--", "no answer", logging.DEBUG)
-    ANSWERS_MISSING = (502, "sD", "answers of the backend are missing", logging.ERROR)
+    ANSWERS_MISSING = (502, "sD", "backend has left datagrams unanswered", logging.ERROR)
     BACKEND_DOWN = (200, "DD", "backend went down", logging.INFO)
     CLIENT_LEFT_QUEUE = (400, "CQ", "client went away while waiting for a backend", logging.INFO)
     QUEUE_TIMED_OUT = (502, "sQ", "no backend was free in time", logging.ERROR)
     BAD_HEADER = (400, "CR", "bad PROXY header", logging.INFO)
     HEADER_LATE = (400, "cR", "the PROXY header did not come in time", logging.INFO)
     DENIED = (403, "PR", "denied by access", logging.INFO)
-    QUEUE_FULL = (503, "PC", "too many wait for a backend already", logging.ERROR)
+    QUEUE_FULL = (503, "PC", "too many clients are waiting for a backend", logging.ERROR)
     OVER_LIMIT = (503, "PC", "over a limit", logging.WARNING)
     RESOURCE = (500, "RC", "no descriptor, port or memory", logging.CRITICAL)
     TOO_LONG = (200, "LD", "max_session_time reached", logging.INFO)

@@ -164,7 +164,7 @@ def test_a_udp_session_tells_the_pool_it_came_from(harness: Harness, expect_log:
     front.client().send(b"question")
     harness.turn_until(lambda: pool.backends[0].conns == 1)
     front.reload(harness.pool("127.0.0.1:9", "127.0.0.1:10"))
-    with expect_log("answers of the backend are missing"):
+    with expect_log("backend has left datagrams unanswered"):
         harness.advance(1500)
         harness.turn_until(lambda: front.ended)
     assert failed == [pool.backends[0]]

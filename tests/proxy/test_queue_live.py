@@ -81,7 +81,7 @@ def test_too_many_are_turned_away(harness: Harness, expect_log: Any) -> None:
     proxy = harness.proxy(pool)
     served(harness, proxy)
     waiting(harness, proxy, pool)
-    with expect_log("too many wait for a backend already", count=1):
+    with expect_log("too many clients are waiting for a backend", count=1):
         proxy.connect()
         harness.turn_until(lambda: proxy.ended)
     assert (proxy.ended[0].termination, proxy.ended[0].status) == ("PC", 503)

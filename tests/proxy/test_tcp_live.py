@@ -670,7 +670,7 @@ def test_a_client_that_says_nothing_is_idle(harness: Harness, clock: FakeClock) 
     harness.advance(20)
     ended = proxy.only()
     assert (ended.termination, ended.status) == ("cD", 200)
-    assert ended.reason == "idle timeout, client was to speak"
+    assert ended.reason == "idle timeout, client was silent"
     harness.turn_until(lambda: client.has_eof and backend.has_eof)
 
 

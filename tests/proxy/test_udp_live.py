@@ -332,7 +332,7 @@ class TestEnds:
         front = udp_proxy(harness, pool, responses=1)
         front.client().send(b"?")
         harness.turn_until(lambda: front.handler.sessions)
-        with expect_log("answers of the backend are missing while proxying datagrams, client: "):
+        with expect_log("backend has left datagrams unanswered while proxying datagrams, client: "):
             harness.advance(60_000)
         ended = front.only()
         assert (ended.termination, ended.status) == ("sD", 502)
@@ -655,7 +655,7 @@ class TestBackendFailure:
         front = udp_proxy(harness, pool, responses=1, timeout_ms=1000)
         front.client().send(b"?")
         harness.turn_until(lambda: made[0].received)
-        with expect_log("answers of the backend are missing"):
+        with expect_log("backend has left datagrams unanswered"):
             harness.advance(1100)
         assert [b.fails for b in pool.backends] == [1, 0]
 
@@ -677,7 +677,7 @@ class TestBackendFailure:
             harness.advance(100)
             ask(harness, asking)
         set_down(pool.backends[1], False)
-        with expect_log("answers of the backend are missing"):
+        with expect_log("backend has left datagrams unanswered"):
             harness.advance(1100)
             harness.settle()
         assert pool.backends[0].fails == (not asks_later)
@@ -691,7 +691,7 @@ class TestBackendFailure:
         front = udp_proxy(harness, pool, responses=1, timeout_ms=1000)
         front.client().send(b"?")
         harness.turn_until(lambda: made[0].received)
-        with expect_log("answers of the backend are missing"):
+        with expect_log("backend has left datagrams unanswered"):
             harness.advance(1100)
         assert pool.backends[0].fails == 0
 
@@ -720,7 +720,7 @@ class TestBackendFailure:
         for _ in range(2):
             front.client().send(b"junk")
         harness.turn_until(lambda: all(backend.received for backend in made))
-        with expect_log("answers of the backend are missing"):
+        with expect_log("backend has left datagrams unanswered"):
             harness.advance(1100)
         assert [backend.fails for backend in pool.backends] == [1, 1]
         assert [ask(harness, front.client()) for _ in range(6)] == [b"?"] * 6

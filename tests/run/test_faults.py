@@ -165,7 +165,7 @@ def test_a_stopped_backend_ends_by_the_idle_timeout_and_can_come_back(
     client.sendall(b"are you there?")
     with pytest.raises(ConnectionResetError):  # an EOF would be an empty answer
         client.recv(1)
-    assert end(nginy.session()) == (200, "sD", "idle timeout, backend was to speak")
+    assert end(nginy.session()) == (200, "sD", "idle timeout, backend was silent")
 
 
 def test_a_killed_backend_that_has_lost_bytes_is_a_reset(
@@ -188,7 +188,7 @@ def test_a_silent_client_ends_by_the_idle_timeout(site: Site, backend: Listening
     nginy = site.start([backend.name], proxy_timeout=SOON)
     assert site.connect().recv(1) == b""
     assert receive_all(backend.accept()) == b""
-    assert end(nginy.session()) == (200, "cD", "idle timeout, client was to speak")
+    assert end(nginy.session()) == (200, "cD", "idle timeout, client was silent")
 
 
 def test_a_client_that_half_closes_first_gets_its_whole_answer(
@@ -273,7 +273,7 @@ def test_of_those_who_wait_in_line_each_end_has_its_code(site: Site, backend: Li
     # For each of them a descriptor is held back for its backend.
     wait_until(lambda: nginy.sockets() == before + 4)
     assert site.connect().recv(1) == b""
-    assert end(nginy.sessions(1)[0]) == (503, "PC", "too many wait for a backend already")
+    assert end(nginy.sessions(1)[0]) == (503, "PC", "too many clients are waiting for a backend")
     reset(leaving)
     gone = nginy.sessions(2)[1]
     assert end(gone) == (400, "CQ", "client went away while waiting for a backend")

@@ -139,7 +139,7 @@ class Relay:
             answers = [_parse_named(item[1:]) for item in items if item[:1] == ["name"]]
             findings = [_parse(item) for item in items if item[:1] != ["name"]]
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            logger.warning("another worker's checks say what is not understood (%r)", error)
+            logger.warning("another worker has sent findings that make no sense (%r)", error)
             return
         if self.is_leading:
             return

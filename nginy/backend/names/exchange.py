@@ -1,4 +1,4 @@
-"""One query to the name servers: over UDP, again and elsewhere, over TCP where it must be.
+"""One query to the name servers: over UDP, again or at another server; over TCP where it must be.
 
 An `Exchange` asks one query until a server answers it, or all were asked in vain, and tells its
 owner once. `queries` decides what is asked and remembers the answers, `resolver` turns hosts and

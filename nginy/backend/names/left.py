@@ -1,8 +1,8 @@
 """The backends that have left a pool's list, for a reload or an answer to bring back.
 
 A backend that returns is the same object: the sessions it still has count for `max_conns`, and its
-passive failures and its health still hold. It is remembered as long as it has sessions, and for a
-while beyond. `proxy_drain_timeout` ends the sessions themselves (`proxy/closer.py`).
+passive failures and its health still hold. The pool remembers it as long as it has sessions, and
+for a while beyond. `proxy_drain_timeout` ends the sessions themselves (`proxy/closer.py`).
 """
 
 from collections.abc import Iterable, Sequence

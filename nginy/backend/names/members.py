@@ -163,9 +163,9 @@ class Members:
             logger.log(NOTICE, text, self.pool.name, len(self.pool.backends))
 
     def retire(self) -> None:
-        """Stop resolving and building, as no new client comes here; `apply` brings it all back.
+        """Stop resolving and building, as no new client comes here; `apply` resumes both.
 
-        The pool stays as it is, for the clients that it has and those that wait in its line.
+        The pool stays as it is, for the clients that it has and those that wait in its queue.
         """
         self._stop()
         for backend in self.pool.backends:

@@ -1,8 +1,8 @@
 """What is known of the name servers themselves: which are silent, and which do not know EDNS.
 
-A dead server must not cost every query its timeout, so the others are asked first. A server that
-drops or refuses queries with EDNS (RFC 6891 §7) is asked without it from then on. Both are
-forgotten after a while, as servers come back and are replaced.
+A dead server must not cost every query its timeout, so the resolver asks the others first. A server
+that drops or refuses queries with EDNS (RFC 6891 §7) gets them without it from then on. Both hold
+for a while only, as servers come back and are replaced.
 
 State and time go in, an order comes out; `exchange` sends the queries.
 

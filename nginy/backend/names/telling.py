@@ -1,4 +1,4 @@
-"""Answers of name servers as one worker tells them to another: values of JSON, and back.
+"""Answers of name servers as one worker tells them to another: to values of JSON, and back.
 
 `queries` decides what to tell and believes what it is told, `checks/relay.py` carries the texts.
 What comes from another worker is checked as if it came from a stranger: that worker has heard it

@@ -9,8 +9,8 @@ endpoints as they were. Only its word that there is no such name, or no such rec
 and only if it stands by it for a while (`hold`): one wrong answer among good ones must not leave
 clients without a backend.
 
-A name without `resolve` is asked for until it has an answer, and then no more until a reload:
-nginx's meaning, but nginx does not start before.
+nginy asks for a name without `resolve` until it has an answer, and then no more until a reload. It
+means the same in nginx, which does not start before.
 
 nginx: `ngx_stream_upstream_zone_module.c` (`resolve`), `ngx_stream_upstream_add_server` in
 `ngx_stream_upstream.c` (without). HAProxy: `hold nx`.
