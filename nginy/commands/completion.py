@@ -5,6 +5,8 @@ that an option takes, and files where a file belongs: YAML files and directories
 nothing but its shell, so that it answers at once and says nothing about files it cannot read.
 
 The scripts are for the names `nginy` and `nginy.pyz`, and for any path to them.
+
+Tested in tests/commands/test_usage.py.
 """
 
 import re

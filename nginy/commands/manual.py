@@ -4,6 +4,8 @@ What is here and nowhere else are the signals, the exit status and the environme
 the signals with the README's. The page has no date, so that one version of nginy makes one page.
 
 Sources: man-pages(7) for the order of the sections, groff_char(7) for what has to be escaped.
+
+Tested in tests/commands/test_usage.py.
 """
 
 import re
