@@ -29,6 +29,7 @@ from nginy.config import phases as limit_keys
 from nginy.config import schema
 from nginy.config.balance import Balance
 from nginy.config.keepalive import SoKeepalive
+from nginy.config.resolver import Resolver
 from nginy.event.bind import KeepAlive, ListenOptions
 from nginy.proxy.handler import ProxySettings
 from nginy.proxy.limiting import Key, LimitConn, LimitConnRate, Zones
@@ -102,7 +103,7 @@ def queue_settings(queue: schema.Queue | None) -> QueueSettings | None:
     return None if queue is None else QueueSettings(queue.size, queue.timeout_ms)
 
 
-def resolver_settings(resolver: schema.Resolver) -> ResolverSettings:
+def resolver_settings(resolver: Resolver) -> ResolverSettings:
     """Return how names become addresses."""
     return ResolverSettings(
         nameservers=resolver.nameservers,
@@ -140,6 +141,8 @@ def proxy_settings(listener: schema.Listener, auto_sessions: int) -> ProxySettin
         bind=listener.proxy_bind,
         proxy_protocol=listener.proxy_protocol,
         pass_tlvs=listener.pass_tlvs,
+        upload_rate=listener.proxy_upload_rate_bytes or 0,
+        download_rate=listener.proxy_download_rate_bytes or 0,
         tcp_nodelay=listener.tcp_nodelay,
         socket_keepalive=listener.proxy_socket_keepalive,
         requests=listener.proxy_requests,

@@ -20,7 +20,6 @@ SPEAKS_NO_TLS: Final = "nginy passes TLS through and does not speak it to backen
 ACCEPT_PROXY: Final = "expected accept_proxy_protocol: {from: 10.0.0.0/8}, the proxies in front"
 NO_HTTP: Final = "nginy balances TCP and UDP and does not read HTTP"
 IN_ACCESS: Final = "expected access: [{allow: 10.0.0.0/8}, {deny: all}]"
-NO_LIMITS: Final = "nginy does not limit how fast a session transfers"
 NO_ROUTES: Final = "nginy does not route by server name; use a listener for each service"
 TOP_OF_FILE: Final = "its keys belong at the top of the file"
 RAISED_ALONE: Final = "nginy raises the limit itself, according to worker_connections"
@@ -158,15 +157,13 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
         "acl": IN_ACCESS,
         "allow": IN_ACCESS,
         "deny": IN_ACCESS,
-        "limit_rate": NO_LIMITS,
+        "limit_rate": "expected proxy_download_rate: 1m",
         "location": NO_HTTP,
         "locations": NO_HTTP,
         "mode": "expected protocol: tcp or protocol: udp",
-        "proxy_download_rate": NO_LIMITS,
         "proxy_set_header": NO_HTTP,
         "proxy_ssl": SPEAKS_NO_TLS,
         "proxy_tls": SPEAKS_NO_TLS,
-        "proxy_upload_rate": NO_LIMITS,
         "reuseport": "nginy sets it itself when there are several workers",
         "routes": NO_ROUTES,
         "rules": NO_ROUTES,

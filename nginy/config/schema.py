@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from nginy.config.access import AccessKind, AccessRules
-from nginy.config.addresses import BindAddress, ListenAddresses, NameServers, PeerAddress
+from nginy.config.addresses import BindAddress, ListenAddresses, PeerAddress
 from nginy.config.balance import Balance, BalanceKind
 from nginy.config.health import (
     AGENT_CHECK,
@@ -42,6 +42,7 @@ from nginy.config.phases import (
     LimitConnRate,
 )
 from nginy.config.record import TOP, Entry, ListOf, MapOf, Record, Switch, key
+from nginy.config.resolver import Resolver
 from nginy.config.types import (
     Choice,
     Duration,
@@ -61,6 +62,7 @@ SECONDS: Final = Duration(step_ms=1000)
 FLAG: Final = Flag()
 COUNT: Final = Integer(0)
 POSITIVE: Final = Integer(1)
+RATE: Final = Size(1024, 1 << 30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,23 +103,6 @@ class Backend(Entry):
         "Hosts, ports, weights and backups come from the SRV records of this service; a port in"
         " address replaces theirs.",
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resolver(Entry):
-    """How the names of backends become addresses. /etc/hosts always comes first."""
-
-    nameservers: tuple[Address, ...] = key(
-        NameServers(), "auto", "The name servers to ask; auto is those in /etc/resolv.conf."
-    )
-    timeout_ms: int = key(DURATION, "5s", "A lookup may take this long, retries included.")
-    valid_ms: int | None = key(
-        OrOff(SECONDS), "off", "nginy keeps an answer for this long; off is for its own TTL."
-    )
-    hold_ms: int = key(
-        DURATION, "30s", "A name must have no address for this long before it loses its backends."
-    )
-    ipv6: bool = key(FLAG, "on", "Whether nginy asks for IPv6 addresses, too.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,6 +254,12 @@ class Listener(Entry):
         Size(1024, 64 << 20), "64k", "A direction holds at most this much unsent.", only="tcp"
     )
     proxy_splice: bool = key(FLAG, "on", "Long transfers stay in the kernel (Linux).", only="tcp")
+    proxy_upload_rate_bytes: int | None = key(
+        OrOff(RATE), "off", "A client sends at most this many bytes a second.", only="tcp"
+    )
+    proxy_download_rate_bytes: int | None = key(
+        OrOff(RATE), "off", "A client receives at most this many bytes a second.", only="tcp"
+    )
     proxy_bind: Address | None = key(
         OrOff(BindAddress()), "off", "nginy connects to backends from this address."
     )

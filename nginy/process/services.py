@@ -34,6 +34,7 @@ from nginy.process.pools import PoolSet
 from nginy.process.retiring import Retiring, sessions_of
 from nginy.proxy.handler import ProtocolHandler, ProxyHandler
 from nginy.proxy.limiting import Zones
+from nginy.proxy.pacing import PacedSession
 from nginy.proxy.reply import DatagramReplyHandler, ReplyHandler
 from nginy.proxy.tcp import TcpHandler
 from nginy.proxy.udp import UdpHandler
@@ -296,6 +297,8 @@ class ServiceSet:
         proxy = build.proxy_settings(settings, self._auto_sessions)
         handler = make(self._loop, name, listener.address, pool, proxy)
         handler.hash_key = self._logs.compile(pool.key) if pool.key else None
+        if isinstance(handler, TcpHandler) and (proxy.upload_rate or proxy.download_rate):
+            handler.session_class = PacedSession
         return handler
 
 

@@ -62,6 +62,10 @@ class ProxySettings:
     """The PROXY header that backends get first, "off", "v1" or "v2"; a backend's own one wins."""
     pass_tlvs: bool = False
     """Whether it says what a received header has said."""
+    upload_rate: int = 0
+    """Bytes a second from each client; 0: any number."""
+    download_rate: int = 0
+    """Bytes a second to each client; 0: any number."""
     tcp_nodelay: bool = True
     socket_keepalive: bool = False
     requests: int = 0

@@ -1,10 +1,12 @@
-"""Limits: how many sessions a key may have, and how many it may begin.
+"""Limits: how many sessions a key may have, how many it may begin, how many bytes may pass.
 
 - `Counts` sessions of a key at a time (`limit_conn`);
-- `Rates`  new sessions of a key in a second (`limit_conn_rate`).
+- `Rates`  new sessions of a key in a second (`limit_conn_rate`);
+- `Pace`   bytes in a second of one direction of a session (`proxy_upload_rate` and its like).
 
-Pure: keys, numbers and the time go in, verdicts come out. What a key is made of, and what becomes
-of a session over a limit, is decided in `proxy/limiting.py`.
+Pure: keys, numbers and the time go in, verdicts and delays come out. What a key is made of, and
+what becomes of a session over a limit, is decided in `proxy/limiting.py`; sessions that keep a pace
+are in `proxy/pacing.py`.
 
 The one idea: a stranger can make up keys without end, so a table never grows beyond its bound, and
 a key costs one number. `Rates` is a token bucket for each key, kept as the instant at which the
@@ -101,3 +103,42 @@ class Rates:
             if len(self._full_at_us) == 1:
                 return
             del self._full_at_us[oldest]
+
+
+class Pace:
+    """Bytes in a second in one direction of a session. Created when the direction begins, with a
+    burst to spend at once.
+
+    What was not used may be made up for, up to `BURST_MS`; so a pause does not lead to a flood.
+    """
+
+    __slots__ = ("_paid_until_us", "rate")
+
+    BURST_MS: Final = 100
+
+    def __init__(self, rate: int, now_ms: int) -> None:
+        """Allow `rate` bytes a second."""
+        self.rate = rate
+        self._paid_until_us = (now_ms - self.BURST_MS) * 1000
+        """When all that has passed so far would have passed at exactly the rate."""
+
+    def allowance(self, now_ms: int) -> int:
+        """Return how many bytes may pass now; 0 or less: wait for `delay_ms`."""
+        behind_us = now_ms * 1000 - self._paid_until_us
+        most_us = self.BURST_MS * 1000
+        if behind_us > most_us:
+            self._paid_until_us += behind_us - most_us
+            behind_us = most_us
+        return behind_us * self.rate // 1_000_000
+
+    def spend(self, count: int) -> None:
+        """Count `count` bytes; it may be more than was allowed, and is paid for by waiting."""
+        self._paid_until_us += count * 1_000_000 // self.rate
+
+    def delay_ms(self, now_ms: int) -> int:
+        """Return how long to wait until about half a burst may pass, at least 1 ms.
+
+        Not until one byte may pass: each waking costs the same, however little it moves.
+        """
+        ready_at_us = self._paid_until_us + self.BURST_MS * 500
+        return max(1, -((now_ms * 1000 - ready_at_us) // 1000))

@@ -55,7 +55,7 @@ def read_sizes(memory: memoryview, buffer_size: int) -> tuple[memoryview, ...]:
 class TcpHandler(ProxyHandler):
     """Makes TCP sessions of a listener's clients."""
 
-    __slots__ = ("read_sizes",)
+    __slots__ = ("read_sizes", "session_class")
 
     def __init__(
         self,
@@ -67,10 +67,12 @@ class TcpHandler(ProxyHandler):
     ) -> None:
         super().__init__(loop, name, address, pool, settings)
         self.read_sizes = read_sizes(loop.memory, settings.buffer_size)
+        self.session_class = TcpSession
+        """What it makes of its clients; for listeners with a rate, `pacing.PacedSession`."""
 
     def accept_handler(self, client: Connection) -> None:
         """Begin the session of a client that was just accepted."""
-        session = TcpSession(self, client)
+        session = self.session_class(self, client)
         session.read_sizes = self.read_sizes
         self.begin(session)
 
@@ -223,7 +225,7 @@ class TcpSession(EndingSession):
                 loop.post(src.read)
                 return
 
-    def _trickle(self, src: Connection, dst: Connection) -> bool:
+    def _trickle(self, src: Connection, dst: Connection, quota: int = QUOTA_BYTES) -> bool:
         """Do as `_pump` does, but keep nothing: look at the bytes, send them, and take from the
         kernel only those that were sent.
 
@@ -234,9 +236,8 @@ class TcpSession(EndingSession):
             return False
         loop, memory = src.loop, self.read_sizes[0]
         loop.budget.measure(loop.clock.now_ms)
-        quota = QUOTA_BYTES
         while quota > 0:
-            count = self._look(src, memory)
+            count = self._look(src, memory[:quota])
             if count <= 0:
                 self._read_ended(src, dst, count)
                 return True

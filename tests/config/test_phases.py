@@ -177,3 +177,26 @@ def test_a_zone_counts_by_one_key(tmp_path: pathlib.Path) -> None:
     assert found.startswith("nginy.yml:5:")
     assert 'zone: "z" counts by "$remote_addr" at nginy.yml:3:' in found
     assert found.endswith("expected the same key")
+
+
+def test_rates_are_bytes_a_second(tmp_path: pathlib.Path) -> None:
+    config = loaded(tmp_path, sending("proxy_upload_rate: 100k, proxy_download_rate: 10m"))
+    settings = proxy_settings(config.listeners[0], 0)
+    assert (settings.upload_rate, settings.download_rate) == (100 << 10, 10 << 20)
+    assert load(write(tmp_path, dump(config), "dumped.yml"), {}) == config
+    settings = proxy_settings(loaded(tmp_path, sending()).listeners[0], 0)
+    assert (settings.upload_rate, settings.download_rate) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ("proxy_upload_rate: 0", 'proxy_upload_rate: "0"'),
+        ("proxy_upload_rate: 10", '"10" is too small, expected a size from 1k to 1g'),
+        ("proxy_download_rate: 10m/s", 'proxy_download_rate: "10m/s"'),
+        ("protocol: udp, proxy_upload_rate: 1m", "is for tcp listeners, this one is udp"),
+    ],
+)
+def test_a_rate_that_is_none_is_refused(tmp_path: pathlib.Path, keys: str, message: str) -> None:
+    (found,) = refusals(tmp_path, sending(keys))
+    assert message in found

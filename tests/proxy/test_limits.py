@@ -3,7 +3,8 @@
 import random
 import sys
 
-from nginy.proxy.limits import Counts, Rates
+import pytest
+from nginy.proxy.limits import Counts, Pace, Rates
 
 NOW_MS = 1_000_000
 
@@ -88,3 +89,36 @@ def test_a_stranger_costs_less_than_two_hundred_bytes() -> None:
     table = rates._full_at_us  # noqa: SLF001 - its size is the point
     size = sys.getsizeof(table) + sum(sys.getsizeof(k) + sys.getsizeof(v) for k, v in table.items())
     assert size / len(keys) < 200
+
+
+@pytest.mark.parametrize("rate", [100_000, 1_000_000, 10_000_000])
+@pytest.mark.parametrize("piece", [1_000, 65_536, 1_048_576])
+def test_a_pace_is_kept_to_a_few_percent_whatever_comes_at_a_time(rate: int, piece: int) -> None:
+    """A reader that always has bytes takes what is allowed, waits as told, and wakes no more often
+    than it must."""
+    now_ms, passed, wakings = NOW_MS, 0, 0
+    pace = Pace(rate, now_ms)
+    while now_ms < NOW_MS + 10_000:
+        allowed = pace.allowance(now_ms)
+        if allowed <= 0:
+            now_ms += pace.delay_ms(now_ms)
+            wakings += 1
+            continue
+        count = min(piece, allowed)
+        pace.spend(count)
+        passed += count
+    assert passed == pytest.approx(10 * rate, rel=0.05)
+    assert wakings <= 10_000 / 40
+
+
+def test_what_came_in_one_piece_is_paid_for_by_waiting() -> None:
+    pace = Pace(1000, NOW_MS)
+    pace.spend(65_536)
+    assert pace.allowance(NOW_MS + 65_400) <= 0
+    assert pace.allowance(NOW_MS + 65_500) > 0
+    assert NOW_MS + pace.delay_ms(NOW_MS) == pytest.approx(NOW_MS + 65_486, abs=2)
+
+
+def test_a_pause_does_not_lead_to_a_flood() -> None:
+    pace = Pace(1_000_000, NOW_MS)
+    assert pace.allowance(NOW_MS + 3_600_000) == 100_000
