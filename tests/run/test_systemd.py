@@ -293,6 +293,68 @@ def test_the_proc_of_the_unit_is_enough(tmp_path: pathlib.Path, workers: int) ->
         nginy.stop(signal.SIGQUIT)
 
 
+WORK = """
+workers: 2
+worker_connections: 2000
+upstreams: {{web: {{backends: ['{one}'], health_check: {{type: tcp, interval: 50ms}}}}}}
+listeners:
+- {{listen: '{front}', proxy_pass: web}}
+- {{listen: '{one}', return: hello}}
+- {{listen: '{front}', protocol: udp, proxy_pass: '{one}', proxy_responses: 1}}
+- {{listen: '{one}', protocol: udp, return: hello}}
+"""
+
+
+@pytest.mark.real
+def test_the_unit_allows_every_system_call_that_nginy_makes(tmp_path: pathlib.Path) -> None:
+    analyze, strace = needs("systemd-analyze", "systemd"), needs("strace", "strace")
+    host = own_host()
+    front, one = (f"{host}:{free_port(host)}" for _ in range(2))
+    prefix = [strace, "-D", "-f", "-qq", "-o", str(tmp_path / "calls"), "--"]
+    with Nginy(tmp_path, WORK.format(front=front, one=one), prefix=prefix) as nginy:
+        assert ask(front) == b"hello"
+        with socket.socket(type=socket.SOCK_DGRAM) as client:
+            client.settimeout(PATIENCE_S)
+            client.connect((host, int(front.rpartition(":")[2])))
+            client.send(b"x")
+            assert client.recv(10) == b"hello"
+        nginy.send_signal(signal.SIGUSR1)
+        assert run_once("-s", "reload", str(nginy.path))[0] == 0
+        nginy.stop(signal.SIGQUIT)
+    calls = (tmp_path / "calls").read_text()
+    assert not re.findall(r".*PROT_WRITE\|PROT_EXEC.*", calls)  # MemoryDenyWriteExecute
+    made = set(re.findall(r"^\d+ +(\w+)\(", calls, re.MULTILINE))
+    assert len(made) > 40
+    allowed, *denied = unit("nginy.service")["SystemCallFilter"]
+    groups = filter_groups(analyze)
+    calls_allowed = expanded(groups, [*allowed.split(), "@default"])
+    for line in denied:
+        calls_allowed -= expanded(groups, line.removeprefix("~").split())
+    assert made <= calls_allowed
+
+
+def filter_groups(analyze: str) -> dict[str, list[str]]:
+    """The names of systemd's groups of system calls, and what is in each."""
+    text = subprocess.run(
+        [analyze, "--no-pager", "syscall-filter"],
+        env={**os.environ, "SYSTEMD_COLORS": "0"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE_S,
+    ).stdout
+    blocks = re.findall(r"^(@[\w-]+)\n((?: +.*\n)*)", text, re.MULTILINE)
+    return {name: re.findall(r"^ +([@\w-]+)$", lines, re.MULTILINE) for name, lines in blocks}
+
+
+def expanded(groups: dict[str, list[str]], names: list[str]) -> set[str]:
+    """The system calls that names of calls and of groups stand for."""
+    found = set()
+    for name in names:
+        found |= expanded(groups, groups[name]) if name in groups else {name}
+    return found
+
+
 @pytest.mark.real
 @pytest.mark.parametrize("name", ["nginy.service", "nginy.socket"])
 def test_systemd_understands_the_unit(tmp_path: pathlib.Path, name: str) -> None:
