@@ -22,6 +22,7 @@ from nginy.proxy import handler, reply, tcp, udp
 from nginy.proxy.arrival import Arrival
 from nginy.proxy.closer import drain
 from nginy.proxy.handler import ProxyHandler, ProxySettings
+from nginy.proxy.pacing import PacedSession
 from nginy.proxy.session import Session
 from nginy.proxy.tcp import TcpSession
 from nginy.proxy.udp_run import may_wait
@@ -397,10 +398,41 @@ def log_session(scene: Scene) -> None:
     assert lines == ["old", "new"]
 
 
+def paced(scene: Scene, name: str) -> tuple[list[End], list[End]]:
+    """Return two clients and their ends at the backend, at 1 and 2 KiB a second of `name`."""
+    server = scene.harness.add(Server())
+    front = scene.harness.proxy(scene.harness.pool(server.name))
+    for count, rate in enumerate((1024, 2048), 1):
+        scene.changed(front, **{name: rate})
+        assert isinstance(front.handler, tcp.TcpHandler)
+        front.handler.session_class = PacedSession
+        scene.connect(front)
+        scene.harness.turn_until(lambda count=count: len(server.ends) == count)  # type: ignore[misc]
+    scene.harness.settle()
+    return scene.clients, server.ends
+
+
+def upload_rate(scene: Scene) -> None:
+    clients, ends = paced(scene, "upload_rate")
+    for client in clients:
+        client.send(bytes(10_000))
+    scene.harness.settle()
+    assert [len(end.received) for end in ends] == [102, 204]
+
+
+def download_rate(scene: Scene) -> None:
+    clients, ends = paced(scene, "download_rate")
+    for end in ends:
+        end.send(bytes(10_000))
+    scene.harness.settle()
+    assert [len(client.received) for client in clients] == [102, 204]
+
+
 SETTINGS: dict[str, Callable[[Scene], None]] = {
     "bind": bind,
     "buffer_size": buffer_size,
     "connect_timeout_ms": connect_timeout,
+    "download_rate": download_rate,
     "drain_timeout_ms": drain_timeout,
     "half_close": half_close,
     "half_close_timeout_ms": half_close_timeout,
@@ -420,6 +452,7 @@ SETTINGS: dict[str, Callable[[Scene], None]] = {
     "tcp_nodelay": tcp_nodelay,
     "timeout_ms": timeout,
     "udp_offload": udp_offload,
+    "upload_rate": upload_rate,
 }
 
 
@@ -438,7 +471,7 @@ def test_no_setting_is_left_out() -> None:
 def test_all_that_a_handler_holds_is_a_setting_or_the_listeners_own() -> None:
     """A new attribute of a handler has to be thought about: kept by the session, or taken over."""
     kept = {"settings", "pool", "hash_key", "log_session", "read_sizes", "name", "text"}
-    kept |= {"is_verbose", "phases"}
+    kept |= {"is_verbose", "phases", "session_class"}
     taken_over = {
         "counters",
         "table",
