@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
+from nginy.config.admin import check_admin
 from nginy.config.balance import METHODS
 from nginy.config.check_loops import check_loops
 from nginy.config.health import HASH_METHODS, check_health
@@ -63,6 +64,10 @@ def check(config: Config, findings: Findings) -> None:
         _check_content(listener, config, findings)
     _check_zones(config, findings)
     _check_listen(config, findings)
+    tcp = [each for each in config.listeners if each.protocol == "tcp"]
+    taken = [(address, each.origin.of("listen")) for each in tcp for address in each.listen]
+    check_admin(config.admin or (), taken, findings)
+    _check_ready(config, findings)
     check_loops(config, findings)
     _check_names(config, findings)
     if "json" in config.log_formats:
@@ -257,6 +262,15 @@ def _check_listen(config: Config, findings: Findings) -> None:
             first = seen.get(taken[0], mark)
             findings.report(mark, f"listen: {taken[0][1]} is already listed at {first}")
         seen.update((key, seen.get(key, mark)) for key in keys)
+
+
+def _check_ready(config: Config, findings: Findings) -> None:
+    """Report upstreams that are not there."""
+    names = ("min_up", *config.upstreams)
+    for name in config.ready:
+        if name not in names:
+            text = f"ready: there is no upstream {quote(name)}{did_you_mean(closest(name, names))}"
+            findings.report(config.origin.of("ready"), text)
 
 
 def _check_names(config: Config, findings: Findings) -> None:

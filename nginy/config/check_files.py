@@ -8,15 +8,19 @@ Not here: the files of the configuration itself (files.py), and addresses, which
 
 import os
 import pwd
+import re
 import stat
 
+from nginy.config.admin import TOKEN_MIN_CHARACTERS
 from nginy.config.check import access_logs
 from nginy.config.node import Findings, quote, quote_path
 from nginy.config.schema import Config
-from nginy.errors import Problem
+from nginy.errors import NginyError, Problem
 
 HEAD_BYTES = 256
 """Of a program, for its first line (Linux takes as much, BINPRM_BUF_SIZE)."""
+TOKEN_MAX_BYTES = 1024
+TOKEN = re.compile(rb"[!-~]+")
 
 
 def check_files(config: Config) -> list[Problem]:
@@ -43,7 +47,36 @@ def check_files(config: Config) -> list[Problem]:
             problem = _unstartable(check.command[0], config.user)
             if problem is not None:
                 findings.report(check.origin.of("command"), f"command: {problem}")
+    _check_tokens(config, findings)
     return sorted(findings.problems)
+
+
+def _check_tokens(config: Config, findings: Findings) -> None:
+    for entry in config.admin or ():
+        if entry.token_file is not None:
+            try:
+                read_token(entry.token_file)
+            except NginyError as error:
+                findings.report(entry.origin.of("token_file"), f"token_file: {error}")
+
+
+def read_token(path: str) -> bytes:
+    """Return the token of an admin listener, or raise NginyError."""
+    try:
+        # A pipe must not make the reader wait.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, "rb") as file:
+            mode = os.fstat(fd).st_mode
+            text = file.read(TOKEN_MAX_BYTES + 1).strip()
+    except OSError as error:
+        raise NginyError(f"{quote_path(path)} cannot be read: {error.strerror}") from None
+    if not stat.S_ISREG(mode) or mode & 0o037:
+        what = f"{quote_path(path)} is open to others, expected a file with mode 0600 or 0640"
+        raise NginyError(what)
+    if not TOKEN_MIN_CHARACTERS <= len(text) <= TOKEN_MAX_BYTES or not TOKEN.fullmatch(text):
+        expected = f"expected one of {TOKEN_MIN_CHARACTERS} characters or more, without blanks"
+        raise NginyError(f"{quote_path(path)} holds no token, {expected}")
+    return text
 
 
 def _unwritable(path: str) -> str | None:

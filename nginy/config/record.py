@@ -291,6 +291,29 @@ class ListOf(Kind[tuple[T, ...]]):
         return [self.item.write(item) for item in value]
 
 
+class OrWords(Kind[tuple[T, ...] | None]):
+    """One or more values of a kind, or `off` for none of them; with `auto`, that word is None."""
+
+    def __init__(self, item: Kind[T], *, auto: bool = False) -> None:
+        self.items = ListOf(item)
+        self.words: dict[str, tuple[T, ...] | None] = {"off": ()}
+        if auto:
+            self.words["auto"] = None
+        self.expected = f"{', '.join(sorted(self.words))}, or {self.items.expected}"
+
+    def read(self, node: Node, findings: Findings) -> tuple[T, ...] | None:
+        """Return the values, () for `off`, or None for `auto`."""
+        if isinstance(node, ScalarNode) and node.text in self.words and not node.is_missing:
+            return self.words[node.text]
+        return self.items.read(node, findings)
+
+    def write(self, value: tuple[T, ...] | None) -> Plain:
+        """Return a list or a word."""
+        if value is None:
+            return "auto"
+        return self.items.write(value) if value else "off"
+
+
 class MapOf(Kind[dict[str, T]]):
     """Values of a kind under names that the user chooses.
 
@@ -330,6 +353,8 @@ def records_of(kind: Kind[T], path: str = "") -> Iterator[tuple[str, Record[Entr
     """Yield the records in a kind, each with the keys that lead to it, the outer ones first."""
     if isinstance(kind, ListOf | MapOf):
         yield from records_of(kind.item, path)
+    elif isinstance(kind, OrWords):
+        yield from records_of(kind.items, path)
     elif isinstance(kind, Switch):
         yield from records_of(kind.record, path)
     elif isinstance(kind, Record):

@@ -20,6 +20,7 @@ from typing import Final
 
 from nginy.config.access import AccessKind, AccessRules
 from nginy.config.addresses import BindAddress, ListenAddresses, PeerAddress
+from nginy.config.admin import ADMIN, READY, AdminListener
 from nginy.config.balance import Balance, BalanceKind
 from nginy.config.health import (
     AGENT_CHECK,
@@ -340,10 +341,10 @@ class Config(Entry):
         "nginy becomes this user once all listeners are bound; only root can.",
     )
     pid: str | None = key(
-        OrOff(FilePath()),
-        "off",
-        "This file holds the process id; -s and plan need it. systemd gives it a directory.",
+        OrOff(FilePath()), "off", "Holds the process id; -s and plan need it. systemd names one."
     )
+    admin: tuple[AdminListener, ...] | None = ADMIN
+    ready: dict[str, int] = READY
     event_method: str = key(
         Choice("auto", "epoll", "poll", "select"),
         "auto",

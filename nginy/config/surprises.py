@@ -7,6 +7,7 @@ passes that warning on.
 from collections.abc import Iterator
 from typing import Final
 
+from nginy.config.admin import is_loopback
 from nginy.config.balance import KEY_EXAMPLE
 from nginy.config.health import HASH_METHODS
 from nginy.config.node import Mark, quote
@@ -27,9 +28,7 @@ def surprises(config: Config) -> list[str]:
     for name, upstream in config.upstreams.items():
         for mark, text in _of_upstream(name, upstream):
             found.append(Problem(mark.file, mark.line, mark.column, text))
-    for mark, text in _headers(config):
-        found.append(Problem(mark.file, mark.line, mark.column, text))
-    for mark, text in _unused(config):
+    for mark, text in (*_headers(config), *_unused(config), *_admin(config)):
         found.append(Problem(mark.file, mark.line, mark.column, text))
     return [str(problem) for problem in sorted(set(found))]
 
@@ -109,3 +108,14 @@ def _headers(config: Config) -> Warnings:
         if upstream.health_check is not None and len(versions) > 1 and is_open:
             text = f"listeners send different PROXY headers to upstream {quote(name)}, its checks"
             yield upstream.origin.of("health_check"), f"{text} send none"
+
+
+def _admin(config: Config) -> Warnings:
+    """Find tokens that a network sees, and an interface that does not come."""
+    if config.admin and config.workers != 1:
+        yield config.origin.of("admin"), "several workers have no admin interface yet"
+    for entry in config.admin or ():
+        for address in entry.listen:
+            if entry.token_file is not None and not is_loopback(address):
+                text = f"the token for {address} is sent without TLS, expected a tunnel before it"
+                yield entry.origin.of("token_file"), text
