@@ -320,6 +320,11 @@ class BackendPool:
             is_usable(other, now_s) for other in self.backends
         )
 
+    def why_not(self, backend: Backend, now_s: int) -> str:
+        """Say in a word of `ORDER` why a backend of the list takes no new session; "" if it
+        does."""
+        return "" if is_usable(backend, now_s) else _why_not(backend, (), now_s)
+
     def why_none(self, tried: Collection[Backend], now_s: int) -> str:
         """Say in counts why no backend is left: "2 of 5 down, 2 out for 7s, 1 at max_conns".
 

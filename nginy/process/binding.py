@@ -55,7 +55,8 @@ def binding_problems(config: schema.Config, path: str) -> list[str]:
     is_ours = _ownership(config.pid, path)
     neighbors, opened, problems = Neighbors(), list[Listener](), list[str]()
     holders = Holders()
-    for options in in_binding_order(wanted_by(config), Inherited()):
+    admin = [ListenOptions(address) for each in config.admin or () for address in each.listen]
+    for options in [*in_binding_order(wanted_by(config), Inherited()), *admin]:
         if options.address.is_unix and any(map(is_ours, holders.of(options.address))):
             continue  # trying it would give it a client
         try:

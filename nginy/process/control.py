@@ -51,6 +51,9 @@ class Controlled(Protocol):
     def change_to(self, config: schema.Config, text: str) -> None:
         """Begin to bring everything in step; `Control.reloaded` or `Control.refused` ends it."""
 
+    def reload_ended(self, outcome: ReloadOutcome) -> None:
+        """Hear what a reload has come to."""
+
     def reopen_logs(self) -> None:
         """Open all logs again."""
 
@@ -199,6 +202,7 @@ class Control:
                 self._pid_file.note_outcome(outcome.to_json())
             except OSError as error:
                 logger.warning("write() failed (%s: %s)", error.errno, error.strerror)
+        self._controlled.reload_ended(outcome)
         is_outdated = self._is_outdated
         self._is_changing = self._is_outdated = False
         if self.is_ending:

@@ -130,6 +130,10 @@ class PoolSet:
         """Return the pool of an upstream that is configured."""
         return self._upstreams[name].members.pool
 
+    def pools(self) -> list[BackendPool]:
+        """Return the pools of all upstreams that are configured."""
+        return [upstream.members.pool for upstream in self._upstreams.values()]
+
     def prepare(self, config: schema.Config) -> dict[str, PreparedPool]:
         """Work out what `apply` needs."""
         return {

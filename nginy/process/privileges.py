@@ -25,8 +25,9 @@ from nginy.process.logs import access_logs
 
 logger = logging.getLogger("nginy.server")
 
-SPARE_DESCRIPTORS: Final = 64 + 2 * PIPES_MAX
-"""Beside `worker_connections`: standard streams, logs, the selector, signals, listeners, pipes."""
+SPARE_DESCRIPTORS: Final = 64 + 24 + 2 * PIPES_MAX
+"""Beside `worker_connections`: standard streams, logs, the selector, signals, listeners, clients of
+the admin interface, pipes."""
 
 
 class Belonging(Protocol):

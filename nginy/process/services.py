@@ -19,6 +19,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from nginy.admin.subject import Front
 from nginy.backend.pool import BackendPool
 from nginy.config import build, schema
 from nginy.errors import NginyError
@@ -83,6 +84,13 @@ class ServiceSet:
     def listeners(self) -> list[Listener]:
         """Return the listeners that take clients."""
         return [service.listener for service in self._services.values()]
+
+    def fronts(self) -> list[Front]:
+        """Return all listeners as the admin interface shows them."""
+        return [
+            *(Front(str(each.listener.address), each.handler) for each in self._services.values()),
+            *(Front(str(each.key[0]), each.handler, is_retiring=True) for each in self.retiring),
+        ]
 
     def give_to(self, uid: int, gid: int) -> None:
         """Make the sockets the property of the user that nginy becomes.

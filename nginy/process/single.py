@@ -7,6 +7,7 @@ nginx: `ngx_single_process_cycle` in `ngx_process_cycle.c`.
 Tested in tests/run/test_reload.py.
 """
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 
@@ -14,8 +15,10 @@ from nginy.config import schema
 from nginy.config.dump import dump
 from nginy.errors import NginyError
 from nginy.event.listener import Listener
+from nginy.process.admin import AdminSet
 from nginy.process.control import Control
 from nginy.process.privileges import drop_privileges, give_away
+from nginy.process.report import ReloadOutcome
 from nginy.process.server import Server
 
 
@@ -26,11 +29,17 @@ class SingleProcess:
         """Open nothing but the loop; `path` is the configuration file that a reload reads."""
         self.server = Server(event_method)
         self.control = Control(self.server.loop, self, path, environ)
+        self.admin = AdminSet(self.server.loop, path)
+        self.admin.subject.fronts = self.server.services.fronts
+        self.admin.subject.pools = self.server.pools.pools
         self._text = ""
 
     def start(self, config: schema.Config) -> None:
         """Begin to listen as `config` says, or raise NginyError."""
-        self.server.apply(config)
+        prepared = self.server.prepare(config)
+        # Before the names of backends are waited for: the interface says that nginy starts.
+        self.admin.commit(self.admin.prepare(config, self.server.services.inherited))
+        self.server.commit(prepared)
         self._text = dump(config) if config.pid is not None else ""
 
     def run(self) -> None:
@@ -41,30 +50,34 @@ class SingleProcess:
     def _started(self) -> None:
         server = self.server
         self.control.open_pid_file(server.config, self._text)
-        give_away(server.config.user, server.logs, server.services, self.control)
+        give_away(server.config.user, server.logs, server.services, self.control, self.admin)
         drop_privileges(server.config.user)
         server.services.inherited.warn_and_close()
+        self.admin.serving()
         self.control.ready(workers=1)
 
     # What the control asks for.
 
     def listeners(self) -> Sequence[Listener]:
-        """Return what clients come to."""
-        return self.server.services.listeners()
+        """Return what clients come to, and those who ask."""
+        return [*self.server.services.listeners(), *self.admin.listeners()]
 
     def change_to(self, config: schema.Config, text: str) -> None:
         """Go over to `config` in this turn, or say what is wrong and go on as before."""
+        server, admin = self.server, self.admin
         try:
-            prepared = self.server.prepare(config)
-            try:
+            with contextlib.ExitStack() as undo:
+                prepared = server.prepare(config)
+                undo.callback(server.undo, prepared)
+                doors = admin.prepare(config, server.services.inherited)
+                undo.callback(admin.undo, doors)
                 self.control.prepare(config, text)
-            except NginyError:
-                self.server.undo(prepared)
-                raise
+                undo.pop_all()
         except NginyError as error:
             self.control.refused(*str(error).splitlines())
             return
-        self.server.commit(prepared)
+        server.commit(prepared)
+        admin.commit(doors)
         self.control.commit(text)
         self.control.reloaded(config)
 
@@ -74,7 +87,13 @@ class SingleProcess:
 
     def quit(self, *, has_successor: bool) -> str:
         """Begin to end gracefully, and return what is waited for."""
-        return self.server.quit(has_successor=has_successor)
+        status = self.server.quit(has_successor=has_successor)
+        self.admin.draining(status, has_successor=has_successor)
+        return status
+
+    def reload_ended(self, outcome: ReloadOutcome) -> None:
+        """Have the admin interface know what a reload has come to."""
+        self.admin.reload_ended(outcome)
 
     def stop(self) -> None:
         """End after this turn."""
@@ -83,6 +102,7 @@ class SingleProcess:
     def close(self) -> None:
         """End every session with KD and close everything."""
         self.server.services.close()
+        self.admin.close()
         self.control.close()
         self.server.close()
 

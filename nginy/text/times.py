@@ -67,3 +67,9 @@ class TimeText:
             f"{t.tm_year}-{t.tm_mon:02}-{t.tm_mday:02}T{clock}{sign}{zone_h:02}:{zone_m:02}"
         )
         self.syslog = f"{month} {t.tm_mday:2} {clock}"
+
+
+def utc_text(wall_ms: int) -> str:
+    """Return a time in milliseconds since 1970 as ``2026-11-23T18:35:01.250Z`` (ISO 8601)."""
+    second, ms = divmod(wall_ms, 1000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(second))}.{ms:03}Z"

@@ -37,6 +37,7 @@ from nginy.event.timer import Timer
 from nginy.process.control import Control
 from nginy.process.logs import LogSet
 from nginy.process.privileges import cap_descriptors, give_away, raise_descriptor_limit
+from nginy.process.report import ReloadOutcome
 from nginy.process.server import draining_status
 from nginy.process.workers.crew import PING_MS, Crew, WorkerProcess
 from nginy.process.workers.lead import Lead
@@ -203,6 +204,9 @@ class Supervisor:
     def listeners(self) -> Sequence[Listener]:
         """Return what clients come to."""
         return self.ports.listeners()
+
+    def reload_ended(self, outcome: ReloadOutcome) -> None:
+        """Do nothing: several workers have no admin interface."""
 
     def reopen_logs(self) -> None:
         """Have all processes open their logs again."""

@@ -1,0 +1,13 @@
+"""The admin interface: what nginy tells about itself, over HTTP, on a listener of its own.
+
+`server.py` is the one to read: it takes requests from clients (`client.py`), asks the guard
+(`guard.py`) whether they may ask, finds their route (`routes.py`) and makes answers in slices, one
+a turn of the loop. What an answer says is taken from the `Subject` (`subject.py`), which is all
+that is known here of the process around it.
+
+The one idea: the data path never waits. A turn does one slice of one answer, after all that clients
+of nginy need; clients, answers and their bytes are bounded in number; and nothing here has a timer
+while nobody asks.
+
+Nothing below imports this package. `process/admin.py` opens its listeners.
+"""

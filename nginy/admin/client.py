@@ -1,0 +1,212 @@
+"""AdminClient: one connection of the admin interface, a request at a time.
+
+A client is read until its request is whole, then not at all until it has its answer: requests that
+it sends ahead wait in the kernel. Whatever it does, it cannot stay for long: each of its states has
+a deadline that bytes do not put off.
+
+ ┌──> reading ──> answering ──> sending ──┬──> lingering ──> closed
+ └────────────────────────────────────────┘    if the connection cannot go on
+
+Lingering is for a client that is refused while it still sends. Closing at once would send a reset,
+and the reset would overtake the answer (RFC 9112 §9.6).
+
+nginx: `ngx_http_wait_request_handler`, `ngx_http_set_lingering_close`.
+
+Tested in tests/admin/test_server_live.py.
+"""
+
+from typing import Final, Protocol
+
+from nginy.admin.answer import Answer, refusal
+from nginy.event.connection import AGAIN, EOF, ERROR, Connection
+from nginy.event.event import Event
+from nginy.event.timer import Timer
+from nginy.wire.request import (
+    BODY_MAX_BYTES,
+    HEAD_MAX_BYTES,
+    Request,
+    RequestError,
+    parse_request,
+)
+
+REQUEST_MS: Final = 5_000
+"""How long a request may take to arrive, from its first byte."""
+KEEPALIVE_MS: Final = 30_000
+"""How long a connection may wait for a request."""
+SEND_MS: Final = 30_000
+"""How long an answer may take to leave."""
+LINGER_MS: Final = 1_000
+PIECE_BYTES: Final = 65_536
+"""Received, or sent, in one go."""
+
+
+class Door(Protocol):
+    """What a client needs of the listener that it came through (`server.py`)."""
+
+    def requested(self, client: "AdminClient", request: Request) -> None:
+        """Have the request answered."""
+
+    def hold(self, count: int) -> None:
+        """Note bytes of an answer that begin to wait; a negative count ends that."""
+
+    def left(self, client: "AdminClient") -> None:
+        """Forget the client."""
+
+
+class AdminClient:
+    """Created by its door for an accepted connection, which it owns."""
+
+    __slots__ = ("_c", "_closes", "_door", "_head_only", "_received", "_timer", "_unsent")
+
+    def __init__(self, door: Door, c: Connection) -> None:
+        self._c = c
+        self._door = door
+        self._received = bytearray()
+        self._unsent: memoryview | None = None
+        self._closes = self._head_only = False
+        # Not one of worker_connections: it has to get in when they are used up.
+        c.loop.connections -= 1
+        c.data = self
+        c.action = "answering an admin client"
+        self._timer = c.read.timer = Timer(self._timeout_handler, self)
+        c.read.handler = self._read_handler
+        c.write.handler = self._write_handler
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the client still wants its answer."""
+        return self._c.fd >= 0
+
+    def start(self) -> None:
+        """Wait for the first request."""
+        self._wait(KEEPALIVE_MS)
+        self._c.resume_read()
+
+    def _wait(self, duration_ms: int) -> None:
+        self._c.loop.timers.start(self._timer, self._c.loop.clock.now_ms + duration_ms)
+
+    # Reading.
+
+    def _read_handler(self, event: Event) -> None:
+        c = self._c
+        room = HEAD_MAX_BYTES + BODY_MAX_BYTES - len(self._received)
+        count = c.recv(c.loop.memory[: min(room, PIECE_BYTES)])
+        if count == AGAIN:
+            return
+        if count in (EOF, ERROR):
+            self.close()
+            return
+        if not self._received:
+            self._wait(REQUEST_MS)
+        self._received += c.loop.memory[:count]
+        self._look()
+        if event.ready and event.active:
+            c.loop.post(event)
+
+    def _look(self) -> None:
+        """Have a request answered, if it is whole."""
+        if not self.is_open:
+            return
+        try:
+            found = parse_request(self._received)
+        except RequestError as error:
+            self.refuse(error)
+            return
+        if found is None:
+            return
+        request, length = found
+        del self._received[:length]
+        self._c.pause_read()
+        self._wait(SEND_MS)
+        self._closes = not request.keeps_alive
+        self._head_only = request.method == "HEAD"
+        self._door.requested(self, request)
+
+    def refuse(self, error: RequestError) -> None:
+        """Answer what is no request, or not wanted, and close."""
+        self._closes = True
+        self._c.pause_read()
+        self._wait(SEND_MS)
+        self.answer(refusal(error))
+
+    # Answering.
+
+    def answer(self, answer: Answer) -> None:
+        """Send the answer; the next request is looked at when all of it has left."""
+        data = answer.to_bytes(has_body=not self._head_only, keeps_alive=not self._closes)
+        self._head_only = False
+        self._unsent = memoryview(data)
+        self._door.hold(len(data))
+        self._send()
+
+    def _write_handler(self, _event: Event) -> None:
+        if self._unsent is not None:
+            self._send()
+
+    def _send(self) -> None:
+        c, unsent = self._c, self._unsent
+        if unsent is None:
+            return
+        count = c.send(unsent[:PIECE_BYTES])
+        if count == ERROR:
+            self.close()
+            return
+        if count > 0:
+            self._door.hold(-count)
+            unsent = self._unsent = unsent[count:]
+        if not unsent:
+            self._sent()
+        elif c.write.active and c.write.ready:
+            c.loop.post(c.write)
+        else:
+            c.resume_write()
+
+    def _sent(self) -> None:
+        c = self._c
+        self._unsent = None
+        c.pause_write()
+        if self._closes:
+            c.shutdown()
+            self._received.clear()
+            c.read.handler = self._discard_handler
+            self._wait(LINGER_MS)
+            c.resume_read()
+            return
+        self._wait(REQUEST_MS if self._received else KEEPALIVE_MS)
+        c.resume_read()
+        if self._received:
+            c.loop.soon(self._look, self)
+
+    def _discard_handler(self, event: Event) -> None:
+        c = self._c
+        count = c.recv(c.loop.memory[:PIECE_BYTES])
+        if count in (EOF, ERROR):
+            self.close()
+        elif count != AGAIN and event.ready:
+            c.loop.post(event)
+
+    # The end.
+
+    def _timeout_handler(self, _timer: Timer) -> None:
+        """End a connection that has been in one state for too long."""
+        if self._received and self._unsent is None and not self._closes:
+            text = f"the request was not whole in {REQUEST_MS // 1000}s"
+            self.refuse(RequestError(408, "request_timeout", text))
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """Close the connection; harmless when closed already."""
+        c = self._c
+        if c.fd < 0:
+            return
+        if self._unsent is not None:
+            self._door.hold(-len(self._unsent))
+            self._unsent = None
+        c.loop.connections += 1
+        c.close()
+        self._door.left(self)
+
+    def abort(self) -> None:
+        """Close; the loop calls this after a bug."""
+        self.close()

@@ -1,0 +1,218 @@
+"""AdminSet: the admin interface of a process, in step with its configuration.
+
+What `services.py` is for listeners, this is for those of the admin interface: `prepare` does what
+can fail, `commit` cannot fail. A listener whose address stays keeps its socket and its clients, and
+gets other settings. A unix socket is the user's alone from the moment at which it exists.
+
+The socket beside the pid file, which nobody has asked for, keeps no nginy from starting: if it
+cannot be bound, that is a line of the log.
+
+What the interface says and to whom is decided in the package `admin`.
+
+Tested in tests/run/test_admin.py.
+"""
+
+import contextlib
+import errno
+import grp
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from nginy import __version__
+from nginy.admin.guard import DoorSettings
+from nginy.admin.server import AdminServer, Door
+from nginy.admin.subject import Subject
+from nginy.config import schema
+from nginy.config.admin import LOOPBACK, AdminListener, admin_listeners, is_loopback, networks
+from nginy.config.check_files import read_token
+from nginy.errors import NginyError
+from nginy.event.bind import ListenError, ListenOptions
+from nginy.event.listener import Listener
+from nginy.event.loop import Loop
+from nginy.log.levels import NOTICE
+from nginy.process.binding import refusal
+from nginy.process.inherited import Inherited
+from nginy.process.report import ReloadOutcome
+from nginy.proxy.access import Table
+from nginy.text.address import Address
+
+logger = logging.getLogger("nginy.server")
+
+
+@dataclass(slots=True)
+class PreparedAdmin:
+    """What the interface is to become."""
+
+    config: schema.Config
+    settings: dict[Address, DoorSettings] = field(default_factory=dict)
+    opened: dict[Address, Listener] = field(default_factory=dict)
+
+
+class AdminSet:
+    """All admin listeners of a process. Created and closed by its owner."""
+
+    def __init__(self, loop: Loop, path: str) -> None:
+        """Open nothing; `path` is the configuration file."""
+        self.subject = Subject(loop, __version__, os.getpid(), path)
+        self._loop = loop
+        self._server = AdminServer(loop, self.subject)
+        self._doors: dict[Address, tuple[Listener, Door]] = {}
+        self._untold: list[str] = []
+
+    def listeners(self) -> Sequence[Listener]:
+        """Return what a successor of this process gets copies of."""
+        return [listener for listener, _ in self._doors.values()]
+
+    def give_to(self, uid: int, gid: int) -> None:
+        """Make the unix sockets the property of the user that nginy becomes."""
+        for address in self._doors:
+            if address.is_unix:
+                is_own_group = os.stat(address.path).st_gid == os.getegid()
+                os.chown(address.path, uid, gid if is_own_group else -1)
+
+    # Starting and reloading.
+
+    def prepare(self, config: schema.Config, inherited: Inherited) -> PreparedAdmin:
+        """Read tokens and bind addresses, or raise NginyError and change nothing.
+
+        What is returned goes to `commit` or to `undo`.
+        """
+        prepared = PreparedAdmin(config)
+        try:
+            for entry in admin_listeners(config.admin, config.pid):
+                for address in entry.listen:
+                    self._prepare(prepared, entry, address, inherited)
+        except NginyError as error:
+            self.undo(prepared)
+            raise refusal([error]) from error
+        return prepared
+
+    def _prepare(
+        self, prepared: PreparedAdmin, entry: AdminListener, address: Address, inherited: Inherited
+    ) -> None:
+        prepared.settings[address] = _door_settings(entry, address)
+        if address in self._doors:
+            return
+        try:
+            prepared.opened[address] = _open(entry, address, inherited)
+        except ListenError as error:
+            if prepared.config.admin is not None:
+                raise
+            del prepared.settings[address]
+            # The pid file beside it has the same trouble, and says so in better words.
+            if error.errno not in (errno.EADDRINUSE, errno.ENOENT):
+                logger.warning("no admin interface: %s", error)
+
+    def commit(self, prepared: PreparedAdmin) -> None:
+        """Listen where the configuration says and nowhere else."""
+        self.subject.ready = prepared.config.ready
+        for address in [each for each in self._doors if each not in prepared.settings]:
+            self._close(address)
+        for address, settings in prepared.settings.items():
+            if address in self._doors:
+                self._doors[address][1].settings = settings
+                continue
+            listener = prepared.opened[address]
+            door = Door(self._server, listener.address, settings)
+            self._doors[address] = (listener, door)
+            listener.start(self._loop, door.accept_handler)
+            self._loop.connections -= 1  # as its clients, it is not one of worker_connections
+            self._untold.append(f"{listener} ({settings.access})")
+
+    def undo(self, prepared: PreparedAdmin) -> None:
+        """Close what was prepared, and go on as before."""
+        for listener in prepared.opened.values():
+            _close(listener)
+
+    def tell(self) -> None:
+        """Say where the interface is now."""
+        for text in self._untold:
+            logger.log(NOTICE, "admin interface on %s", text)
+        self._untold.clear()
+
+    # What the subject hears of.
+
+    def serving(self) -> None:
+        """Note that the start is over."""
+        self.subject.status = "serving"
+        self.tell()
+
+    def draining(self, status: str, *, has_successor: bool) -> None:
+        """Note that the end has begun; a successor answers from now on, if there is one."""
+        self.subject.status, self.subject.draining = "draining", status
+        if has_successor:
+            self.close()
+
+    def reload_ended(self, outcome: ReloadOutcome) -> None:
+        """Note what a reload has come to."""
+        subject = self.subject
+        now_ms = self._loop.clock.wall_ms()
+        subject.last_reload = ("refused" if outcome.problems else "applied", now_ms)
+        if not outcome.problems:
+            subject.generation += 1
+            subject.loaded_at_ms = now_ms
+            subject.needs_restart = outcome.needs_restart
+            self.tell()
+
+    def close(self) -> None:
+        """Close all listeners and clients."""
+        for address in list(self._doors):
+            self._close(address)
+
+    def _close(self, address: Address) -> None:
+        listener, door = self._doors.pop(address)
+        self._loop.connections += 1
+        _close(listener)
+        door.close()
+
+
+def _door_settings(entry: AdminListener, address: Address) -> DoorSettings:
+    """Return what the clients of an address need; raises NginyError."""
+    allow = entry.allow
+    if allow is None and not address.is_unix and entry.token_file is None:
+        allow = LOOPBACK if is_loopback(address) else ()
+    return DoorSettings(
+        access=entry.may(address),
+        hosts=frozenset(name.lower() for name in entry.hosts or ()),
+        allow=None if allow is None else Table((each, 0) for each in networks(allow)),
+        token=b"" if entry.token_file is None else read_token(entry.token_file),
+    )
+
+
+def _open(entry: AdminListener, address: Address, inherited: Inherited) -> Listener:
+    """Return a listener; a unix socket has its permissions from the start. Raises NginyError."""
+    options = ListenOptions(address)
+    if not address.is_unix:
+        return inherited.listener(options, ())
+    group_id = -1
+    if entry.group is not None:
+        try:
+            group_id = grp.getgrnam(entry.group).gr_gid
+        except KeyError:
+            raise NginyError(f'group "{entry.group}" of {address} does not exist') from None
+    before = os.umask(0o777)
+    try:
+        listener = inherited.listener(options, ())
+    finally:
+        os.umask(before)
+    try:
+        os.chown(address.path, -1, group_id)
+        os.chmod(address.path, entry.mode)
+    except OSError as error:
+        _close(listener)
+        raise NginyError(f"{address}: {error.strerror}") from error
+    return listener
+
+
+def _close(listener: Listener) -> None:
+    """Close a listener, and remove the path of a unix socket if that is permitted.
+
+    The user that nginy has become may not be allowed to; the next start replaces the file.
+    """
+    is_ours, listener.is_inherited = not listener.is_inherited, True
+    listener.close()
+    if is_ours and listener.address.is_unix:
+        with contextlib.suppress(OSError):
+            os.unlink(listener.address.path)
