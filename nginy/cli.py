@@ -27,6 +27,7 @@ from nginy.commands.explain import explain
 from nginy.commands.manual import render_manual
 from nginy.commands.plan import render_plan
 from nginy.commands.reference import render_reference
+from nginy.commands.status import status
 from nginy.commands.usage import parse_usage
 from nginy.config.check_files import check_files
 from nginy.config.dump import dump
@@ -48,6 +49,7 @@ Usage:
   nginy plan [-c FILE] CONFIG
   nginy explain CONFIG LISTENER CLIENT
   nginy check [-v] CONFIG [UPSTREAM]
+  nginy status [--json | --check] CONFIG
   nginy (-h | -v | -V | --help-config | --man | --completion SHELL)
 
 nginy plan prints what a reload with CONFIG would change, and changes nothing.
@@ -55,6 +57,7 @@ nginy explain prints which way a client, such as 10.1.2.3 or 10.1.2.3:5000, take
 through CONFIG from a listener, named by its name or its address.
 nginy check makes every health check of CONFIG once, and prints how it went; the exit
 status is 0 if all have passed. With -v it prints what was sent and received.
+nginy status prints how the nginy that runs CONFIG is.
 
 Options:
   -t             Check CONFIG and the files it names, and exit.
@@ -65,6 +68,9 @@ Options:
                  again.)
   -c FILE        The configuration, as with nginx; for plan, the file to compare
                  with, instead of the configuration that runs.
+  --json         Print what the admin interface answers.
+  --check        Print whether nginy is ready, and exit with 0 if it is, with 2 if it
+                 is not, with 1 if it does not answer.
   -v --version   Print the version and exit.
   -V             Print the version, those of Python and PyYAML, and exit.
   --help-config  Print every key that CONFIG may have, and exit.
@@ -79,7 +85,6 @@ WITH_VALUE: Final = "sc"
 
 FOREIGN_OPTIONS: Final = {
     "--config": "-c",
-    "--check": "-t",
     "--dump": "-T",
     "--reload": "-s",
     "--test": "-t",
@@ -189,7 +194,7 @@ def _page(arguments: Mapping[str, str]) -> str | None:
 def _use(config: Config, arguments: Mapping[str, str]) -> int:
     """Carry out a command on a checked configuration; without options, serve it."""
     path = arguments["CONFIG"]
-    if arguments["plan"] or arguments["explain"] or arguments["check"]:
+    if any(arguments[word] for word in ("plan", "explain", "check", "status")):
         return _answer(config, arguments)
     if arguments["-t"] or arguments["-T"]:
         _warn(config)
@@ -210,15 +215,20 @@ def _use(config: Config, arguments: Mapping[str, str]) -> int:
 
 
 def _answer(config: Config, arguments: Mapping[str, str]) -> int:
-    """Answer a question about a configuration that changes nothing."""
+    """Answer a question about a configuration, or about the nginy that runs it."""
+    path = arguments["CONFIG"]
     if arguments["plan"]:
-        running = _running(config, arguments["CONFIG"], arguments["-c"])
-        return _show(render_plan(running, config))
+        return _show(render_plan(_running(config, path, arguments["-c"]), config))
     if arguments["explain"]:
         return _show(explain(config, arguments["LISTENER"], arguments["CLIENT"]))
-    asked = check(config, arguments["UPSTREAM"])
-    _show(render_checks(asked, is_verbose=bool(arguments["--version"])))
-    return 0 if all(each.is_fine for each in asked) else 1
+    if arguments["check"]:
+        asked = check(config, arguments["UPSTREAM"])
+        _show(render_checks(asked, is_verbose=bool(arguments["--version"])))
+        return 0 if all(each.is_fine for each in asked) else 1
+    is_json, is_check = bool(arguments["--json"]), bool(arguments["--check"])
+    code, text = status(config, path, is_json=is_json, is_check=is_check)
+    _show(text)
+    return code
 
 
 def _test(config: Config, path: str, *, is_dump: bool) -> int:

@@ -174,7 +174,8 @@ def bash(directory: pathlib.Path, *words: str) -> set[str]:
     [
         (["pl"], {"plan"}),
         (["--man"], {"--man"}),
-        (["--c"], {"--check", "--completion"} & {*USAGE.split()}),
+        (["--c"], {"--completion"}),
+        (["status", "--"], {"--json", "--check"}),
         (["-s", ""], {"stop", "quit", "reload", "reopen"}),
         (["-s", "re"], {"reload", "reopen"}),
         (["-s", "reload", "si"], {"site.yaml"}),

@@ -50,9 +50,14 @@ ROOT = [command.line for command in COMMANDS if command.prompt == "#"]
 STARTED = "bin/nginy etc/nginy.yml"
 ASKED = {
     "for i in 1 2; do curl -s http://127.0.0.1:8080/; done": ("curl", "curl"),
+    "curl -s http://127.0.0.1:9180/readyz": ("curl", "curl"),
+    "curl -s 'http://127.0.0.1:9180/readyz?upstream=web&min=3'": ("curl", "curl"),
     "for i in 1 2; do echo | nc -u -w1 127.0.0.1 8053; done": ("nc", "netcat-openbsd"),
 }
 SHOWN = "cat bad.yml"
+STATUS = "nginy status nginy.yml"
+# What is another number each time.
+COUNT = re.compile(r"(?<=PID )\d+|(?<=up for )\w+|\d+(?= sessions| in all| of 16384)")
 ANSWERED = {
     "nginy -t bad.yml": 1,
     "nginy plan -c nginy.yml new.yml": 0,
@@ -63,7 +68,7 @@ COLLECTED = ("bin/test", "bin/test -q tests/tour")
 
 def test_every_command_is_checked_and_stands_there_once() -> None:
     typed = [command.line for command in COMMANDS if command.prompt == "$"]
-    assert sorted(typed) == sorted([STARTED, *ASKED, SHOWN, *ANSWERED, *COLLECTED])
+    assert sorted(typed) == sorted([STARTED, *ASKED, SHOWN, STATUS, *ANSWERED, *COLLECTED])
 
 
 def test_a_command_that_stands_there_twice_is_seen() -> None:
@@ -140,6 +145,20 @@ def test_what_the_demonstration_answers(line: str, demonstration: tuple[str, str
     host, _ = demonstration
     command = ["bash", "-c", line.replace("127.0.0.1", host)]
     assert subprocess.check_output(command, text=True, timeout=PATIENCE_S) == TYPED[line].output
+
+
+def test_what_the_demonstration_says_of_itself(
+    demonstration: tuple[str, str], directory: pathlib.Path
+) -> None:
+    config = str(directory / "demonstration.yml")
+    said = subprocess.check_output(
+        [sys.executable, str(CHECKOUT / "bin" / "nginy"), "status", config],
+        env=ENVIRONMENT,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    said = said.replace(config, "nginy.yml").replace(demonstration[0], "127.0.0.1")
+    assert COUNT.sub("N", said) == COUNT.sub("N", TYPED[STATUS].output)
 
 
 def test_the_tests_that_it_names_exist() -> None:
