@@ -13,6 +13,7 @@ from nginy.backend.names.resolver import DNS_PORT
 from nginy.config.node import Findings, Mark, Node, ScalarNode
 from nginy.config.record import ListOf
 from nginy.config.types import Kind, Plain, ScalarKind
+from nginy.errors import InvalidValueError
 from nginy.text.address import Address, parse_bind_address, parse_listen, parse_peer
 
 
@@ -63,6 +64,23 @@ class BindAddress(ScalarKind[Address]):
     def write(self, value: Address) -> Plain:
         """Return its text, without a port of 0."""
         return str(value) if value.port else value.host_text
+
+
+class IpAddress(ScalarKind[str]):
+    """An IP address by itself, in its shortest form."""
+
+    expected = "an IP address such as 192.0.2.1 or 2001:db8::1"
+
+    def parse(self, text: str, mark: Mark) -> str:
+        """Return the address; a port is refused."""
+        address = parse_bind_address(text)
+        if address.port:
+            raise InvalidValueError("has a port", address.host)
+        return address.host
+
+    def write(self, value: str) -> Plain:
+        """Return the address itself."""
+        return value
 
 
 class NameServer(BindAddress):

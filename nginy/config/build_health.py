@@ -15,24 +15,32 @@ from nginy.backend.checks.monitor import MonitorSettings, OnDown
 from nginy.backend.health.eject import EjectSettings
 from nginy.backend.health.schedule import CheckSettings
 from nginy.config import schema
-from nginy.config.health import HASH_METHODS, AgentCheck, Eject, HealthCheck, timeout_of
+from nginy.config.health import (
+    HASH_METHODS,
+    AgentCheck,
+    Eject,
+    HealthCheck,
+    record_of,
+    timeout_of,
+    transport_of,
+)
 from nginy.config.steps import Step
+from nginy.wire.checks.dns import DnsCheck
 from nginy.wire.checks.http import HttpCheck
 from nginy.wire.checks.ldap import LdapCheck
 from nginy.wire.checks.mail import ImapCheck, Pop3Check, SmtpCheck
 from nginy.wire.checks.mqtt import MqttCheck
 from nginy.wire.checks.mysql import MysqlCheck
+from nginy.wire.checks.ntp import NtpCheck
 from nginy.wire.checks.postgres import PostgresCheck
+from nginy.wire.checks.radius import RadiusCheck
 from nginy.wire.checks.redis import RedisCheck
+from nginy.wire.checks.sip import SipCheck
 from nginy.wire.checks.ssh import SshCheck
 from nginy.wire.checks.steps import CheckStep, StepsCheck, parse_template, single
 from nginy.wire.checks.talk import Question
 from nginy.wire.expect import parse_expect, unescape
 from nginy.wire.http import parse_statuses
-
-TRANSPORTS: Final = {"udp": "udp", "tls": "tls", "exec": "exec"}
-"""By type; the others ask by TCP."""
-
 
 QUESTIONS: Final[dict[str, Callable[[HealthCheck], Question]]] = {
     "http": lambda check: HttpCheck(check.path, check.host or "", parse_statuses(check.status)),
@@ -45,6 +53,12 @@ QUESTIONS: Final[dict[str, Callable[[HealthCheck], Question]]] = {
     "ldap": lambda _check: LdapCheck(),
     "mqtt": lambda check: MqttCheck(check.user or "", password_of(check)),
     "ssh": lambda _check: SshCheck(),
+    "dns": lambda check: DnsCheck(
+        check.name or "", record_of(check), check.rcode, check.address or ""
+    ),
+    "ntp": lambda _check: NtpCheck(),
+    "sip": lambda check: SipCheck(parse_statuses(check.status)),
+    "radius": lambda check: RadiusCheck(password_of(check)),
 }
 """By type; the others have steps, or send and expect."""
 
@@ -83,9 +97,9 @@ def probe_settings(check: HealthCheck, proxy_protocol: str = "off") -> ProbeSett
     """Return what a check sends and expects."""
     return ProbeSettings(
         question=question_of(check),
-        transport=TRANSPORTS.get(check.type, "tcp"),
+        transport=transport_of(check),
         port=check.port,
-        name=check.name,
+        name=check.name if check.type == "tls" else None,
         command=check.command or (),
         proxy_protocol=proxy_protocol,
     )

@@ -11,12 +11,13 @@ error of the file, with its place, and not a failure of the first check.
 # ruff: noqa: RUF009 - key() makes a field, as dataclasses.field() does
 
 import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from nginy.config.node import Findings, Mark, Node, SequenceNode, quote
+from nginy.config.addresses import IpAddress
+from nginy.config.command import Command, CommandLine
+from nginy.config.node import Findings, Mark, quote
 from nginy.config.record import Entry, Origin, Record, Switch, key
 from nginy.config.secrets import Secret, SecretFile
 from nginy.config.steps import BYTES, EXPECT, STEPS, Step, WireText, check_steps
@@ -24,7 +25,6 @@ from nginy.config.types import (
     Choice,
     Duration,
     Integer,
-    Kind,
     OrOff,
     Plain,
     ScalarKind,
@@ -34,6 +34,7 @@ from nginy.config.types import (
 from nginy.errors import InvalidValueError
 from nginy.text.address import Address
 from nginy.text.units import format_duration
+from nginy.wire.dns_names import is_host_name
 from nginy.wire.expect import unescape
 from nginy.wire.http import build_request, parse_statuses
 
@@ -47,7 +48,10 @@ HASH_METHODS: Final = frozenset({"hash", "maglev", "rendezvous"})
 CHECK_TYPES: Final = (
     *("tcp", "udp", "http", "tls", "exec"),
     *("redis", "mysql", "postgres", "smtp", "pop3", "imap", "ldap", "mqtt", "ssh"),
+    *("dns", "ntp", "sip", "radius"),
 )
+RECORDS: Final = ("A", "AAAA", "SRV", "NS", "SOA", "MX", "TXT")
+UDP_TYPES: Final = ("udp", "ntp", "sip", "radius")
 # Keys that mean something to some types only.
 KEYS_OF_TYPES: Final = {
     "port": tuple(name for name in CHECK_TYPES if name != "exec"),
@@ -56,58 +60,18 @@ KEYS_OF_TYPES: Final = {
     "steps": ("tcp", "udp", "tls"),
     "path": ("http",),
     "host": ("http",),
-    "status": ("http",),
-    "name": ("tls",),
+    "status": ("http", "sip"),
+    "name": ("tls", "dns"),
+    "record": ("dns",),
+    "rcode": ("dns",),
+    "address": ("dns",),
+    "transport": ("dns",),
     "command": ("exec",),
     "role": ("redis",),
     "user": ("redis", "mysql", "postgres", "mqtt"),
-    "password_file": ("redis", "mysql", "mqtt"),
+    "password_file": ("redis", "mysql", "mqtt", "radius"),
     "database": ("postgres",),
 }
-
-
-class CommandLine(ScalarKind[tuple[str, ...]]):
-    """A program and its arguments in one text, quoted as for a shell; no shell reads it."""
-
-    expected = "the absolute path of a program and its arguments, as one text or a list"
-
-    def parse(self, text: str, mark: Mark) -> tuple[str, ...]:
-        """Return the words."""
-        try:
-            words = tuple(shlex.split(text))
-        except ValueError as error:
-            raise InvalidValueError(f"cannot be split ({error})".lower()) from None
-        if not words or not words[0].startswith("/") or "\0" in text:
-            raise InvalidValueError("is not valid")
-        return words
-
-    def write(self, value: tuple[str, ...]) -> Plain:
-        """Return the words, quoted where they need it."""
-        return shlex.join(value)
-
-
-class Command(Kind[tuple[str, ...] | None]):
-    """A program and its arguments: one text, or a list of words, none of them split further."""
-
-    expected = f"{CommandLine.expected}, or off"
-
-    def __init__(self) -> None:
-        self.line = OrOff(CommandLine())
-        self.word = Text("a word of the command", r"[^\0]*")
-
-    def read(self, node: Node, findings: Findings) -> tuple[str, ...] | None:
-        """Return the words, None for `off`."""
-        if not isinstance(node, SequenceNode):
-            return self.line.read(node, findings)
-        words = tuple(self.word.read(item, findings) for item in node.items)
-        if not words or not words[0].startswith("/"):
-            found = quote(words[0]) if words else "an empty list"
-            raise findings.refuse(node.mark, f"{found}, expected {self.expected}")
-        return words
-
-    def write(self, value: tuple[str, ...] | None) -> Plain:
-        """Return the words as one text, quoted where they need it."""
-        return self.line.write(value)
 
 
 class Share(ScalarKind[float]):
@@ -193,8 +157,22 @@ class HealthCheck(Entry):
     name: str | None = key(
         OrOff(Text("a host's name", r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,252}")),
         "off",
-        "nginy asks for this server name (SNI).",
+        "nginy asks for this server name (SNI), with dns for the records of this name.",
     )
+    record: str | None = key(
+        OrOff(Choice(*RECORDS), "auto"),
+        "auto",
+        "nginy asks for this type of record; auto is A, or AAAA with an IPv6 address.",
+    )
+    rcode: str = key(
+        Choice("NOERROR", "NXDOMAIN", "REFUSED", "SERVFAIL"),
+        "NOERROR",
+        "An answer passes with this response code.",
+    )
+    address: str | None = key(
+        OrOff(IpAddress()), "off", "The answer must have this address; off takes any, or none."
+    )
+    transport: str = key(Choice("udp", "tcp"), "udp", "nginy asks the name server this way.")
     command: tuple[str, ...] | None = key(
         Command(), "off", "nginy runs this program, without a shell; exit status 0 passes."
     )
@@ -207,7 +185,9 @@ class HealthCheck(Entry):
         "nginy begins its session as this user; postgres without one as nginy.",
     )
     password_file: Secret | None = key(
-        OrOff(SecretFile()), "off", "nginy logs in with the password in this file."
+        OrOff(SecretFile()),
+        "off",
+        "nginy logs in with the password in this file; with radius it is the shared secret.",
     )
     database: str | None = key(
         OrOff(Text("the name of a database", r"[^\x00-\x1f]{1,255}"), "auto"),
@@ -262,6 +242,15 @@ FAIL_OPEN: Final = OrOff(Share())
 ON_DOWN: Final = Choice("keep", "close", "reset")
 
 
+def transport_of(check: HealthCheck) -> str:
+    """Return what carries a check: "tcp", "tls", "udp" or "exec"."""
+    if check.type == "dns":
+        return check.transport
+    if check.type in UDP_TYPES:
+        return "udp"
+    return check.type if check.type in ("tls", "exec") else "tcp"
+
+
 def check_health(
     check: HealthCheck | None,
     agent: AgentCheck | None,
@@ -278,10 +267,9 @@ def check_health(
         texts = {"send": check.send, "expect": check.expect}
         beside = {name: check.origin.of(name) for name, text in texts.items() if text}
         check_steps(check.steps, beside, timeout_of(check), findings)
-        if has_unix and check.type == "udp":
-            findings.report(
-                check.origin.of("type"), "type: udp cannot check a backend on a unix socket"
-            )
+        if has_unix and transport_of(check) == "udp":
+            text = f"type: {check.type} cannot check a backend on a unix socket"
+            findings.report(check.origin.of("type"), text)
         if has_unix and check.port is not None:
             findings.report(check.origin.of("port"), "port: a backend on a unix socket has none")
     if agent is not None and agent.timeout_ms is not None and agent.origin.has("interval"):
@@ -338,11 +326,34 @@ def _check_keys(check: HealthCheck, findings: Findings) -> None:
         types = KEYS_OF_TYPES.get(name)
         if types is not None and check.type not in types:
             findings.report(mark, f"{name}: is for type {alternatives(*types)}, not {check.type}")
-    if check.password_file is not None and check.user is None and check.type != "redis":
+    is_for_user = check.type not in ("redis", "radius")
+    if check.password_file is not None and check.user is None and is_for_user:
         findings.report(
             origin.of("password_file"), "password_file: is for a user, and there is none"
         )
+    if check.type == "radius" and check.password_file is None and origin.has("password_file"):
+        text = f'health_check: "password_file" is missing, expected {SecretFile.expected}'
+        findings.report(origin.mark, text)
+    if check.type == "dns":
+        _check_dns(check, findings)
     if check.type == "exec" and check.command is None and origin.has("command"):
         findings.report(
             origin.mark, f'health_check: "command" is missing, expected {CommandLine.expected}'
         )
+
+
+def _check_dns(check: HealthCheck, findings: Findings) -> None:
+    """Report a name that no query can have, and an address that the record cannot have."""
+    origin = check.origin
+    if check.name is None and origin.has("name"):
+        findings.report(origin.mark, 'health_check: "name" is missing, expected a host\'s name')
+    elif check.name is not None and not is_host_name(check.name):
+        findings.report(origin.of("name"), f"name: {quote(check.name)}, expected a host's name")
+    if check.address is not None and record_of(check) != ("AAAA" if ":" in check.address else "A"):
+        text = f"address: {check.address} cannot be in a record of type {check.record}"
+        findings.report(origin.of("address"), text)
+
+
+def record_of(check: HealthCheck) -> str:
+    """Return the type of record that a dns check asks for."""
+    return check.record or ("AAAA" if ":" in (check.address or "") else "A")

@@ -13,13 +13,17 @@ from nginy.config.dump import dump
 from nginy.config.load import load
 from nginy.config.schema import CONFIG
 from nginy.errors import ConfigError
+from nginy.wire.checks.dns import DnsCheck
 from nginy.wire.checks.http import HttpCheck
 from nginy.wire.checks.ldap import LdapCheck
 from nginy.wire.checks.mail import ImapCheck, Pop3Check, SmtpCheck
 from nginy.wire.checks.mqtt import MqttCheck
 from nginy.wire.checks.mysql import MysqlCheck
+from nginy.wire.checks.ntp import NtpCheck
 from nginy.wire.checks.postgres import PostgresCheck
+from nginy.wire.checks.radius import RadiusCheck
 from nginy.wire.checks.redis import RedisCheck
+from nginy.wire.checks.sip import SipCheck
 from nginy.wire.checks.ssh import SshCheck
 from nginy.wire.checks.steps import CheckStep, StepsCheck, single
 from nginy.wire.checks.talk import Question
@@ -121,6 +125,15 @@ def test_the_keys_of_http_and_exec_arrive(tmp_path: pathlib.Path) -> None:
         ("mqtt", MqttCheck()),
         ("{type: mqtt, user: joe}", MqttCheck("joe")),
         ("ssh", SshCheck()),
+        ("{type: dns, name: a.test, transport: tcp}", DnsCheck("a.test")),
+        (
+            "{type: dns, name: a.test, transport: tcp, address: '2001:DB8::1'}",
+            DnsCheck("a.test", "AAAA", "NOERROR", "2001:db8::1"),
+        ),
+        (
+            "{type: dns, name: a.test, transport: tcp, record: MX, rcode: NXDOMAIN}",
+            DnsCheck("a.test", "MX", "NXDOMAIN"),
+        ),
     ],
 )
 def test_each_protocol_arrives(tmp_path: pathlib.Path, keys: str, question: Question) -> None:
@@ -140,6 +153,18 @@ def test_a_password_comes_from_its_file(tmp_path: pathlib.Path, kind: str) -> No
     assert "cret" not in repr(made)
 
 
+def test_the_protocols_over_udp_arrive(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "secret.txt").write_text("s3cret\n")
+    for keys, question in (
+        ("{type: dns, name: a.test}", DnsCheck("a.test")),
+        ("ntp", NtpCheck()),
+        ("{type: sip, status: 200 404}", SipCheck(frozenset({200, 404}))),
+        ("{type: radius, password_file: secret.txt}", RadiusCheck(b"s3cret")),
+    ):
+        made = settings(tmp_path, f"health_check: {keys}")
+        assert made.probe == ProbeSettings(question, transport="udp")
+
+
 def test_a_password_needs_a_user_but_for_redis(tmp_path: pathlib.Path) -> None:
     (tmp_path / "secret.txt").write_text("s3cret")
     keys = "health_check: {type: %s, password_file: secret.txt}"
@@ -153,6 +178,8 @@ def test_a_password_needs_a_user_but_for_redis(tmp_path: pathlib.Path) -> None:
     [
         "{type: redis, role: master, password_file: secret.txt}",
         "{type: postgres, user: joe, database: shop}",
+        "{type: dns, name: a.test, address: '2001:db8::1', transport: tcp, rcode: NOERROR}",
+        "{type: radius, password_file: secret.txt}",
         r"{steps: [{expect: '220 '}, {send: '\x24 $port', expect: ~a, timeout: 1s, label: b}]}",
     ],
 )
@@ -232,6 +259,29 @@ def test_hash_methods_keep_their_weights(tmp_path: pathlib.Path) -> None:
             (
                 'command: "check", expected the absolute path of a program and its arguments, as '
                 "one text or a list, or off"
+            ),
+        ),
+        ("health_check: dns", 'health_check: "name" is missing, expected a host\'s name'),
+        (
+            "health_check: {type: dns, name: a..test}",
+            'name: "a..test", expected a host\'s name',
+        ),
+        (
+            "health_check: {type: dns, name: a.test, record: MX, address: 192.0.2.1}",
+            "address: 192.0.2.1 cannot be in a record of type MX",
+        ),
+        (
+            "health_check: {type: dns, name: a.test, address: '192.0.2.1:53'}",
+            (
+                'address: "192.0.2.1:53" has a port, expected an IP address such as 192.0.2.1 or '
+                '2001:db8::1, or off (did you mean "192.0.2.1"?)'
+            ),
+        ),
+        (
+            "health_check: radius",
+            (
+                'health_check: "password_file" is missing, expected the path of a file with a '
+                "password in its only line"
             ),
         ),
         ("health_check: {role: master}", "role: is for type redis, not tcp"),

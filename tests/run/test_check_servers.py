@@ -19,6 +19,7 @@ from nginy.backend.checks.checker import Checker, ProbeSettings
 from nginy.backend.checks.dialog import PASSED, Result
 from nginy.event.clock import MonotonicClock
 from nginy.text.address import parse_address
+from nginy.wire.checks.dns import DnsCheck
 from nginy.wire.checks.ldap import LdapCheck
 from nginy.wire.checks.mail import Pop3Check, SmtpCheck
 from nginy.wire.checks.mqtt import MqttCheck
@@ -46,11 +47,18 @@ class Checks:
         self.harness = harness
         self.checker = Checker(harness.loop)
 
-    def ask(self, question: Question, address: str, timeout_ms: int = TIMEOUT_MS) -> Result:
+    def ask(
+        self,
+        question: Question,
+        address: str,
+        timeout_ms: int = TIMEOUT_MS,
+        transport: str = "tcp",
+    ) -> Result:
         results: list[Result] = []
         deadline_ms = self.harness.loop.clock.now_ms + timeout_ms
         target = parse_address(address)
-        self.checker.start(ProbeSettings(question), target, deadline_ms, results.append)
+        probe = ProbeSettings(question, transport)
+        self.checker.start(probe, target, deadline_ms, results.append)
         self.harness.turn_until(lambda: results)
         return results[0]
 
@@ -239,6 +247,40 @@ def test_mqtt_that_wants_a_login(
         assert checks.ask(MqttCheck(), server.name).failure == "mqtt: not authorized (5)"
         assert "(5)" in checks.ask(MqttCheck("joe", b"no"), server.name).failure
         assert checks.ask(MqttCheck("joe", b"s3cret"), server.name) == PASSED
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_dns(
+    checks: Checks, place: tuple[str, int], tmp_path: pathlib.Path, transport: str
+) -> None:
+    program = needs("dnsmasq", "dnsmasq-base")
+    host, port = place
+    argv = [program, "--keep-in-foreground", "--log-facility=-", "--conf-file=/dev/null"]
+    argv += ["--pid-file=", f"--listen-address={host}", "--bind-interfaces", f"--port={port}"]
+    argv += ["--no-resolv", "--no-hosts", "--address=/a.test/192.0.2.9", "--local=/test/"]
+    with RealServer(argv, host, port, tmp_path) as server:
+        for question, failure in (
+            (DnsCheck("a.test"), ""),
+            (DnsCheck("a.test", address="192.0.2.9"), ""),
+            (DnsCheck("b.test", "AAAA", "NXDOMAIN"), ""),
+            (DnsCheck("b.test"), "dns: NXDOMAIN came, NOERROR was expected"),
+            (DnsCheck("elsewhere.invalid"), "dns: REFUSED came, NOERROR was expected"),
+        ):
+            assert checks.ask(question, server.name, transport=transport) == Result(failure)
+        for _ in range(TIMES):
+            assert checks.ask(DnsCheck("a.test"), server.name, transport=transport) == PASSED
+            checks.rest()
+        question = DnsCheck("a.test")
+        server.process.send_signal(signal.SIGSTOP)
+        frozen = checks.ask(question, server.name, FROZEN_MS, transport)
+        server.process.send_signal(signal.SIGCONT)
+        late = "no answer in time" if transport == "udp" else "timed out while"
+        assert late in frozen.failure
+        server.process.kill()
+        server.process.wait()
+        wait_until(
+            lambda: "refused" in checks.ask(question, server.name, transport=transport).failure
+        )
 
 
 SLAPD_CONF = """
