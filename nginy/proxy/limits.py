@@ -17,6 +17,7 @@ nginx: ngx_stream_limit_conn_module.c; the rate of new sessions is HAProxy's src
 bucket.
 """
 
+import math
 from typing import Final
 
 MAX_KEYS: Final = 100_000
@@ -119,7 +120,7 @@ class Pace:
     def __init__(self, rate: int, now_ms: int) -> None:
         """Allow `rate` bytes a second."""
         self.rate = rate
-        self._paid_until_us = (now_ms - self.BURST_MS) * 1000
+        self._paid_until_us = (now_ms - self.BURST_MS) * 1000.0
         """When all that has passed so far would have passed at exactly the rate."""
 
     def allowance(self, now_ms: int) -> int:
@@ -129,11 +130,19 @@ class Pace:
         if behind_us > most_us:
             self._paid_until_us += behind_us - most_us
             behind_us = most_us
-        return behind_us * self.rate // 1_000_000
+        return int(behind_us * self.rate / 1_000_000)
+
+    def is_short(self, now_ms: int) -> bool:
+        """Whether so little may pass now that it is better to wait for more, if there is more.
+
+        Else a sender that is too fast would be read from in every turn, by as many bytes as one
+        millisecond brings.
+        """
+        return self.allowance(now_ms) < self.rate * self.BURST_MS // 4000
 
     def spend(self, count: int) -> None:
         """Count `count` bytes; it may be more than was allowed, and is paid for by waiting."""
-        self._paid_until_us += count * 1_000_000 // self.rate
+        self._paid_until_us += count * 1_000_000 / self.rate
 
     def delay_ms(self, now_ms: int) -> int:
         """Return how long to wait until about half a burst may pass, at least 1 ms.
@@ -141,4 +150,4 @@ class Pace:
         Not until one byte may pass: each waking costs the same, however little it moves.
         """
         ready_at_us = self._paid_until_us + self.BURST_MS * 500
-        return max(1, -((now_ms * 1000 - ready_at_us) // 1000))
+        return max(1, math.ceil(ready_at_us / 1000) - now_ms)

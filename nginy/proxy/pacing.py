@@ -55,9 +55,10 @@ class PacedSession(TcpSession):
         dst = upstream if is_upload else self.client
         loop = src.loop
         now_ms = loop.clock.now_ms
+        timer_event = upstream.write if is_upload else upstream.read
         allowance = pace.allowance(now_ms)
         if allowance <= 0:
-            self._pause(src, upstream.write if is_upload else upstream.read, pace)
+            self._pause(src, timer_event, pace)
             return
         before = src.received
         if loop.budget.is_spent and self._trickle(src, dst, allowance):
@@ -76,7 +77,10 @@ class PacedSession(TcpSession):
         if sent < count:
             self._keep_rest(src, dst, memory[:count], sent)
         elif event.ready:
-            loop.post(event)
+            if pace.is_short(now_ms):
+                self._pause(src, timer_event, pace)
+            else:
+                loop.post(event)
 
     def _pause(self, src: Connection, event: Event, pace: Pace) -> None:
         """Read nothing from `src` until its pace allows something; `event` has the timer."""

@@ -122,3 +122,26 @@ def test_what_came_in_one_piece_is_paid_for_by_waiting() -> None:
 def test_a_pause_does_not_lead_to_a_flood() -> None:
     pace = Pace(1_000_000, NOW_MS)
     assert pace.allowance(NOW_MS + 3_600_000) == 100_000
+
+
+@pytest.mark.parametrize("rate", [100_000, 1_000_000, 10_000_000])
+def test_a_reader_that_gets_a_turn_every_millisecond_still_wakes_seldom(rate: int) -> None:
+    pace = Pace(rate, NOW_MS)
+    now_ms, passed, reads = NOW_MS, 0, 0
+    while now_ms < NOW_MS + 10_000:
+        allowed = pace.allowance(now_ms)
+        if allowed > 0:
+            count = min(65_536, allowed)
+            pace.spend(count)
+            passed += count
+            reads += 1
+        now_ms += pace.delay_ms(now_ms) if pace.is_short(now_ms) else 1
+    assert passed == pytest.approx(10 * rate, rel=0.02)
+    assert reads <= 10 * (25 + rate / 30_000)
+
+
+def test_the_smallest_pieces_count_as_well() -> None:
+    pace = Pace(10_000_000, NOW_MS)
+    for _ in range(100_000):
+        pace.spend(1)
+    assert pace.allowance(NOW_MS) == pytest.approx(900_000, abs=2)
