@@ -27,7 +27,8 @@ SIGNALS: Final = {
 
 EXIT_STATUS: Final = """\
 0 if all went well, also after TERM, INT and QUIT. 1 if not: standard error says why, one sentence a
-line, with the file, the line and the column if the configuration is wrong."""
+line, with the file, the line and the column if the configuration is wrong. A command or an option
+with another status says so above."""
 
 ENVIRONMENT: Final = {
     "NOTIFY_SOCKET, WATCHDOG_USEC": "If a service manager sets them, nginy tells it what it does, "
@@ -77,7 +78,7 @@ def _synopsis(usage: Usage) -> Iterator[str]:
         words = _escape(line)
         words = re.sub(r"\b([A-Z]{2,})\b", r"\\fI\1\\fR", words)
         words = re.sub(r"(?<!\w)((?:\\-)+[A-Za-z][\w\\-]*)", r"\\fB\1\\fR", words)
-        yield re.sub(r"^nginy( [a-z]+)?", r"\\fBnginy\1\\fR", words)
+        yield re.sub(r"^nginy( [a-z][a-z\\-]*)?", r"\\fBnginy\1\\fR", words)
         yield ".br"
 
 

@@ -70,7 +70,7 @@ def _option(text: str) -> Option:
 
 
 def _command_name(line: str) -> str:
-    match = re.match(r"nginy ([a-z]+)\b", line)
+    match = re.match(r"nginy ([a-z][a-z-]*)", line)
     return match[1] if match else ""
 
 
