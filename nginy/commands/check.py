@@ -100,7 +100,7 @@ def check(config: Config, upstream: str | None) -> list[Asked]:
 
 
 def _backends(config: Config, upstream: str | None) -> list[Asked]:
-    """Return what is to be asked."""
+    """Return the backends to ask."""
     if upstream is not None and upstream not in config.upstreams:
         hint = did_you_mean(closest(upstream, config.upstreams))
         raise NginyError(f"there is no upstream {quote(upstream)}{hint}")

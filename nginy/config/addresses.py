@@ -37,6 +37,7 @@ class NameServers(Kind[tuple[Address, ...]]):
     """Addresses of name servers, with DNS's port unless they have one; none for `auto`."""
 
     expected = "auto, or IP addresses such as 127.0.0.53"
+    takes_lists = True
 
     def __init__(self) -> None:
         self.items = ListOf(NameServer())

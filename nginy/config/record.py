@@ -135,8 +135,8 @@ def keys_of(record: type[Entry]) -> dict[str, Key[object]]:
 class Record(Kind[R]):
     """A mapping with known keys.
 
-    A scalar alone is the value of the key `shorthand`, if there is one. With `inherits`, `defaults`
-    comes before the defaults of the table.
+    A scalar alone is the value of the key `shorthand`, if there is one, and so is a list if that
+    key takes lists. With `inherits`, `defaults` comes before the defaults of the table.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class Record(Kind[R]):
 
     def read(self, node: Node, findings: Findings) -> R:
         """Return the record; raise RefusedError if a key has neither a value nor a stand-in."""
-        is_short = bool(self.shorthand) and isinstance(node, ScalarNode) and not node.is_missing
+        is_short = self._is_short(node)
         if is_short:
             node = MappingNode(((ScalarNode(self.shorthand, node.mark), node),), node.mark)
         if not isinstance(node, MappingNode):
@@ -190,6 +190,13 @@ class Record(Kind[R]):
             raise RefusedError
         marks = {name: value.mark for name, value in nodes.items()}
         return self.make(**values, origin=Origin(node.mark, marks, frozenset(bad)))
+
+    def _is_short(self, node: Node) -> bool:
+        if not self.shorthand:
+            return False
+        if isinstance(node, ScalarNode):
+            return not node.is_missing
+        return isinstance(node, SequenceNode) and self.keys[self.shorthand].kind.takes_lists
 
     def _known_keys(
         self, node: MappingNode, findings: Findings

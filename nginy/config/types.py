@@ -58,6 +58,8 @@ class Kind(ABC, Generic[T]):
 
     unit = ""
     expected = ""
+    takes_lists = False
+    """Whether read() takes a list for the whole value."""
 
     @abstractmethod
     def read(self, node: Node, findings: Findings) -> T:

@@ -34,7 +34,7 @@ class CheckFailedError(WireError):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Whom a check asks, and what a script may not find out by itself.
+    """The server that a check asks, and what a script may not find out by itself.
 
     `hostname` is this machine's name. `token` returns that many random bytes.
     """
@@ -59,7 +59,7 @@ class Question(Protocol):
 class Step:
     """What the owner of a talk does next: send, then wait for more, unless the talk is over.
 
-    `sends` are to be sent in any case, each as a datagram of its own over UDP. A talk that is over
+    The owner sends `sends` in any case, over UDP each as a datagram of its own. A talk that is over
     has passed, unless `failure` says why not. Within `timeout_ms`, if set, something must come.
     """
 
