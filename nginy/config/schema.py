@@ -211,10 +211,14 @@ class Listener(Entry):
         only="tcp",
     )
     limit_conn: tuple[LimitConn, ...] = key(
-        LIMIT_CONN, "off", "How many sessions clients with the same key may have at a time."
+        LIMIT_CONN,
+        "off",
+        "How many sessions of a key may go on at a time; each worker counts its own.",
     )
     limit_conn_rate: LimitConnRate | None = key(
-        LIMIT_CONN_RATE, "off", "How many sessions clients with the same key may begin."
+        LIMIT_CONN_RATE,
+        "off",
+        "How many sessions of a key may begin in a second; each worker counts its own.",
     )
     access: AccessRules | None = key(
         AccessKind(),
