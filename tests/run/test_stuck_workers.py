@@ -23,6 +23,22 @@ path, patience = sys.argv[-1], supervisor.Patience(PATIENCE)
 sys.exit(supervisor.run(load(path, os.environ), path, {WORKERS}, patience))
 """
 
+# Lets a worker that is started after GATE was made wait there, before it begins to serve.
+SLOW = f"""\
+import os, sys
+sys.path.insert(0, {str(CHECKOUT)!r})
+from nginy.config.load import load
+from nginy.process.workers import supervisor
+class Slow(supervisor.Supervisor):
+    def _run_worker(self, index, sock):
+        if os.path.exists(GATE):
+            open(GATE).read()
+        return super()._run_worker(index, sock)
+supervisor.Supervisor = Slow
+path = sys.argv[-1]
+sys.exit(supervisor.run(load(path, os.environ), path, {WORKERS}))
+"""
+
 
 @pytest.fixture
 def here() -> tuple[str, int]:
@@ -35,13 +51,13 @@ def config(here: tuple[str, int], text: str) -> str:
     return f"workers: {WORKERS}\nlisteners: {{listen: '{address}', return: {text}}}\n"
 
 
-class Impatient(Nginy):
-    """An nginy whose supervisor waits for its workers only so long."""
+class Scripted(Nginy):
+    """An nginy that a script starts."""
 
-    def __init__(self, directory: pathlib.Path, text: str, patience: str) -> None:
-        script = directory / "impatient.py"
-        script.write_text(IMPATIENT.replace("PATIENCE", patience))
-        super().__init__(directory, text, prefix=(sys.executable, str(script)))
+    def __init__(self, directory: pathlib.Path, text: str, script: str) -> None:
+        path = directory / "script.py"
+        path.write_text(script)
+        super().__init__(directory, text, prefix=(sys.executable, str(path)))
 
     def workers(self) -> list[int]:
         path = f"/proc/{self.process.pid}/task/{self.process.pid}/children"
@@ -49,15 +65,15 @@ class Impatient(Nginy):
 
 
 @pytest.fixture
-def pinging(tmp_path: pathlib.Path, here: tuple[str, int]) -> Iterator[Impatient]:
-    nginy = Impatient(tmp_path, config(here, "one"), "ping_ms=50")
+def pinging(tmp_path: pathlib.Path, here: tuple[str, int]) -> Iterator[Scripted]:
+    nginy = Scripted(tmp_path, config(here, "one"), IMPATIENT.replace("PATIENCE", "ping_ms=50"))
     yield nginy
     nginy.close()
 
 
 @pytest.fixture
-def voting(tmp_path: pathlib.Path, here: tuple[str, int]) -> Iterator[Impatient]:
-    nginy = Impatient(tmp_path, config(here, "one"), "vote_ms=100")
+def voting(tmp_path: pathlib.Path, here: tuple[str, int]) -> Iterator[Scripted]:
+    nginy = Scripted(tmp_path, config(here, "one"), IMPATIENT.replace("PATIENCE", "vote_ms=100"))
     yield nginy
     nginy.close()
 
@@ -69,7 +85,7 @@ def ask(target: tuple[str, int]) -> bytes:
 
 @pytest.mark.slow
 def test_a_worker_that_does_not_answer_is_replaced(
-    pinging: Impatient, here: tuple[str, int]
+    pinging: Scripted, here: tuple[str, int]
 ) -> None:
     stuck, other = pinging.workers()
     os.kill(stuck, signal.SIGSTOP)
@@ -84,7 +100,7 @@ def test_a_worker_that_does_not_answer_is_replaced(
 
 @pytest.mark.slow
 def test_a_reload_does_without_a_worker_that_does_not_answer(
-    voting: Impatient, here: tuple[str, int]
+    voting: Scripted, here: tuple[str, int]
 ) -> None:
     stuck, other = voting.workers()
     os.kill(stuck, signal.SIGSTOP)
@@ -100,8 +116,52 @@ def test_a_reload_does_without_a_worker_that_does_not_answer(
 
 @pytest.mark.slow
 def test_a_graceful_end_does_not_wait_for_a_worker_that_does_not_answer(
-    pinging: Impatient,
+    pinging: Scripted,
 ) -> None:
     stuck, _ = pinging.workers()
     os.kill(stuck, signal.SIGSTOP)
     pinging.stop(signal.SIGQUIT)
+
+
+@pytest.mark.slow
+def test_a_worker_that_begins_to_serve_during_a_reload_takes_part(
+    tmp_path: pathlib.Path, here: tuple[str, int]
+) -> None:
+    gate = tmp_path / "gate"
+    nginy = Scripted(tmp_path, config(here, "one"), SLOW.replace("GATE", repr(str(gate))))
+    with nginy:
+        os.mkfifo(gate)
+        victim, other = nginy.workers()
+        os.kill(victim, signal.SIGKILL)
+        nginy.said("worker ., process [0-9]+ started", WORKERS + 1)
+        (newcomer,) = set(nginy.workers()) - {other}
+        os.kill(other, signal.SIGSTOP)
+        second = here[0], free_port(here[0])
+        added = f"  - {{listen: '{second[0]}:{second[1]}', return: two}}\n"
+        first = f"  - {{listen: '{here[0]}:{here[1]}', return: two}}\n"
+        nginy.write(f"workers: {WORKERS}\nlisteners:\n{first}{added}")
+        nginy.send_signal(signal.SIGHUP)
+        # The supervisor binds before it asks the workers.
+        wait_until(lambda: listens(second), "the vote to begin")
+        gate.write_text("go")
+        gate.unlink()
+        wait_until(lambda: answers(here), "the newcomer to serve")
+        os.kill(other, signal.SIGCONT)
+        nginy.said("configuration reloaded")
+        assert newcomer in nginy.workers()
+        assert {ask(address) for address in (here, second) for _ in range(10)} == {b"two"}
+        nginy.stop()
+
+
+def listens(target: tuple[str, int]) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(target) == 0
+
+
+def answers(target: tuple[str, int]) -> bool:
+    """Whether a worker answers at once; one that is stopped leaves its clients waiting."""
+    with socket.create_connection(target, timeout=0.1) as client:
+        try:
+            return client.recv(100) != b""
+        except TimeoutError:
+            return False

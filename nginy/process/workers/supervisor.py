@@ -168,6 +168,9 @@ class Supervisor:
             self._lead.joined(process)
             if self._stage is Stage.STARTING and self.crew.are_serving:
                 self._all_serve()
+            elif self._stage is Stage.VOTING and self._vote is not None:
+                # It was forked before the vote, and has the configuration of then.
+                self._ask(self._vote, [process])
             return
         if word == "draining":
             self._draining[process.index] = int(text) if text.isdecimal() else 0
@@ -226,7 +229,10 @@ class Supervisor:
         self._vote = vote
         self._stage = Stage.VOTING
         self.crew.is_held = True
-        self._ask(vote)
+        self._start_timer(self._patience.vote_ms)
+        self._ask(vote, self.crew.serving())
+        if self._vote is vote and not vote.waiting:
+            self._decide(vote)
 
     # Reloading.
 
@@ -241,31 +247,25 @@ class Supervisor:
             give_away(vote.config.user, self.logs)
             undo.pop_all()
 
-    def _ask(self, vote: Vote) -> None:
-        self._start_timer(self._patience.vote_ms)
+    def _ask(self, vote: Vote, processes: Sequence[WorkerProcess]) -> None:
         fd = write_config(vote.config)
         try:
-            for process in self.crew.serving():
+            for process in processes:
                 vote.waiting.add(process.index)
-                sockets = self.ports.sockets_of(process.index, vote.ports)
-                fds = [sock.fileno() for sock in sockets]
-                if not (
-                    process.send("sockets", fds=fds) and process.send("reload", vote.number, [fd])
-                ):
+                fds = [s.fileno() for s in self.ports.sockets_of(process.index, vote.ports)]
+                is_told = process.send("sockets", fds=fds)
+                if not (is_told and process.send("reload", vote.number, [fd])):
                     self._call_off(vote, f"{process} does not take the message")
                     return
         finally:
             os.close(fd)
-        if not vote.waiting:
-            self._decide(vote)
 
     def _count(self, index: int) -> None:
         """Take the answer of a worker, or that there will be none: it has died."""
         vote = self._vote
-        if vote is None:
-            return
-        vote.waiting.discard(index)
-        if vote.waiting:
+        if vote is not None:
+            vote.waiting.discard(index)
+        if vote is None or vote.waiting:
             return
         if self._stage is Stage.CHANGING:
             self._finish(vote)
