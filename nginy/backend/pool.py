@@ -174,7 +174,7 @@ class BackendPool:
         self, primaries: Balancer[Backend], backups: Balancer[Backend] | None
     ) -> None:
         for balancer in self._sorted:
-            balancer.settle()  # the accounts go on with the new ones
+            balancer.write_back()  # the accounts go on with the new ones
         self._primaries = primaries
         self._backups = backups
         self._note_sorted()

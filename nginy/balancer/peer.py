@@ -8,7 +8,7 @@ and its counters; `backend.pool` calls `failure` and `success`.
 The one idea: the peers' own numbers are the state. A balancer keeps at most a table made from names
 and weights, so that a reload, or a simulation, carries the state over by carrying the peers over.
 One number is an exception: among many peers `current_weight` is kept in sorted lists (`turns`), and
-is up to date only after `settle`.
+is up to date only after `write_back`.
 
 Source: nginx ngx_stream_upstream_round_robin.h ngx_stream_upstream_rr_peer_t.
 Read next: `round_robin`.
@@ -96,7 +96,7 @@ class Balancer(Protocol[P]):
         """Take note that `peer` has changed, other than by a pick. With `is_sorted` the pool calls
         this before the next pick. Ignores a peer of another group."""
 
-    def settle(self) -> None:
+    def write_back(self) -> None:
         """Bring the peers' own numbers up to date, so that another balancer can go on with them."""
 
     def rebuild_steps(self, peers: Sequence[P]) -> Iterator[None]:

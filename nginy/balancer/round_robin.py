@@ -76,14 +76,14 @@ class RoundRobin(Balancer[P]):
         if self._turns is not None:
             self._turns.look_at(peer)
 
-    def settle(self) -> None:
+    def write_back(self) -> None:
         """Write the accounts of the sorted lists into the peers."""
         if self._turns is not None:
-            self._turns.settle()
+            self._turns.write_back()
 
     def rebuild_steps(self, peers: Sequence[P]) -> Iterator[None]:
         """Take the list, at once."""
-        self.settle()
+        self.write_back()
         self._peers = tuple(peers)
         self._turns = self._sort(self._peers) if len(self._peers) >= MANY else None
         return iter(())

@@ -66,7 +66,7 @@ class Turns(Generic[P]):
         open_window(best, now_s)
         return best
 
-    def settle(self) -> None:
+    def write_back(self) -> None:
         """Write all accounts into the peers, as the loop would have left them."""
         for peer in list(self._ranks):
             self._take_out(peer)

@@ -118,7 +118,7 @@ class History:
 
     def compare(self) -> None:
         """Hold all numbers of all peers against each other."""
-        self.turns.settle()
+        self.turns.write_back()
         for ours, theirs in zip(self.sorted, self.plain, strict=True):
             assert numbers(ours) == numbers(theirs), ours.name
 
@@ -173,7 +173,7 @@ def test_settling_leaves_everything_as_the_loop_would_have(kind: str) -> None:
     for _ in range(55):
         choose.pick((), 0)
         LOOPS[kind](model, (), 0)
-    choose.settle()
+    choose.write_back()
     assert [numbers(peer) for peer in peers] == [numbers(peer) for peer in model]
 
 

@@ -159,7 +159,7 @@ class Resolver:
         """
         name, *others = names
 
-        def settle(found: Resolution) -> None:
+        def take(found: Resolution) -> None:
             failure = found if found.outcome is Outcome.FAILED else failed
             if found.addresses or found.outcome is Outcome.FOUND:
                 resolved(found)
@@ -168,7 +168,7 @@ class Resolver:
             else:
                 resolved(failure or found)
 
-        lookup = Lookup(self, name, self._types, settle)
+        lookup = Lookup(self, name, self._types, take)
         self._lookups.add(lookup)
         for record_type in lookup.types:
             self.queries.ask(name, record_type, lookup.collect)
@@ -241,22 +241,22 @@ class Resolver:
 class Lookup:
     """One name asked for in one family or both. Created by the `Resolver`, which is told once."""
 
-    __slots__ = ("_name", "_replies", "_resolver", "_settle", "_timer", "types")
+    __slots__ = ("_name", "_replies", "_resolved", "_resolver", "_timer", "types")
 
     def __init__(
-        self, resolver: Resolver, name: str, types: Sequence[RecordType], settle: Resolved
+        self, resolver: Resolver, name: str, types: Sequence[RecordType], resolved: Resolved
     ) -> None:
-        """Have `settle` called when all replies are in, or enough of them."""
+        """Have `resolved` called when all replies are in, or enough of them."""
         self._resolver = resolver
         self._name = name
         self.types = types
-        self._settle: Resolved | None = settle
+        self._resolved: Resolved | None = resolved
         self._replies: dict[RecordType, Reply] = {}
         self._timer: Timer | None = None
 
     def collect(self, reply: Reply) -> None:
         """Take a reply; one that comes too late is only remembered."""
-        if self._settle is None:
+        if self._resolved is None:
             return
         self._replies[reply.type] = reply
         if len(self._replies) == len(self.types):
@@ -269,7 +269,7 @@ class Lookup:
 
     def close(self) -> None:
         """Wait no more; the callback is not called."""
-        self._settle = None
+        self._resolved = None
         if self._timer is not None:
             self._resolver.loop.timers.cancel(self._timer)
             self._timer = None
@@ -283,10 +283,10 @@ class Lookup:
         self._finish()
 
     def _finish(self) -> None:
-        settle = self._settle
+        resolved = self._resolved
         self.close()
-        if settle is not None:
-            settle(self._resolver.merged(self._name, self.types, self._replies))
+        if resolved is not None:
+            resolved(self._resolver.merged(self._name, self.types, self._replies))
 
 
 def _service_query(service: str, host: str) -> str:
