@@ -42,8 +42,22 @@ from nginy.wire.checks.talk import Question
 from nginy.wire.expect import parse_expect, unescape
 from nginy.wire.http import parse_statuses
 
+
+def http_check(check: HealthCheck) -> HttpCheck:
+    """Return the question of an http check."""
+    return HttpCheck(
+        check.path,
+        check.host or "",
+        parse_statuses(check.status),
+        check.method,
+        tuple(check.headers.items()),
+        unescape(check.body),
+        None if check.expect is None else parse_expect(check.expect),
+    )
+
+
 QUESTIONS: Final[dict[str, Callable[[HealthCheck], Question]]] = {
-    "http": lambda check: HttpCheck(check.path, check.host or "", parse_statuses(check.status)),
+    "http": http_check,
     "redis": lambda check: RedisCheck(check.role or "", check.user or "", password_of(check)),
     "mysql": lambda check: MysqlCheck(check.user or "", password_of(check)),
     "postgres": lambda check: PostgresCheck(check.user or "nginy", check.database or ""),

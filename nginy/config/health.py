@@ -18,7 +18,7 @@ from typing import Final
 from nginy.config.addresses import IpAddress
 from nginy.config.command import Command, CommandLine
 from nginy.config.node import Findings, Mark, quote
-from nginy.config.record import Entry, Origin, Record, Switch, key
+from nginy.config.record import Entry, MapOf, Origin, Record, Switch, key
 from nginy.config.secrets import Secret, SecretFile
 from nginy.config.steps import BYTES, EXPECT, STEPS, Step, WireText, check_steps
 from nginy.config.types import (
@@ -35,6 +35,7 @@ from nginy.errors import InvalidValueError
 from nginy.text.address import Address
 from nginy.text.units import format_duration
 from nginy.wire.dns_names import is_host_name
+from nginy.wire.errors import WireError
 from nginy.wire.expect import unescape
 from nginy.wire.http import build_request, parse_statuses
 
@@ -56,10 +57,13 @@ UDP_TYPES: Final = ("udp", "ntp", "sip", "radius")
 KEYS_OF_TYPES: Final = {
     "port": tuple(name for name in CHECK_TYPES if name != "exec"),
     "send": ("tcp", "udp", "tls"),
-    "expect": ("tcp", "udp", "tls"),
+    "expect": ("tcp", "udp", "tls", "http"),
     "steps": ("tcp", "udp", "tls"),
     "path": ("http",),
     "host": ("http",),
+    "method": ("http",),
+    "headers": ("http",),
+    "body": ("http",),
     "status": ("http", "sip"),
     "name": ("tls", "dns"),
     "record": ("dns",),
@@ -131,7 +135,7 @@ class HealthCheck(Entry):
     expect: str | None = key(
         EXPECT,
         "off",
-        "The answer begins with this text, or matches it; off accepts any, or none.",
+        "The answer, with http its body, begins with this text, or matches it; off takes any.",
     )
     steps: tuple[Step, ...] = key(
         STEPS,
@@ -149,6 +153,16 @@ class HealthCheck(Entry):
         "auto",
         "The Host header; auto is the backend's address.",
     )
+    method: str = key(
+        Choice("GET", "HEAD", "OPTIONS", "POST", "PUT"), "GET", "The method of the request."
+    )
+    headers: dict[str, str] = key(
+        MapOf(Text("the value of a header", r"[\t -~]*"), "headers", str),
+        "{}",
+        "nginy sends these headers, too.",
+        blank=dict,
+    )
+    body: str = key(WireText(BYTES, unescape), "", "nginy sends this behind the headers.")
     status: str = key(
         WireText("statuses such as 200 or 200-399", parse_statuses),
         "200-399",
@@ -336,6 +350,8 @@ def _check_keys(check: HealthCheck, findings: Findings) -> None:
         findings.report(origin.mark, text)
     if check.type == "dns":
         _check_dns(check, findings)
+    if check.type == "http":
+        _check_http(check, findings)
     if check.type == "exec" and check.command is None and origin.has("command"):
         findings.report(
             origin.mark, f'health_check: "command" is missing, expected {CommandLine.expected}'
@@ -357,3 +373,13 @@ def _check_dns(check: HealthCheck, findings: Findings) -> None:
 def record_of(check: HealthCheck) -> str:
     """Return the type of record that a dns check asks for."""
     return check.record or ("AAAA" if ":" in (check.address or "") else "A")
+
+
+def _check_http(check: HealthCheck, findings: Findings) -> None:
+    """Report headers that no request can have, and a body that no answer can have."""
+    try:
+        build_request("/", "host", headers=check.headers.items())
+    except WireError as error:
+        findings.report(check.origin.of("headers"), f"headers: {error}")
+    if check.method == "HEAD" and check.expect is not None:
+        findings.report(check.origin.of("expect"), "expect: an answer to HEAD has no body")

@@ -1,17 +1,17 @@
-"""As much HTTP/1 as a health check speaks: a GET request out, the status of the answer in.
+"""As much HTTP/1 as a health check speaks: a request out, the status of the answer in.
 
-`backend/checks/checker.py` has the check, its socket and its deadline. nginy proxies below HTTP:
+`checks/http.py` has the check, and reads bodies. nginy proxies below HTTP:
 nothing here ever sees a client's bytes.
 
-The one idea: a check ends as soon as the status line is known. It reads neither headers nor body,
-and refuses bytes that cannot become a status line at once, because a wrong answer should be found
-as quickly as a closed port. It passes over interim answers (1xx).
+The one idea: bytes that cannot become a status line are refused at once, because a wrong answer
+should be found as quickly as a closed port. Interim answers (1xx) are passed over.
 
 Source: RFC 9112 §3 and §4, RFC 9110 §15.2. As nginx does, a status line may lack its reason and the
 space ahead of it, and may end in LF alone.
 """
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from nginy.wire.errors import WireError
@@ -29,28 +29,46 @@ END_OF_HEADERS: Final = re.compile(rb"\n\r?\n")
 STATUS_LINE_SHAPE: Final = b"HTTP/1.d ddd"
 REQUEST_TARGET: Final = re.compile(r"/[!-~]*")
 HOST: Final = re.compile(r"[!-~]+")
+HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
+HEADER_VALUE: Final = re.compile(r"[\t -~]*")
+OWN_HEADERS: Final = frozenset({"host", "connection", "content-length", "transfer-encoding"})
+WITH_BODY: Final = frozenset({"POST", "PUT"})
+"""Methods that say the length of a body even if it is empty (RFC 9110 §8.6)."""
 STATUS_RANGE: Final = re.compile(r"([0-9]{3})(?:-([0-9]{3}))?")
 
 
-def build_request(path: str, host: str, *, version: str = "1.1") -> bytes:
-    """Return a GET request that asks the server to close afterwards.
+def build_request(
+    path: str,
+    host: str,
+    *,
+    method: str = "GET",
+    headers: Iterable[tuple[str, str]] = (),
+    body: bytes = b"",
+) -> bytes:
+    """Return a request that asks the server to close afterwards.
 
-    `host` is the Host field, with a port where one belongs. `version` is "1.0" or "1.1". Raises
-    WireError if path or host would break the request's lines, or for any other version.
+    `host` is the Host field, with a port where one belongs. `headers` follow it; without one of
+    that name, User-Agent is nginy. Raises WireError if a text would break the request's lines, or a
+    header is one that belongs to this function.
     """
-    if version not in ("1.0", "1.1"):
-        raise WireError("the version of a request is 1.0 or 1.1")
     if REQUEST_TARGET.fullmatch(path) is None:
         raise WireError("a path starts with / and has neither spaces nor characters beyond ASCII")
     if HOST.fullmatch(host) is None:
         raise WireError("a host has neither spaces nor characters beyond ASCII")
-    lines = (
-        f"GET {path} HTTP/{version}",
-        f"Host: {host}",
-        "User-Agent: nginy",
-        "Connection: close",
-    )
-    return "".join(f"{line}\r\n" for line in (*lines, "")).encode("ascii")
+    fields = [("Host", host)]
+    for name, value in headers:
+        if HEADER_NAME.fullmatch(name) is None or name.lower() in OWN_HEADERS:
+            raise WireError(f'"{name}" cannot be the name of a header')
+        if HEADER_VALUE.fullmatch(value) is None:
+            raise WireError(f"the header {name} has control characters, or some beyond ASCII")
+        fields.append((name, value))
+    if not any(name.lower() == "user-agent" for name, _ in fields):
+        fields.append(("User-Agent", "nginy"))
+    fields.append(("Connection", "close"))
+    if body or method in WITH_BODY:
+        fields.append(("Content-Length", str(len(body))))
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields), ""]
+    return "".join(f"{line}\r\n" for line in lines).encode("ascii") + body
 
 
 def parse_status(received: bytes, *, is_eof: bool) -> int | None:

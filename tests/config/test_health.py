@@ -103,6 +103,16 @@ def test_escapes_in_double_quotes_are_bytes_as_in_single_quotes(tmp_path: pathli
 def test_the_keys_of_http_and_exec_arrive(tmp_path: pathlib.Path) -> None:
     http = settings(tmp_path, "health_check: {type: http, path: /up, host: www, status: 200 204}")
     assert http.probe == ProbeSettings(HttpCheck("/up", "www", frozenset({200, 204})))
+    post = "method: POST, headers: {X-A: b}, body: '{}\\x00', expect: ~up"
+    long = settings(tmp_path, f"health_check: {{type: http, {post}}}")
+    assert long.probe == ProbeSettings(
+        HttpCheck(
+            method="POST",
+            headers=(("X-A", "b"),),
+            body=b"{}\0",
+            expect=parse_expect("~up"),
+        )
+    )
     program = settings(tmp_path, "health_check: {type: exec, command: /bin/check 'a b' c}")
     assert program.probe == ProbeSettings(transport="exec", command=("/bin/check", "a b", "c"))
     listed = settings(tmp_path, "health_check: {type: exec, command: [/bin/check, a b, c]}")
@@ -180,6 +190,7 @@ def test_a_password_needs_a_user_but_for_redis(tmp_path: pathlib.Path) -> None:
         "{type: postgres, user: joe, database: shop}",
         "{type: dns, name: a.test, address: '2001:db8::1', transport: tcp, rcode: NOERROR}",
         "{type: radius, password_file: secret.txt}",
+        r"{type: http, method: POST, headers: {X-A: b}, body: '\x00', expect: ~up}",
         r"{steps: [{expect: '220 '}, {send: '\x24 $port', expect: ~a, timeout: 1s, label: b}]}",
     ],
 )
@@ -260,6 +271,18 @@ def test_hash_methods_keep_their_weights(tmp_path: pathlib.Path) -> None:
                 'command: "check", expected the absolute path of a program and its arguments, as '
                 "one text or a list, or off"
             ),
+        ),
+        (
+            "health_check: {type: http, headers: {Host: x}}",
+            'headers: "Host" cannot be the name of a header',
+        ),
+        (
+            "health_check: {type: http, method: HEAD, expect: x}",
+            "expect: an answer to HEAD has no body",
+        ),
+        (
+            "health_check: {type: http, method: get}",
+            'method: "get" is not known, expected GET, HEAD, OPTIONS, POST or PUT',
         ),
         ("health_check: dns", 'health_check: "name" is missing, expected a host\'s name'),
         (

@@ -158,10 +158,10 @@ class Talk:
         del self.received[:count]
         return taken
 
-    def line(self) -> Script[bytes]:
+    def line(self, max_bytes: int = MAX_LINE_BYTES) -> Script[bytes]:
         """Read a line, which ends in LF or CR LF, and return it without its end."""
         while (end := self.received.find(b"\n")) < 0:
-            if len(self.received) >= MAX_LINE_BYTES:
+            if len(self.received) >= max_bytes:
                 raise CheckFailedError(f"a line is too long: {self.came()}")
             yield from self.more()
         line = yield from self.take(end + 1)
