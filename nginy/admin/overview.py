@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from nginy.admin.answer import Slices
+from nginy.admin.merge import Facts, merge
 from nginy.admin.subject import Front, Subject
 from nginy.backend.backend import Backend
 from nginy.backend.health.states import State
@@ -19,6 +20,7 @@ from nginy.text.times import utc_text
 
 ROWS_MAX: Final = 200
 """Of each list in the overview."""
+LISTS: Final = ("listeners", "upstreams", "problems")
 BACKENDS_A_SLICE: Final = 500
 """Backends looked at in one turn: some 0.4 ms."""
 WORDS: Final = {state: str(state) for state in State}
@@ -37,7 +39,7 @@ class Group:
     troubled: list[Backend] = field(default_factory=list)
     """The first `ROWS_MAX` of the backends in one of `PROBLEMS`."""
     since_at_ms: int | None = None
-    """When the last backend went; None as long as one is up."""
+    """When the last of those that are not up went; None if all are up."""
 
     def add(self, backend: Backend, now_s: int) -> None:
         """Count a backend."""
@@ -72,23 +74,46 @@ def count(subject: Subject) -> Slices[list[Group]]:
     return groups
 
 
-def overview(subject: Subject) -> Slices[dict[str, object]]:
-    """Return one screenful."""
+def facts(subject: Subject) -> Slices[Facts]:
+    """Return what one process knows of itself; a worker reports it as it is."""
     groups = yield from count(subject)
     fronts = subject.fronts()
     yield
     loop = subject.loop
-    problems = list(_problems(subject, groups))
-    lists: dict[str, tuple[int, list[dict[str, object]]]] = {
-        "listeners": (len(fronts), [_front(front) for front in fronts[:ROWS_MAX]]),
-        "upstreams": (len(groups), [_upstream(group) for group in groups[:ROWS_MAX]]),
-        "problems": (len(problems), problems[:ROWS_MAX]),
+    return {
+        "sessions": {
+            "now": sum(front.handler.sessions for front in fronts),
+            "total": loop.sessions_started,
+        },
+        "connections": {"now": loop.connections, "limit": loop.max_connections},
+        "listeners": [_front(front) for front in fronts],
+        "upstreams": [_upstream(subject, group) for group in groups],
+        "problems": [_down(subject, group, each) for group in groups for each in group.troubled],
     }
+
+
+def _known(subject: Subject) -> Slices[Facts]:
+    """Return the facts of all processes that serve."""
+    if subject.crew is None:
+        return (yield from facts(subject))
+    return merge(subject.crew.reports)
+
+
+def overview(subject: Subject) -> Slices[dict[str, object]]:
+    """Return one screenful."""
+    known = yield from _known(subject)
+    yield
+    loop = subject.loop
+    known["problems"] = [*_problems(subject, known["upstreams"]), *known["problems"]]
+    if subject.needs_restart:
+        text = f"takes a restart: {', '.join(subject.needs_restart)}"
+        known["problems"].append(_problem("notice", text, None))
     result, at_ms = subject.last_reload or (None, 0)
     last_reload = None if result is None else {"result": result, "at": utc_text(at_ms)}
     uptime_ms = loop.clock.wall_ms() - subject.started_at_ms
     return {
         **subject.stamp(),
+        **({} if subject.crew is None else {"workers": subject.crew.stamp()}),
         "version": subject.version,
         "uptime_s": uptime_ms / 1000,
         "status": subject.status,
@@ -99,16 +124,12 @@ def overview(subject: Subject) -> Slices[dict[str, object]]:
             "last_reload": last_reload,
             "needs_restart": list(subject.needs_restart),
         },
-        "sessions": {
-            "now": sum(front.handler.sessions for front in fronts),
-            "rate": None,
-            "total": loop.sessions_started,
-        },
-        "connections": {"now": loop.connections, "limit": loop.max_connections},
+        "sessions": {**known["sessions"], "rate": None},
+        "connections": known["connections"],
         "bytes": {"received_rate": None, "sent_rate": None},
         "loop": {"busy": None, "lag_p99_s": None},
-        **{name: rows for name, (_, rows) in lists.items()},
-        "more": {name: max(total - ROWS_MAX, 0) for name, (total, _) in lists.items()},
+        **{name: known[name][:ROWS_MAX] for name in LISTS},
+        "more": {name: max(len(known[name]) - ROWS_MAX, 0) for name in LISTS},
         "draining": subject.draining,
     }
 
@@ -129,8 +150,10 @@ def _front(front: Front) -> dict[str, object]:
     }
 
 
-def _upstream(group: Group) -> dict[str, object]:
+def _upstream(subject: Subject, group: Group) -> dict[str, object]:
     queue = group.pool.queue
+    since_at_ms = None if group.usable else group.since_at_ms
+    now_s = subject.loop.clock.now_ms // 1000
     return {
         "name": group.pool.name,
         "usable": group.usable,
@@ -138,41 +161,38 @@ def _upstream(group: Group) -> dict[str, object]:
         "states": group.states,
         "sessions": group.sessions,
         "queue": 0 if queue is None else len(queue),
+        "why_none": None if group.usable else group.pool.why_none((), now_s),
+        "since": None if since_at_ms is None else subject.wall_text(since_at_ms),
     }
 
 
-def _problems(subject: Subject, groups: list[Group]) -> Iterator[dict[str, object]]:
-    """Yield what is wrong, the worst first."""
-    for group in groups:
-        if not group.usable:
-            since_at_ms = group.since_at_ms
-            since = None if since_at_ms is None else subject.wall_text(since_at_ms)
-            yield _problem("error", _shortage(subject, group, 1), since)
+def _down(subject: Subject, group: Group, backend: Backend) -> dict[str, object]:
+    health = backend.health
+    text = f"{group.pool.name}: {backend.addr_text} {health.state}: {health.reason}"
+    return _problem("warning", text, subject.wall_text(health.since_at_ms))
+
+
+def _problems(subject: Subject, upstreams: list[Facts]) -> Iterator[dict[str, object]]:
+    """Yield what is worse than a backend that is down."""
+    for row in upstreams:
+        if not row["usable"]:
+            yield _problem("error", _shortage(row, 1), row["since"])
     if subject.last_reload is not None and subject.last_reload[0] == "refused":
         at = utc_text(subject.last_reload[1])
         yield _problem("error", "the last reload was refused, the log says why", at)
-    for group in groups:
-        for backend in group.troubled:
-            health = backend.health
-            text = f"{group.pool.name}: {backend.addr_text} {health.state}: {health.reason}"
-            yield _problem("warning", text, subject.wall_text(health.since_at_ms))
-    if subject.needs_restart:
-        text = f"takes a restart: {', '.join(subject.needs_restart)}"
-        yield _problem("notice", text, None)
 
 
 def _problem(severity: str, text: str, since: str | None) -> dict[str, object]:
     return {"severity": severity, "text": text, "since": since}
 
 
-def _shortage(subject: Subject, group: Group, minimum: int) -> str:
+def _shortage(row: Facts, minimum: int) -> str:
     """Return why an upstream has fewer usable backends than it needs."""
-    total = len(group.pool.backends)
-    text = f"{group.pool.name}: {group.usable} of {total} backends usable"
+    text = f"{row['name']}: {row['usable']} of {row['backends']} backends usable"
     if minimum > 1:
         text += f", {minimum} needed"
-    if not group.usable:
-        text += f" ({group.pool.why_none((), subject.loop.clock.now_ms // 1000)})"
+    if not row["usable"]:
+        text += f" ({row['why_none']})"
     return text
 
 
@@ -185,16 +205,19 @@ def unreadiness(
     """
     if subject.status != "serving":
         return [subject.draining or subject.status]
-    groups = yield from count(subject)
+    known = yield from _known(subject)
+    rows = known["upstreams"]
+    if subject.crew is not None and not subject.crew.reports:
+        return ["no worker answers"]
     if upstream is not None:
-        groups = [group for group in groups if group.pool.name == upstream]
-        if not groups:
+        rows = [row for row in rows if row["name"] == upstream]
+        if not rows:
             return None
     reasons = []
-    for group in groups:
+    for row in rows:
         least = minimum
         if least is None:
-            least = subject.ready.get(group.pool.name, subject.ready.get("min_up", 1))
-        if group.usable < least:
-            reasons.append(_shortage(subject, group, least))
+            least = subject.ready.get(row["name"], subject.ready.get("min_up", 1))
+        if row["usable"] < least:
+            reasons.append(_shortage(row, least))
     return reasons

@@ -11,6 +11,7 @@ nginx: none; HAProxy's applets yield as well (`applet_fl_test` in `src/applet.c`
 
 import logging
 from collections import deque
+from functools import partial
 from typing import Final
 
 from nginy.admin.answer import Answer, Slices, refusal
@@ -54,7 +55,14 @@ class AdminServer:
         if self.held_bytes >= HELD_MAX_BYTES:
             text = "too much waits for slow readers, try again in 1s"
             raise RequestError(503, "answers_held", text)
-        self._queue.append((client, made))
+        crew = self.subject.crew
+        if crew is None:
+            self._enqueue(client, made)
+        else:
+            crew.ask(partial(self._enqueue, client, made))
+
+    def _enqueue(self, client: AdminClient, slices: Slices[Answer]) -> None:
+        self._queue.append((client, slices))
         self.loop.soon(self._work, self)
 
     def _work(self) -> None:

@@ -8,7 +8,9 @@ Tested in tests/admin/test_overview.py.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
+from nginy.admin.merge import Facts
 from nginy.backend.pool import BackendPool
 from nginy.event.loop import Loop
 from nginy.proxy.handler import ProtocolHandler
@@ -25,6 +27,19 @@ class Front:
     """Whether it takes no new clients, and waits for its last session."""
 
 
+class Crew(Protocol):
+    """The workers, for a supervisor, which serves nothing itself."""
+
+    reports: Sequence[Facts]
+    """What those who have answered report of themselves."""
+
+    def stamp(self) -> dict[str, object]:
+        """Return how many were asked, and how many have answered."""
+
+    def ask(self, done: Callable[[], None]) -> None:
+        """Ask all for new reports, and call when they are there or take too long."""
+
+
 @dataclass(slots=True)
 class Subject:
     """A process that serves. Written by its owner, read by `routes.py`."""
@@ -36,6 +51,8 @@ class Subject:
     """The configuration file."""
     fronts: Callable[[], Sequence[Front]] = tuple
     pools: Callable[[], Sequence[BackendPool]] = tuple
+    crew: Crew | None = None
+    """Who serves, if this process does not."""
     status: str = "starting"
     """starting, serving or draining."""
     draining: str | None = None

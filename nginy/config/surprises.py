@@ -28,7 +28,7 @@ def surprises(config: Config) -> list[str]:
     for name, upstream in config.upstreams.items():
         for mark, text in _of_upstream(name, upstream):
             found.append(Problem(mark.file, mark.line, mark.column, text))
-    for mark, text in (*_headers(config), *_unused(config), *_admin(config)):
+    for mark, text in (*_headers(config), *_unused(config), *_open_tokens(config)):
         found.append(Problem(mark.file, mark.line, mark.column, text))
     return [str(problem) for problem in sorted(set(found))]
 
@@ -110,10 +110,8 @@ def _headers(config: Config) -> Warnings:
             yield upstream.origin.of("health_check"), f"{text} send none"
 
 
-def _admin(config: Config) -> Warnings:
-    """Find tokens that a network sees, and an interface that does not come."""
-    if config.admin and config.workers != 1:
-        yield config.origin.of("admin"), "several workers have no admin interface yet"
+def _open_tokens(config: Config) -> Warnings:
+    """Find tokens that a network sees."""
     for entry in config.admin or ():
         for address in entry.listen:
             if entry.token_file is not None and not is_loopback(address):

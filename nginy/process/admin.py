@@ -156,6 +156,14 @@ class AdminSet:
             subject.needs_restart = outcome.needs_restart
             self.tell()
 
+    def leave(self) -> None:
+        """Close what belongs to the parent of this process, which has just been forked."""
+        for listener, door in self._doors.values():
+            door.close()
+            if listener.connection is not None:
+                listener.connection.close()
+        self._doors.clear()
+
     def close(self) -> None:
         """Close all listeners and clients."""
         for address in list(self._doors):

@@ -80,6 +80,8 @@ def test_the_overview_of_what_serves_has_no_problems() -> None:
                 "states": {"up": 2},
                 "sessions": 0,
                 "queue": 0,
+                "why_none": None,
+                "since": None,
             }
         ]
         first, second = found["listeners"]

@@ -17,14 +17,12 @@ Tested in tests/run/test_workers.py.
 """
 
 import contextlib
-import enum
 import gc
 import logging
 import os
 import signal
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from nginy.backend.shared import SharedCounts
@@ -34,46 +32,23 @@ from nginy.errors import NginyError
 from nginy.event.listener import Listener
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
+from nginy.process.admin import AdminSet
 from nginy.process.control import Control
 from nginy.process.logs import LogSet
 from nginy.process.privileges import cap_descriptors, give_away, raise_descriptor_limit
 from nginy.process.report import ReloadOutcome
 from nginy.process.server import draining_status
-from nginy.process.workers.crew import PING_MS, Crew, WorkerProcess
+from nginy.process.workers.crew import Crew, WorkerProcess
 from nginy.process.workers.lead import Lead
 from nginy.process.workers.ports import PortSet
-from nginy.process.workers.vote import Vote
+from nginy.process.workers.reports import Reports
+from nginy.process.workers.vote import Patience, Stage, Vote
 from nginy.process.workers.worker import serve, write_config
 
 logger = logging.getLogger("nginy.server")
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long the supervisor waits for workers before it kills them."""
-
-    ping_ms: int = PING_MS
-    """Three times this to say anything at all."""
-    vote_ms: int = 10_000
-    """To answer in a vote, which a worker does between two turns of its loop."""
-    stop_ms: int = 5_000
-    """To end at once."""
-
-
 PATIENCE: Final = Patience()
-
-
-class Stage(enum.Enum):
-    """What the supervisor is doing."""
-
-    STARTING = "starting"
-    """Not all of the first workers serve yet; if one of them dies, so does nginy."""
-    SERVING = "serving"
-    VOTING = "voting"
-    """The workers have been asked whether they can change to a new configuration."""
-    CHANGING = "changing"
-    """All can, and have been told to."""
-    ENDING = "ending"
 
 
 class Supervisor:
@@ -102,6 +77,8 @@ class Supervisor:
             patience.ping_ms,
         )
         self.control = Control(self.loop, self, path, environ)
+        self.admin = AdminSet(self.loop, path)
+        self.admin.subject.crew = self._reports = Reports(self.loop, self.crew)
         self.config = schema.Config()
         self._stage = Stage.STARTING
         self._counts = SharedCounts(workers)
@@ -122,7 +99,10 @@ class Supervisor:
         self.logs.open(config)
         give_away(config.user, self.logs)
         raise_descriptor_limit(config.worker_connections, self.loop.interest.descriptors_max)
-        self.ports.apply(config, self.ports.open(config))
+        opened = self.ports.open(config)
+        self.admin.commit(self.admin.prepare(config, self.ports.inherited))
+        self.ports.apply(config, opened)
+        give_away(config.user, self.admin)
         self.config = config
         self._text = dump(config) if config.pid is not None else ""
         self.crew.start()
@@ -137,6 +117,8 @@ class Supervisor:
     def _run_worker(self, index: int, sock: socket.socket) -> int:
         """Be a worker: this process has just been forked."""
         self.control.leave()
+        self.admin.leave()
+        self._reports.close()
         sockets = self.ports.leave_to(index)
         self.logs.close()
         self.loop.close()
@@ -154,6 +136,7 @@ class Supervisor:
         self._stage = Stage.SERVING
         self.ports.inherited.warn_and_close()
         gc.enable()
+        self.admin.serving()
         self.control.ready(len(self.crew.processes))
 
     def _fail(self, reason: str) -> None:
@@ -176,9 +159,14 @@ class Supervisor:
             self._draining[process.index] = int(text) if text.isdecimal() else 0
             self._tell_draining()
             return
-        if word == "found":
+        if word == "reported":
+            self._reports.answered(process, text)
+        elif word == "found":
             self._lead.pass_on(process, text)
-            return
+        else:
+            self._voted(process, word, text)
+
+    def _voted(self, process: WorkerProcess, word: str, text: str) -> None:
         number, _, reason = text.partition(" ")
         vote = self._vote
         if vote is not None and number == vote.number:
@@ -194,6 +182,7 @@ class Supervisor:
     def _worker_died(self, process: WorkerProcess) -> None:
         self._counts.clear(process.index)
         self._lead.died(process)
+        self._reports.died(process)
         if self._stage is Stage.ENDING:
             if not self.crew.processes:
                 self.loop.running = False
@@ -205,11 +194,12 @@ class Supervisor:
     # What the control asks for.
 
     def listeners(self) -> Sequence[Listener]:
-        """Return what clients come to."""
-        return self.ports.listeners()
+        """Return what clients come to, and those who ask."""
+        return [*self.ports.listeners(), *self.admin.listeners()]
 
     def reload_ended(self, outcome: ReloadOutcome) -> None:
-        """Do nothing: several workers have no admin interface."""
+        """Have the admin interface know what a reload has come to."""
+        self.admin.reload_ended(outcome)
 
     def reopen_logs(self) -> None:
         """Have all processes open their logs again."""
@@ -241,6 +231,8 @@ class Supervisor:
         with contextlib.ExitStack() as undo:
             vote.ports = self.ports.open(vote.config)
             undo.callback(self.ports.undo, vote.ports)
+            vote.admin = self.admin.prepare(vote.config, self.ports.inherited)
+            undo.callback(self.admin.undo, vote.admin)
             self.control.prepare(vote.config, vote.text)
             undo.callback(self.control.undo)
             self.logs.open(vote.config)
@@ -277,6 +269,7 @@ class Supervisor:
         for process in self.crew.serving():
             process.send("abort", vote.number)
         self.ports.undo(vote.ports)
+        self.admin.undo(vote.admin)
         self.control.undo()
         self.logs.open(self.config)
         self.logs.close_unused(self.config)
@@ -294,6 +287,8 @@ class Supervisor:
                 process.send_signal(signal.SIGKILL)
         self.config = vote.config
         self.ports.apply(vote.config, vote.ports)
+        self.admin.commit(vote.admin)
+        give_away(vote.config.user, self.admin)
         if self.ports.has_retired() and vote.config.worker_shutdown_timeout_ms is not None:
             deadline_ms = vote.config.worker_shutdown_timeout_ms + self._patience.vote_ms
             self.loop.timers.start(self._retire_timer, self.loop.clock.now_ms + deadline_ms)
@@ -346,7 +341,9 @@ class Supervisor:
         for process in self.crew.processes.values():
             if not (has_successor and process.send("succeeded")):
                 process.send_signal(signal.SIGQUIT)
-        return f"waiting for the sessions of {len(self.crew.processes)} workers to end"
+        status = f"waiting for the sessions of {len(self.crew.processes)} workers to end"
+        self.admin.draining(status, has_successor=has_successor)
+        return status
 
     def _tell_draining(self) -> None:
         """Say how many sessions all workers wait for, once all have said it."""
@@ -374,6 +371,8 @@ class Supervisor:
     def close(self) -> None:
         """Close everything; a worker that is still there ends with its channel."""
         self.crew.close()
+        self._reports.close()
+        self.admin.close()
         self.ports.close()
         self.loop.timers.cancel(self._timer)
         self.loop.timers.cancel(self._retire_timer)

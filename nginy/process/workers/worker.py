@@ -17,6 +17,7 @@ workers change, or none.
 | lead | ask the backends, for all | found TEXT | what checks have found |
 | found TEXT | what another one's checks have found | | |
 | recite | tell all findings again | | |
+| report N, with a descriptor | say how you are, there | reported N | it is written |
 | succeeded | QUIT; a successor has the sockets | draining N | N sessions are left |
 
 If the supervisor is gone, the worker ends at once: the next nginy needs the addresses.
@@ -36,6 +37,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
+from nginy.admin.subject import Subject
 from nginy.backend.shared import WorkerCounts
 from nginy.config import schema
 from nginy.errors import NginyError
@@ -46,6 +48,7 @@ from nginy.process.inherited import adopt
 from nginy.process.privileges import drop_privileges
 from nginy.process.server import Prepared, Server
 from nginy.process.workers.channel import DESCRIPTORS_MAX, Channel
+from nginy.process.workers.reports import Reporter
 
 logger = logging.getLogger("nginy.server")
 
@@ -76,6 +79,8 @@ class Worker:
         self.channel = Channel(
             loop, sock, self._receive_order, self._supervisor_gone, DESCRIPTORS_MAX
         )
+        subject = Subject(loop, fronts=self.server.services.fronts, pools=self.server.pools.pools)
+        self._reporter = Reporter(subject, self.channel.send)
         self._relay = self.server.pools.relay
         self._relay.lead(is_leading)
         self._relay.send = partial(self.channel.send, "found")
@@ -93,6 +98,7 @@ class Worker:
     def close(self) -> None:
         """End every session with KD and close everything."""
         self.channel.close()
+        self._reporter.close()
         self.server.services.close()
         self._signals.close()
         logger.log(NOTICE, "exit")
@@ -128,6 +134,8 @@ class Worker:
             self._quit(has_successor=True)
         elif word == "sockets":
             self.server.services.inherited.add(adopt(fds))
+        elif word == "report":
+            self._reporter.begin(number, fds)
         elif word == "reload":
             self._prepare(number, fds)
         elif word == "commit" and self._prepared is not None:

@@ -1,0 +1,97 @@
+"""The admin interface with several workers: one answer for all of them, whoever is missing."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+
+from kit.program import PATIENCE_S, Nginy, free_port, own_host, run_once, wait_until
+
+CLIENTS = 20
+
+
+def config(host: str, port: int, more: str = "") -> str:
+    return (
+        f"workers: 2\nupstreams: {{web: {{backends: ['{host}:1', '{host}:2']}}}}\n{more}"
+        f"listeners: [{{listen: '{host}:{port}', return: hi}},"
+        f" {{listen: '{host}:{free_port(host)}', proxy_pass: web}}]\n"
+    )
+
+
+def visit(host: str, port: int) -> None:
+    with socket.create_connection((host, port), timeout=PATIENCE_S) as client:
+        while client.recv(100):
+            pass
+
+
+def overview(nginy: Nginy) -> dict:
+    status, out, errors = run_once("status", "--json", str(nginy.path))
+    assert (status, errors) == (0, [])
+    return json.loads(out)
+
+
+def workers_of(nginy: Nginy) -> list[int]:
+    started = nginy.said(r"worker \d, process \d+ started", 2)
+    return [int(re.sub(r".*process (\d+) started.*", r"\1", line)) for line in started]
+
+
+def test_the_supervisor_answers_for_all(tmp_path: pathlib.Path) -> None:
+    host = own_host()
+    port = free_port(host)
+    with Nginy(tmp_path, config(host, port)) as nginy:
+        for _ in range(CLIENTS):
+            visit(host, port)
+        wait_until(lambda: overview(nginy)["listeners"][0]["sessions_total"] == CLIENTS)
+        found = overview(nginy)
+        assert found["workers"] == {"asked": 2, "answered": 2, "late": []}
+        assert found["pid"] == nginy.process.pid
+        assert found["sessions"]["total"] == CLIENTS
+        [web] = found["upstreams"]
+        assert (web["usable"], web["backends"]) == (2, 2)
+        assert "2 of 2 workers have answered" in run_once("status", str(nginy.path))[1]
+        assert run_once("status", "--check", str(nginy.path))[:2] == (0, "ready\n")
+        nginy.write(config(host, port, "ready: {web: 3}\n"))
+        assert run_once("-s", "reload", str(nginy.path))[0] == 0
+        assert overview(nginy)["generation"] == 2
+        status, out, _ = run_once("status", "--check", str(nginy.path))
+        assert (status, out) == (2, "web: 2 of 2 backends usable, 3 needed\n")
+        nginy.stop()
+        assert not list(tmp_path.glob("*.sock"))
+
+
+def test_a_worker_that_does_not_answer_is_named_and_the_others_count(
+    tmp_path: pathlib.Path,
+) -> None:
+    host = own_host()
+    port = free_port(host)
+    with Nginy(tmp_path, config(host, port)) as nginy:
+        stopped, _ = workers_of(nginy)
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            found = overview(nginy)
+            assert (found["workers"]["asked"], found["workers"]["answered"]) == (2, 1)
+            [late] = found["workers"]["late"]
+            assert late.endswith(f"process {stopped}")
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+        wait_until(lambda: overview(nginy)["workers"]["answered"] == 2)
+        nginy.stop()
+
+
+def test_a_refused_reload_leaves_the_interface_as_it_is(tmp_path: pathlib.Path) -> None:
+    host = own_host()
+    port = free_port(host)
+    with Nginy(tmp_path, config(host, port)) as nginy:
+        with socket.create_server((own_host(), 0)) as taken:
+            address = "{}:{}".format(*taken.getsockname())
+            nginy.write(config(host, port, f"admin: [{{listen: '{address}'}}]\n"))
+            assert run_once("-s", "reload", str(nginy.path))[0] == 1
+        nginy.write(config(host, port))
+        assert overview(nginy)["config"]["last_reload"]["result"] == "refused"
+        workers = workers_of(nginy)
+        os.kill(workers[0], signal.SIGKILL)
+        nginy.said("started", 3)
+        wait_until(lambda: overview(nginy)["workers"]["answered"] == 2)
+        nginy.stop()
