@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 
 from nginy.proxy.arrival import Arrival
 from nginy.proxy.limits import Counts, Rates
-from nginy.proxy.phases import Phase, Phases, Refusal, Step, Verdict
+from nginy.proxy.phases import Passage, Phase, PhaseResult, Phases, Refusal
 from nginy.proxy.session import Reason, Session
 
 PASSED: Final = "PASSED"
@@ -66,16 +66,16 @@ class LimitConn(Phase):
     zone: str
     is_dry_run: bool
 
-    def run(self, session: Session, rest: Phases) -> Verdict:
+    def run(self, session: Session, rest: Phases) -> PhaseResult:
         """Count the session, or refuse it."""
         key = _key_of(self.key, session)
         if not key:
-            return Step.PASS
+            return Passage.PASS
         arrival = _arrival_of(session)
         if self.counts.take(key, self.max):
             arrival.held += ((self.counts, key),)
             arrival.limit_status = arrival.limit_status or PASSED
-            return Step.PASS
+            return Passage.PASS
         arrival.limit_status = REJECTED_DRY_RUN if self.is_dry_run else REJECTED
         text = f'over limit_conn, {self.max} sessions at a time in zone "{self.zone}"'
         return _over(session, text, is_dry_run=self.is_dry_run)
@@ -91,11 +91,11 @@ class LimitConnRate(Phase):
     zone: str
     is_dry_run: bool
 
-    def run(self, session: Session, rest: Phases) -> Verdict:
+    def run(self, session: Session, rest: Phases) -> PhaseResult:
         """Take a token of the key's bucket, or refuse the session."""
         key = _key_of(self.key, session)
         if not key or self.rates.take(key, session.client.loop.clock.now_ms):
-            return Step.PASS
+            return Passage.PASS
         text = f'over limit_conn_rate, {self.rate} new sessions a second in zone "{self.zone}"'
         return _over(session, text, is_dry_run=self.is_dry_run)
 
@@ -110,9 +110,9 @@ def _arrival_of(session: Session) -> Arrival:
     return session.arrival
 
 
-def _over(session: Session, text: str, *, is_dry_run: bool) -> Verdict:
+def _over(session: Session, text: str, *, is_dry_run: bool) -> PhaseResult:
     """Refuse a session, or say that it would have been refused."""
     if not is_dry_run:
         return Refusal(Reason.OVER_LIMIT, text, "limit")
     session.log(logging.WARNING, f"{text}, dry run")
-    return Step.PASS
+    return Passage.PASS

@@ -29,7 +29,7 @@ from nginy.proxy.context import host_of
 from nginy.proxy.session import Reason, Session
 
 
-class Step(Enum):
+class Passage(Enum):
     """How a session goes on after a phase that does not refuse it."""
 
     PASS = "pass"
@@ -49,7 +49,7 @@ class Refusal:
     """What the datagram of a UDP client is counted as, one of `proxy/drops.py::DROPS`."""
 
 
-Verdict: TypeAlias = Step | Refusal
+PhaseResult: TypeAlias = Passage | Refusal
 
 
 class Phase(ABC):
@@ -58,7 +58,7 @@ class Phase(ABC):
     __slots__ = ()
 
     @abstractmethod
-    def run(self, session: Session, rest: "Phases") -> Verdict:
+    def run(self, session: Session, rest: "Phases") -> PhaseResult:
         """Decide on a session whose client is in `session.client`.
 
         `rest` are the phases behind this one, for a phase that waits.
@@ -72,7 +72,7 @@ def enter(session: Session, phases: Phases) -> None:
     """Run phases of a TCP session, then start its content; it may have ended when this returns."""
     for number, phase in enumerate(phases, 1):
         verdict = phase.run(session, phases[number:])
-        if verdict is Step.WAIT:
+        if verdict is Passage.WAIT:
             return
         if isinstance(verdict, Refusal):
             refuse(session, verdict)
@@ -93,9 +93,9 @@ class AccessPhase(Phase):
     def __init__(self, access: Access) -> None:
         self._access = access
 
-    def run(self, session: Session, rest: Phases) -> Verdict:
+    def run(self, session: Session, rest: Phases) -> PhaseResult:
         """Let the first rule that fits decide."""
         rule = self._access.denies(host_of(session.client.sockaddr))
         if rule is None:
-            return Step.PASS
+            return Passage.PASS
         return Refusal(Reason.DENIED, f'denied by the access rule "{rule}"', "access")

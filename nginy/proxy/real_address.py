@@ -23,7 +23,7 @@ from nginy.event.timer import Timer
 from nginy.proxy.access import Access
 from nginy.proxy.arrival import Arrival
 from nginy.proxy.context import host_of
-from nginy.proxy.phases import Phase, Phases, Refusal, Step, Verdict, enter, refuse
+from nginy.proxy.phases import Passage, Phase, PhaseResult, Phases, Refusal, enter, refuse
 from nginy.proxy.session import Reason, Session
 from nginy.wire.errors import WireError
 from nginy.wire.proxy_protocol import MAX_V2_BYTES, Header, parse
@@ -39,19 +39,19 @@ class RealAddress(Phase):
     """Whether others are served, as clients without a header, or refused."""
     timeout_ms: int
 
-    def run(self, session: Session, rest: Phases) -> Verdict:
+    def run(self, session: Session, rest: Phases) -> PhaseResult:
         """Read what is there of the header; wait for the rest of it."""
         client = session.client
         if self.senders.decides(host_of(client.sockaddr)) < 0:
             if self.accepts_others:
-                return Step.PASS
+                return Passage.PASS
             text = f"{client.addr_text} is not among those who may send a PROXY header"
             return Refusal(Reason.DENIED, f"{text} (accept_proxy_protocol: from)", "access")
         if not isinstance(client, Connection):
-            return Step.PASS
+            return Passage.PASS
         reading = HeaderReading(session, client, rest)
         verdict = reading.look()
-        if verdict is Step.WAIT:
+        if verdict is Passage.WAIT:
             reading.wait(self.timeout_ms)
         return verdict
 
@@ -78,7 +78,7 @@ class HeaderReading:
         loop.timers.start(timer, loop.clock.now_ms + timeout_ms)
         client.resume_read()
 
-    def look(self) -> Verdict:
+    def look(self) -> PhaseResult:
         """Take from the kernel what belongs to the header, and nothing more."""
         client = self._client
         memory = client.loop.memory[:MAX_V2_BYTES]
@@ -87,7 +87,7 @@ class HeaderReading:
                 count = client.socket.recv_into(memory, 0, MSG_PEEK)
             except OSError as error:
                 if client.failed(client.read, error) == AGAIN:
-                    return Step.WAIT
+                    return Passage.WAIT
                 return _bad("client reset the connection before its PROXY header was complete")
             if not count:
                 return _bad("client closed the connection before its PROXY header was complete")
@@ -101,19 +101,19 @@ class HeaderReading:
                 # There may be more, which a selector that reports edges has reported already.
                 client.read.ready = True
                 announce(self._session, header)
-                return Step.PASS
+                return Passage.PASS
             self._held = data
             client.socket.recv(count)
 
     def _read_handler(self, _event: Event) -> None:
         verdict = self.look()
-        if verdict is not Step.WAIT:
+        if verdict is not Passage.WAIT:
             self._end(verdict)
 
     def _timer_handler(self, _timer: Timer) -> None:
         self._end(Refusal(Reason.HEADER_LATE, Reason.HEADER_LATE.sentence, "invalid"))
 
-    def _end(self, verdict: Verdict) -> None:
+    def _end(self, verdict: PhaseResult) -> None:
         """Go on after the wait."""
         client, session = self._client, self._session
         timer, client.write.timer = client.write.timer, None
