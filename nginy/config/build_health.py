@@ -59,7 +59,7 @@ def http_check(check: HealthCheck) -> HttpCheck:
 QUESTIONS: Final[dict[str, Callable[[HealthCheck], Question]]] = {
     "http": http_check,
     "redis": lambda check: RedisCheck(check.role or "", check.user or "", password_of(check)),
-    "mysql": lambda check: MysqlCheck(check.user or "", password_of(check)),
+    "mysql": lambda check: MysqlCheck(check.user or "", password_of(check), check.role or ""),
     "postgres": lambda check: PostgresCheck(check.user or "nginy", check.database or ""),
     "smtp": lambda _check: SmtpCheck(),
     "pop3": lambda _check: Pop3Check(),

@@ -71,7 +71,7 @@ KEYS_OF_TYPES: Final = {
     "address": ("dns",),
     "transport": ("dns",),
     "command": ("exec",),
-    "role": ("redis",),
+    "role": ("redis", "mysql"),
     "user": ("redis", "mysql", "postgres", "mqtt"),
     "password_file": ("redis", "mysql", "mqtt", "radius"),
     "database": ("postgres",),
@@ -340,6 +340,8 @@ def _check_keys(check: HealthCheck, findings: Findings) -> None:
         types = KEYS_OF_TYPES.get(name)
         if types is not None and check.type not in types:
             findings.report(mark, f"{name}: is for type {alternatives(*types)}, not {check.type}")
+    if check.role is not None and check.user is None and check.type == "mysql":
+        findings.report(origin.of("role"), "role: takes a login, and there is no user")
     is_for_user = check.type not in ("redis", "radius")
     if check.password_file is not None and check.user is None and is_for_user:
         findings.report(

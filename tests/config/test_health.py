@@ -125,7 +125,7 @@ def test_the_keys_of_http_and_exec_arrive(tmp_path: pathlib.Path) -> None:
         ("redis", RedisCheck()),
         ("{type: redis, role: master, user: joe}", RedisCheck("master", "joe")),
         ("mysql", MysqlCheck()),
-        ("{type: mysql, user: joe}", MysqlCheck("joe")),
+        ("{type: mysql, user: joe, role: slave}", MysqlCheck("joe", b"", "slave")),
         ("postgres", PostgresCheck("nginy", "")),
         ("{type: postgres, user: joe, database: shop}", PostgresCheck("joe", "shop")),
         ("smtp", SmtpCheck()),
@@ -307,7 +307,11 @@ def test_hash_methods_keep_their_weights(tmp_path: pathlib.Path) -> None:
                 "password in its only line"
             ),
         ),
-        ("health_check: {role: master}", "role: is for type redis, not tcp"),
+        ("health_check: {role: master}", "role: is for type redis or mysql, not tcp"),
+        (
+            "health_check: {type: mysql, role: master}",
+            "role: takes a login, and there is no user",
+        ),
         (
             "health_check: {type: redis, role: leader}",
             'role: "leader" is not known, expected master or slave, or off',

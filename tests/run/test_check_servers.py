@@ -381,4 +381,9 @@ def test_mysql(checks: Checks, place: tuple[str, int], open_directory: pathlib.P
         assert checks.ask(MysqlCheck(), server.name) == PASSED
         failure = checks.ask(MysqlCheck("joe", b"wrong"), server.name).failure
         assert failure.startswith("mysql: error 1045: \"Access denied for user 'joe'@")
-        go_through(checks, server, MysqlCheck("nginy"))
+        assert checks.ask(MysqlCheck("nginy", b"", "master"), server.name) == PASSED
+        read_only = "SET GLOBAL read_only = 1"
+        subprocess.run([client, "--no-defaults", unix, "-u", "root", "-e", read_only], check=True)
+        failure = checks.ask(MysqlCheck("nginy", b"", "master"), server.name).failure
+        assert failure == 'mysql: role is slave (read_only is "1"), expected master'
+        go_through(checks, server, MysqlCheck("nginy", b"", "slave"))

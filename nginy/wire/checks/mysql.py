@@ -1,4 +1,4 @@
-"""The mysql check: the server's greeting, and with a user a login.
+"""The mysql check: the server's greeting, with a user a login, with a role whether it takes writes.
 
 Without a user the check only reads the greeting. MySQL counts such clients, and refuses their host
 after max_connect_errors of them without a login in between; so a user is the better way, one
@@ -6,7 +6,8 @@ without rights and, unless there is a password file, without a password. COM_QUI
 after a login.
 
 Source: MySQL Internals, "Connection Phase": Protocol::HandshakeV10, HandshakeResponse41,
-AuthSwitchRequest, "Native Authentication", "Caching SHA-2"; MariaDB, "Connecting".
+AuthSwitchRequest, "Native Authentication", "Caching SHA-2", and "Command Phase": COM_QUERY, "Text
+Resultset"; MariaDB, "Connecting".
 
 Tested in tests/wire/checks/test_protocols.py.
 """
@@ -32,6 +33,9 @@ MAX_PACKET_BYTES: Final = 1 << 24
 MAX_ANSWER_BYTES: Final = 4096  # greetings and errors have some 100
 OK, MORE_DATA, AUTH_SWITCH, ERR = 0x00, 0x01, 0xFE, 0xFF
 FAST_AUTH_OK: Final = b"\x01\x03"
+EOF: Final = 0xFE
+COM_QUERY: Final = b"\x03SELECT @@global.read_only"
+WRITABLE: Final = (b"0", b"OFF")
 COM_QUIT: Final = b"\x01\0\0\0\x01"
 NATIVE: Final = b"mysql_native_password"
 CACHING: Final = b"caching_sha2_password"
@@ -39,10 +43,14 @@ CACHING: Final = b"caching_sha2_password"
 
 @dataclass(frozen=True, slots=True)
 class MysqlCheck:
-    """Logs in as `user` with `password`, unless there is no user."""
+    """Logs in as `user` with `password`, unless there is no user, and expects `role` if it is set.
+
+    A master takes writes; a slave is read-only.
+    """
 
     user: str = ""
     password: bytes = field(default=b"", repr=False)
+    role: str = ""
     name = "mysql"
 
     def script(self, talk: Talk, _target: Target) -> Script[None]:
@@ -50,8 +58,17 @@ class MysqlCheck:
         talk.expected = "a greeting"
         _, packet = yield from _read_packet(talk)
         salt, plugin = parse_greeting(packet)
-        if not self.user:
-            return
+        if self.user:
+            yield from self._log_in(talk, salt, plugin)
+        if self.user and self.role:
+            yield _packet(0, COM_QUERY)
+            value = yield from _read_value(talk)
+            role = "master" if value in WRITABLE else "slave"
+            if role != self.role:
+                text = f"role is {role} (read_only is {shown(value)}), expected {self.role}"
+                raise CheckFailedError(text)
+
+    def _log_in(self, talk: Talk, salt: bytes, plugin: bytes) -> Script[None]:
         talk.expected = "the end of the login"
         yield self._response(salt, plugin)
         while True:
@@ -111,6 +128,19 @@ def _read_packet(talk: Talk) -> Script[tuple[int, bytes]]:
     if packet[0] == ERR:
         raise CheckFailedError(_error(packet))
     return head[3], packet
+
+
+def _read_value(talk: Talk) -> Script[bytes]:
+    """Read the answer to a query, which is one row of one column."""
+    talk.expected = "the value of read_only"
+    packets = []
+    for _ in range(5):  # how many columns, the column, an end, the row, an end
+        _, packet = yield from _read_packet(talk)
+        packets.append(packet)
+    count, _, end, row, last = packets
+    if count != b"\x01" or (end[0], last[0]) != (EOF, EOF):
+        raise WireError("the answer to a query is not one value")
+    return row[1 : 1 + row[0]]
 
 
 def _packet(number: int, payload: bytes) -> bytes:

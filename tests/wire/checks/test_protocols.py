@@ -45,6 +45,16 @@ def login(answer: bytes, plugin: bytes = b"mysql_native_password") -> bytes:
     return packet(1, head + bytes((len(answer),)) + answer + plugin + b"\0")
 
 
+def result(value: bytes) -> bytes:
+    end = b"\xfe\0\0\2\0"
+    row = bytes((len(value),)) + value
+    parts = [b"\x01", b"\x03def" + bytes(20), end, row, end]
+    return b"".join(packet(number, part) for number, part in enumerate(parts, 1))
+
+
+QUERY = packet(0, b"\x03SELECT @@global.read_only")
+
+
 def bound(code: int, diagnostic: bytes = b"") -> bytes:
     inner = b"\x0a\x01" + bytes((code,)) + b"\x04\0\x04" + bytes((len(diagnostic),)) + diagnostic
     inner = b"\x02\x01\x01\x61" + bytes((len(inner),)) + inner
@@ -229,6 +239,34 @@ CASES = {
         [packet(0, GREETING), packet(2, b"\x01\x04")],
         [login(scramble(b"mysql_native_password", b"pw", b"salt" * 5))],
         "mysql: the server wants the password itself, which needs TLS",
+    ),
+    "mysql master": Case(
+        MysqlCheck("nginy", b"", "master"),
+        [packet(0, GREETING), packet(2, bytes(7)), result(b"0")],
+        [login(b""), QUERY],
+        "",
+        COM_QUIT,
+    ),
+    "mysql slave": Case(
+        MysqlCheck("nginy", b"", "master"),
+        [packet(0, GREETING), packet(2, bytes(7)), result(b"ON")],
+        [login(b""), QUERY],
+        'mysql: role is slave (read_only is "ON"), expected master',
+        COM_QUIT,
+    ),
+    "mysql forbids": Case(
+        MysqlCheck("nginy", b"", "slave"),
+        [packet(0, GREETING), packet(2, bytes(7)), packet(1, b"\xff\x20\x04#42000No")],
+        [login(b""), QUERY],
+        'mysql: error 1056: "No"',
+        COM_QUIT,
+    ),
+    "mysql says too little": Case(
+        MysqlCheck("nginy", b"", "slave"),
+        [packet(0, GREETING), packet(2, bytes(7)), packet(1, b"\x02") + result(b"0")],
+        [login(b""), QUERY],
+        "mysql: the answer to a query is not one value",
+        COM_QUIT,
     ),
     "mysql is old": Case(
         MysqlCheck(), [packet(0, b"\x0a3.23\0abc")], [], "mysql: the server is older than MySQL 4.1"
