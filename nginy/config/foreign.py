@@ -22,7 +22,10 @@ NO_HTTP: Final = "nginy balances TCP and UDP and does not read HTTP"
 IN_ACCESS: Final = "expected access: [{allow: 10.0.0.0/8}, {deny: all}]"
 NO_ROUTES: Final = "nginy does not route by server name; use a listener for each service"
 TOP_OF_FILE: Final = "its keys belong at the top of the file"
+NO_OPTIONS: Final = "each option of HAProxy is a key of its own here; --help-config lists the keys"
 RAISED_ALONE: Final = "nginy raises the limit itself, according to worker_connections"
+
+SOURCE_HASH: Final = "{hash: $remote_addr, consistent: on}"
 
 CONFIGURATION: Final = "the configuration"
 LISTENER: Final = "a listener"
@@ -148,6 +151,7 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
         "group": "nginy takes the group of its user",
         "http": NO_HTTP,
         "load_module": "nginy has no modules",
+        "master_process": "expected workers: 1 for a single process",
         "stream": TOP_OF_FILE,
         "worker_rlimit_nofile": RAISED_ALONE,
         "ulimit-n": RAISED_ALONE,
@@ -160,7 +164,11 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
         "limit_rate": "expected proxy_download_rate: 1m",
         "location": NO_HTTP,
         "locations": NO_HTTP,
+        "maxconn": "expected limit_conn, worker_connections at the top, or max_conns of a backend",
         "mode": "expected protocol: tcp or protocol: udp",
+        "option": NO_OPTIONS,
+        "proxy_next_upstream_timeout": "expected proxy_next_upstream: {timeout: 10s}",
+        "proxy_next_upstream_tries": "expected proxy_next_upstream: {tries: 3}",
         "proxy_set_header": NO_HTTP,
         "proxy_ssl": SPEAKS_NO_TLS,
         "proxy_tls": SPEAKS_NO_TLS,
@@ -179,13 +187,22 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
     },
     UPSTREAM: {
         "cookie": NO_HTTP,
+        "default_server": "expected the keys beside the address of each backend",
         "fall": "expected health_check: {fails: 3}",
         "inter": "expected health_check: {interval: 5s}",
         "ip_hash": "expected balance: {hash: $remote_addr, consistent: on}",
+        "hash_type": f"expected balance: {SOURCE_HASH}",
+        "http_check": "expected health_check: {type: http}",
         "keepalive": "nginy opens a connection for each session",
+        "maxconn": "expected max_conns in a backend",
+        "option": NO_OPTIONS,
+        "retries": "expected proxy_next_upstream: {tries: 3} in a listener",
         "rise": "expected health_check: {passes: 2}",
         "ssl": SPEAKS_NO_TLS,
-        "sticky": "expected balance: {hash: $remote_addr, consistent: on}",
+        "stick": f"expected balance: {SOURCE_HASH}",
+        "stick_table": f"expected balance: {SOURCE_HASH}",
+        "sticky": f"expected balance: {SOURCE_HASH}",
+        "timeout connect": "expected proxy_connect_timeout in a listener",
         "timeout queue": "expected queue: {timeout: 5s}",
         "zone": "nginy's workers share their counts without it",
         **{
@@ -218,8 +235,6 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "resolver": {"ipv4": "nginy always asks for IPv4 addresses"},
 }
-
-SOURCE_HASH: Final = "{hash: $remote_addr, consistent: on}"
 
 # Values that nginy spells differently, by key.
 VALUES: Final[Mapping[str, Mapping[str, str]]] = {

@@ -166,7 +166,8 @@ class Integer(ScalarKind[int]):
 
     def parse(self, text: str, mark: Mark) -> int:
         """Return the decimal number; a leading zero is refused, as YAML would read it as octal."""
-        if not re.fullmatch(r"-?[0-9]{1,18}", text):
+        # The length is limited, as a text of a million digits takes long to become a number.
+        if not re.fullmatch(r"-?[0-9]{1,40}", text):
             raise InvalidValueError("is not a whole number")
         if re.fullmatch(r"-?0[0-9]+", text):
             raise InvalidValueError("begins with a zero", text.lstrip("-0") or "0")

@@ -57,6 +57,14 @@ KEYS = [
     (in_upstream("health_check: {rise: 2}"), '(did you mean "passes"?)'),
     (in_upstream("health_check: {fall: 3}"), '(did you mean "fails"?)'),
     (in_upstream("health_check: {type: http, uri: /up}"), '(did you mean "path"?)'),
+    (in_upstream("option: tcp-check"), "--help-config lists the keys"),
+    (in_upstream("default-server: weight 5"), "the keys beside the address of each backend"),
+    (in_upstream("stick-table: type ip"), "balance: {hash: $remote_addr, consistent: on}"),
+    (in_upstream("hash-type: consistent"), "balance: {hash: $remote_addr, consistent: on}"),
+    (in_upstream("maxconn: 5"), "expected max_conns in a backend"),
+    (in_upstream("retries: 3"), "expected proxy_next_upstream: {tries: 3} in a listener"),
+    (in_listener("proxy_next_upstream_tries: 3"), "expected proxy_next_upstream: {tries: 3}"),
+    (in_listener("maxconn: 5"), "or max_conns of a backend"),
     (in_backend("maxconn: 5"), '(did you mean "max_conns"?)'),
     (in_backend("health_check: on"), "it belongs in an upstream"),
     (in_backend("port: 80"), "a port is part of the address, as in 127.0.0.1:80"),
@@ -202,6 +210,8 @@ def test_a_key_of_the_other_protocol_is_not_suggested(tmp_path: pathlib.Path) ->
 def test_limits_are_in_the_message(tmp_path: pathlib.Path) -> None:
     (port,) = refusals(tmp_path, in_upstream("health_check: {port: 65536}"))
     assert "expected a whole number from 1 to 65535" in port
+    (weight,) = refusals(tmp_path, in_backend(f"weight: {'9' * 30}"))
+    assert "is above 2147483647" in weight
     (backlog,) = refusals(tmp_path, in_listener("backlog: 4294967296"))
     assert "is above 2147483647" in backlog
     (label,) = refusals(tmp_path, backend(f"{'a' * 64}.test:80"))
