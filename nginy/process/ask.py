@@ -46,7 +46,10 @@ def reload(path: str, answer_ms: int = ANSWER_MS) -> ReloadOutcome:
             os.kill(pid, 0)
         except ProcessLookupError:
             raise NginyError(f"nginy, PID {pid}, has ended instead of reloading") from None
-        outcome = outcome_of(read_outcome(path, pid))
+        try:
+            outcome = outcome_of(read_outcome(path, pid))
+        except NginyError:
+            raise NginyError(f"nginy, PID {pid}, is about to end and does not reload") from None
         if outcome is not None and outcome.began_ms >= asked_ms:
             return outcome
         time.sleep(LOOK_S)

@@ -154,6 +154,14 @@ def test_the_outcome_of_an_earlier_reload_is_no_answer(tmp_path: pathlib.Path) -
 
 
 @pytest.mark.usefixtures("ignoring_hup")
+def test_a_process_without_its_pid_file_is_about_to_end(tmp_path: pathlib.Path) -> None:
+    path = str(tmp_path / "nginy.pid")
+    pathlib.Path(path).write_text(f"{os.getpid()}\n")
+    with pytest.raises(NginyError, match="is about to end and does not reload"):
+        reload(path, answer_ms=50)
+
+
+@pytest.mark.usefixtures("ignoring_hup")
 def test_the_outcome_of_a_reload_that_began_after_the_question_is_the_answer(
     tmp_path: pathlib.Path,
 ) -> None:
