@@ -228,8 +228,6 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
     HEALTH_CHECK: {
         "mandatory": "expected initial: down",
         "match": "expected expect, or with type http status",
-        "method": "nginy always sends GET",
-        "headers": "nginy sends no header of yours but Host",
         "ssl": "expected type: tls",
         "tls": "expected type: tls",
     },
@@ -269,11 +267,9 @@ VALUES: Final[Mapping[str, Mapping[str, str]]] = {
         "icmp": "nginy does not ping, expected tcp",
         "script": "expected exec",
         "ssl": "expected tls",
-        **dict.fromkeys(
-            ("redis", "mysql", "pgsql", "postgres", "smtp", "ldap", "imap", "ssh"),
-            "expected tcp, with send and expect",
-        ),
-        **dict.fromkeys(("dns", "ntp", "sip"), "expected udp, with send and expect"),
+        "mariadb": "expected mysql",
+        "pgsql": "expected postgres",
+        "postgresql": "expected postgres",
     },
     "level": {
         "warning": "expected warn",
