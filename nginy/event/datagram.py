@@ -50,7 +50,7 @@ from nginy.text.address import Address, SockAddr
 
 logger = logging.getLogger("nginy.event")
 
-RECEIVE_BUDGET: Final = 32
+RECEIVE_QUOTA: Final = 32
 """Datagrams received for one event; then the others have their turn.
 
 A read that finds nothing costs as much as one that does. With so many for each event, it is rare
@@ -203,7 +203,7 @@ class DatagramReceiver(DatagramConnection):
         self.events = 0
         """How many events there were: tells datagrams of one event from those of another."""
         self.is_flooded = False
-        """Whether the last event has used its budget: datagrams come faster than they are
+        """Whether the last event has used its quota: datagrams come faster than they are
         received."""
         self.serving: Owner | None = None
         """The session that the current datagram belongs to, as far as the handler has found it."""
@@ -219,7 +219,7 @@ class DatagramReceiver(DatagramConnection):
         self.read.handler = self._receive_handler
 
     def _receive_handler(self, event: Event) -> None:
-        """Hand on up to `RECEIVE_BUDGET` datagrams, then run what the handler has put off."""
+        """Hand on up to `RECEIVE_QUOTA` datagrams, then run what the handler has put off."""
         self.events += 1
         if self._receive(event):
             self.loop.post(event)
@@ -232,7 +232,7 @@ class DatagramReceiver(DatagramConnection):
         receive = self.socket.recvfrom_into
         is_wildcard = self.is_wildcard
         local = b""
-        for _ in range(RECEIVE_BUDGET):
+        for _ in range(RECEIVE_QUOTA):
             try:
                 if is_wildcard:
                     count, sockaddr, local = self._receive_with_destination(memory)

@@ -6,7 +6,7 @@ started on a loop, paused and resumed, and closed. It hands each accepted connec
 `ngx_event_accept.c`.
 
 Four rules of accepting:
-- Each turn has a budget: a crowd of new clients must not keep the others waiting.
+- Each turn has a quota: a crowd of new clients must not keep the others waiting.
 - If the connection of the first client in the queue has failed, accept(2) reports that error; the
   listener skips the client.
 - A client is accepted only if its backend can have a descriptor as well (`event/reserve.py`).
@@ -40,7 +40,7 @@ from nginy.text.address import Address, SockAddr
 
 logger = logging.getLogger("nginy.event")
 
-ACCEPT_BUDGET: Final = 8
+ACCEPT_QUOTA: Final = 8
 """Connections accepted in one turn: 6 % less CPU time a connection than one at a time, and not yet
 unfair."""
 ACCEPT_PAUSE_MS: Final = 500
@@ -138,7 +138,7 @@ class Listener:
             return
         loop = event.data.loop
         reserve = loop.reserve
-        for _ in range(ACCEPT_BUDGET):
+        for _ in range(ACCEPT_QUOTA):
             if reserve.is_short and not reserve.refill():
                 self._wait_for_descriptors(event.data, errno.EMFILE)
                 return

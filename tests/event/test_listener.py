@@ -10,7 +10,7 @@ import pytest
 from nginy.event.bind import KeepAlive, ListenError, ListenOptions
 from nginy.event.connection import Connection
 from nginy.event.event import Event
-from nginy.event.listener import ACCEPT_BUDGET, ACCEPT_PAUSE_MS, SHORTAGE_PAUSE_MS, Listener
+from nginy.event.listener import ACCEPT_PAUSE_MS, ACCEPT_QUOTA, SHORTAGE_PAUSE_MS, Listener
 from nginy.event.loop import Loop
 from nginy.event.reserve import REPORT_MS
 from nginy.event.selector import Interest
@@ -151,16 +151,16 @@ def test_a_crowd_is_accepted_in_portions(
 ) -> None:
     listener = open_listener()
     listener.start(loop, accepted)
-    for _ in range(3 * ACCEPT_BUDGET + 1):
+    for _ in range(3 * ACCEPT_QUOTA + 1):
         connect(listener)
     counts = [0]
     for _ in range(4):
         loop.turn(0)
         counts.append(accepted.count)
     assert [after - before for before, after in itertools.pairwise(counts)] == [
-        ACCEPT_BUDGET,
-        ACCEPT_BUDGET,
-        ACCEPT_BUDGET,
+        ACCEPT_QUOTA,
+        ACCEPT_QUOTA,
+        ACCEPT_QUOTA,
         1,
     ]
 

@@ -11,7 +11,7 @@ import pytest
 from nginy.backend.health.eject import EjectSettings
 from nginy.backend.pool import BackendPool
 from nginy.balancer.hashing import Hash
-from nginy.event.datagram import RECEIVE_BUDGET
+from nginy.event.datagram import RECEIVE_QUOTA
 from nginy.text.address import Address
 from nginy.wire.agent import Mode
 
@@ -98,7 +98,7 @@ class TestDatagrams:
         (backend,), pool = backends(harness, 1)
         front = udp_proxy(harness, pool)
         client = front.client()
-        sent = [b"%d" % i for i in range(2 * RECEIVE_BUDGET + 1)]
+        sent = [b"%d" % i for i in range(2 * RECEIVE_QUOTA + 1)]
         for data in sent:
             client.send(data)
         harness.turn_until(lambda: len(client.received) == len(sent))
@@ -150,7 +150,7 @@ class TestFloods:
             harness, harness.pool(refusing.name, backend.name), udp_offload=udp_offload
         )
         client = front.client()
-        sent = [b"%03d" % i for i in range(3 * RECEIVE_BUDGET)]
+        sent = [b"%03d" % i for i in range(3 * RECEIVE_QUOTA)]
         for data in sent:
             client.send(data)
         with expect_log(r"(send|recv)\(\) failed \(111: Connection refused\)", count=1):
@@ -167,14 +167,14 @@ class TestFloods:
         pool = harness.pool(refusing.name, backend.name)
         front = udp_proxy(harness, pool, udp_offload=udp_offload, next_upstream=False)
         client = front.client()
-        sent = [b"%03d" % i for i in range(3 * RECEIVE_BUDGET)]
+        sent = [b"%03d" % i for i in range(3 * RECEIVE_QUOTA)]
         for data in sent:
             client.send(data)
         harness.turn_until(lambda: sent[-1] in client.received)
         harness.settle()
         # The first one was refused; with runs, so may be those that left together with another.
         assert client.received == backend.received == sent[-len(client.received) :]
-        assert len(client.received) >= len(sent) - 1 - RECEIVE_BUDGET
+        assert len(client.received) >= len(sent) - 1 - RECEIVE_QUOTA
         assert front.terminations == ["SD"]
 
     def test_a_bug_while_datagrams_are_put_off_sends_no_stale_bytes(
@@ -184,11 +184,11 @@ class TestFloods:
         front = udp_proxy(harness, pool, udp_offload=udp_offload)
         known, strange = front.client(), front.client()
         ask(harness, known, b"hello")
-        sent = [b"%03d" % i for i in range(3 * RECEIVE_BUDGET)]
+        sent = [b"%03d" % i for i in range(3 * RECEIVE_QUOTA)]
         front.handler.hash_key = lambda _session: str(1 / 0)
         for number, data in enumerate(sent):
             known.send(data)
-            if number == RECEIVE_BUDGET + 5:
+            if number == RECEIVE_QUOTA + 5:
                 strange.send(b"bug")
         with expect_log("bug in nginy", count=1), expect_log("internal error", count=1):
             harness.turn_until(lambda: sent[-1] in known.received)

@@ -45,7 +45,7 @@ from nginy.wire.errors import MalformedAnswerError, WireError
 
 ROUNDS: Final = 2
 """How often each server is asked: a datagram may be lost."""
-DATAGRAM_BUDGET: Final = 16
+DATAGRAM_QUOTA: Final = 16
 """Datagrams read for one event; then the others have their turn."""
 MAX_FOREIGN: Final = 64
 """Datagrams of an attempt that answer something else; more mean that an attacker guesses ids."""
@@ -195,7 +195,7 @@ class Exchange:
     def _datagram_handler(self, event: Event) -> None:
         c = event.data
         memory = self._loop.memory
-        for _ in range(DATAGRAM_BUDGET):
+        for _ in range(DATAGRAM_QUOTA):
             count = c.recv(memory)
             if count == AGAIN:
                 return

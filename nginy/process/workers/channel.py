@@ -27,7 +27,7 @@ TEXT_MAX_CHARACTERS: Final = 4000
 MESSAGE_MAX_BYTES: Final = 65536
 DESCRIPTORS_MAX: Final = 250
 """In one message: SCM_MAX_FD of the kernel is 253."""
-READ_BUDGET: Final = 16
+READ_QUOTA: Final = 16
 """Messages taken in one turn."""
 
 Received = Callable[[str, str, list[int]], None]
@@ -93,7 +93,7 @@ class Channel:
 
     def _read_handler(self, event: Event) -> None:
         c = self._connection
-        for _ in range(READ_BUDGET):
+        for _ in range(READ_QUOTA):
             try:
                 data, fds, _, _ = socket.recv_fds(self._socket, MESSAGE_MAX_BYTES, self._max_fds)
             except BlockingIOError:
