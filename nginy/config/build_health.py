@@ -60,7 +60,9 @@ QUESTIONS: Final[dict[str, Callable[[HealthCheck], Question]]] = {
     "http": http_check,
     "redis": lambda check: RedisCheck(check.role or "", check.user or "", password_of(check)),
     "mysql": lambda check: MysqlCheck(check.user or "", password_of(check), check.role or ""),
-    "postgres": lambda check: PostgresCheck(check.user or "nginy", check.database or ""),
+    "postgres": lambda check: PostgresCheck(
+        check.user or "nginy", check.database or "", password_of(check), check.role or ""
+    ),
     "smtp": lambda _check: SmtpCheck(),
     "pop3": lambda _check: Pop3Check(),
     "imap": lambda _check: ImapCheck(),

@@ -71,9 +71,9 @@ KEYS_OF_TYPES: Final = {
     "address": ("dns",),
     "transport": ("dns",),
     "command": ("exec",),
-    "role": ("redis", "mysql"),
+    "role": ("redis", "mysql", "postgres"),
     "user": ("redis", "mysql", "postgres", "mqtt"),
-    "password_file": ("redis", "mysql", "mqtt", "radius"),
+    "password_file": ("redis", "mysql", "postgres", "mqtt", "radius"),
     "database": ("postgres",),
 }
 

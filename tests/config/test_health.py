@@ -127,7 +127,10 @@ def test_the_keys_of_http_and_exec_arrive(tmp_path: pathlib.Path) -> None:
         ("mysql", MysqlCheck()),
         ("{type: mysql, user: joe, role: slave}", MysqlCheck("joe", b"", "slave")),
         ("postgres", PostgresCheck("nginy", "")),
-        ("{type: postgres, user: joe, database: shop}", PostgresCheck("joe", "shop")),
+        (
+            "{type: postgres, user: joe, database: shop, role: master}",
+            PostgresCheck("joe", "shop", b"", "master"),
+        ),
         ("smtp", SmtpCheck()),
         ("pop3", Pop3Check()),
         ("imap", ImapCheck()),
@@ -151,14 +154,14 @@ def test_each_protocol_arrives(tmp_path: pathlib.Path, keys: str, question: Ques
     assert made.probe == ProbeSettings(question)
 
 
-@pytest.mark.parametrize("kind", ["redis", "mysql", "mqtt"])
+@pytest.mark.parametrize("kind", ["redis", "mysql", "postgres", "mqtt"])
 def test_a_password_comes_from_its_file(tmp_path: pathlib.Path, kind: str) -> None:
     (tmp_path / "secret.txt").write_bytes(b"s3 cret\r\n")
     keys = f"{{type: {kind}, user: joe, password_file: secret.txt}}"
     made = settings(tmp_path, f"health_check: {keys}")
     assert made.probe is not None
     question = made.probe.question
-    assert isinstance(question, RedisCheck | MysqlCheck | MqttCheck)
+    assert isinstance(question, RedisCheck | MysqlCheck | PostgresCheck | MqttCheck)
     assert (question.user, question.password) == ("joe", b"s3 cret")
     assert "cret" not in repr(made)
 
@@ -307,7 +310,7 @@ def test_hash_methods_keep_their_weights(tmp_path: pathlib.Path) -> None:
                 "password in its only line"
             ),
         ),
-        ("health_check: {role: master}", "role: is for type redis or mysql, not tcp"),
+        ("health_check: {role: master}", "role: is for type redis, mysql or postgres, not tcp"),
         (
             "health_check: {type: mysql, role: master}",
             "role: takes a login, and there is no user",

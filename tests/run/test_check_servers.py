@@ -13,6 +13,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 from nginy.backend.checks.checker import Checker, ProbeSettings
@@ -333,6 +334,10 @@ def test_postgres(checks: Checks, place: tuple[str, int], open_directory: pathli
     prefix = as_user("postgres", open_directory)
     data = str(open_directory / "data")
     command = [*prefix, initdb, "-D", data, "--auth=trust", "--no-sync", "-U", "nginy"]
+    secret = open_directory / "secret"
+    secret.write_text("s3cret")
+    secret.chmod(0o644)
+    command += [f"--pwfile={secret}"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=open_directory)
     argv = [*prefix, program, "-D", data, "-h", host, "-p", str(port), "-k", "", "-F"]
     with RealServer(argv, host, port, open_directory) as server:
@@ -343,11 +348,22 @@ def test_postgres(checks: Checks, place: tuple[str, int], open_directory: pathli
         failure = checks.ask(PostgresCheck("nginy", "shop"), server.name).failure
         assert failure == 'postgres: 3D000 database "shop" does not exist'
         checks.rest()
+        assert checks.ask(PostgresCheck("nginy", "postgres", b"", "master"), server.name) == PASSED
+        checks.rest()
         (open_directory / "data/pg_hba.conf").write_text("host all all all scram-sha-256\n")
         server.process.send_signal(signal.SIGHUP)
         wait_until(lambda: server.lines("reloading configuration"))
         repeat(checks, server, question)
         assert not server.lines("FATAL|ERROR|WARNING|could not")
+        login = PostgresCheck("nginy", "postgres", b"s3cret", "master")
+        repeat(checks, server, login)
+        assert not server.lines("FATAL|ERROR|WARNING|could not")
+        standby = replace(login, role="slave")
+        failure = checks.ask(standby, server.name).failure
+        assert failure == "postgres: role is master, expected slave"
+        failure = checks.ask(replace(login, password=b"no"), server.name).failure
+        assert failure == 'postgres: 28P01 password authentication failed for user "nginy"'
+        checks.rest()
         server.process.send_signal(signal.SIGINT)
         server.process.wait()
         assert "Connection refused" in checks.ask(question, server.name).failure

@@ -15,6 +15,7 @@ from nginy.wire.checks.mqtt import MqttCheck
 from nginy.wire.checks.mysql import CACHING, COM_QUIT, MysqlCheck, scramble
 from nginy.wire.checks.postgres import TERMINATE, PostgresCheck
 from nginy.wire.checks.redis import RedisCheck
+from nginy.wire.checks.scram import answer
 from nginy.wire.checks.ssh import SshCheck
 from nginy.wire.checks.talk import MAX_TALK_BYTES, Question, Talk, Target
 
@@ -66,8 +67,17 @@ TRUSTED = message(b"R", bytes(4))
 STARTING = message(b"E", b"SFATAL\0VFATAL\0C57P03\0Mthe database system is starting up\0\0")
 NO_DATABASE = message(b"E", b'SFATAL\0C3D000\0Mdatabase "x" does not exist\0\0')
 NO_ENTRY = message(b"E", b"SFATAL\0C28000\0Mno pg_hba.conf entry\0\0")
+FIRST = b"n=,r=" + b"0" * 24
+SERVER_FIRST = b"r=" + b"0" * 24 + b"xyz,s=c2FsdA==,i=16"
+LAST, THEIRS = answer(FIRST, SERVER_FIRST, b"pw")
+IN_RECOVERY = message(b"Q", b"SELECT pg_is_in_recovery()\0")
 ERR = packet(0, b"\xff\x69\x04Host 'h' is blocked")
 DENIED = packet(2, b"\xff\x15\x04#28000Access denied")
+
+
+def recovery(value: bytes) -> bytes:
+    row = message(b"T", b"\0\1pg_is_in_recovery\0" + bytes(18))
+    return row + message(b"D", b"\0\1\0\0\0\1" + value) + message(b"C", b"SELECT 1\0") + READY
 
 
 class Case(NamedTuple):
@@ -187,6 +197,63 @@ CASES = {
         [STARTUP],
         "",
         TERMINATE,
+    ),
+    "postgres master": Case(
+        PostgresCheck(role="master"),
+        [TRUSTED + READY, recovery(b"f")],
+        [STARTUP, IN_RECOVERY],
+        "",
+        TERMINATE,
+    ),
+    "postgres standby": Case(
+        PostgresCheck(role="master"),
+        [TRUSTED + READY, recovery(b"t")],
+        [STARTUP, IN_RECOVERY],
+        "postgres: role is slave, expected master",
+        TERMINATE,
+    ),
+    "postgres without a row": Case(
+        PostgresCheck(role="slave"),
+        [TRUSTED + READY, READY],
+        [STARTUP, IN_RECOVERY],
+        "postgres: the answer to a query has no row",
+        TERMINATE,
+    ),
+    "postgres wants a password for the role": Case(
+        PostgresCheck(role="slave"),
+        [message(b"R", b"\0\0\0\x0aSCRAM-SHA-256\0\0")],
+        [STARTUP],
+        "postgres: the server wants a password to be asked for its role",
+    ),
+    "postgres login": Case(
+        PostgresCheck(password=b"pw"),
+        [
+            message(b"R", b"\0\0\0\x0aSCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0"),
+            message(b"R", b"\0\0\0\x0b" + SERVER_FIRST),
+            message(b"R", b"\0\0\0\x0c" + THEIRS) + TRUSTED + READY,
+        ],
+        [STARTUP, message(b"p", b"SCRAM-SHA-256\0\0\0\0\x20n,," + FIRST), message(b"p", LAST)],
+        "",
+        TERMINATE,
+    ),
+    "postgres does not know the password": Case(
+        PostgresCheck(password=b"pw"),
+        [
+            message(b"R", b"\0\0\0\x0aSCRAM-SHA-256\0\0"),
+            message(b"R", b"\0\0\0\x0b" + SERVER_FIRST),
+            message(b"R", b"\0\0\0\x0cv=AAAA"),
+        ],
+        [STARTUP, message(b"p", b"SCRAM-SHA-256\0\0\0\0\x20n,," + FIRST), message(b"p", LAST)],
+        "postgres: the server does not know the password itself",
+    ),
+    "postgres refuses the login": Case(
+        PostgresCheck(password=b"pw"), [NO_ENTRY], [STARTUP], "postgres: 28000 no pg_hba.conf entry"
+    ),
+    "postgres wants md5": Case(
+        PostgresCheck(password=b"pw"),
+        [message(b"R", b"\0\0\0\5salt")],
+        [STARTUP],
+        "postgres: the server wants a login other than SCRAM-SHA-256",
     ),
     "postgres without an entry": Case(PostgresCheck(), [NO_ENTRY], [STARTUP]),
     "postgres starts": Case(
