@@ -49,7 +49,10 @@ def reload(path: str, answer_ms: int = ANSWER_MS) -> ReloadOutcome:
         try:
             outcome = outcome_of(read_outcome(path, pid))
         except NginyError:
-            raise NginyError(f"nginy, PID {pid}, is about to end and does not reload") from None
+            if not os.path.exists(path):
+                text = f"nginy, PID {pid}, is about to end and does not reload"
+                raise NginyError(text) from None
+            outcome = None  # it has only just begun
         if outcome is not None and outcome.began_ms >= asked_ms:
             return outcome
         time.sleep(LOOK_S)

@@ -154,11 +154,14 @@ def test_the_outcome_of_an_earlier_reload_is_no_answer(tmp_path: pathlib.Path) -
 
 
 @pytest.mark.usefixtures("ignoring_hup")
-def test_a_process_without_its_pid_file_is_about_to_end(tmp_path: pathlib.Path) -> None:
-    path = str(tmp_path / "nginy.pid")
-    pathlib.Path(path).write_text(f"{os.getpid()}\n")
+def test_a_process_that_removes_its_pid_file_is_about_to_end(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "nginy.pid"
+    path.write_text(f"{os.getpid()}\n")
+    with pytest.raises(NginyError, match="no answer from PID"):
+        reload(str(path), answer_ms=50)
+    signal.signal(signal.SIGHUP, lambda *_: path.unlink())
     with pytest.raises(NginyError, match="is about to end and does not reload"):
-        reload(path, answer_ms=50)
+        reload(str(path))
 
 
 @pytest.mark.usefixtures("ignoring_hup")
