@@ -29,6 +29,7 @@ from nginy.backend.health.schedule import CheckSchedule, CheckSettings
 from nginy.backend.health.slow_start import slow_start_percent
 from nginy.backend.health.states import UNCHECKED, Cause, Needs, State, StateChange, Trigger
 from nginy.backend.health.voices import MODE_TRIGGERS, Voices, agent_words
+from nginy.text.units import format_duration
 from nginy.wire.agent import AgentAnswer, Mode
 
 NO_RESULT: Final = "no result in time"
@@ -283,7 +284,7 @@ class Health:
         if self.state is not State.UP or not may_eject(settings, ejected, total):
             return None
         duration_ms = self.ejection.begin(settings, now_ms)
-        reason = f"ejected for {duration_ms} ms: {reason}"
+        reason = f"ejected for {format_duration(duration_ms)}: {reason}"
         self._voices.tell(Cause.PASSIVE, Trigger.TOO_MANY_FAILURES, reason)
         return self._conclude(Cause.PASSIVE, reason, now_ms)
 

@@ -23,6 +23,7 @@ from nginy.balancer.round_robin import RoundRobin
 from nginy.log.levels import NOTICE
 from nginy.proxy.closer import SLICE, SessionCloser
 from nginy.text.address import parse_address
+from nginy.text.units import format_duration
 from nginy.wire.agent import AgentAnswer, Condition, Mode
 from nginy.wire.checks.steps import single
 from nginy.wire.expect import parse_expect
@@ -424,7 +425,7 @@ class TestEjection:
         watched.watch(pool, EJECTED)
         backend = pool.backends[0]
         for duration_ms in (30_000, 60_000, 60_000):
-            text = f"ejected for {duration_ms} ms: 2 failed sessions"
+            text = f"ejected for {format_duration(duration_ms)}: 2 failed sessions"
             with expect_log(text, count=1):
                 for _ in range(2):
                     pool.failed(backend, harness.clock.now_ms // 1000)

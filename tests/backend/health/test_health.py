@@ -341,7 +341,7 @@ def test_without_its_agent_a_backend_is_as_before():
 def test_an_ejection_lasts_for_its_time_and_grows_with_each_repeat():
     health = Health(None, 0)
     change = health.eject(EJECT, 0, 2, "5 sessions failed", 1_000)
-    assert str(change) == "up -> ejected: ejected for 30000 ms: 5 sessions failed"
+    assert str(change) == "up -> ejected: ejected for 30s: 5 sessions failed"
     assert (health.is_ejected, health.ejection_ends_at_ms) == (True, 31_000)
     assert health.end_ejection(30_999) is None
     assert str(health.end_ejection(31_000)) == "ejected -> up: ejection is over"
