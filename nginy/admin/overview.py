@@ -5,11 +5,12 @@ next turn: see `answer.py`. What it says of a backend is what `backend/pool.py` 
 `backend/health/health.py` say; nothing is worked out anew here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
-from nginy.admin.answer import Slices
+from nginy.admin.answer import ROWS_A_SLICE, Slices
 from nginy.admin.merge import Facts, merge
 from nginy.admin.subject import Front, Subject
 from nginy.backend.backend import Backend
@@ -17,6 +18,8 @@ from nginy.backend.health.states import State
 from nginy.backend.pool import BackendPool
 from nginy.proxy.handler import ProxyHandler
 from nginy.text.times import utc_text
+
+T = TypeVar("T")
 
 ROWS_MAX: Final = 200
 """Of each list in the overview."""
@@ -79,6 +82,13 @@ def facts(subject: Subject) -> Slices[Facts]:
     groups = yield from count(subject)
     fronts = subject.fronts()
     yield
+    listeners = yield from _rows(_front, fronts)
+    yield
+    upstreams = yield from _rows(partial(_upstream, subject), groups)
+    yield
+    troubled = ((group, backend) for group in groups for backend in group.troubled)
+    problems = yield from _rows(partial(_down, subject), troubled)
+    yield
     loop = subject.loop
     return {
         "sessions": {
@@ -86,10 +96,20 @@ def facts(subject: Subject) -> Slices[Facts]:
             "total": loop.sessions_started,
         },
         "connections": {"now": loop.connections, "limit": loop.max_connections},
-        "listeners": [_front(front) for front in fronts],
-        "upstreams": [_upstream(subject, group) for group in groups],
-        "problems": [_down(subject, group, each) for group in groups for each in group.troubled],
+        "listeners": listeners,
+        "upstreams": upstreams,
+        "problems": problems,
     }
+
+
+def _rows(make: Callable[[T], Facts], items: Iterable[T]) -> Slices[list[Facts]]:
+    """Return a row for each item, made in slices."""
+    rows = []
+    for item in items:
+        rows.append(make(item))
+        if len(rows) % ROWS_A_SLICE == 0:
+            yield
+    return rows
 
 
 def _known(subject: Subject) -> Slices[Facts]:
@@ -166,7 +186,8 @@ def _upstream(subject: Subject, group: Group) -> dict[str, object]:
     }
 
 
-def _down(subject: Subject, group: Group, backend: Backend) -> dict[str, object]:
+def _down(subject: Subject, troubled: tuple[Group, Backend]) -> dict[str, object]:
+    group, backend = troubled
     health = backend.health
     text = f"{group.pool.name}: {backend.addr_text} {health.state}: {health.reason}"
     return _problem("warning", text, subject.wall_text(health.since_at_ms))

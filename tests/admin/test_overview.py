@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from nginy.admin.answer import Slices
+from nginy.admin.answer import ROWS_A_SLICE, Slices
 from nginy.admin.overview import BACKENDS_A_SLICE, ROWS_MAX, overview, unreadiness
 from nginy.admin.subject import Front, Subject
 from nginy.backend.backend import Backend, BackendSettings
@@ -148,6 +148,20 @@ def test_many_backends_are_counted_in_slices() -> None:
         found, slices = done(overview(subject))
         assert found["upstreams"][0]["usable"] == count
         assert slices > 4
+
+
+def test_many_upstreams_listeners_and_problems_are_shown_in_slices() -> None:
+    many = [pool(f"pool{number}", "10.0.0.1:80") for number in range(10 * ROWS_A_SLICE)]
+    for each in many:
+        take_down(each, 0)
+    with Made(*many) as subject:
+        address = parse_address("127.0.0.1:80")
+        text = ReplyHandler(subject.loop, "text", address, ProxySettings())
+        fronts = [Front("127.0.0.1:80", text)] * (10 * ROWS_A_SLICE)
+        subject.fronts = lambda: fronts
+        found, slices = done(overview(subject))
+        assert found["more"]["listeners"] == 10 * ROWS_A_SLICE - ROWS_MAX
+        assert slices > 30
 
 
 def ready(subject: Subject, upstream: str | None = None, minimum: int | None = None) -> object:
