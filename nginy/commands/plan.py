@@ -133,15 +133,28 @@ def _upstreams(old: Config, new: Config) -> Found:
         if before is None:
             yield Change(f"upstream {name}", ADDED, (_count(len(upstream.backends), "backend"),))
         else:
-            yield from _upstream(f"upstream {name}", before, upstream)
+            yield from _upstream(f"upstream {name}", before, upstream, _drains(name, old))
     for name in old.upstreams:
         if name not in new.upstreams:
             yield Change(f"upstream {name}", REMOVED, effect="its sessions go on")
 
 
-def _upstream(subject: str, old: Upstream, new: Upstream) -> Found:
+def _drains(name: str, config: Config) -> str:
+    """Return how long the sessions of a backend go on that leaves the upstream `name`.
+
+    Their listener has said so when they began.
+    """
+    listeners = (entry for entry in config.listeners if entry.proxy_pass == name)
+    times_ms = {entry.proxy_drain_timeout_ms for entry in listeners}
+    known_ms = [time_ms for time_ms in times_ms if time_ms is not None]
+    is_limited = known_ms and len(known_ms) == len(times_ms)
+    limit = f", {format_duration(max(known_ms))} at most" if is_limited else ""
+    return f"drains: its sessions go on{limit}"
+
+
+def _upstream(subject: str, old: Upstream, new: Upstream, drains: str) -> Found:
     details = _details(UPSTREAM, old, new, ("backends",))
-    changes = list(_backends(subject, _by_name(old.backends), _by_name(new.backends)))
+    changes = list(_backends(subject, _by_name(old.backends), _by_name(new.backends), drains))
     if details:
         yield Change(subject, CHANGED, details)
     elif not changes:
@@ -150,7 +163,7 @@ def _upstream(subject: str, old: Upstream, new: Upstream) -> Found:
 
 
 def _backends(
-    subject: str, old: dict[str, schema.Backend], new: dict[str, schema.Backend]
+    subject: str, old: dict[str, schema.Backend], new: dict[str, schema.Backend], drains: str
 ) -> Iterator[Change]:
     for name, backend in new.items():
         if name not in old:
@@ -161,7 +174,7 @@ def _backends(
             yield Change(f"{subject}: backend {name}", CHANGED, details)
     for name in old:
         if name not in new:
-            yield Change(f"{subject}: backend {name}", REMOVED, effect="drains: its sessions go on")
+            yield Change(f"{subject}: backend {name}", REMOVED, effect=drains)
 
 
 def _by_name(backends: Sequence[schema.Backend]) -> dict[str, schema.Backend]:

@@ -48,6 +48,23 @@ def test_backends_come_go_and_change_under_their_upstream(tmp_path: pathlib.Path
     ]
 
 
+@pytest.mark.parametrize(
+    ("keys", "limit"),
+    [
+        ("proxy_drain_timeout: 3s", ", 3s at most"),
+        ("protocol: udp", ", 30s at most"),
+        ("proxy_drain_timeout: off", ""),
+    ],
+)
+def test_a_drain_that_ends_is_said_to_end(tmp_path: pathlib.Path, keys: str, limit: str) -> None:
+    text = f"listeners: {{listen: 127.0.0.1:80, proxy_pass: web, {keys}}}\nupstreams: "
+    assert changes(
+        tmp_path,
+        f"{text}{{web: {{backends: [127.0.0.1:1, 127.0.0.1:2]}}}}\n",
+        f"{text}{{web: {{backends: [127.0.0.1:2]}}}}\n",
+    ) == [f"upstream web: backend 127.0.0.1:1 removed (drains: its sessions go on{limit})"]
+
+
 def test_backends_of_one_address_are_told_apart_by_their_count(tmp_path: pathlib.Path) -> None:
     assert changes(
         tmp_path,
