@@ -40,6 +40,9 @@ READS: Final = 4
 """Reads for one event; then others have their turn."""
 
 CONNECTING: Final = "connecting"
+NOT_TLS: Final = frozenset(("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG"))
+"""What OpenSSL calls the first bytes of another protocol, by its version."""
+
 SENDING: Final = "sending"
 WAITING: Final = "waiting for the answer"
 LINGERING: Final = "waiting for the end"
@@ -186,7 +189,8 @@ class Dialog:
             else:
                 c.resume_write()
         elif c.tls.failure:
-            self._finish(Result(f"TLS handshake failed ({c.tls.failure})"))
+            why = "what came is not TLS, " if c.tls.failure in NOT_TLS else ""
+            self._finish(Result(f"TLS handshake failed ({why}{c.tls.failure})"))
         else:
             self._finish(call_failed("recv", c.errno))
 

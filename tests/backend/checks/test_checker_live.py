@@ -379,7 +379,7 @@ class TestTls:
     def test_a_backend_that_speaks_no_tls_fails(self, harness: Harness, checks: Checks) -> None:
         backend = speaker(harness, b"220 mail.example.test ESMTP\r\n")
         result = checks.result(backend.name, transport="tls")
-        assert result.failure.startswith("TLS handshake failed (")
+        assert result.failure.startswith("TLS handshake failed (what came is not TLS, ")
 
     def test_a_handshake_that_gets_no_answer_fails_at_the_deadline(
         self, harness: Harness, checks: Checks
