@@ -206,7 +206,8 @@ def _open(entry: AdminListener, address: Address, inherited: Inherited) -> Liste
     finally:
         os.umask(before)
     try:
-        os.chown(address.path, -1, group_id)
+        if group_id >= 0:  # else not called at all: etc/nginy.service does not allow it
+            os.chown(address.path, -1, group_id)
         os.chmod(address.path, entry.mode)
     except OSError as error:
         _close(listener)
