@@ -72,13 +72,14 @@ class Inherited:
 
     def warn_and_close(self) -> None:
         """Close what no listener has taken, and say so: its sender meant it to be served."""
-        for sockets in self._sockets.values():
-            for sock in sockets:
-                logger.warning(
-                    "closing inherited socket %s, no listener has this address",
-                    sock.getsockname(),
-                )
+        unwanted = [sock.getsockname() for socks in self._sockets.values() for sock in socks]
+        # First: from the moment that the log says so, a client is refused and not reset.
         self.close()
+        for address in unwanted:
+            logger.warning(
+                "closed inherited socket %s, no listener has this address",
+                address,
+            )
 
 
 def bound_listener(options: ListenOptions, neighbors: Sequence[_socket.socket] = ()) -> Listener:

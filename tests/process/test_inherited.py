@@ -62,7 +62,7 @@ def test_what_nobody_takes_is_closed_with_a_warning(caplog: pytest.LogCaptureFix
     address = sock.getsockname()
     inherited.warn_and_close()
     assert sock.fileno() == -1
-    assert f"closing inherited socket {address}, no listener has this address" in caplog.text
+    assert f"closed inherited socket {address}, no listener has this address" in caplog.text
 
 
 def test_a_descriptor_that_is_no_socket_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
