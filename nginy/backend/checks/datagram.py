@@ -103,6 +103,7 @@ class DatagramCheck:
     def close(self) -> None:
         """Close the socket at once; the owner is not told."""
         self._ended = None
+        self._talk.close()
         self._open.discard(self)
         c, self._c = self._c, None
         if c is not None:

@@ -263,10 +263,13 @@ class Dialog:
         if c is not None:
             if self._action == LINGERING:
                 return
+            self._talk.close()
             if self._action == CONNECTING or c.read.eof or c.errno:
                 self._disconnect()
             else:
                 self._linger(c)
+        else:
+            self._talk.close()
         ended, self._ended = self._ended, None
         if ended is not None:
             ended(result)
@@ -313,6 +316,7 @@ class Dialog:
     def close(self) -> None:
         """Close the connection at once; the owner is not told."""
         self._ended = None
+        self._talk.close()
         self._disconnect()
 
     def abort(self) -> None:

@@ -127,6 +127,13 @@ class Talk:
         self.is_eof = is_eof
         return self.begin()
 
+    def close(self) -> None:
+        """End the script wherever it is: it refers to this talk, which refers to it.
+
+        Without this each talk that does not come to its end would wait for the cyclic collector.
+        """
+        self._script.close()
+
     def late(self) -> str:
         """Return why the check fails if nothing more comes in time."""
         text = "no answer in time" if self.is_datagram else "timed out while waiting for the answer"
