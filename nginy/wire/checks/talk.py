@@ -102,7 +102,7 @@ class Talk:
         self.stage = question.name
         self.timeout_ms: int | None = None
         self._count = 0
-        self._script = question.script(self, target)
+        self._script: Script[None] | None = question.script(self, target)
 
     # The owner's side.
 
@@ -110,7 +110,7 @@ class Talk:
         """Return the first step."""
         sends: list[bytes] = []
         try:
-            for said in self._script:
+            for said in self._script or ():
                 if said is None:
                     return Step(tuple(sends), timeout_ms=self.timeout_ms)
                 sends.append(said)
@@ -132,7 +132,9 @@ class Talk:
 
         Without this each talk that does not come to its end would wait for the cyclic collector.
         """
-        self._script.close()
+        if self._script is not None:
+            self._script.close()
+            self._script = None  # Python 3.13 keeps the frame of one that never began
 
     def late(self) -> str:
         """Return why the check fails if nothing more comes in time."""
