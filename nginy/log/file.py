@@ -31,6 +31,8 @@ INFO: Final = 6
 
 WARN: Final = 4
 
+_SLOW: Final = os.strerror(errno.EAGAIN)
+
 _logger = logging.getLogger("nginy.log")
 
 
@@ -50,7 +52,8 @@ class LogFile:
     `path` is ``stderr``, ``stdout``, ``syslog:HOST:PORT``, ``syslog:unix:/path`` or a file.
     `limit_bytes` bounds what waits. `want_flush` is called when bytes stay behind: the owner then
     calls `flush` a little later (the access log's `flush` time, or a second); it may be called
-    again before that. `notice` renders the line about lost lines.
+    again before that. It is also called when writing begins to fail and when it works again, so
+    that the owner looks at `trouble`. `notice` renders the line about lost lines.
 
     Raises OSError when the destination cannot be opened, ValueError for a malformed syslog server.
     """
@@ -97,6 +100,13 @@ class LogFile:
         """How many bytes wait to be written."""
         return len(self._pending) - self._sent_bytes
 
+    @property
+    def trouble(self) -> str:
+        """Why lines cannot be written, "" where they can or where a slow reader loses none."""
+        if self._failing and (self._unreported_lines or self._why != _SLOW):
+            return self._why
+        return ""
+
     def write(self, line: bytes, severity: int = INFO) -> None:
         """Write as much of `line` as the output accepts; the rest waits.
 
@@ -117,13 +127,14 @@ class LogFile:
 
     def flush(self) -> None:
         """Write as many waiting lines as the output accepts, then the notice about lost ones."""
+        was_failing = self._failing
         self._drain()
         if self._unreported_lines and not (self._pending or self._failing or self._is_closed):
             notice = self._notice(self._unreported_lines, self._why) + "\n"
             self._unreported_lines = 0
             self._pending += self._output.frame(notice.encode("utf-8", "backslashreplace"), WARN)
             self._drain()
-        if self._pending and self._want_flush:
+        if self._want_flush and (self._pending or self._failing != was_failing):
             self._want_flush()
 
     def reopen(self) -> bool:
@@ -201,7 +212,7 @@ class LogFile:
                 continue
             if not written:
                 self._failing = True
-                self._why = os.strerror(errno.EAGAIN)
+                self._why = _SLOW
                 return
             self._advance(written)
 

@@ -15,6 +15,7 @@ Tested in tests/run/test_logs.py.
 """
 
 import json
+import logging
 import os
 import stat
 import weakref
@@ -27,13 +28,16 @@ from nginy.event.loop import Loop
 from nginy.event.timer import Timer
 from nginy.log.access_log import AccessLog
 from nginy.log.error_log import ErrorLog, setup_error_log
-from nginy.log.file import LogFile, lost_notice, lost_text
+from nginy.log.file import LIMIT_BYTES, LogFile, lost_notice, lost_text
+from nginy.log.levels import NOTICE
 from nginy.proxy.session import Reason, Session
 from nginy.proxy.variables import Variables
 from nginy.text.escape import escape_default, escape_json
 
 FLUSH_AGAIN_MS = 1000
 """When to try again if a log could not take its lines, where the configuration names no time."""
+
+_logger = logging.getLogger("nginy.log")
 
 
 class LogSet:
@@ -44,6 +48,8 @@ class LogSet:
         self._variables = Variables(loop.clock)
         self._error_log: ErrorLog | None = None
         self._files: dict[str, LogFile] = {}
+        self._troubled: set[str] = set()
+        """Those paths of them that the error log has called failing."""
         self._wanted: set[str] = set()
         """The paths that are configured, or about to be."""
         self._access_logs: dict[tuple[AccessLogSettings, str], AccessLog[Session]] = {}
@@ -86,6 +92,7 @@ class LogSet:
         used = {log.sink.path for log in [ref() for ref in self._used] if log is not None}
         for path in [path for path in self._files if path not in self._wanted | used]:
             self._files.pop(path).close()
+            self._troubled.discard(path)
 
     def session_logger(
         self,
@@ -180,6 +187,29 @@ class LogSet:
 
     def _flush_handler(self, _timer: Timer) -> None:
         self.flush()
+        for path, file in self._files.items():
+            if bool(file.trouble) != (path in self._troubled):
+                self._tell(file)
+
+    def _tell(self, file: LogFile) -> None:
+        """Say in the error log that an access log fails, or that it works again.
+
+        The flush timer bounds how often. nginx says it once a minute while it lasts
+        (ngx_http_log_write).
+        """
+        if file.trouble:
+            self._troubled.add(file.path)
+            _logger.error(
+                'write() to "%s" failed (%s), up to %dk of lines wait, %d log lines lost so far',
+                file.path,
+                file.trouble,
+                LIMIT_BYTES >> 10,
+                file.lost_lines,
+            )
+        else:
+            self._troubled.remove(file.path)
+            text = 'write() to "%s" works again, %d log lines lost so far'
+            _logger.log(NOTICE, text, file.path, file.lost_lines)
 
     def _renderer(self, name: str, text: str) -> Callable[[Session], str]:
         escape = escape_json if name == "json" else escape_default

@@ -410,6 +410,52 @@ def test_the_owner_is_asked_again_as_long_as_lines_stay(open_log):
     assert len(asked) == 2
 
 
+def test_the_trouble_of_a_log_is_why_its_lines_wait(tmp_path, open_log):
+    path = tmp_path / "log"
+    path.symlink_to("/dev/full")
+    log = open_log(path)
+    assert log.trouble == ""
+    log.write(b"one\n")
+    assert log.trouble == "No space left on device"
+    path.unlink()
+    log.reopen()
+    assert (log.trouble, path.read_bytes()) == ("", b"one\n")
+
+
+def test_a_slow_reader_is_trouble_once_lines_are_lost(tmp_path, open_log):
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        log = open_log(path, limit_bytes=LIMIT_BYTES)
+        while not log.pending_bytes:
+            log.write(b"x" * 1000 + b"\n")
+        assert log.trouble == ""
+        while not log.lost_lines:
+            log.write(b"x" * 1000 + b"\n")
+        assert log.trouble == "Resource temporarily unavailable"
+    finally:
+        os.close(reader)
+
+
+def test_the_owner_is_asked_when_a_log_begins_to_fail_and_when_it_works_again(tmp_path, open_log):
+    asked: list[str] = []
+
+    def want_flush() -> None:
+        asked.append(log.trouble)
+
+    path = tmp_path / "log"
+    log: LogFile = open_log(f"syslog:unix:{path}", want_flush=want_flush)
+    with unix_syslog(str(path)):
+        log.write(b"one\n")
+    assert asked == []
+    log.write(b"two\n")
+    assert asked == ["Connection refused"]
+    with unix_syslog(str(path)):
+        log.flush()
+    assert asked == ["Connection refused", ""]
+
+
 # -- syslog --
 
 

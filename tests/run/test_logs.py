@@ -89,6 +89,21 @@ def test_full_disks_for_all_logs_stop_nobody(site: Site, refusing: RefusingPort)
     assert nginy.stop() == []
 
 
+def test_the_error_log_says_when_an_access_log_fails_and_when_it_works_again(site: Site) -> None:
+    nginy = site.run(answering(site))
+    ask(site)
+    nginy.sessions(1)
+    for episode in (1, 2):
+        nginy.limit(resource.RLIMIT_FSIZE, nginy.access_path.stat().st_size)
+        ask(site)
+        failed = r'\[error\].* write\(\) to ".*access.log" failed \(File too large\), up to 256k of'
+        nginy.said(failed, episode)
+        nginy.limit(resource.RLIMIT_FSIZE, resource.RLIM_INFINITY)
+        again = r'\[notice\].* write\(\) to ".*access.log" works again, 0 log lines lost so far'
+        nginy.said(again, episode)
+    nginy.stop()
+
+
 def test_lines_lost_on_a_full_disk_are_counted_and_the_count_is_said(site: Site) -> None:
     nginy = site.run(answering(site))
     ask(site)
