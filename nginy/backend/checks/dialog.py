@@ -260,16 +260,14 @@ class Dialog:
     def _finish(self, result: Result) -> None:
         """End the connection, cleanly if there is one, and tell the owner."""
         c = self._c
+        self._talk.close()
         if c is not None:
             if self._action == LINGERING:
                 return
-            self._talk.close()
             if self._action == CONNECTING or c.read.eof or c.errno:
                 self._disconnect()
             else:
                 self._linger(c)
-        else:
-            self._talk.close()
         ended, self._ended = self._ended, None
         if ended is not None:
             ended(result)
