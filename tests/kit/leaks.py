@@ -46,7 +46,8 @@ def no_descriptor_left(but: int = 0) -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = max(map(int, os.listdir("/proc/self/fd")))
     taken: list[int] = []
-    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
+    # Without a gap below the highest, those to be left must be above it.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1 + but, hard))
     try:
         with contextlib.suppress(OSError):
             while True:
