@@ -71,7 +71,6 @@ OF_ONE_NATURE = (
         f"nginy.event.{n}"
         for n in ("buffer", "child", "connection", "event", "loop", "pipe", "selector")
     },
-    {"nginy.backend.checks.monitor", "nginy.backend.checks.watch"},
     {f"nginy.proxy.{name}" for name in ("udp", "udp_opening", "udp_run", "udp_session")},
 )
 

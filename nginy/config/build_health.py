@@ -11,7 +11,7 @@ from typing import Final
 
 from nginy.backend.checks.agent import AgentSettings
 from nginy.backend.checks.checker import ProbeSettings
-from nginy.backend.checks.monitor import MonitorSettings, OnDown
+from nginy.backend.checks.settings import MonitorSettings, OnDown
 from nginy.backend.health.eject import EjectSettings
 from nginy.backend.health.schedule import CheckSettings
 from nginy.config import schema

@@ -1,7 +1,7 @@
 """The keys of health: checks, load checks, ejection.
 
 The records here are keys of an upstream (schema.py), with the names of nginx Plus and HAProxy where
-those have the key. build_health.py turns them into the settings of backend/checks/monitor.py and
+those have the key. build_health.py turns them into the settings of backend/checks/settings.py and
 its neighbors. check_health() does for these keys what check.py does for the others.
 
 The functions of wire/ that will use a text also check it here, so a text that they refuse is an

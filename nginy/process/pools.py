@@ -20,8 +20,9 @@ from typing import Final
 
 from nginy.backend.backend import Backend, BackendSettings
 from nginy.backend.checks.checker import Checker
-from nginy.backend.checks.monitor import MonitorSettings, PoolMonitor
+from nginy.backend.checks.monitor import PoolMonitor
 from nginy.backend.checks.relay import Relay
+from nginy.backend.checks.settings import MonitorSettings
 from nginy.backend.names.expand import refusal
 from nginy.backend.names.left import REMEMBERED_MS
 from nginy.backend.names.members import Balancing, Members

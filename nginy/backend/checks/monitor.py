@@ -1,34 +1,31 @@
-"""PoolMonitor: which backends of a pool may serve, and with which weight, as they come and go.
+"""PoolMonitor: what becomes of each change in the health of a pool's backends.
 
-The monitor of a pool has a `BackendWatch` for each backend. Every change of a backend's health ends
-up here: the monitor logs it once, with its reason, and turns it into the numbers that the balancing
-algorithms read: `down`, `weight`, `max_conns` and `max_fails`. So all that is known about health
-costs nothing at a pick. The monitor also applies the limits of the group: how many backends may be
-ejected at a time, and `fail_open`.
+The monitor of a pool has a `BackendWatch` for each backend, as they come and go. Every change of a
+backend's health ends up here: the monitor logs it once, with its reason, has `effect` turn it into
+the numbers that balancing reads, tells other workers by the `relay`, and ends the sessions of a
+backend that went down if `on_down` says so. Failures of sessions arrive here too, and eject a
+backend where the configuration says so.
 
-`health` decides what a backend's state is, and why. `proxy/closer.py` closes the sessions of a
-backend that went down; the server passes it in.
+`health` decides what a backend's state is, and why. `proxy/closer.py` closes sessions; the server
+passes it in.
 
 The one idea: nothing here decides about one backend, and nothing in `health` knows of the others.
 
-Source for `fail_open` and ejection: Envoy, "Panic threshold" and "Outlier detection".
+Source for ejection: Envoy, "Outlier detection".
 """
 
 import logging
 import random
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Callable, Iterator
 
 from nginy.backend.backend import Backend
-from nginy.backend.checks.agent import AgentSettings
-from nginy.backend.checks.checker import Checker, ProbeSettings
+from nginy.backend.checks.checker import Checker
+from nginy.backend.checks.effect import HealthEffect
 from nginy.backend.checks.relay import BackendKey, Relay
+from nginy.backend.checks.settings import MonitorSettings, OnDown
 from nginy.backend.checks.watch import BackendWatch
 from nginy.backend.health.eject import EjectSettings
 from nginy.backend.health.findings import NOTHING_SAID, Finding
-from nginy.backend.health.group import is_fail_open
-from nginy.backend.health.schedule import CheckSettings
 from nginy.backend.health.states import State, StateChange
 from nginy.backend.pool import BackendPool
 from nginy.balancer.peer import is_usable
@@ -42,31 +39,6 @@ logger = logging.getLogger("nginy.backend")
 BAD_NEWS = frozenset({State.EJECTED, State.DOWN, State.UNRESOLVED})
 
 
-class OnDown(Enum):
-    """What becomes of the sessions of a backend that goes down: the key `on_down`."""
-
-    KEEP = "keep"
-    CLOSE = "close"
-    RESET = "reset"
-
-
-@dataclass(frozen=True, slots=True)
-class MonitorSettings:
-    """What the configuration of an upstream says about health.
-
-    `check` and `probe` are both set or both None. `fail_open` is a share of the group, 0 for never.
-    `has_weights` is False for methods whose tables must not follow changing weights.
-    """
-
-    check: CheckSettings | None = None
-    probe: ProbeSettings | None = None
-    agent: AgentSettings | None = None
-    eject: EjectSettings | None = None
-    fail_open: float = 0.0
-    on_down: OnDown = OnDown.KEEP
-    has_weights: bool = True
-
-
 EndSessions = Callable[[Backend, bool], None]
 """Ends the sessions of a backend soon, with a reset if the flag is set."""
 
@@ -77,11 +49,11 @@ class PoolMonitor:
     __slots__ = (
         "_away",
         "_by_key",
+        "_effect",
         "_ejected",
         "_end_sessions",
         "_limited",
         "_relay",
-        "_scale",
         "_watches",
         "checker",
         "pool",
@@ -111,7 +83,7 @@ class PoolMonitor:
         """The backends that were ejected; some may be back."""
         self._away: dict[Backend, BackendWatch] = {}
         """The resting watches of backends that have left the pool and may return."""
-        self._scale = 1
+        self._effect = HealthEffect(pool, settings)
         self._relay = relay
         self.settings = settings
         self.apply(settings)
@@ -159,14 +131,7 @@ class PoolMonitor:
         self._by_key.clear()
         self._ejected = {backend for backend in self._watches if backend.health.is_ejected}
         self._begin()
-        is_scaled = self.settings.has_weights and (
-            self.settings.agent is not None
-            or any(b.settings.slow_start_ms is not None for b in self._watches)
-        )
-        # 100 steps for each unit: a weight of 1 could not become less otherwise.
-        self._scale = 100 if is_scaled else 1
-        self.pool.is_fail_open = self._is_fail_open()
-        self._refresh(self._watches)
+        self._effect.apply(self.settings, self._watches, self.now_ms)
 
     def _begin(self) -> None:
         """Plan what is not planned yet, for all backends that are new or have changed."""
@@ -189,8 +154,8 @@ class PoolMonitor:
         if change is not None:
             if not is_heard:
                 self._log(backend, change)
-            self._update_fail_open(is_heard=is_heard)
-        self._refresh((backend,))
+            self._effect.update_fail_open(self.now_ms, is_heard=is_heard)
+        self._effect.refresh((backend,), self.now_ms)
         if change is not None and change.after is State.UP:
             # They belong to the time before.
             self.pool.forget_failures(backend)
@@ -277,7 +242,7 @@ class PoolMonitor:
             if not any(is_usable(other, now_s) for other in self._watches):
                 text += "; tried all the same while no other is usable"
             logger.warning("%s: %s", self._subject(backend), text)
-        self._update_fail_open()
+        self._effect.update_fail_open(self.now_ms)
 
     def served_again(self, backend: Backend) -> None:
         """Log that a backend works which failures had out; see `pool.Watcher`."""
@@ -294,7 +259,7 @@ class PoolMonitor:
     def _note_back(self, backend: Backend) -> None:
         if not self.pool.is_fail_open:
             logger.log(NOTICE, "%s: back", self._subject(backend))
-        self._update_fail_open()
+        self._effect.update_fail_open(self.now_ms)
 
     def _eject(self, backend: Backend, settings: EjectSettings) -> None:
         """Eject a backend whose failed sessions have reached `max_fails`."""
@@ -315,53 +280,6 @@ class PoolMonitor:
         if self._end_sessions is not None and on_down is not OnDown.KEEP:
             self._end_sessions(backend, on_down is OnDown.RESET)
 
-    def _count_up(self) -> int:
-        """Count the backends that neither health nor failures of sessions keep from serving."""
-        now_s = self.now_ms // 1000
-        return sum(b.health.state is State.UP and not _is_out(b, now_s) for b in self._watches)
-
-    def _is_fail_open(self) -> bool:
-        threshold = self.settings.fail_open
-        if not threshold:
-            return False
-        total = sum(not backend.health.is_deliberately_out for backend in self._watches)
-        return is_fail_open(self._count_up(), total, threshold)
-
-    def _update_fail_open(self, *, is_heard: bool = False) -> None:
-        """Begin or stop to ignore health; with `is_heard` another worker logs it."""
-        is_open = self._is_fail_open()
-        if is_open is self.pool.is_fail_open:
-            return
-        self.pool.is_fail_open = is_open
-        text = f"{self._count_up()} of {len(self._watches)} backends are up, health is "
-        text += "ignored (fail_open)" if is_open else "heeded again"
-        level = logging.WARNING if is_open else NOTICE
-        if not is_heard:
-            logger.log(level, 'upstream "%s": %s', self.pool.name, text)
-        self._refresh(self._watches)
-
-    def _refresh(self, backends: Iterable[Backend]) -> None:
-        """Work out the numbers that the algorithms read."""
-        is_open, now_ms, has_moved = self.pool.is_fail_open, self.now_ms, False
-        for backend in backends:
-            health, settings = backend.health, backend.settings
-            backend.down = not health.can_serve(fail_open=is_open)
-            limit = health.agent_max_conns
-            backend.max_conns = settings.max_conns if limit is None else limit
-            backend.max_fails = 0 if is_open else settings.max_fails
-            weight = settings.weight
-            if self._scale > 1:
-                percent = health.weight_percent(settings.slow_start_ms, now_ms)
-                weight = max(weight * percent * self._scale // 100, 1)
-            if weight != backend.weight:
-                backend.reweigh(weight)
-                has_moved = True
-            self.pool.changed(backend)
-        if has_moved and self.settings.has_weights:
-            self.pool.reweigh()
-        if self.pool.queue is not None:
-            self.pool.queue.call_all()
-
     def _log(self, backend: Backend, *changes: StateChange | None) -> None:
         for change in changes:
             if change is not None:
@@ -377,12 +295,3 @@ class PoolMonitor:
 
 def _key(backend: Backend) -> BackendKey:
     return backend.name, backend.addr_text
-
-
-def _is_out(backend: Backend, now_s: int) -> bool:
-    """Whether failures of sessions have a backend out, or would if `fail_open` let them."""
-    settings = backend.settings
-    return (
-        0 < settings.max_fails <= backend.fails
-        and now_s - backend.checked_s <= settings.fail_timeout_s
-    )

@@ -13,19 +13,19 @@ Tested in tests/backend/checks/test_monitor.py.
 """
 
 import logging
-from typing import TYPE_CHECKING, Final
+import random
+from typing import Final, Protocol
 
 from nginy.backend.backend import Backend, BackendSettings
 from nginy.backend.checks.agent import AgentWatch
+from nginy.backend.checks.checker import Checker
 from nginy.backend.checks.dialog import Check, Result
-from nginy.backend.health.findings import NOTHING_SAID
+from nginy.backend.checks.settings import MonitorSettings
+from nginy.backend.health.findings import NOTHING_SAID, Finding
 from nginy.backend.health.health import Health
 from nginy.backend.health.states import StateChange
 from nginy.event.timer import Timer
 from nginy.wire.agent import AgentAnswer, Mode
-
-if TYPE_CHECKING:
-    from nginy.backend.checks.monitor import PoolMonitor
 
 logger = logging.getLogger("nginy.backend")
 
@@ -35,6 +35,34 @@ SLOW_START_STEP_MS: Final = 50
 """The shortest step: a weight that changes faster changes no choice."""
 AFTER_BUG_MS: Final = 1000
 """When to go on after a bug."""
+
+
+class Monitor(Protocol):
+    """The monitor of a pool, as the watch of one backend sees it."""
+
+    checker: Checker
+    rng: random.Random
+    settings: MonitorSettings
+
+    @property
+    def now_ms(self) -> int:
+        """The loop's time."""
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether to ask the backend and its agent; another worker does if not."""
+
+    def follow_up(self, backend: Backend, change: StateChange | None) -> None:
+        """Do what follows from what the backend's `Health` has just heard."""
+
+    def tell(self, backend: Backend, finding: Finding) -> None:
+        """Tell other workers what a check or an agent has found."""
+
+    def check_passed(self, backend: Backend) -> None:
+        """Forget failures of sessions."""
+
+    def note_not_checked(self, backend: Backend, reason: str) -> None:
+        """Log that we could not make a check, for a reason of our own."""
 
 
 class BackendWatch:
@@ -51,7 +79,7 @@ class BackendWatch:
         "backend",
     )
 
-    def __init__(self, monitor: "PoolMonitor", backend: Backend) -> None:
+    def __init__(self, monitor: Monitor, backend: Backend) -> None:
         """Give a new backend its health."""
         self._monitor = monitor
         self.backend = backend

@@ -1,6 +1,7 @@
 """Limits for a whole group: how many backends may be ejected, and when health is ignored.
 
-`health` knows one backend; `checks/monitor.py` applies these two rules to all of them.
+`health` knows one backend. `checks/monitor.py` and `checks/effect.py` apply these two rules to all
+of them.
 
 The one idea: too few backends are worse than bad ones. So ejection stops at a share of the group,
 and if less than a share is up (`fail_open`), all that can be tried are tried.

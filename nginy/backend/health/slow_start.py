@@ -1,7 +1,7 @@
 """Slow start: how the weight of a backend grows after it has come back.
 
 `health` decides what counts as coming back, a timer in `checks/watch.py` takes the steps, and
-`checks/monitor.py` makes them the backend's weight. Here is the arithmetic.
+`checks/effect.py` makes them the backend's weight. Here is the arithmetic.
 
 Source: HAProxy configuration manual, `slowstart`; nginx Plus, `slow_start`.
 

@@ -7,7 +7,8 @@ import pytest
 from nginy.backend.backend import Backend
 from nginy.backend.checks.agent import AgentSettings
 from nginy.backend.checks.checker import Checker
-from nginy.backend.checks.monitor import MonitorSettings, PoolMonitor
+from nginy.backend.checks.monitor import PoolMonitor
+from nginy.backend.checks.settings import MonitorSettings
 from nginy.backend.health.states import State
 
 from conftest import ExpectLog

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from nginy.backend.backend import Backend, BackendSettings
 from nginy.backend.checks.checker import Checker, ProbeSettings
-from nginy.backend.checks.monitor import MonitorSettings, OnDown, PoolMonitor
+from nginy.backend.checks.monitor import PoolMonitor
+from nginy.backend.checks.settings import MonitorSettings, OnDown
 from nginy.backend.health.eject import EjectSettings
 from nginy.backend.health.schedule import CheckSettings
 from nginy.backend.health.states import State

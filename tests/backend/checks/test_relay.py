@@ -12,8 +12,9 @@ import pytest
 from nginy.backend.backend import Backend
 from nginy.backend.checks.agent import AgentSettings
 from nginy.backend.checks.checker import Checker, ProbeSettings
-from nginy.backend.checks.monitor import MonitorSettings, PoolMonitor
+from nginy.backend.checks.monitor import PoolMonitor
 from nginy.backend.checks.relay import RESEND_MS, TEXT_MAX_CHARACTERS, Relay
+from nginy.backend.checks.settings import MonitorSettings
 from nginy.backend.health.eject import EjectSettings
 from nginy.backend.health.findings import CheckFinding, Finding
 from nginy.backend.health.schedule import CheckSettings

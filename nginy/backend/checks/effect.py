@@ -1,0 +1,108 @@
+"""HealthEffect: what health does to the choice of a backend.
+
+Balancing algorithms know nothing of health. They read four numbers of a backend, and these are
+worked out here whenever something has changed: `down`, `weight`, `max_conns` and `max_fails`. So
+all that is known about health costs nothing at a pick. `fail_open` belongs here too: when too few
+backends are up, the numbers come out as if all were.
+
+`monitor` says when to work them out, and for which backends.
+
+Source for `fail_open`: Envoy, "Panic threshold".
+
+Tested in tests/backend/checks/test_monitor.py.
+"""
+
+import logging
+from collections.abc import Collection, Iterable
+
+from nginy.backend.backend import Backend
+from nginy.backend.checks.settings import MonitorSettings
+from nginy.backend.health.group import is_fail_open
+from nginy.backend.health.states import State
+from nginy.backend.pool import BackendPool
+from nginy.log.levels import NOTICE
+
+logger = logging.getLogger("nginy.backend")
+
+
+class HealthEffect:
+    """The numbers of one pool's backends. Created by its `PoolMonitor`; needs no closing."""
+
+    __slots__ = ("_backends", "_pool", "_scale", "_settings")
+
+    def __init__(self, pool: BackendPool, settings: MonitorSettings) -> None:
+        """Work out nothing before `apply`."""
+        self._pool = pool
+        self._settings = settings
+        self._backends: Collection[Backend] = ()
+        self._scale = 1
+
+    def apply(self, settings: MonitorSettings, backends: Collection[Backend], now_ms: int) -> None:
+        """Work out everything anew: the settings have changed, or the pool's list has."""
+        self._settings = settings
+        self._backends = backends
+        is_scaled = settings.has_weights and (
+            settings.agent is not None
+            or any(backend.settings.slow_start_ms is not None for backend in backends)
+        )
+        # 100 steps for each unit: a weight of 1 could not become less otherwise.
+        self._scale = 100 if is_scaled else 1
+        self._pool.is_fail_open = self._is_fail_open(now_ms)
+        self.refresh(backends, now_ms)
+
+    def refresh(self, backends: Iterable[Backend], now_ms: int) -> None:
+        """Work out the numbers of some backends."""
+        pool, has_moved = self._pool, False
+        for backend in backends:
+            health, settings = backend.health, backend.settings
+            backend.down = not health.can_serve(fail_open=pool.is_fail_open)
+            limit = health.agent_max_conns
+            backend.max_conns = settings.max_conns if limit is None else limit
+            backend.max_fails = 0 if pool.is_fail_open else settings.max_fails
+            weight = settings.weight
+            if self._scale > 1:
+                percent = health.weight_percent(settings.slow_start_ms, now_ms)
+                weight = max(weight * percent * self._scale // 100, 1)
+            if weight != backend.weight:
+                backend.reweigh(weight)
+                has_moved = True
+            pool.changed(backend)
+        if has_moved and self._settings.has_weights:
+            pool.reweigh()
+        if pool.queue is not None:
+            pool.queue.call_all()
+
+    def update_fail_open(self, now_ms: int, *, is_heard: bool = False) -> None:
+        """Begin or stop to ignore health; with `is_heard` another worker logs it."""
+        pool = self._pool
+        is_open = self._is_fail_open(now_ms)
+        if is_open is pool.is_fail_open:
+            return
+        pool.is_fail_open = is_open
+        text = f"{self._count_up(now_ms)} of {len(self._backends)} backends are up, health is "
+        text += "ignored (fail_open)" if is_open else "heeded again"
+        level = logging.WARNING if is_open else NOTICE
+        if not is_heard:
+            logger.log(level, 'upstream "%s": %s', pool.name, text)
+        self.refresh(self._backends, now_ms)
+
+    def _is_fail_open(self, now_ms: int) -> bool:
+        threshold = self._settings.fail_open
+        if not threshold:
+            return False
+        total = sum(not backend.health.is_deliberately_out for backend in self._backends)
+        return is_fail_open(self._count_up(now_ms), total, threshold)
+
+    def _count_up(self, now_ms: int) -> int:
+        """Count the backends that neither health nor failures of sessions keep from serving."""
+        now_s = now_ms // 1000
+        return sum(b.health.state is State.UP and not _is_out(b, now_s) for b in self._backends)
+
+
+def _is_out(backend: Backend, now_s: int) -> bool:
+    """Whether failures of sessions have a backend out, or would if `fail_open` let them."""
+    settings = backend.settings
+    return (
+        0 < settings.max_fails <= backend.fails
+        and now_s - backend.checked_s <= settings.fail_timeout_s
+    )
