@@ -66,13 +66,10 @@ PURE = {
 IMPURE = {"logging", "select", "selectors", "signal", "subprocess", "time"}
 
 # Modules that may know each other's types: a connection, its events and its loop are one thing.
-OF_ONE_NATURE = (
-    {
-        f"nginy.event.{n}"
-        for n in ("buffer", "child", "connection", "event", "loop", "pipe", "selector")
-    },
-    {f"nginy.proxy.{name}" for name in ("udp", "udp_opening", "udp_run", "udp_session")},
-)
+OF_ONE_NATURE = {
+    f"nginy.event.{n}"
+    for n in ("buffer", "child", "connection", "event", "loop", "pipe", "selector")
+}
 
 Sources = dict[str, str]
 
@@ -201,7 +198,7 @@ def type_cycle_offences(sources: Sources) -> list[str]:
     wrong = []
     for module in sorted(graph):
         knots = {other for other in reached[module] if module in reached[other]} | {module}
-        if len(knots) > 1 and not any(knots <= group for group in OF_ONE_NATURE):
+        if len(knots) > 1 and not knots <= OF_ONE_NATURE:
             wrong.append(" <-> ".join(sorted(knots)))
     return sorted(set(wrong))
 

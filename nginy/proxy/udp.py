@@ -17,29 +17,23 @@ nginx: `ngx_event_udp.c`, where the table is a red-black tree for each listener.
 """
 
 from functools import partial
-from typing import Final
 
 from nginy.backend.pool import BackendPool
 from nginy.event.datagram import DatagramReceiver, SharedConnection
 from nginy.event.loop import Loop
-from nginy.proxy.drops import Drops
-from nginy.proxy.handler import ProtocolHandler, ProxyHandler, ProxySettings
+from nginy.proxy.handler import ProtocolHandler, ProxySettings
 from nginy.proxy.newcomer import admitted
 from nginy.proxy.session import Reason, Session
-from nginy.proxy.udp_opening import UdpOpening
+from nginy.proxy.udp_base import ClientKey, KeyedSession, UdpHandlerBase
 from nginy.proxy.udp_run import Run, may_wait
-from nginy.proxy.udp_session import ClientKey, UdpSession
+from nginy.proxy.udp_session import UdpSession
 from nginy.text.address import Address, SockAddr
 
-FIRSTS_MAX: Final = 64
-"""First datagrams that a listener keeps. A refusal takes one round trip, so these do for 64,000 new
-clients a second at 1 ms; they are 4 MB at most."""
 
-
-class UdpHandler(ProxyHandler):
+class UdpHandler(UdpHandlerBase):
     """Makes UDP sessions of a listener's clients, and finds them again."""
 
-    __slots__ = ("detached", "drops", "firsts", "is_draining", "table")
+    __slots__ = ("detached", "is_draining", "table")
 
     protocol = "UDP"
 
@@ -54,11 +48,8 @@ class UdpHandler(ProxyHandler):
         super().__init__(loop, name, address, pool, settings)
         self.table: dict[ClientKey, UdpSession] = {}
         """The sessions that hold their client's key."""
-        self.detached: dict[UdpSession, None] = {}
+        self.detached: dict[KeyedSession, None] = {}
         """Those that have let it go."""
-        self.firsts: dict[UdpOpening, bytes] = {}
-        """The first datagrams of the newest sessions, until they are answered."""
-        self.drops = Drops()
         self.is_draining = False
         """Set to serve known clients only, before the listener is to go."""
 
@@ -109,13 +100,6 @@ class UdpHandler(ProxyHandler):
                 session.forward(data)
                 if len(self.pool.backends) > 1:
                     self.hold(session, data)
-
-    def hold(self, session: UdpOpening, data: bytes | memoryview) -> None:
-        """Keep the first datagram of a session for a while, in case its backend refuses it."""
-        if session.end is None:
-            self.firsts[session] = bytes(data)
-            if len(self.firsts) > FIRSTS_MAX:
-                del self.firsts[next(iter(self.firsts))]
 
     def _put_off(
         self, receiver: DatagramReceiver, session: UdpSession, local: bytes, data: memoryview
@@ -177,8 +161,8 @@ class UdpHandler(ProxyHandler):
             return "invalid", "datagram from port 0"
         return None
 
-    def detach(self, session: UdpSession) -> None:
-        """Let a session's key go: its client's next datagram begins a new session."""
+    def detach(self, session: KeyedSession) -> None:
+        """Move a session from the table to those without a key."""
         if session.key is not None:
             del self.table[session.key]
             session.key = None

@@ -13,7 +13,7 @@ Tested in tests/proxy/test_udp_live.py.
 
 import logging
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from nginy.backend.backend import Backend
 from nginy.event.connect import ConnectFailure, connect_datagram
@@ -21,28 +21,26 @@ from nginy.event.datagram import DatagramConnection, SharedConnection
 from nginy.event.event import Event
 from nginy.event.timer import Timer
 from nginy.proxy.attempt import Attempt, AttemptResult
-from nginy.proxy.session import Reason, Session
-
-if TYPE_CHECKING:
-    from nginy.proxy.udp import UdpHandler
+from nginy.proxy.session import Reason
+from nginy.proxy.udp_base import KeyedSession, UdpHandlerBase
 
 TRIES_AT_ONCE: Final = 16
 """Backends that one datagram tries: each may take a socket in the same turn."""
 
 
-class UdpOpening(Session):
+class UdpOpening(KeyedSession):
     """A UDP session that looks for a backend."""
 
     __slots__ = ("_attempt", "_end_timer", "_requests", "_responses", "_tried", "backend")
 
-    handler: "UdpHandler"
+    handler: UdpHandlerBase
     client: SharedConnection
     upstream: DatagramConnection | None
     backend: Backend
     """The backend; there is none before `open`."""
     _attempt: Attempt
 
-    def __init__(self, handler: "UdpHandler", client: SharedConnection) -> None:
+    def __init__(self, handler: UdpHandlerBase, client: SharedConnection) -> None:
         super().__init__(handler, client)
         self._tried: tuple[Backend, ...] = ()
         self._end_timer: Timer | None = None

@@ -23,7 +23,7 @@ Tested in tests/proxy/test_udp_live.py.
 
 import errno
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from nginy.backend.backend import Backend
 from nginy.backend.health.health import COLD
@@ -34,11 +34,8 @@ from nginy.event.timer import Timer
 from nginy.log.limit import similar
 from nginy.proxy.attempt import AttemptResult
 from nginy.proxy.session import Reason
+from nginy.proxy.udp_base import UdpHandlerBase
 from nginy.proxy.udp_opening import UdpOpening
-from nginy.text.address import SockAddr
-
-if TYPE_CHECKING:
-    from nginy.proxy.udp import UdpHandler
 
 UNREACHABLE: Final = frozenset(
     (
@@ -64,19 +61,15 @@ RESULTS: Final = {
 }
 """Which reasons show something about the backend, and what; no other reason does."""
 
-ClientKey = SockAddr | tuple[SockAddr, bytes]
-"""What tells clients apart: the address, on a wildcard listener with the packed address asked."""
-
 
 class UdpSession(UdpOpening):
     """A client's datagrams and a backend's answers to them."""
 
-    __slots__ = ("can_run", "heard_in", "is_bursting", "key")
+    __slots__ = ("can_run", "heard_in", "is_bursting")
 
-    def __init__(self, handler: "UdpHandler", client: SharedConnection) -> None:
+    def __init__(self, handler: UdpHandlerBase, client: SharedConnection) -> None:
         super().__init__(handler, client)
-        self.key: ClientKey | None = None
-        """Its key in the handler's table, None if it is not there."""
+        self.key = None
         self.can_run = True
         """Whether the way to the backend takes several datagrams by one call, as far as known."""
         self.heard_in = 0

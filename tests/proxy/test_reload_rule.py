@@ -18,7 +18,7 @@ from nginy.backend.waiting import QueueSettings
 from nginy.balancer.round_robin import RoundRobin
 from nginy.event.connection import Connection
 from nginy.event.pipe import Pipe, Pipes
-from nginy.proxy import handler, reply, tcp, udp
+from nginy.proxy import handler, reply, tcp, udp, udp_base
 from nginy.proxy.arrival import Arrival
 from nginy.proxy.closer import drain
 from nginy.proxy.handler import ProxyHandler, ProxySettings
@@ -490,6 +490,7 @@ def handler_attributes() -> set[str]:
         handler.ProtocolHandler,
         handler.ProxyHandler,
         tcp.TcpHandler,
+        udp_base.UdpHandlerBase,
         udp.UdpHandler,
         reply.ReplyHandler,
         reply.DatagramReplyHandler,
