@@ -20,6 +20,11 @@ SHARED_BYTES: Final = 1024 * 1024
 
 Bulk transfers cost 2.3 to 2.7 times the CPU time with reads of 16 KiB."""
 
+RECORDS_BYTES: Final = 64 * 1024
+"""The most encrypted bytes that one read takes: four records of TLS (RFC 8446 §5.1).
+
+What OpenSSL holds of a connection grows to the largest read, and does not shrink."""
+
 
 class Buffer:
     """A copy of some bytes, and how many of them are sent."""

@@ -28,7 +28,7 @@ from selectors import EVENT_READ, EVENT_WRITE
 from typing import TYPE_CHECKING, Final
 
 from nginy.event.budget import Budget
-from nginy.event.buffer import SHARED_BYTES
+from nginy.event.buffer import RECORDS_BYTES, SHARED_BYTES
 from nginy.event.clock import Clock, MonotonicClock
 from nginy.event.connection import Connection
 from nginy.event.epoll import BATCH, EVENT_EOF, EVENT_ERROR
@@ -64,6 +64,7 @@ class Loop:
         "max_connections",
         "memory",
         "pipes",
+        "records",
         "reserve",
         "running",
         "selector",
@@ -84,6 +85,8 @@ class Loop:
         self.budget = Budget()
         self.memory = memoryview(bytearray(SHARED_BYTES))
         """What all reads go into; its contents mean nothing once the handler has returned."""
+        self.records = memoryview(bytearray(RECORDS_BYTES))
+        """What encrypted bytes go into, on their way to OpenSSL."""
         self.reserve = Reserve()
         """Descriptors held back for the sessions of accepted clients."""
         self.pipes = Pipes(self.reserve)

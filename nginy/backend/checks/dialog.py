@@ -166,9 +166,6 @@ class Dialog:
             return
         self._action = "shaking hands (TLS)"
         tls = start_tls(c, context, self._inquiry.server_name)
-        if tls is None:
-            self._finish(call_failed("connect", c.errno))
-            return
         c.read.handler = c.write.handler = self._handshake_handler
         c.resume_read()
         self._shake_hands(tls)
