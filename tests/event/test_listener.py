@@ -400,6 +400,33 @@ def test_a_client_is_accepted_only_if_its_backend_can_have_a_descriptor_too(
     assert pairs.served == 4
 
 
+def test_a_descriptor_that_comes_free_alone_goes_into_the_reserve_and_to_no_client(
+    loop: Loop, open_listener: Open, connect: Connect, clock: FakeClock, expect_log: Any
+) -> None:
+    """As when a check ends: the one that a session frees comes with another."""
+    listener = open_listener()
+    pairs = Pairs(loop)
+    listener.start(loop, pairs)
+    for _ in range(2):
+        connect(listener)
+
+    def turn() -> None:
+        clock.advance(SHORTAGE_PAUSE_MS + 10)
+        loop.turn(0)
+        loop.turn(0)
+
+    with expect_log(NO_DESCRIPTOR, count=1), no_descriptor_left(but=1) as free_one:
+        turn()
+        assert len(pairs.opened) == 1
+        free_one()
+        turn()
+        assert len(pairs.opened) == 1
+        free_one()
+        turn()
+        assert len(pairs.opened) == 2
+    pairs.close()
+
+
 @pytest.mark.parametrize("method", ["epoll", "select"])
 def test_a_client_that_the_selector_has_no_room_for_is_closed_and_the_listener_pauses(
     loop: Loop,

@@ -6,7 +6,7 @@ import gc
 import os
 import resource
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 
 def _is_ours(thing: object) -> bool:
@@ -41,13 +41,16 @@ def no_garbage() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def no_descriptor_left(but: int = 0) -> Iterator[None]:
-    """Use up all descriptors that the process may have, except so many, for the block."""
+def no_descriptor_left(but: int = 0) -> Iterator[Callable[[], None]]:
+    """Use up all descriptors that the process may have, except so many, for the block.
+
+    What the block gets frees one more each time it is called.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = max(map(int, os.listdir("/proc/self/fd")))
     taken: list[int] = []
-    # Without a gap below the highest, those to be left must be above it.
-    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1 + but, hard))
+    # Without a gap below the highest, those to be left, or freed later, must be above it.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 3 + but, hard))
     try:
         with contextlib.suppress(OSError):
             while True:
@@ -55,7 +58,7 @@ def no_descriptor_left(but: int = 0) -> Iterator[None]:
         assert _is_exhausted()
         for _ in range(but):
             os.close(taken.pop())
-        yield
+        yield lambda: os.close(taken.pop())
     finally:
         for fd in taken:
             os.close(fd)
