@@ -26,6 +26,8 @@ __all__ = (
     "pytest_runtest_teardown",
 )
 
+pytest_plugins = ("kit.share",)
+
 DESCRIPTORS = 4096
 EVENT_TESTS = pathlib.Path(__file__).parent / "event"
 ExpectLog = Callable[..., AbstractContextManager[list[logging.LogRecord]]]

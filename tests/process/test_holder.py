@@ -19,39 +19,40 @@ def holder_of(address: Address, *, udp: bool = False) -> list[int]:
     return Holders().of(address, udp)
 
 
-OURSELVES = [os.getpid()]
+def ourselves() -> list[int]:
+    return [os.getpid()]
 
 
 def test_the_process_that_listens_is_named() -> None:
     with socket.create_server((own_host(), 0)) as taken:
         address = Address(socket.AF_INET, *taken.getsockname())
-        assert holder_of(address) == OURSELVES
+        assert holder_of(address) == ourselves()
 
 
 def test_the_process_that_receives_datagrams_is_named() -> None:
     with socket.socket(type=socket.SOCK_DGRAM) as taken:
         taken.bind((own_host(), 0))
         address = Address(socket.AF_INET, *taken.getsockname())
-        assert holder_of(address, udp=True) == OURSELVES
+        assert holder_of(address, udp=True) == ourselves()
         assert holder_of(address) == []
 
 
 def test_ipv6_is_no_exception() -> None:
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
         address = Address(socket.AF_INET6, "::1", taken.getsockname()[1])
-        assert holder_of(address) == OURSELVES
+        assert holder_of(address) == ourselves()
 
 
 def test_the_holder_of_every_address_is_in_the_way_of_one() -> None:
     with socket.create_server(("0.0.0.0", 0)) as taken:
         address = Address(socket.AF_INET, own_host(), taken.getsockname()[1])
-        assert holder_of(address) == OURSELVES
+        assert holder_of(address) == ourselves()
 
 
 def test_the_holder_of_one_address_is_in_the_way_of_every() -> None:
     with socket.create_server((own_host(), 0)) as taken:
         port = taken.getsockname()[1]
-        assert holder_of(Address(socket.AF_INET, "0.0.0.0", port)) == OURSELVES
+        assert holder_of(Address(socket.AF_INET, "0.0.0.0", port)) == ourselves()
 
 
 def test_the_address_that_is_in_the_way_is_named() -> None:
@@ -83,7 +84,7 @@ def test_the_process_behind_a_unix_socket_is_named(tmp_path: pathlib.Path) -> No
     with socket.socket(socket.AF_UNIX) as taken:
         taken.bind(path)
         taken.listen()
-        assert holder_of(parse_address(f"unix:{path}")) == OURSELVES
+        assert holder_of(parse_address(f"unix:{path}")) == ourselves()
 
 
 TCP_TABLE = """\
