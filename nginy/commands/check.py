@@ -109,7 +109,7 @@ def _backends(config: Config, upstream: str | None) -> list[Asked]:
         health = settings.health_check
         if upstream not in (None, name) or health is None:
             continue
-        version = build.proxy_protocol_of(name, config.listeners)
+        version = build.proxy_protocol_of(name, config.listeners, health)
         found += [
             Asked(name, build.backend_settings(backend), health, version)
             for backend in settings.backends

@@ -116,9 +116,11 @@ def _phase_lines(way: Way) -> Generator[str, None, bool]:
     if accepted is not None:
         is_sender = accepted.from_.table.decides(way.context.remote_addr) >= 0
         who = "this client" if is_sender else "others than this client"
-        yield f"header    a PROXY header is read from {who} (accept_proxy_protocol)"
+        where = " in each datagram" if listener.protocol == "udp" else ""
+        yield f"header    a PROXY header is read{where} from {who} (accept_proxy_protocol)"
         if not is_sender and accepted.others == "refuse":
-            yield "choice    none: status 403, others are refused"
+            end = "datagrams are dropped" if listener.protocol == "udp" else "status 403"
+            yield f"choice    none: {end}, others are refused"
             return True
         if is_sender:
             yield "client    from here on, the one that the header names; as if it named none:"

@@ -28,13 +28,18 @@ from nginy.balancer.round_robin import RoundRobin
 from nginy.config import phases as limit_keys
 from nginy.config import schema
 from nginy.config.balance import Balance
+from nginy.config.build_health import proxy_protocols_of
+from nginy.config.health import HealthCheck
 from nginy.config.keepalive import SoKeepalive
 from nginy.config.resolver import Resolver
 from nginy.event.bind import KeepAlive, ListenOptions
-from nginy.proxy.handler import ProxySettings
+from nginy.event.datagram import DatagramHandler
+from nginy.proxy.handler import ProtocolHandler, ProxySettings
 from nginy.proxy.limiting import Key, LimitConn, LimitConnRate, Zones
 from nginy.proxy.phases import AccessPhase, Phase, Phases
 from nginy.proxy.real_address import RealAddress
+from nginy.proxy.udp import UdpHandler
+from nginy.proxy.udp_header import HeaderReader
 
 MAX_SESSIONS_SHARE = 0.7
 """Of the descriptor limit, for UDP sessions unless `max_sessions` says otherwise.
@@ -92,9 +97,12 @@ def balancing(balance: Balance, rng: random.Random) -> Balancing:
     return Balancing(balancer_maker(balance, rng), balance.key, balance.measured)
 
 
-def proxy_protocol_of(name: str, listeners: Sequence[schema.Listener]) -> str:
-    """Return the PROXY header that all listeners of an upstream send; "off" if they differ."""
-    versions = {each.proxy_protocol for each in listeners if each.proxy_pass == name}
+def proxy_protocol_of(
+    name: str, listeners: Sequence[schema.Listener], check: HealthCheck | None
+) -> str:
+    """Return the PROXY header that the checks of an upstream send: the one that all its listeners
+    send; "off" if they differ."""
+    versions = proxy_protocols_of(name, listeners, check)
     return versions.pop() if len(versions) == 1 else "off"
 
 
@@ -156,7 +164,7 @@ def phases(listener: schema.Listener, zones: Zones, compile_key: Callable[[str],
     """Return what a listener's clients pass before their content, in nginx's order."""
     found: list[Phase] = []
     accepted = listener.accept_proxy_protocol
-    if accepted is not None:
+    if accepted is not None and listener.protocol == "tcp":
         accepts_others = accepted.others == "plain"
         found.append(RealAddress(accepted.from_.table, accepts_others, accepted.timeout_ms))
     for limit in listener.limit_conn:
@@ -171,6 +179,19 @@ def phases(listener: schema.Listener, zones: Zones, compile_key: Callable[[str],
     if listener.access is not None:
         found.append(AccessPhase(listener.access.table))
     return tuple(found)
+
+
+def datagram_handler(listener: schema.Listener, handler: ProtocolHandler) -> DatagramHandler:
+    """Return who takes the datagrams of a UDP listener: its handler, or first who reads headers."""
+    accepted = listener.accept_proxy_protocol
+    if accepted is None or not isinstance(handler, UdpHandler):
+        return handler.datagram_handler
+    return HeaderReader(
+        handler,
+        accepted.from_.table,
+        accepts_others=accepted.others == "plain",
+        is_standalone=accepted.standalone,
+    ).datagram_handler
 
 
 def zone_name(

@@ -6,7 +6,7 @@ configuration into the settings of one module of backend/, and starts nothing.
 Tested in tests/config/test_health.py.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from nginy.backend.checks.agent import AgentSettings
@@ -94,6 +94,17 @@ def monitor_settings(upstream: schema.Upstream, proxy_protocol: str = "off") -> 
         on_down=OnDown(upstream.on_down),
         has_weights=upstream.balance.method not in HASH_METHODS,
     )
+
+
+def proxy_protocols_of(
+    name: str, listeners: Sequence[schema.Listener], check: HealthCheck | None
+) -> set[str]:
+    """Return the PROXY headers that listeners send to an upstream: those of the protocol in which
+    its checks ask, if it has listeners of that one."""
+    leading = [each for each in listeners if each.proxy_pass == name]
+    protocol = "udp" if check is not None and transport_of(check) == "udp" else "tcp"
+    same = [each for each in leading if each.protocol == protocol]
+    return {each.proxy_protocol for each in same or leading}
 
 
 def check_settings(check: HealthCheck) -> CheckSettings:

@@ -169,15 +169,25 @@ def _check_protocol(listener: Listener, config: Config, findings: Findings) -> N
 
 
 def _check_headers(listener: Listener, config: Config, findings: Findings) -> None:
-    """Report a backend that wants PROXY headers from a UDP listener."""
-    upstream = config.upstreams.get(listener.proxy_pass or "")
-    if listener.protocol != "udp" or upstream is None:
+    """Report PROXY headers that do not go with UDP."""
+    origin, accepted = listener.origin, listener.accept_proxy_protocol
+    if accepted is not None and accepted.standalone and listener.protocol == "tcp":
+        text = "standalone: is for udp listeners, this one is tcp"
+        findings.report(accepted.origin.of("standalone"), text)
+    if listener.protocol != "udp":
         return
-    for backend in upstream.backends:
-        if backend.proxy_protocol in ("v1", "v2"):
-            where = listener.origin.of("listen")
-            text = f"proxy_protocol: goes with tcp listeners only; {where} is udp and leads here"
-            findings.report(backend.origin.of("proxy_protocol"), text)
+    if accepted is not None and listener.return_ is not None:
+        text = "accept_proxy_protocol: does not go with return on udp listeners, expected"
+        findings.report(origin.of("accept_proxy_protocol"), f"{text} proxy_pass")
+    if listener.proxy_protocol == "v1":
+        text = 'proxy_protocol: "v1" is for streams, expected off or v2 with udp'
+        findings.report(origin.of("proxy_protocol"), text)
+    upstream = config.upstreams.get(listener.proxy_pass or "")
+    for backend in upstream.backends if upstream is not None else ():
+        if backend.proxy_protocol == "v1":
+            where = origin.of("listen")
+            text = f'proxy_protocol: "v1" is for streams; {where} is udp and leads here, expected'
+            findings.report(backend.origin.of("proxy_protocol"), f"{text} off or v2")
 
 
 def _limits(listener: Listener) -> tuple[LimitConn | LimitConnRate, ...]:

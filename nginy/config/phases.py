@@ -23,14 +23,23 @@ class AcceptProxyProtocol(Entry):
     """Proxies in front of nginy, which announce their clients by a header (PROXY protocol)."""
 
     from_: NetworkList = key(
-        Networks(), None, "The proxies that send a header, version 1 or 2, on each connection."
+        Networks(),
+        None,
+        "The proxies that send a header: on each connection, or version 2 in each datagram.",
     )
     others: str = key(
         Choice("refuse", "plain"),
         "refuse",
         "Whether nginy refuses other clients, or serves them as clients without a header.",
     )
-    timeout_ms: int = key(Duration(), "3s", "A header must be complete after this time.")
+    timeout_ms: int = key(
+        Duration(), "3s", "A header must be complete after this time; not for datagrams."
+    )
+    standalone: bool = key(
+        Flag(),
+        "off",
+        "UDP: a header may also come alone, ahead of the datagrams of its client (Cloudflare).",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -208,7 +208,6 @@ class Listener(Entry):
         ACCEPT_PROXY_PROTOCOL,
         "off",
         "The client is who a PROXY header says it is, for rules, hash keys, variables and logs.",
-        only="tcp",
     )
     limit_conn: tuple[LimitConn, ...] = key(
         LIMIT_CONN,
@@ -271,11 +270,10 @@ class Listener(Entry):
     proxy_protocol: str = key(
         Choice("off", "v1", "v2"),
         "off",
-        "A PROXY header tells backends who the client is; a backend's own key wins.",
-        only="tcp",
+        "A PROXY header tells backends who the client is; a backend's own key wins. UDP has v2.",
     )
     pass_tlvs: bool = key(
-        FLAG, "off", "A header of v2 also says what an accepted one has said (TLVs).", only="tcp"
+        FLAG, "off", "A header of v2 also says what an accepted one has said (TLVs)."
     )
     proxy_socket_keepalive: bool = key(
         FLAG, "off", "TCP keepalive probes find backends that are gone.", only="tcp"

@@ -9,6 +9,7 @@ from typing import Final
 
 from nginy.config.admin import is_loopback
 from nginy.config.balance import KEY_EXAMPLE
+from nginy.config.build_health import proxy_protocols_of
 from nginy.config.health import HASH_METHODS
 from nginy.config.node import Mark, quote
 from nginy.config.schema import Config, Upstream
@@ -102,8 +103,7 @@ def _headers(config: Config) -> Warnings:
             text = "pass_tlvs passes nothing on without accept_proxy_protocol and proxy_protocol v2"
             yield listener.origin.of("pass_tlvs"), text
     for name, upstream in config.upstreams.items():
-        leading = [each for each in config.listeners if each.proxy_pass == name]
-        versions = {each.proxy_protocol for each in leading}
+        versions = proxy_protocols_of(name, config.listeners, upstream.health_check)
         is_open = any(backend.proxy_protocol == "auto" for backend in upstream.backends)
         if upstream.health_check is not None and len(versions) > 1 and is_open:
             text = f"listeners send different PROXY headers to upstream {quote(name)}, its checks"

@@ -300,7 +300,7 @@ class SharedConnection(ConnectionBase):
     the listener that hears: what this class adds to it is a destination and counts.
     """
 
-    __slots__ = ("replies_from",)
+    __slots__ = ("replies_from", "replies_to")
 
     def __init__(self, receiver: DatagramReceiver, sockaddr: SockAddr, local: bytes) -> None:
         """Reply to `sockaddr`, from our address `local` (packed) unless that is empty."""
@@ -308,10 +308,18 @@ class SharedConnection(ConnectionBase):
         self.socket = receiver.socket
         self.read = receiver.read
         self.write = receiver.write
+        self.replies_to = sockaddr
+        """Where its datagrams come from: the client itself, or a proxy that has announced it."""
         self.replies_from: tuple[tuple[int, int, bytes], ...] = ()
         """What tells the kernel which of our addresses to send from; empty if there is only one."""
         if local:
             self._reply_from(local, receiver.address.port)
+
+    def came_through(self, proxy: SockAddr, local: bytes, port: int) -> None:
+        """Reply to `proxy`, which has brought a datagram to our address `local` and `port`."""
+        self.replies_to = proxy
+        if local:
+            self._reply_from(local, port)
 
     def _reply_from(self, local: bytes, port: int) -> None:
         """Make the kernel send from the address `local`."""
@@ -326,9 +334,9 @@ class SharedConnection(ConnectionBase):
         """Send one datagram to the client; return its length, AGAIN or ERROR."""
         try:
             if self.replies_from:
-                count = self.socket.sendmsg((memory,), self.replies_from, 0, self.sockaddr)
+                count = self.socket.sendmsg((memory,), self.replies_from, 0, self.replies_to)
             else:
-                count = self.socket.sendto(memory, self.sockaddr)
+                count = self.socket.sendto(memory, self.replies_to)
         except OSError as error:
             self.errno = error.errno or 0
             return AGAIN if self.errno == EAGAIN else ERROR

@@ -141,7 +141,10 @@ class PoolSet:
             name: PreparedPool(
                 tuple(build.backend_settings(backend) for backend in upstream.backends),
                 build.balancing(upstream.balance, self._rng),
-                monitor_settings(upstream, build.proxy_protocol_of(name, config.listeners)),
+                monitor_settings(
+                    upstream,
+                    build.proxy_protocol_of(name, config.listeners, upstream.health_check),
+                ),
                 build.queue_settings(upstream.queue),
                 upstream.max_session_time_ms,
             )

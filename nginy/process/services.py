@@ -193,13 +193,13 @@ class ServiceSet:
             self.retiring.append(retiring)
         receiver = listener.connection
         if isinstance(receiver, DatagramReceiver):
-            receiver.handler = handler.datagram_handler
+            receiver.handler = build.datagram_handler(settings, handler)
             listener.apply(options)
         elif receiver is not None:
             listener.handler = handler.accept_handler
             listener.apply(options)
         elif options.udp:
-            listener.start_datagrams(self._loop, handler.datagram_handler)
+            listener.start_datagrams(self._loop, build.datagram_handler(settings, handler))
             logger.log(NOTICE, "listening on %s", listener)
         else:
             listener.start(self._loop, handler.accept_handler)

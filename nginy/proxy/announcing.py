@@ -1,8 +1,9 @@
 """Announcing: the PROXY header that tells a backend who the client is (`proxy_protocol`).
 
-`header_for` makes it of what a session knows. A session sends it in one write with the client's
-first bytes, ahead of everything else (`proxy/tcp.py::TcpSession.established`). The checks of such
-backends announce nobody (`wire/proxy_protocol.py::ANNOUNCES_NOBODY`).
+`header_for` makes it of what a session knows. A TCP session sends it in one write with the client's
+first bytes, ahead of everything else (`proxy/tcp.py::TcpSession.established`); a UDP session in
+front of each datagram (`proxy/udp_announcing.py`). The checks of such backends announce nobody
+(`wire/proxy_protocol.py::ANNOUNCES_NOBODY`).
 
 A client that a proxy in front has announced is announced again, as is the address that it asked
 there: both belong to one connection, the client's.
@@ -13,6 +14,8 @@ nginx: `ngx_proxy_protocol_write` in `ngx_proxy_protocol.c`, which writes versio
 import os
 from typing import Final
 
+from nginy.backend.backend import Backend
+from nginy.proxy.handler import ProxySettings
 from nginy.proxy.session import Session
 from nginy.wire.errors import WireError
 from nginy.wire.proxy_protocol import Place, build_v1, build_v2
@@ -22,7 +25,13 @@ NODE_MAX_CHARACTERS: Final = 64
 """Of the host's name in a unique id, which has 128 bytes at most."""
 
 
-def header_for(session: Session, version: str, *, pass_tlvs: bool) -> bytes:
+def version_for(settings: ProxySettings, backend: Backend) -> str:
+    """Return the header that a backend gets, "off", "v1" or "v2": its own key wins."""
+    version = backend.settings.proxy_protocol
+    return settings.proxy_protocol if version == "auto" else version
+
+
+def header_for(session: Session, version: str, pass_tlvs: bool = False) -> bytes:
     """Return the header of a session: "v1", or "v2" with CRC32C and UNIQUE_ID.
 
     With `pass_tlvs`, what a proxy in front has said goes on with a "v2", as far as a header has
@@ -42,10 +51,11 @@ def header_for(session: Session, version: str, *, pass_tlvs: bool) -> bytes:
     passed = tuple(each for each in received if each[0] != Type.CRC32C)
     if value_of(passed, Type.UNIQUE_ID) is None:
         passed += ((int(Type.UNIQUE_ID), unique_id(session)),)
+    is_udp = session.handler.protocol == "UDP"
     try:
-        return build_v2(source, destination, tlvs=passed)
+        return build_v2(source, destination, is_udp=is_udp, tlvs=passed)
     except WireError:
-        return build_v2(source, destination, tlvs=passed[-1:])
+        return build_v2(source, destination, is_udp=is_udp, tlvs=passed[-1:])
 
 
 def unique_id(session: Session) -> bytes:

@@ -10,10 +10,38 @@ from typing import Final
 
 from nginy.proxy.limits import Counts
 from nginy.text.address import SockAddr
-from nginy.wire.proxy_protocol import Header
+from nginy.wire.proxy_protocol import Header, Host, Place
 
 NO_HEADER: Final = Header(0, 0)
 """Of a client that sent none: all that it says is empty."""
+
+
+class Announced(tuple[Host, Place | None]):
+    """A UDP client that a proxy announces in front of its datagrams, as the key of its session.
+
+    Equal are those of one client that have asked one address of the proxy, whatever else their
+    headers say. A tuple, as the table of sessions hashes it for each datagram.
+    """
+
+    source: Host
+    header: Header
+    proxy: SockAddr
+    """Where the newest datagram with this header came from, and answers go to."""
+    local: bytes
+    """Our address that it was sent to, packed; b"" if the listener has only one."""
+
+    def arrival(self) -> "Arrival":
+        """Return the arrival of a session that begins with this header."""
+        arrival = Arrival(self.proxy)
+        arrival.header = self.header
+        return arrival
+
+
+def announced(source: Host, header: Header) -> Announced:
+    """Return the client of a header, which is not known yet to have come from anywhere."""
+    made = Announced((source, header.destination))
+    made.source, made.header = source, header
+    return made
 
 
 class Arrival:

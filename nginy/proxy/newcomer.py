@@ -8,6 +8,7 @@ Tested in tests/proxy/test_access_live.py.
 """
 
 from nginy.event.datagram import SharedConnection
+from nginy.proxy.arrival import Arrival
 from nginy.proxy.drops import Drops
 from nginy.proxy.handler import ProtocolHandler
 from nginy.proxy.phases import Refusal
@@ -28,9 +29,18 @@ class Newcomer(Session):
             client.note_local_sockaddr()
 
 
-def admitted(handler: ProtocolHandler, client: SharedConnection, drops: Drops) -> Newcomer | None:
-    """Run the handler's phases for a client; if one refuses it, drop its datagram, return None."""
+def admitted(
+    handler: ProtocolHandler,
+    client: SharedConnection,
+    drops: Drops,
+    arrival: Arrival | None = None,
+) -> Newcomer | None:
+    """Run the handler's phases for a client; if one refuses it, drop its datagram, return None.
+
+    `arrival` is what a PROXY header has said of it.
+    """
     newcomer = Newcomer(handler, client)
+    newcomer.arrival = arrival
     for phase in handler.phases:
         verdict = phase.run(newcomer, ())
         if isinstance(verdict, Refusal):

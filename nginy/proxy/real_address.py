@@ -9,13 +9,14 @@ first (MSG_PEEK). As long as what it sees can become a header, all of it is head
 nothing is reported twice, and a level-triggered selector does not spin. Of the piece that completes
 the header only the header's part is taken, and what follows stays for the next reader.
 
-The format is in `wire/proxy_protocol.py`. nginx: `ngx_stream_proxy_protocol_handler` in
-`ngx_stream_handler.c`, which looks once and refuses a header in two pieces, and
-`ngx_stream_realip_module.c`.
+`proxy/udp_header.py` reads the headers of datagrams. The format is in `wire/proxy_protocol.py`.
+nginx: `ngx_stream_proxy_protocol_handler` in `ngx_stream_handler.c`, which looks once and refuses a
+header in two pieces, and `ngx_stream_realip_module.c`.
 """
 
 from _socket import MSG_PEEK
 from dataclasses import dataclass
+from typing import Final
 
 from nginy.event.connection import AGAIN, Connection
 from nginy.event.event import Event, ignore
@@ -28,10 +29,12 @@ from nginy.proxy.session import Reason, Session
 from nginy.wire.errors import WireError
 from nginy.wire.proxy_protocol import MAX_V2_BYTES, Header, parse
 
+STRANGER: Final = "is not among those who may send a PROXY header (accept_proxy_protocol: from)"
+
 
 @dataclass(frozen=True, slots=True)
 class RealAddress(Phase):
-    """Reads the PROXY header of clients that are proxies (`accept_proxy_protocol`)."""
+    """Reads the PROXY header of TCP clients that are proxies (`accept_proxy_protocol`)."""
 
     senders: Access
     """Its rules fit those who are to send a header, and nobody else."""
@@ -45,8 +48,7 @@ class RealAddress(Phase):
         if self.senders.decides(host_of(client.sockaddr)) < 0:
             if self.accepts_others:
                 return Passage.PASS
-            text = f"{client.addr_text} is not among those who may send a PROXY header"
-            return Refusal(Reason.DENIED, f"{text} (accept_proxy_protocol: from)", "access")
+            return Refusal(Reason.DENIED, f"{client.addr_text} {STRANGER}", "access")
         if not isinstance(client, Connection):
             return Passage.PASS
         reading = HeaderReading(session, client, rest)
@@ -132,13 +134,14 @@ class HeaderReading:
 def announce(session: Session, header: Header) -> None:
     """Make the client that a header announces the session's client.
 
-    A header that announces no TCP client of the internet, as those of a proxy's own checks (LOCAL,
-    UNKNOWN), leaves the address as it is.
+    A header that announces no client of the internet, as those of a proxy's own checks (LOCAL,
+    UNKNOWN), leaves the address as it is. One that speaks of UDP counts as well: a proxy may bring
+    by TCP what it was asked by UDP (dnsdist).
     """
     client = session.client
     arrival = session.arrival = Arrival(client.sockaddr)
     arrival.header = header
-    if header.protocol == "TCP" and isinstance(header.source, tuple):
+    if isinstance(header.source, tuple):
         client.sockaddr = header.source
 
 

@@ -25,7 +25,7 @@ from nginy.event.connection import AGAIN, EOF, ERROR, Connection
 from nginy.event.event import Event
 from nginy.event.loop import Loop
 from nginy.event.pipe import UNSUPPORTED, Pipe
-from nginy.proxy.announcing import header_for
+from nginy.proxy.announcing import header_for, version_for
 from nginy.proxy.ending import EndingSession
 from nginy.proxy.handler import ProxyHandler, ProxySettings
 from nginy.text.address import Address
@@ -97,16 +97,12 @@ class TcpSession(EndingSession):
         upstream.read.handler = client.read.handler = self._read_handler
         upstream.resume_read()
         client.resume_read()
-        version = self._header_version()
+        backend = self.attempt.backend
+        version = "off" if backend is None else version_for(self.handler.settings, backend)
         if version != "off":
             self._send_header(upstream, version)
         if client.read.ready and client.read.active:
             self._read_handler(client.read)
-
-    def _header_version(self) -> str:
-        backend = self.attempt.backend
-        version = "auto" if backend is None else backend.settings.proxy_protocol
-        return self.handler.settings.proxy_protocol if version == "auto" else version
 
     def _send_header(self, upstream: Connection, version: str) -> None:
         """Send the PROXY header, in one write with what the client has sent so far."""

@@ -18,13 +18,17 @@ nginx: `ngx_event_udp.c`, where the table is a red-black tree for each listener.
 
 from functools import partial
 
+from nginy.backend.backend import Backend
 from nginy.backend.pool import BackendPool
 from nginy.event.datagram import DatagramReceiver, SharedConnection
 from nginy.event.loop import Loop
+from nginy.proxy.announcing import header_for, version_for
+from nginy.proxy.arrival import Announced
 from nginy.proxy.handler import ProtocolHandler, ProxySettings
 from nginy.proxy.newcomer import admitted
 from nginy.proxy.session import Reason, Session
-from nginy.proxy.udp_base import ClientKey, KeyedSession, UdpHandlerBase
+from nginy.proxy.udp_announcing import AnnouncingSession
+from nginy.proxy.udp_base import ClientKey, KeyedSession, Sender, UdpHandlerBase
 from nginy.proxy.udp_run import Run, may_wait
 from nginy.proxy.udp_session import UdpSession
 from nginy.text.address import Address, SockAddr
@@ -60,13 +64,14 @@ class UdpHandler(UdpHandlerBase):
             self.table = before.table
             self.detached = before.detached
             self.firsts = before.firsts
+            self.announcements = before.announcements
             self.drops = before.drops
 
     def datagram_handler(
-        self, receiver: DatagramReceiver, sockaddr: SockAddr, local: bytes, data: memoryview
+        self, receiver: DatagramReceiver, sender: Sender, local: bytes, data: memoryview
     ) -> None:
         """Pass a datagram of a client on."""
-        key: ClientKey = (sockaddr, local) if local else sockaddr
+        key: ClientKey = (sender, local) if local else sender
         session = self.table.get(key)
         if session is not None:
             receiver.serving = session
@@ -77,7 +82,7 @@ class UdpHandler(UdpHandlerBase):
                 session.is_bursting or session.heard_in == receiver.events
             ):
                 session.heard_in = receiver.events
-                if self._put_off(receiver, session, local, data):
+                if self._put_off(receiver, session, sender, local, data):
                     return
             else:
                 # A client that sends one datagram at a time gains nothing by waiting for others:
@@ -85,24 +90,29 @@ class UdpHandler(UdpHandlerBase):
                 session.heard_in = receiver.events
                 if session.forward(data):
                     return
-        self._pass_on(receiver, sockaddr, local, data)
+        self._pass_on(receiver, sender, local, data)
 
     def _pass_on(
-        self, receiver: DatagramReceiver, sockaddr: SockAddr, local: bytes, data: memoryview
+        self, receiver: DatagramReceiver, sender: Sender, local: bytes, data: memoryview
     ) -> None:
         """Send a datagram at once, by a new session if the client has none that can."""
-        key: ClientKey = (sockaddr, local) if local else sockaddr
+        key: ClientKey = (sender, local) if local else sender
         session = self.table.get(key)
         # ECONNREFUSED of a send() is about an earlier datagram: this one was not sent.
         if session is None or not session.forward(data):
-            session = self._begin(receiver, key, sockaddr, local)
+            session = self._begin(receiver, key, sender, local)
             if session is not None:
                 session.forward(data)
                 if len(self.pool.backends) > 1:
                     self.hold(session, data)
 
     def _put_off(
-        self, receiver: DatagramReceiver, session: UdpSession, local: bytes, data: memoryview
+        self,
+        receiver: DatagramReceiver,
+        session: UdpSession,
+        sender: Sender,
+        local: bytes,
+        data: memoryview,
     ) -> bool:
         """Hold a datagram until all of this event are received, to send it with others like it.
 
@@ -116,26 +126,31 @@ class UdpHandler(UdpHandlerBase):
             run.finish()
         if session.end is not None or not may_wait(session, data):
             return False
-        pass_on = partial(self._pass_on, receiver, session.client.sockaddr, local)
+        pass_on = partial(self._pass_on, receiver, sender, local)
         receiver.put_off[session] = Run(session, data, pass_on)
         return True
 
     def _begin(
-        self, receiver: DatagramReceiver, key: ClientKey, sockaddr: SockAddr, local: bytes
+        self, receiver: DatagramReceiver, key: ClientKey, sender: Sender, local: bytes
     ) -> UdpSession | None:
         """Begin the session of a new client, or drop its datagram and return None."""
-        why = self._why_not(sockaddr)
+        arrival = None
+        if isinstance(sender, Announced):
+            arrival = sender.arrival()
+            client = SharedConnection(receiver, sender.proxy, sender.local)
+            client.sockaddr = sender.source
+        else:
+            client = SharedConnection(receiver, sender, local)
+        why = self._why_not(client.replies_to)
         if why is not None:
             now_ms = self.loop.clock.now_ms
-            self.drops.refuse(*why, sockaddr, self.name, now_ms)
+            self.drops.refuse(*why, client.sockaddr, self.name, now_ms)
             return None
-        client = SharedConnection(receiver, sockaddr, local)
         newcomer = None
-        if self.phases and (newcomer := admitted(self, client, self.drops)) is None:
+        if self.phases and (newcomer := admitted(self, client, self.drops, arrival)) is None:
             return None
         session = UdpSession(self, client)
-        if newcomer is not None:
-            session.arrival = newcomer.arrival
+        session.arrival = arrival if newcomer is None else newcomer.arrival
         receiver.serving = session
         if not session.open():
             return None
@@ -160,6 +175,15 @@ class UdpHandler(UdpHandlerBase):
             # RFC 768: port 0 means that no reply is expected, and none can be sent to it.
             return "invalid", "datagram from port 0"
         return None
+
+    def announce(self, session: KeyedSession, backend: Backend) -> None:
+        """Make a session one that sends headers, by its class: others pay nothing."""
+        is_wanted = version_for(self.settings, backend) == "v2"
+        if is_wanted and isinstance(session, UdpSession):
+            session.__class__ = AnnouncingSession
+        if isinstance(session, AnnouncingSession):
+            passes_tlvs = self.settings.pass_tlvs
+            session.header = header_for(session, "v2", passes_tlvs) if is_wanted else b""
 
     def detach(self, session: KeyedSession) -> None:
         """Move a session from the table to those without a key."""

@@ -13,8 +13,10 @@ Tested in tests/proxy/test_udp_live.py.
 from abc import ABC, abstractmethod
 from typing import Final
 
+from nginy.backend.backend import Backend
 from nginy.backend.pool import BackendPool
 from nginy.event.loop import Loop
+from nginy.proxy.arrival import Announced
 from nginy.proxy.drops import Drops
 from nginy.proxy.handler import ProxyHandler, ProxySettings
 from nginy.proxy.session import Session
@@ -24,7 +26,10 @@ FIRSTS_MAX: Final = 64
 """First datagrams that a listener keeps. A refusal takes one round trip, so these do for 64,000 new
 clients a second at 1 ms; they are 4 MB at most."""
 
-ClientKey = SockAddr | tuple[SockAddr, bytes]
+Sender = SockAddr | Announced
+"""Who has sent a datagram: the peer of the socket, or the client that this peer announces."""
+
+ClientKey = Sender | tuple[Sender, bytes]
 """What tells clients apart: the address, on a wildcard listener with the packed address asked."""
 
 
@@ -41,7 +46,7 @@ class KeyedSession(Session):
 class UdpHandlerBase(ProxyHandler, ABC):
     """What the sessions of a UDP listener ask of its handler."""
 
-    __slots__ = ("drops", "firsts")
+    __slots__ = ("announcements", "drops", "firsts")
 
     def __init__(
         self,
@@ -54,6 +59,8 @@ class UdpHandlerBase(ProxyHandler, ABC):
         super().__init__(loop, name, address, pool, settings)
         self.drops = Drops()
         """What could not be passed on."""
+        self.announcements: dict[ClientKey, Announced] = {}
+        """By peer, the clients whose header came alone; the one heard longest ago comes first."""
         self.firsts: dict[KeyedSession, bytes] = {}
         """The first datagrams of the newest sessions, until they are answered."""
 
@@ -63,6 +70,10 @@ class UdpHandlerBase(ProxyHandler, ABC):
             self.firsts[session] = bytes(data)
             if len(self.firsts) > FIRSTS_MAX:
                 del self.firsts[next(iter(self.firsts))]
+
+    @abstractmethod
+    def announce(self, session: KeyedSession, backend: Backend) -> None:
+        """Have a session send its backend the PROXY header that the backend expects, if any."""
 
     @abstractmethod
     def detach(self, session: KeyedSession) -> None:

@@ -27,6 +27,9 @@ from nginy.proxy.udp_base import KeyedSession, UdpHandlerBase
 TRIES_AT_ONCE: Final = 16
 """Backends that one datagram tries: each may take a socket in the same turn."""
 
+UNANNOUNCED: Final = ("off", "auto")
+"""`proxy_protocol` of a listener and a backend where nobody expects a PROXY header."""
+
 
 class UdpOpening(KeyedSession):
     """A UDP session that looks for a backend."""
@@ -67,6 +70,7 @@ class UdpOpening(KeyedSession):
         made an end of earlier attempts.
         """
         handler, client = self.handler, self.client
+        settings = handler.settings
         client.action = "connecting to upstream"
         now_ms = handler.loop.clock.now_ms
         key = handler.hash_key(self).encode() if handler.hash_key is not None else b""
@@ -80,8 +84,11 @@ class UdpOpening(KeyedSession):
             self.attempts += (self._attempt,)
             if handler.is_verbose:
                 self.log(logging.DEBUG, f"picked {backend.name}, with {backend.conns} sessions now")
-            upstream = connect_datagram(handler.loop, backend.address, handler.settings.bind)
+            upstream = connect_datagram(handler.loop, backend.address, settings.bind)
             if not isinstance(upstream, ConnectFailure):
+                wanted = (settings.proxy_protocol, backend.settings.proxy_protocol)
+                if wanted != UNANNOUNCED or len(self.attempts) > 1:
+                    handler.announce(self, backend)
                 self._connected(upstream)
                 return True
             failure = upstream
@@ -155,7 +162,8 @@ class UdpOpening(KeyedSession):
             return False
         failure = ConnectFailure(call, code, is_ours=False)
         self._give_up(failure)
-        self.client.received -= upstream.sent
+        if self._requests:
+            self.client.received -= len(first)
         self._requests = 0
         self.upstream = None
         upstream.close()

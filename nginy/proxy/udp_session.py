@@ -28,7 +28,7 @@ from typing import Final
 from nginy.backend.backend import Backend
 from nginy.backend.health.health import COLD
 from nginy.event.connect import failure_text
-from nginy.event.datagram import SharedConnection
+from nginy.event.datagram import DatagramConnection, SharedConnection
 from nginy.event.event import Event
 from nginy.event.timer import Timer
 from nginy.log.limit import similar
@@ -65,7 +65,10 @@ RESULTS: Final = {
 class UdpSession(UdpOpening):
     """A client's datagrams and a backend's answers to them."""
 
-    __slots__ = ("can_run", "heard_in", "is_bursting")
+    __slots__ = ("can_run", "header", "heard_in", "is_bursting")
+
+    header: bytes
+    """The PROXY header ahead of its datagrams: of an `udp_announcing.AnnouncingSession` alone."""
 
     def __init__(self, handler: UdpHandlerBase, client: SharedConnection) -> None:
         super().__init__(handler, client)
@@ -134,7 +137,7 @@ class UdpSession(UdpOpening):
         if self.end is not None or upstream is None:
             return run
         if len(run) > 1:
-            if upstream.send_run(run):
+            if self._send_run_by(upstream, run):
                 self.client.received += sum(map(len, run))
                 self.client.active_at_ms = self.client.loop.clock.now_ms
                 self._requests += len(run)
@@ -150,6 +153,10 @@ class UdpSession(UdpOpening):
             if not self.forward(data):
                 return run[position:]
         return []
+
+    def _send_run_by(self, upstream: DatagramConnection, run: list[memoryview]) -> bool:
+        """Send datagrams of one length by one call; return False if it fails."""
+        return upstream.send_run(run)
 
     def has_lost_backend(self) -> bool:
         """Whether the backend is down, or was taken out by failures since this session began.
@@ -190,7 +197,7 @@ class UdpSession(UdpOpening):
                 self._drop(client.errno)
         else:  # `client.send(data)`, in place
             try:
-                client.sent += client.socket.sendto(data, client.sockaddr)
+                client.sent += client.socket.sendto(data, client.replies_to)
             except OSError as error:
                 self._drop(error.errno or 0)
         expected = self.handler.settings.responses

@@ -89,7 +89,11 @@ def test_what_is_dumped_loads_to_the_same(tmp_path: pathlib.Path) -> None:
         ),
         (
             "protocol: udp, accept_proxy_protocol: {from: all}",
-            "accept_proxy_protocol: is for tcp listeners, this one is udp",
+            "accept_proxy_protocol: does not go with return on udp listeners, expected proxy_pass",
+        ),
+        (
+            "accept_proxy_protocol: {from: all, standalone: on}",
+            "standalone: is for udp listeners, this one is tcp",
         ),
     ],
 )
@@ -128,11 +132,40 @@ def test_checks_send_what_all_listeners_of_the_upstream_send(tmp_path: pathlib.P
       own: {backends: 127.0.0.1:1, health_check: on}
     """
     config = loaded(tmp_path, text)
-    assert proxy_protocol_of("web", config.listeners) == "off"
-    assert proxy_protocol_of("own", config.listeners) == "v2"
+    checks = {name: upstream.health_check for name, upstream in config.upstreams.items()}
+    assert proxy_protocol_of("web", config.listeners, checks["web"]) == "off"
+    assert proxy_protocol_of("own", config.listeners, checks["own"]) == "v2"
     (warning,) = surprises(config)
     text = 'listeners send different PROXY headers to upstream "web", its checks send none'
     assert warning.endswith(text)
+
+
+def test_checks_send_what_listeners_of_their_protocol_send(tmp_path: pathlib.Path) -> None:
+    text = """
+    listeners:
+    - {listen: 127.0.0.1:53, proxy_pass: tcp, proxy_protocol: v1}
+    - {listen: 127.0.0.1:53, protocol: udp, proxy_pass: tcp, proxy_protocol: v2}
+    - {listen: 127.0.0.1:54, proxy_pass: udp, proxy_protocol: v1}
+    - {listen: 127.0.0.1:54, protocol: udp, proxy_pass: udp, proxy_protocol: v2}
+    upstreams:
+      tcp: {backends: 127.0.0.1:1, health_check: on}
+      udp: {backends: 127.0.0.1:1, health_check: {type: udp}}
+    """
+    config = loaded(tmp_path, text)
+    checks = {name: upstream.health_check for name, upstream in config.upstreams.items()}
+    assert proxy_protocol_of("tcp", config.listeners, checks["tcp"]) == "v1"
+    assert proxy_protocol_of("udp", config.listeners, checks["udp"]) == "v2"
+    assert surprises(config) == []
+
+
+def test_datagrams_may_be_announced_both_ways(tmp_path: pathlib.Path) -> None:
+    keys = "protocol: udp, accept_proxy_protocol: {from: all, standalone: on}, proxy_protocol: v2"
+    config = loaded(tmp_path, sending(f"{keys}, pass_tlvs: on"))
+    (listener,) = config.listeners
+    assert listener.accept_proxy_protocol is not None
+    assert listener.accept_proxy_protocol.standalone
+    assert phases(listener, Zones(), lambda text: lambda _session: text) == ()
+    assert load(write(tmp_path, dump(config), "dumped.yml"), {}) == config
 
 
 def test_tlvs_that_go_nowhere_are_warned_of(tmp_path: pathlib.Path) -> None:
@@ -151,11 +184,15 @@ def test_tlvs_that_go_nowhere_are_warned_of(tmp_path: pathlib.Path) -> None:
         ("proxy_protocol: on", "", 'proxy_protocol: "on" is not known: expected v1, which nginx'),
         ("proxy_protocol: v3", "", 'proxy_protocol: "v3" is not known, expected off, v1 or v2'),
         ("", "proxy_protocol: v3", '"v3" is not known, expected auto, off, v1 or v2'),
-        ("protocol: udp, proxy_protocol: v2", "", "is for tcp listeners, this one is udp"),
+        (
+            "protocol: udp, proxy_protocol: v1",
+            "",
+            'proxy_protocol: "v1" is for streams, expected off or v2 with udp',
+        ),
         (
             "protocol: udp",
-            "proxy_protocol: v2",
-            "proxy_protocol: goes with tcp listeners only; nginy.yml:2:22 is udp and leads here",
+            "proxy_protocol: v1",
+            'proxy_protocol: "v1" is for streams; nginy.yml:2:22 is udp and leads here, expected',
         ),
     ],
 )

@@ -9,9 +9,12 @@ from collections.abc import Callable
 
 from nginy.backend.backend import Backend
 from nginy.backend.pool import BackendPool
+from nginy.event.datagram import DatagramReceiver
+from nginy.proxy.access import ALL, Access, Rule
 from nginy.proxy.handler import ProxySettings
 from nginy.proxy.reply import DatagramReplyHandler
 from nginy.proxy.udp import UdpHandler
+from nginy.proxy.udp_header import HeaderReader
 from nginy.text.address import Address
 from nginy.wire.agent import Mode
 
@@ -20,6 +23,7 @@ from kit.harness import ANY_PORT, Front, Harness
 from kit.servers import address_text
 
 MAX_BYTES = 65535
+EVERYBODY = Access([(Rule(True, "all"), ALL)])
 ROOM_BYTES = 1024 * 1024
 
 
@@ -143,6 +147,13 @@ def udp_proxy(
     front = UdpFront(harness, listener, handler)
     harness.fronts.append(front)
     return front
+
+
+def read_headers(front: UdpFront, senders: Access = EVERYBODY, **options: bool) -> None:
+    """Have a listener read PROXY headers; `options` are those of `HeaderReader`."""
+    receiver = front.listener.connection
+    assert isinstance(receiver, DatagramReceiver)
+    receiver.handler = HeaderReader(front.handler, senders, **options).datagram_handler
 
 
 def udp_reply(harness: Harness, text: bytes, address: Address = ANY_PORT) -> UdpFront:

@@ -473,6 +473,7 @@ def test_all_that_a_handler_holds_is_a_setting_or_the_listeners_own() -> None:
     kept = {"settings", "pool", "hash_key", "log_session", "read_sizes", "name", "text"}
     kept |= {"is_verbose", "phases", "session_class"}
     taken_over = {
+        "announcements",
         "counters",
         "table",
         "detached",

@@ -90,7 +90,9 @@ class Checker:
             return program
         if probe.transport == "udp":
             talk = self._make_talk(probe.question, self._target(address), is_datagram=True)
-            check = DatagramCheck(self.loop, self.open, talk, ended)
+            # Version 1 is for streams.
+            head = ANNOUNCES_NOBODY["v2"] if version == "v2" else b""
+            check = DatagramCheck(self.loop, self.open, talk, ended, head)
             check.start(address, deadline_ms)
             return check
         talk = self._make_talk(probe.question, self._target(address), is_datagram=False)

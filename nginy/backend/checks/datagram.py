@@ -31,12 +31,16 @@ from nginy.wire.checks.talk import Step, Talk
 class DatagramCheck:
     """One inquiry on its way. Created by `Checker`; closes its socket itself."""
 
-    __slots__ = ("_c", "_deadline_ms", "_ended", "_loop", "_open", "_talk")
+    __slots__ = ("_c", "_deadline_ms", "_ended", "_head", "_loop", "_open", "_talk")
 
-    def __init__(self, loop: Loop, open_checks: OpenChecks, talk: Talk, ended: Ended) -> None:
+    def __init__(
+        self, loop: Loop, open_checks: OpenChecks, talk: Talk, ended: Ended, head: bytes = b""
+    ) -> None:
+        """Ask nothing yet; each datagram begins with `head`."""
         self._loop = loop
         self._open = open_checks
         self._talk = talk
+        self._head = head
         self._ended: Ended | None = ended
         self._deadline_ms = 0
         self._c: DatagramConnection | None = None
@@ -61,7 +65,7 @@ class DatagramCheck:
     def _follow(self, c: DatagramConnection, step: Step) -> None:
         """Do what the talk says."""
         for datagram in step.sends:
-            if c.send(datagram) < 0:
+            if c.send(self._head + datagram) < 0:
                 self._finish(call_failed("send", c.errno))
                 return
         if step.is_over:

@@ -9,11 +9,14 @@ from nginy.wire.checks.steps import single
 from nginy.wire.expect import parse_expect
 from nginy.wire.proxy_protocol import ANNOUNCES_NOBODY
 
+from kit.datagrams import UdpBackend
 from kit.harness import Harness
 from kit.servers import Server
 
 
-def check(harness: Harness, server: Server, own: str = "auto", /, **probe: object) -> list[Result]:
+def check(
+    harness: Harness, server: Server | UdpBackend, own: str = "auto", /, **probe: object
+) -> list[Result]:
     """Begin a check of a server, whose own key is `own`; return where its result will be."""
     results: list[Result] = []
     checker = Checker(harness.loop)
@@ -84,3 +87,24 @@ def test_a_check_on_a_port_of_its_own_asks_another_server(harness: Harness) -> N
     assert server.end.received == b"PING"
     server.end.finish()
     harness.settle()
+
+
+@pytest.mark.parametrize(
+    ("own", "listener", "header"),
+    [
+        ("auto", "v2", ANNOUNCES_NOBODY["v2"]),
+        ("v2", "off", ANNOUNCES_NOBODY["v2"]),
+        ("off", "v2", b""),
+        ("auto", "v1", b""),
+    ],
+)
+def test_each_datagram_of_a_check_announces_nobody(
+    harness: Harness, own: str, listener: str, header: bytes
+) -> None:
+    server = harness.add(UdpBackend(lambda _data: [b"PONG"]))
+    question = single(b"PING", parse_expect("PONG"))
+    probe = {"question": question, "transport": "udp", "proxy_protocol": listener}
+    results = check(harness, server, own, **probe)
+    harness.turn_until(lambda: results)
+    assert results == [PASSED]
+    assert server.received == [header + b"PING"]
