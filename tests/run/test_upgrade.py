@@ -55,14 +55,16 @@ def ask(target: tuple[str, int] | str) -> bytes:
 
 def successor_of(nginy: Nginy) -> int:
     """Send USR2 and wait until the pid file has another process's number."""
+
+    def is_another() -> bool:
+        try:
+            text = nginy.pid_path.read_text()
+        except FileNotFoundError:  # renamed, and not written anew yet
+            return False
+        return text not in ("", f"{nginy.process.pid}\n")
+
     nginy.send_signal(signal.SIGUSR2)
-    wait_until(
-        lambda: (
-            nginy.pid_path.exists()
-            and nginy.pid_path.read_text() not in ("", f"{nginy.process.pid}\n")
-        ),
-        "another process in the pid file",
-    )
+    wait_until(is_another, "another process in the pid file")
     return nginy.pid
 
 
