@@ -60,6 +60,7 @@ PURE = {
     "backend.health",
     "proxy.access",
     "proxy.limits",
+    "proxy.lookups",
     "commands.plan",
     "commands.explain",
 }

@@ -9,20 +9,21 @@ the place in the round, addresses of names), and the text says so where it matte
 """
 
 import random
-import re
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from nginy.backend.backend import Backend
 from nginy.backend.pool import BackendPool
+from nginy.commands.visitor import Visitor
 from nginy.config import build
 from nginy.config.node import closest, did_you_mean, quote
 from nginy.config.record import Entry, Key
 from nginy.config.schema import LISTENER, UPSTREAM, Config, Listener, Upstream
 from nginy.config.types import Plain
+from nginy.config.variables import definitions
 from nginy.errors import InvalidValueError, NginyError
-from nginy.proxy.context import ConnectionContext, net_of
+from nginy.proxy.context import ConnectionContext, as_bytes
 from nginy.text.address import Address, parse_bind_address
 
 ANY_TURN: Final = frozenset({"round_robin", "least_conn", "least_time"})
@@ -36,17 +37,13 @@ class Way:
     listener: Listener
     address: Address
     client: Address
+    visitor: Visitor
+    """The first session, from which variables get their values."""
 
     @property
     def context(self) -> ConnectionContext:
-        """The context of the first session, from which variables get their values."""
-        return ConnectionContext(
-            1,
-            self.listener.protocol.upper(),
-            self.listener.name or str(self.address),
-            self.client.sockaddr,
-            self.address.sockaddr,
-        )
+        """The facts of the first session."""
+        return self.visitor.context
 
 
 def explain(config: Config, listener: str, client: str) -> str:
@@ -57,9 +54,15 @@ def explain(config: Config, listener: str, client: str) -> str:
     """
     chosen, address = _find(config, listener)
     try:
-        way = Way(chosen, address, parse_bind_address(client))
+        sockaddr = parse_bind_address(client)
     except InvalidValueError as error:
         raise NginyError(f"client {quote(client)} {error.clause}") from None
+    name = chosen.name or str(address)
+    context = ConnectionContext(
+        1, chosen.protocol.upper(), name, sockaddr.sockaddr, address.sockaddr
+    )
+    visitor = Visitor(context, definitions(config.variables))
+    way = Way(chosen, address, sockaddr, visitor)
     return "\n".join(_lines(config, way)) + "\n"
 
 
@@ -93,7 +96,7 @@ def _lines(config: Config, way: Way) -> Iterator[str]:
     if (yield from _phase_lines(way)):
         return
     if listener.return_ is not None:
-        text = quote(_filled_in(listener.return_, way.context))
+        text = quote(way.visitor.filled_in(listener.return_))
         yield f"rules     none but return: the answer is {text}, then the session ends"
         return
     target = listener.proxy_pass or ""
@@ -125,11 +128,11 @@ def _phase_lines(way: Way) -> Generator[str, None, bool]:
         if is_sender:
             yield "client    from here on, the one that the header names; as if it named none:"
     for limit in listener.limit_conn:
-        key = quote(_filled_in(limit.key_, way.context))
+        key = quote(way.visitor.filled_in(limit.key_))
         yield f"limit     {limit.max} sessions at a time for the key {key} (limit_conn)"
     if listener.limit_conn_rate is not None:
         rate = listener.limit_conn_rate
-        key = quote(_filled_in(rate.key_, way.context))
+        key = quote(way.visitor.filled_in(rate.key_))
         yield f"limit     {rate.rate} new sessions a second for the key {key} (limit_conn_rate)"
     if listener.access is not None:
         access = listener.access.table
@@ -149,7 +152,7 @@ def _phase_lines(way: Way) -> Generator[str, None, bool]:
 def _upstream_lines(upstream: Upstream, way: Way) -> Iterator[str]:
     balance = upstream.balance
     yield f"balance   {_setting(UPSTREAM.keys['balance'], upstream).partition(' ')[2]}"
-    key = _filled_in(balance.key, way.context)
+    key = way.visitor.filled_in(balance.key)
     if balance.key:
         yield f"key       {quote(key)}" if key else "key       empty: chosen by turns"
     backends = [Backend(build.backend_settings(each)) for each in upstream.backends]
@@ -160,7 +163,7 @@ def _upstream_lines(upstream: Upstream, way: Way) -> Iterator[str]:
     width = max(len(backend.name) for backend in backends)
     for backend in backends:
         yield f"  {backend.name:{width}}  {_usability(backend)}"
-    yield from _choice_lines(upstream, way.listener, pool, key.encode())
+    yield from _choice_lines(upstream, way.listener, pool, as_bytes(key))
     for name, row in UPSTREAM.keys.items():
         value = getattr(upstream, row.field)
         if name not in ("balance", "backends") and value is not None:
@@ -223,22 +226,3 @@ def _flow(value: Plain) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(_flow, value)) + "]"
     return value
-
-
-def _filled_in(text: str, context: ConnectionContext) -> str:
-    """Return a key or an answer with the values of its variables (KEY_VARIABLES).
-
-    What a PROXY header would say is empty.
-    """
-    values = {
-        "listener": context.listener,
-        "protocol": context.protocol,
-        "realip_remote_addr": context.remote_addr,
-        "realip_remote_port": context.remote_port,
-        "remote_addr": context.remote_addr,
-        "remote_net": net_of(context.sockaddr),
-        "remote_port": context.remote_port,
-        "server_addr": context.server_addr,
-        "server_port": context.server_port,
-    }
-    return re.sub(r"\$(\w+)", lambda match: values.get(match[1], ""), text)

@@ -120,6 +120,7 @@ def _settings(old: Config, new: Config) -> Found:
         before, after = getattr(old, row.field), getattr(new, row.field)
         if before != after:
             details = tuple(_differences("", row.kind.write(before), row.kind.write(after)))
+            details = details or ("a file that it names has changed",)
             effect = "takes a restart" if name in NEEDS_RESTART else ""
             yield Change(name, CHANGED, details, effect)
 

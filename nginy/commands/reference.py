@@ -32,12 +32,15 @@ upstreams, for all that do not set them themselves: any but
 """
 
 VARIABLES_ABOUT: Final = {
+    "binary_remote_addr": "The client's address as 4 or 16 bytes, for keys as those of nginx.",
     "bytes_received": "Bytes received from the client.",
     "bytes_sent": "Bytes sent to the client.",
     "connection": "The session's number, counted from the start of the process.",
+    "hostname": "The name of this machine.",
     "limit_conn_status": "PASSED, REJECTED or REJECTED_DRY_RUN; empty without limit_conn.",
     "listener": "The listener's name, or its address.",
     "msec": "The time in seconds, with milliseconds.",
+    "nginy_version": "The version of nginy.",
     "pid": "The id of the process that served the session.",
     "protocol": "TCP or UDP.",
     "proxy_protocol_addr": "The client's address in a PROXY header; so are the following.",
@@ -80,8 +83,9 @@ VARIABLES_ABOUT: Final = {
 }
 
 VARIABLES_TEXT: Final = """\
-A log format may use all of these. Hash keys and `return` may use those with a star, which are known
-when a session begins.
+A log format may use all of these. Hash keys, keys of limits and `return` may use those with a star,
+which are known when a session begins. The key `variables` defines others: a session works one out
+when it is first asked for, and keeps the value.
 """
 
 

@@ -180,17 +180,7 @@ def _path(node: MappingNode, findings: Findings) -> str:
 
 def _read_file(path: str, mark: Mark, findings: Findings) -> tuple[Sequence[Network], bytes]:
     """Return the networks of a file, one a line, and the digest of its bytes."""
-    try:
-        if not os.path.isfile(path) and os.path.exists(path):
-            raise findings.refuse(mark, f"{quote_path(path)} is not a file, expected a file")
-        with open(path, "rb") as file:
-            data = file.read(FILE_MAX_BYTES + 1)
-    except OSError as error:
-        text = f"{quote_path(path)} cannot be read: {error.strerror}"
-        raise findings.refuse(mark, text) from None
-    if len(data) > FILE_MAX_BYTES:
-        raise findings.refuse(mark, f"{quote_path(path)} is larger than 64m, expected networks")
-    lines = data.decode("utf-8", "replace").splitlines()
+    lines, digest = read_lines(path, mark, findings)
     networks, wrong = parse_networks(lines)
     for bad in wrong[:BAD_LINES_MAX]:
         expected = "expected a network such as 10.0.0.0/8 or an address"
@@ -201,4 +191,19 @@ def _read_file(path: str, mark: Mark, findings: Findings) -> tuple[Sequence[Netw
         findings.report(mark, more)
     if not networks and not wrong:
         findings.warn(mark, f"{quote_path(path)} has no network, so its rule never applies")
-    return networks, hashlib.sha256(data).digest()
+    return networks, digest
+
+
+def read_lines(path: str, mark: Mark, findings: Findings) -> tuple[list[str], bytes]:
+    """Return the lines of a file of networks that `mark` names, and the digest of its bytes."""
+    try:
+        if not os.path.isfile(path) and os.path.exists(path):
+            raise findings.refuse(mark, f"{quote_path(path)} is not a file, expected a file")
+        with open(path, "rb") as file:
+            data = file.read(FILE_MAX_BYTES + 1)
+    except OSError as error:
+        text = f"{quote_path(path)} cannot be read: {error.strerror}"
+        raise findings.refuse(mark, text) from None
+    if len(data) > FILE_MAX_BYTES:
+        raise findings.refuse(mark, f"{quote_path(path)} is larger than 64m, expected networks")
+    return data.decode("utf-8", "replace").splitlines(), hashlib.sha256(data).digest()

@@ -97,13 +97,13 @@ class HashKey(Template):
 
     expected = "a key such as $remote_addr or $remote_addr:$remote_port"
 
-    def parse(self, text: str, mark: Mark) -> str:
-        """Return the text itself."""
+    def check(self, text: str, defined: Mapping[str, str]) -> None:
+        """Raise InvalidValueError for blanks as well."""
         if re.search(r"\s", text):
             raise InvalidValueError("has a blank")
         if text.endswith(";"):
             raise InvalidValueError("is not a key")
-        return super().parse(text, mark)
+        super().check(text, defined)
 
     def advice(self, key: str, text: str) -> str | None:
         """Explain where nginx's option behind the key goes."""

@@ -38,7 +38,7 @@ FILES_MAX: Final = 1000
 INCLUDE_DEPTH_MAX: Final = 8
 
 # Keys whose values are joined when several files have them.
-JOINED: Final = frozenset({"defaults", "listeners", "log_formats", "upstreams"})
+JOINED: Final = frozenset({"defaults", "listeners", "log_formats", "upstreams", "variables"})
 
 _REFERENCE = re.compile(r"\$\{([^}]*)(\}?)")
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.ASCII | re.DOTALL)

@@ -3,8 +3,8 @@
 load() applies nothing and keeps nothing between calls, so a reload can load a new file beside the
 running configuration and throw it away.
 
-Order matters once: values that listeners and upstreams inherit (`defaults`, `access_log`) are read
-first.
+Order matters twice: the names that `variables` defines are known before any text is read, and
+values that listeners and upstreams inherit (`defaults`, `access_log`) are read first.
 
 Not here: files and YAML (files.py, parse.py), types and the table (types.py, record.py,
 schema.py), and checks that span keys (check.py).
@@ -30,6 +30,7 @@ from nginy.config.node import (
 )
 from nginy.config.record import belongs, homes_of
 from nginy.config.schema import CONFIG, DIRECTIVES, LISTENER, NOT_FOR_DEFAULTS, UPSTREAM, Config
+from nginy.config.variables import declare
 from nginy.errors import ConfigError
 
 # Which records have a key.
@@ -72,6 +73,8 @@ def service_pid_file(environ: Mapping[str, str]) -> str | None:
 def _read_config(top: MappingNode, findings: Findings) -> Config:
     """Return the configuration; it is usable only if `findings` has no problems."""
     nodes = {name.text: value for name, value in top.pairs}
+    if "variables" in nodes:
+        findings.variables = declare(nodes["variables"])
     if "access_log" in nodes:  # listeners inherit it, unless `defaults` has one
         with findings.under("access_log"):
             log = LISTENER.keys["access_log"].kind.read(nodes["access_log"], findings)

@@ -94,7 +94,8 @@ class Findings:
     message; it differs from `key` where a value alone stands for its record. `failures` counts all
     reports, including those about `refused` places, which already have their message. `homes` maps
     a key to the records that have it, for messages about misplaced keys. `warnings` do not make a
-    configuration unusable.
+    configuration unusable. `variables` are those that the configuration defines, each with the
+    variable that makes it known only when a session ends, or "".
     """
 
     __slots__ = (
@@ -105,6 +106,7 @@ class Findings:
         "label",
         "problems",
         "refused",
+        "variables",
         "warnings",
     )
 
@@ -115,6 +117,7 @@ class Findings:
         self.failures = 0
         self.refused: set[Mark] = set()
         self.inherited: dict[str, object] = {}
+        self.variables: Mapping[str, str] = {}
         self.key = ""
         self.label = ""
 

@@ -55,6 +55,7 @@ from nginy.config.types import (
     Template,
     Text,
 )
+from nginy.config.variables import VARIABLES_KIND, VariableSettings
 from nginy.proxy.variables import KEY_VARIABLES, VARIABLES
 from nginy.text.address import Address
 
@@ -370,6 +371,12 @@ class Config(Entry):
         Record(Resolver, "resolver", shorthand="nameservers"),
         "auto",
         "How the names of backends become addresses.",
+    )
+    variables: dict[str, VariableSettings] = key(
+        VARIABLES_KIND,
+        "{}",
+        "Each name is a variable that is worked out from others, once for a session.",
+        blank=dict,
     )
     upstreams: dict[str, Upstream] = key(
         MapOf(UPSTREAM, "upstreams", Upstream),

@@ -12,7 +12,7 @@ Tested in tests/config/test_errors.py.
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, Generic, TypeAlias, TypeVar
 
 from nginy.config.hints import log_hint, value_hint
@@ -27,7 +27,7 @@ from nginy.config.node import (
     quote,
 )
 from nginy.errors import InvalidValueError
-from nginy.proxy.variables import is_variable
+from nginy.proxy.variables import VARIABLES, is_variable, names_in
 from nginy.text.address import parse_address
 from nginy.text.units import format_duration, format_size, parse_duration_ms, parse_size_bytes
 
@@ -83,6 +83,10 @@ class ScalarKind(Kind[T]):
     def parse(self, text: str, mark: Mark) -> T:
         """Return the value of `text`, written at `mark`; raise InvalidValueError."""
 
+    def parse_among(self, text: str, mark: Mark, findings: Findings) -> T:
+        """As `parse`, for kinds that have to know which variables the configuration defines."""
+        return self.parse(text, mark)
+
     def read(self, node: Node, findings: Findings) -> T:
         """Read a scalar; refuse lists and mappings."""
         if not isinstance(node, ScalarNode) or node.is_missing:
@@ -93,12 +97,12 @@ class ScalarKind(Kind[T]):
         elif not text.isascii() and _SURROGATE.search(text):  # of the environment; no file has them
             raise findings.refuse(node.mark, f"{quote(text)} has a byte that is not UTF-8")
         try:
-            return self.parse(text, node.mark)
+            return self.parse_among(text, node.mark, findings)
         except InvalidValueError as error:
             advice = self.advice(findings.key, node.text)
             if advice is not None:
                 raise findings.refuse(node.mark, f"{quote(node.text)} {advice}") from None
-            hint = self._hint(error, node.mark)
+            hint = self._hint(error, node.mark, findings)
             text = f"{quote(node.text)} {error.clause}, expected {self.expected}{hint}"
             raise findings.refuse(node.mark, text) from None
 
@@ -106,10 +110,10 @@ class ScalarKind(Kind[T]):
         """Return a better message than the error for a refused value of `key`, or None."""
         return value_hint(key, text)
 
-    def _hint(self, error: InvalidValueError, mark: Mark) -> str:
+    def _hint(self, error: InvalidValueError, mark: Mark, findings: Findings) -> str:
         """Offer the error's hint if this kind accepts it."""
         try:
-            self.parse(error.hint or "", mark)
+            self.parse_among(error.hint or "", mark, findings)
         except InvalidValueError:
             return ""
         return did_you_mean(error.hint)
@@ -128,6 +132,10 @@ class OrOff(ScalarKind[T | None]):
     def parse(self, text: str, mark: Mark) -> T | None:
         """Return None for the word `off`."""
         return None if text == self.off else self.kind.parse(text, mark)
+
+    def parse_among(self, text: str, mark: Mark, findings: Findings) -> T | None:
+        """Return None for the word `off`."""
+        return None if text == self.off else self.kind.parse_among(text, mark, findings)
 
     def advice(self, key: str, text: str) -> str | None:
         """Return the advice of the kind."""
@@ -280,15 +288,36 @@ class Template(ScalarKind[str]):
         self.has_bytes = has_bytes
 
     def parse(self, text: str, mark: Mark) -> str:
+        """Return the text itself if it names only variables of nginy's own."""
+        self.check(text, {})
+        return text
+
+    def parse_among(self, text: str, mark: Mark, findings: Findings) -> str:
         """Return the text itself if it names only known variables."""
+        self.check(text, findings.variables)
+        return text
+
+    def check(self, text: str, defined: Mapping[str, str]) -> None:
+        """Raise InvalidValueError for a name that is neither nginy's nor `defined`.
+
+        `defined` says of each name what makes it known late, as `Findings.variables` does.
+        """
+        names = names_in(text)
+        known = (*self.variables, *defined)
         unknown = [
-            name for name in re.findall(r"\$(\w*)", text) if not is_variable(name, self.variables)
+            name for name in names if name not in defined and not is_variable(name, VARIABLES)
         ]
         if unknown:
-            names = ", ".join(f"${name}" for name in unknown)
-            hint = closest(unknown[0], self.variables)
-            raise InvalidValueError(f"names unknown variables ({names})", hint and f"${hint}")
-        return text
+            shown = ", ".join(f"${name}" for name in unknown)
+            hint = closest(unknown[0], known)
+            raise InvalidValueError(f"names unknown variables ({shown})", hint and f"${hint}")
+        for name in names:
+            late = defined.get(name, name)
+            if late and not is_variable(late, self.variables):
+                clause = "is known only when a session ends"
+                if late != name:
+                    clause = f"needs ${late}, which {clause}"
+                raise InvalidValueError(f"names ${name}, which {clause}")
 
     def write(self, value: str) -> Plain:
         """Return the text itself."""

@@ -19,10 +19,11 @@ import logging
 import os
 import stat
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from nginy.config import schema
 from nginy.config.logs import LOG_FORMATS, AccessLogSettings, ErrorLogSettings
+from nginy.config.variables import VariableSettings, definitions
 from nginy.errors import NginyError
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
@@ -46,6 +47,7 @@ class LogSet:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._variables = Variables(loop.clock)
+        self._defined: Mapping[str, VariableSettings] = {}
         self._error_log: ErrorLog | None = None
         self._files: dict[str, LogFile] = {}
         self._troubled: set[str] = set()
@@ -93,6 +95,14 @@ class LogSet:
         for path in [path for path in self._files if path not in self._wanted | used]:
             self._files.pop(path).close()
             self._troubled.discard(path)
+
+    def define(self, variables: Mapping[str, VariableSettings]) -> None:
+        """Let what is compiled from now on know the variables of a configuration."""
+        if variables != self._defined:
+            self._defined = variables
+            self._variables = Variables(self._loop.clock, definitions(variables))
+            # Sessions go on with the logs that they began with, and with their variables.
+            self._access_logs.clear()
 
     def session_logger(
         self,

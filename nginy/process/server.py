@@ -95,6 +95,7 @@ class Server:
         self.pools.apply(config, prepared.pools)
         if not self.services:
             self.pools.await_names()
+        self.logs.define(config.variables)
         self.services.apply(config, prepared.listeners)
         self.pools.finish()
         self.logs.close_unused(config)

@@ -47,7 +47,7 @@ def announced(source: Host, header: Header) -> Announced:
 class Arrival:
     """How a client came in."""
 
-    __slots__ = ("header", "held", "limit_status", "real_sockaddr")
+    __slots__ = ("header", "held", "limit_status", "real_sockaddr", "values")
 
     def __init__(self, sockaddr: SockAddr) -> None:
         self.real_sockaddr = sockaddr
@@ -58,6 +58,8 @@ class Arrival:
         """Where the session is counted, and by which key."""
         self.limit_status = ""
         """nginx `$limit_conn_status`; "" if no limit concerned the session."""
+        self.values: dict[str, str] | None = None
+        """What the configuration's own variables have been worked out to; None if none has."""
 
     def give_back(self) -> None:
         """Count the session no more: at its end."""

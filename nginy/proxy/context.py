@@ -90,6 +90,21 @@ def net_of(sockaddr: SockAddr) -> str:
     return f"{inet_ntop(AF_INET6, packed[:8] + bytes(8))}/64"
 
 
+def packed_of(sockaddr: SockAddr) -> str:
+    """Return the IP address as its bytes, 4 or 16 of them, as a text (`as_bytes`); "unix:"
+    for any other (nginx `$binary_remote_addr`)."""
+    host = host_of(sockaddr)
+    if host == "unix:":
+        return host
+    family = AF_INET6 if ":" in host else AF_INET
+    return inet_pton(family, host.partition("%")[0]).decode("utf-8", "surrogateescape")
+
+
 def port_of(sockaddr: SockAddr) -> str:
     """Return the port of a socket address as text, "" where there is none."""
     return str(sockaddr[1]) if isinstance(sockaddr, tuple) else ""
+
+
+def as_bytes(value: str) -> bytes:
+    """Return the bytes of a variable's value; lone surrogates are those that are no UTF-8."""
+    return value.encode("utf-8", "surrogateescape")

@@ -17,6 +17,7 @@ from typing import Final
 from weakref import WeakValueDictionary
 
 from nginy.proxy.arrival import Arrival
+from nginy.proxy.context import as_bytes
 from nginy.proxy.limits import Counts, Rates
 from nginy.proxy.phases import Passage, Phase, PhaseResult, Phases, Refusal
 from nginy.proxy.session import Reason, Session
@@ -101,7 +102,7 @@ class LimitConnRate(Phase):
 
 
 def _key_of(key: Key, session: Session) -> bytes:
-    return key(session).encode("utf-8", "surrogateescape")
+    return as_bytes(key(session))
 
 
 def _arrival_of(session: Session) -> Arrival:

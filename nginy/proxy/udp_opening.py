@@ -21,6 +21,7 @@ from nginy.event.datagram import DatagramConnection, SharedConnection
 from nginy.event.event import Event
 from nginy.event.timer import Timer
 from nginy.proxy.attempt import Attempt, AttemptResult
+from nginy.proxy.context import as_bytes
 from nginy.proxy.session import Reason
 from nginy.proxy.udp_base import KeyedSession, UdpHandlerBase
 
@@ -73,7 +74,7 @@ class UdpOpening(KeyedSession):
         settings = handler.settings
         client.action = "connecting to upstream"
         now_ms = handler.loop.clock.now_ms
-        key = handler.hash_key(self).encode() if handler.hash_key is not None else b""
+        key = b"" if handler.hash_key is None else as_bytes(handler.hash_key(self))
         while True:
             backend = handler.pool.pick(key, self._tried, now_ms // 1000)
             if backend is None:

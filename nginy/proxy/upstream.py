@@ -28,6 +28,7 @@ from nginy.event.connection import ERROR, Connection
 from nginy.event.event import Event, ignore
 from nginy.event.timer import Timer
 from nginy.proxy.attempt import FAILED, UNKNOWN, WORKED, Attempt
+from nginy.proxy.context import as_bytes
 from nginy.proxy.handler import ProxyHandler
 from nginy.proxy.session import BEFORE_CONTENT, Reason, Session
 
@@ -91,7 +92,7 @@ class UpstreamSession(Session, ABC):
         if handler.pool.queue and self._queue is None:
             self._wait(handler.pool.queue)
             return
-        key = handler.hash_key(self).encode() if handler.hash_key is not None else b""
+        key = b"" if handler.hash_key is None else as_bytes(handler.hash_key(self))
         while True:
             backend = handler.pool.pick(key, self._tried, now_ms // 1000)
             if backend is None:

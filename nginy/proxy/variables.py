@@ -11,19 +11,26 @@ together as a syntax tree, from the table's expressions and the text's constants
 configuration is ever read as code. (A line of the format `main` takes 1.6 µs so; a list of
 functions, called and joined, took 4.7.)
 
+A configuration may define variables of its own (`proxy/lookups.py`). A session works one out when
+it is first asked for, and keeps the value; whoever wants the value of a variable, for whatever
+purpose, compiles a text that names it. So there is one way to ask.
+
 The caller that compiles decides what to escape, and how: see `nginy/text/escape.py`.
 """
 
 import ast
 import os
 import re
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from nginy import __version__
 from nginy.event.clock import Clock
-from nginy.proxy.arrival import NO_HEADER
-from nginy.proxy.context import host_of, net_of, port_of
+from nginy.proxy.arrival import NO_HEADER, Arrival
+from nginy.proxy.context import host_of, net_of, packed_of, port_of
+from nginy.proxy.lookups import Definition
 from nginy.proxy.session import Session
 from nginy.text.address import SockAddr
 from nginy.text.times import TimeText
@@ -34,6 +41,7 @@ Render = Callable[[Session], str]
 """Fills in a text's variables for a session."""
 
 _REFERENCE: Final = re.compile(r"\$(?:(\w+)|\{(\w+)\})", re.ASCII)
+_NAMES: Final = re.compile(r"\$(?:(\w*)|\{(\w+)\})", re.ASCII)
 _NUMBERED: Final = re.compile(r"proxy_protocol_tlv_(0x[0-9A-Fa-f]{2})", re.ASCII)
 
 TLV_NAMES: Final[Mapping[str, int]] = {
@@ -127,10 +135,13 @@ def _tlv(argument: str) -> Variable:
 
 
 FIXED: Final[Mapping[str, Variable]] = {
+    "binary_remote_addr": Variable("packed_of(s.client.sockaddr)", is_foreign=True),
     "bytes_received": Variable("s.bytes_received"),
     "bytes_sent": Variable("s.bytes_sent"),
     "connection": Variable("s.number"),
+    "hostname": Variable("hostname", is_foreign=True),
     "listener": Variable("s.handler.name", is_foreign=True),
+    "nginy_version": Variable(repr(__version__)),
     "pid": Variable("getpid()"),
     "proxy_protocol_addr": Variable("addr_of(header_of(s).source)", may_be_empty=True),
     "proxy_protocol_port": Variable("port_of(header_of(s).source)", may_be_empty=True),
@@ -177,11 +188,39 @@ VARIABLES: Final = frozenset((*FIXED, *TIMES))
 KEY_VARIABLES: Final = frozenset(
     (
         *("protocol", "remote_addr", "remote_port", "server_addr", "server_port", "listener"),
-        *("realip_remote_addr", "realip_remote_port", "remote_net"),
+        *("binary_remote_addr", "realip_remote_addr", "realip_remote_port", "remote_net"),
+        *("connection", "hostname", "nginy_version", "pid", "session_id"),
         *(name for name in FIXED if name.startswith("proxy_protocol_")),
+        *TIMES,
     )
 )
 """Names that a hash key or an answer may use: those that are known when a session begins."""
+
+NONE_DEFINED: Final[Mapping[str, Definition]] = {}
+
+
+_FUNCTIONS: Final = {
+    "addr_of": _addr_of,
+    "getpid": os.getpid,
+    "header_of": _header_of,
+    "host_of": host_of,
+    # In lower case, as in nginx.
+    "hostname": socket.gethostname().lower(),
+    "limit_status_of": _limit_status_of,
+    "net_of": net_of,
+    "packed_of": packed_of,
+    "peer_of": _peer_of,
+    "port_of": port_of,
+    "seconds": seconds,
+    "since": _since,
+    "tlv_of": _tlv_of,
+}
+"""What the expressions call."""
+
+
+def names_in(text: str) -> list[str]:
+    """Return the names of the variables in a text, in their order; "" after a "$" alone."""
+    return [match[1] or match[2] or "" for match in _NAMES.finditer(text)]
 
 
 def is_variable(name: str, names: frozenset[str]) -> bool:
@@ -190,60 +229,108 @@ def is_variable(name: str, names: frozenset[str]) -> bool:
 
 
 class Variables:
-    """Compiles texts with variables; holds the time of day they share."""
+    """Compiles texts with variables; holds the time of day they share.
 
-    def __init__(self, clock: Clock) -> None:
+    `definitions` are the configuration's own variables. They hold for what is compiled here: after
+    a reload others are compiled elsewhere, and sessions keep those they began with.
+    """
+
+    def __init__(self, clock: Clock, definitions: Mapping[str, Definition] = NONE_DEFINED) -> None:
         self._clock = clock
         self._time_text = TimeText(clock.wall_ms() // 1000)
+        self._definitions = definitions
+        self._work_out = {name: self._worker(each) for name, each in definitions.items()}
 
-    def compile(self, text: str, escape: Callable[[str], str] | None = None) -> Render:
+    def compile(
+        self, text: str, escape: Callable[[str], str] | None = None, empty: str = "-"
+    ) -> Render:
         """Return what renders `text` for a session, foreign values passed through `escape`.
 
-        An empty value shows as "-" if there is an `escape`, as in nginx's logs. Raises KeyError for
-        a name that is not in `VARIABLES`; the configuration has checked that.
+        An empty value shows as `empty` if there is an `escape`, by default as in nginx's logs.
+        Raises KeyError for a name that is neither in `VARIABLES` nor defined; the configuration has
+        checked that.
         """
+        render: Render = self._compile(text, "s", escape, empty)
+        return render
+
+    def _compile(
+        self, text: str, parameters: str, escape: Callable[[str], str] | None, empty: str
+    ) -> Callable[..., str]:
+        """Return the f-string that a text is, as a function of `s`, and of a match `m` if it is
+        among the parameters."""
         parts: list[ast.expr] = []
         end = 0
         for match in _REFERENCE.finditer(text):
             parts.append(ast.Constant(text[end : match.start()]))
-            parts.append(_formatted(match[1] or match[2], with_escape=escape is not None))
+            variable = self._variable(match[1] or match[2], has_match="m" in parameters)
+            parts.append(_formatted(variable, empty if escape is not None else None))
             end = match.end()
         parts.append(ast.Constant(text[end:]))
-        tree = ast.parse("lambda s: None", mode="eval")
+        tree = ast.parse(f"lambda {parameters}: None", mode="eval")
         assert isinstance(tree.body, ast.Lambda)
         tree.body.body = ast.JoinedStr(parts)
         names = {
-            "addr_of": _addr_of,
+            **_FUNCTIONS,
             "escape": escape,
-            "getpid": os.getpid,
-            "header_of": _header_of,
-            "host_of": host_of,
             "now": self._now,
-            "peer_of": _peer_of,
-            "limit_status_of": _limit_status_of,
-            "net_of": net_of,
-            "port_of": port_of,
-            "seconds": seconds,
-            "since": _since,
-            "tlv_of": _tlv_of,
+            "value_of": self._value_of,
             "wall_ms": self._clock.wall_ms,
         }
         code = compile(ast.fix_missing_locations(tree), "<text with variables>", "eval")
-        render: Render = eval(code, names)
+        render: Callable[..., str] = eval(code, names)
         return render
+
+    def _variable(self, name: str, *, has_match: bool) -> Variable:
+        if name in self._definitions:
+            return Variable(f"value_of(s, {name!r})", is_foreign=True)
+        number = _NUMBERED.fullmatch(name)
+        if number is not None:
+            return _tlv(repr(number[1]))
+        if has_match and name not in VARIABLES:  # a group of the pattern
+            return Variable(f"m[{int(name) if name.isdecimal() else name!r}] or ''")
+        return FIXED[name] if name in FIXED else TIMES[name]
+
+    # Variables of the configuration.
+
+    def _value_of(self, session: Session, name: str) -> str:
+        """Return the value of a defined variable, which is worked out once for a session."""
+        arrival = session.arrival
+        if arrival is None:
+            arrival = session.arrival = Arrival(session.client.sockaddr)
+        if arrival.values is None:
+            arrival.values = {}
+        value = arrival.values.get(name)
+        if value is None:
+            value = arrival.values[name] = self._work_out[name](session)
+        return value
+
+    def _worker(self, definition: Definition) -> Render:
+        """Return what works a defined variable out."""
+        source = self.compile(definition.source)
+        find = definition.lookup.find
+        values = [self._value(text) for text in definition.values]
+
+        def work_out(session: Session) -> str:
+            number, match = find(source(session))
+            value = values[number]
+            return value if isinstance(value, str) else value(session, match)
+
+        return work_out
+
+    def _value(self, text: str) -> str | Callable[..., str]:
+        """Return a value as it is, or what fills in its variables and what a pattern has found."""
+        return self._compile(text, "s, m", None, "") if "$" in text else text
 
     def _now(self) -> TimeText:
         self._time_text.update(self._clock.wall_ms() // 1000)
         return self._time_text
 
 
-def _formatted(name: str, *, with_escape: bool) -> ast.FormattedValue:
-    """Return a variable's place in an f-string."""
-    number = _NUMBERED.fullmatch(name)
-    variable = FIXED.get(name) or (_tlv(repr(number[1])) if number else TIMES[name])
+def _formatted(variable: Variable, empty: str | None) -> ast.FormattedValue:
+    """Return a variable's place in an f-string; with `empty` it is escaped and never empty."""
     expression = variable.expression
-    if with_escape and variable.is_foreign:
+    if empty is not None and variable.is_foreign:
         expression = f"escape({expression})"
-    if with_escape and variable.may_be_empty:
-        expression = f"({expression}) or '-'"
+    if empty is not None and variable.may_be_empty:
+        expression = f"({expression}) or {empty!r}"
     return ast.FormattedValue(ast.parse(expression, mode="eval").body, -1)

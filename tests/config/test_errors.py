@@ -259,8 +259,8 @@ CASES = [
     (
         "listeners: {listen: 127.0.0.1:80, return: $status}\n",
         (
-            ':1:43: return: "$status" names unknown variables ($status), expected text with'
-            " variables such as $remote_addr, or off"
+            ':1:43: return: "$status" names $status, which is known only when a session ends,'
+            " expected text with variables such as $remote_addr, or off"
         ),
     ),
     (

@@ -74,7 +74,10 @@ def test_what_is_dumped_loads_to_the_same(tmp_path: pathlib.Path) -> None:
         ("limit_conn: {key: $remote_addr}", 'limit_conn: "max" is missing, expected a whole'),
         ("limit_conn: {max: 1}", 'limit_conn: "key" is missing, expected a key such as'),
         ("limit_conn: {key: $remote, max: 1}", "names unknown variables ($remote)"),
-        ("limit_conn: {key: $bytes_sent, max: 1}", "names unknown variables ($bytes_sent)"),
+        (
+            "limit_conn: {key: $bytes_sent, max: 1}",
+            "names $bytes_sent, which is known only when a session ends",
+        ),
         ("limit_conn: {key: $remote_addr, max: 0}", 'max: "0" is too small'),
         ("limit_conn: []", "limit_conn: an empty list, expected off, the keys of limit_conn, or a"),
         ("limit_conn_rate: {key: $remote_addr, rate: 10k}", 'rate: "10k" is not a whole number'),

@@ -1,8 +1,13 @@
 import os
 import pathlib
+import socket
 from typing import Any
 
 import pytest
+from nginy import __version__
+from nginy.proxy.context import as_bytes, packed_of
+from nginy.proxy.handler import ProxyHandler
+from nginy.proxy.lookups import Definition, Found, Map, parse_pattern
 from nginy.proxy.variables import VARIABLES, Variables, seconds
 from nginy.text.address import parse_address, sockaddr_text
 from nginy.text.escape import escape_default
@@ -171,3 +176,100 @@ def test_what_a_stranger_chose_is_escaped(harness: Harness, clock: FakeClock) ->
     proxy.connect().finish()
     harness.turn_until(lambda: lines)
     assert lines == ["a\\x22b 200"]
+
+
+# Variables that the configuration defines.
+
+
+class Asked(Map):
+    """A map that counts how often it is asked."""
+
+    count = 0
+
+    def find(self, text: str) -> Found:
+        self.count += 1
+        return super().find(text)
+
+
+def test_a_variable_is_worked_out_once_and_only_if_it_is_asked_for(harness: Harness) -> None:
+    used, unused = Asked(["tcp"], has_hostnames=False), Asked([], has_hostnames=False)
+    defined = {
+        "kind": Definition("$protocol", used, ("stream $listener", "?")),
+        "word": Definition("$kind", unused, ("",)),
+    }
+    variables = Variables(harness.loop.clock, defined)
+    proxy = harness.proxy(harness.pool(harness.add(EchoBackend()).name))
+    assert isinstance(proxy.handler, ProxyHandler)
+    proxy.handler.hash_key = variables.compile("$kind")
+    render = variables.compile("[$kind] [$kind]", escape_default)
+    lines: list[str] = []
+    proxy.handler.log_session = lambda session: lines.append(render(session))
+    for count in (1, 2):
+        proxy.connect().finish()
+        harness.turn_until(lambda count=count: len(lines) == count)  # type: ignore[misc]
+    assert lines == ["[stream front] [stream front]"] * 2
+    assert (used.count, unused.count) == (2, 0)
+
+
+def test_a_session_without_such_variables_holds_nothing_for_them(harness: Harness) -> None:
+    proxy = harness.proxy(harness.pool(harness.add(EchoBackend()).name))
+    proxy.connect()
+    harness.turn_until(harness.sessions)
+    assert harness.sessions()[0].arrival is None
+
+
+def test_a_value_may_name_what_its_pattern_has_found(harness: Harness) -> None:
+    pattern = parse_pattern("~^(?<net>127)\\.(\\d+)(x)?")
+    lookup = Map([pattern], has_hostnames=False)
+    value = "$net/$2/$3/$remote_addr"
+    variables = Variables(
+        harness.loop.clock, {"v": Definition("$remote_addr", lookup, (value, ""))}
+    )
+    proxy = harness.proxy(harness.pool(harness.add(EchoBackend()).name))
+    render = variables.compile("$v")
+    lines: list[str] = []
+    proxy.handler.log_session = lambda session: lines.append(render(session))
+    proxy.connect().finish()
+    harness.turn_until(lambda: lines)
+    assert lines == ["127/0//127.0.0.1"]
+
+
+def test_an_empty_value_of_the_configuration_stays_empty(harness: Harness) -> None:
+    """As in nginx: "-" stands for what there is not, and a map has a value."""
+    variables = Variables(
+        harness.loop.clock,
+        {
+            "v": Definition("$remote_addr", Map([], has_hostnames=False), ('"',)),
+            "w": Definition("$remote_addr", Map([], has_hostnames=False), ("",)),
+        },
+    )
+    proxy = harness.proxy(harness.pool(harness.add(EchoBackend()).name))
+    render = variables.compile("$v|$w|$upstream_connect_time", escape_default)
+    lines: list[str] = []
+    proxy.handler.log_session = lambda session: lines.append(render(session))
+    proxy.connect().finish()
+    harness.turn_until(lambda: lines)
+    assert lines == ["\\x22||0.000"]
+
+
+def test_the_address_as_bytes_and_the_names_of_machine_and_program(harness: Harness) -> None:
+    proxy = harness.proxy(harness.pool(harness.add(EchoBackend()).name))
+    proxy.log("$hostname $nginy_version $binary_remote_addr")
+    proxy.connect().finish()
+    proxy.only()
+    assert proxy.lines == [
+        f"{socket.gethostname().lower()} {__version__} \x7f\x00\x00\x01",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("host", "packed"),
+    [
+        ("192.0.2.255", b"\xc0\x00\x02\xff"),
+        ("2001:db8::1", b"\x20\x01\x0d\xb8" + bytes(11) + b"\x01"),
+        ("fe80::1%eth0", b"\xfe\x80" + bytes(13) + b"\x01"),
+    ],
+)
+def test_a_key_of_the_packed_address_is_that_of_nginx(host: str, packed: bytes) -> None:
+    assert as_bytes(packed_of((host, 1))) == packed
+    assert packed_of("/tmp/x") == "unix:"

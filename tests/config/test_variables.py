@@ -1,0 +1,212 @@
+"""The key `variables`: what it defines, where its names may be used, and what is wrong with it."""
+
+import pathlib
+
+import pytest
+from nginy.commands.plan import plan
+from nginy.config.dump import dump
+from nginy.config.load import load
+from nginy.config.variables import definitions
+
+from kit.configs import LISTENER, loaded, refusals, write
+
+ALL = """
+variables:
+  site:
+    map: $proxy_protocol_tlv_authority
+    hostnames: on
+    values: {a.example.com: web, "*.example.com": api, '~^(?<name>x[0-9])(-.*)?$': "$name$2$zone"}
+    default: web
+  zone:
+    geo: $remote_addr
+    values: {10.0.0.0/8: inside, "2001:db8::/32": inside, file: networks.txt}
+    default: "$protocol"
+  group: {split: "$remote_addr$site", values: {5%: canary, 0.5%: ''}, default: main}
+  outcome: {map: $status, values: {'200': good}, default: bad}
+log_formats: {own: '$site $zone $group $outcome'}
+access_log: {path: /dev/null, format: own}
+upstreams: {web: {balance: {hash: "$site-$zone"}, backends: ['10.0.0.1:80', '10.0.0.2:80']}}
+listeners:
+- {listen: 127.0.0.1:80, proxy_pass: web, limit_conn: {key: $zone, max: 1}}
+- {listen: 127.0.0.1:81, return: "$site"}
+"""
+
+
+def looked_up(directory: pathlib.Path, name: str, text: str, config: str = ALL) -> str:
+    write(directory, "192.0.2.0/24 lab;\n\n192.0.2.1 \tdesk # mine\n", "networks.txt")
+    definition = definitions(loaded(directory, config).variables)[name]
+    return definition.values[definition.lookup.find(text)[0]]
+
+
+def test_what_is_read_can_be_asked(tmp_path: pathlib.Path) -> None:
+    for name, text, value in [
+        ("site", "b.example.com", "api"),
+        ("site", "x1-y", "$name$2$zone"),
+        ("site", "", "web"),
+        ("zone", "10.0.0.1", "inside"),
+        ("zone", "192.0.2.7", "lab"),
+        ("zone", "192.0.2.1", "desk"),
+        ("zone", "unix:", "$protocol"),
+        ("outcome", "200", "good"),
+    ]:
+        assert looked_up(tmp_path, name, text) == value
+
+
+def test_what_is_dumped_loads_to_the_same_variables(tmp_path: pathlib.Path) -> None:
+    write(tmp_path, "192.0.2.0/24 lab\n", "networks.txt")
+    config = loaded(tmp_path, ALL)
+    text = dump(config)
+    assert f"file: {tmp_path}/networks.txt" in text
+    assert "split: off" not in text
+    again = load(write(tmp_path, text, "away/dumped.yml"), {})
+    assert again == config
+    assert dump(again) == text
+
+
+def test_files_that_are_included_define_more(tmp_path: pathlib.Path) -> None:
+    write(tmp_path, "variables: {b: {map: $a, values: {x: y}}}\n", "more.yml")
+    text = f"include: more.yml\nvariables: {{a: {{map: $pid, values: {{x: y}}}}}}\n{LISTENER}"
+    assert list(loaded(tmp_path, text).variables) == ["a", "b"]
+
+
+def test_a_reload_sees_another_value_and_another_file(tmp_path: pathlib.Path) -> None:
+    write(tmp_path, "192.0.2.0/24 lab\n", "networks.txt")
+    before = loaded(tmp_path, ALL)
+    after = loaded(tmp_path, ALL.replace("10.0.0.0/8: inside", "10.0.0.0/8: outside"))
+    (change,) = plan(before, after).changes
+    assert str(change) == "variables changed: zone.values.10.0.0.0/8 inside -> outside"
+    write(tmp_path, "192.0.2.0/24 labs\n", "networks.txt")
+    (change,) = plan(before, loaded(tmp_path, ALL)).changes
+    assert str(change) == "variables changed: a file that it names has changed"
+
+
+def variable(text: str) -> str:
+    return f"variables: {{v: {text}, w: {{map: $pid, values: {{x: y}}}}}}\n{LISTENER}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("web", 'v: "web", expected the keys of a variable'),
+        ("{values: {a: b}}", "v: no method, expected one of map, geo and split"),
+        ("{map: $pid, geo: $pid, values: {a: b}}", "v: map and geo, expected one of map, geo and"),
+        ("{map: $pid}", 'v: "values" is missing, expected a mapping of what is looked up to value'),
+        ("{map: $pid, values: [a]}", "values: a list, expected a mapping of what is looked up to"),
+        ("{map: $pid, values: {a: {b: c}}}", 'values: a mapping for "a", expected a text'),
+        ("{map: $pid, values: {a: }}", 'values: no value for "a", expected a text'),
+        ("{map: $pdi, values: {a: b}}", 'map: "$pdi" names unknown variables ($pdi), expected tex'),
+        ("{map: $pid, values: {a: $nope}}", 'values: "$nope" names unknown variables ($nope), exp'),
+        ("{map: $pid, values: {a: b}, default: $x}", 'default: "$x" names unknown variables ($x)'),
+        ("{map: $pid, values: {'~(': b}}", 'values: "~(" is not a regular expression (missing ),'),
+        ("{map: $pid, values: {'~(.*)*': b}}", "has a repetition within a repetition, which can t"),
+        ("{map: $pid, values: {'~(.)': $2}}", 'values: "$2" names unknown variables ($2), expect'),
+        ("{map: $pid, values: {'~(?<w>.)': $w}}", 'the group "w" has the name of a variable, expe'),
+        ("{map: $pid, values: {'~(?<msec>.)': x}}", 'the group "msec" has the name of a variable'),
+        ("{map: $pid, values: {a: b, A: c}}", '"A" is already listed at '),
+        ("{geo: $pid, values: {a: b}}", '"a" is neither an IP address nor a network, expected a n'),
+        ("{geo: $pid, values: {10.0.0.1/8: b}}", '(did you mean "10.0.0.0/8"?)'),
+        ("{geo: $pid, values: {'::/0': a, '::0/0': b}}", '"::0/0" has another value at '),
+        ("{geo: $pid, values: {file: no.txt}}", 'no.txt" cannot be read: No such file or director'),
+        ("{geo: $pid, values: {file: no}}", 'values: "no" is a word and not a path, expected the '),
+        ("{split: $pid, values: {x: a}}", 'values: "x" is not a share, expected a share such as 5'),
+        (
+            "{split: $pid, values: {0%: a}}",
+            'values: "0%" is too small, expected a share such as 5%',
+        ),
+        ("{split: $pid, values: {'*': a}}", 'values: "*" is not a share, expected the rest in def'),
+        ("{split: $pid, values: {60%: a, 41%: b}}", "values: the shares add up to 101%, expected "),
+        ("{geo: $pid, values: {'::': b}, hostnames: on}", "v: hostnames: does not go with geo"),
+        ("{mapp: $pid, values: {a: b}}", 'unknown key "mapp" in a variable (did you mean "map"?)'),
+    ],
+)
+def test_a_mistake_has_its_place_and_what_was_expected(
+    tmp_path: pathlib.Path, text: str, message: str
+) -> None:
+    found = refusals(tmp_path, variable(text))
+    assert found[0].startswith("nginy.yml:1:")
+    assert message in found[0]
+
+
+def test_bad_lines_of_a_file_are_found_all_by_line(tmp_path: pathlib.Path) -> None:
+    lines = ["10.0.0.0/8 one", "10.0.0.0/8 two", "bad x", "1.2.3.4", "::1 $pid", "::2 fine;"]
+    write(tmp_path, "\n".join(lines), "n.txt")
+    assert refusals(tmp_path, variable("{geo: $remote_addr, values: {file: n.txt}}")) == [
+        'n.txt:2:1: values: "10.0.0.0/8" has another value at n.txt:1:1',
+        (
+            'n.txt:3:1: values: "bad" is neither an IP address nor a network, expected a network'
+            " such as 10.0.0.0/8 or an address"
+        ),
+        'n.txt:4:1: values: "1.2.3.4" has no value behind it, expected NETWORK VALUE',
+        'n.txt:5:1: values: "$pid" names a variable, expected plain text in a file',
+    ]
+
+
+def test_a_file_of_another_format_is_not_reported_line_by_line(tmp_path: pathlib.Path) -> None:
+    write(tmp_path, "{}\n" * 1000, "n.txt")
+    found = refusals(tmp_path, variable("{geo: $remote_addr, values: {file: n.txt}}"))
+    assert len(found) == 21
+    assert found[-1].endswith('values: 980 more lines of "n.txt" are wrong')
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{v: {map: $v, values: {a: b}}}", "variables: $v refers to itself: $v -> $v"),
+        (
+            "{v: {map: $w, values: {a: b}}, w: {map: $pid, values: {a: b}, default: $v}}",
+            "variables: $v refers to itself: $v -> $w -> $v",
+        ),
+        (
+            "{v: {geo: $pid, values: {10.0.0.1: x$v}}}",
+            "variables: $v refers to itself: $v -> $v",
+        ),
+        (
+            "{pid: {map: $protocol, values: {a: b}}}",
+            "variables: $pid is a variable of nginy's own, expected another name",
+        ),
+        (
+            "{proxy_protocol_tlv_0x7f: {map: $protocol, values: {a: b}}}",
+            "variables: $proxy_protocol_tlv_0x7f is a variable of nginy's own, expected another n",
+        ),
+        ("{v-w: {map: $pid, values: {a: b}}}", '"v-w" is not a name, expected letters, digits a'),
+    ],
+)
+def test_names_that_cannot_be(tmp_path: pathlib.Path, text: str, message: str) -> None:
+    found = refusals(tmp_path, f"variables: {text}\n{LISTENER}")
+    assert found[0].startswith("nginy.yml:1:")
+    assert message in found[0]
+
+
+def test_a_name_that_was_probably_meant_is_offered(tmp_path: pathlib.Path) -> None:
+    text = "variables: {tenant: {map: $pid, values: {a: b}}}\nlisteners: {listen: 127.0.0.1:80, "
+    (found,) = refusals(tmp_path, text + "return: $tennant}\n")
+    assert found.endswith('(did you mean "$tenant"?)')
+
+
+LATE = """
+variables:
+  outcome: {map: $status, values: {'200': good}}
+  through: {map: $outcome, values: {good: yes}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("listener", "key"),
+    [
+        ("{listen: 127.0.0.1:80, return: $through}", "return"),
+        ("{listen: 127.0.0.1:80, return: x, limit_conn: {key: $through, max: 1}}", "key"),
+    ],
+)
+def test_what_is_known_at_the_end_is_no_key(
+    tmp_path: pathlib.Path, listener: str, key: str
+) -> None:
+    (found,) = refusals(tmp_path, f"{LATE}listeners: {listener}\n")
+    clause = "names $through, which needs $status, which is known only when a session ends"
+    assert f'{key}: "$through" {clause}, expected' in found
+
+
+def test_a_hash_key_must_be_known_at_the_beginning(tmp_path: pathlib.Path) -> None:
+    upstream = "upstreams: {u: {balance: {hash: $outcome}, backends: '10.0.0.1:80'}}\n"
+    found = refusals(tmp_path, f"{LATE}{upstream}listeners: {{listen: 127.0.0.1:80, return: x}}")
+    assert "balance: " in found[0]
+    assert "names $outcome, which needs $status, which is known only when a session" in found[0]

@@ -1,0 +1,172 @@
+"""Variables that the configuration defines, with a whole nginy, and beside those of nginx."""
+
+import pathlib
+import signal
+import socket
+from collections.abc import Sequence
+
+import pytest
+
+from kit.faults import Listening, receive_all
+from kit.others import load_stream, serving
+from kit.program import Nginy, free_port, needs, own_host
+
+NGINX = """
+{load}
+daemon off; master_process off; error_log stderr; pid nginx.pid;
+events {{ worker_connections 64; }}
+stream {{
+    map $remote_addr $by_name {{
+        127.0.0.1 one;
+        ~^127\\.9\\.(?<third>\\d+)\\.([02468])$ "even $third $2";
+        ~*^127\\.9\\. odd;
+        default none;
+    }}
+    map $kind $host {{
+        hostnames;
+        a.example.com exact;
+        *.example.com suffix;
+        www.* prefix;
+        .org org;
+        default none;
+    }}
+    map $remote_addr $kind {{
+        127.9.0.1 a.example.com; 127.9.0.2 X.Example.Com.; 127.9.0.3 www.example.com;
+        127.9.0.4 www.net; 127.9.0.5 org; 127.9.0.6 x.org; 127.9.0.7 example.com;
+    }}
+    geo $zone {{
+        default out;
+        127.0.0.0/8 loop;
+        127.9.0.0/30 few;
+        127.9.0.2 one;
+    }}
+    split_clients "${{remote_addr}}-salt" $group {{ 33.33% a; 0.5% b; 12% c; * d; }}
+    split_clients $remote_addr $all {{ 50% low; 50% high; }}
+    server {{
+        listen {front};
+        return "$by_name|$host|$zone|$group|$all|$hostname|$protocol";
+    }}
+}}
+"""
+NGINY = """
+variables:
+  by_name:
+    map: $remote_addr
+    values:
+      127.0.0.1: one
+      '~^127\\.9\\.(?<third>\\d+)\\.([02468])$': even $third $2
+      '~*^127\\.9\\.': odd
+    default: none
+  host:
+    map: $kind
+    hostnames: on
+    values:
+      {{a.example.com: exact, '*.example.com': suffix, www.*: prefix, .org: org}}
+    default: none
+  kind:
+    map: $remote_addr
+    values:
+      127.9.0.1: a.example.com
+      127.9.0.2: X.Example.Com.
+      127.9.0.3: www.example.com
+      127.9.0.4: www.net
+      127.9.0.5: org
+      127.9.0.6: x.org
+      127.9.0.7: example.com
+  zone: {{geo: $remote_addr, values: {{127.0.0.0/8: loop, 127.9.0.0/30: few, 127.9.0.2: one}}}}
+  group: {{split: $remote_addr-salt, values: {{33.33%: a, 0.5%: b, 12%: c}}, default: d}}
+  all: {{split: $remote_addr, values: {{50%: low, 50.00%: high}}}}
+listeners:
+- {{listen: "{front}", return: $by_name|$host|$zone|$group|$all|$hostname|$protocol}}
+"""
+CLIENTS = ["127.0.0.1", *(f"127.9.{n >> 4}.{n & 15}" for n in range(1, 150))]
+
+
+def answers(address: tuple[str, int], clients: Sequence[str]) -> list[str]:
+    found = []
+    for client in clients:
+        with socket.create_connection(address, source_address=(client, 0)) as sock:
+            found.append(receive_all(sock).decode())
+    return found
+
+
+@pytest.mark.real
+def test_map_geo_and_split_give_each_client_what_nginx_gives_it(tmp_path: pathlib.Path) -> None:
+    program = needs("nginx", "nginx")
+    host = own_host()
+    theirs, ours = (host, free_port(host)), (host, free_port(host))
+    text = NGINX.format(load=load_stream(), front="{}:{}".format(*theirs))
+    (tmp_path / "nginx.conf").write_text(text)
+    argv = (program, "-p", str(tmp_path), "-c", "nginx.conf", "-e", "stderr")
+    with serving(argv, theirs, tmp_path):
+        expected = answers(theirs, CLIENTS)
+    with Nginy(tmp_path, NGINY.format(front="{}:{}".format(*ours))):
+        assert answers(ours, CLIENTS) == expected
+    # The clients meet every value, or the comparison says little.
+    fields = list(zip(*(line.split("|") for line in expected), strict=True))
+    assert {"one", "odd", "none"} | {f"even 0 {n}" for n in (2, 4, 6, 8)} >= set(fields[0][:10])
+    assert set(fields[1]) == {"exact", "suffix", "prefix", "org", "none"}
+    assert set(fields[2]) == {"loop", "few", "one"}
+    assert set(fields[3]) >= {"a", "c", "d"}
+    assert set(fields[4]) == {"low", "high"}
+
+
+def config(front: str, backend: str, zone: str) -> str:
+    return f"""
+    variables: {{zone: {{geo: $remote_addr, values: {{127.0.0.0/8: {zone}}}}}}}
+    log_formats: {{own: '"$zone"'}}
+    access_log: {{path: access.log, format: own}}
+    listeners:
+    - {{listen: {front}, proxy_pass: {backend}, limit_conn: {{key: "$zone", max: 1, zone: z}}}}
+    """
+
+
+def test_a_session_keeps_the_variables_that_it_began_with(tmp_path: pathlib.Path) -> None:
+    """Its line and what it counts as; new sessions have the new ones."""
+    host = own_host()
+    address = (host, free_port(host))
+    front = "{}:{}".format(*address)
+    backend = Listening()
+    with Nginy(tmp_path, config(front, backend.name, "old")) as nginy:
+        first = socket.create_connection(address)
+        backend.accept()
+        nginy.write(config(front, backend.name, "new"))
+        nginy.send_signal(signal.SIGHUP)
+        nginy.said("variables changed: zone.values.127.0.0.0/8 old -> new")
+        nginy.said("configuration reloaded")
+        second = socket.create_connection(address)  # of another key, so it may come in
+        backend.accept()
+        refused = socket.create_connection(address)
+        assert receive_all(refused) == b""
+        nginy.said('over limit_conn, 1 sessions at a time in zone "z"')
+        for sock in (first, second, refused, backend):
+            sock.close()
+        nginy.wait_idle()
+        assert sorted(nginy.access_lines()) == ['"new"', '"new"', '"old"']
+
+
+def test_several_workers_know_the_same_variables(tmp_path: pathlib.Path) -> None:
+    host = own_host()
+    address = (host, free_port(host))
+    text = f"""
+    workers: 2
+    variables: {{group: {{split: "$remote_addr", values: {{50%: a}}, default: b}}}}
+    listeners: {{listen: "{address[0]}:{address[1]}", return: "$group $pid "}}
+    """
+    with Nginy(tmp_path, text):
+        found = [answer.split() for answer in answers(address, ["127.9.0.1", "127.9.0.4"] * 20)]
+        assert {group for group, _ in found[::2]} == {found[0][0]}
+        assert {group for group, _ in found[1::2]} == {found[1][0]}
+
+
+def test_hash_keys_and_answers_over_udp_know_them(tmp_path: pathlib.Path) -> None:
+    host = own_host()
+    port = free_port(host, socket.SOCK_DGRAM)
+    text = f"""
+    variables: {{kind: {{map: $protocol, values: {{udp: datagram}}}}}}
+    listeners: {{listen: "{host}:{port}", protocol: udp, return: "a $kind"}}
+    """
+    with Nginy(tmp_path, text), socket.socket(type=socket.SOCK_DGRAM) as sock:
+        sock.settimeout(9)
+        sock.sendto(b"x", (host, port))
+        assert sock.recv(99) == b"a datagram"
