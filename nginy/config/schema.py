@@ -260,10 +260,10 @@ class Listener(Entry):
     )
     proxy_splice: bool = key(FLAG, "on", "Long transfers stay in the kernel (Linux).", only="tcp")
     proxy_upload_rate_bytes: int | None = key(
-        OrOff(RATE), "off", "A client sends at most this many bytes a second.", only="tcp"
+        OrOff(RATE), "off", "A session passes on this many bytes a second from its client."
     )
     proxy_download_rate_bytes: int | None = key(
-        OrOff(RATE), "off", "A client receives at most this many bytes a second.", only="tcp"
+        OrOff(RATE), "off", "A session passes on this many bytes a second to its client."
     )
     proxy_bind: Address | None = key(
         OrOff(BindAddress()), "off", "nginy connects to backends from this address."

@@ -159,6 +159,19 @@ class DatagramConnection(Connection):
         loop.interest.add(self)
         loop.connections += 1
 
+    def rest(self) -> None:
+        """Call no read handler until `wake`.
+
+        Not `pause_read`: what is reported for as long as it lasts must not be left unread.
+        """
+        self.pause_read()
+        self.loop.interest.forget(self)
+
+    def wake(self) -> None:
+        """Go on after `rest`; raises OSError if the selector has no room any more."""
+        self.loop.interest.add(self)
+        self.resume_read()
+
     def send_run(self, datagrams: "Sequence[memoryview]") -> bool:
         """Send datagrams of one length, none of them empty, by one call; return False, with
         nothing sent, if it fails.

@@ -39,6 +39,7 @@ from nginy.proxy.pacing import PacedSession
 from nginy.proxy.reply import DatagramReplyHandler, ReplyHandler
 from nginy.proxy.tcp import TcpHandler
 from nginy.proxy.udp import UdpHandler
+from nginy.proxy.udp_pacing import PacedUdpSession
 
 logger = logging.getLogger("nginy.server")
 
@@ -300,13 +301,16 @@ class ServiceSet:
     def _proxy_handler(
         self, settings: schema.Listener, listener: Listener, pool: BackendPool
     ) -> ProxyHandler:
-        make = UdpHandler if listener.options.udp else TcpHandler
+        make: type[UdpHandler | TcpHandler] = UdpHandler if listener.options.udp else TcpHandler
         name = build.listener_name(settings, listener.options)
         proxy = build.proxy_settings(settings, self._auto_sessions)
         handler = make(self._loop, name, listener.address, pool, proxy)
         handler.hash_key = self._logs.compile(pool.key) if pool.key else None
-        if isinstance(handler, TcpHandler) and (proxy.upload_rate or proxy.download_rate):
-            handler.session_class = PacedSession
+        if proxy.upload_rate or proxy.download_rate:
+            if isinstance(handler, TcpHandler):
+                handler.session_class = PacedSession
+            else:
+                handler.session_class = PacedUdpSession
         return handler
 
 

@@ -37,7 +37,7 @@ from nginy.text.address import Address, SockAddr
 class UdpHandler(UdpHandlerBase):
     """Makes UDP sessions of a listener's clients, and finds them again."""
 
-    __slots__ = ("detached", "is_draining", "table")
+    __slots__ = ("detached", "is_draining", "session_class", "table")
 
     protocol = "UDP"
 
@@ -54,6 +54,8 @@ class UdpHandler(UdpHandlerBase):
         """The sessions that hold their client's key."""
         self.detached: dict[KeyedSession, None] = {}
         """Those that have let it go."""
+        self.session_class = UdpSession
+        """What it makes of its clients; for listeners with a rate, `udp_pacing.PacedUdpSession`."""
         self.is_draining = False
         """Set to serve known clients only, before the listener is to go."""
 
@@ -149,7 +151,7 @@ class UdpHandler(UdpHandlerBase):
         newcomer = None
         if self.phases and (newcomer := admitted(self, client, self.drops, arrival)) is None:
             return None
-        session = UdpSession(self, client)
+        session = self.session_class(self, client)
         session.arrival = arrival if newcomer is None else newcomer.arrival
         receiver.serving = session
         if not session.open():
@@ -179,7 +181,7 @@ class UdpHandler(UdpHandlerBase):
     def announce(self, session: KeyedSession, backend: Backend) -> None:
         """Make a session one that sends headers, by its class: others pay nothing."""
         is_wanted = version_for(self.settings, backend) == "v2"
-        if is_wanted and isinstance(session, UdpSession):
+        if is_wanted and type(session) is UdpSession:
             session.__class__ = AnnouncingSession
         if isinstance(session, AnnouncingSession):
             passes_tlvs = self.settings.pass_tlvs

@@ -234,7 +234,6 @@ def test_rates_are_bytes_a_second(tmp_path: pathlib.Path) -> None:
         ("proxy_upload_rate: 0", 'proxy_upload_rate: "0"'),
         ("proxy_upload_rate: 10", '"10" is too small, expected a size from 1k to 1g'),
         ("proxy_download_rate: 10m/s", 'proxy_download_rate: "10m/s"'),
-        ("protocol: udp, proxy_upload_rate: 1m", "is for tcp listeners, this one is udp"),
     ],
 )
 def test_a_rate_that_is_none_is_refused(tmp_path: pathlib.Path, keys: str, message: str) -> None:
