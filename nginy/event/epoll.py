@@ -92,22 +92,25 @@ class EpollSelector(BaseSelector):
         """Register a descriptor; a second registration raises KeyError, a bad one ValueError or
         OSError."""
         fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
-        mask = self._masks.get(events)
-        if mask is None:
+        if events not in self._masks:
             raise ValueError(f"Invalid events: {events!r}")
         try:
-            self._epoll.register(fd, mask)
+            self.add(fd, events, data)
         except FileExistsError:
             raise KeyError(f"{fileobj!r} (FD {fd}) is already registered") from None
+        if fileobj is not fd:
+            self._fileobjs[fd] = fileobj
+        return SelectorKey(fileobj, fd, events, data)
+
+    def add(self, fd: int, events: int, data: object) -> None:
+        """Do as `register`, without the key, which takes 0.3 us to make."""
+        self._epoll.register(fd, self._masks[events])
         if fd >= len(self._wanted):
             more = fd + 1 + fd // 8 - len(self._wanted)
             self._data += [_NOTHING] * more
             self._wanted += bytes(more)
         self._data[fd] = data
         self._wanted[fd] = events
-        if fileobj is not fd:
-            self._fileobjs[fd] = fileobj
-        return SelectorKey(fileobj, fd, events, data)
 
     def unregister(self, fileobj: "FileDescriptorLike") -> SelectorKey:
         """Forget a descriptor that is about to be closed; closing it does the kernel's part.

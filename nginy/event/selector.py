@@ -107,7 +107,7 @@ class EdgeInterest:
 
     def add(self, c: "Connection") -> None:
         """Register all that the connection may ever want, once."""
-        self._selector.register(c.fd, c.directions, c)
+        self._selector.add(c.fd, c.directions, c)
 
     def change(self, event: "Event") -> None:
         """Post an event that was reported before it became active: no other report will come."""

@@ -70,6 +70,12 @@ class Reason(Enum):
         self.sentence = sentence
         self.level = level
 
+    # By identity: Enum's own one is written in Python, and takes 0.3 us of each session.
+    __hash__ = object.__hash__
+
+
+COMPLETED: Final = Reason.COMPLETED
+"""As a global name, for what every session passes: a member of an Enum costs 40 ns to look up."""
 
 BEFORE_CONTENT: Final = frozenset(
     (Reason.BAD_HEADER, Reason.HEADER_LATE, Reason.DENIED, Reason.OVER_LIMIT)
@@ -228,7 +234,7 @@ class Session:
             return
         self.end = reason
         self.detail = detail
-        if reason is not Reason.COMPLETED or self.handler.is_verbose:
+        if reason is not COMPLETED or self.handler.is_verbose:
             self.log(reason.level, self.reason)
         if self.upstream is not None:
             self.upstream.close(reset)

@@ -84,15 +84,17 @@ class UdpHandler(UdpHandlerBase):
                 session.is_bursting or session.heard_in == receiver.events
             ):
                 session.heard_in = receiver.events
-                if self._put_off(receiver, session, sender, local, data):
-                    return
+                if not self._put_off(receiver, session, sender, local, data):
+                    self._pass_on(receiver, sender, local, data)
+                return
             else:
                 # A client that sends one datagram at a time gains nothing by waiting for others:
                 # it costs 8 % of the CPU time of a request and its response.
                 session.heard_in = receiver.events
                 if session.forward(data):
                     return
-        self._pass_on(receiver, sender, local, data)
+                # ECONNREFUSED of a send() is about an earlier datagram: this one was not sent.
+        self._begin(receiver, key, sender, local, data)
 
     def _pass_on(
         self, receiver: DatagramReceiver, sender: Sender, local: bytes, data: memoryview
@@ -100,13 +102,8 @@ class UdpHandler(UdpHandlerBase):
         """Send a datagram at once, by a new session if the client has none that can."""
         key: ClientKey = (sender, local) if local else sender
         session = self.table.get(key)
-        # ECONNREFUSED of a send() is about an earlier datagram: this one was not sent.
         if session is None or not session.forward(data):
-            session = self._begin(receiver, key, sender, local)
-            if session is not None:
-                session.forward(data)
-                if len(self.pool.backends) > 1:
-                    self.hold(session, data)
+            self._begin(receiver, key, sender, local, data)
 
     def _put_off(
         self,
@@ -133,9 +130,14 @@ class UdpHandler(UdpHandlerBase):
         return True
 
     def _begin(
-        self, receiver: DatagramReceiver, key: ClientKey, sender: Sender, local: bytes
-    ) -> UdpSession | None:
-        """Begin the session of a new client, or drop its datagram and return None."""
+        self,
+        receiver: DatagramReceiver,
+        key: ClientKey,
+        sender: Sender,
+        local: bytes,
+        data: memoryview,
+    ) -> None:
+        """Begin the session of a new client with its first datagram, or drop the datagram."""
         arrival = None
         if isinstance(sender, Announced):
             arrival = sender.arrival()
@@ -147,18 +149,19 @@ class UdpHandler(UdpHandlerBase):
         if why is not None:
             now_ms = self.loop.clock.now_ms
             self.drops.refuse(*why, client.sockaddr, self.name, now_ms)
-            return None
+            return
         newcomer = None
         if self.phases and (newcomer := admitted(self, client, self.drops, arrival)) is None:
-            return None
+            return
         session = self.session_class(self, client)
         session.arrival = arrival if newcomer is None else newcomer.arrival
         receiver.serving = session
-        if not session.open():
-            return None
-        session.key = key
-        self.table[key] = session
-        return session
+        if session.open():
+            session.key = key
+            self.table[key] = session
+            session.forward(data)
+            if len(self.pool.backends) > 1:
+                self.hold(session, data)
 
     def _why_not(self, sockaddr: SockAddr) -> tuple[str, str] | None:
         """Return why a new client can have no session, and how its datagram is counted."""
@@ -166,7 +169,7 @@ class UdpHandler(UdpHandlerBase):
         max_sessions = self.settings.max_sessions
         if self.is_draining:
             return "shed", "the listener takes no new clients"
-        if 0 < max_sessions <= self.sessions:
+        if 0 < max_sessions <= self.counters.open:
             return "shed", f"max_sessions ({max_sessions}) are used up"
         if loop.connections >= loop.max_connections:
             return "limit", "worker_connections are used up"

@@ -32,8 +32,8 @@ from nginy.event.datagram import DatagramConnection, SharedConnection
 from nginy.event.event import Event
 from nginy.event.timer import Timer
 from nginy.log.limit import similar
-from nginy.proxy.attempt import AttemptResult
-from nginy.proxy.session import Reason
+from nginy.proxy.attempt import FAILED, UNKNOWN, WORKED
+from nginy.proxy.session import COMPLETED, Reason
 from nginy.proxy.udp_base import UdpHandlerBase
 from nginy.proxy.udp_opening import UdpOpening
 
@@ -54,10 +54,10 @@ QUEUE_FULL: Final = frozenset((errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM))
 """Errors of send() by which the system has no room for a datagram now."""
 
 RESULTS: Final = {
-    Reason.COMPLETED: AttemptResult.WORKED,
-    Reason.BACKEND_RESET: AttemptResult.FAILED,
-    Reason.BACKEND_UNREACHABLE: AttemptResult.FAILED,
-    Reason.ANSWERS_MISSING: AttemptResult.FAILED,
+    COMPLETED: WORKED,
+    Reason.BACKEND_RESET: FAILED,
+    Reason.BACKEND_UNREACHABLE: FAILED,
+    Reason.ANSWERS_MISSING: FAILED,
 }
 """Which reasons show something about the backend, and what; no other reason does."""
 
@@ -241,7 +241,7 @@ class UdpSession(UdpOpening):
         if deadline_ms > loop.clock.now_ms:
             loop.timers.start(timer, deadline_ms)
         elif settings.responses is None or self._responses >= settings.responses * self._requests:
-            self.finalize(Reason.COMPLETED if self._responses else Reason.NO_ANSWER)
+            self.finalize(COMPLETED if self._responses else Reason.NO_ANSWER)
         else:
             self.finalize(Reason.ANSWERS_MISSING)
 
@@ -252,9 +252,13 @@ class UdpSession(UdpOpening):
         attempt = self.attempts[-1] if self.attempts else None
         backend = None if attempt is None else attempt.backend
         if attempt is not None and backend is not None:
-            result = RESULTS.get(reason, AttemptResult.UNKNOWN)
-            if reason is Reason.ANSWERS_MISSING and self._is_exonerated(backend):
-                result = AttemptResult.UNKNOWN
+            result = RESULTS.get(reason, UNKNOWN)
+            if (
+                result is FAILED
+                and reason is Reason.ANSWERS_MISSING
+                and self._is_exonerated(backend)
+            ):
+                result = UNKNOWN
             attempt.end(result, self.handler.loop.clock.now_ms, self.upstream)
             if self._end_timer is not None:
                 self.handler.loop.timers.cancel(self._end_timer)

@@ -43,6 +43,17 @@ class Address:
     port: int = 0
     path: str = ""
     written: str = field(default="", compare=False, repr=False)
+    sockaddr: SockAddr = field(init=False, compare=False, repr=False)
+    """The form that bind(), connect() and sendto() take for this family, made once."""
+
+    def __post_init__(self) -> None:
+        """Work out `sockaddr`."""
+        sockaddr: SockAddr = (self.host, self.port)
+        if self.family is socket.AF_UNIX:
+            sockaddr = self.path
+        elif self.family is socket.AF_INET6:
+            sockaddr = (self.host, self.port, 0, 0)
+        object.__setattr__(self, "sockaddr", sockaddr)
 
     @property
     def name(self) -> str:
@@ -63,15 +74,6 @@ class Address:
     def is_wildcard(self) -> bool:
         """Whether this is every address of the machine: 0.0.0.0 or [::]."""
         return self.host in ("0.0.0.0", "::")
-
-    @property
-    def sockaddr(self) -> SockAddr:
-        """The form that bind(), connect() and sendto() take for this family."""
-        if self.family is socket.AF_UNIX:
-            return self.path
-        if self.family is socket.AF_INET6:
-            return (self.host, self.port, 0, 0)
-        return (self.host, self.port)
 
     @property
     def host_text(self) -> str:

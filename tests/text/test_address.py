@@ -1,5 +1,7 @@
 """Addresses: what is one, what is none and why, and what the socket calls are given."""
 
+import dataclasses
+import pickle
 import socket
 
 import pytest
@@ -27,6 +29,12 @@ def test_an_address_becomes_what_connect_takes(
     address = parse_address(text)
     assert (address.family, address.sockaddr) == (family, sockaddr)
     assert str(address) == text
+
+
+def test_an_address_made_of_another_has_its_own_form_for_connect() -> None:
+    address = dataclasses.replace(parse_address("[::1]:80"), port=81)
+    assert address.sockaddr == ("::1", 81, 0, 0)
+    assert pickle.loads(pickle.dumps(address)).sockaddr == ("::1", 81, 0, 0)
 
 
 def test_ipv6_texts_of_one_address_are_equal_and_keep_what_was_written() -> None:
