@@ -1,6 +1,7 @@
 """What bin/nginy and bin/test do before nginy can be imported: find a Python and the packages.
 
-In order: a Python of 3.10 or newer, this one or another on PATH; the packages, if this Python
+In order: a Python of 3.10 or newer, this one or another on PATH, and an optimized one if nobody has
+chosen one; the packages, if this Python
 has them; else a private environment, made once; else one command for the reader to type. Nothing
 is installed where it need not be, and never outside the checkout, or the user's cache directory
 where the checkout cannot be written.
@@ -21,6 +22,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 OLDEST = (3, 10)
@@ -44,7 +46,7 @@ class ImpossibleError(Exception):
     """The private environment cannot be made; the text says why."""
 
 
-def prepare(purpose, needed, optional=()):
+def prepare(purpose, needed, optional=(), prefers_optimized=False):
     """Return once the modules of `needed` can be imported: at once, or after an exec.
 
     An exec keeps the process id, so that signals reach what was started. `purpose` names the
@@ -53,6 +55,8 @@ def prepare(purpose, needed, optional=()):
     """
     if sys.version_info < OLDEST:
         run_newer_python()
+    if prefers_optimized and not is_optimized():
+        run_optimized_python(needed)
     missing = {name: package for name, package in needed.items() if not is_importable(name)}
     if not missing:
         return
@@ -75,6 +79,53 @@ def run_newer_python():
             os.execv(python, [python, *sys.argv])
     found = ".".join(map(str, sys.version_info[:3]))
     sys.exit(f"nginy: Python 3.10 or newer is needed; {sys.executable} is {found}, no other found")
+
+
+def is_optimized():
+    """Tell whether this Python was built with --enable-optimizations.
+
+    One that was not, as version managers build it, takes 6 % more time for a connection. Systems
+    build theirs so, and some do not record it.
+    """
+    arguments = sysconfig.get_config_var("CONFIG_ARGS") or ""
+    return sys.base_prefix == "/usr" or "--enable-optimizations" in arguments
+
+
+def run_optimized_python(needed):
+    """Become the first optimized Python on PATH that has the modules `needed`, if there is one.
+
+    An environment that somebody has entered is a choice, and stays.
+    """
+    if sys.prefix != sys.base_prefix:
+        return
+    home = os.path.dirname(os.path.realpath(__file__))
+    has_all = f"all(map(b.is_importable, {sorted(needed)}))"
+    suits = f"b.OLDEST <= sys.version_info and b.is_optimized() and {has_all}"
+    code = f"import sys; sys.path[0] = {home!r}; import bootstrap as b; sys.exit(not ({suits}))"
+    for python in pythons():
+        if subprocess.call([python, "-c", code], stderr=subprocess.DEVNULL) == 0:
+            os.execv(python, [python, *sys.argv])
+
+
+def pythons():
+    """Return the paths of the other Pythons on PATH, without the scripts of version managers."""
+    names = ["python3"] + [f"python3.{minor}" for minor in range(NEWEST_MINOR, 9, -1)]
+    found = {os.path.realpath(sys.executable): None}
+    for directory in os.get_exec_path():
+        for name in names:
+            path = os.path.join(directory, name)
+            if os.path.realpath(path) not in found and is_program(path):
+                found[os.path.realpath(path)] = path
+    return list(found.values())[1:]
+
+
+def is_program(path):
+    """Tell whether a file is a program in machine code, which a script is not."""
+    try:
+        with open(path, "rb") as file:
+            return os.access(path, os.X_OK) and file.read(4) == b"\x7fELF"
+    except OSError:
+        return False
 
 
 def is_importable(module):

@@ -10,11 +10,12 @@ import configparser
 import os
 import pathlib
 import shutil
+import signal
 import stat
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import nginy
@@ -108,6 +109,78 @@ def test_bin_test_gives_its_arguments_to_pytest_from_any_directory() -> None:
     status, out, err = run(BIN / "test", "--collect-only", "-q", "tests/test_layers.py")
     assert (status, err) == (0, "")
     assert "tests/test_layers.py::test_modules_import_only_from_their_layers" in out
+
+
+# -- which Python runs it --
+
+# Packages that can be found, and a Python that is optimized only in the directory "second".
+MADE_UP = """
+import sys, sysconfig
+sys.base_prefix = sys.prefix = "/opt"
+found = "--enable-optimizations" if "/second/" in sys.executable else ""
+sysconfig.get_config_var = lambda name: found
+"""
+
+
+@pytest.fixture
+def two_pythons(tmp_path: pathlib.Path) -> dict[str, str]:
+    """The environment of a process that finds two Pythons, the second of them optimized."""
+    site = tmp_path / "site"
+    env = environment(MADE_UP, site, PYTHONHOME=sys.base_prefix)
+    for module in ("yaml", "docopt"):
+        (site / f"{module}.py").touch()
+    binary = pathlib.Path(sys.executable).resolve()
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        shutil.copy(binary, tmp_path / name / "python3")
+    return {**env, "PATH": f"{tmp_path}/first:{tmp_path}/second:{os.environ['PATH']}"}
+
+
+def who_runs(command: Sequence[str | pathlib.Path], env: Mapping[str, str]) -> str:
+    """Return the last directory of the Python that runs a command."""
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=20)
+    assert (done.returncode, done.stderr) == (3, "")
+    return pathlib.Path(done.stdout.split()[2]).parent.name
+
+
+@pytest.fixture
+def telling(checkout: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
+    """A launcher whose nginy says which Python runs it."""
+    shutil.copytree(checkout, tmp_path / "telling")
+    text = SAYS_WHO_RUNS.replace("sys.prefix", "sys.executable")
+    (tmp_path / "telling" / "nginy" / "cli.py").write_text(text)
+    return tmp_path / "telling" / "bin" / "nginy"
+
+
+def test_an_optimized_python_is_preferred(
+    telling: pathlib.Path, two_pythons: dict[str, str]
+) -> None:
+    assert who_runs([telling], two_pythons) == "second"
+
+
+def test_a_python_that_was_chosen_stays(telling: pathlib.Path, two_pythons: dict[str, str]) -> None:
+    assert who_runs(["python3", telling], two_pythons) == "first"
+
+
+def test_an_optimized_python_without_the_packages_is_not_preferred(
+    telling: pathlib.Path, two_pythons: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+    with open(tmp_path / "site" / "sitecustomize.py", "a") as file:
+        file.write(f"if found: {without('yaml', 'docopt')}\n")
+    assert who_runs([telling], two_pythons) == "first"
+
+
+def test_signals_are_ignored_before_python_runs(
+    checkout: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    fake = tmp_path / "python3"
+    fake.write_text("#!/bin/sh\ngrep SigIgn: /proc/self/status\n")
+    fake.chmod(0o755)
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    said = subprocess.check_output([checkout / "bin" / "nginy"], env=env, text=True)
+    ignored = int(said.split()[1], 16)
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        assert ignored >> number - 1 & 1
 
 
 # -- a private environment --

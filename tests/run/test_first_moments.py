@@ -49,11 +49,17 @@ class Start:
         self.log_path = directory / "error.log"
         path = directory / "nginy.yml"
         path.write_text(f"pid: nginy.pid\nerror_log: error.log\n{config}")
-        self.process = subprocess.Popen([*command, str(path)], cwd=CHECKOUT, env=ENVIRONMENT)
+        # bin/nginy, started by its first line, finds the Python of the tests.
+        env = {**ENVIRONMENT, "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"}
+        self.process = subprocess.Popen([*command, str(path)], cwd=CHECKOUT, env=env)
 
     def blocks(self, number: signal.Signals) -> bool:
         """Whether the process has blocked a signal."""
         return self._has(number, "SigBlk")
+
+    def ignores(self, number: signal.Signals) -> bool:
+        """Whether the process ignores a signal."""
+        return self._has(number, "SigIgn")
 
     def hears(self, number: signal.Signals) -> bool:
         """Whether the process has a handler for a signal."""
@@ -95,6 +101,21 @@ def test_signals_to_reload_and_reopen_wait_for_the_end_of_a_start(start: Start) 
     start.process.send_signal(signal.SIGUSR1)
     wait_until(lambda: start.has_said("configuration reloaded"))
     assert start.has_said("SIGUSR1")
+
+
+@pytest.mark.slow
+def test_a_signal_that_comes_before_python_runs_ends_nothing(tmp_path: pathlib.Path) -> None:
+    """The shell that runs the first lines of bin/nginy has seen to it."""
+    host = own_host()
+    config = f"listeners: {{listen: '{host}:{free_port(host)}', return: hi}}\n"
+    start = Start(tmp_path, (str(CHECKOUT / "bin" / "nginy"),), config)
+    try:
+        wait_until(lambda: start.ignores(signal.SIGUSR2))
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGHUP):
+            start.process.send_signal(number)
+        wait_until(lambda: start.hears(signal.SIGHUP) and start.pid_path.exists())
+    finally:
+        start.close()
 
 
 @pytest.mark.slow
