@@ -5,9 +5,8 @@ counts (`backend/shared.py`), the pid file, and the right to bind privileged por
 give up with `user`. A worker that dies is replaced by one with the same sockets, so clients wait a
 moment in the kernel's queue and nobody is refused.
 
-For a reload the supervisor opens what it has to open; then the workers vote (`worker.py`). Nothing
-changes unless all are ready. A worker that says nothing in time has no vote: the supervisor kills
-it, and its successor starts with what the others have.
+For a reload the supervisor opens what it has to open; then the workers vote (`vote.py`). Nothing
+changes unless all are ready.
 
 `process/control.py` deals with signals and the pid file; the workers get their signals from here.
 
@@ -17,6 +16,7 @@ Tested in tests/run/test_workers.py.
 """
 
 import contextlib
+import enum
 import gc
 import logging
 import os
@@ -42,13 +42,22 @@ from nginy.process.workers.crew import Crew, WorkerProcess
 from nginy.process.workers.lead import Lead
 from nginy.process.workers.ports import PortSet
 from nginy.process.workers.reports import Reports
-from nginy.process.workers.vote import Patience, Stage, Vote
-from nginy.process.workers.worker import serve, write_config
+from nginy.process.workers.vote import Patience, Vote, Voting
+from nginy.process.workers.worker import serve
 
 logger = logging.getLogger("nginy.server")
 
 
 PATIENCE: Final = Patience()
+
+
+class Stage(enum.Enum):
+    """What the supervisor is doing."""
+
+    STARTING = "starting"
+    """Not all of the first workers serve yet; if one of them dies, so does nginy."""
+    SERVING = "serving"
+    ENDING = "ending"
 
 
 class Supervisor:
@@ -86,10 +95,9 @@ class Supervisor:
         self._draining: dict[int, int] = {}
         """The sessions that workers have left, by their number, once they have been told to end."""
         self._lead = Lead(self.crew)
-        self._vote: Vote | None = None
-        self._votes = 0
+        self._voting = Voting(self.loop, self.crew, self, patience.vote_ms)
         self._failure = ""
-        self._timer = Timer(self._timeout_handler, self)
+        self._stop_timer = Timer(self._stop_handler, self)
         self._retire_timer = Timer(self._retire_handler, self)
 
     # Starting.
@@ -151,9 +159,8 @@ class Supervisor:
             self._lead.joined(process)
             if self._stage is Stage.STARTING and self.crew.are_serving:
                 self._all_serve()
-            elif self._stage is Stage.VOTING and self._vote is not None:
-                # It was forked before the vote, and has the configuration of then.
-                self._ask(self._vote, [process])
+            else:
+                self._voting.joined(process)
             return
         if word == "draining":
             self._draining[process.index] = int(text) if text.isdecimal() else 0
@@ -168,13 +175,8 @@ class Supervisor:
 
     def _voted(self, process: WorkerProcess, word: str, text: str) -> None:
         number, _, reason = text.partition(" ")
-        vote = self._vote
-        if vote is not None and number == vote.number:
-            if word == "refused":
-                self._call_off(vote, reason)
-            else:
-                self._count(process.index)
-        elif word == "refused" and not process.is_serving:
+        self._voting.answered(process, number, reason if word == "refused" else None)
+        if word == "refused" and not process.is_serving:
             logger.error("%s cannot start: %s", process, reason)
             if self._stage is Stage.STARTING:
                 self._fail(reason)
@@ -189,7 +191,7 @@ class Supervisor:
         elif self._stage is Stage.STARTING:
             self._fail(f"{process} has ended before it could serve")
         else:
-            self._count(process.index)
+            self._voting.died(process)
 
     # What the control asks for.
 
@@ -208,25 +210,15 @@ class Supervisor:
         self.crew.signal(signal.SIGUSR1)
 
     def change_to(self, config: schema.Config, text: str) -> None:
-        """Ask the workers whether they can change to `config`."""
-        self._votes += 1
-        vote = Vote(self._votes, config, text)
+        """Have the workers vote on a change to `config`."""
         try:
-            self._open(vote)
+            self._voting.begin(config, text)
         except NginyError as error:
             self.control.refused(*str(error).splitlines())
-            return
-        self._vote = vote
-        self._stage = Stage.VOTING
-        self.crew.is_held = True
-        self._start_timer(self._patience.vote_ms)
-        self._ask(vote, self.crew.serving())
-        if self._vote is vote and not vote.waiting:
-            self._decide(vote)
 
-    # Reloading.
+    # What a vote asks for.
 
-    def _open(self, vote: Vote) -> None:
+    def open(self, vote: Vote) -> None:
         """Open what the supervisor has to open, all or nothing; raises NginyError."""
         with contextlib.ExitStack() as undo:
             vote.ports = self.ports.open(vote.config)
@@ -239,52 +231,16 @@ class Supervisor:
             give_away(vote.config.user, self.logs)
             undo.pop_all()
 
-    def _ask(self, vote: Vote, processes: Sequence[WorkerProcess]) -> None:
-        fd = write_config(vote.config)
-        try:
-            for process in processes:
-                vote.waiting.add(process.index)
-                fds = [s.fileno() for s in self.ports.sockets_of(process.index, vote.ports)]
-                is_told = process.send("sockets", fds=fds)
-                if not (is_told and process.send("reload", vote.number, [fd])):
-                    self._call_off(vote, f"{process} does not take the message")
-                    return
-        finally:
-            os.close(fd)
-
-    def _count(self, index: int) -> None:
-        """Take the answer of a worker, or that there will be none: it has died."""
-        vote = self._vote
-        if vote is not None:
-            vote.waiting.discard(index)
-        if vote is None or vote.waiting:
-            return
-        if self._stage is Stage.CHANGING:
-            self._finish(vote)
-        else:
-            self._decide(vote)
-
-    def _call_off(self, vote: Vote, reason: str) -> None:
-        """Go on as before: a worker cannot do what the vote is about."""
-        for process in self.crew.serving():
-            process.send("abort", vote.number)
+    def undo(self, vote: Vote) -> None:
+        """Close what was opened, and go on as before."""
         self.ports.undo(vote.ports)
         self.admin.undo(vote.admin)
         self.control.undo()
         self.logs.open(self.config)
         self.logs.close_unused(self.config)
-        self._end_vote()
-        self.control.refused(reason)
 
-    def _decide(self, vote: Vote) -> None:
-        """Change what is the supervisor's, and have the workers change what is theirs."""
-        self._stage = Stage.CHANGING
-        for process in self.crew.processes.values():
-            if process.is_serving and process.send("commit", vote.number):
-                vote.waiting.add(process.index)
-            else:
-                # One that has got the old configuration at its fork, or that does not listen.
-                process.send_signal(signal.SIGKILL)
+    def change(self, vote: Vote) -> None:
+        """Change what is the supervisor's."""
         self.config = vote.config
         self.ports.apply(vote.config, vote.ports)
         self.admin.commit(vote.admin)
@@ -295,40 +251,23 @@ class Supervisor:
         self.control.commit(vote.text)
         raise_descriptor_limit(vote.config.worker_connections, self.loop.interest.descriptors_max)
         self.logs.close_unused(vote.config)
-        self._start_timer(self._patience.vote_ms)
-        if not vote.waiting:
-            self._finish(vote)
 
-    def _finish(self, vote: Vote) -> None:
-        self._end_vote()
+    def sockets_for(self, process: WorkerProcess, vote: Vote) -> Sequence[int]:
+        """Return what a worker listens on, with what the vote has opened."""
+        return [sock.fileno() for sock in self.ports.sockets_of(process.index, vote.ports)]
+
+    def refused(self, reason: str) -> None:
+        """Say why nothing has changed."""
+        self.control.refused(reason)
+
+    def changed(self, vote: Vote) -> None:
+        """Say what has changed."""
         # Of a new backend a worker may have heard before it knew it.
         self._lead.recite()
         self.control.reloaded(vote.config)
 
-    def _end_vote(self) -> None:
-        self._vote = None
-        self._stage = Stage.SERVING
-        self.loop.timers.cancel(self._timer)
-        self.crew.is_held = False
-        self.crew.start()
-
     def _retire_handler(self, _timer: Timer) -> None:
         self.ports.close_retired()
-
-    def _start_timer(self, delay_ms: int) -> None:
-        self.loop.timers.start(self._timer, self.loop.clock.now_ms + delay_ms)
-
-    def _timeout_handler(self, _timer: Timer) -> None:
-        """Go on without the workers that have not done in time what the stage is about."""
-        if self._stage is Stage.ENDING:
-            self.crew.signal(signal.SIGKILL)
-        elif self._vote is not None:
-            for index in sorted(self._vote.waiting):
-                process = self.crew.processes[index]
-                process.kill("has not reloaded")
-                # It may take its time to die, if it waits for a disk.
-                process.is_serving = False
-                self._count(index)
 
     # Ending.
 
@@ -357,14 +296,16 @@ class Supervisor:
         self._begin_end()
         self.crew.signal(signal.SIGTERM)
         self.ports.close()
-        self._start_timer(self._patience.stop_ms)
+        deadline_ms = self.loop.clock.now_ms + self._patience.stop_ms
+        self.loop.timers.start(self._stop_timer, deadline_ms)
+
+    def _stop_handler(self, _timer: Timer) -> None:
+        self.crew.signal(signal.SIGKILL)
 
     def _begin_end(self) -> None:
-        if self._vote is not None and self._stage is Stage.VOTING:
-            self._call_off(self._vote, "nginy is about to end")
-        self._vote = None
-        self._stage = Stage.ENDING
         self.crew.dismiss()
+        self._voting.end()
+        self._stage = Stage.ENDING
         if not self.crew.processes:
             self.loop.running = False
 
@@ -374,7 +315,8 @@ class Supervisor:
         self._reports.close()
         self.admin.close()
         self.ports.close()
-        self.loop.timers.cancel(self._timer)
+        self._voting.close()
+        self.loop.timers.cancel(self._stop_timer)
         self.loop.timers.cancel(self._retire_timer)
         self.control.close()
         self.logs.close()
