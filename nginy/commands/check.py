@@ -159,6 +159,7 @@ class _Run:
             now_ms + timeout_of(each.check),
             partial(self._ended, each),
             each.backend.proxy_protocol,
+            each.backend.name,
         )
         each.talk = self.talks[0] if self.talks else None
 

@@ -7,6 +7,7 @@ Tested in tests/config/test_health.py.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from nginy.backend.checks.agent import AgentSettings
@@ -21,7 +22,9 @@ from nginy.config.health import (
     Eject,
     HealthCheck,
     record_of,
+    server_name_of,
     timeout_of,
+    tls_of,
     transport_of,
 )
 from nginy.config.steps import Step
@@ -58,6 +61,7 @@ def http_check(check: HealthCheck) -> HttpCheck:
 
 QUESTIONS: Final[dict[str, Callable[[HealthCheck], Question]]] = {
     "http": http_check,
+    "https": lambda check: replace(http_check(check), name="https"),
     "redis": lambda check: RedisCheck(check.role or "", check.user or "", password_of(check)),
     "mysql": lambda check: MysqlCheck(check.user or "", password_of(check), check.role or ""),
     "postgres": lambda check: PostgresCheck(
@@ -126,7 +130,8 @@ def probe_settings(check: HealthCheck, proxy_protocol: str = "off") -> ProbeSett
         question=question_of(check),
         transport=transport_of(check),
         port=check.port,
-        name=check.name if check.type == "tls" else None,
+        tls=tls_of(check),
+        name=server_name_of(check),
         command=check.command or (),
         proxy_protocol=proxy_protocol,
     )

@@ -15,8 +15,9 @@ from typing import Final
 
 from nginy.config.admin import check_admin
 from nginy.config.balance import METHODS
+from nginy.config.check_health import check_health
 from nginy.config.check_loops import check_loops
-from nginy.config.health import HASH_METHODS, check_health
+from nginy.config.health import HASH_METHODS
 from nginy.config.hints import value_hint
 from nginy.config.logs import LOG_FORMATS, AccessLogSettings
 from nginy.config.node import (

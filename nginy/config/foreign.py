@@ -264,7 +264,6 @@ VALUES: Final[Mapping[str, Mapping[str, str]]] = {
         "http3": "expected udp",
     },
     "type": {
-        "https": "nginy does not check HTTP over TLS, expected tls for the handshake alone",
         "grpc": "nginy does not speak gRPC, expected tcp",
         "ping": "nginy does not ping, expected tcp",
         "icmp": "nginy does not ping, expected tcp",

@@ -11,31 +11,29 @@ error of the file, with its place, and not a failure of the first check.
 # ruff: noqa: RUF009 - key() makes a field, as dataclasses.field() does
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from nginy.config.addresses import IpAddress
-from nginy.config.command import Command, CommandLine
-from nginy.config.node import Findings, Mark, quote
-from nginy.config.record import Entry, MapOf, Origin, Record, Switch, key
+from nginy.config.command import Command
+from nginy.config.node import Mark
+from nginy.config.pem import CERTIFICATE, PRIVATE_KEY, Pem, PemFile
+from nginy.config.record import Entry, MapOf, Record, Switch, key
 from nginy.config.secrets import Secret, SecretFile
-from nginy.config.steps import BYTES, EXPECT, STEPS, Step, WireText, check_steps
+from nginy.config.steps import BYTES, EXPECT, STEPS, Step, WireText
 from nginy.config.types import (
     Choice,
     Duration,
+    Flag,
     Integer,
     OrOff,
     Plain,
     ScalarKind,
     Text,
-    alternatives,
 )
 from nginy.errors import InvalidValueError
-from nginy.text.address import Address
-from nginy.text.units import format_duration
+from nginy.event.tls_client import ClientTls
 from nginy.wire.dns_names import is_host_name
-from nginy.wire.errors import WireError
 from nginy.wire.expect import unescape
 from nginy.wire.http import build_request, parse_statuses
 
@@ -47,25 +45,31 @@ POSITIVE: Final = Integer(1)
 HASH_METHODS: Final = frozenset({"hash", "maglev", "rendezvous"})
 
 CHECK_TYPES: Final = (
-    *("tcp", "udp", "http", "tls", "exec"),
+    *("tcp", "udp", "http", "https", "tls", "exec"),
     *("redis", "mysql", "postgres", "smtp", "pop3", "imap", "ldap", "mqtt", "ssh"),
     *("dns", "ntp", "sip", "radius"),
 )
 RECORDS: Final = ("A", "AAAA", "SRV", "NS", "SOA", "MX", "TXT")
 UDP_TYPES: Final = ("udp", "ntp", "sip", "radius")
+HTTP_TYPES: Final = ("http", "https")
+TLS_TYPES: Final = ("tls", "https")
 # Keys that mean something to some types only.
 KEYS_OF_TYPES: Final = {
     "port": tuple(name for name in CHECK_TYPES if name != "exec"),
     "send": ("tcp", "udp", "tls"),
-    "expect": ("tcp", "udp", "tls", "http"),
+    "expect": ("tcp", "udp", "tls", *HTTP_TYPES),
     "steps": ("tcp", "udp", "tls"),
-    "path": ("http",),
-    "host": ("http",),
-    "method": ("http",),
-    "headers": ("http",),
-    "body": ("http",),
-    "status": ("http", "sip"),
-    "name": ("tls", "dns"),
+    "path": HTTP_TYPES,
+    "host": HTTP_TYPES,
+    "method": HTTP_TYPES,
+    "headers": HTTP_TYPES,
+    "body": HTTP_TYPES,
+    "status": (*HTTP_TYPES, "sip"),
+    "name": (*TLS_TYPES, "dns"),
+    "verify": TLS_TYPES,
+    "ca": TLS_TYPES,
+    "certificate": TLS_TYPES,
+    "key": TLS_TYPES,
     "record": ("dns",),
     "rcode": ("dns",),
     "address": ("dns",),
@@ -100,6 +104,7 @@ class Share(ScalarKind[float]):
 
 
 TIMEOUT_MS: Final = 1000
+PORT_OF_HOST: Final = re.compile(r":[0-9]+\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,8 +176,22 @@ class HealthCheck(Entry):
     name: str | None = key(
         OrOff(Text("a host's name", r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,252}")),
         "off",
-        "nginy asks for this server name (SNI), with dns for the records of this name.",
+        "Whom nginy wants to reach (SNI), off is the backend; with dns the records' owner.",
     )
+    verify: bool | None = key(
+        OrOff(Flag(), "auto"),
+        "auto",
+        "The certificate has to be valid, and for `name`; auto is on with https.",
+    )
+    ca: Pem | None = key(
+        OrOff(PemFile(CERTIFICATE), "system"),
+        "system",
+        "nginy trusts the certificates in this file; system are those that the system trusts.",
+    )
+    certificate: Pem | None = key(
+        OrOff(PemFile(CERTIFICATE)), "off", "nginy shows this certificate, with its chain."
+    )
+    key_: Pem | None = key(OrOff(PemFile(PRIVATE_KEY)), "off", "The key of the certificate.")
     record: str | None = key(
         OrOff(Choice(*RECORDS), "auto"),
         "auto",
@@ -257,61 +276,17 @@ ON_DOWN: Final = Choice("keep", "close", "reset")
 
 
 def transport_of(check: HealthCheck) -> str:
-    """Return what carries a check: "tcp", "tls", "udp" or "exec"."""
+    """Return what carries a check: "tcp", "udp" or "exec"."""
     if check.type == "dns":
         return check.transport
     if check.type in UDP_TYPES:
         return "udp"
-    return check.type if check.type in ("tls", "exec") else "tcp"
+    return "exec" if check.type == "exec" else "tcp"
 
 
-def check_health(
-    check: HealthCheck | None,
-    agent: AgentCheck | None,
-    eject: Eject | None,
-    addresses: Sequence[Address],
-    findings: Findings,
-) -> None:
-    """Report conflicts among the health keys of one upstream with these backends."""
-    has_unix = any(address.is_unix for address in addresses)
-    if check is not None:
-        _check_times(check, findings)
-        _check_keys(check, findings)
-        # `nginy -T` writes both, empty; only what is set is a mistake.
-        texts = {"send": check.send, "expect": check.expect}
-        beside = {name: check.origin.of(name) for name, text in texts.items() if text}
-        check_steps(check.steps, beside, timeout_of(check), findings)
-        if has_unix and transport_of(check) == "udp":
-            text = f"type: {check.type} cannot check a backend on a unix socket"
-            findings.report(check.origin.of("type"), text)
-        if has_unix and check.port is not None:
-            findings.report(check.origin.of("port"), "port: a backend on a unix socket has none")
-    if agent is not None and agent.timeout_ms is not None and agent.origin.has("interval"):
-        _check_timeout(agent.origin, agent.timeout_ms, agent.interval_ms, "interval", findings)
-    if agent is not None and has_unix:
-        findings.report(agent.origin.mark, "agent_check: a backend on a unix socket has no agent")
-    if eject is not None and eject.origin.has("base", "max") and eject.max_ms < eject.base_ms:
-        _report_time(eject.origin, "max", eject.max_ms, "at least base", eject.base_ms, findings)
-
-
-def _check_times(check: HealthCheck, findings: Findings) -> None:
-    """Report times that would start a check before the last one has ended."""
-    shortest_ms = min(check.interval_ms, check.interval_down_ms or check.interval_ms)
-    origin, jitter_ms = check.origin, check.jitter_ms or 0
-    if not origin.has("interval", "interval_down", "jitter", "timeout"):
-        return
-    if jitter_ms >= shortest_ms:
-        _report_time(origin, "jitter", jitter_ms, "less than an interval", shortest_ms, findings)
-    elif check.timeout_ms is not None:
-        bound = "interval" if shortest_ms == check.interval_ms else "interval_down"
-        _check_timeout(origin, check.timeout_ms, shortest_ms, bound, findings)
-
-
-def _check_timeout(
-    origin: Origin, timeout_ms: int, bound_ms: int, bound: str, findings: Findings
-) -> None:
-    if timeout_ms > bound_ms:
-        _report_time(origin, "timeout", timeout_ms, f"at most {bound}", bound_ms, findings)
+def is_verifying(check: HealthCheck) -> bool:
+    """Return whether a check looks at the server's certificate."""
+    return check.type == "https" if check.verify is None else check.verify
 
 
 def timeout_of(check: HealthCheck | AgentCheck) -> int:
@@ -324,64 +299,27 @@ def timeout_of(check: HealthCheck | AgentCheck) -> int:
     return min(TIMEOUT_MS, shortest_ms)
 
 
-def _report_time(
-    origin: Origin, name: str, value_ms: int, expected: str, bound_ms: int, findings: Findings
-) -> None:
-    text = f"{name}: {format_duration(value_ms)}, expected {expected} ({format_duration(bound_ms)})"
-    findings.report(origin.of(name), text)
-
-
-def _check_keys(check: HealthCheck, findings: Findings) -> None:
-    """Report keys that the type does not use, and the one that it needs."""
-    origin = check.origin
-    if not origin.has("type"):
-        return
-    for name, mark in origin.keys.items():
-        types = KEYS_OF_TYPES.get(name)
-        if types is not None and check.type not in types:
-            findings.report(mark, f"{name}: is for type {alternatives(*types)}, not {check.type}")
-    if check.role is not None and check.user is None and check.type == "mysql":
-        findings.report(origin.of("role"), "role: takes a login, and there is no user")
-    is_for_user = check.type not in ("redis", "radius")
-    if check.password_file is not None and check.user is None and is_for_user:
-        findings.report(
-            origin.of("password_file"), "password_file: is for a user, and there is none"
-        )
-    if check.type == "radius" and check.password_file is None and origin.has("password_file"):
-        text = f'health_check: "password_file" is missing, expected {SecretFile.expected}'
-        findings.report(origin.mark, text)
-    if check.type == "dns":
-        _check_dns(check, findings)
-    if check.type == "http":
-        _check_http(check, findings)
-    if check.type == "exec" and check.command is None and origin.has("command"):
-        findings.report(
-            origin.mark, f'health_check: "command" is missing, expected {CommandLine.expected}'
-        )
-
-
-def _check_dns(check: HealthCheck, findings: Findings) -> None:
-    """Report a name that no query can have, and an address that the record cannot have."""
-    origin = check.origin
-    if check.name is None and origin.has("name"):
-        findings.report(origin.mark, 'health_check: "name" is missing, expected a host\'s name')
-    elif check.name is not None and not is_host_name(check.name):
-        findings.report(origin.of("name"), f"name: {quote(check.name)}, expected a host's name")
-    if check.address is not None and record_of(check) != ("AAAA" if ":" in check.address else "A"):
-        text = f"address: {check.address} cannot be in a record of type {check.record}"
-        findings.report(origin.of("address"), text)
-
-
 def record_of(check: HealthCheck) -> str:
     """Return the type of record that a dns check asks for."""
     return check.record or ("AAAA" if ":" in (check.address or "") else "A")
 
 
-def _check_http(check: HealthCheck, findings: Findings) -> None:
-    """Report headers that no request can have, and a body that no answer can have."""
-    try:
-        build_request("/", "host", headers=check.headers.items())
-    except WireError as error:
-        findings.report(check.origin.of("headers"), f"headers: {error}")
-    if check.method == "HEAD" and check.expect is not None:
-        findings.report(check.origin.of("expect"), "expect: an answer to HEAD has no body")
+def tls_of(check: HealthCheck) -> ClientTls | None:
+    """Return how a check speaks TLS, None if it does not."""
+    if check.type not in TLS_TYPES:
+        return None
+    return ClientTls(
+        verify=is_verifying(check),
+        authorities=None if check.ca is None else check.ca.content,
+        certificate=b"" if check.certificate is None else check.certificate.content,
+        key=b"" if check.key_ is None else check.key_.content,
+        alpn=("http/1.1",) if check.type == "https" else (),
+    )
+
+
+def server_name_of(check: HealthCheck) -> str | None:
+    """Return whom TLS is to reach, None for the host that is asked."""
+    if check.type not in TLS_TYPES or check.name is not None:
+        return check.name if check.type in TLS_TYPES else None
+    host = PORT_OF_HOST.sub("", check.host or "").strip("[]")
+    return host if host and is_host_name(host) else None

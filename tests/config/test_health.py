@@ -13,6 +13,7 @@ from nginy.config.dump import dump
 from nginy.config.load import load
 from nginy.config.schema import CONFIG
 from nginy.errors import ConfigError
+from nginy.event.tls_client import ClientTls
 from nginy.wire.checks.dns import DnsCheck
 from nginy.wire.checks.http import HttpCheck
 from nginy.wire.checks.ldap import LdapCheck
@@ -29,6 +30,9 @@ from nginy.wire.checks.steps import CheckStep, StepsCheck, single
 from nginy.wire.checks.talk import Question
 from nginy.wire.expect import parse_expect
 
+from kit.tls import Authority
+
+A_CERTIFICATE = "expected the path of a file with a certificate in PEM"
 TEXT = """
 upstreams:
   web:
@@ -366,7 +370,7 @@ def test_hash_methods_keep_their_weights(tmp_path: pathlib.Path) -> None:
             ),
         ),
         ("health_check: {type: http, send: x}", "send: is for type tcp, udp or tls, not http"),
-        ("health_check: {path: /x}", "path: is for type http, not tcp"),
+        ("health_check: {path: /x}", "path: is for type http or https, not tcp"),
         (
             "health_check: {type: exec}",
             (
@@ -458,3 +462,80 @@ def test_slow_start_does_not_go_with_a_hash(tmp_path: pathlib.Path) -> None:
         balance="balance: {hash: $remote_addr}\n    ",
     )
     assert text == 'slow_start: does not go with balance "hash"'
+
+
+def test_https_verifies_unless_told_otherwise(tmp_path: pathlib.Path) -> None:
+    probe = settings(tmp_path, "health_check: https").probe
+    assert probe is not None
+    assert probe.question == HttpCheck(name="https")
+    assert probe.tls == ClientTls(alpn=("http/1.1",))
+    assert probe.name is None
+    probe = settings(tmp_path, "health_check: {type: tls}").probe
+    assert probe is not None
+    assert probe.tls == ClientTls(verify=False)
+
+
+@pytest.mark.parametrize(
+    ("keys", "name"),
+    [
+        ("name: a.test, host: b.test", "a.test"),
+        ("host: 'b.test:8443'", "b.test"),
+        ("host: b.test", "b.test"),
+        ("host: '[2001:db8::1]:443'", None),
+        ("path: /", None),
+    ],
+)
+def test_the_name_within_tls_is_that_of_the_host(
+    tmp_path: pathlib.Path, keys: str, name: str | None
+) -> None:
+    probe = settings(tmp_path, f"health_check: {{type: https, {keys}}}").probe
+    assert probe is not None
+    assert probe.name == name
+
+
+def test_the_files_of_tls_are_read_with_the_configuration(tmp_path: pathlib.Path) -> None:
+    authority = Authority(tmp_path / "authority")
+    pem = authority.issue("DNS:nginy.test")
+    keys = f"{{type: https, ca: {authority.certificate}, certificate: {pem}, key: {pem}}}"
+    probe = settings(tmp_path, f"health_check: {keys}").probe
+    assert probe is not None
+    mine = pem.read_bytes()
+    ca = authority.certificate.read_bytes()
+    assert probe.tls == ClientTls(True, ca, mine, mine, ("http/1.1",))
+    assert "PRIVATE" not in repr(probe)
+
+
+def test_files_of_tls_that_are_of_no_use_are_refused(tmp_path: pathlib.Path) -> None:
+    authority = Authority(tmp_path / "authority")
+    one, other = (authority.issue(f"DNS:{name}.test") for name in ("one", "other"))
+    broken = tmp_path / "broken.pem"
+    broken.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    key = tmp_path / "other.key"
+    key.write_bytes(other.read_bytes().partition(b"-----BEGIN CERT")[0])
+    certificate = tmp_path / "one.crt"
+    certificate.write_bytes(b"-----BEGIN CERT" + one.read_bytes().partition(b"-----BEGIN CERT")[2])
+    for keys, message in (
+        ("ca: broken.pem", f'ca: "{broken}" holds a certificate that is broken'),
+        ("ca: other.key", f'ca: "other.key" holds no certificate, {A_CERTIFICATE}, or system'),
+        ("key: other.key", "key: is for a certificate, and there is none"),
+        ("certificate: one.crt", f'certificate: "{certificate}" needs a key'),
+        (
+            "certificate: one.crt, key: other.key",
+            f'key: "{key}" does not belong to the certificate',
+        ),
+        (
+            "certificate: one.crt, key: one.crt",
+            'key: "one.crt" holds no key, expected the path of a file with a key in PEM, or off',
+        ),
+        (
+            "certificate: none.pem",
+            (
+                'certificate: "none.pem" cannot be read (No such file or directory), '
+                f"{A_CERTIFICATE}, or off"
+            ),
+        ),
+        ("verify: off, ca: one.crt", "ca: is for verify: on"),
+        ("name: a..test", 'name: "a..test", expected a host\'s name'),
+        ("verify: maybe", 'verify: "maybe" is not valid, expected on or off, or auto'),
+    ):
+        assert problem(tmp_path, f"health_check: {{type: https, {keys}}}") == message

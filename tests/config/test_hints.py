@@ -129,7 +129,6 @@ VALUES_WRITTEN = [
     ("user: nobody nogroup\n" + LISTENER, "nginy takes the group of that user"),
     (in_listener("proxy_bind: 127.0.0.1 transparent"), "addresses of this machine only"),
     (in_listener("protocol: http"), "does not read HTTP, expected tcp"),
-    (in_upstream("health_check: https"), "expected tls for the handshake alone"),
     (in_upstream("health_check: {interval: 10sec}"), '(did you mean "10s"?)'),
     (in_upstream("health_check: {interval: 1 minute}"), '(did you mean "1m"?)'),
     (in_upstream("health_check: {interval: 1.5s}"), '(did you mean "1s500ms"?)'),

@@ -4,6 +4,7 @@ import pathlib
 import socket
 import ssl
 import subprocess
+import time
 
 from kit.ends import End
 from kit.program import needs
@@ -48,3 +49,62 @@ class TlsEnd(End):
             return super().step()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return False
+
+
+CA_CONFIG = """
+[ca]
+default_ca = own
+[own]
+new_certs_dir = {0}
+database = {0}/index
+serial = {0}/serial
+default_md = sha256
+policy = any
+copy_extensions = copy
+unique_subject = no
+[any]
+commonName = supplied
+"""
+
+
+class Authority:
+    """Issues certificates that are valid from and until what days it is told."""
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        self.directory = directory
+        directory.mkdir(exist_ok=True)
+        (directory / "index").touch()
+        (directory / "serial").write_text("01\n")
+        (directory / "config").write_text(CA_CONFIG.format(directory))
+        self.certificate, self.key = directory / "ca.pem", directory / "ca.key"
+        self._run(
+            *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
+            *("-nodes", "-days", "99", "-subj", "/CN=an authority"),
+            *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
+            *("-keyout", str(self.key), "-out", str(self.certificate)),
+        )
+
+    def _run(self, *arguments: str) -> None:
+        subprocess.run([needs("openssl", "openssl"), *arguments], check=True, capture_output=True)
+
+    def issue(self, names: str, first_day: int = -1, last_day: int = 30) -> pathlib.Path:
+        """Return a file with a new key and a certificate for `names`: "DNS:a.test,IP:127.0.0.1"."""
+        path = self.directory / f"{names.replace(',', '-').replace('*', '_')}{last_day}.pem"
+        request = f"{path}.req"
+        self._run(
+            *("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
+            *("-nodes", "-subj", "/CN=somebody", "-addext", f"subjectAltName={names}"),
+            *("-keyout", str(path), "-out", request),
+        )
+        now_s = time.time()
+        days = [
+            time.strftime("%Y%m%d%H%M%SZ", time.gmtime(now_s + 86400 * day - 60))
+            for day in (first_day, last_day)
+        ]
+        self._run(
+            *("ca", "-batch", "-notext", "-config", str(self.directory / "config")),
+            *("-cert", str(self.certificate), "-keyfile", str(self.key)),
+            *("-startdate", days[0], "-enddate", days[1], "-in", request, "-out", f"{path}.crt"),
+        )
+        path.write_text(path.read_text() + pathlib.Path(f"{path}.crt").read_text())
+        return path

@@ -5,6 +5,7 @@ before its log is read, so a complaint about a client that leaves without a word
 is frozen, and at last it is stopped.
 """
 
+import contextlib
 import os
 import pathlib
 import pwd
@@ -14,13 +15,16 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from nginy.backend.checks.checker import Checker, ProbeSettings
 from nginy.backend.checks.dialog import PASSED, Result
 from nginy.event.clock import MonotonicClock
+from nginy.event.tls_client import ClientTls
 from nginy.text.address import parse_address
 from nginy.wire.checks.dns import DnsCheck
+from nginy.wire.checks.http import HttpCheck
 from nginy.wire.checks.ldap import LdapCheck
 from nginy.wire.checks.mail import Pop3Check, SmtpCheck
 from nginy.wire.checks.mqtt import MqttCheck
@@ -29,10 +33,12 @@ from nginy.wire.checks.postgres import PostgresCheck
 from nginy.wire.checks.redis import RedisCheck
 from nginy.wire.checks.ssh import SshCheck
 from nginy.wire.checks.talk import Question
+from nginy.wire.expect import parse_expect
 
 from kit.harness import Harness
-from kit.others import is_open
+from kit.others import is_bound
 from kit.program import free_port, needs, own_host, wait_until
+from kit.tls import Authority
 
 TIMES = 100
 TIMEOUT_MS = 8000  # a server that has just started on a busy machine takes its time
@@ -54,12 +60,14 @@ class Checks:
         address: str,
         timeout_ms: int = TIMEOUT_MS,
         transport: str = "tcp",
+        tls: ClientTls | None = None,
+        name: str | None = None,
     ) -> Result:
         results: list[Result] = []
         deadline_ms = self.harness.loop.clock.now_ms + timeout_ms
         target = parse_address(address)
-        probe = ProbeSettings(question, transport)
-        self.checker.start(probe, target, deadline_ms, results.append)
+        probe = ProbeSettings(question, transport, tls=tls, name=name)
+        self.checker.start(probe, target, deadline_ms, results.append, name=address)
         self.harness.turn_until(lambda: results)
         return results[0]
 
@@ -79,14 +87,27 @@ def checks() -> Iterator[Checks]:
 class RealServer:
     """A server that runs until the block ends. Its output is its log."""
 
-    def __init__(self, argv: Sequence[str], host: str, port: int, directory: pathlib.Path) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        host: str,
+        port: int,
+        directory: pathlib.Path,
+        transport: str = "tcp",
+    ) -> None:
         self.name = f"{host}:{port}"
         self.log = directory / "server.out"
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
-                argv, cwd=directory, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                argv,
+                cwd=directory,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
-        wait_until(lambda: is_open((host, port)) or self.process.poll() is not None, argv[0])
+        is_over = self.process.poll
+        wait_until(lambda: is_bound(host, port, transport) or is_over() is not None, argv[0])
         assert self.process.poll() is None, self.log.read_text()
         self.begin = 0
 
@@ -94,7 +115,16 @@ class RealServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.kill()
+        self.kill()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to all processes of the server."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+
+    def kill(self) -> None:
+        """End it, at once."""
+        self.signal(signal.SIGKILL)
         self.process.wait()
 
     def lines(self, pattern: str) -> list[str]:
@@ -103,35 +133,42 @@ class RealServer:
         return [line for line in lines if re.search(pattern, line, re.IGNORECASE)]
 
 
-def repeat(checks: Checks, server: RealServer, question: Question, sign: str = "") -> None:
+def repeat(
+    checks: Checks,
+    server: RealServer,
+    question: Question,
+    sign: str = "",
+    tls: ClientTls | None = None,
+) -> None:
     """Ask a hundred times, from here on to be read in the log, where each leaves a `sign`."""
-    assert checks.ask(question, server.name) == PASSED
+    assert checks.ask(question, server.name, tls=tls) == PASSED
     checks.rest()
-    if sign:  # the connection that tried whether the server is there is in the log before it
+    if sign:
         wait_until(lambda: server.lines(sign), sign)
     server.begin = len(server.log.read_text(errors="replace"))
     for _ in range(TIMES):
-        assert checks.ask(question, server.name) == PASSED
+        assert checks.ask(question, server.name, tls=tls) == PASSED
         checks.rest()
     if sign:
         wait_until(lambda: len(server.lines(sign)) >= TIMES, sign)
 
 
-def go_through(checks: Checks, server: RealServer, question: Question) -> None:
+def go_through(
+    checks: Checks, server: RealServer, question: Question, tls: ClientTls | None = None
+) -> None:
     """Ask a server that is up, frozen and stopped, and one that speaks something else."""
     wrong = Pop3Check() if not isinstance(question, Pop3Check) else SmtpCheck()
     assert checks.ask(wrong, server.name, FROZEN_MS).failure
     checks.rest()
-    server.process.send_signal(signal.SIGSTOP)
-    frozen = checks.ask(question, server.name, FROZEN_MS)
-    server.process.send_signal(signal.SIGCONT)
+    server.signal(signal.SIGSTOP)
+    frozen = checks.ask(question, server.name, FROZEN_MS, tls=tls)
+    server.signal(signal.SIGCONT)
     assert "timed out" in frozen.failure
     checks.rest()
-    assert checks.ask(question, server.name) == PASSED
-    server.process.kill()
-    server.process.wait()
-    wait_until(lambda: checks.ask(question, server.name).failure)
-    assert "Connection refused" in checks.ask(question, server.name).failure
+    assert checks.ask(question, server.name, tls=tls) == PASSED
+    server.kill()
+    wait_until(lambda: checks.ask(question, server.name, tls=tls).failure)
+    assert "Connection refused" in checks.ask(question, server.name, tls=tls).failure
 
 
 @pytest.fixture
@@ -188,6 +225,81 @@ def test_redis_behind_a_password(
         assert checks.ask(RedisCheck("", "default", b"s 3"), server.name) == PASSED
         assert "WRONGPASS" in checks.ask(RedisCheck("", "", b"no"), server.name).failure
         assert "NOAUTH" in checks.ask(RedisCheck(), server.name).failure
+
+
+NGINX_CONF = """
+daemon off;
+master_process off;
+pid {0}/pid;
+error_log stderr info;
+events {{ worker_connections 256; }}
+http {{
+    access_log /dev/stdout;
+    server {{
+        listen {1} ssl;
+        ssl_certificate {2};
+        ssl_certificate_key {2};
+        {3}
+        location = /up {{ return 200 "all is well"; }}
+        location = /down {{ return 503; }}
+    }}
+}}
+"""
+
+
+def web_server(
+    place: tuple[str, int], directory: pathlib.Path, pem: pathlib.Path, more: str = ""
+) -> RealServer:
+    program = needs("nginx", "nginx")
+    host, port = place
+    conf = directory / "conf"
+    conf.write_text(NGINX_CONF.format(directory, f"{host}:{port}", pem, more))
+    argv = [program, "-p", str(directory), "-e", "stderr", "-c", str(conf)]
+    return RealServer(argv, host, port, directory)
+
+
+def test_https(checks: Checks, place: tuple[str, int], tmp_path: pathlib.Path) -> None:
+    authority = Authority(tmp_path / "authority")
+    pem = authority.issue(f"DNS:a.test,IP:{place[0]}")
+    tls = ClientTls(authorities=authority.certificate.read_bytes(), alpn=("http/1.1",))
+    question = HttpCheck("/up", expect=parse_expect("all is"), name="https")
+    with web_server(place, tmp_path, pem) as server:
+        ask = partial(checks.ask, address=server.name, tls=tls)
+        assert ask(HttpCheck("/down", name="https")).failure == (
+            "https: status 503 came, 200-399 was expected"
+        )
+        assert ask(question, name="a.test") == PASSED
+        failure = ask(question, name="b.test").failure
+        assert failure == f"https: certificate is for a.test, {place[0]}, not for b.test"
+        checks.rest()
+        repeat(checks, server, question, "GET /up", tls=tls)
+        assert not server.lines(r"\[(info|notice|warn|error|crit)\].*(SSL|client|reset)")
+        go_through(checks, server, question, tls=tls)
+
+
+def test_https_with_an_expired_certificate(
+    checks: Checks, place: tuple[str, int], tmp_path: pathlib.Path
+) -> None:
+    authority = Authority(tmp_path / "authority")
+    tls = ClientTls(authorities=authority.certificate.read_bytes())
+    with web_server(place, tmp_path, authority.issue(f"IP:{place[0]}", -9, -3)) as server:
+        result = checks.ask(HttpCheck("/up", name="https"), server.name, tls=tls)
+        assert result.failure == "https: certificate expired 3 days ago"
+
+
+def test_https_that_wants_a_certificate(
+    checks: Checks, place: tuple[str, int], tmp_path: pathlib.Path
+) -> None:
+    authority = Authority(tmp_path / "authority")
+    pem, mine = (authority.issue(name) for name in (f"IP:{place[0]}", "DNS:me.test"))
+    more = f"ssl_client_certificate {authority.certificate}; ssl_verify_client on;"
+    question = HttpCheck("/up", name="https")
+    unknown = ClientTls(authorities=authority.certificate.read_bytes())
+    known = replace(unknown, certificate=mine.read_bytes())
+    with web_server(place, tmp_path, pem, more) as server:
+        result = checks.ask(question, server.name, tls=unknown)
+        assert result.failure == "https: status 400 came, 200-399 was expected"
+        assert checks.ask(question, server.name, tls=known) == PASSED
 
 
 def test_ssh(checks: Checks, place: tuple[str, int], tmp_path: pathlib.Path) -> None:
@@ -272,13 +384,12 @@ def test_dns(
             assert checks.ask(DnsCheck("a.test"), server.name, transport=transport) == PASSED
             checks.rest()
         question = DnsCheck("a.test")
-        server.process.send_signal(signal.SIGSTOP)
+        server.signal(signal.SIGSTOP)
         frozen = checks.ask(question, server.name, FROZEN_MS, transport)
-        server.process.send_signal(signal.SIGCONT)
+        server.signal(signal.SIGCONT)
         late = "no answer in time" if transport == "udp" else "timed out while"
         assert late in frozen.failure
-        server.process.kill()
-        server.process.wait()
+        server.kill()
         wait_until(
             lambda: "refused" in checks.ask(question, server.name, transport=transport).failure
         )

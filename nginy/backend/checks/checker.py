@@ -13,32 +13,37 @@ for another, and none ever blocks, so one backend's trouble never delays another
 import os
 import socket
 from dataclasses import dataclass, replace
-from ssl import CERT_NONE, OP_NO_RENEGOTIATION, PROTOCOL_TLS_CLIENT, SSLContext
 from typing import Final, Protocol
 
 from nginy.backend.checks.datagram import DatagramCheck
 from nginy.backend.checks.dialog import Check, Dialog, Ended, Inquiry, OpenChecks
 from nginy.backend.checks.program import ProgramCheck
 from nginy.event.loop import Loop
+from nginy.event.tls_client import ClientContexts, ClientTls
 from nginy.text.address import Address
 from nginy.wire.checks.steps import StepsCheck
 from nginy.wire.checks.talk import Question, Talk, Target
+from nginy.wire.dns_names import is_host_name
 from nginy.wire.proxy_protocol import ANNOUNCES_NOBODY
 
 CONNECT_ONLY: Final = StepsCheck()
+MAX_CONTEXTS: Final = 64
+"""Contexts of TLS that are kept, 150 KB each with the authorities of the system."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeSettings:
     """What a check asks, and how: the part of `health_check` that is not policy.
 
-    `transport` is "tcp", "tls", "udp" or "exec". `port` takes the place of the backend's own.
-    `name` is sent as SNI within tls. exec runs `command` and has no question.
+    `transport` is "tcp", "udp" or "exec". `port` takes the place of the backend's own. With `tls`
+    the server is asked within TLS, where `name` is whom to reach; None is the backend by the name
+    that the configuration has for it. exec runs `command` and has no question.
     """
 
     question: Question = CONNECT_ONLY
     transport: str = "tcp"
     port: int | None = None
+    tls: ClientTls | None = None
     name: str | None = None
     command: tuple[str, ...] = ()
     proxy_protocol: str = "off"
@@ -55,7 +60,7 @@ class MakeTalk(Protocol):
 class Checker:
     """Makes checks on one loop and knows the open ones. Created and closed by the server."""
 
-    __slots__ = ("_hostname", "_make_talk", "_tls", "loop", "open")
+    __slots__ = ("_contexts", "_hostname", "_make_talk", "loop", "open")
 
     def __init__(self, loop: Loop, make_talk: MakeTalk = Talk) -> None:
         """Ask nothing yet; `make_talk` may be a talk that keeps what is said."""
@@ -63,7 +68,7 @@ class Checker:
         self._make_talk = make_talk
         self.open: OpenChecks = set()
         self._hostname = socket.gethostname()
-        self._tls = handshake_context()
+        self._contexts: dict[ClientTls, ClientContexts] = {}
 
     def start(
         self,
@@ -72,11 +77,12 @@ class Checker:
         deadline_ms: int,
         ended: Ended,
         proxy_protocol: str = "auto",
+        name: str = "",
     ) -> Check:
         """Start a check of the backend at `address`, to end by `deadline_ms`.
 
-        `proxy_protocol` is the backend's own key. A check with a port of its own asks another
-        server than clients do, and sends no PROXY header (as HAProxy).
+        `proxy_protocol` and `name` are the backend's own, the latter with its port. A check with a
+        port of its own asks another server than clients do, and sends no PROXY header (as HAProxy).
 
         `ended` is called once, maybe before this returns, unless the check is closed before.
         """
@@ -96,10 +102,21 @@ class Checker:
             check.start(address, deadline_ms)
             return check
         talk = self._make_talk(probe.question, self._target(address), is_datagram=False)
-        tls = self._tls if probe.transport == "tls" else None
         # It says that the connection is nobody's, but the proxy's own.
         head = ANNOUNCES_NOBODY.get(version, b"")
-        return self._converse(Inquiry(talk, head, tls, probe.name), address, deadline_ms, ended)
+        inquiry = Inquiry(talk, head)
+        if probe.tls is not None:
+            host = host_of(address, name) if probe.name is None else probe.name
+            inquiry = Inquiry(talk, head, self._contexts_of(probe.tls), host)
+        return self._converse(inquiry, address, deadline_ms, ended)
+
+    def _contexts_of(self, tls: ClientTls) -> ClientContexts:
+        contexts = self._contexts.get(tls)
+        if contexts is None:
+            if len(self._contexts) >= MAX_CONTEXTS:  # those of former configurations
+                self._contexts.clear()
+            contexts = self._contexts[tls] = ClientContexts(tls)
+        return contexts
 
     def ask(self, question: Question, address: Address, deadline_ms: int, ended: Ended) -> Check:
         """Ask a question that is no health check, such as the load check."""
@@ -122,10 +139,9 @@ class Checker:
         return dialog
 
 
-def handshake_context() -> SSLContext:
-    """Return a context that trusts every certificate: a check asks whether TLS works."""
-    context = SSLContext(PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = CERT_NONE
-    context.options |= OP_NO_RENEGOTIATION
-    return context
+def host_of(address: Address, name: str) -> str:
+    """Return the host of a backend by its configured name, which has a port, or its address."""
+    if address.is_unix:
+        return "localhost"
+    host = name.rpartition(":")[0].strip("[]")
+    return host if is_host_name(host) else address.host

@@ -16,7 +16,6 @@ Tested in tests/backend/checks/test_checker_live.py.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from ssl import SSLContext
 from typing import Final, Protocol
 
 from nginy.event.connect import (
@@ -31,8 +30,10 @@ from nginy.event.event import Event
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
 from nginy.event.tls import DONE, TlsConnection, start_tls
+from nginy.event.tls_client import ClientContexts
 from nginy.text.address import Address
 from nginy.wire.checks.talk import Step, Talk
+from nginy.wire.tls_failure import SHOWN_BY_CERTIFICATE, certificate_failure, tls_failure
 
 FIN_WAIT_MS: Final = 100
 """How long to wait for the server's FIN after ours."""
@@ -40,9 +41,6 @@ READS: Final = 4
 """Reads for one event; then others have their turn."""
 
 CONNECTING: Final = "connecting"
-NOT_TLS: Final = frozenset(("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG"))
-"""What OpenSSL calls the first bytes of another protocol, by its version."""
-
 SENDING: Final = "sending"
 WAITING: Final = "waiting for the answer"
 LINGERING: Final = "waiting for the end"
@@ -84,13 +82,13 @@ OpenChecks = set[Check]
 
 @dataclass(frozen=True, slots=True)
 class Inquiry:
-    """What to say to a server, and whether within TLS; with `server_name` as SNI."""
+    """What to say to a server, and whether within TLS; `server_name` is whom to reach."""
 
     talk: Talk
     head: bytes = b""
     """Sent ahead of all else, TLS included: a PROXY header."""
-    tls: SSLContext | None = None
-    server_name: str | None = None
+    tls: ClientContexts | None = None
+    server_name: str = ""
 
 
 def call_failed(call: str, code: int) -> Result:
@@ -103,12 +101,14 @@ class Dialog:
 
     __slots__ = (
         "_action",
+        "_address",
         "_c",
         "_deadline_ms",
         "_ended",
         "_inquiry",
         "_loop",
         "_open",
+        "_refusal",
         "_step",
         "_talk",
         "_unsent",
@@ -123,8 +123,11 @@ class Dialog:
         self._talk = inquiry.talk
         self._step = Step()
         self._unsent = b"" if inquiry.tls else inquiry.head
+        self._address: Address | None = None
         self._deadline_ms = 0
         self._action = CONNECTING
+        self._refusal = ""
+        """Why the certificate was refused, in short, while it is looked at once more."""
 
     def __repr__(self) -> str:
         """Show what is being done, and the connection."""
@@ -133,6 +136,11 @@ class Dialog:
     def start(self, address: Address, deadline_ms: int) -> None:
         """Connect, and have a result by `deadline_ms`; the owner may be told before this
         returns."""
+        self._address = address
+        self._deadline_ms = deadline_ms
+        self._connect(address)
+
+    def _connect(self, address: Address) -> None:
         c = connect_stream(self._loop, address)
         if isinstance(c, ConnectFailure):
             self._finish(Result(c.text, c.is_ours))
@@ -140,9 +148,8 @@ class Dialog:
         self._c = c
         c.data = self
         c.action = "checking a backend"
-        self._deadline_ms = deadline_ms
         c.read.timer = Timer(self._deadline_handler, self)
-        self._loop.timers.start(c.read.timer, deadline_ms)
+        self._loop.timers.start(c.read.timer, self._deadline_ms)
         self._open.add(self)
         c.write.handler = self._connect_handler
         c.resume_write()
@@ -159,12 +166,13 @@ class Dialog:
         else:
             self._start_tls(c, self._inquiry.tls)
 
-    def _start_tls(self, c: Connection, context: SSLContext) -> None:
+    def _start_tls(self, c: Connection, contexts: ClientContexts) -> None:
         head = self._inquiry.head
         if head and c.send(head) < len(head):  # the first bytes of a connection always fit
             self._finish(call_failed("send", c.errno))
             return
         self._action = "shaking hands (TLS)"
+        context = contexts.lenient if self._refusal else contexts.strict
         tls = start_tls(c, context, self._inquiry.server_name)
         c.read.handler = c.write.handler = self._handshake_handler
         c.resume_read()
@@ -177,7 +185,9 @@ class Dialog:
 
     def _shake_hands(self, c: TlsConnection) -> None:
         outcome = c.handshake()
-        if outcome == DONE:
+        if outcome == DONE and self._refusal:
+            self._read_certificate(c)
+        elif outcome == DONE:
             self._ask(c)
         elif outcome == AGAIN:
             # A level-triggered selector reports a socket as writable for ever.
@@ -186,10 +196,40 @@ class Dialog:
             else:
                 c.resume_write()
         elif c.tls.failure:
-            why = "what came is not TLS, " if c.tls.failure in NOT_TLS else ""
-            self._finish(Result(f"TLS handshake failed ({why}{c.tls.failure})"))
+            self._handshake_failed(c)
         else:
             self._finish(call_failed("recv", c.errno))
+
+    def _handshake_failed(self, c: TlsConnection) -> None:
+        """Say why; of some certificates more can be said, after a look at them.
+
+        OpenSSL shows no certificate that it refuses. So a second connection asks for it again, and
+        lets it pass.
+        """
+        words = tls_failure(c.tls.failure, c.tls.verify_code, c.tls.verify_message)
+        if self._refusal or c.tls.verify_code not in SHOWN_BY_CERTIFICATE or not self._address:
+            self._finish(self._tls_result(words))
+            return
+        self._refusal = words
+        self._disconnect()
+        self._action = CONNECTING
+        self._connect(self._address)
+
+    def _read_certificate(self, c: TlsConnection) -> None:
+        certificate, now_s = c.tls.object.getpeercert(), self._loop.clock.wall_ms() / 1000
+        words = certificate_failure(certificate or {}, self._inquiry.server_name, now_s)
+        self._refusal = words or self._refusal
+        self._finish(self._tls_result(self._refusal))
+
+    def _tls_result(self, words: str, what: str = "TLS handshake failed") -> Result:
+        name = self._talk.stage
+        return Result(f"{name}: {words}" if name else f"{what} ({words})")
+
+    def _broken(self, call: str, c: Connection) -> Result:
+        """Return the failure of a call on a connection that may have TLS."""
+        if isinstance(c, TlsConnection) and c.tls.failure:
+            return self._tls_result(tls_failure(c.tls.failure), "TLS failed")
+        return call_failed(call, c.errno)
 
     def _ask(self, c: Connection) -> None:
         self._action = SENDING
@@ -219,7 +259,7 @@ class Dialog:
             if sent == AGAIN:
                 return
             if sent == ERROR:
-                self._finish(call_failed("send", c.errno))
+                self._finish(self._broken("send", c))
                 return
             self._unsent = self._unsent[sent:]
         if self._unsent:
@@ -240,7 +280,7 @@ class Dialog:
             if count == AGAIN:
                 return
             if count == ERROR:
-                self._finish(call_failed("recv", c.errno))
+                self._finish(self._broken("recv", c))
                 return
             self._follow(c, self._talk.receive(memory[:count], is_eof=count == EOF))
             if self._ended is None:
@@ -257,6 +297,8 @@ class Dialog:
     def _finish(self, result: Result) -> None:
         """End the connection, cleanly if there is one, and tell the owner."""
         c = self._c
+        if self._refusal and self._ended is not None:
+            result = self._tls_result(self._refusal)  # whatever has kept us from a second look
         self._talk.close()
         if c is not None:
             if self._action == LINGERING:

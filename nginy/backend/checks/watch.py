@@ -216,9 +216,11 @@ class BackendWatch:
         probe, deadline_ms = monitor.settings.probe, health.deadline_at_ms
         if probe is None or deadline_ms is None:
             return
-        address = self.backend.address
-        header = self.backend.settings.proxy_protocol
-        check = monitor.checker.start(probe, address, deadline_ms, self._check_ended, header)
+        backend = self.backend
+        header = backend.settings.proxy_protocol
+        check = monitor.checker.start(
+            probe, backend.address, deadline_ms, self._check_ended, header, backend.name
+        )
         # It may have ended at once.
         if health.deadline_at_ms is not None:
             self._check = check

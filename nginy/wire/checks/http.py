@@ -36,7 +36,8 @@ class HttpCheck:
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
     expect: Expect | None = None
-    name = ""
+    name: str = ""
+    """What reasons begin with."""
 
     def script(self, talk: Talk, target: Target) -> Script[None]:
         """Ask, and read as much of the answer as decides."""

@@ -13,6 +13,7 @@ import pytest
 from nginy.backend.checks.checker import Checker, ProbeSettings
 from nginy.backend.checks.dialog import FIN_WAIT_MS, PASSED, Result
 from nginy.backend.checks.program import MAX_PROCESSES, ProgramCheck
+from nginy.event.tls_client import ClientTls
 from nginy.text.address import parse_address
 from nginy.wire.checks.http import HttpCheck
 from nginy.wire.checks.steps import CheckStep, StepsCheck, single
@@ -26,6 +27,7 @@ from kit.servers import EchoBackend, FullPort, RefusingPort, Resetter, Server, S
 from kit.tls import TlsEnd, make_certificate
 
 TIMEOUT_MS = 1000
+ANY = ClientTls(verify=False)
 EXPECT_X = single(expect=parse_expect("x"))
 
 
@@ -361,7 +363,7 @@ class TestTls:
         self, harness: Harness, checks: Checks, context: ssl.SSLContext
     ) -> None:
         backend = self.tls_server(harness, context)
-        assert checks.result(backend.name, transport="tls", name="other.test") == PASSED
+        assert checks.result(backend.name, tls=ANY, name="other.test") == PASSED
         harness.turn_until(checks.all_is_closed)
         assert (backend.end.has_eof, backend.end.errno) == (True, 0)
 
@@ -369,7 +371,7 @@ class TestTls:
         self, harness: Harness, checks: Checks, context: ssl.SSLContext
     ) -> None:
         backend = self.tls_server(harness, context)
-        checks.start(backend.name, transport="tls", question=single(b"PING", parse_expect("PONG")))
+        checks.start(backend.name, tls=ANY, question=single(b"PING", parse_expect("PONG")))
         harness.turn_until(lambda: backend.ends and backend.end.received)
         assert backend.end.received == b"PING"
         backend.end.send(b"PONG")
@@ -378,14 +380,14 @@ class TestTls:
 
     def test_a_backend_that_speaks_no_tls_fails(self, harness: Harness, checks: Checks) -> None:
         backend = speaker(harness, b"220 mail.example.test ESMTP\r\n")
-        result = checks.result(backend.name, transport="tls")
-        assert result.failure.startswith("TLS handshake failed (what came is not TLS, ")
+        result = checks.result(backend.name, tls=ANY)
+        assert result == Result("TLS handshake failed (what came is not TLS)")
 
     def test_a_handshake_that_gets_no_answer_fails_at_the_deadline(
         self, harness: Harness, checks: Checks
     ) -> None:
         backend = harness.add(SilentBackend())
-        result = checks.at_deadline(backend.name, transport="tls")
+        result = checks.at_deadline(backend.name, tls=ANY)
         assert result == Result("timed out while shaking hands (TLS)")
         harness.advance(FIN_WAIT_MS + 10)
 

@@ -3,6 +3,7 @@
 import pytest
 from nginy.backend.checks.checker import Checker, ProbeSettings
 from nginy.backend.checks.dialog import PASSED, Result
+from nginy.event.tls_client import ClientTls
 from nginy.text.address import parse_address
 from nginy.wire.checks.http import HttpCheck
 from nginy.wire.checks.steps import single
@@ -58,7 +59,7 @@ def test_a_check_by_http_does_so_too(harness: Harness) -> None:
 
 def test_the_header_comes_before_the_handshake(harness: Harness) -> None:
     server = harness.add(Server())
-    check(harness, server, transport="tls", proxy_protocol="v2")
+    check(harness, server, tls=ClientTls(verify=False), proxy_protocol="v2")
     header = ANNOUNCES_NOBODY["v2"]
     handshake = b"\x16\x03"
     harness.turn_until(lambda: server.ends and server.end.received.startswith(header + handshake))

@@ -1,0 +1,121 @@
+"""How nginy speaks TLS as a client: settings that are a value, and the contexts made of them.
+
+`tls` has the connections. What a server's certificate lacks, `nginy/wire/tls_failure.py` says.
+
+The one idea: certificates and keys are bytes here, as the configuration has read them. So settings
+can be compared, sent to another process, and made into a context when nobody may read the files any
+more.
+
+Tested in tests/backend/checks/test_https_live.py.
+"""
+
+import os
+import re
+from dataclasses import dataclass, field
+from ssl import (
+    CERT_NONE,
+    OP_NO_RENEGOTIATION,
+    PROTOCOL_TLS_CLIENT,
+    VERIFY_X509_PARTIAL_CHAIN,
+    SSLContext,
+    SSLError,
+)
+from typing import Final
+
+CERTIFICATE: Final = re.compile(
+    rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----.+?"
+    rb"-----END (?:X509 |TRUSTED )?CERTIFICATE-----",
+    re.DOTALL,
+)
+NO_CHECK_TIME: Final = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which the ssl module has no name for
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTls:
+    """What a client trusts, and who it is.
+
+    Without `verify` every certificate is fine. `authorities` are in PEM; None stands for those of
+    the system. `certificate` and `key`, in PEM as well, are this side's own, b"" for none.
+    """
+
+    verify: bool = True
+    authorities: bytes | None = None
+    certificate: bytes = field(default=b"", repr=False)
+    """May have the key in it, too."""
+    key: bytes = field(default=b"", repr=False)
+    alpn: tuple[str, ...] = ()
+
+
+class ClientContexts:
+    """The contexts of one `ClientTls`. Raises ValueError if its bytes are of no use."""
+
+    __slots__ = ("_lenient", "_settings", "strict")
+
+    def __init__(self, settings: ClientTls) -> None:
+        self._settings = settings
+        self._lenient: SSLContext | None = None
+        self.strict = client_context(settings)
+        """Verifies all, if the settings say so."""
+
+    @property
+    def lenient(self) -> SSLContext:
+        """As strict, but for the certificate's name and dates: for asking which they are."""
+        if self._lenient is None:
+            self._lenient = client_context(self._settings)
+            self._lenient.check_hostname = False
+            self._lenient.verify_flags |= NO_CHECK_TIME
+        return self._lenient
+
+
+def client_context(settings: ClientTls) -> SSLContext:
+    """Return a context. Raises ValueError, a clause, if certificates or key are of no use.
+
+    With the authorities of the system it takes some 20 ms.
+    """
+    context = SSLContext(PROTOCOL_TLS_CLIENT)
+    context.options |= OP_NO_RENEGOTIATION
+    if settings.alpn:
+        context.set_alpn_protocols(list(settings.alpn))
+    if not settings.verify:
+        context.check_hostname = False
+        context.verify_mode = CERT_NONE
+    elif settings.authorities is None:
+        context.load_default_certs()
+    else:
+        _trust(context, settings.authorities)
+    if settings.certificate:
+        _load_pair(context, settings.certificate, settings.key)
+    return context
+
+
+def _trust(context: SSLContext, authorities: bytes) -> None:
+    """Trust the certificates in a PEM file, be they of an authority or of a server itself."""
+    found = CERTIFICATE.findall(authorities)
+    if not found:
+        raise ValueError("holds no certificate")
+    try:
+        context.load_verify_locations(cadata=b"\n".join(found).decode("ascii"))
+    except (SSLError, ValueError):
+        raise ValueError("holds a certificate that is broken") from None
+    context.verify_flags |= VERIFY_X509_PARTIAL_CHAIN
+
+
+def _load_pair(context: SSLContext, certificate: bytes, key: bytes) -> None:
+    """Have a context show a certificate, which the ssl module takes from a file alone."""
+    descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
+    with open(descriptor, "wb") as file:
+        file.write(certificate + b"\n" + key)
+        file.flush()
+        try:
+            context.load_cert_chain(f"/proc/self/fd/{descriptor}", password=_no_password)
+        except SSLError as error:
+            if error.reason == "KEY_VALUES_MISMATCH":
+                raise ValueError("does not belong to the certificate") from None
+            if b"PRIVATE KEY-----" not in certificate + key:
+                raise ValueError("needs a key") from None
+            raise ValueError(f"cannot be used ({error.reason or 'malformed'})") from None
+
+
+def _no_password() -> str:
+    """Say so, where OpenSSL would ask on the terminal."""
+    raise ValueError("is encrypted, expected a key without a password")
