@@ -116,6 +116,7 @@ def check_settings(check: HealthCheck) -> CheckSettings:
     return CheckSettings(
         interval_ms=check.interval_ms,
         interval_down_ms=check.interval_down_ms or check.interval_ms,
+        interval_changing_ms=check.interval_changing_ms,
         timeout_ms=timeout_of(check),
         jitter_ms=check.jitter_ms or 0,
         fails=check.fails,

@@ -16,6 +16,7 @@ from nginy.config.health import (
     AgentCheck,
     Eject,
     HealthCheck,
+    intervals_of,
     is_verifying,
     record_of,
     timeout_of,
@@ -68,14 +69,14 @@ def check_health(
 
 def _check_times(check: HealthCheck, findings: Findings) -> None:
     """Report times that would start a check before the last one has ended."""
-    shortest_ms = min(check.interval_ms, check.interval_down_ms or check.interval_ms)
+    intervals = intervals_of(check)
+    bound, shortest_ms = min(intervals.items(), key=lambda each: each[1])
     origin, jitter_ms = check.origin, check.jitter_ms or 0
-    if not origin.has("interval", "interval_down", "jitter", "timeout"):
+    if not origin.has("interval", "interval_down", "interval_changing", "jitter", "timeout"):
         return
     if jitter_ms >= shortest_ms:
         _report_time(origin, "jitter", jitter_ms, "less than an interval", shortest_ms, findings)
     elif check.timeout_ms is not None:
-        bound = "interval" if shortest_ms == check.interval_ms else "interval_down"
         _check_timeout(origin, check.timeout_ms, shortest_ms, bound, findings)
 
 

@@ -115,7 +115,7 @@ RENAMED: Final[Mapping[str, Mapping[str, str]]] = {
         "expected_codes": "status",
         "expected_status": "status",
         "fall": "fails",
-        "fastinter": "interval_down",
+        "fastinter": "interval_changing",
         "healthy_threshold": "passes",
         "hostname": "host",
         "inter": "interval",

@@ -120,6 +120,11 @@ class HealthCheck(Entry):
     interval_down_ms: int | None = key(
         OrOff(DURATION, "auto"), "auto", "The same while the backend is not up; auto is `interval`."
     )
+    interval_changing_ms: int | None = key(
+        OrOff(DURATION, "auto"),
+        "auto",
+        "The same between the results in a row that change this; auto makes no difference.",
+    )
     timeout_ms: int | None = key(
         OrOff(DURATION, "auto"),
         "auto",
@@ -295,8 +300,18 @@ def timeout_of(check: HealthCheck | AgentCheck) -> int:
         return check.timeout_ms
     shortest_ms = check.interval_ms
     if isinstance(check, HealthCheck):
-        shortest_ms = min(shortest_ms, check.interval_down_ms or shortest_ms)
+        shortest_ms = min(intervals_of(check).values())
     return min(TIMEOUT_MS, shortest_ms)
+
+
+def intervals_of(check: HealthCheck) -> dict[str, int]:
+    """Return the times between two checks that are set, by their keys."""
+    times = {
+        "interval": check.interval_ms,
+        "interval_down": check.interval_down_ms,
+        "interval_changing": check.interval_changing_ms,
+    }
+    return {name: time_ms for name, time_ms in times.items() if time_ms is not None}
 
 
 def record_of(check: HealthCheck) -> str:

@@ -74,7 +74,8 @@ def test_the_defaults_of_a_health_check(tmp_path: pathlib.Path) -> None:
 
 def test_every_key_arrives(tmp_path: pathlib.Path) -> None:
     check = (
-        "{type: tcp, interval: 5s, interval_down: 2s, timeout: 700ms, jitter: 500ms, fails: 4, "
+        "{type: tcp, interval: 5s, interval_down: 2s, interval_changing: 1s, timeout: 700ms, "
+        "jitter: 500ms, fails: 4, "
         'passes: 5, initial: down, port: 9, send: "PING\\r\\n\\\\x00", expect: "~P.NG"}'
     )
     made = settings(
@@ -83,7 +84,7 @@ def test_every_key_arrives(tmp_path: pathlib.Path) -> None:
         "    eject: {base: 10s, max: 1m, max_percent: 30}\n    fail_open: 0.3\n    on_down: reset",
     )
     assert made == MonitorSettings(
-        check=CheckSettings(5000, 2000, 700, 500, 4, 5, False),
+        check=CheckSettings(5000, 2000, 700, 500, 4, 5, False, 1000),
         probe=ProbeSettings(single(b"PING\r\n\x00", parse_expect("~P.NG")), port=9),
         agent=AgentSettings(99, 3000, 1000, b"hi"),
         eject=EjectSettings(10_000, 60_000, 30),
@@ -235,6 +236,7 @@ def test_a_timeout_that_is_not_set_ends_a_check_before_the_next_begins(
         ("interval: 10s", 1000),
         ("interval: 300ms", 300),
         ("interval: 10s, interval_down: 700ms", 700),
+        ("interval: 10s, interval_changing: 200ms", 200),
     ):
         check = settings(tmp_path, f"health_check: {{{keys}}}").check
         assert check is not None
@@ -267,6 +269,10 @@ def test_hash_methods_keep_their_weights(tmp_path: pathlib.Path) -> None:
         (
             "health_check: {interval: 9s, interval_down: 2s, timeout: 3s}",
             "timeout: 3s, expected at most interval_down (2s)",
+        ),
+        (
+            "health_check: {interval: 9s, interval_changing: 1s, timeout: 3s}",
+            "timeout: 3s, expected at most interval_changing (1s)",
         ),
         (
             "agent_check: {port: 1, timeout: 6s}",

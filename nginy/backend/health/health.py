@@ -204,11 +204,11 @@ class Health:
         if settings is None or self.deadline_at_ms is None:
             return None
         self.deadline_at_ms = None
+        interval_ms = self._interval_ms(settings)
         met = self._count(failure, settings)
         self.is_passing = failure is None and not is_silent
         trigger = Trigger.CHECK_PASSED if failure is None else Trigger.CHECK_FAILED
         reason = result_text(self.passes_in_row or self.fails_in_row, failure)
-        interval_ms = self._interval_ms(settings)
         if self._voices.tell(Cause.CHECK, trigger, reason, met) and failure is None:
             # The check has brought it up, which is worth more than older failures of sessions.
             self._end_ejection(reason, now_ms)
@@ -359,6 +359,9 @@ class Health:
     def _interval_ms(self, settings: CheckSettings) -> int:
         """Return the interval for what the check has found so far."""
         is_up = self._voices.word(Cause.CHECK) is State.UP
+        is_changing = self.fails_in_row if is_up else self.passes_in_row
+        if is_changing and settings.interval_changing_ms is not None:
+            return settings.interval_changing_ms
         return settings.interval_ms if is_up else settings.interval_down_ms
 
     def _count(self, failure: str | None, settings: CheckSettings) -> set[Needs]:

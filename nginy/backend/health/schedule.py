@@ -19,8 +19,9 @@ from dataclasses import dataclass
 class CheckSettings:
     """How a backend is checked: the part of `health_check` that is policy.
 
-    `fails` and `passes` are results in a row, `is_initially_up` is `initial: up`. The jitter must
-    be less than both intervals.
+    `interval_changing_ms` is for while a row of results has begun that would change the state; None
+    is the interval of the state. `fails` and `passes` are results in a row, `is_initially_up` is
+    `initial: up`. The jitter must be less than all intervals.
     """
 
     interval_ms: int
@@ -30,6 +31,7 @@ class CheckSettings:
     fails: int
     passes: int
     is_initially_up: bool
+    interval_changing_ms: int | None = None
 
 
 class CheckSchedule:

@@ -61,6 +61,27 @@ def checked(**changed):
 
 
 @pytest.mark.parametrize(
+    ("results", "next_ms"),
+    [
+        ("", 5_000),
+        ("+", 5_000),
+        ("-", 1_000),
+        ("--", 1_000),
+        ("---", 2_000),
+        ("----", 2_000),
+        ("---+", 1_000),
+        ("---+-", 2_000),
+        ("---++", 5_000),
+        ("-+", 5_000),
+    ],
+)
+def test_while_results_change_the_state_checks_come_at_an_interval_of_their_own(results, next_ms):
+    backend = checked(interval_changing_ms=1_000)
+    backend.run("+" + results)
+    assert known(backend.health.schedule.next_at_ms) - backend.now_ms == next_ms
+
+
+@pytest.mark.parametrize(
     ("is_initially_up", "results", "state"),
     [
         (True, "", State.UP),
