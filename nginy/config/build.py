@@ -28,6 +28,7 @@ from nginy.balancer.round_robin import RoundRobin
 from nginy.config import phases as limit_keys
 from nginy.config import schema
 from nginy.config.balance import Balance
+from nginy.config.bind import ProxyBind
 from nginy.config.build_health import proxy_protocols_of
 from nginy.config.health import HealthCheck
 from nginy.config.keepalive import SoKeepalive
@@ -36,10 +37,12 @@ from nginy.event.bind import KeepAlive, ListenOptions
 from nginy.event.datagram import DatagramHandler
 from nginy.proxy.handler import ProtocolHandler, ProxySettings
 from nginy.proxy.limiting import Key, LimitConn, LimitConnRate, Zones
+from nginy.proxy.local_end import LocalEnd, transparent
 from nginy.proxy.phases import AccessPhase, Phase, Phases
 from nginy.proxy.real_address import RealAddress
 from nginy.proxy.udp import UdpHandler
 from nginy.proxy.udp_header import HeaderReader
+from nginy.text.address import Address
 
 MAX_SESSIONS_SHARE = 0.7
 """Of the descriptor limit, for UDP sessions unless `max_sessions` says otherwise.
@@ -146,7 +149,7 @@ def proxy_settings(listener: schema.Listener, auto_sessions: int) -> ProxySettin
         next_upstream_timeout_ms=next_upstream.timeout_ms if next_upstream is not None else None,
         buffer_size=listener.proxy_buffer_size_bytes,
         splice=listener.proxy_splice,
-        bind=listener.proxy_bind,
+        bind=fixed_bind(listener.proxy_bind),
         proxy_protocol=listener.proxy_protocol,
         pass_tlvs=listener.pass_tlvs,
         upload_rate=listener.proxy_upload_rate_bytes or 0,
@@ -179,6 +182,20 @@ def phases(listener: schema.Listener, zones: Zones, compile_key: Callable[[str],
     if listener.access is not None:
         found.append(AccessPhase(listener.access.table))
     return tuple(found)
+
+
+def fixed_bind(bind: ProxyBind | None) -> Address | None:
+    """Return the address that all sessions connect to backends from; None if there is none such."""
+    if bind is None or isinstance(bind.address, str):
+        return None
+    return transparent(bind.address) if bind.transparent else bind.address
+
+
+def local_end(bind: ProxyBind | None, compile_key: Callable[[str], Key]) -> LocalEnd | None:
+    """Return what works out the address that a session connects from; None if all have one."""
+    if bind is None or not isinstance(bind.address, str):
+        return None
+    return LocalEnd(compile_key(bind.address), is_transparent=bind.transparent)
 
 
 def datagram_handler(listener: schema.Listener, handler: ProtocolHandler) -> DatagramHandler:

@@ -10,12 +10,14 @@ import os
 import pwd
 import re
 import stat
+from socket import AF_INET, SOCK_DGRAM, socket
 
 from nginy.config.admin import TOKEN_MIN_CHARACTERS
 from nginy.config.check import access_logs
 from nginy.config.node import Findings, quote, quote_path
 from nginy.config.schema import Config
 from nginy.errors import NginyError, Problem
+from nginy.event.connect import set_transparent
 
 HEAD_BYTES = 256
 """Of a program, for its first line (Linux takes as much, BINPRM_BUF_SIZE)."""
@@ -48,7 +50,34 @@ def check_files(config: Config) -> list[Problem]:
             if problem is not None:
                 findings.report(check.origin.of("command"), f"command: {problem}")
     _check_tokens(config, findings)
+    _check_transparent(config, findings)
     return sorted(findings.problems)
+
+
+def _check_transparent(config: Config, findings: Findings) -> None:
+    """Report addresses of others that nginy may not use: whether it may, only the kernel knows."""
+    binds = [each.proxy_bind for each in config.listeners if each.proxy_bind is not None]
+    marks = [bind.origin.of("transparent") for bind in binds if bind.transparent]
+    if not marks:
+        return
+    what, way_out = "", "expected the capability CAP_NET_ADMIN (systemd: AmbientCapabilities=)"
+    try:
+        with socket(AF_INET, SOCK_DGRAM) as sock:
+            set_transparent(sock)
+    except OSError as error:
+        what = f"transparent: needs a right that this process lacks ({error.strerror})"
+    if not what and os.geteuid() == 0 and _drops_root(config.user):
+        what = f"transparent: needs a right that user {quote(config.user or '')} lacks"
+    if what:
+        findings.report(marks[0], f"{what}, {way_out}")
+
+
+def _drops_root(user: str | None) -> bool:
+    """Return whether the change of user costs the rights of root."""
+    try:
+        return user is not None and pwd.getpwnam(user).pw_uid != 0
+    except KeyError:  # reported as such
+        return False
 
 
 def _check_tokens(config: Config, findings: Findings) -> None:

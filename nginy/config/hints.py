@@ -135,9 +135,11 @@ def _resolver_hint(text: str) -> str | None:
 
 
 def _bind_hint(text: str) -> str | None:
-    if len(text.split()) < 2:
-        return None
-    return "has a word behind the address: nginy connects from addresses of this machine only"
+    """Return the mapping for nginx's "proxy_bind $remote_addr transparent"."""
+    words = text.split()
+    if words[1:] == ["transparent"]:
+        return f"has a word behind the address, expected {{address: {words[0]}, transparent: on}}"
+    return "has words behind the address, expected the address alone" if words[1:] else None
 
 
 def _user_hint(text: str) -> str | None:

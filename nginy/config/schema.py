@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from nginy.config.access import AccessKind, AccessRules
-from nginy.config.addresses import BindAddress, ListenAddresses, PeerAddress
+from nginy.config.addresses import ListenAddresses, PeerAddress
 from nginy.config.admin import ADMIN, READY, AdminListener
 from nginy.config.balance import Balance, BalanceKind
+from nginy.config.bind import PROXY_BIND, ProxyBind
 from nginy.config.health import (
     AGENT_CHECK,
     EJECT,
@@ -265,8 +266,8 @@ class Listener(Entry):
     proxy_download_rate_bytes: int | None = key(
         OrOff(RATE), "off", "A session passes on this many bytes a second to its client."
     )
-    proxy_bind: Address | None = key(
-        OrOff(BindAddress()), "off", "nginy connects to backends from this address."
+    proxy_bind: ProxyBind | None = key(
+        PROXY_BIND, "off", "nginy connects to backends from this address, maybe the client's own."
     )
     proxy_protocol: str = key(
         Choice("off", "v1", "v2"),

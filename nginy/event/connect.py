@@ -14,7 +14,9 @@ nginx: `ngx_event_connect_peer` in `ngx_event_connect.c`.
 import errno
 import os
 from _socket import (
+    AF_INET6,
     IPPROTO_IP,
+    IPPROTO_IPV6,
     SO_KEEPALIVE,
     SOCK_DGRAM,
     SOCK_NONBLOCK,
@@ -29,12 +31,17 @@ from nginy.event.datagram import DatagramConnection
 from nginy.event.event import Event
 from nginy.event.loop import Loop
 from nginy.event.reserve import Reserve
-from nginy.text.address import Address
+from nginy.text.address import Address, TransparentAddress
 
 C = TypeVar("C", bound=Connection)
 
 UNDER_WAY: Final = (0, errno.EINPROGRESS)
 """What connect() returns if it has not failed yet."""
+
+IP_TRANSPARENT: Final = 19
+"""Linux, in.h; `socket` has the name since Python 3.11, and only some builds."""
+IPV6_TRANSPARENT: Final = 75
+"""Linux, in6.h."""
 
 IP_BIND_ADDRESS_NO_PORT: Final = 24
 """Linux, in.h: bind() chooses no port yet, so that connect() can share one between destinations."""
@@ -143,6 +150,9 @@ def _connect(
             call = "setsockopt"
             sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
         if bind is not None and bind.family == address.family:
+            if isinstance(bind, TransparentAddress):
+                call = "setsockopt"
+                set_transparent(sock)
             call = "bind"
             sock.setsockopt(IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
             sock.bind(bind.sockaddr)
@@ -158,4 +168,15 @@ def _connect(
     # connect(2) says EAGAIN of UDP when the ephemeral ports are used up, and of a unix socket when
     # the peer's queue is full. A selector without room says ENOSPC.
     is_ours = code in OUR_ERRORS or (code == errno.EAGAIN and kind == SOCK_DGRAM)
-    return ConnectFailure(call, code, is_ours or call == "register")
+    return ConnectFailure(call, code, is_ours or call in ("register", "setsockopt"))
+
+
+def set_transparent(sock: socket) -> None:
+    """Let a socket use any address for its own (IP_TRANSPARENT of ip(7)); raises OSError.
+
+    That needs CAP_NET_ADMIN or CAP_NET_RAW, and routes that bring the answers here.
+    """
+    if sock.family == AF_INET6:
+        sock.setsockopt(IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
+    else:
+        sock.setsockopt(IPPROTO_IP, IP_TRANSPARENT, 1)

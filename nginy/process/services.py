@@ -306,6 +306,7 @@ class ServiceSet:
         proxy = build.proxy_settings(settings, self._auto_sessions)
         handler = make(self._loop, name, listener.address, pool, proxy)
         handler.hash_key = self._logs.compile(pool.key) if pool.key else None
+        handler.bind_of = build.local_end(settings.proxy_bind, self._logs.compile)
         if proxy.upload_rate or proxy.download_rate:
             if isinstance(handler, TcpHandler):
                 handler.session_class = PacedSession

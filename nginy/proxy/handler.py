@@ -192,7 +192,7 @@ class Succession:
 class ProxyHandler(ProtocolHandler):
     """The base of what passes a listener's clients on to the backends of a pool."""
 
-    __slots__ = ("__weakref__", "destination", "hash_key", "pool", "rng", "succession")
+    __slots__ = ("__weakref__", "bind_of", "destination", "hash_key", "pool", "rng", "succession")
 
     def __init__(
         self,
@@ -209,6 +209,9 @@ class ProxyHandler(ProtocolHandler):
         self.rng = Random()
         self.hash_key: Callable[[Session], str] | None = None
         """Works out the key that the pool's hash method hashes; None if it has none."""
+        self.bind_of: Callable[[Session], Address | None] | None = None
+        """Works out the local address of a connection to a backend (`proxy/local_end.py`); None if
+        `settings.bind` says it for all."""
 
     def take_over(self, before: ProtocolHandler) -> None:
         """Go on where `before` did; clients that wait for its pool may choose from another."""

@@ -85,7 +85,8 @@ class UdpOpening(KeyedSession):
             self.attempts += (self._attempt,)
             if handler.is_verbose:
                 self.log(logging.DEBUG, f"picked {backend.name}, with {backend.conns} sessions now")
-            upstream = connect_datagram(handler.loop, backend.address, settings.bind)
+            bind = settings.bind if handler.bind_of is None else handler.bind_of(self)
+            upstream = connect_datagram(handler.loop, backend.address, bind)
             if not isinstance(upstream, ConnectFailure):
                 wanted = (settings.proxy_protocol, backend.settings.proxy_protocol)
                 if wanted != UNANNOUNCED or len(self.attempts) > 1:

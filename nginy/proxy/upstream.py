@@ -161,8 +161,10 @@ class UpstreamSession(Session, ABC):
         if loop.connections >= loop.max_connections:
             self.finalize(Reason.OVER_LIMIT, "worker_connections are used up")
             return ENDED
+        bind_of = self.handler.bind_of
+        bind = settings.bind if bind_of is None else bind_of(self)
         upstream = connect_stream(
-            loop, backend.address, settings.bind, settings.socket_keepalive, loop.reserve
+            loop, backend.address, bind, settings.socket_keepalive, loop.reserve
         )
         if isinstance(upstream, ConnectFailure):
             return self._connect_failed(upstream)

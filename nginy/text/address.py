@@ -86,6 +86,11 @@ class Address:
         return f"{self.host_text}:{self.port}"
 
 
+@dataclass(frozen=True, slots=True)
+class TransparentAddress(Address):
+    """An address to connect from that need not be this machine's, such as the client's own."""
+
+
 def sockaddr_text(sockaddr: SockAddr) -> str:
     """Return an address as logs and the configuration write it: 127.0.0.1:80, [::1]:80,
     unix:/path."""

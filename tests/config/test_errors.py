@@ -229,7 +229,7 @@ CASES = [
         in_listener("proxy_bind: eth0"),
         (
             ':4:17: proxy_bind: "eth0" is a host name, and names are not supported, expected an IP'
-            ' address such as 127.0.0.2 or "[::1]", or off'
+            ' address such as 127.0.0.2 or "[::1]", or a text such as $remote_addr'
         ),
     ),
     # Paths.

@@ -127,7 +127,11 @@ VALUES_WRITTEN = [
         "expected {nameservers: [192.0.2.1, 192.0.2.2], valid: 30s}",
     ),
     ("user: nobody nogroup\n" + LISTENER, "nginy takes the group of that user"),
-    (in_listener("proxy_bind: 127.0.0.1 transparent"), "addresses of this machine only"),
+    (
+        in_listener("proxy_bind: $remote_addr transparent"),
+        "has a word behind the address, expected {address: $remote_addr, transparent: on}",
+    ),
+    (in_listener("proxy_bind: 127.0.0.1 eth0"), "expected the address alone"),
     (in_listener("protocol: http"), "does not read HTTP, expected tcp"),
     (in_upstream("health_check: {interval: 10sec}"), '(did you mean "10s"?)'),
     (in_upstream("health_check: {interval: 1 minute}"), '(did you mean "1m"?)'),

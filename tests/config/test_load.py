@@ -8,6 +8,7 @@ from nginy.config.balance import Balance
 from nginy.config.keepalive import SoKeepalive
 from nginy.config.logs import AccessLogSettings
 from nginy.config.schema import Config, Listener, NextUpstream
+from nginy.text.address import Address
 
 from kit.configs import LISTENER, loaded, refusals
 
@@ -117,7 +118,8 @@ def test_a_listener_has_all_addresses_of_its_lists_and_ranges(tmp_path: pathlib.
 def test_what_is_bound_needs_no_port(tmp_path: pathlib.Path) -> None:
     bind = listener(tmp_path, "proxy_bind: 127.0.0.2").proxy_bind
     assert bind is not None
-    assert bind.sockaddr == ("127.0.0.2", 0)
+    assert isinstance(bind.address, Address)
+    assert bind.address.sockaddr == ("127.0.0.2", 0)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from nginy.event.connect import (
 )
 from nginy.event.connection import Connection
 from nginy.event.event import Event
-from nginy.text.address import Address, parse_address
+from nginy.text.address import Address, TransparentAddress, parse_address
 
 from kit.harness import Harness, descriptor_count
 from kit.leaks import no_descriptor_left
@@ -102,6 +102,29 @@ def test_an_address_that_is_not_ours_is_our_failure(harness: Harness, connect: o
     assert (failure.call, failure.errno) == ("bind", errno.EADDRNOTAVAIL)
     assert failure.is_ours
     assert (descriptor_count(), harness.loop.connections) == (before, 0)
+
+
+@pytest.mark.parametrize("connect", [connect_stream, connect_datagram])
+@pytest.mark.parametrize(
+    "bind",
+    [
+        TransparentAddress(socket.AF_INET, "192.0.2.7"),
+        TransparentAddress(socket.AF_INET6, "2001:db8::7"),
+    ],
+)
+def test_an_address_of_others_may_be_used_by_those_who_have_the_right(
+    harness: Harness, connect: Any, bind: TransparentAddress
+) -> None:
+    address = NOBODY if bind.family == socket.AF_INET else Address(socket.AF_INET6, "::1", 9)
+    outcome = connect(harness.loop, address, bind)
+    if isinstance(outcome, ConnectFailure) and outcome.call == "setsockopt":
+        assert outcome.errno == errno.EPERM
+        assert outcome.is_ours
+    elif isinstance(outcome, ConnectFailure):  # without a route for that family
+        assert outcome.call == "connect"
+    else:
+        assert outcome.local_sockaddr[0] == bind.host
+        outcome.close()
 
 
 @pytest.mark.parametrize("connect", [connect_stream, connect_datagram])
