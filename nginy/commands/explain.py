@@ -19,8 +19,9 @@ from nginy.commands.visitor import Visitor
 from nginy.config import build
 from nginy.config.node import closest, did_you_mean, quote
 from nginy.config.record import Entry, Key
-from nginy.config.schema import LISTENER, UPSTREAM, Config, Listener, Upstream
+from nginy.config.schema import LISTENER, Config, Listener
 from nginy.config.types import Plain
+from nginy.config.upstream import UPSTREAM, Upstream
 from nginy.config.variables import definitions
 from nginy.errors import InvalidValueError, NginyError
 from nginy.proxy.context import ConnectionContext, as_bytes

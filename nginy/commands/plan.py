@@ -18,17 +18,19 @@ from typing import Final, TypeVar
 
 from nginy.backend.backend import Backend
 from nginy.backend.pool import BackendPool
-from nginy.config import build, schema
+from nginy.config import build
+from nginy.config import upstream as upstream_keys
 from nginy.config.addresses import ListenAddresses
 from nginy.config.record import Entry, Record
-from nginy.config.schema import CONFIG, LISTENER, UPSTREAM, Config, Listener, Upstream
+from nginy.config.schema import CONFIG, LISTENER, Config, Listener
 from nginy.config.types import Plain
+from nginy.config.upstream import UPSTREAM, Upstream
 from nginy.text.address import Address
 from nginy.text.units import format_duration
 
 R = TypeVar("R", bound=Entry)
 
-BACKEND: Final = Record(schema.Backend, "a backend", shorthand="address")
+BACKEND: Final = Record(upstream_keys.Backend, "a backend", shorthand="address")
 
 ADDED: Final = "added"
 REMOVED: Final = "removed"
@@ -164,7 +166,10 @@ def _upstream(subject: str, old: Upstream, new: Upstream, drains: str) -> Found:
 
 
 def _backends(
-    subject: str, old: dict[str, schema.Backend], new: dict[str, schema.Backend], drains: str
+    subject: str,
+    old: dict[str, upstream_keys.Backend],
+    new: dict[str, upstream_keys.Backend],
+    drains: str,
 ) -> Iterator[Change]:
     for name, backend in new.items():
         if name not in old:
@@ -178,9 +183,9 @@ def _backends(
             yield Change(f"{subject}: backend {name}", REMOVED, effect=drains)
 
 
-def _by_name(backends: Sequence[schema.Backend]) -> dict[str, schema.Backend]:
+def _by_name(backends: Sequence[upstream_keys.Backend]) -> dict[str, upstream_keys.Backend]:
     """Return backends by their address as configured, and repeated ones by their count as well."""
-    named: dict[str, schema.Backend] = {}
+    named: dict[str, upstream_keys.Backend] = {}
     seen: Counter[str] = Counter()
     for backend in backends:
         name = f"{backend.address.name} {backend.service or ''}".rstrip()

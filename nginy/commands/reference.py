@@ -121,11 +121,11 @@ def _default(row: Key[object]) -> str:
 
 def _formats() -> str:
     """Return the ready-made log formats."""
-    members = ", ".join(re.findall(r'"(\w+)":', LOG_FORMATS["json"]))
+    members = ", ".join(re.findall(r'"(\w+)":', LOG_FORMATS["json"].text))
     lines = [
         "## Log formats",
         "",
-        *_wrapped(f"`main`: {LOG_FORMATS['main']}", "- "),
+        *_wrapped(f"`main`: {LOG_FORMATS['main'].text}", "- "),
         *_wrapped(f"`json`: a JSON object with the members {members}", "- "),
     ]
     return "\n".join(lines) + "\n"

@@ -27,6 +27,7 @@ from nginy.balancer.ring import BoundedRing, Ring
 from nginy.balancer.round_robin import RoundRobin
 from nginy.config import phases as limit_keys
 from nginy.config import schema
+from nginy.config import upstream as upstream_keys
 from nginy.config.balance import Balance
 from nginy.config.bind import ProxyBind
 from nginy.config.build_health import proxy_protocols_of
@@ -50,7 +51,7 @@ MAX_SESSIONS_SHARE = 0.7
 The rest is for TCP, listeners and logs."""
 
 
-def backend_settings(backend: schema.Backend) -> BackendSettings:
+def backend_settings(backend: upstream_keys.Backend) -> BackendSettings:
     """Return the settings of one backend of an upstream."""
     return BackendSettings(
         name=backend.address.name,
@@ -109,7 +110,7 @@ def proxy_protocol_of(
     return versions.pop() if len(versions) == 1 else "off"
 
 
-def queue_settings(queue: schema.Queue | None) -> QueueSettings | None:
+def queue_settings(queue: upstream_keys.Queue | None) -> QueueSettings | None:
     """Return how clients wait for a backend of an upstream; None if they do not wait."""
     return None if queue is None else QueueSettings(queue.size, queue.timeout_ms)
 

@@ -28,6 +28,7 @@ from nginy.config.health import (
     transport_of,
 )
 from nginy.config.steps import Step
+from nginy.config.upstream import Upstream
 from nginy.wire.checks.dns import DnsCheck
 from nginy.wire.checks.http import HttpCheck
 from nginy.wire.checks.ldap import LdapCheck
@@ -83,7 +84,7 @@ QUESTIONS: Final[dict[str, Callable[[HealthCheck], Question]]] = {
 """By type; the others have steps, or send and expect."""
 
 
-def monitor_settings(upstream: schema.Upstream, proxy_protocol: str = "off") -> MonitorSettings:
+def monitor_settings(upstream: Upstream, proxy_protocol: str = "off") -> MonitorSettings:
     """Return the settings that an upstream's monitor needs.
 
     `proxy_protocol` is the header that listeners send to its backends.

@@ -32,11 +32,10 @@ from nginy.config.node import (
 from nginy.config.phases import LimitConn, LimitConnRate
 from nginy.config.schema import (
     LISTENER,
-    UPSTREAM,
     Config,
     Listener,
-    Upstream,
 )
+from nginy.config.upstream import UPSTREAM, Upstream
 from nginy.errors import InvalidValueError
 from nginy.text.address import Address, parse_peer
 
@@ -316,6 +315,6 @@ def _check_access_logs(config: Config, findings: Findings) -> None:
 
 def access_logs(config: Config) -> Iterator[AccessLogSettings]:
     """Yield the access logs that the configuration names, those of listeners after its own."""
-    for log in (config.access_log, *(listener.access_log for listener in config.listeners)):
-        if log is not None:
-            yield log
+    yield from config.access_log
+    for listener in config.listeners:
+        yield from listener.access_log

@@ -110,15 +110,17 @@ def read_token(path: str) -> bytes:
 
 def _unwritable(path: str) -> str | None:
     """Return why a file cannot be written; None if it can, or is no file (stderr, syslog:)."""
-    directory = os.path.dirname(path)
     if not path.startswith("/"):
         return None
-    if os.path.isdir(path):
+    # Of a path with variables, the directory before the first of them has to be there.
+    is_one = "$" not in path
+    directory = os.path.dirname(path.partition("$")[0])
+    if is_one and os.path.isdir(path):
         return f"{quote_path(path)} is a directory, expected a file"
     if not os.path.isdir(directory):
         return f"the directory {quote_path(directory)} does not exist"
     effective = os.access in os.supports_effective_ids
-    target = path if os.path.exists(path) else directory
+    target = path if is_one and os.path.exists(path) else directory
     if not os.access(target, os.W_OK, effective_ids=effective):
         return f"{quote_path(path)} cannot be written: Permission denied"
     return None

@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from nginy.config.node import Findings, Mark
-from nginy.config.schema import Backend, Config
+from nginy.config.schema import Config
+from nginy.config.upstream import Backend
 from nginy.text.address import Address
 
 IsLocal = Callable[[Address], bool]

@@ -29,7 +29,8 @@ from nginy.config.node import (
     quote,
 )
 from nginy.config.record import belongs, homes_of
-from nginy.config.schema import CONFIG, DIRECTIVES, LISTENER, NOT_FOR_DEFAULTS, UPSTREAM, Config
+from nginy.config.schema import CONFIG, DIRECTIVES, LISTENER, NOT_FOR_DEFAULTS, Config
+from nginy.config.upstream import UPSTREAM
 from nginy.config.variables import declare
 from nginy.errors import ConfigError
 

@@ -1,21 +1,70 @@
 """The keys of logs: error log, access logs, formats.
 
 The records here are keys of the whole file and of a listener (schema.py). log/ writes the lines;
-proxy/variables.py has the variables that a format may use.
+proxy/variables.py has the variables that a format and the path of an access log may use.
 
 Tested in tests/config/test_load.py.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from nginy.config.record import Entry, Record, Switch, key
-from nginy.config.types import Choice, Duration, Flag, LogPath, OrOff, Size, Text
+from nginy.config.node import Findings, Node, ScalarNode
+from nginy.config.record import Entry, ListOf, Record, key
+from nginy.config.types import (
+    AccessLogPath,
+    Choice,
+    Duration,
+    Flag,
+    LogPath,
+    OrOff,
+    Plain,
+    Size,
+    Template,
+    Text,
+)
+from nginy.proxy.variables import VARIABLES
 
 LOG_LEVELS: Final = ("debug", "info", "notice", "warn", "error", "crit")
 
-# Ready-made formats for access_log. A file may give `main` another text; `json` is escaped as JSON.
-LOG_FORMATS: Final = {
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogFormat(Entry):
+    """What a line of an access log says."""
+
+    text: str = key(Template(VARIABLES), None, "The line, with variables.")
+    escape: str = key(
+        Choice("default", "json", "none"),
+        "default",
+        "How values become safe: \\xNN for what is no plain text, escapes of JSON, or not at all;"
+        " an empty value shows as - with default.",
+    )
+
+
+class LogFormatKind(Record[LogFormat]):
+    """A text, or a mapping of it and its escape."""
+
+    def __init__(self) -> None:
+        super().__init__(LogFormat, "a log format", shorthand="text")
+
+    def write(self, value: LogFormat) -> Plain:
+        """Return the text alone where it says everything."""
+        return value.text if value.escape == "default" else super().write(value)
+
+
+def blank_format() -> LogFormat:
+    """Return the stand-in for one that could not be read."""
+    return LogFormat(text="")
+
+
+def format_of(name: str, formats: Mapping[str, LogFormat]) -> LogFormat:
+    """Return a format by its name: one of the configuration's own, or a ready-made one."""
+    return formats.get(name) or LOG_FORMATS[name]
+
+
+# Ready-made formats for access_log. A file may give `main` another text.
+_TEXTS: Final = {
     "main": (
         "$remote_addr:$remote_port [$time_iso8601] $protocol $status $termination"
         ' $bytes_received/$bytes_sent $session_time $upstream_addr "$reason"'
@@ -31,6 +80,10 @@ LOG_FORMATS: Final = {
         '"upstream_bytes_sent":"$upstream_bytes_sent",'
         '"upstream_bytes_received":"$upstream_bytes_received"}'
     ),
+}
+LOG_FORMATS: Final = {
+    "main": LogFormat(text=_TEXTS["main"]),
+    "json": LogFormat(text=_TEXTS["json"], escape="json"),
 }
 
 LOG_PATH_ABOUT: Final = "Lines go to a file, a standard stream, or a syslog server over UDP."
@@ -50,7 +103,11 @@ class ErrorLogSettings(Entry):
 class AccessLogSettings(Entry):
     """Where the line of each session goes when it has ended."""
 
-    path: str = key(LogPath("format", LOG_FORMATS), None, LOG_PATH_ABOUT)
+    path: str = key(
+        AccessLogPath("format", LOG_FORMATS),
+        None,
+        f"{LOG_PATH_ABOUT} The path of a file may have variables.",
+    )
     format: str = key(
         Text("the name of a log format", r"[\w.-]+"),
         "main",
@@ -67,6 +124,31 @@ class AccessLogSettings(Entry):
         "on",
         "Whether to log a session that its client ended before any byte moved.",
     )
+    if_: str | None = key(
+        OrOff(Template(VARIABLES)),
+        "off",
+        "Whether to log a session: not if this text is then empty or 0.",
+    )
 
 
-ACCESS_LOG: Final = Switch(Record(AccessLogSettings, "access_log", shorthand="path"))
+class AccessLogs(ListOf[AccessLogSettings]):
+    """One access log or several, or `off` for none."""
+
+    def __init__(self) -> None:
+        super().__init__(Record(AccessLogSettings, "access_log", shorthand="path"))
+        self.expected = f"off, {self.expected}"
+
+    def read(self, node: Node, findings: Findings) -> tuple[AccessLogSettings, ...]:
+        """Return the logs in the order written."""
+        if isinstance(node, ScalarNode) and node.text == "off":
+            return ()
+        return super().read(node, findings)
+
+    def write(self, value: tuple[AccessLogSettings, ...]) -> Plain:
+        """Return a log, a list of several, or the word."""
+        if not value:
+            return "off"
+        return self.item.write(value[0]) if len(value) == 1 else super().write(value)
+
+
+ACCESS_LOG: Final = AccessLogs()

@@ -8,7 +8,7 @@ one row here.
 Names, meanings and defaults are nginx's (ngx_stream_core_module, ngx_stream_proxy_module,
 ngx_stream_upstream_module) where nginx has the key. check.py checks rules that span keys.
 
-Read first: Config at the end, then Listener and Upstream. Read next: load.py.
+Read first: Config at the end, then Listener, and upstream.py. Read next: load.py.
 
 Tested in tests/config/test_load.py.
 """
@@ -19,22 +19,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from nginy.config.access import AccessKind, AccessRules
-from nginy.config.addresses import ListenAddresses, PeerAddress
+from nginy.config.addresses import ListenAddresses
 from nginy.config.admin import ADMIN, READY, AdminListener
-from nginy.config.balance import Balance, BalanceKind
 from nginy.config.bind import PROXY_BIND, ProxyBind
-from nginy.config.health import (
-    AGENT_CHECK,
-    EJECT,
-    FAIL_OPEN,
-    HEALTH_CHECK,
-    ON_DOWN,
-    AgentCheck,
-    Eject,
-    HealthCheck,
-)
 from nginy.config.keepalive import Keepalive, SoKeepalive
-from nginy.config.logs import ACCESS_LOG, AccessLogSettings, ErrorLogSettings
+from nginy.config.logs import (
+    ACCESS_LOG,
+    AccessLogSettings,
+    ErrorLogSettings,
+    LogFormat,
+    LogFormatKind,
+    blank_format,
+)
 from nginy.config.phases import (
     ACCEPT_PROXY_PROTOCOL,
     LIMIT_CONN,
@@ -56,102 +52,16 @@ from nginy.config.types import (
     Template,
     Text,
 )
+from nginy.config.upstream import UPSTREAM, Upstream
 from nginy.config.variables import VARIABLES_KIND, VariableSettings
-from nginy.proxy.variables import KEY_VARIABLES, VARIABLES
+from nginy.proxy.variables import KEY_VARIABLES
 from nginy.text.address import Address
 
 DURATION: Final = Duration()
-SECONDS: Final = Duration(step_ms=1000)
 FLAG: Final = Flag()
 COUNT: Final = Integer(0)
 POSITIVE: Final = Integer(1)
 RATE: Final = Size(1024, 1 << 30)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backend(Entry):
-    """One server of an upstream."""
-
-    address: Address = key(PeerAddress(), None, "Where the backend listens.")
-    weight: int = key(
-        POSITIVE, "1", "A backend gets a share of clients in proportion to its weight."
-    )
-    max_conns: int = key(
-        COUNT, "0", "A backend has at most this many sessions at once; 0 is no limit."
-    )
-    max_fails: int = key(
-        COUNT, "1", "This many failures within fail_timeout take the backend out; 0 never does."
-    )
-    fail_timeout_ms: int = key(
-        SECONDS, "10s", "How long failures count, and how long the backend stays out then."
-    )
-    slow_start_ms: int | None = key(
-        OrOff(DURATION), "off", "How long the weight of a recovered backend takes to grow back."
-    )
-    backup: bool = key(FLAG, "off", "The backend serves only while no other can.")
-    down: bool = key(FLAG, "off", "The backend serves no sessions, but keeps its place in a hash.")
-    proxy_protocol: str = key(
-        Choice("auto", "off", "v1", "v2"),
-        "auto",
-        "Sessions begin with this version of the PROXY header; auto is the listener's.",
-    )
-    resolve: bool = key(
-        FLAG,
-        "off",
-        "nginy resolves the name again whenever an answer expires, not only at a start.",
-    )
-    service: str | None = key(
-        OrOff(Text("a service such as http or _http._tcp", r"[\w-]+(\.[\w-]+)*")),
-        "off",
-        "Hosts, ports, weights and backups come from the SRV records of this service; a port in"
-        " address replaces theirs.",
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Queue(Entry):
-    """Where clients wait while every backend is at max_conns."""
-
-    size: int = key(POSITIVE, "100", "At most this many clients wait; nginy turns more away.")
-    timeout_ms: int = key(DURATION, "60s", "A client waits for at most this long.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Upstream(Entry):
-    """A group of backends, and how nginy chooses one of them."""
-
-    balance: Balance = key(
-        BalanceKind(), "round_robin", "The method that chooses a backend for each session."
-    )
-    backends: tuple[Backend, ...] = key(
-        ListOf(Record(Backend, "a backend", shorthand="address")),
-        None,
-        "The servers of the group, by address or as a mapping.",
-        blank=tuple,
-    )
-    health_check: HealthCheck | None = key(
-        HEALTH_CHECK, "off", "nginy asks each backend whether it works."
-    )
-    agent_check: AgentCheck | None = key(
-        AGENT_CHECK, "off", "nginy asks an agent beside each backend how much load it can take."
-    )
-    eject: Eject | None = key(
-        EJECT, "off", "A backend stays out for longer each time that its sessions fail."
-    )
-    fail_open: float | None = key(
-        FAIL_OPEN,
-        "off",
-        "While a smaller share of the backends is up, nginy ignores health and failures.",
-    )
-    queue: Queue | None = key(
-        Switch(Record(Queue, "queue")), "off", "Clients wait while every backend is at max_conns."
-    )
-    max_session_time_ms: int | None = key(
-        OrOff(DURATION), "off", "A session ends after this time, or up to 10 % earlier."
-    )
-    on_down: str = key(
-        ON_DOWN, "keep", "What nginy does with the sessions of a backend that goes down."
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,14 +211,13 @@ class Listener(Entry):
     udp_offload: bool = key(
         FLAG, "on", "The kernel cuts and joins runs of datagrams of equal size.", only="udp"
     )
-    access_log: AccessLogSettings | None = key(
+    access_log: tuple[AccessLogSettings, ...] = key(
         ACCESS_LOG,
         "off",
         "Replaces the access_log at the top of the file for this listener.",
     )
 
 
-UPSTREAM: Final = Record(Upstream, "an upstream", inherits=True)
 LISTENER: Final = Record(Listener, "a listener", inherits=True)
 
 # Each listener or upstream has its own; a common value makes no sense.
@@ -359,13 +268,13 @@ class Config(Entry):
         "stderr",
         "Where nginy's own messages go.",
     )
-    log_formats: dict[str, str] = key(
-        MapOf(Template(VARIABLES), "log formats", str),
+    log_formats: dict[str, LogFormat] = key(
+        MapOf(LogFormatKind(), "log formats", blank_format),
         "{}",
         "Each name is a format that access_log may use.",
         blank=dict,
     )
-    access_log: AccessLogSettings | None = key(
+    access_log: tuple[AccessLogSettings, ...] = key(
         ACCESS_LOG, "off", "nginy writes a line here when a session ends."
     )
     resolver: Resolver = key(

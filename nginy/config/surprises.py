@@ -12,7 +12,8 @@ from nginy.config.balance import KEY_EXAMPLE
 from nginy.config.build_health import proxy_protocols_of
 from nginy.config.health import HASH_METHODS
 from nginy.config.node import Mark, quote
-from nginy.config.schema import Config, Upstream
+from nginy.config.schema import Config
+from nginy.config.upstream import Upstream
 from nginy.errors import Problem
 from nginy.proxy.variables import KEY_VARIABLES
 from nginy.text.address import Address

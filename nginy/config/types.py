@@ -369,3 +369,15 @@ class LogPath(FilePath):
     def advice(self, key: str, text: str) -> str | None:
         """Explain where nginx's option after the path goes."""
         return log_hint(text, self.option, self.values) or super().advice(key, text)
+
+
+class AccessLogPath(LogPath):
+    """The same for an access log: the path of a file may have variables."""
+
+    def parse_among(self, text: str, mark: Mark, findings: Findings) -> str:
+        """Refuse unknown variables, and those of an address."""
+        if "$" in text:
+            Template(VARIABLES).check(text, findings.variables)
+            if text.startswith(self.schemes):
+                raise InvalidValueError("has a variable, which only the path of a file may have")
+        return self.parse(text, mark)

@@ -19,24 +19,29 @@ import logging
 import os
 import stat
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from nginy.config import schema
-from nginy.config.logs import LOG_FORMATS, AccessLogSettings, ErrorLogSettings
+from nginy.config.logs import AccessLogSettings, ErrorLogSettings, LogFormat, format_of
 from nginy.config.variables import VariableSettings, definitions
 from nginy.errors import NginyError
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
-from nginy.log.access_log import AccessLog
+from nginy.log.access_log import AccessLog, AccessLogByPath
 from nginy.log.error_log import ErrorLog, setup_error_log
 from nginy.log.file import LIMIT_BYTES, LogFile, lost_notice, lost_text
 from nginy.log.levels import NOTICE
+from nginy.log.open_files import OpenFiles
 from nginy.proxy.session import Reason, Session
 from nginy.proxy.variables import Variables
-from nginy.text.escape import escape_default, escape_json
+from nginy.text.escape import escape_default, escape_json, escape_path
 
 FLUSH_AGAIN_MS = 1000
 """When to try again if a log could not take its lines, where the configuration names no time."""
+
+FALSE = ("", "0")
+"""Values of `if` for which a session gets no line (nginx)."""
 
 _logger = logging.getLogger("nginy.log")
 
@@ -54,10 +59,12 @@ class LogSet:
         """Those paths of them that the error log has called failing."""
         self._wanted: set[str] = set()
         """The paths that are configured, or about to be."""
-        self._access_logs: dict[tuple[AccessLogSettings, str], AccessLog[Session]] = {}
-        """Those that are configured, each with the text of its format."""
-        self._used: set[weakref.ref[AccessLog[Session]]] = set()
-        """Those still in use: a handler refers to its log as long as it lives."""
+        self._access_logs: dict[tuple[AccessLogSettings, LogFormat], AccessLog[Session]] = {}
+        """Those that are configured, each with its format."""
+        self._used: dict[weakref.ref[AccessLog[Session]], str] = {}
+        """Those still in use, each with its path: a handler refers to its log while it lives."""
+        self._varied = OpenFiles(partial(LogFile, want_flush=self._want_flush))
+        """The files of those whose paths have variables."""
         self._timer = Timer(self._flush_handler, self)
         self._flush_ms = FLUSH_AGAIN_MS
 
@@ -66,8 +73,10 @@ class LogSet:
         opened: dict[str, LogFile] = {}
         try:
             for log in access_logs(config):
-                if log.path not in self._files and log.path not in opened:
-                    opened[log.path] = self._open_file(log)
+                is_known = log.path in self._files or log.path in opened
+                if not is_known and "$" not in log.path:
+                    notice = _notice(format_of(log.format, config.log_formats))
+                    opened[log.path] = self._open_file(log.path, notice)
             self._apply_error_log(config.error_log)
         except NginyError:
             for file in opened.values():
@@ -86,15 +95,17 @@ class LogSet:
         self._close_files()
 
     def _log_gone(self, log: "weakref.ref[AccessLog[Session]]") -> None:
-        self._used.discard(log)
+        self._used.pop(log, None)
         self._close_files()
 
     def _close_files(self) -> None:
         """Close the files that are neither configured nor written to."""
-        used = {log.sink.path for log in [ref() for ref in self._used] if log is not None}
-        for path in [path for path in self._files if path not in self._wanted | used]:
+        used = {*self._wanted, *self._used.values()}
+        for path in [path for path in self._files if path not in used]:
             self._files.pop(path).close()
             self._troubled.discard(path)
+        if not any("$" in path for path in used):
+            self._varied.close()
 
     def define(self, variables: Mapping[str, VariableSettings]) -> None:
         """Let what is compiled from now on know the variables of a configuration."""
@@ -105,26 +116,53 @@ class LogSet:
             self._access_logs.clear()
 
     def session_logger(
-        self,
-        access_log: AccessLogSettings | None,
-        formats: dict[str, str],
+        self, access_logs: Sequence[AccessLogSettings], formats: Mapping[str, LogFormat]
     ) -> Callable[[Session], None] | None:
-        """Return what logs a listener's sessions, None if its access log is off."""
-        if access_log is None:
-            return None
-        name = access_log.format
-        text = formats.get(name) or LOG_FORMATS[name]
-        log = self._access_logs.get((access_log, text))
+        """Return what logs a listener's sessions, None if it has no access log."""
+        logs = [self._session_logger(each, formats) for each in access_logs]
+        if len(logs) <= 1:
+            return logs[0] if logs else None
+
+        def log_to_all(session: Session) -> None:
+            for log in logs:
+                log(session)
+
+        return log_to_all
+
+    def _session_logger(
+        self, settings: AccessLogSettings, formats: Mapping[str, LogFormat]
+    ) -> Callable[[Session], None]:
+        log_format = format_of(settings.format, formats)
+        log = self._access_logs.get((settings, log_format))
         if log is None:
-            log = self._access_logs[access_log, text] = AccessLog(
-                self._files[access_log.path],
-                self._renderer(name, text),
-                access_log.buffer_bytes or 0,
-                access_log.flush_ms or FLUSH_AGAIN_MS,
-                None if access_log.empty else is_worth_a_line,
-            )
-            self._used.add(weakref.ref(log, self._log_gone))
+            log = self._access_logs[settings, log_format] = self._access_log(settings, log_format)
+            self._used[weakref.ref(log, self._log_gone)] = settings.path
         return log.log
+
+    def _access_log(self, settings: AccessLogSettings, log_format: LogFormat) -> AccessLog[Session]:
+        buffer_bytes = settings.buffer_bytes or 0
+        flush_ms = settings.flush_ms or FLUSH_AGAIN_MS
+        render = self._renderer(log_format)
+        wanted = self._condition(settings)
+        # Bytes of a value that are no UTF-8 stay the bytes they are only if nothing is escaped.
+        errors = "surrogateescape" if log_format.escape == "none" else "backslashreplace"
+        if "$" in settings.path:
+            path = self._variables.compile(settings.path, escape_path, "_")
+            get = self._varied.get
+            return AccessLogByPath(
+                lambda session: get(path(session)), render, buffer_bytes, flush_ms, wanted, errors
+            )
+        sink = self._files[settings.path]
+        return AccessLog(sink, render, buffer_bytes, flush_ms, wanted, errors)
+
+    def _condition(self, settings: AccessLogSettings) -> Callable[[Session], bool] | None:
+        """Return which sessions get a line, None for all."""
+        if settings.if_ is None:
+            return None if settings.empty else is_worth_a_line
+        value = self._variables.compile(settings.if_)
+        if settings.empty:
+            return lambda session: value(session) not in FALSE
+        return lambda session: is_worth_a_line(session) and value(session) not in FALSE
 
     def compile(self, text: str) -> Callable[[Session], str]:
         """Return what fills in a text's variables, without escaping."""
@@ -136,6 +174,7 @@ class LogSet:
             self._error_log.sink.reopen()
         for file in self._files.values():
             file.reopen()
+        self._varied.close()
 
     def flush(self) -> None:
         """Write what waits."""
@@ -143,6 +182,7 @@ class LogSet:
             self._error_log.flush()
         for file in self._files.values():
             file.flush()
+        self._varied.flush()
 
     def give_to(self, uid: int, gid: int) -> None:
         """Make the log files the property of the user that nginy becomes, so it can reopen them."""
@@ -164,6 +204,7 @@ class LogSet:
         for file in self._files.values():
             file.close()
         self._files.clear()
+        self._varied.close()
         self._used.clear()
         if self._error_log is not None:
             self._error_log.close()
@@ -172,12 +213,11 @@ class LogSet:
     def abort(self) -> None:
         """Go on: a bug in flushing is not the end of the logs."""
 
-    def _open_file(self, log: AccessLogSettings) -> LogFile:
-        notice = _json_notice if log.format == "json" else lost_notice
+    def _open_file(self, path: str, notice: Callable[[int, str], str]) -> LogFile:
         try:
-            return LogFile(log.path, want_flush=self._want_flush, notice=notice)
+            return LogFile(path, want_flush=self._want_flush, notice=notice)
         except (OSError, ValueError) as error:
-            raise _cannot_open(log.path, error) from error
+            raise _cannot_open(path, error) from error
 
     def _apply_error_log(self, log: ErrorLogSettings) -> None:
         current = self._error_log
@@ -197,8 +237,8 @@ class LogSet:
 
     def _flush_handler(self, _timer: Timer) -> None:
         self.flush()
-        for path, file in self._files.items():
-            if bool(file.trouble) != (path in self._troubled):
+        for file in (*self._files.values(), *self._varied.open_now()):
+            if bool(file.trouble) != (file.path in self._troubled):
                 self._tell(file)
 
     def _tell(self, file: LogFile) -> None:
@@ -221,9 +261,13 @@ class LogSet:
             text = 'write() to "%s" works again, %d log lines lost so far'
             _logger.log(NOTICE, text, file.path, file.lost_lines)
 
-    def _renderer(self, name: str, text: str) -> Callable[[Session], str]:
-        escape = escape_json if name == "json" else escape_default
-        return self._variables.compile(text, escape)
+    def _renderer(self, log_format: LogFormat) -> Callable[[Session], str]:
+        """Return what makes a line (nginx: ngx_stream_log_compile_format)."""
+        if log_format.escape == "none":
+            return self._variables.compile(log_format.text)
+        if log_format.escape == "json":
+            return self._variables.compile(log_format.text, escape_json, "")
+        return self._variables.compile(log_format.text, escape_default)
 
 
 def is_worth_a_line(session: Session) -> bool:
@@ -238,7 +282,11 @@ def is_worth_a_line(session: Session) -> bool:
 
 def access_logs(config: schema.Config) -> list[AccessLogSettings]:
     """Return the access logs that listeners of `config` write to."""
-    return [listener.access_log for listener in config.listeners if listener.access_log is not None]
+    return [log for listener in config.listeners for log in listener.access_log]
+
+
+def _notice(log_format: LogFormat) -> Callable[[int, str], str]:
+    return _json_notice if log_format.escape == "json" else lost_notice
 
 
 def _json_notice(lines: int, why: str) -> str:

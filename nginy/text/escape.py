@@ -2,11 +2,12 @@
 
 A client chooses the text of a server name, a PROXY header or an error message. That text must not
 end a log line early, close a quoted field, or control the terminal that shows the log. There are
-three pure functions, one for each place a value can go:
+four pure functions, one for each place a value can go:
 
 - `escape_default`  a field of an access log format, as nginx's ``escape=default``;
 - `escape_json`     the inside of a JSON string, as nginx's ``escape=json``;
-- `escape_control`  a message of the error log, which people read: other letters stay as they are.
+- `escape_control`  a message of the error log, which people read: other letters stay as they are;
+- `escape_path`     a part of the name of a file, which must not lead out of its directory.
 
 Bytes that are not UTF-8 arrive as lone surrogates (PEP 383, ``surrogateescape``) and leave as the
 hexadecimal of the byte they were, in JSON as U+FFFD. The templates of `nginy.proxy` decide which
@@ -37,6 +38,9 @@ _JSON_SHORT: Final = {
     "\f": "\\f",
 }
 
+PART_MAX_CHARACTERS: Final = 100
+"""Of a value in the name of a file, which may have 255 bytes in all (NAME_MAX)."""
+
 # C0, DEL, C1 (0x9B alone starts a terminal sequence), and line ends of some viewers.
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -63,6 +67,16 @@ def escape_control(text: str) -> str:
     if text.isprintable():
         return text
     return _CONTROL.sub(_control_escape, text)
+
+
+def escape_path(text: str) -> str:
+    """Return `text` as a part of the name of a file: no slash, no dot at its start, not empty.
+
+    Other letters than those of ASCII, which may have several bytes, become "_", too.
+    """
+    part = "".join([c if c.isascii() and c.isprintable() and c != "/" else "_" for c in text])
+    part = part[:PART_MAX_CHARACTERS] or "_"
+    return f"_{part[1:]}" if part.startswith(".") else part
 
 
 def _is_plain(text: str) -> bool:

@@ -5,7 +5,7 @@ import re
 
 import pytest
 from nginy.commands.reference import VARIABLES_ABOUT, WIDTH, render_reference
-from nginy.config import schema
+from nginy.config import schema, upstream
 from nginy.config.record import Entry, Key, keys_of, records_of
 from nginy.proxy.variables import KEY_VARIABLES, VARIABLES
 
@@ -31,7 +31,7 @@ def test_every_key_of_every_record_is_on_the_page() -> None:
 
 
 def test_every_field_of_a_record_is_a_key_or_its_place() -> None:
-    for record in (schema.Config, schema.Listener, schema.Upstream, schema.Backend):
+    for record in (schema.Config, schema.Listener, upstream.Upstream, upstream.Backend):
         fields = {field.name for field in dataclasses.fields(record)}
         assert fields == {row.field for row in keys_of(record).values()} | {"origin"}
 

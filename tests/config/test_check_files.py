@@ -34,6 +34,14 @@ def test_files_that_cannot_be_written_are_named(tmp_path: pathlib.Path) -> None:
     ]
 
 
+def test_the_directory_of_a_path_with_variables_has_to_be_there(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "logs").mkdir()
+    assert problems(tmp_path, "access_log: logs/$pid/$pid.log") == []
+    assert problems(tmp_path, "access_log: [logs/x-$pid.log, none/$pid.log]") == [
+        'nginy.yml:1:31: access_log: the directory "none" does not exist'
+    ]
+
+
 def test_files_without_permission_are_named(
     tmp_path: pathlib.Path, request: pytest.FixtureRequest
 ) -> None:

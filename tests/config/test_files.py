@@ -5,6 +5,7 @@ import pathlib
 
 import pytest
 from nginy.config.load import load
+from nginy.config.logs import LogFormat
 from nginy.errors import ConfigError
 
 from kit.configs import LISTENER, loaded, messages, refusals, write
@@ -39,7 +40,7 @@ def test_included_mappings_are_joined_by_name(tmp_path: pathlib.Path) -> None:
         {LISTENER}"""
     config = loaded(tmp_path, text)
     assert sorted(config.upstreams) == ["a", "b"]
-    assert config.log_formats == {"x": "$status"}
+    assert config.log_formats == {"x": LogFormat(text="$status")}
     assert (config.listeners[0].backlog, config.listeners[0].tcp_nodelay) == (7, False)
 
 
@@ -61,8 +62,7 @@ def test_relative_paths_count_from_the_file_that_names_them(tmp_path: pathlib.Pa
     config = loaded(tmp_path, "include: etc/a.yml\nerror_log: logs/error.log\n")
     assert config.pid == f"{tmp_path}/etc/run/nginy.pid"
     assert config.error_log.path == f"{tmp_path}/logs/error.log"
-    assert config.access_log is not None
-    assert config.access_log.path == "/var/log/x.log"
+    assert [log.path for log in config.access_log] == ["/var/log/x.log"]
 
 
 def test_a_directory_with_wildcards_in_its_name_is_taken_as_it_is(tmp_path: pathlib.Path) -> None:
@@ -169,9 +169,8 @@ def test_the_environment_is_filled_in_after_parsing(tmp_path: pathlib.Path) -> N
 def test_a_reference_is_what_a_shell_makes_of_it(
     tmp_path: pathlib.Path, text: str, environ: dict[str, str], value: str
 ) -> None:
-    config = loaded(tmp_path, f"{LISTENER}access_log: {{path: './<{text}>.log'}}", environ)
-    assert config.access_log is not None
-    assert config.access_log.path == f"{tmp_path}/<{value}>.log"
+    config = loaded(tmp_path, f"{LISTENER}pid: './<{text}>.pid'", environ)
+    assert config.pid == f"{tmp_path}/<{value}>.pid"
 
 
 def test_a_byte_of_the_environment_that_is_no_text_is_refused_or_sent_as_it_is(

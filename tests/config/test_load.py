@@ -23,7 +23,7 @@ def test_the_least_configuration_has_the_documented_defaults(tmp_path: pathlib.P
     assert (config.worker_connections, config.worker_shutdown_timeout_ms) == (16384, 30_000)
     assert (config.shutdown_grace_ms, config.user, config.pid) == (None, None, None)
     assert (config.error_log.path, config.error_log.level) == ("stderr", "notice")
-    assert (config.access_log, config.log_formats, config.upstreams) == (None, {}, {})
+    assert (config.access_log, config.log_formats, config.upstreams) == ((), {}, {})
     tcp = config.listeners[0]
     assert (tcp.protocol, tcp.backlog, tcp.so_keepalive, tcp.tcp_nodelay) == (
         "tcp",
@@ -271,11 +271,12 @@ def test_the_access_log_of_the_file_is_that_of_listeners_without_one(
 ) -> None:
     above = "access_log: {path: /a, format: json, buffer: 64k, flush: 1s}"
     whole = AccessLogSettings(path="/a", format="json", buffer_bytes=65_536, flush_ms=1000)
-    assert listener(tmp_path, "", above).access_log == whole
-    assert listener(tmp_path, "access_log: off", above).access_log is None
-    assert listener(tmp_path, "access_log: /b", above).access_log == AccessLogSettings(path="/b")
-    above += "\ndefaults: {access_log: /c}"
-    assert listener(tmp_path, "", above).access_log == AccessLogSettings(path="/c")
+    assert listener(tmp_path, "", above).access_log == (whole,)
+    assert listener(tmp_path, "access_log: off", above).access_log == ()
+    b, c = AccessLogSettings(path="/b"), AccessLogSettings(path="/c", if_="$status")
+    assert listener(tmp_path, "access_log: /b", above).access_log == (b,)
+    above += "\ndefaults: {access_log: [/b, {path: /c, if: $status}]}"
+    assert listener(tmp_path, "", above).access_log == (b, c)
 
 
 @pytest.mark.parametrize(
@@ -292,7 +293,7 @@ def test_the_access_log_of_the_file_is_that_of_listeners_without_one(
 def test_a_log_goes_to_a_file_to_stderr_or_to_syslog(tmp_path: pathlib.Path, path: str) -> None:
     config = loaded(tmp_path, f"error_log: '{path}'\naccess_log: {{path: '{path}'}}\n{LISTENER}")
     assert config.error_log.path == path
-    assert config.access_log == AccessLogSettings(path=path)
+    assert config.access_log == (AccessLogSettings(path=path),)
 
 
 # What follows from other keys.

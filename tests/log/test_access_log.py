@@ -1,6 +1,7 @@
 import pytest
-from nginy.log.access_log import AccessLog
+from nginy.log.access_log import AccessLog, AccessLogByPath
 from nginy.log.file import LogFile
+from nginy.log.open_files import OpenFiles
 
 
 @pytest.fixture
@@ -97,3 +98,52 @@ def test_a_dead_destination_costs_lines_and_never_raises():
         log.log(number)
     sink.close()
     assert sink.lost_lines == 100
+
+
+# Files that sessions decide.
+
+
+@pytest.fixture
+def files():
+    opened = OpenFiles(LogFile, max_files=2)
+    yield opened
+    opened.close()
+
+
+def test_each_session_has_its_line_in_its_file(tmp_path, files):
+    log = AccessLogByPath[int](
+        lambda n: files.get(str(tmp_path / f"{n % 3}.log")), str, 0, 1000, lambda n: n != 4
+    )
+    for number in range(7):
+        log.log(number)
+    lines = {path.name: path.read_text().split() for path in tmp_path.iterdir()}
+    assert lines == {"0.log": ["0", "3", "6"], "1.log": ["1"], "2.log": ["2", "5"]}
+
+
+def test_no_file_is_made_for_a_session_that_is_not_wanted(tmp_path, files):
+    log = AccessLogByPath(
+        lambda n: files.get(str(tmp_path / str(n))), str, 0, 1000, lambda n: n != 1
+    )
+    log.log(1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bug_in_a_condition_or_a_path_costs_its_line(tmp_path, files, sink, expect_log):
+    log = AccessLogByPath[int](lambda n: files.get(str(tmp_path / str(1 // n))), str, 0, 1000)
+    with expect_log("access log line failed, 1 so far"):
+        log.log(0)
+    log.log(1)
+    assert (tmp_path / "1").read_text() == "1\n"
+    plain = AccessLog[int](sink, str, 0, 1000, lambda n: bool(1 // n))
+    with expect_log("access log line failed, 1 so far"):
+        plain.log(0)
+    plain.log(1)
+    assert written(sink) == ["1"]
+
+
+def test_bytes_that_are_no_text_are_written_as_asked(sink):
+    text = b"a\xff".decode("utf-8", "surrogateescape")
+    AccessLog(sink, str, 0, 1000).log(text)
+    AccessLog(sink, str, 0, 1000, errors="surrogateescape").log(text)
+    with open(sink.path, "rb") as file:
+        assert file.read() == b"a\\udcff\na\xff\n"

@@ -6,6 +6,7 @@ shown that traffic does not care.
 
 import contextlib
 import json
+import os
 import pathlib
 import re
 import resource
@@ -17,7 +18,8 @@ from collections.abc import Iterator
 import pytest
 
 from kit.faults import Listening, Site, check, receive_all
-from kit.program import Nginy, wait_until
+from kit.others import load_stream, serving
+from kit.program import Nginy, free_port, needs, wait_until
 from kit.servers import RefusingPort
 
 TIME = r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d"
@@ -221,6 +223,165 @@ def test_empty_off_leaves_out_who_connects_and_goes(site: Site, backend: Listeni
     nginy.stop()
     (line,) = (site.directory / "main.log").read_text().splitlines()
     assert " 7/6 " in line
+
+
+# Several logs, conditions, escapes, and paths with variables.
+
+SEVERAL = """
+variables:
+  is_local: {{geo: $remote_addr, values: {{127.0.0.1: 1}}, default: 0}}
+  who: {{map: $remote_addr, values: {{'~(?<last>\\d+)$': "c/$last"}}}}
+log_formats:
+  whole: {{text: '{{"addr":"$remote_addr","backend":"$upstream_addr"}}', escape: json}}
+  bare: {{text: '$remote_addr [$upstream_addr]', escape: none}}
+  own: '$remote_addr [$upstream_addr] $status'
+listeners:
+- listen: "{address}"
+  return: hello
+  access_log:
+  - {{path: all.log, format: own}}
+  - {{path: bare.log, format: bare, buffer: 64k, flush: 10ms}}
+  - {{path: local.log, format: whole, if: $is_local}}
+  - {{path: "by-$who-$server_port.log", format: own, if: $status}}
+- {{listen: "{address_off}", return: hello, access_log: off}}
+access_log: top.log
+"""
+
+
+def test_a_listener_has_several_logs_each_with_its_format_and_condition(
+    site: Site, tmp_path: pathlib.Path
+) -> None:
+    host, port = site.host, free_port(site.host)
+    nginy = site.run(SEVERAL.format(address=site.address, address_off=f"{host}:{port}"))
+    for client in ("127.0.0.1", "127.0.0.2", "127.0.0.1"):
+        with socket.create_connection((site.host, site.port), source_address=(client, 0)) as sock:
+            assert receive_all(sock) == b"hello"
+    with socket.create_connection((host, port)) as sock:
+        assert receive_all(sock) == b"hello"
+    nginy.wait_idle()
+
+    def lines(name: str, count: int) -> list[str]:
+        path = site.directory / name
+        wait_until(lambda: path.exists() and path.read_text().count("\n") >= count, name)
+        return path.read_text().splitlines()
+
+    one, two = "127.0.0.1 [-] 200", "127.0.0.2 [-] 200"
+    assert lines("all.log", 3) == [one, two, one]
+    assert lines("bare.log", 3) == ["127.0.0.1 []", "127.0.0.2 []", "127.0.0.1 []"]
+    assert lines("local.log", 2) == ['{"addr":"127.0.0.1","backend":""}'] * 2
+    # A slash in a value makes no directory.
+    assert lines(f"by-c_1-{site.port}.log", 2) == [one, one]
+    assert lines(f"by-c_2-{site.port}.log", 1) == [two]
+    assert not (site.directory / "top.log").exists()
+
+
+def test_logs_by_variables_are_rotated_like_others(site: Site) -> None:
+    config = f"""
+    log_formats: {{own: $status}}
+    access_log: {{path: "by-$remote_addr.log", format: own}}
+    listeners: {{listen: "{site.address}", return: hello}}
+    """
+    nginy = site.run(config)
+    path, old = site.directory / "by-127.0.0.1.log", site.directory / "old.log"
+    receive_all(site.connect())
+    wait_until(lambda: path.exists() and path.read_text() == "200\n")
+    path.rename(old)
+    receive_all(site.connect())
+    wait_until(lambda: old.read_text() == "200\n200\n")
+    nginy.send_signal(signal.SIGUSR1)
+    nginy.said("SIGUSR1")
+    receive_all(site.connect())
+    wait_until(lambda: path.exists() and path.read_text() == "200\n")
+    assert old.read_text() == "200\n200\n"
+
+
+def test_a_reload_that_needs_no_such_log_closes_its_files(site: Site) -> None:
+    listeners = f'listeners: {{listen: "{site.address}", return: hello}}'
+    nginy = site.run(f"access_log: by-$remote_addr.log\n{listeners}")
+    receive_all(site.connect())
+    name = str(site.directory / "by-127.0.0.1.log")
+    wait_until(lambda: name in open_paths(nginy))
+    nginy.write(f"access_log: off\n{listeners}")
+    nginy.send_signal(signal.SIGHUP)
+    nginy.said("configuration reloaded")
+    wait_until(lambda: name not in open_paths(nginy))
+
+
+def open_paths(nginy: Nginy) -> list[str]:
+    directory = pathlib.Path(f"/proc/{nginy.process.pid}/fd")
+    return [os.readlink(each) for each in directory.iterdir()]
+
+
+def test_a_path_that_cannot_be_opened_costs_its_lines_and_is_said(site: Site) -> None:
+    (site.directory / "by-127.0.0.1.log").mkdir()
+    config = f"""
+    access_log: [{{path: "by-$remote_addr.log"}}, all.log]
+    listeners: {{listen: "{site.address}", return: hello}}
+    """
+    nginy = site.run(config)
+    assert receive_all(site.connect()) == b"hello"
+    nginy.said(r'open\(\) ".*by-127\.0\.0\.1\.log" failed \(Is a directory\), 1 lines of access')
+    wait_until(lambda: (site.directory / "all.log").read_text().count("\n") == 1)
+
+
+NGINX_LOGS = """
+{load}
+daemon off; master_process off; error_log stderr; pid nginx.pid;
+events {{ worker_connections 64; }}
+stream {{
+    map $protocol $odd {{ default "q\\"b\\\\s\ttab é \x7f"; }}
+    map $protocol $nothing {{ default ""; }}
+    log_format a           '$odd|$nothing|$upstream_addr|$status';
+    log_format b escape=json '$odd|$nothing|$upstream_addr|$status';
+    log_format c escape=none '$odd|$nothing|$upstream_addr|$status';
+    server {{
+        listen {front};
+        access_log a.log a; access_log b.log b if=$odd; access_log c.log c;
+        access_log d.log a if=$nothing;
+        access_log d.log a if=0;
+        return hello;
+    }}
+}}
+"""
+OURS = """
+variables:
+  odd: {{map: $protocol, values: {{TCP: "q\\"b\\\\s\ttab é \\x7f"}}}}
+  nothing: {{map: $protocol, values: {{TCP: ""}}}}
+log_formats:
+  a: '$odd|$nothing|$upstream_addr|$status'
+  b: {{text: '$odd|$nothing|$upstream_addr|$status', escape: json}}
+  c: {{text: '$odd|$nothing|$upstream_addr|$status', escape: none}}
+listeners:
+- listen: "{front}"
+  access_log:
+  - {{path: a.log, format: a}}
+  - {{path: b.log, format: b, if: $odd}}
+  - {{path: c.log, format: c}}
+  - {{path: d.log, format: a, if: $nothing}}
+  - {{path: d.log, format: a, if: "0"}}
+  return: hello
+"""
+
+
+@pytest.mark.real
+def test_escapes_and_conditions_are_those_of_nginx(site: Site, tmp_path: pathlib.Path) -> None:
+    program = needs("nginx", "nginx")
+    theirs = (site.host, free_port(site.host))
+    directory = tmp_path / "nginx"
+    directory.mkdir()
+    text = NGINX_LOGS.format(load=load_stream(), front="{}:{}".format(*theirs))
+    (directory / "nginx.conf").write_text(text)
+    argv = (program, "-p", str(directory), "-c", "nginx.conf", "-e", "stderr")
+    with serving(argv, theirs, directory), socket.create_connection(theirs) as sock:
+        receive_all(sock)
+        # The check whether it serves was a client, too.
+        wait_until(lambda: (directory / "c.log").read_bytes().count(b"\n") == 2)
+    site.run(OURS.format(front=site.address))
+    receive_all(site.connect())
+    wait_until(lambda: (site.directory / "c.log").read_bytes().count(b"\n") == 1)
+    for name in "abcd":
+        expected = (directory / f"{name}.log").read_bytes().splitlines()[:1]
+        assert (site.directory / f"{name}.log").read_bytes().splitlines() == expected
 
 
 # Bytes that are no text.

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from nginy.text.escape import escape_control, escape_default, escape_json
+from nginy.text.escape import escape_control, escape_default, escape_json, escape_path
 
 NOT_UTF8 = b"a\xffb".decode("utf-8", "surrogateescape")
 
@@ -67,3 +67,20 @@ def test_default_escape_leaves_one_line_of_printable_ascii_whatever_comes():
 )
 def test_control_escape_touches_only_what_commands_a_terminal_or_ends_a_line(text, expected):
     assert escape_control(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a.example.com", "a.example.com"),
+        ("", "_"),
+        ("..", "_."),
+        (".hidden", "_hidden"),
+        ("../../etc/passwd", "_._.._etc_passwd"),
+        ("a/b\0c\nd", "a_b_c_d"),
+        ("é" + NOT_UTF8, "_a_b"),
+        ("x" * 5000, "x" * 100),
+    ],
+)
+def test_a_value_in_the_name_of_a_file_leads_nowhere_else(text, expected):
+    assert escape_path(text) == expected

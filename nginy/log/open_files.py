@@ -1,0 +1,80 @@
+"""Open files: log files whose paths sessions choose, of which only so many are open at a time.
+
+The path of an access log may have variables, and a client may have a say in them. So the number of
+open files is bounded: the one that was written to longest ago is closed for the next. It is opened
+again when its turn comes.
+
+`file.LogFile` is one of the files; `access_log` knows which one a session is for.
+
+Source: nginx ngx_stream_log_module.c ngx_stream_log_script_write, with open_log_file_cache.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from nginy.log.file import LogFile, lost_text
+
+MAX_FILES: Final = 64
+"""As many as a machine has listeners, or a site has names; each of them takes a descriptor."""
+
+_logger = logging.getLogger("nginy.access")
+
+
+class OpenFiles:
+    """Log files by path. Its owner closes it."""
+
+    __slots__ = ("_files", "_max_files", "_open", "lost_lines")
+
+    def __init__(self, open_file: Callable[[str], LogFile], max_files: int = MAX_FILES) -> None:
+        """Have files opened by `open_file`, which raises OSError for one that cannot be."""
+        self._open = open_file
+        self._max_files = max_files
+        self._files: dict[str, LogFile] = {}
+        """The one that was asked for last comes last."""
+        self.lost_lines = 0
+        """Of files that could not be opened."""
+
+    def get(self, path: str) -> LogFile | None:
+        """Return the file of a path; None if it cannot be opened, and its line is lost."""
+        file = self._files.pop(path, None)
+        if file is None:
+            while len(self._files) >= self._max_files:
+                self._close(next(iter(self._files)))
+            try:
+                file = self._open(path)
+            except (OSError, ValueError) as error:
+                self.lost_lines += 1
+                _logger.error(  # noqa: TRY400 - a traceback would say nothing more
+                    'open() "%s" failed (%s), %d lines of access logs lost so far',
+                    path,
+                    error.strerror if isinstance(error, OSError) else error,
+                    self.lost_lines,
+                )
+                return None
+        self._files[path] = file
+        return file
+
+    def open_now(self) -> list[LogFile]:
+        """Return those that are open."""
+        return list(self._files.values())
+
+    def flush(self) -> None:
+        """Write what waits."""
+        for file in self._files.values():
+            file.flush()
+
+    def close(self) -> None:
+        """Close all; each is opened again, by its path, when a line for it comes."""
+        for path in list(self._files):
+            self._close(path)
+
+    def _close(self, path: str) -> None:
+        file = self._files.pop(path)
+        before = file.lost_lines
+        file.close()
+        if file.lost_lines > before:
+            text = lost_text(file.lost_lines - before, "the file had to be closed")
+            _logger.error('write() to "%s" failed, %s', path, text)
