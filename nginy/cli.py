@@ -30,6 +30,7 @@ from nginy.commands.reference import render_reference
 from nginy.commands.status import status
 from nginy.commands.usage import parse_usage
 from nginy.config.check_files import check_files
+from nginy.config.check_tls import validities
 from nginy.config.dump import dump
 from nginy.config.load import load, service_pid_file
 from nginy.config.node import closest, did_you_mean, quote
@@ -238,6 +239,8 @@ def _test(config: Config, path: str, *, is_dump: bool) -> int:
     problems = [] if is_dump else binding_problems(config, path)
     if problems:
         raise NginyError("\n".join(problems))
+    for validity in validities(config):
+        _tell(str(validity))
     _tell(f"configuration file {path} test is successful")
     return _show(f"# configuration file {path}:\n{dump(config)}") if is_dump else 0
 

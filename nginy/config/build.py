@@ -41,6 +41,7 @@ from nginy.proxy.limiting import Key, LimitConn, LimitConnRate, Zones
 from nginy.proxy.local_end import LocalEnd, transparent
 from nginy.proxy.phases import AccessPhase, Phase, Phases
 from nginy.proxy.real_address import RealAddress
+from nginy.proxy.terminating import ServerTls, TlsPhase
 from nginy.proxy.udp import UdpHandler
 from nginy.proxy.udp_header import HeaderReader
 from nginy.text.address import Address
@@ -164,7 +165,12 @@ def proxy_settings(listener: schema.Listener, auto_sessions: int) -> ProxySettin
     )
 
 
-def phases(listener: schema.Listener, zones: Zones, compile_key: Callable[[str], Key]) -> Phases:
+def phases(
+    listener: schema.Listener,
+    zones: Zones,
+    compile_key: Callable[[str], Key],
+    tls: ServerTls | None = None,
+) -> Phases:
     """Return what a listener's clients pass before their content, in nginx's order."""
     found: list[Phase] = []
     accepted = listener.accept_proxy_protocol
@@ -182,6 +188,8 @@ def phases(listener: schema.Listener, zones: Zones, compile_key: Callable[[str],
         found.append(LimitConnRate(compile_key(rate.key_), rates, rate.rate, zone, rate.dry_run))
     if listener.access is not None:
         found.append(AccessPhase(listener.access.table))
+    if tls is not None:
+        found.append(TlsPhase(tls))
     return tuple(found)
 
 

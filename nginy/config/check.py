@@ -17,6 +17,7 @@ from nginy.config.admin import check_admin
 from nginy.config.balance import METHODS
 from nginy.config.check_health import check_health
 from nginy.config.check_loops import check_loops
+from nginy.config.check_tls import check_tls
 from nginy.config.health import HASH_METHODS
 from nginy.config.hints import value_hint
 from nginy.config.logs import LOG_FORMATS, AccessLogSettings
@@ -69,6 +70,7 @@ def check(config: Config, findings: Findings) -> None:
     check_admin(config.admin or (), taken, findings)
     _check_ready(config, findings)
     check_loops(config, findings)
+    check_tls(config, findings)
     _check_names(config, findings)
     if "json" in config.log_formats:
         text = '"json" is a format of nginy\'s own, expected another name'

@@ -15,7 +15,7 @@ Tested in tests/config/test_hints.py.
 from collections.abc import Mapping
 from typing import Final
 
-TERMINATES_NO_TLS: Final = "nginy passes TLS through and does not terminate it"
+TERMINATES: Final = "expected tls: {certificate: site.pem, key: site.key}"
 SPEAKS_NO_TLS: Final = "nginy passes TLS through and does not speak it to backends"
 ACCEPT_PROXY: Final = "expected accept_proxy_protocol: {from: 10.0.0.0/8}, the proxies in front"
 NO_HTTP: Final = "nginy balances TCP and UDP and does not read HTTP"
@@ -181,11 +181,10 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
         "server_name": NO_ROUTES,
         "set_real_ip_from": ACCEPT_PROXY,
         "sni": NO_ROUTES,
-        "ssl": TERMINATES_NO_TLS,
-        "ssl_certificate": TERMINATES_NO_TLS,
-        "ssl_certificate_key": TERMINATES_NO_TLS,
+        "ssl": TERMINATES,
+        "ssl_certificate": TERMINATES,
+        "ssl_certificate_key": TERMINATES,
         "ssl_preread": NO_ROUTES,
-        "tls": TERMINATES_NO_TLS,
         "udp": "expected protocol: udp",
     },
     UPSTREAM: {
@@ -259,7 +258,7 @@ VALUES: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "protocol": {
         **dict.fromkeys(("http", "https"), f"{NO_HTTP}, expected tcp"),
-        **dict.fromkeys(("ssl", "tls"), f"{TERMINATES_NO_TLS}, expected tcp"),
+        **dict.fromkeys(("ssl", "tls"), "expected tcp, and tls for TLS"),
         "quic": "expected udp",
         "http3": "expected udp",
     },
@@ -301,9 +300,9 @@ LISTEN_WORDS: Final[Mapping[str, str]] = {
     "quic": "expected protocol: udp",
     "reuseport": "nginy sets it itself when there are several workers",
     "so_keepalive": "expected so_keepalive: {value}",
-    "ssl": TERMINATES_NO_TLS,
+    "ssl": TERMINATES,
     "tcp": "expected protocol: tcp",
-    "tls": TERMINATES_NO_TLS,
+    "tls": TERMINATES,
     "transparent": "expected freebind: on",
     "udp": "expected protocol: udp",
 }

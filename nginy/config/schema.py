@@ -41,6 +41,7 @@ from nginy.config.phases import (
 )
 from nginy.config.record import TOP, Entry, ListOf, MapOf, Record, Switch, key
 from nginy.config.resolver import Resolver
+from nginy.config.tls import TLS, Tls
 from nginy.config.types import (
     Choice,
     Duration,
@@ -136,6 +137,7 @@ class Listener(Entry):
         "off",
         "Which clients may come in: the first rule that fits decides; without one, a client may.",
     )
+    tls: Tls | None = TLS
     tcp_nodelay: bool = key(FLAG, "on", "Small pieces are sent at once, both ways.", only="tcp")
     proxy_connect_timeout_ms: int | None = key(
         OrOff(DURATION), "60s", "A backend may take this long to accept a connection.", only="tcp"

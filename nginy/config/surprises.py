@@ -10,6 +10,7 @@ from typing import Final
 from nginy.config.admin import is_loopback
 from nginy.config.balance import KEY_EXAMPLE
 from nginy.config.build_health import proxy_protocols_of
+from nginy.config.check_tls import SOON_DAYS, validities
 from nginy.config.health import HASH_METHODS
 from nginy.config.node import Mark, quote
 from nginy.config.schema import Config
@@ -30,7 +31,8 @@ def surprises(config: Config) -> list[str]:
     for name, upstream in config.upstreams.items():
         for mark, text in _of_upstream(name, upstream):
             found.append(Problem(mark.file, mark.line, mark.column, text))
-    for mark, text in (*_headers(config), *_unused(config), *_open_tokens(config)):
+    others = (*_headers(config), *_unused(config), *_open_tokens(config), *_of_tls(config))
+    for mark, text in others:
         found.append(Problem(mark.file, mark.line, mark.column, text))
     return [str(problem) for problem in sorted(set(found))]
 
@@ -118,3 +120,14 @@ def _open_tokens(config: Config) -> Warnings:
             if entry.token_file is not None and not is_loopback(address):
                 text = f"the token for {address} is sent without TLS, expected a tunnel before it"
                 yield entry.origin.of("token_file"), text
+
+
+def _of_tls(config: Config) -> Warnings:
+    """Find certificates that are about to expire, and keys of sessions that are written down."""
+    for each in validities(config):
+        if each.days < SOON_DAYS:
+            yield each.mark, f"{each}, expected a renewed one"
+    for listener in config.listeners:
+        if listener.tls is not None and listener.tls.key_log is not None:
+            text = f"key_log: ALL TLS KEYS of this listener go to {quote(listener.tls.key_log)}"
+            yield listener.tls.origin.of("key_log"), f"{text}, WHO HAS IT READS ALL THAT IS SENT"

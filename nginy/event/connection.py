@@ -272,6 +272,13 @@ class Connection(ConnectionBase):
             if error.errno != errno.ENOTCONN:
                 self.failed(self.write, error)
 
+    def say_goodbye(self) -> bool:
+        """Send what has to come before a close; return False if it waits for room.
+
+        The kernel sends its FIN after all that it holds, so there is nothing to do.
+        """
+        return True
+
     def take_error(self) -> int:
         """Return the socket's pending error, 0 if none: the result of a connect (SO_ERROR)."""
         try:

@@ -33,6 +33,7 @@ from nginy.event.clock import Clock, MonotonicClock
 from nginy.event.connection import Connection
 from nginy.event.epoll import BATCH, EVENT_EOF, EVENT_ERROR
 from nginy.event.event import Event
+from nginy.event.handshakes import Handshakes
 from nginy.event.pipe import Pipes
 from nginy.event.reserve import REPORT_MS, Reserve
 from nginy.event.selector import open_selector
@@ -60,6 +61,7 @@ class Loop:
         "children",
         "clock",
         "connections",
+        "handshakes",
         "interest",
         "max_connections",
         "memory",
@@ -102,6 +104,8 @@ class Loop:
         self._posted: list[Event] = []
         self._limited = RateLimited(REPORT_MS)
         self._calls: dict[Callable[[], None], Owner] = {}
+        self.handshakes = Handshakes(self.soon)
+        """Steps that cost so much that a turn does only a few."""
 
     def post(self, event: Event) -> None:
         """Run the event's handler in step 6 of this turn, or of the next if step 6 has begun.

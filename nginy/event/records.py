@@ -18,6 +18,7 @@ Tested in tests/event/test_tls_live.py.
 """
 
 import errno
+import re
 from _socket import MSG_PEEK
 from ssl import MemoryBIO, SSLError, SSLObject, SSLWantReadError, SSLZeroReturnError
 from typing import Final
@@ -50,6 +51,7 @@ class TlsState:
         "is_ragged",
         "object",
         "outgoing",
+        "server_name",
         "unsent",
         "verify_code",
         "verify_message",
@@ -62,6 +64,8 @@ class TlsState:
         """What OpenSSL wants to be sent."""
         self.object = ssl_object
         """Knows certificates, ciphers and the rest of what was agreed."""
+        self.server_name = ""
+        """The name that the client has asked for (SNI), "" for none."""
         self.unsent = b""
         """Encrypted bytes that the kernel did not take."""
         self.credit = 0
@@ -192,7 +196,7 @@ class RecordConnection(Connection):
         Clears `read.ready` when the kernel has no more.
         """
         rev = self.read
-        if self.errno:
+        if self.tls.failure:
             return ERROR
         memory = self.loop.records
         size = min(size, len(memory))
@@ -313,6 +317,8 @@ class RecordConnection(Connection):
         """Return the outcome of a FIN: an end, or a stream cut short."""
         rev, tls = self.read, self.tls
         rev.ready = False
+        if self.errno:  # it broke before, and the kernel says so only once
+            return ERROR
         if tls.is_ragged and tls.is_established:
             rev.eof = True
             return EOF
@@ -324,10 +330,17 @@ class RecordConnection(Connection):
     def violated(self, event: Event, error: SSLError) -> int:
         """Note in OpenSSL's words why the connection is broken."""
         tls = self.tls
-        tls.failure = error.reason or str(error)
+        tls.failure = error.reason or name_of(str(error))
         tls.verify_code = getattr(error, "verify_code", 0)
         tls.verify_message = getattr(error, "verify_message", "")
         event.error = True
         event.ready = False
         self.errno = errno.EPROTO
         return ERROR
+
+
+def name_of(text: str) -> str:
+    """Return OpenSSL's name of a reason that Python does not know by name, from its text:
+    "[SSL] tlsv1 alert no application protocol (_ssl.c:992)"."""
+    words = re.sub(r"^\[\w*\] ?|\s*\(_ssl\.c:\d+\)$", "", text)
+    return words.upper().replace(" ", "_")

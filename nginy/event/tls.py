@@ -98,11 +98,17 @@ class TlsConnection(RecordConnection):
             if error.errno != errno.ENOTCONN:
                 self.failed(self.write, error)
 
+    def say_goodbye(self) -> bool:
+        """Send close_notify and FIN; return False if they wait for room."""
+        self.shutdown()
+        return not self.tls.unsent
+
     def close(self, reset: bool = False) -> None:
         """Close, after a close_notify if there is room for it, unless `reset`."""
         if self.fd >= 0:
-            if not (reset or self.errno):
+            if not reset:
                 self._drop_unread()
+            if not (reset or self.errno):
                 if not self.write.eof:
                     self._notify()
                 self.flush_records()
@@ -168,4 +174,5 @@ def start_tls(
     c.__class__ = TlsConnection
     assert isinstance(c, TlsConnection)
     c.tls = TlsState(incoming, outgoing, ssl_object)
+    c.tls.server_name = server_name or ""
     return c

@@ -82,13 +82,13 @@ def client_context(settings: ClientTls) -> SSLContext:
     elif settings.authorities is None:
         context.load_default_certs()
     else:
-        _trust(context, settings.authorities)
+        trust(context, settings.authorities)
     if settings.certificate:
         _load_pair(context, settings.certificate, settings.key)
     return context
 
 
-def _trust(context: SSLContext, authorities: bytes) -> None:
+def trust(context: SSLContext, authorities: bytes) -> None:
     """Trust the certificates in a PEM file, be they of an authority or of a server itself."""
     found = CERTIFICATE.findall(authorities)
     if not found:

@@ -24,6 +24,7 @@ from typing import Final
 
 from nginy.backend.shared import WorkerCounts
 from nginy.config import schema
+from nginy.config.build_tls import TlsContexts
 from nginy.event.bind import ListenKey
 from nginy.event.listener import Listener
 from nginy.event.loop import Loop
@@ -48,6 +49,7 @@ class Prepared:
     config: schema.Config
     listeners: Mapping[ListenKey, Listener]
     pools: dict[str, PreparedPool]
+    tls: TlsContexts
 
 
 class Server:
@@ -81,9 +83,10 @@ class Server:
         with contextlib.ExitStack() as undo:
             opened = self.services.open(config)
             undo.callback(close_listeners, opened)
+            tls = self.services.prepare_tls(config)
             self.logs.open(config)
             undo.pop_all()
-        return Prepared(config, opened, self.pools.prepare(config))
+        return Prepared(config, opened, self.pools.prepare(config), tls)
 
     def commit(self, prepared: Prepared) -> None:
         """Bring everything in step with what was prepared."""
@@ -96,7 +99,7 @@ class Server:
         if not self.services:
             self.pools.await_names()
         self.logs.define(config.variables)
-        self.services.apply(config, prepared.listeners)
+        self.services.apply(config, prepared.listeners, prepared.tls)
         self.pools.finish()
         self.logs.close_unused(config)
 

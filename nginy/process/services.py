@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from nginy.admin.subject import Front
 from nginy.backend.pool import BackendPool
 from nginy.config import build, schema
+from nginy.config.build_tls import TlsContexts
 from nginy.errors import NginyError
 from nginy.event.bind import ListenKey, ListenOptions, Neighbors
 from nginy.event.datagram import DatagramReceiver
@@ -61,6 +62,7 @@ class ServiceSet:
         "_loop",
         "_pools",
         "_services",
+        "_tls",
         "_zones",
         "inherited",
         "retiring",
@@ -73,6 +75,7 @@ class ServiceSet:
         self._services: dict[ListenKey, Service] = {}
         self._auto_sessions = 0
         self._zones = Zones()
+        self._tls = TlsContexts()
         self.inherited = Inherited()
         """Sockets to be taken instead of binding new ones."""
         self.retiring: list[Retiring] = []
@@ -136,8 +139,18 @@ class ServiceSet:
             neighbors.add(listener.options, listener.socket)
         return neighbors
 
-    def apply(self, config: schema.Config, opened: Mapping[ListenKey, Listener]) -> None:
+    def prepare_tls(self, config: schema.Config) -> TlsContexts:
+        """Make what `config` needs for TLS and is not there yet; raises NginyError."""
+        return self._tls.prepare(config)
+
+    def apply(
+        self,
+        config: schema.Config,
+        opened: Mapping[ListenKey, Listener],
+        tls: TlsContexts | None = None,
+    ) -> None:
         """Listen where `config` says and nowhere else; logs and pools are in step with it."""
+        self._tls = tls or self.prepare_tls(config)
         wanted = wanted_by(config)
         self._auto_sessions = build.auto_max_sessions(config)
         for key in [key for key in self._services if key not in wanted]:
@@ -275,7 +288,9 @@ class ServiceSet:
         else:
             handler = self._proxy_handler(settings, listener, self._pool(settings, before))
         handler.is_verbose = logger.isEnabledFor(logging.INFO)
-        handler.phases = build.phases(settings, self._zones, self._logs.compile)
+        handler.phases = build.phases(
+            settings, self._zones, self._logs.compile, self._tls.server(settings)
+        )
         handler.log_session = self._logs.session_logger(settings.access_log, config.log_formats)
         if type(handler) is type(before):
             handler.take_over(before)

@@ -23,8 +23,10 @@ from nginy.event.connect import failure_text
 from nginy.event.connection import AGAIN, ERROR, Connection
 from nginy.event.event import Event
 from nginy.event.timer import Timer
+from nginy.event.tls import TlsConnection
 from nginy.proxy.session import Reason
 from nginy.proxy.upstream import UpstreamSession
+from nginy.wire.tls_failure import tls_failure
 
 DELIVERY_STEP_MS: Final = 20
 """After this time a delivery looks at the send queue; no event tells that it is empty."""
@@ -86,7 +88,12 @@ class EndingSession(UpstreamSession):
     def _end_of_stream(self, src: Connection, dst: Connection) -> None:
         """Forward EOF, or end the session if it was the second one."""
         if dst.read.eof:
-            self.finalize(Reason.COMPLETED)
+            if not dst.say_goodbye():
+                self._deliver(src, dst, Reason.COMPLETED)
+            elif not src.say_goodbye():
+                self._deliver(dst, src, Reason.COMPLETED)
+            else:
+                self.finalize(Reason.COMPLETED)
             return
         dst.shutdown()
         if not self.handler.settings.half_close:
@@ -126,6 +133,9 @@ class EndingSession(UpstreamSession):
         is_client = src is self.client
         reason = Reason.CLIENT_RESET if is_client else Reason.BACKEND_RESET
         detail = "" if src.errno in RESETS else failure_text("recv", src.errno)
+        if isinstance(src, TlsConnection) and src.tls.failure:
+            why = tls_failure(src.tls.failure)
+            detail = f"{'client' if is_client else 'backend'} broke TLS: {why}"
         self._deliver(src, dst, reason, detail, reset=True)
 
     def _deliver(

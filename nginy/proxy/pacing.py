@@ -49,8 +49,10 @@ class PacedSession(TcpSession):
         src, upstream = event.data, self.upstream
         is_upload = src is self.client
         pace = self._upload if is_upload else self._download
-        if pace is None or upstream is None:
-            super()._read_handler(event)
+        if upstream is None:
+            return
+        if pace is None:
+            self._unpaced(event)
             return
         dst = upstream if is_upload else self.client
         loop = src.loop
@@ -81,6 +83,17 @@ class PacedSession(TcpSession):
                 self._pause(src, timer_event, pace)
             else:
                 loop.post(event)
+
+    def _unpaced(self, event: Event) -> None:
+        upstream = self.upstream
+        if upstream is None or not (self.client.is_plain and upstream.is_plain):
+            super()._tls_read_handler(event)
+        else:
+            super()._read_handler(event)
+
+    def _tls_read_handler(self, event: Event) -> None:
+        """Do the same: what it calls encrypts and decrypts by itself."""
+        self._read_handler(event)
 
     def _pause(self, src: Connection, event: Event, pace: Pace) -> None:
         """Read nothing from `src` until its pace allows something; `event` has the timer."""

@@ -56,6 +56,8 @@ class Reason(Enum):
     QUEUE_TIMED_OUT = (502, "sQ", "no backend was free in time", logging.ERROR)
     BAD_HEADER = (400, "CR", "bad PROXY header", logging.INFO)
     HEADER_LATE = (400, "cR", "the PROXY header did not come in time", logging.INFO)
+    BAD_HANDSHAKE = (400, "CR", "TLS handshake failed", logging.INFO)
+    HANDSHAKE_LATE = (400, "cR", "the TLS handshake did not end in time", logging.INFO)
     DENIED = (403, "PR", "denied by access", logging.INFO)
     QUEUE_FULL = (503, "PC", "too many clients are waiting for a backend", logging.ERROR)
     OVER_LIMIT = (503, "PC", "over a limit", logging.WARNING)
@@ -78,7 +80,14 @@ COMPLETED: Final = Reason.COMPLETED
 """As a global name, for what every session passes: a member of an Enum costs 40 ns to look up."""
 
 BEFORE_CONTENT: Final = frozenset(
-    (Reason.BAD_HEADER, Reason.HEADER_LATE, Reason.DENIED, Reason.OVER_LIMIT)
+    (
+        Reason.BAD_HEADER,
+        Reason.HEADER_LATE,
+        Reason.BAD_HANDSHAKE,
+        Reason.HANDSHAKE_LATE,
+        Reason.DENIED,
+        Reason.OVER_LIMIT,
+    )
 )
 """Reasons by which a phase refuses a session: no backend has been looked for."""
 

@@ -94,7 +94,9 @@ class TcpSession(EndingSession):
         if self.handler.pool.max_session_time_ms is not None:
             self._start_end_timer(self.handler.pool.max_session_time_ms)
         # One bound method for both, so that an idle pair takes little memory.
-        upstream.read.handler = client.read.handler = self._read_handler
+        is_plain = client.is_plain and upstream.is_plain
+        handler = self._read_handler if is_plain else self._tls_read_handler
+        upstream.read.handler = client.read.handler = handler
         upstream.resume_read()
         client.resume_read()
         backend = self.attempt.backend
@@ -102,7 +104,7 @@ class TcpSession(EndingSession):
         if version != "off":
             self._send_header(upstream, version)
         if client.read.ready and client.read.active:
-            self._read_handler(client.read)
+            handler(client.read)
 
     def _send_header(self, upstream: Connection, version: str) -> None:
         """Send the PROXY header, in one write with what the client has sent so far."""
@@ -170,6 +172,14 @@ class TcpSession(EndingSession):
             self._pump(src, dst)
         else:
             event.ready = False
+
+    def _tls_read_handler(self, event: Event) -> None:
+        """Do as `_read_handler`, with calls that encrypt and decrypt."""
+        src = event.data
+        dst: Connection = self.upstream if src is self.client else self.client  # type: ignore[assignment]
+        if not src.received and dst is self.client:
+            self.attempt.first_byte_at_ms = src.loop.clock.now_ms
+        self._pump(src, dst)
 
     def _client_write_handler(self, event: Event) -> None:
         if self.upstream is not None:

@@ -44,7 +44,7 @@ KEYS = [
     (in_listener("accept-proxy: on"), "{from: 10.0.0.0/8}, the proxies in front"),
     (in_listener("deny: all"), "expected access: [{allow: 10.0.0.0/8}, {deny: all}]"),
     (in_listener("proxy_ssl: on"), "nginy passes TLS through and does not speak it to backends"),
-    (in_listener("ssl_certificate: a.pem"), "nginy passes TLS through and does not terminate it"),
+    (in_listener("ssl_certificate: a.pem"), "expected tls: {certificate: site.pem, key: site.key}"),
     (in_listener("max_conns: 100"), "it belongs in a backend"),
     (in_listener("backends: 127.0.0.1:1"), "it belongs in an upstream"),
     (in_listener("workers: 2"), "it belongs at the top of the file"),
@@ -83,7 +83,7 @@ def test_a_foreign_key_is_answered(tmp_path: pathlib.Path, text: str, advice: st
 
 VALUES_WRITTEN = [
     (listening("0.0.0.0:53 udp"), 'has "udp" behind the address: expected protocol: udp'),
-    (listening("0.0.0.0:443 ssl"), "nginy passes TLS through and does not terminate it"),
+    (listening("0.0.0.0:443 ssl"), "expected tls: {certificate: site.pem, key: site.key}"),
     (listening("0.0.0.0:80 backlog=5"), "expected backlog: 5"),
     (listening("0.0.0.0:80;"), 'ends in a ";", expected 0.0.0.0:80'),
     (listening("tcp://0.0.0.0:80"), "is a URL, expected 0.0.0.0:80"),

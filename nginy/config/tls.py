@@ -1,0 +1,112 @@
+"""The keys of TLS: what a listener shows its clients, and what nginy asks of backends.
+
+The records here are values of `tls` and `proxy_tls` (schema.py). pem.py reads the files they name,
+check_tls.py checks what they say together, build_tls.py makes contexts of them.
+
+nginx: the directives of `ngx_stream_ssl_module` and the `proxy_ssl_…` ones of
+`ngx_stream_proxy_module`.
+"""
+
+# ruff: noqa: RUF009 - key() makes a field, as dataclasses.field() does
+
+from dataclasses import dataclass
+from typing import Final
+
+from nginy.config.pem import CERTIFICATE, PRIVATE_KEY, Pem, PemFile
+from nginy.config.record import Entry, ListOf, OrWords, Record, Switch, key
+from nginy.config.secrets import Secret, SecretFile
+from nginy.config.types import Choice, Duration, FilePath, Flag, OrOff, Text
+
+PROTOCOLS: Final = ("TLSv1.2", "TLSv1.3")
+"""TLS 1.0 and 1.1 are no longer to be used (RFC 8996)."""
+
+CIPHERS: Final = Text("default, or a list of ciphers as OpenSSL writes it", r"[\w.:!+@=-]+")
+
+
+CERTIFICATES: Final = PemFile(CERTIFICATE)
+KEY: Final = PemFile(PRIVATE_KEY)
+ALPN: Final = OrWords(Text("the name of a protocol such as h2", r"[!-~]{1,255}"))
+VERSIONS: Final = ListOf(Choice(*PROTOCOLS))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificatePair(Entry):
+    """A certificate that nginy shows clients, and its key."""
+
+    certificate: Pem = key(CERTIFICATES, None, "The certificate, and those of its issuers.")
+    key_: Pem = key(KEY, None, "The certificate's private key.")
+    password_file: Secret | None = key(
+        OrOff(SecretFile()), "off", "Holds the password of an encrypted key."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls(Entry):
+    """How a listener terminates TLS."""
+
+    certificates: tuple[CertificatePair, ...] | None = key(
+        OrWords(Record(CertificatePair, "a certificate")),
+        "off",
+        "The certificate whose names fit what the client asks for serves, else the first.",
+    )
+    certificate: Pem | None = key(
+        OrOff(CERTIFICATES), "off", "The only certificate, in place of certificates."
+    )
+    key_: Pem | None = key(OrOff(KEY), "off", "The private key of the only certificate.")
+    password_file: Secret | None = key(
+        OrOff(SecretFile()), "off", "Holds the password of the only certificate's key."
+    )
+    unknown_sni: str = key(
+        Choice("default", "reject"),
+        "default",
+        "Clients that ask for a name of no certificate get the first one, or are refused.",
+    )
+    client_ca: Pem | None = key(
+        OrOff(CERTIFICATES), "off", "Client certificates of these authorities are accepted."
+    )
+    verify_client: str = key(
+        Choice("off", "optional", "required"),
+        "off",
+        "Whether a client may, or has to, show a certificate; a bad one is refused.",
+    )
+    protocols: tuple[str, ...] = key(
+        VERSIONS, "[TLSv1.2, TLSv1.3]", "The versions of TLS.", blank=lambda: PROTOCOLS
+    )
+    ciphers: str = key(CIPHERS, "default", "The ciphers of TLS 1.2, as OpenSSL names them.")
+    alpn: tuple[str, ...] | None = key(
+        ALPN, "off", "Application protocols; a client that offers none of these is refused."
+    )
+    session_tickets: bool = key(Flag(), "on", "Clients that come back need no full handshake.")
+    handshake_timeout_ms: int = key(
+        Duration(), "60s", "A handshake must be complete after this time."
+    )
+    ragged_eof: bool = key(
+        Flag(), "off", "A stream without close_notify counts as complete (for old clients)."
+    )
+    key_log: str | None = key(
+        OrOff(FilePath()),
+        "off",
+        "For debugging: the keys of all sessions go to this file, and who has it reads all.",
+    )
+
+    @property
+    def pairs(self) -> tuple[CertificatePair, ...]:
+        """All certificates with their keys, the default one first."""
+        if self.certificate is None or self.key_ is None:
+            return self.certificates or ()
+        only = CertificatePair(
+            certificate=self.certificate,
+            key_=self.key_,
+            password_file=self.password_file,
+            origin=self.origin,
+        )
+        return (only,)
+
+
+# A row of the table in schema.py.
+TLS: Final = key(
+    Switch(Record(Tls, "tls")),
+    "off",
+    "nginy terminates TLS, and shows this certificate.",
+    only="tcp",
+)
