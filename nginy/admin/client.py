@@ -207,6 +207,10 @@ class AdminClient:
         c.close()
         self._door.left(self)
 
+    def __str__(self) -> str:
+        """Return what log lines call it."""
+        return f"admin client {self._c.addr_text}"
+
     def abort(self) -> None:
         """Close; the loop calls this after a bug."""
         self.close()

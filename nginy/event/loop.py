@@ -216,9 +216,9 @@ class Loop:
         for timer in self.timers.expired(self.clock.now_ms):
             # Looked up before the call: a handler that closes its owner clears the reference.
             owner = timer.data
-            if is_verbose:
-                logger.debug("timer of %r", owner)
             try:
+                if is_verbose:
+                    logger.debug("timer is due: %s", timer)
                 timer.handler(timer)
             except Exception:  # noqa: BLE001 - a bug ends one session, not the process
                 self._abort(owner)

@@ -32,7 +32,7 @@ this."""
 
 class Owner(Protocol):
     """What the loop needs of the owner of a timer, a connection or a call: a way to end it after a
-    bug."""
+    bug, and a name for log lines."""
 
     def abort(self) -> None:
         """Release everything at once, the connection included, or make sure that work can go on.
@@ -50,11 +50,17 @@ class Timer:
 
     def __init__(self, handler: "Callable[[Timer], None]", data: Owner) -> None:
         self.handler = handler
-        """Called with the timer itself when it is due. It may start the timer again."""
+        """Called with the timer itself when it is due. It may start the timer again. Its name says
+        what the timer is for."""
         self.data = data
         """The owner, which the loop aborts if the handler raises."""
         self.slot: dict[Timer, None] | None = None
         """The slot that holds this timer, None while it is not running."""
+
+    def __str__(self) -> str:
+        """Say in words what it is for, by the name of its handler and the owner."""
+        name = getattr(self.handler, "__name__", "").strip("_").removesuffix("_handler")
+        return f"{name.replace('_', ' ')} of {self.data}"
 
     @property
     def is_running(self) -> bool:

@@ -210,6 +210,10 @@ class LogSet:
             self._error_log.close()
             self._error_log = None
 
+    def __str__(self) -> str:
+        """Return what log lines call it."""
+        return "the access logs"
+
     def abort(self) -> None:
         """Go on: a bug in flushing is not the end of the logs."""
 

@@ -103,7 +103,7 @@ class PoolSet:
         """Share `counts` with others, if this process is one of several workers."""
         self._loop = loop
         self._counts = counts
-        self._look_timer = Timer(self._look_handler, self)
+        self._look_timer = Timer(self._look_again_handler, self)
         self._rng = random.Random()
         # The ids of questions to name servers must not be foreseen.
         self._resolver = Resolver(loop, random.SystemRandom())
@@ -211,13 +211,17 @@ class PoolSet:
         if not self._look_timer.is_running:
             self._loop.timers.start(self._look_timer, self._loop.clock.now_ms + QUEUE_LOOK_MS)
 
-    def _look_handler(self, _timer: Timer) -> None:
+    def _look_again_handler(self, _timer: Timer) -> None:
         """Look at all queues, and again as long as clients wait."""
         pools = [u.members.pool for u in (*self._upstreams.values(), *self._retired.values())]
         for pool in pools:
             pool.look_at_queue()
         if any(pool.queue is not None and len(pool.queue) for pool in pools):
             self._look_soon()
+
+    def __str__(self) -> str:
+        """Return what log lines call it."""
+        return "clients that wait for backends which workers share"
 
     def abort(self) -> None:
         """Go on after a bug, with what is left of a reload; a queue that a client joins is looked

@@ -60,6 +60,10 @@ class Retiring:
         if self.listener is not None:
             self.listener.close()
 
+    def __str__(self) -> str:
+        """Return what log lines call it."""
+        return f"listener {self.handler.name}, which takes no new clients"
+
     def abort(self) -> None:
         """Go on with the next slice, after a bug in the end of one session."""
         self._loop.soon(self._kill_slice, self)

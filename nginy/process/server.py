@@ -66,7 +66,7 @@ class Server:
         self.pools = PoolSet(self.loop, counts)
         self.services = ServiceSet(self.loop, self.logs, self.pools)
         self.config = schema.Config()
-        self._timer = Timer(self._grace_handler, self)
+        self._timer = Timer(self._grace_time_handler, self)
         self._is_draining = self._is_stopped = self._has_successor = False
 
     # Starting and reloading.
@@ -152,7 +152,7 @@ class Server:
         """The sessions that listeners which take no new clients have left."""
         return sum(each.handler.sessions for each in self.services.retiring)
 
-    def _grace_handler(self, _timer: Timer) -> None:
+    def _grace_time_handler(self, _timer: Timer) -> None:
         logger.log(NOTICE, "%s", self._drain())
 
     def _drain(self) -> str:
@@ -169,6 +169,10 @@ class Server:
         self.services.inherited.close()
         self.logs.close()
         self.loop.close()
+
+    def __str__(self) -> str:
+        """Return what log lines call it."""
+        return "the listeners of this process"
 
     def abort(self) -> None:
         """Go on: a bug in one timer of the server is not the end of the sessions."""

@@ -106,21 +106,25 @@ class Watchdog:
         self._loop = loop
         self._notifier = notifier
         self._period_ms = max(1, notifier.watchdog_usec // 1000 // SIGNS_OF_LIFE)
-        self._timer = Timer(self._timer_handler, self)
+        self._timer = Timer(self._sign_of_life_handler, self)
 
     def start(self) -> None:
         """Give signs of life from now on, if the manager wants them."""
         if self._notifier.watchdog_usec:
-            self._timer_handler(self._timer)
+            self._sign_of_life_handler(self._timer)
 
     def close(self) -> None:
         """Give no more."""
         self._loop.timers.cancel(self._timer)
 
+    def __str__(self) -> str:
+        """Return what log lines call it."""
+        return "the watchdog of the service manager"
+
     def abort(self) -> None:
         """Give no more after a bug: the manager starts nginy anew."""
 
-    def _timer_handler(self, timer: Timer) -> None:
+    def _sign_of_life_handler(self, timer: Timer) -> None:
         self._notifier.alive()
         self._loop.timers.start(timer, self._loop.clock.now_ms + self._period_ms)
 

@@ -83,6 +83,10 @@ class SessionCloser:
         self._loop.timers.cancel(self._timer)
         del self._timer  # which refers to this closer as well
 
+    def __str__(self) -> str:
+        """Return what log lines call it."""
+        return "sessions whose backends have left"
+
     def abort(self) -> None:
         """Go on with the next pass, after a bug."""
         if self._queue:

@@ -76,7 +76,7 @@ class HeaderReading:
         loop = client.loop
         client.action = "reading the PROXY header"
         client.read.handler = self._read_handler
-        timer = client.write.timer = Timer(self._timer_handler, self._session)
+        timer = client.write.timer = Timer(self._header_timer_handler, self._session)
         loop.timers.start(timer, loop.clock.now_ms + timeout_ms)
         client.resume_read()
 
@@ -112,7 +112,7 @@ class HeaderReading:
         if verdict is not Passage.WAIT:
             self._end(verdict)
 
-    def _timer_handler(self, _timer: Timer) -> None:
+    def _header_timer_handler(self, _timer: Timer) -> None:
         self._end(Refusal(Reason.HEADER_LATE, Reason.HEADER_LATE.sentence, "invalid"))
 
     def _end(self, verdict: PhaseResult) -> None:

@@ -104,7 +104,7 @@ class ReplySession(Session):
         client.buffer = Buffer(self.handler.text(self))
         loop.budget.hold(len(client.buffer), loop.clock.now_ms)
         client.read.handler = self._discard_handler
-        client.read.timer = Timer(self._timer_handler, self)
+        client.read.timer = Timer(self._idle_timer_handler, self)
         client.resume_read()
         self._write_handler(client.write)
         if client.buffer is not None:
@@ -170,7 +170,7 @@ class ReplySession(Session):
         else:
             self.client.pause_read()
 
-    def _timer_handler(self, _timer: Timer) -> None:
+    def _idle_timer_handler(self, _timer: Timer) -> None:
         """End the session, unless the client is still taking the answer."""
         unsent = self._count_unsent()
         if not unsent:

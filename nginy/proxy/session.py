@@ -250,6 +250,10 @@ class Session:
         self.client.close(reset)
         self.handler.session_ended(self)
 
+    def __str__(self) -> str:
+        """Return what log lines call it."""
+        return f"session {self.number}, client {self.client.addr_text}"
+
     def abort(self) -> None:
         """End the session after a bug in one of its handlers, or for want of memory."""
         is_starved = isinstance(sys.exc_info()[1], MemoryError)

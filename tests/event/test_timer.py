@@ -1,6 +1,11 @@
+import importlib
+import inspect
+import pkgutil
 import random
+import re
 from collections.abc import Callable
 
+import nginy
 import pytest
 from nginy.event.timer import TICK_MS, Timer, TimerWheel
 
@@ -188,3 +193,31 @@ def test_any_sequence_of_operations_agrees_with_a_sorted_list(book: Book) -> Non
             assert (next_ms is None) == (earliest_ms is None)
             assert earliest_ms is None or 0 <= (next_ms or 0) - earliest_ms < TICK_MS
         assert timer.is_running == (timer in deadlines)
+
+
+def test_a_timer_says_in_words_what_it_is_for() -> None:
+    class Session:
+        def abort(self) -> None: ...
+
+        def __str__(self) -> str:
+            return "session 7"
+
+        def idle_timer_handler(self, _timer: Timer) -> None: ...
+
+    session = Session()
+    assert str(Timer(session.idle_timer_handler, session)) == "idle timer of session 7"
+
+
+def test_whoever_owns_a_timer_has_a_name_in_words() -> None:
+    modules = [info.name for info in pkgutil.walk_packages(nginy.__path__, "nginy.")]
+    classes = {
+        each
+        for name in modules
+        if "__main__" not in name
+        for each in vars(importlib.import_module(name)).values()
+        if isinstance(each, type) and each.__module__.startswith("nginy.")
+    }
+    its_own = re.compile(r"Timer\(self\.\w+, self\)")
+    owners = {each for each in classes if its_own.search(inspect.getsource(each))}
+    assert len(owners) > 20
+    assert [each for each in owners if each.__str__ is object.__str__] == []

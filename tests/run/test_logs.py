@@ -471,7 +471,7 @@ def test_level_debug_tells_picks_checks_and_timers(site: Site, backend: Listenin
     )
     nginy = site.run(text)
     nginy.said(rf"\[debug\] .*check of {backend.name}: passed")
-    nginy.said(r"\[debug\] .*timer of <BackendWatch ")
+    nginy.said(rf"\[debug\] .*timer is due: next step of backend {backend.name}$")
     site.connect()
     nginy.said(rf"\[debug\] .*\*1 picked {backend.name}, with 1 sessions now")
 

@@ -70,7 +70,7 @@ class AgentWatch:
         self._address = address
         self._heard = heard
         self._schedule = CheckSchedule()
-        self._timer = Timer(self._timer_handler, self)
+        self._timer = Timer(self._next_question_handler, self)
         self._check: Check | None = None
         self._answer = AgentAnswer()
         self._failure = self._unknown = ""
@@ -93,6 +93,10 @@ class AgentWatch:
             self._check.cancel()
             self._check = None
 
+    def __str__(self) -> str:
+        """Return what log lines call it."""
+        return f"agent of {self._address}, port {self._settings.port}"
+
     def abort(self) -> None:
         """Ask again, one interval later, after a bug."""
         loop = self._checker.loop
@@ -102,7 +106,7 @@ class AgentWatch:
         if self._schedule.next_at_ms is not None:
             self._checker.loop.timers.start(self._timer, self._schedule.next_at_ms)
 
-    def _timer_handler(self, _timer: Timer) -> None:
+    def _next_question_handler(self, _timer: Timer) -> None:
         settings, now_ms = self._settings, self._checker.loop.clock.now_ms
         self._schedule.start(settings.interval_ms, now_ms)
         self._schedule.plan(settings.interval_ms, 0, now_ms, self._rng)

@@ -113,6 +113,10 @@ class DatagramCheck:
         if c is not None:
             c.close()
 
+    def __str__(self) -> str:
+        """Return what log lines call it."""
+        return f"check of {self._c.addr_text}" if self._c is not None else "check"
+
     def abort(self) -> None:
         """Give up after a bug in a handler; the backend has neither passed nor failed."""
         self._finish(Result("internal error", is_ours=True))

@@ -356,6 +356,10 @@ class Dialog:
         self._talk.close()
         self._disconnect()
 
+    def __str__(self) -> str:
+        """Return what log lines call it."""
+        return f"check of {self._address}"
+
     def abort(self) -> None:
         """Give up after a bug in a handler; the backend has neither passed nor failed."""
         ended, self._ended = self._ended, None

@@ -124,6 +124,10 @@ class ProgramCheck:
         self._kill()
         self._forget()
 
+    def __str__(self) -> str:
+        """Return what log lines call it."""
+        return "check by a program"
+
     def abort(self) -> None:
         """Give up after a bug in a handler; the backend has neither passed nor failed."""
         ended = self._ended

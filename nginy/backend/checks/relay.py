@@ -96,7 +96,7 @@ class Relay:
         self._members: dict[str, Member] = {}
         # The latest finding of each kind about each backend, the first to come first.
         self._unsent: dict[Subject, Finding | Answer] = {}
-        self._timer = Timer(self._timer_handler, self)
+        self._timer = Timer(self._resend_handler, self)
         self.is_leading = True
         self.send: Callable[[str], bool] | None = None
         self.names: NameMemory | None = None
@@ -115,6 +115,10 @@ class Relay:
         del self._timer  # which refers to this relay as well
         self._unsent.clear()
         self.send = None
+
+    def __str__(self) -> str:
+        """Return what log lines call it."""
+        return "the findings for other workers"
 
     def abort(self) -> None:
         """Go on after a bug, without the unsent findings."""
@@ -200,7 +204,7 @@ class Relay:
                 del self._unsent[subject]
         self._loop.soon(self._send_some, self)
 
-    def _timer_handler(self, _timer: Timer) -> None:
+    def _resend_handler(self, _timer: Timer) -> None:
         self._send_some()
 
 

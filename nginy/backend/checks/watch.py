@@ -90,7 +90,7 @@ class BackendWatch:
             is_down=self._is_down,
             is_resolved=not backend.address.is_name,
         )
-        self._timer = Timer(self._timer_handler, self)
+        self._timer = Timer(self._next_step_handler, self)
         self._check: Check | None = None
         self._agent: AgentWatch | None = None
         self._step_at_ms: int | None = None
@@ -174,6 +174,10 @@ class BackendWatch:
         # cyclic garbage collector, which comes seldom (process/server.py).
         del self._timer
 
+    def __str__(self) -> str:
+        """Return what log lines call it."""
+        return f"backend {self.backend.name}"
+
     def abort(self) -> None:
         """Go on after a bug in a handler, but not at once."""
         self._monitor.checker.loop.timers.start(self._timer, self._monitor.now_ms + AFTER_BUG_MS)
@@ -190,7 +194,7 @@ class BackendWatch:
             step_ms = max(slow_start_ms // SLOW_START_STEPS, SLOW_START_STEP_MS)
             self._step_at_ms = now_ms + step_ms
 
-    def _timer_handler(self, _timer: Timer) -> None:
+    def _next_step_handler(self, _timer: Timer) -> None:
         """Do all that is due, and set the timer again in any case."""
         health, now_ms = self.backend.health, self._monitor.now_ms
         check_at_ms = health.schedule.next_at_ms if self._monitor.is_asking else None

@@ -131,6 +131,10 @@ class Exchange:
         self._disconnect()
         self._servers = chain()
 
+    def __str__(self) -> str:
+        """Return what log lines call it."""
+        return "question to a name server"
+
     def abort(self) -> None:
         """Count a bug in a handler as a failed lookup: its owner tries again later."""
         self._finish(None, "internal error")

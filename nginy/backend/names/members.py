@@ -185,6 +185,10 @@ class Members:
         self._loop.timers.cancel(self._deadline)
         self._steps = None
 
+    def __str__(self) -> str:
+        """Return what log lines call it."""
+        return f'the names of upstream "{self.pool.name}"'
+
     def abort(self) -> None:
         """Go on with the tables as they are, after a bug in building others."""
         self._steps = None

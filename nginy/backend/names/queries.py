@@ -155,16 +155,20 @@ class Queries:
         waiting, self._waiting = tuple(self._waiting), {}
         self._enqueue(waiting)
 
+    def __str__(self) -> str:
+        """Return what log lines call it."""
+        return "the answers that another worker is to be given"
+
     def abort(self) -> None:
         """Go on after a bug, with questions of our own."""
         self.stop_waiting()
 
     def _arm(self) -> None:
         if self._waiting:
-            self._timer = self._timer or Timer(self._timer_handler, self)
+            self._timer = self._timer or Timer(self._patience_handler, self)
             self._loop.timers.start(self._timer, min(self._waiting.values()))
 
-    def _timer_handler(self, _timer: Timer) -> None:
+    def _patience_handler(self, _timer: Timer) -> None:
         now_ms = self._loop.clock.now_ms
         due = [key for key, until_ms in self._waiting.items() if until_ms <= now_ms]
         for key in due:

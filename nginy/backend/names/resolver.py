@@ -275,6 +275,10 @@ class Lookup:
             self._timer = None
         self._resolver.forget(self)
 
+    def __str__(self) -> str:
+        """Return what log lines call it."""
+        return f"name {self._name}"
+
     def abort(self) -> None:
         """Do without the other family, after a bug."""
         self._finish()

@@ -83,7 +83,7 @@ class NameWatch:
         self._upstream = upstream
         self._changed = changed
         self._refuse = refuse
-        self._timer = Timer(self._timer_handler, self)
+        self._timer = Timer(self._next_question_handler, self)
         self._retry_ms = FIRST_RETRY_MS
         self._is_asking = self._is_closed = False
         self._outcome: Outcome | None = None
@@ -132,6 +132,10 @@ class NameWatch:
         self._is_closed = True
         self._loop.timers.cancel(self._timer)
         del self._timer  # which refers to this watch as well: see `BackendWatch.close`
+
+    def __str__(self) -> str:
+        """Return what log lines call it."""
+        return self._subject
 
     def abort(self) -> None:
         """Try again later, after a bug."""
@@ -256,5 +260,5 @@ class NameWatch:
     def _start(self, delay_ms: int) -> None:
         self._loop.timers.start(self._timer, self._loop.clock.now_ms + delay_ms)
 
-    def _timer_handler(self, _timer: Timer) -> None:
+    def _next_question_handler(self, _timer: Timer) -> None:
         self.ask()

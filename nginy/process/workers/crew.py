@@ -192,6 +192,10 @@ class Crew:
             process.close()
         self.processes.clear()
 
+    def __str__(self) -> str:
+        """Return what log lines call it."""
+        return "the workers"
+
     def abort(self) -> None:
         """Go on: a bug in starting a worker is not the end of the others."""
 

@@ -122,6 +122,10 @@ class Reports:
         self._waiting.clear()
         self._calls.clear()
 
+    def __str__(self) -> str:
+        """Return what log lines call it."""
+        return "the reports of the workers"
+
     def abort(self) -> None:
         """Go on without answers, after a bug."""
         self.close()

@@ -322,6 +322,10 @@ class Supervisor:
         self.logs.close()
         self.loop.close()
 
+    def __str__(self) -> str:
+        """Return what log lines call it."""
+        return "the supervisor"
+
     def abort(self) -> None:
         """Go on: a bug in one timer is not the end of the workers."""
 

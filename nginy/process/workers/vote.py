@@ -146,6 +146,10 @@ class Voting:
         self._vote = None
         self._loop.timers.cancel(self._timer)
 
+    def __str__(self) -> str:
+        """Return what log lines call it."""
+        return "the vote of the workers"
+
     def abort(self) -> None:
         """Go on: a bug in the timer is not the end of the workers."""
 
