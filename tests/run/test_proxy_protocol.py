@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from kit.others import load_stream, serving
-from kit.program import PATIENCE_S, Nginy, free_port, needs, own_host
+from kit.program import PATIENCE_S, Nginy, free_port, needs, own_host, wait_until
 
 CLIENT = "127.0.0.77"
 
@@ -39,7 +39,8 @@ NGINX_ACCEPTS = """
 daemon off; master_process off; error_log stderr; pid nginx.pid;
 events {{ worker_connections 64; }}
 http {{
-    access_log off;
+    log_format seen "$proxy_protocol_addr:$proxy_protocol_port $request";
+    access_log seen.log seen;
     client_body_temp_path t; proxy_temp_path t; fastcgi_temp_path t;
     uwsgi_temp_path t; scgi_temp_path t;
     server {{
@@ -48,9 +49,26 @@ http {{
     }}
 }}
 """
+NGINX_STREAM_ACCEPTS = """
+{load}
+daemon off; master_process off; error_log stderr; pid nginx.pid;
+events {{ worker_connections 64; }}
+stream {{
+    log_format seen "$proxy_protocol_addr:$proxy_protocol_port $protocol";
+    access_log seen.log seen;
+    server {{
+        listen {back} proxy_protocol;
+        return "$proxy_protocol_addr:$proxy_protocol_port [$proxy_protocol_server_port]";
+    }}
+}}
+"""
 HAPROXY_ACCEPTS = """
+global
+    log stdout format raw local0
 defaults
     mode http
+    log global
+    option httplog
     timeout client 9s
     timeout server 9s
     timeout connect 9s
@@ -118,19 +136,26 @@ def test_a_client_is_seen_through_haproxy(
     assert answer == f"{own} 127.0.0.1"
 
 
-def seen_behind(back: str, version: str, directory: pathlib.Path, host: str) -> tuple[str, str]:
+def seen_behind(
+    back: str,
+    version: str,
+    directory: pathlib.Path,
+    host: str,
+    check: str = "{type: http, interval: 100ms}",
+    request: bytes = b"GET / HTTP/1.0\r\n\r\n",
+) -> tuple[str, str]:
     """Return what a server behind nginy says of its client, and what is true."""
     front = (host, free_port(host))
     config = f"""
         listeners:
         - {{listen: "{front[0]}:{front[1]}", proxy_pass: web, proxy_protocol: {version}}}
-        upstreams: {{web: {{backends: "{back}", health_check: {{type: http, interval: 100ms}}}}}}
+        upstreams: {{web: {{backends: "{back}", health_check: {check}}}}}
     """
     with (
         Nginy(directory, config),
         socket.create_connection(front, PATIENCE_S, source_address=(CLIENT, 0)) as sock,
     ):
-        sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        sock.sendall(request)
         with sock.makefile() as file:
             answer = file.read().rpartition("\n")[2]
         return answer, "{}:{} [{}]".format(*sock.getsockname(), front[1])
@@ -148,7 +173,27 @@ def test_nginx_behind_nginy_sees_the_client(
     argv = (program, "-p", str(tmp_path), "-c", "nginx.conf", "-e", "stderr")
     with serving(argv, address, tmp_path):
         answer, true = seen_behind(back, version, tmp_path, host)
-    assert answer == true
+        assert answer == true
+        client = true.partition(" ")[0]
+        wait_until(lambda: f"{client} GET" in (tmp_path / "seen.log").read_text(), "nginx's log")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_nginxs_stream_behind_nginy_sees_the_client(
+    host: str, tmp_path: pathlib.Path, version: str
+) -> None:
+    program = needs("nginx", "nginx")
+    address = (host, free_port(host))
+    back = "{}:{}".format(*address)
+    text = NGINX_STREAM_ACCEPTS.format(load=load_stream(), back=back)
+    (tmp_path / "nginx.conf").write_text(text)
+    argv = (program, "-p", str(tmp_path), "-c", "nginx.conf", "-e", "stderr")
+    with serving(argv, address, tmp_path):
+        answer, true = seen_behind(back, version, tmp_path, host, "off", b"")
+        assert answer == true
+        client = true.partition(" ")[0]
+        wait_until(lambda: f"{client} TCP" in (tmp_path / "seen.log").read_text(), "nginx's log")
 
 
 @pytest.mark.slow
@@ -162,4 +207,7 @@ def test_haproxy_behind_nginy_sees_the_client(
     (tmp_path / "haproxy.cfg").write_text(HAPROXY_ACCEPTS.format(back=back, seen=HAPROXY_SEES))
     with serving((program, "-db", "-f", "haproxy.cfg"), address, tmp_path):
         answer, true = seen_behind(back, version, tmp_path, host)
-    assert answer == true
+        assert answer == true
+        client = true.partition(" ")[0]
+        log = tmp_path / "server.out"
+        wait_until(lambda: f"{client} [" in log.read_text(), "HAProxy's log")
