@@ -114,7 +114,7 @@ class BackendPool:
         self.is_fail_open = False
         """Whether so few backends are up that health is ignored (`fail_open`)."""
         self.queue: WaitingQueue | None = None
-        """Who waits because all backends are at `max_conns`; None without `queue`."""
+        """Who waits because all backends are at `max_conns`; None if there never was a `queue`."""
         self.max_session_time_ms: int | None = None
         """How long a session may last; None: no limit."""
         self.rebuild(backends, make_balancer)
@@ -231,7 +231,7 @@ class BackendPool:
         This is the backend's probe: if it goes well, its failures are forgotten. A client that can
         wait for a working backend does that instead.
         """
-        if self.queue is not None and self.is_full(tried, now_s):
+        if self.queue is not None and self.queue.is_open and self.is_full(tried, now_s):
             return None
         for backend in self._failing:
             is_full = 0 < backend.max_conns <= backend.conns
@@ -252,16 +252,15 @@ class BackendPool:
             self.queue.call_next()
 
     def set_queue(self, settings: QueueSettings | None, peers: Peers | None = None) -> None:
-        """Have clients wait as `settings` say, or no longer: those who wait choose again.
+        """Have newcomers wait as `settings` say, or not at all; those who wait already go on.
 
         `peers` are the queues of other workers for this upstream.
         """
         if self.queue is not None:
+            self.queue.is_open = settings is not None
             if settings is not None:
                 self.queue.settings = settings
-            queue = self.queue
-            self.queue = None if settings is None else queue
-            queue.call_all()
+            self.queue.call_all()
         elif settings is not None:
             self.queue = WaitingQueue(settings, peers)
 

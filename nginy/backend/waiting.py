@@ -2,7 +2,9 @@
 
 A pool may have one (key `queue`). A client that finds every usable backend full joins the queue,
 unless it is too long already. Each time that a session gives its backend back, the client that has
-waited longest is called and chooses again. A newcomer does not pass those who wait.
+waited longest is called and chooses again. A newcomer does not pass those who wait. If a reload
+takes the key away, the queue is closed: those who wait go on waiting as they were told to, and
+nobody joins them.
 
 Several workers have a queue each for one upstream, and share its backends. They know of each other
 how long the first one has waited (`Peers`), so a worker leaves a free backend to another whose
@@ -57,10 +59,21 @@ class Peers(Protocol):
 class WaitingQueue:
     """The sessions that wait for a backend of one pool, first come, first served."""
 
-    __slots__ = ("_heap", "_looks", "_numbers", "_peers", "_tickets", "joined", "settings")
+    __slots__ = (
+        "_heap",
+        "_looks",
+        "_numbers",
+        "_peers",
+        "_tickets",
+        "is_open",
+        "joined",
+        "settings",
+    )
 
     def __init__(self, settings: QueueSettings, peers: Peers | None = None) -> None:
         self.settings = settings
+        self.is_open = True
+        """Whether newcomers may join."""
         self._peers = peers
         self._numbers = 0
         self._looks = 0
@@ -81,13 +94,13 @@ class WaitingQueue:
         )
 
     def join(self, waiter: Waiter, now_ms: int, ticket: Ticket | None = None) -> Ticket | None:
-        """Join the queue and return the ticket; None if the queue is full.
+        """Join the queue and return the ticket; None if the queue is full or closed.
 
         A waiter that was called in vain brings its ticket and has its place again, however long the
         queue is.
         """
         if ticket is None:
-            if len(self._tickets) >= self.settings.size:
+            if not self.is_open or len(self._tickets) >= self.settings.size:
                 return None
             ticket = now_ms, self._numbers
         self._tickets[waiter] = ticket

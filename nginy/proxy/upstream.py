@@ -110,8 +110,10 @@ class UpstreamSession(Session, ABC):
 
     def _no_backend(self, now_ms: int) -> None:
         pool = self.handler.pool
-        if pool.queue is not None and pool.is_full(self._tried, now_ms // 1000):
-            self._wait(pool.queue)
+        queue = pool.queue
+        may_wait = queue is not None and (queue.is_open or self._ticket is not None)
+        if queue is not None and may_wait and pool.is_full(self._tried, now_ms // 1000):
+            self._wait(queue)
             return
         if self.attempts:
             # Each attempt has logged its own failure.
@@ -127,12 +129,16 @@ class UpstreamSession(Session, ABC):
         """Join the queue: after a call in vain in the old place, with the time that is left."""
         self._ticket = queue.join(self, self.handler.loop.clock.now_ms, self._ticket)
         if self._ticket is None:
-            self.finalize(Reason.QUEUE_FULL)
+            if queue.is_open:
+                self.finalize(Reason.QUEUE_FULL)
+            else:
+                # Others still wait, and come first.
+                self._no_backend(self.handler.loop.clock.now_ms)
             return
+        self.client.action = "waiting for a backend"
         if self._queue is None:
             loop = self.handler.loop
             loop.reserve.promise()
-            self.client.action = "waiting for a backend"
             self._timer.handler = self._queue_timer_handler
             loop.timers.start(self._timer, loop.clock.now_ms + queue.settings.timeout_ms)
         self._queue = queue

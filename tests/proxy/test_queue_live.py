@@ -102,15 +102,51 @@ def test_a_client_that_leaves_the_line_makes_room(harness: Harness) -> None:
     harness.turn_until(lambda: stayer.received == b"x")
 
 
-def test_a_removed_queue_lets_those_who_wait_go(harness: Harness, expect_log: Any) -> None:
+def test_those_who_wait_when_the_queue_is_removed_are_served(
+    harness: Harness, expect_log: Any
+) -> None:
+    pool = full_pool(harness)
+    proxy = harness.proxy(pool)
+    first = served(harness, proxy)
+    clients = [waiting(harness, proxy, pool) for _ in range(2)]
+    pool.set_queue(None)
+    harness.settle()
+    with expect_log(r"no usable backend in upstream .*: 1 of 1 at max_conns", count=1):
+        proxy.connect()
+        harness.turn_until(lambda: proxy.ended)
+    assert proxy.terminations == ["SC"]
+    for ended, client in ((first, clients[0]), (clients[0], clients[1])):
+        client.send(b"x")
+        ended.finish()
+        harness.turn_until(lambda client=client: client.received == b"x")  # type: ignore[misc]
+
+
+def test_those_who_wait_when_the_queue_is_removed_wait_no_longer_than_before(
+    harness: Harness, expect_log: Any
+) -> None:
     pool = full_pool(harness)
     proxy = harness.proxy(pool)
     served(harness, proxy)
-    waiting(harness, proxy, pool)
-    with expect_log("no usable backend", count=1):
-        pool.set_queue(None)
+    late = waiting(harness, proxy, pool)
+    harness.advance(600)
+    pool.set_queue(None)
+    harness.advance(390)
+    assert not late.is_over
+    with expect_log("no backend was free in time while waiting for a backend", count=1):
+        harness.advance(30)
         harness.turn_until(lambda: proxy.ended)
-    assert proxy.terminations == ["SC"]
+
+
+def test_a_queue_that_returns_takes_newcomers_again(harness: Harness) -> None:
+    pool = full_pool(harness)
+    proxy = harness.proxy(pool)
+    first = served(harness, proxy)
+    pool.set_queue(None)
+    pool.set_queue(QueueSettings(1, timeout_ms=1000))
+    client = waiting(harness, proxy, pool)
+    client.send(b"x")
+    first.finish()
+    harness.turn_until(lambda: client.received == b"x")
 
 
 def test_a_session_ends_at_its_time_or_up_to_a_tenth_earlier(harness: Harness) -> None:
