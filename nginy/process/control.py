@@ -19,18 +19,17 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Final, Protocol
 
 from nginy import __version__
-from nginy.commands.plan import reloadable
 from nginy.config import schema
-from nginy.config.dump import dump
 from nginy.event.child import reap_children
 from nginy.event.listener import Listener
 from nginy.event.loop import Loop
 from nginy.event.signals import SignalReceiver
 from nginy.log.levels import NOTICE
+from nginy.process.collector import resume_collector
 from nginy.process.inherited import Inherited
 from nginy.process.pidfile import PidFile, open_pid_file, replace_pid_file
 from nginy.process.reader import ConfigReader, ReadResult
-from nginy.process.report import ReloadOutcome, report_refusal, report_reload
+from nginy.process.report import Difference, ReloadOutcome, report_refusal, report_reload
 from nginy.process.systemd import Notifier, Watchdog, passed_descriptors
 from nginy.process.upgrade import Upgrade, handed_descriptors
 
@@ -77,7 +76,7 @@ class Control:
         self._loop = loop
         self._controlled = controlled
         self._path = path
-        self._reader = ConfigReader(loop, path, environ, self._change)
+        self._reader = ConfigReader(loop, path, environ, self._running, self._change)
         self._signals: SignalReceiver | None = None
         self._upgrade = Upgrade(loop)
         self._deferred: list[signal.Signals] = []
@@ -86,8 +85,8 @@ class Control:
         self._is_changing = self._is_outdated = False
         self._config = schema.Config()
         """What runs."""
-        self._wanted = schema.Config()
-        """What the file says, which may take a restart in parts."""
+        self._difference = Difference()
+        """What the file has different from it."""
         self._pid_file: PidFile | None = None
         self._next_pid_file: PidFile | None = None
         self.is_ending = False
@@ -178,19 +177,19 @@ class Control:
 
     def _change(self, result: ReadResult) -> None:
         self._is_changing = True
-        if result.config is None:
+        if result.config is None or result.difference is None:
             self.refused(*map(str, result.problems))
             return
-        self._wanted = result.config
-        config, text = reloadable(self._config, result.config), result.text
-        if config is not result.config:
-            text = dump(config)
-        self._controlled.change_to(config, text)
+        self._difference = result.difference
+        self._controlled.change_to(result.config, result.text)
+
+    def _running(self) -> schema.Config:
+        return self._config
 
     def reloaded(self, config: schema.Config) -> None:
         """Say what has changed, now that `config` runs."""
-        before, self._config = self._config, config
-        self._reload_ended(report_reload(self._reader.began_ms, before, self._wanted))
+        self._config = config
+        self._reload_ended(report_reload(self._reader.began_ms, self._difference))
 
     def refused(self, *problems: str) -> None:
         """Say why nothing has changed."""
@@ -205,6 +204,7 @@ class Control:
         self._controlled.reload_ended(outcome)
         is_outdated = self._is_outdated
         self._is_changing = self._is_outdated = False
+        resume_collector()
         if self.is_ending:
             return
         self.notifier.ready(f"{self._serving}; {outcome.summary}")

@@ -35,11 +35,12 @@ from nginy.config.build_health import monitor_settings
 from nginy.config.check_loops import OwnListeners
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
+from nginy.process.gradual import Steps
 from nginy.proxy.closer import SessionCloser
 from nginy.text.address import Address
 
 SLICE_BACKENDS: Final = 500
-"""Backends whose pools take over a reload in one turn: some 15 ms."""
+"""Backends whose pools are made, or take over a reload, in one turn: 5 to 15 ms."""
 
 QUEUE_LOOK_MS: Final = 10
 """How often a worker whose clients wait looks for backends that another one has given back."""
@@ -135,10 +136,12 @@ class PoolSet:
         """Return the pools of all upstreams that are configured."""
         return [upstream.members.pool for upstream in self._upstreams.values()]
 
-    def prepare(self, config: schema.Config) -> dict[str, PreparedPool]:
-        """Work out what `apply` needs."""
-        return {
-            name: PreparedPool(
+    def prepare(self, config: schema.Config) -> Steps[dict[str, PreparedPool]]:
+        """Work out what `add` and `apply` need."""
+        prepared: dict[str, PreparedPool] = {}
+        backends = 0
+        for name, upstream in config.upstreams.items():
+            prepared[name] = PreparedPool(
                 tuple(build.backend_settings(backend) for backend in upstream.backends),
                 build.balancing(upstream.balance, self._rng),
                 monitor_settings(
@@ -148,15 +151,14 @@ class PoolSet:
                 build.queue_settings(upstream.queue),
                 upstream.max_session_time_ms,
             )
-            for name, upstream in config.upstreams.items()
-        }
+            backends += max(len(upstream.backends), 1)
+            if backends >= SLICE_BACKENDS:
+                backends = 0
+                yield
+        return prepared
 
-    def apply(self, config: schema.Config, prepared: dict[str, PreparedPool]) -> None:
-        """Bring all pools in step; those that left serve the sessions that they have.
-
-        New pools are there at once. Present ones change by slices if there are many backends: each
-        takes its new list and settings in one turn, but not all pools in the same.
-        """
+    def add(self, config: schema.Config, prepared: dict[str, PreparedPool]) -> Steps[None]:
+        """Make the pools that are new; nobody uses them before `apply`."""
         self._waiting.clear()
         self._changes.clear()
         for upstream in self._upstreams.values():
@@ -171,13 +173,27 @@ class PoolSet:
             if listener.proxy_drain_timeout_ms is not None
         }
         self._resolver.apply(build.resolver_settings(config.resolver))
+        changes: dict[str, PreparedPool] = {}
+        backends = 0
         for name, wanted in prepared.items():
             self._bring_back(name)
             if name in self._upstreams:
-                self._changes[name] = wanted
-            else:
-                upstream = self._upstreams[name] = self._make(name, wanted)
-                self._set_up(upstream.members.pool, wanted)
+                changes[name] = wanted
+                continue
+            upstream = self._upstreams[name] = self._make(name, wanted)
+            self._set_up(upstream.members.pool, wanted)
+            backends += max(len(wanted.backends), 1)
+            if backends >= SLICE_BACKENDS:
+                backends = 0
+                yield
+        self._changes = changes
+
+    def apply(self) -> None:
+        """Bring the pools in step that were there; those that left serve the sessions they have.
+
+        They change by slices if there are many backends: each takes its new list and settings in
+        one turn, but not all pools in the same.
+        """
         self._change_some()
 
     def _change_some(self) -> None:

@@ -1,9 +1,9 @@
 """Reads a configuration while the loop goes on, for a reload under load.
 
 Reading and checking a file of 1,000 backends takes 50 ms (CPython 3.11), and cannot be cut into
-slices. So a child process does it. It is forked, as it needs no start-up and nothing but the path;
-it sends the result back over a socket and ends. Unpacking the result costs the loop 20 ms, and a
-turn of its own.
+slices. So a child process does it, and finds what is different from the configuration that runs.
+It is forked, as it needs no start-up and nothing but the path; it sends the result back over a
+socket and ends. The loop unpacks the result a piece a turn.
 
 The child keeps no descriptor of its parent's open (event/child.py). Where the system has no room
 for a child, or the child dies, the loop reads the file itself, and for once it waits.
@@ -12,42 +12,73 @@ for a child, or the child dies, the loop reads the file itself, and for once it 
 """
 
 import contextlib
+import io
 import os
 import pickle
 import signal
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
+from nginy.commands.plan import reloadable
 from nginy.config.dump import dump
 from nginy.config.load import load
+from nginy.config.parcel import read_parcel, write_parcel
 from nginy.config.schema import Config
 from nginy.errors import ConfigError, Problem
 from nginy.event.child import Child, fork, keep_only
 from nginy.event.connection import AGAIN, Connection
 from nginy.event.event import Event
 from nginy.event.loop import Loop
-from nginy.process.report import monotonic_ms
+from nginy.process.collector import pause_collector
+from nginy.process.gradual import Gradual, Steps
+from nginy.process.report import Difference, difference, monotonic_ms
 
 
 @dataclass(frozen=True, slots=True)
 class ReadResult:
-    """What came of reading: a configuration with its text, or what is wrong with it."""
+    """What came of reading: a configuration to change to, or what is wrong with the file."""
 
     config: Config | None
+    """What the file says, but for what takes a restart."""
     text: str = ""
     """The configuration as `nginy -T` shows it."""
+    difference: Difference | None = None
     problems: tuple[Problem, ...] = ()
 
 
-def read(path: str, environ: Mapping[str, str]) -> ReadResult:
+def read(path: str, environ: Mapping[str, str], running: Config) -> ReadResult:
     """Read the file `path` and all it includes, here and now."""
     try:
-        config = load(path, environ)
+        wanted = load(path, environ)
     except ConfigError as error:
         return ReadResult(None, problems=error.problems)
-    return ReadResult(config, dump(config))
+    config = reloadable(running, wanted)
+    return ReadResult(config, dump(config), difference(running, wanted))
+
+
+def pack(result: ReadResult) -> bytes:
+    """Return a result as bytes."""
+    file = io.BytesIO()
+    pickle.dump(replace(result, config=None), file, pickle.HIGHEST_PROTOCOL)
+    if result.config is not None:
+        write_parcel(result.config, file)
+    return file.getvalue()
+
+
+def unpack(data: bytes) -> Steps[ReadResult]:
+    """Return what `pack` was given, a piece at a time.
+
+    Raises EOFError or pickle.UnpicklingError if the data is not whole.
+    """
+    file = io.BytesIO(data)
+    result: ReadResult = pickle.load(file)
+    if result.problems:
+        return result
+    yield
+    config = yield from read_parcel(file)
+    return replace(result, config=config)
 
 
 class ConfigReader:
@@ -62,7 +93,8 @@ class ConfigReader:
         "_is_outdated",
         "_loop",
         "_path",
-        "_result",
+        "_running",
+        "_unpacking",
         "began_ms",
     )
 
@@ -71,18 +103,23 @@ class ConfigReader:
         loop: Loop,
         path: str,
         environ: Mapping[str, str],
+        running: Callable[[], Config],
         finished: Callable[[ReadResult], None],
     ) -> None:
-        """Have `finished` called, in a turn of `loop`, with the result of each `start`."""
+        """Have `finished` called, in a turn of `loop`, with the result of each `start`.
+
+        `running` returns the configuration that runs.
+        """
         self._loop = loop
         self._path = path
         self._environ = environ
+        self._running = running
         self._finished = finished
+        self._unpacking = Gradual(loop, self)
         self._child: Child | None = None
         self._connection: Connection | None = None
         self._data = bytearray()
         self._is_outdated = False
-        self._result: ReadResult | None = None
         self.began_ms = 0
         """When the last reading began (`report.monotonic_ms`)."""
 
@@ -92,19 +129,19 @@ class ConfigReader:
             self._is_outdated = True
             return
         self._is_outdated = False
-        self._result = None
+        self._unpacking.close()
         self.began_ms = monotonic_ms()
         try:
             ours, theirs = socket.socketpair()
         except OSError:  # no descriptor left
-            self._finish_soon(read(self._path, self._environ))
+            self._unpacking.start(self._read_here())
             return
         with theirs:
             try:
-                pid = fork(partial(_send_result, theirs, self._path, self._environ))
+                pid = fork(partial(self._send_result, theirs))
             except OSError:
                 ours.close()
-                self._finish_soon(read(self._path, self._environ))
+                self._unpacking.start(self._read_here())
                 return
         self._child = Child(self._loop, pid, self._child_ended)
         ours.setblocking(False)
@@ -116,7 +153,7 @@ class ConfigReader:
 
     def close(self) -> None:
         """Give up a reading that is under way."""
-        self._result = None
+        self._unpacking.close()
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -158,29 +195,27 @@ class ConfigReader:
         if self._is_outdated:
             self.start()
         else:
-            self._finish_soon(self._decode(data))
+            self._unpacking.start(self._unpack(bytes(data)))
 
-    def _finish_soon(self, result: ReadResult) -> None:
-        """Hand the result over soon: what is done with it takes time as well."""
-        self._result = result
-        self._loop.soon(self._finish, self)
+    def _unpack(self, data: bytes) -> Steps[None]:
+        """Hand over what the child has sent; where it has not come to an end, read here."""
+        pause_collector()  # control.py has it resume
+        try:
+            result = yield from unpack(data)
+        except (pickle.UnpicklingError, EOFError):
+            result = self._read()
+        yield  # what is done with the result takes time as well
+        self._finished(result)
 
-    def _finish(self) -> None:
-        result, self._result = self._result, None
-        if result is not None:
-            self._finished(result)
+    def _read_here(self) -> Steps[None]:
+        self._finished(self._read())
+        yield
 
-    def _decode(self, data: bytearray) -> ReadResult:
-        """Return what the child has sent; where it has not come to an end, read here."""
-        with contextlib.suppress(pickle.UnpicklingError, EOFError):
-            result = pickle.loads(data)
-            if isinstance(result, ReadResult):
-                return result
-        return read(self._path, self._environ)
+    def _read(self) -> ReadResult:
+        return read(self._path, self._environ, self._running())
 
-
-def _send_result(sock: socket.socket, path: str, environ: Mapping[str, str]) -> int:
-    """Send what comes of reading: for the child."""
-    keep_only(sock.fileno())
-    sock.sendall(pickle.dumps(read(path, environ), pickle.HIGHEST_PROTOCOL))
-    return 0
+    def _send_result(self, sock: socket.socket) -> int:
+        """Send what comes of reading: in the child."""
+        keep_only(sock.fileno())
+        sock.sendall(pack(self._read()))
+        return 0

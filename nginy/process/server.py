@@ -15,12 +15,10 @@ Tested in tests/run/test_reload.py.
 """
 
 import contextlib
-import gc
 import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from nginy.backend.shared import WorkerCounts
 from nginy.config import schema
@@ -30,16 +28,14 @@ from nginy.event.listener import Listener
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
 from nginy.log.levels import NOTICE
+from nginy.process.collector import resume_collector
+from nginy.process.gradual import Steps, at_once
 from nginy.process.logs import LogSet
 from nginy.process.pools import PoolSet, PreparedPool
 from nginy.process.privileges import cap_descriptors, raise_descriptor_limit
 from nginy.process.services import ServiceSet, close_listeners
 
 logger = logging.getLogger("nginy.server")
-
-YOUNG_OBJECTS: Final = 10_000
-"""New objects after which the cyclic garbage collector looks through them: those of some 700
-sessions, which takes 0.2 ms (Python's own threshold is 700 objects)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,29 +69,35 @@ class Server:
 
     def apply(self, config: schema.Config) -> None:
         """Bring everything in step with `config`, or raise NginyError and change nothing."""
-        self.commit(self.prepare(config))
+        at_once(self.commit(at_once(self.prepare(config))))
 
-    def prepare(self, config: schema.Config) -> Prepared:
+    def prepare(self, config: schema.Config) -> Steps[Prepared]:
         """Do what can fail: open what `config` needs, or raise NginyError and change nothing.
 
-        What is returned goes to `commit` or to `undo`.
+        What is returned goes to `commit` or to `undo`. Sockets and logs are opened in the last
+        step.
         """
+        pools = yield from self.pools.prepare(config)
         with contextlib.ExitStack() as undo:
             opened = self.services.open(config)
             undo.callback(close_listeners, opened)
             tls = self.services.prepare_tls(config)
             self.logs.open(config)
             undo.pop_all()
-        return Prepared(config, opened, self.pools.prepare(config), tls)
+        return Prepared(config, opened, pools, tls)
 
-    def commit(self, prepared: Prepared) -> None:
-        """Bring everything in step with what was prepared."""
+    def commit(self, prepared: Prepared) -> Steps[None]:
+        """Bring everything in step with what was prepared.
+
+        The pools that are new come first, some in each step. All the rest changes in the last one.
+        """
         config = prepared.config
+        yield from self.pools.add(config, prepared.pools)
         descriptors_max = self.loop.interest.descriptors_max
         raise_descriptor_limit(config.worker_connections, descriptors_max)
         self.config = config
         self.loop.max_connections = config.worker_connections
-        self.pools.apply(config, prepared.pools)
+        self.pools.apply()
         if not self.services:
             self.pools.await_names()
         self.logs.define(config.variables)
@@ -117,12 +119,7 @@ class Server:
         `started` is called right before the first turn.
         """
         started()
-        # Sessions and backends that end leave no cycle behind (see `Connection.close`), so there is
-        # next to nothing to be found: what lives is looked through less often, which saves 2 to 5 %
-        # of a short UDP session, and what is there from the start never again.
-        gc.freeze()
-        gc.set_threshold(YOUNG_OBJECTS)
-        gc.enable()
+        resume_collector()
         while not self._is_stopped:
             self.loop.turn()
             if self.services.retiring:

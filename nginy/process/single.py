@@ -17,6 +17,7 @@ from nginy.errors import NginyError
 from nginy.event.listener import Listener
 from nginy.process.admin import AdminSet
 from nginy.process.control import Control
+from nginy.process.gradual import Gradual, Steps, at_once
 from nginy.process.privileges import drop_privileges, give_away
 from nginy.process.report import ReloadOutcome
 from nginy.process.server import Server
@@ -33,13 +34,16 @@ class SingleProcess:
         self.admin.subject.fronts = self.server.services.fronts
         self.admin.subject.pools = self.server.pools.pools
         self._text = ""
+        self._reload = Gradual(self.server.loop, self)
+        self._is_committing = False
+        """The reload that is under way can no longer be called off."""
 
     def start(self, config: schema.Config) -> None:
         """Begin to listen as `config` says, or raise NginyError."""
-        prepared = self.server.prepare(config)
+        prepared = at_once(self.server.prepare(config))
         # Before the names of backends are waited for: the interface says that nginy starts.
         self.admin.commit(self.admin.prepare(config, self.server.services.inherited))
-        self.server.commit(prepared)
+        at_once(self.server.commit(prepared))
         self._text = dump(config) if config.pid is not None else ""
 
     def run(self) -> None:
@@ -63,11 +67,14 @@ class SingleProcess:
         return [*self.server.services.listeners(), *self.admin.listeners()]
 
     def change_to(self, config: schema.Config, text: str) -> None:
-        """Go over to `config` in this turn, or say what is wrong and go on as before."""
+        """Begin to go over to `config`, or to say what is wrong and go on as before."""
+        self._reload.start(self._change_to(config, text))
+
+    def _change_to(self, config: schema.Config, text: str) -> Steps[None]:
         server, admin = self.server, self.admin
         try:
             with contextlib.ExitStack() as undo:
-                prepared = server.prepare(config)
+                prepared = yield from server.prepare(config)
                 undo.callback(server.undo, prepared)
                 doors = admin.prepare(config, server.services.inherited)
                 undo.callback(admin.undo, doors)
@@ -76,10 +83,24 @@ class SingleProcess:
         except NginyError as error:
             self.control.refused(*str(error).splitlines())
             return
-        server.commit(prepared)
+        self._is_committing = True
+        yield
+        yield from server.commit(prepared)
         admin.commit(doors)
         self.control.commit(text)
+        self._is_committing = False
         self.control.reloaded(config)
+
+    def _end_reload(self) -> None:
+        """Call off a reload that is under way, or end it now where it is too late for that."""
+        if self._is_committing:
+            self._reload.finish()
+        self._reload.close()
+
+    def abort(self) -> None:
+        """Go on after a bug in a reload, or without the memory for it."""
+        self._is_committing = False
+        self.control.refused("the reload broke off, as the line before says; it may be half done")
 
     def reopen_logs(self) -> None:
         """Open all logs anew."""
@@ -87,6 +108,7 @@ class SingleProcess:
 
     def quit(self, *, has_successor: bool) -> str:
         """Begin to end gracefully, and return what is waited for."""
+        self._end_reload()
         status = self.server.quit(has_successor=has_successor)
         self.admin.draining(status, has_successor=has_successor)
         return status
@@ -97,10 +119,12 @@ class SingleProcess:
 
     def stop(self) -> None:
         """End after this turn."""
+        self._end_reload()
         self.server.stop()
 
     def close(self) -> None:
         """End every session with KD and close everything."""
+        self._reload.close()
         self.server.services.close()
         self.admin.close()
         self.control.close()

@@ -20,7 +20,7 @@ Tested in tests/proxy/test_reload_rule.py.
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from random import Random
+from random import random
 
 from nginy.backend.pool import BackendPool
 from nginy.event.connection import Connection
@@ -206,7 +206,6 @@ class ProxyHandler(ProtocolHandler):
         self.pool = pool
         self.destination = Destination()
         self.succession = Succession(self)
-        self.rng = Random()
         self.hash_key: Callable[[Session], str] | None = None
         """Works out the key that the pool's hash method hashes; None if it has none."""
         self.bind_of: Callable[[Session], Address | None] | None = None
@@ -243,4 +242,4 @@ class ProxyHandler(ProtocolHandler):
 
     def jittered(self, duration_ms: int) -> int:
         """Return a duration up to 10 % shorter: sessions that begin together end one by one."""
-        return duration_ms - int(self.rng.random() * duration_ms / 10)
+        return duration_ms - int(random() * duration_ms / 10)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from nginy.backend.shared import SharedCounts
+from nginy.process.gradual import at_once
 from nginy.process.pools import QUEUE_LOOK_MS, PoolSet
 
 from kit.configs import loaded
@@ -34,7 +35,8 @@ class Workers:
         self.pools = [PoolSet(harness.loop, self.counts.for_worker(i)) for i in range(2)]
         self.fronts: list[Front] = []
         for pools in self.pools:
-            pools.apply(config, pools.prepare(config))
+            at_once(pools.add(config, at_once(pools.prepare(config))))
+            pools.apply()
             self.fronts.append(harness.proxy(pools["web"]))
         harness.settle()
 

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import pickle
 import signal
 import socket
 from collections.abc import Iterator
@@ -9,7 +10,10 @@ from collections.abc import Iterator
 import pytest
 from nginy.config.dump import dump
 from nginy.config.load import load
-from nginy.process.reader import ConfigReader, ReadResult, read
+from nginy.config.schema import Config
+from nginy.process.gradual import at_once
+from nginy.process.reader import ConfigReader, ReadResult, pack, read, unpack
+from nginy.process.report import difference
 
 from kit.configs import LISTENER, write
 from kit.harness import Harness
@@ -37,7 +41,7 @@ def path(tmp_path: pathlib.Path) -> str:
 @pytest.fixture
 def reader(harness: Harness, path: str, results: list[ReadResult]) -> Iterator[ConfigReader]:
     others = children()
-    made = ConfigReader(harness.loop, path, {"GREETING": "hi"}, results.append)
+    made = ConfigReader(harness.loop, path, {"GREETING": "hi"}, Config, results.append)
     yield made
     made.close()
     assert children() <= others  # every child was waited for
@@ -50,7 +54,28 @@ def test_a_child_reads_what_the_parent_would(
     assert results == []
     harness.turn_until(lambda: results)
     config = load(path, {})
-    assert results == [ReadResult(config, dump(config))]
+    assert results == [ReadResult(config, dump(config), difference(Config(), config))]
+
+
+def test_a_result_comes_out_as_it_went_in(path: str, tmp_path: pathlib.Path) -> None:
+    for text in (LISTENER, "nonsense: 1\n", f"event_method: poll\n{LISTENER}"):
+        write(tmp_path, text)
+        result = read(path, {}, Config())
+        data = pack(result)
+        assert at_once(unpack(data)) == result
+        for length in range(len(data)):
+            with pytest.raises((EOFError, pickle.UnpicklingError)):
+                at_once(unpack(data[:length]))
+
+
+def test_what_takes_a_restart_stays_as_it_runs(path: str, tmp_path: pathlib.Path) -> None:
+    write(tmp_path, f"event_method: poll\nworkers: 3\n{LISTENER}")
+    result = read(path, {}, Config())
+    assert result.config is not None
+    assert result.difference is not None
+    assert (result.config.event_method, result.config.workers) == ("auto", 1)
+    assert result.difference.needs_restart == ("event_method", "workers")
+    assert "poll" not in result.text
 
 
 def test_the_environment_fills_in_values(
@@ -109,7 +134,7 @@ def test_where_the_child_dies_the_parent_reads(
     os.kill(child, signal.SIGKILL)
     write(pathlib.Path(path).parent, LISTENER)
     harness.turn_until(lambda: results)
-    assert results == [read(path, {})]
+    assert results == [read(path, {}, Config())]
 
 
 def test_closing_forgets_what_is_being_read(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from nginy.backend.backend import Backend
+from nginy.process.gradual import at_once
 from nginy.process.logs import LogSet
 from nginy.process.pools import PoolSet
 from nginy.process.services import ServiceSet
@@ -59,7 +60,8 @@ class Site:
         """
         config = loaded(self.directory, text)
         opened = self.services.open(config)
-        self.pools.apply(config, self.pools.prepare(config))
+        at_once(self.pools.add(config, at_once(self.pools.prepare(config))))
+        self.pools.apply()
         self.services.apply(config, opened)
         self.pools.finish()
         self.harness.settle()

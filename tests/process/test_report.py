@@ -12,6 +12,7 @@ from nginy.process.report import (
     CHANGES_KEPT,
     CHANGES_LOGGED,
     ReloadOutcome,
+    difference,
     outcome_of,
     report_refusal,
     report_reload,
@@ -72,7 +73,7 @@ def test_a_large_reload_is_logged_in_part_and_kept_in_part(
         )
         configs.append(load(str(tmp_path / "nginy.yml"), {}))
     with expect_log("^reload: ", count=CHANGES_LOGGED + 1, level=logging.INFO) as logged:
-        outcome = report_reload(5, *configs)
+        outcome = report_reload(5, difference(*configs))
     assert len(outcome.changes) == CHANGES_KEPT
     assert outcome.changes[0] == "+ upstream u: backend 127.0.0.1:2 added"
     more = CHANGES_KEPT + 1 - CHANGES_LOGGED

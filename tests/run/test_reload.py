@@ -14,7 +14,8 @@ from collections.abc import Iterator
 import pytest
 from nginy.config.load import load
 from nginy.config.schema import Config
-from nginy.process.server import YOUNG_OBJECTS, Server
+from nginy.process.collector import resume_collector
+from nginy.process.server import Server
 from nginy.process.single import SingleProcess
 
 from kit.leaks import no_garbage
@@ -32,6 +33,7 @@ SETTLED_AFTER = 20
 GROWTH_BYTES = 3 << 20
 """Noise of the allocator; a leak of one object a session and reload would be ten times as much."""
 MAX_TURN_MS = 50
+BACKENDS_EACH = 10
 LARGE_RELOADS = 10
 """How often the longest turn is measured anew as long as it is too long: a processor that is shared
 needs up to twice its usual time, and nobody can say for how long."""
@@ -290,13 +292,58 @@ def test_what_a_reload_removes_leaves_nothing_for_the_cyclic_collector(
 def collector_as_in_run() -> Iterator[None]:
     """Have the cyclic collector look through as much as it does in a server that runs."""
     before = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS)
+    resume_collector()
     yield
     gc.set_threshold(*before)
 
 
+def many_upstreams(count: int, attempt: int, port: int) -> str:
+    """A thousandth of the backends in each; half of the upstreams are others each time, and each
+    of the others has one other backend."""
+    names = [f"u{n}" if n % 2 else f"v{attempt}x{n}" for n in range(count)]
+    upstreams = [
+        f"  {name}: {{backends: [{', '.join(backends_of(n, attempt))}]}}"
+        for n, name in enumerate(names)
+    ]
+    own = (f"127.{8 + (n >> 8)}.{n & 255}.1:{port}" for n in range(count))
+    listeners = (
+        f"  - {{listen: '{address}', proxy_pass: {name}, proxy_timeout: {attempt + 1}s}}"
+        for address, name in zip(own, names, strict=True)
+    )
+    lines = ["error_log: {path: error.log, level: warn}", "upstreams:", *upstreams, "listeners:"]
+    return "\n".join([*lines, *listeners]) + "\n"
+
+
+def backends_of(upstream: int, attempt: int) -> Iterator[str]:
+    for n in range(BACKENDS_EACH - 1):
+        yield f"10.{upstream >> 8}.{upstream & 255}.{n}:80"
+    yield f"10.{upstream >> 8}.{upstream & 255}.99:{attempt + 1}"
+
+
 @pytest.mark.slow
+@pytest.mark.alone
+@pytest.mark.timeout(90)
+@pytest.mark.usefixtures("collector_as_in_run")
+def test_no_turn_is_long_while_a_thousand_upstreams_change(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "nginy.yml"
+    port = free_port("127.8.0.1")
+    path.write_text(many_upstreams(1000, 0, port))
+    process = SingleProcess(str(path), {})
+    try:
+        process.start(load(str(path), {}))
+        longest_ms = []
+        for attempt in range(1, LARGE_RELOADS + 1):
+            path.write_text(many_upstreams(1000, attempt, port))
+            longest_ms.append(longest_turn_ms(process))
+            if longest_ms[-1] < MAX_TURN_MS:
+                break
+        assert longest_ms[-1] < MAX_TURN_MS, longest_ms
+    finally:
+        process.close()
+
+
+@pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(60)
 @pytest.mark.usefixtures("collector_as_in_run")
 def test_no_turn_is_long_while_a_thousand_backends_change(tmp_path: pathlib.Path) -> None:

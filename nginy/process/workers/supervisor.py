@@ -17,7 +17,6 @@ Tested in tests/run/test_workers.py.
 
 import contextlib
 import enum
-import gc
 import logging
 import os
 import signal
@@ -33,6 +32,7 @@ from nginy.event.listener import Listener
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
 from nginy.process.admin import AdminSet
+from nginy.process.collector import resume_collector
 from nginy.process.control import Control
 from nginy.process.logs import LogSet
 from nginy.process.privileges import cap_descriptors, give_away, raise_descriptor_limit
@@ -143,7 +143,7 @@ class Supervisor:
             return
         self._stage = Stage.SERVING
         self.ports.inherited.warn_and_close()
-        gc.enable()
+        resume_collector()
         self.admin.serving()
         self.control.ready(len(self.crew.processes))
 

@@ -11,7 +11,7 @@ workers change, or none.
 | from the supervisor | | from the worker | |
 |---|---|---|---|
 | sockets, with descriptors | what to listen on next | serving | the start has succeeded |
-| reload N, with a descriptor | a configuration, pickled | ready N, refused N TEXT | can, cannot |
+| reload N, with a descriptor | a configuration (parcel) | ready N, refused N TEXT | can, cannot |
 | commit N, abort N | do it, or forget it | done N | it is done |
 | ping | are you there? | pong | yes |
 | lead | ask the backends, for all | found TEXT | what checks have found |
@@ -27,9 +27,9 @@ nginx: `ngx_worker_process_cycle`, `ngx_channel_handler`. Read next: `supervisor
 Tested in tests/run/test_workers.py.
 """
 
+import io
 import logging
 import os
-import pickle
 import signal
 import socket
 from _socket import socket as c_socket
@@ -40,10 +40,13 @@ from typing import Final
 from nginy.admin.subject import Subject
 from nginy.backend.shared import WorkerCounts
 from nginy.config import schema
+from nginy.config.parcel import read_parcel, write_parcel
 from nginy.errors import NginyError
 from nginy.event.child import reap_children
 from nginy.event.signals import SignalReceiver
 from nginy.log.levels import NOTICE
+from nginy.process.collector import pause_collector, resume_collector
+from nginy.process.gradual import Gradual, Steps
 from nginy.process.inherited import adopt
 from nginy.process.privileges import drop_privileges
 from nginy.process.server import Prepared, Server
@@ -72,6 +75,8 @@ class Worker:
         self.server = Server(config.event_method, counts)
         self.server.services.inherited.add(sockets)
         self._prepared: Prepared | None = None
+        self._reload = Gradual(self.server.loop, self)
+        self._is_committing = False
         self._is_ending = False
         loop = self.server.loop
         signals = (*WORKER_SIGNALS, signal.SIGCHLD)
@@ -99,6 +104,7 @@ class Worker:
         """End every session with KD and close everything."""
         self.channel.close()
         self._reporter.close()
+        self._reload.close()
         self.server.services.close()
         self._signals.close()
         logger.log(NOTICE, "exit")
@@ -114,11 +120,13 @@ class Worker:
         elif number == signal.SIGQUIT:
             self._quit(has_successor=False)
         else:
+            self._end_reload()
             self.server.stop()
 
     def _quit(self, *, has_successor: bool) -> None:
         if self.server.services and not self._is_ending:
             self._is_ending = True
+            self._end_reload()
             status = self.server.quit(has_successor=has_successor)
             logger.log(NOTICE, "%s", status)
             self.channel.send("draining", str(self.server.sessions))
@@ -137,13 +145,13 @@ class Worker:
         elif word == "report":
             self._reporter.begin(number, fds)
         elif word == "reload":
-            self._prepare(number, fds)
+            self._reload.start(self._prepare(number, fds))
         elif word == "commit" and self._prepared is not None:
-            self.server.commit(self._prepared)
-            self._forget()
-            self.channel.send("done", number)
-        elif word == "abort" and self._prepared is not None:
-            self.server.undo(self._prepared)
+            self._reload.start(self._commit(number, self._prepared))
+        elif word == "abort":
+            self._reload.close()
+            if self._prepared is not None:
+                self.server.undo(self._prepared)
             self._forget()
 
     def _answer(self, word: str, text: str) -> None:
@@ -157,19 +165,40 @@ class Worker:
         else:
             self._relay.receive(text)
 
-    def _prepare(self, number: str, fds: list[int]) -> None:
+    def _prepare(self, number: str, fds: list[int]) -> Steps[None]:
+        pause_collector()
         try:
-            self._prepared = self.server.prepare(read_config(fds))
+            config = yield from read_config(fds)
+            self._prepared = yield from self.server.prepare(config)
         except NginyError as error:
             self.server.services.inherited.close()
+            resume_collector()
             self.channel.send("refused", f"{number} {error}")
         else:
             self.channel.send("ready", number)
+
+    def _commit(self, number: str, prepared: Prepared) -> Steps[None]:
+        self._is_committing = True
+        yield from self.server.commit(prepared)
+        self._is_committing = False
+        self._forget()
+        self.channel.send("done", number)
+
+    def _end_reload(self) -> None:
+        """Leave a reload that is under way, or end it now where it is too late for that."""
+        if self._is_committing:
+            self._reload.finish()
+        self._reload.close()
+
+    def abort(self) -> None:
+        """End after a bug in a reload: the supervisor starts a worker with what was decided."""
+        self.server.stop()
 
     def _forget(self) -> None:
         self._prepared = None
         # What is left is a second copy of a UDP socket that has not been closed yet.
         self.server.services.inherited.close()
+        resume_collector()
 
     def _supervisor_gone(self) -> None:
         logger.critical("the supervisor is gone, so this worker ends")
@@ -202,17 +231,15 @@ def write_config(config: schema.Config) -> int:
     """
     fd = os.memfd_create("nginy-config")
     with open(fd, "wb", closefd=False) as file:
-        pickle.dump(config, file)
+        write_parcel(config, file)
     return fd
 
 
-def read_config(fds: Sequence[int]) -> schema.Config:
+def read_config(fds: Sequence[int]) -> Steps[schema.Config]:
     """Return what `write_config` has written, and close the descriptor; raises NginyError."""
     if len(fds) != 1:
         raise NginyError("out of descriptors")
     with open(fds[0], "rb"):
         # Not file.read(): all workers share one position in the file.
-        config = pickle.loads(os.pread(fds[0], os.fstat(fds[0]).st_size, 0))
-    if not isinstance(config, schema.Config):
-        raise NginyError("the supervisor has sent something else than a configuration")
-    return config
+        data = os.pread(fds[0], os.fstat(fds[0]).st_size, 0)
+    return (yield from read_parcel(io.BytesIO(data)))
