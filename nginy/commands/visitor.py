@@ -11,7 +11,7 @@ from nginy.event.connection import ConnectionBase
 from nginy.event.loop import Loop
 from nginy.proxy.context import ConnectionContext
 from nginy.proxy.lookups import Definition
-from nginy.proxy.session import ListenerCounters, Session
+from nginy.proxy.session import SESSIONS, ListenerCounters, Session
 from nginy.proxy.variables import Variables
 from nginy.text.address import SockAddr
 
@@ -64,6 +64,7 @@ class VisitedListener:
     """What a session needs of its handler, as far as variables ask for it."""
 
     loop: Loop
+    logger = SESSIONS
     is_verbose = False
 
     def __init__(self, context: ConnectionContext) -> None:

@@ -14,6 +14,7 @@ from socket import AF_INET, SOCK_DGRAM, socket
 
 from nginy.config.admin import TOKEN_MIN_CHARACTERS
 from nginy.config.check import access_logs
+from nginy.config.logs import SILENT
 from nginy.config.node import Findings, quote, quote_path
 from nginy.config.schema import Config
 from nginy.errors import NginyError, Problem
@@ -28,7 +29,12 @@ TOKEN = re.compile(rb"[!-~]+")
 def check_files(config: Config) -> list[Problem]:
     """Return what would keep a start from writing files, changing its user or running checks."""
     findings = Findings()
-    files = {config.error_log.path: ("error_log", config.error_log.origin.of("path"))}
+    error_logs = [config.error_log, *(each.error_log for each in config.listeners)]
+    files = {
+        log.path: ("error_log", log.origin.of("path"))
+        for log in error_logs
+        if log is not None and log != SILENT
+    }
     files.update({log.path: ("access_log", log.origin.of("path")) for log in access_logs(config)})
     if config.pid is not None:
         files[config.pid] = ("pid", config.origin.of("pid"))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from nginy.config.node import Findings, Node, ScalarNode
-from nginy.config.record import Entry, ListOf, Record, key
+from nginy.config.record import Entry, ListOf, Record, Switch, key
 from nginy.config.types import (
     AccessLogPath,
     Choice,
@@ -97,6 +97,33 @@ class ErrorLogSettings(Entry):
     level: str = key(
         Choice(*LOG_LEVELS), "notice", "nginy writes messages of this level and above."
     )
+
+
+SILENT: Final = ErrorLogSettings(path="off")
+"""Of a listener whose sessions say nothing."""
+
+
+class ListenerErrorLog(Switch[ErrorLogSettings]):
+    """An error log, `off` for none, or `auto` for the one at the top of the file, which is None."""
+
+    def __init__(self) -> None:
+        super().__init__(Record(ErrorLogSettings, "error_log", shorthand="path"))
+        self.expected = f"auto, off, or {self.record.expected}"
+
+    def read(self, node: Node, findings: Findings) -> ErrorLogSettings | None:
+        """Return the log."""
+        if isinstance(node, ScalarNode) and node.text in ("auto", "off"):
+            return None if node.text == "auto" else SILENT
+        return self.record.read(node, findings)  # "on" is no path
+
+    def write(self, value: ErrorLogSettings | None) -> Plain:
+        """Return the log, or a word."""
+        if value is None:
+            return "auto"
+        return "off" if value == SILENT else super().write(value)
+
+
+ERROR_LOG: Final = ListenerErrorLog()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

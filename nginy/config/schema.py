@@ -25,6 +25,7 @@ from nginy.config.bind import PROXY_BIND, ProxyBind
 from nginy.config.keepalive import Keepalive, SoKeepalive
 from nginy.config.logs import (
     ACCESS_LOG,
+    ERROR_LOG,
     AccessLogSettings,
     ErrorLogSettings,
     LogFormat,
@@ -217,6 +218,11 @@ class Listener(Entry):
         ACCESS_LOG,
         "off",
         "Replaces the access_log at the top of the file for this listener.",
+    )
+    error_log: ErrorLogSettings | None = key(
+        ERROR_LOG,
+        "auto",
+        "What nginy says of this listener's sessions; auto is the log at the top.",
     )
 
 

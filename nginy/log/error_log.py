@@ -7,7 +7,8 @@ syslog server costs lines and nothing else. Levels are in `levels`, the brake fo
 repeat in `limit`, the log of sessions in `access_log`.
 
 Only `process/logs.py` opens error logs: it calls `flush` from its timers and `reopen` on USR1.
-All others call ``logging.getLogger("nginy.proxy")`` and the like.
+All others call ``logging.getLogger("nginy.proxy")`` and the like; a session
+writes to the logger of its listener.
 
 Source: nginx ngx_log.c ngx_log_error_core.
 """
@@ -120,10 +121,16 @@ class ErrorLog(logging.Handler):
         """Write as many of the waiting lines as the sink accepts."""
         self.sink.flush()
 
-    def close(self) -> None:
-        """Detach from the logger and close the sink. A second call does nothing.
+    def attach(self) -> None:
+        """Write what all of nginy says; a listener's error log gets what its sessions say."""
+        logger = logging.getLogger(ROOT_LOGGER)
+        logger.propagate = False
+        logger.addHandler(self)
 
-        With the last error log gone the logger is as it was before `setup_error_log`.
+    def detach(self) -> None:
+        """Write nothing any more but what a listener's sessions say.
+
+        With the last error log gone the logger is as it was before `attach`.
         """
         logger = logging.getLogger(ROOT_LOGGER)
         if self in logger.handlers:
@@ -131,6 +138,10 @@ class ErrorLog(logging.Handler):
             if not any(isinstance(handler, ErrorLog) for handler in logger.handlers):
                 logger.propagate = True
                 logger.setLevel(logging.NOTSET)
+
+    def close(self) -> None:
+        """Detach from the logger and close the sink. A second call does nothing."""
+        self.detach()
         self.sink.close()
         super().close()
 
@@ -159,9 +170,7 @@ def setup_error_log(
     close the old. Raises what `LogFile` raises, before anything changed.
     """
     error_log = ErrorLog(path, want_flush=want_flush)
-    logger = logging.getLogger(ROOT_LOGGER)
-    logger.propagate = False
-    logger.addHandler(error_log)
+    error_log.attach()
     error_log.set_level(level)
     return error_log
 

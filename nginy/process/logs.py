@@ -29,10 +29,10 @@ from nginy.errors import NginyError
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
 from nginy.log.access_log import AccessLog, AccessLogByPath
-from nginy.log.error_log import ErrorLog, setup_error_log
 from nginy.log.file import LIMIT_BYTES, LogFile, lost_notice, lost_text
 from nginy.log.levels import NOTICE
 from nginy.log.open_files import OpenFiles
+from nginy.process.error_logs import CannotOpenError, ErrorLogs
 from nginy.proxy.session import Reason, Session
 from nginy.proxy.variables import Variables
 from nginy.text.escape import escape_default, escape_json, escape_path
@@ -53,7 +53,7 @@ class LogSet:
         self._loop = loop
         self._variables = Variables(loop.clock)
         self._defined: Mapping[str, VariableSettings] = {}
-        self._error_log: ErrorLog | None = None
+        self._error_logs = ErrorLogs(self._want_flush)
         self._files: dict[str, LogFile] = {}
         self._troubled: set[str] = set()
         """Those paths of them that the error log has called failing."""
@@ -77,7 +77,7 @@ class LogSet:
                 if not is_known and "$" not in log.path:
                     notice = _notice(format_of(log.format, config.log_formats))
                     opened[log.path] = self._open_file(log.path, notice)
-            self._apply_error_log(config.error_log)
+            self._open_error_logs(config)
         except NginyError:
             for file in opened.values():
                 file.close()
@@ -91,6 +91,7 @@ class LogSet:
         """Close the access logs that `config` does not name, once no session writes to them."""
         wanted = access_logs(config)
         self._wanted = {log.path for log in wanted}
+        self._error_logs.close_unused(config)
         self._access_logs = {key: log for key, log in self._access_logs.items() if key[0] in wanted}
         self._close_files()
 
@@ -164,32 +165,33 @@ class LogSet:
             return lambda session: value(session) not in FALSE
         return lambda session: is_worth_a_line(session) and value(session) not in FALSE
 
+    def session_errors(self, error_log: ErrorLogSettings | None) -> logging.Logger:
+        """Return the logger to which a listener's sessions say what happens to them."""
+        return self._error_logs.logger(error_log)
+
     def compile(self, text: str) -> Callable[[Session], str]:
         """Return what fills in a text's variables, without escaping."""
         return self._variables.compile(text)
 
     def reopen(self) -> None:
         """Open all files again, as after a rotation."""
-        if self._error_log is not None:
-            self._error_log.sink.reopen()
+        for error_log in self._error_logs:
+            error_log.sink.reopen()
         for file in self._files.values():
             file.reopen()
         self._varied.close()
 
     def flush(self) -> None:
         """Write what waits."""
-        if self._error_log is not None:
-            self._error_log.flush()
+        for error_log in self._error_logs:
+            error_log.flush()
         for file in self._files.values():
             file.flush()
         self._varied.flush()
 
     def give_to(self, uid: int, gid: int) -> None:
         """Make the log files the property of the user that nginy becomes, so it can reopen them."""
-        paths = [*self._files]
-        if self._error_log is not None:
-            paths.append(self._error_log.sink.path)
-        for path in paths:
+        for path in (*self._files, *(error_log.sink.path for error_log in self._error_logs)):
             try:
                 if stat.S_ISREG(os.stat(path).st_mode):
                     os.chown(path, uid, gid)
@@ -206,9 +208,7 @@ class LogSet:
         self._files.clear()
         self._varied.close()
         self._used.clear()
-        if self._error_log is not None:
-            self._error_log.close()
-            self._error_log = None
+        self._error_logs.close()
 
     def __str__(self) -> str:
         """Return what log lines call it."""
@@ -223,17 +223,11 @@ class LogSet:
         except (OSError, ValueError) as error:
             raise _cannot_open(path, error) from error
 
-    def _apply_error_log(self, log: ErrorLogSettings) -> None:
-        current = self._error_log
-        if current is not None and current.sink.path == log.path:
-            current.set_level(log.level)
-            return
+    def _open_error_logs(self, config: schema.Config) -> None:
         try:
-            self._error_log = setup_error_log(log.path, log.level, want_flush=self._want_flush)
-        except (OSError, ValueError) as error:
-            raise _cannot_open(log.path, error) from error
-        if current is not None:
-            current.close()
+            self._error_logs.open(config)
+        except CannotOpenError as failure:
+            raise _cannot_open(failure.path, failure.error) from failure.error
 
     def _want_flush(self) -> None:
         if not self._timer.is_running:

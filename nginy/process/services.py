@@ -287,7 +287,6 @@ class ServiceSet:
             handler = self._reply_handler(settings, listener)
         else:
             handler = self._proxy_handler(settings, listener, self._pool(settings, before))
-        handler.is_verbose = logger.isEnabledFor(logging.INFO)
         handler.phases = build.phases(
             settings, self._zones, self._logs.compile, self._tls.server(settings)
         )
@@ -295,6 +294,7 @@ class ServiceSet:
         if type(handler) is type(before):
             handler.take_over(before)
             self._pools.drain()
+        handler.use_logger(self._logs.session_errors(settings.error_log))
         return handler
 
     def _reply_handler(self, settings: schema.Listener, listener: Listener) -> ProtocolHandler:

@@ -11,9 +11,8 @@ import logging
 from typing import Final
 
 from nginy.log.limit import RateLimited, similar
+from nginy.proxy.session import SESSIONS
 from nginy.text.address import SockAddr, sockaddr_text
-
-logger = logging.getLogger("nginy.proxy")
 
 DROPS: Final = (
     "no_backend",  # no usable backend
@@ -31,12 +30,14 @@ DROPS: Final = (
 class Drops(dict[str, int]):
     """Counts by reason, both directions, over all reloads. Belongs to a listener."""
 
-    __slots__ = ("limited",)
+    __slots__ = ("limited", "logger")
 
     def __init__(self) -> None:
         super().__init__(dict.fromkeys(DROPS, 0))
         self.limited = RateLimited()
         """Keeps clients from filling the error log."""
+        self.logger = SESSIONS
+        """The listener's, as for what sessions say."""
 
     def refuse(
         self,
@@ -51,7 +52,7 @@ class Drops(dict[str, int]):
         self[reason] += 1
         suppressed = self.limited.admit(message, now_ms)
         if suppressed is not None:
-            logger.log(
+            self.logger.log(
                 level,
                 "%s%s, client: %s, listener: %s",
                 message,

@@ -17,6 +17,7 @@ nginx: `ngx_stream_core_srv_conf_t` with the proxy module's `ngx_stream_proxy_sr
 Tested in tests/proxy/test_reload_rule.py.
 """
 
+import logging
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from nginy.event.datagram import DatagramReceiver
 from nginy.event.loop import Loop
 from nginy.proxy.attempt import Attempt
 from nginy.proxy.phases import Phases, enter
-from nginy.proxy.session import ListenerCounters, Session
+from nginy.proxy.session import SESSIONS, ListenerCounters, Session
 from nginy.text.address import Address, SockAddr
 
 
@@ -89,6 +90,7 @@ class ProtocolHandler:
         "is_verbose",
         "local_sockaddr",
         "log_session",
+        "logger",
         "loop",
         "name",
         "phases",
@@ -112,6 +114,8 @@ class ProtocolHandler:
         self.counters = ListenerCounters()
         self.log_session: Callable[[Session], None] | None = None
         """Writes an ended session to the access log; None if that is off."""
+        self.logger = SESSIONS
+        """What its sessions say is said to this one."""
         self.is_verbose = False
         """Whether the error log takes what sessions say on a good day: tested instead of the
         logger, since each session would have to ask it three times."""
@@ -120,6 +124,11 @@ class ProtocolHandler:
         self.local_sockaddr = None if address.is_wildcard else address.sockaddr
         """The address that clients ask; None on a wildcard address, where only the accepted socket
         knows which of the machine's it was."""
+
+    def use_logger(self, logger: logging.Logger) -> None:
+        """Have its sessions say what happens to them to `logger`."""
+        self.logger = logger
+        self.is_verbose = logger.isEnabledFor(logging.INFO)
 
     def take_over(self, before: "ProtocolHandler") -> None:
         """Go on with what belongs to the listener and not to the handler that served it before."""

@@ -8,6 +8,7 @@ knows this as `lingering_close`). An end that cuts the answer short is a reset.
 On a UDP listener each datagram gets one in return, and is a session of its own, as in nginx.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Final
 
@@ -56,6 +57,11 @@ class DatagramReplyHandler(ProtocolHandler):
     def __init__(self, loop: Loop, name: str, address: Address, settings: ProxySettings) -> None:
         super().__init__(loop, name, address, settings)
         self.drops = Drops()
+
+    def use_logger(self, logger: logging.Logger) -> None:
+        """Have `logger` told of dropped datagrams as well."""
+        super().use_logger(logger)
+        self.drops.logger = logger
 
     def take_over(self, before: ProtocolHandler) -> None:
         """Go on counting where the handler that served the listener before has stopped."""

@@ -26,7 +26,8 @@ from nginy.proxy.attempt import Attempt
 from nginy.proxy.context import ConnectionContext
 from nginy.text.address import SockAddr
 
-logger = logging.getLogger("nginy.proxy")
+SESSIONS: Final = logging.getLogger("nginy.proxy")
+"""What sessions say what happens to them to, unless their listener has an error log of its own."""
 
 
 class Reason(Enum):
@@ -122,6 +123,10 @@ class SessionHandler(Protocol):
     @property
     def local_sockaddr(self) -> SockAddr | None:
         """The address that clients ask; None if each client's socket has to be asked."""
+
+    @property
+    def logger(self) -> logging.Logger:
+        """What sessions say what happens to them to."""
 
     @property
     def is_verbose(self) -> bool:
@@ -275,6 +280,7 @@ class Session:
 
         nginx: `ngx_stream_log_error` in `ngx_stream_handler.c`.
         """
+        logger = self.handler.logger
         if not logger.isEnabledFor(level):
             return
         client, upstream = self.client, self.upstream

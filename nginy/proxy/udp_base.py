@@ -10,6 +10,7 @@ neither needs the other one.
 Tested in tests/proxy/test_udp_live.py.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from typing import Final
 
@@ -63,6 +64,11 @@ class UdpHandlerBase(ProxyHandler, ABC):
         """By peer, the clients whose header came alone; the one heard longest ago comes first."""
         self.firsts: dict[KeyedSession, bytes] = {}
         """The first datagrams of the newest sessions, until they are answered."""
+
+    def use_logger(self, logger: logging.Logger) -> None:
+        """Have `logger` told of dropped datagrams as well."""
+        super().use_logger(logger)
+        self.drops.logger = logger
 
     def hold(self, session: KeyedSession, data: bytes | memoryview) -> None:
         """Keep the first datagram of a session for a while, in case its backend refuses it."""

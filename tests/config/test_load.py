@@ -5,12 +5,14 @@ import pathlib
 
 import pytest
 from nginy.config.balance import Balance
+from nginy.config.dump import dump
 from nginy.config.keepalive import SoKeepalive
-from nginy.config.logs import AccessLogSettings
+from nginy.config.load import load
+from nginy.config.logs import SILENT, AccessLogSettings, ErrorLogSettings
 from nginy.config.schema import Config, Listener, NextUpstream
 from nginy.text.address import Address
 
-from kit.configs import LISTENER, loaded, refusals
+from kit.configs import LISTENER, loaded, refusals, write
 
 
 def listener(directory: pathlib.Path, keys: str, above: str = "") -> Listener:
@@ -294,6 +296,34 @@ def test_a_log_goes_to_a_file_to_stderr_or_to_syslog(tmp_path: pathlib.Path, pat
     config = loaded(tmp_path, f"error_log: '{path}'\naccess_log: {{path: '{path}'}}\n{LISTENER}")
     assert config.error_log.path == path
     assert config.access_log == (AccessLogSettings(path=path),)
+
+
+def test_a_listener_may_have_an_error_log_of_its_own(tmp_path: pathlib.Path) -> None:
+    assert listener(tmp_path, "", "error_log: /x").error_log is None
+    assert listener(tmp_path, "error_log: auto").error_log is None
+    assert listener(tmp_path, "error_log: off").error_log == SILENT
+    own = ErrorLogSettings(path="/y", level="info")
+    assert listener(tmp_path, "error_log: {path: /y, level: info}").error_log == own
+    above = "defaults: {error_log: {path: /y, level: info}}"
+    assert listener(tmp_path, "", above).error_log == own
+
+
+@pytest.mark.parametrize("text", ["auto", "off", "/y", "{path: /y, level: debug}"])
+def test_an_error_log_of_a_listener_is_dumped_as_it_is_read(
+    tmp_path: pathlib.Path, text: str
+) -> None:
+    config = loaded(tmp_path, f"listeners: {{listen: 127.0.0.1:80, return: x, error_log: {text}}}")
+    assert load(write(tmp_path, dump(config), "dumped.yml"), {}) == config
+
+
+def test_words_that_are_no_error_log(tmp_path: pathlib.Path) -> None:
+    text = "listeners: {listen: 127.0.0.1:80, return: x, error_log: "
+    assert refusals(tmp_path, f"{text}on}}") == [
+        (
+            'nginy.yml:1:57: error_log: "on" is a word and not a path, expected the path of a file,'
+            " stderr, stdout or syslog:HOST:PORT"
+        )
+    ]
 
 
 # What follows from other keys.

@@ -471,7 +471,7 @@ def test_no_setting_is_left_out() -> None:
 def test_all_that_a_handler_holds_is_a_setting_or_the_listeners_own() -> None:
     """A new attribute of a handler has to be thought about: kept by the session, or taken over."""
     kept = {"settings", "pool", "hash_key", "log_session", "read_sizes", "name", "text"}
-    kept |= {"is_verbose", "phases", "session_class", "bind_of"}
+    kept |= {"is_verbose", "logger", "phases", "session_class", "bind_of"}
     taken_over = {
         "announcements",
         "counters",

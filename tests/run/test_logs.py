@@ -309,7 +309,11 @@ def test_a_reload_that_needs_no_such_log_closes_its_files(site: Site) -> None:
 
 def open_paths(nginy: Nginy) -> list[str]:
     directory = pathlib.Path(f"/proc/{nginy.process.pid}/fd")
-    return [os.readlink(each) for each in directory.iterdir()]
+    paths = []
+    for each in directory.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            paths.append(os.readlink(each))
+    return paths
 
 
 def test_a_path_that_cannot_be_opened_costs_its_lines_and_is_said(site: Site) -> None:
@@ -382,6 +386,111 @@ def test_escapes_and_conditions_are_those_of_nginx(site: Site, tmp_path: pathlib
     for name in "abcd":
         expected = (directory / f"{name}.log").read_bytes().splitlines()[:1]
         assert (site.directory / f"{name}.log").read_bytes().splitlines() == expected
+
+
+# Error logs of listeners.
+
+
+def denying(site: Site, own: str, top: str = "stderr") -> str:
+    """A listener that denies everybody, with an error log of its own."""
+    return f"""
+    error_log: {top}
+    listeners:
+    - {{listen: "{site.address}", return: hello, access: {{deny: all}}, error_log: {own}}}
+    """
+
+
+def test_a_listener_s_error_log_has_what_its_sessions_say_and_nothing_else(site: Site) -> None:
+    host, udp = site.host, free_port(site.host, socket.SOCK_DGRAM)
+    silent, brief = free_port(host), free_port(host)
+    nginy = site.run(f"""
+    defaults: {{access: {{deny: all}}}}
+    listeners:
+    - {{listen: "{site.address}", return: x, error_log: {{path: own.log, level: info}}}}
+    - listen: "{host}:{udp}"
+      protocol: udp
+      return: x
+      error_log: {{path: own.log, level: info}}
+    - {{listen: "{host}:{silent}", return: x, error_log: off}}
+    - {{listen: "{host}:{brief}", return: x, error_log: {{path: brief.log, level: warn}}}}
+    """)
+    for port in (silent, brief, site.port):
+        with socket.create_connection((host, port)) as client:
+            assert receive_all(client) == b""
+    own = site.directory / "own.log"
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        sock.sendto(b"x", (host, udp))
+        wait_until(lambda: own.read_text().count("denied by") == 2)
+    said = [
+        line.partition("#0: ")[2].partition(", client")[0] for line in own.read_text().split("\n")
+    ]
+    denied = 'denied by the access rule "deny all"'
+    assert said == ["*3 client connected", f"*3 {denied}", denied, ""]
+    assert (site.directory / "brief.log").read_text() == ""
+    assert not [line for line in nginy.stop() if "denied" in line or "connected" in line]
+
+
+def test_a_session_goes_on_with_the_error_log_that_it_began_with(
+    site: Site, backend: Listening
+) -> None:
+    """Its file is closed when the last such session has ended."""
+    config = f"""
+    listeners: {{listen: "{site.address}", proxy_pass: "{backend.name}", error_log: %s}}
+    """
+    nginy = site.run(config % "{path: old.log, level: info}")
+    client, upstream = site.exchange(backend)
+    nginy.write(config % "{path: new.log, level: info}")
+    nginy.send_signal(signal.SIGHUP)
+    nginy.said("configuration reloaded")
+    old, new = site.directory / "old.log", site.directory / "new.log"
+    assert str(old) in open_paths(nginy)
+    client.close()
+    upstream.close()
+    wait_until(lambda: "*1 completed" in old.read_text())
+    wait_until(lambda: str(old) not in open_paths(nginy))
+    client, upstream = site.exchange(backend)
+    client.close()
+    upstream.close()
+    wait_until(lambda: "*2 completed" in new.read_text())
+    assert "*2" not in old.read_text()
+
+
+def test_the_log_at_the_top_may_become_that_of_a_listener_and_back(site: Site) -> None:
+    nginy = site.run(denying(site, "{path: own.log, level: info}", "top.log"))
+    top, own = site.directory / "top.log", site.directory / "own.log"
+    receive_all(site.connect())
+    wait_until(lambda: own.read_text().count("*1 denied") == 1)
+    nginy.write(denying(site, "{path: top.log, level: info}", "own.log"))
+    nginy.send_signal(signal.SIGHUP)
+    wait_until(lambda: "configuration reloaded" in own.read_text())
+    receive_all(site.connect())
+    wait_until(lambda: top.read_text().count("*2 denied") == 1)
+    assert "*2 denied" not in own.read_text()
+    nginy.write(denying(site, "auto", "own.log"))
+    nginy.send_signal(signal.SIGHUP)
+    wait_until(lambda: own.read_text().count("configuration reloaded") == 2)
+    wait_until(lambda: str(top) not in open_paths(nginy))
+
+
+def test_error_logs_of_listeners_are_rotated_too(site: Site) -> None:
+    nginy = site.run(denying(site, "{path: own.log, level: info}"))
+    own = site.directory / "own.log"
+    own.rename(site.directory / "own.log.1")
+    nginy.send_signal(signal.SIGUSR1)
+    wait_until(own.exists)
+    receive_all(site.connect())
+    wait_until(lambda: "denied" in own.read_text())
+    assert (site.directory / "own.log.1").read_text() == ""
+
+
+def test_an_error_log_that_cannot_be_opened_refuses_the_reload(site: Site) -> None:
+    nginy = site.run(denying(site, "auto"))
+    (site.directory / "own.log").symlink_to(site.directory / "none" / "own.log")
+    nginy.write(denying(site, "own.log"))
+    nginy.send_signal(signal.SIGHUP)
+    nginy.said(r'open\(\) ".*/own.log" failed \(2: No such file or directory\)')
+    nginy.said("configuration not changed")
+    assert receive_all(site.connect()) == b""
 
 
 # Bytes that are no text.

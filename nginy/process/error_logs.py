@@ -1,0 +1,121 @@
+"""The error logs of one process: the one at the top of the file, and those of listeners.
+
+The one at the top gets what all of nginy says. A listener may have another one for what its
+sessions say, or another level of the same; each file is opened once. A session goes on with the
+log that it began with, so a file stays open as long as a handler refers to a logger of it.
+
+`log/error_log.py` makes the lines. Only `logs.py` uses this module.
+
+Tested in tests/run/test_logs.py.
+"""
+
+import logging
+import weakref
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Final
+
+from nginy.config import schema
+from nginy.config.logs import SILENT, ErrorLogSettings
+from nginy.log.error_log import ErrorLog
+from nginy.log.levels import LEVELS
+
+SESSIONS: Final = "nginy.proxy"
+"""The name of the loggers that sessions write to."""
+
+Place = tuple[str, str]
+"""A path and a level."""
+
+
+class ErrorLogs:
+    """Error logs by path. Created, changed and closed by the `LogSet`."""
+
+    def __init__(self, want_flush: Callable[[], None]) -> None:
+        """Have `want_flush` called when lines wait."""
+        self._want_flush = want_flush
+        self._logs: dict[str, ErrorLog] = {}
+        self._main: ErrorLog | None = None
+        """The one at the top of the file; None before a start."""
+        self._wanted: set[str] = set()
+        """The paths that are configured, or about to be."""
+        self._loggers: dict[Place, weakref.ref[logging.Logger]] = {}
+        """Those of listeners, as long as a handler refers to them."""
+        self._silent = logging.Logger(SESSIONS, logging.CRITICAL + 1)
+
+    def __iter__(self) -> Iterator[ErrorLog]:
+        """Return those that are open."""
+        return iter(list(self._logs.values()))
+
+    def open(self, config: schema.Config) -> None:
+        """Open what `config` names; raises OSError or ValueError with a `path`, and changes
+        nothing then."""
+        opened: dict[str, ErrorLog] = {}
+        for path in paths_of(config):
+            if path not in self._logs and path not in opened:
+                try:
+                    opened[path] = ErrorLog(path, want_flush=self._want_flush)
+                except (OSError, ValueError) as error:
+                    for log in opened.values():
+                        log.close()
+                    raise CannotOpenError(path, error) from error
+        self._logs.update(opened)
+        self._wanted |= set(paths_of(config))
+        main = self._logs[config.error_log.path]
+        if main is not self._main:
+            before, self._main = self._main, main
+            main.attach()
+            if before is not None:
+                before.detach()
+        main.set_level(config.error_log.level)
+
+    def logger(self, settings: ErrorLogSettings | None) -> logging.Logger:
+        """Return what the sessions of a listener write to; None is the log at the top."""
+        if settings is None:
+            return logging.getLogger(SESSIONS)
+        if settings == SILENT:
+            return self._silent
+        place = (settings.path, settings.level)
+        known = self._loggers.get(place)
+        logger = None if known is None else known()
+        if logger is None:
+            # Not by getLogger(), which would keep it for ever.
+            logger = logging.Logger(SESSIONS, LEVELS[settings.level])
+            logger.addHandler(self._logs[settings.path])
+            self._loggers[place] = weakref.ref(logger, partial(self._logger_gone, place))
+        return logger
+
+    def close_unused(self, config: schema.Config) -> None:
+        """Close what `config` does not name, once no session writes to it."""
+        self._wanted = set(paths_of(config))
+        self._close_unused()
+
+    def _logger_gone(self, place: Place, logger: "weakref.ref[logging.Logger]") -> None:
+        if self._loggers.get(place) is logger:
+            del self._loggers[place]
+        self._close_unused()
+
+    def _close_unused(self) -> None:
+        used = self._wanted | {path for path, _ in self._loggers}
+        for path in [path for path in self._logs if path not in used]:
+            self._logs.pop(path).close()
+
+    def close(self) -> None:
+        """Flush and close all."""
+        logs, self._logs, self._main = self._logs, {}, None
+        for log in logs.values():
+            log.close()
+
+
+class CannotOpenError(Exception):
+    """A log cannot be opened; `error` says why."""
+
+    def __init__(self, path: str, error: OSError | ValueError) -> None:
+        super().__init__(path)
+        self.path = path
+        self.error = error
+
+
+def paths_of(config: schema.Config) -> list[str]:
+    """Return the paths of all error logs that a configuration names."""
+    logs = [each.error_log for each in config.listeners]
+    return [config.error_log.path, *(each.path for each in logs if each not in (None, SILENT))]
