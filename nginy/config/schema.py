@@ -246,6 +246,7 @@ class Config(Entry):
         "16384",
         "A worker holds at most this many connections, to clients and backends together.",
     )
+    max_checks: int = key(POSITIVE, "100", "At most this many health checks at once; more wait.")
     worker_shutdown_timeout_ms: int | None = key(
         OrOff(DURATION),
         "30s",

@@ -173,6 +173,7 @@ class PoolSet:
             if listener.proxy_drain_timeout_ms is not None
         }
         self._resolver.apply(build.resolver_settings(config.resolver))
+        self._checker.open.set_limit(config.max_checks)
         changes: dict[str, PreparedPool] = {}
         backends = 0
         for name, wanted in prepared.items():

@@ -545,3 +545,14 @@ def test_files_of_tls_that_are_of_no_use_are_refused(tmp_path: pathlib.Path) -> 
         ("verify: maybe", 'verify: "maybe" is not valid, expected on or off, or auto'),
     ):
         assert problem(tmp_path, f"health_check: {{type: https, {keys}}}") == message
+
+
+def test_so_many_checks_are_made_at_once(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "nginy.yml"
+    text = TEXT.format(keys="health_check: on", backend="127.0.0.1:80", balance="")
+    for more, most in (("", 100), ("max_checks: 7\n", 7)):
+        path.write_text(more + text)
+        assert load(str(path), {}).max_checks == most
+    path.write_text("max_checks: 0\n" + text)
+    with pytest.raises(ConfigError, match=r"max_checks: .*too small"):
+        load(str(path), {})

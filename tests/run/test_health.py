@@ -188,6 +188,20 @@ def test_a_reload_forgets_nothing(site: Site, pair: tuple[Redis, Redis]) -> None
     assert len([line for line in site.nginy.errors if "up -> down" in line]) == 1
 
 
+def test_an_upstream_that_a_reload_adds_knows_at_once_what_others_found(
+    site: Site, pair: tuple[Redis, Redis]
+) -> None:
+    pair[0].close()
+    found_out_s(site, pair[0], time.monotonic())
+    upstreams, listeners = site.text.split("listeners:")
+    more = upstreams.replace("upstreams:", "").replace("redis:", "more:")
+    site.nginy.write(f"{upstreams}{more}listeners:{listeners}")
+    site.nginy.send_signal(signal.SIGHUP)
+    site.nginy.said("configuration reloaded")
+    (line,) = site.nginy.said(f'backend {pair[0].name} in upstream "more": up -> down')
+    assert "3 checks in a row failed" in line
+
+
 def test_redis_logs_no_trouble_and_keeps_no_connection(
     site: Site, pair: tuple[Redis, Redis]
 ) -> None:

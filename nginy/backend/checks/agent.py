@@ -17,7 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from nginy.backend.checks.checker import Checker
-from nginy.backend.checks.dialog import Check, Result
+from nginy.backend.checks.dialog import Result
+from nginy.backend.checks.open_checks import Check
 from nginy.backend.health.schedule import CheckSchedule
 from nginy.event.timer import Timer
 from nginy.log.levels import NOTICE
@@ -87,6 +88,7 @@ class AgentWatch:
 
     def close(self) -> None:
         """Ask no more."""
+        self._checker.open.leave(self)
         self._checker.loop.timers.cancel(self._timer)
         del self._timer  # which refers to this watch as well: see `BackendWatch.close`
         if self._check is not None:
@@ -107,6 +109,11 @@ class AgentWatch:
             self._checker.loop.timers.start(self._timer, self._schedule.next_at_ms)
 
     def _next_question_handler(self, _timer: Timer) -> None:
+        if self._checker.open.admit(self):
+            self.turn_has_come()
+
+    def turn_has_come(self) -> None:
+        """Ask: no more checks are under way than there may be."""
         settings, now_ms = self._settings, self._checker.loop.clock.now_ms
         self._schedule.start(settings.interval_ms, now_ms)
         self._schedule.plan(settings.interval_ms, 0, now_ms, self._rng)

@@ -12,12 +12,17 @@ for another, and none ever blocks, so one backend's trouble never delays another
 
 import os
 import socket
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
+from nginy.backend.backend import Backend
 from nginy.backend.checks.datagram import DatagramCheck
-from nginy.backend.checks.dialog import Check, Dialog, Ended, Inquiry, OpenChecks
+from nginy.backend.checks.dialog import Dialog, Ended, Inquiry
+from nginy.backend.checks.open_checks import Check, OpenChecks
 from nginy.backend.checks.program import ProgramCheck
+from nginy.backend.checks.sharing import Groups
+from nginy.backend.health.schedule import CheckSettings
 from nginy.event.loop import Loop
 from nginy.event.tls_client import ClientContexts, ClientTls
 from nginy.text.address import Address
@@ -60,13 +65,14 @@ class MakeTalk(Protocol):
 class Checker:
     """Makes checks on one loop and knows the open ones. Created and closed by the server."""
 
-    __slots__ = ("_contexts", "_hostname", "_make_talk", "loop", "open")
+    __slots__ = ("_contexts", "_hostname", "_make_talk", "groups", "loop", "open")
 
     def __init__(self, loop: Loop, make_talk: MakeTalk = Talk) -> None:
         """Ask nothing yet; `make_talk` may be a talk that keeps what is said."""
         self.loop = loop
         self._make_talk = make_talk
-        self.open: OpenChecks = set()
+        self.open = OpenChecks(loop)
+        self.groups = Groups()
         self._hostname = socket.gethostname()
         self._contexts: dict[ClientTls, ClientContexts] = {}
 
@@ -86,13 +92,12 @@ class Checker:
 
         `ended` is called once, maybe before this returns, unless the check is closed before.
         """
-        version = probe.proxy_protocol if proxy_protocol == "auto" else proxy_protocol
+        version = header_of(probe, proxy_protocol)
         if probe.port is not None:
             address = replace(address, port=probe.port)
-            version = "off"
         if probe.transport == "exec":
             program = ProgramCheck(self.loop, self.open, ended)
-            program.start(probe.command, address, deadline_ms)
+            program.start(probe.command, address, deadline_ms, name)
             return program
         if probe.transport == "udp":
             talk = self._make_talk(probe.question, self._target(address), is_datagram=True)
@@ -125,8 +130,7 @@ class Checker:
 
     def close(self) -> None:
         """Give up all checks, without results."""
-        for check in tuple(self.open):
-            check.close()
+        self.open.close()
 
     def _target(self, address: Address) -> Target:
         return Target(address, self._hostname, os.urandom)
@@ -137,6 +141,26 @@ class Checker:
         dialog = Dialog(self.loop, self.open, inquiry, ended)
         dialog.start(address, deadline_ms)
         return dialog
+
+
+def header_of(probe: ProbeSettings, proxy_protocol: str) -> str:
+    """Return the version of the PROXY header that a check of a backend begins with.
+
+    `proxy_protocol` is the backend's own key.
+    """
+    if probe.port is not None:
+        return "off"
+    return probe.proxy_protocol if proxy_protocol == "auto" else proxy_protocol
+
+
+def question_key(probe: ProbeSettings, check: CheckSettings, backend: Backend) -> Hashable:
+    """Return what is equal for backends that are asked the same: see `sharing`."""
+    address = backend.address
+    if probe.port is not None:
+        address = replace(address, port=probe.port)
+    has_name = probe.transport == "exec" or (probe.tls is not None and probe.name is None)
+    name = backend.name if has_name else ""
+    return address, header_of(probe, backend.settings.proxy_protocol), name, probe, check
 
 
 def host_of(address: Address, name: str) -> str:

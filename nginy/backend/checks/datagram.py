@@ -14,10 +14,10 @@ from nginy.backend.checks.dialog import (
     PASSED_IN_SILENCE,
     READS,
     Ended,
-    OpenChecks,
     Result,
     call_failed,
 )
+from nginy.backend.checks.open_checks import OpenChecks
 from nginy.event.connect import ConnectFailure, connect_datagram
 from nginy.event.connection import AGAIN
 from nginy.event.datagram import DatagramConnection

@@ -16,8 +16,9 @@ Tested in tests/backend/checks/test_checker_live.py.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
+from nginy.backend.checks.open_checks import OpenChecks
 from nginy.event.connect import (
     OUR_ERRORS,
     ConnectFailure,
@@ -64,20 +65,6 @@ PASSED_IN_SILENCE: Final = Result(is_silent=True)
 
 Ended = Callable[[Result], None]
 """Takes the result of a check; called once, unless the check is closed before that."""
-
-
-class Check(Protocol):
-    """Something that ends with a `Result`; until then it keeps itself in a set of `OpenChecks`."""
-
-    def cancel(self) -> None:
-        """Give up without telling the owner, and clean up soon."""
-
-    def close(self) -> None:
-        """Give up everything at once without telling the owner: the process ends."""
-
-
-OpenChecks = set[Check]
-"""The checks that hold a descriptor or a timer, even after they have told their result."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ import signal
 from collections.abc import Sequence
 from typing import Final
 
-from nginy.backend.checks.dialog import PASSED, Ended, OpenChecks, Result
+from nginy.backend.checks.dialog import PASSED, Ended, Result
+from nginy.backend.checks.open_checks import OpenChecks
 from nginy.event.child import Child
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
@@ -53,8 +54,10 @@ class ProgramCheck:
         self._child: Child | None = None
         self._timer: Timer | None = None
 
-    def start(self, command: Sequence[str], address: Address, deadline_ms: int) -> None:
-        """Run `command`; the owner may be told before this returns."""
+    def start(
+        self, command: Sequence[str], address: Address, deadline_ms: int, name: str = ""
+    ) -> None:
+        """Run `command` for the backend `name`; the owner may be told before this returns."""
         running = sum(isinstance(check, ProgramCheck) for check in self._open)
         if running >= MAX_PROCESSES:
             self._tell(Result(f"{running} programs run already", is_ours=True))
@@ -63,7 +66,7 @@ class ProgramCheck:
             pid = os.posix_spawn(
                 command[0],
                 list(command),
-                environment(address),
+                environment(address, name or str(address)),
                 file_actions=FILE_ACTIONS,
                 setpgroup=0,
                 setsigmask=(),
@@ -136,10 +139,14 @@ class ProgramCheck:
             ended(Result("internal error", is_ours=True))
 
 
-def environment(address: Address) -> dict[str, str]:
-    """Return what a program is told: PATH, and the backend's address, whole and in its parts."""
+def environment(address: Address, name: str) -> dict[str, str]:
+    """Return what a program is told.
+
+    This is PATH, the backend as the configuration names it, and its address, whole and in parts.
+    """
     return {
         "PATH": os.environ.get("PATH", DEFAULT_PATH),
+        "NGINY_NAME": name,
         "NGINY_ADDRESS": str(address),
         "NGINY_HOST": address.path if address.is_unix else address.host,
         "NGINY_PORT": "" if address.is_unix else str(address.port),

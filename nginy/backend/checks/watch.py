@@ -14,13 +14,16 @@ Tested in tests/backend/checks/test_monitor.py.
 
 import logging
 import random
+from collections.abc import Hashable, Sequence
 from typing import Final, Protocol
 
 from nginy.backend.backend import Backend, BackendSettings
 from nginy.backend.checks.agent import AgentWatch
-from nginy.backend.checks.checker import Checker
-from nginy.backend.checks.dialog import Check, Result
+from nginy.backend.checks.checker import Checker, question_key
+from nginy.backend.checks.dialog import Result
+from nginy.backend.checks.open_checks import Check
 from nginy.backend.checks.settings import MonitorSettings
+from nginy.backend.checks.sharing import Part, SharedCheck, Sharer
 from nginy.backend.health.findings import NOTHING_SAID, Finding
 from nginy.backend.health.health import Health
 from nginy.backend.health.states import StateChange
@@ -71,7 +74,9 @@ class BackendWatch:
     __slots__ = (
         "_agent",
         "_check",
+        "_group",
         "_is_down",
+        "_key",
         "_monitor",
         "_step_at_ms",
         "_timer",
@@ -92,6 +97,9 @@ class BackendWatch:
         )
         self._timer = Timer(self._next_step_handler, self)
         self._check: Check | None = None
+        self._key: Hashable = None
+        self._group: Sequence[Sharer] = ()
+        """Those that ask the same, this one among them, while it has a `_key`."""
         self._agent: AgentWatch | None = None
         self._step_at_ms: int | None = None
         self.applied: BackendSettings | None = None
@@ -123,9 +131,11 @@ class BackendWatch:
         self.applied = backend.settings
         if not monitor.is_asking:
             self._close_agent()
+            self._leave_group()
             backend.health.deadline_at_ms = None
             self.arm()
             return
+        self._join_group()
         backend.health.begin_checks(position, total, monitor.now_ms, monitor.rng)
         agent = monitor.settings.agent
         if agent is not None and not backend.address.is_name:
@@ -144,6 +154,8 @@ class BackendWatch:
             self._check = None
         self._plan_step()
         check_at_ms = health.schedule.next_at_ms if self._monitor.is_asking else None
+        if self._monitor.checker.open.is_waiting(self):
+            check_at_ms = None
         due = (check_at_ms, health.ejection_ends_at_ms, self._step_at_ms)
         first_ms = min((at_ms for at_ms in due if at_ms is not None), default=None)
         if first_ms is None:
@@ -160,7 +172,30 @@ class BackendWatch:
             self._check = None
             # Its result no longer matters, and a missing one is not the backend's fault.
             self.backend.health.deadline_at_ms = None
+        self._leave_group()
         self._close_agent()
+
+    def _join_group(self) -> None:
+        """Ask with those who ask the same; a new backend knows at once what they have found."""
+        monitor, settings = self._monitor, self._monitor.settings
+        key: Hashable = None
+        if settings.probe and settings.check and not self.backend.address.is_name:
+            key = question_key(settings.probe, settings.check, self.backend)
+        if key == self._key:
+            return
+        self._leave_group()
+        if key is None:
+            return
+        self._key, self._group = key, monitor.checker.groups.join(key, self)
+        if len(self._group) > 1:
+            health = self._group[0].backend.health
+            monitor.follow_up(self.backend, self.backend.health.learn(health, monitor.now_ms))
+
+    def _leave_group(self) -> None:
+        self._monitor.checker.open.leave(self)
+        if self._key is not None:
+            self._monitor.checker.groups.leave(self._key, self)
+            self._key, self._group = None, ()
 
     def _close_agent(self) -> None:
         if self._agent is not None:
@@ -205,11 +240,51 @@ class BackendWatch:
         if back_at_ms is not None and back_at_ms <= now_ms:
             self._monitor.follow_up(self.backend, health.end_ejection(now_ms))
         if check_at_ms is not None and check_at_ms <= now_ms:
-            self._start_check()
+            checks = self._monitor.checker.open
+            if not checks.is_waiting(self) and checks.admit(self):
+                self._ask()
         self.arm()
 
-    def _start_check(self) -> None:
+    def turn_has_come(self) -> None:
+        """Make the check that has waited until fewer were under way, if it is still due."""
+        next_at_ms = self.backend.health.schedule.next_at_ms
+        if next_at_ms is not None and next_at_ms <= self._monitor.now_ms:
+            self._ask()
+        self.arm()
+
+    def _ask(self) -> None:
+        """Make a check, for all who ask the same."""
+        others = [other for other in self._group if other is not self]
+        asking = [sharer for sharer in (self, *others) if sharer.begin_check()]
+        probe = self._monitor.settings.probe
+        if probe is None or not asking:
+            return
+        backend = asking[0].backend
+        deadline_ms = backend.health.deadline_at_ms
+        if deadline_ms is None:
+            return
+        shared = SharedCheck(asking) if len(asking) > 1 else None
+        check = self._monitor.checker.start(
+            probe,
+            backend.address,
+            deadline_ms,
+            asking[0].check_ended if shared is None else shared.ended,
+            backend.settings.proxy_protocol,
+            backend.name,
+        )
+        if shared is None:
+            asking[0].note_check(check)
+            return
+        shared.check = check
+        for sharer in asking:
+            sharer.note_check(Part(shared, sharer))
+
+    def begin_check(self) -> bool:
+        """Begin to wait for a result, if the backend is to be checked now."""
         monitor, health = self._monitor, self.backend.health
+        if not monitor.is_asking or health.schedule.next_at_ms is None:
+            return False
+        monitor.checker.open.leave(self)
         change = health.start_check(monitor.now_ms, monitor.rng)
         if self._check is not None:
             # It is late, and counted as failed.
@@ -217,19 +292,15 @@ class BackendWatch:
             self._check = None
             monitor.tell(self.backend, health.finding)
         monitor.follow_up(self.backend, change)
-        probe, deadline_ms = monitor.settings.probe, health.deadline_at_ms
-        if probe is None or deadline_ms is None:
-            return
-        backend = self.backend
-        header = backend.settings.proxy_protocol
-        check = monitor.checker.start(
-            probe, backend.address, deadline_ms, self._check_ended, header, backend.name
-        )
-        # It may have ended at once.
-        if health.deadline_at_ms is not None:
+        return health.deadline_at_ms is not None
+
+    def note_check(self, check: Check) -> None:
+        """Take the check that has begun; it may have ended at once."""
+        if self.backend.health.deadline_at_ms is not None:
             self._check = check
 
-    def _check_ended(self, result: Result) -> None:
+    def check_ended(self, result: Result) -> None:
+        """Take the result of a check."""
         self._check = None
         monitor, health = self._monitor, self.backend.health
         if result.is_ours:

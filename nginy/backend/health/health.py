@@ -241,6 +241,17 @@ class Health:
                 self._end_ejection(reason, now_ms)
         return self._conclude(Cause.CHECK, reason, now_ms)
 
+    def learn(self, other: "Health", now_ms: int) -> StateChange | None:
+        """Begin where another backend is that is asked the same: it is the same server.
+
+        Call `begin_checks` next. A backend that has results of its own, or a plan, keeps them.
+        """
+        if self._settings is not None and self.schedule.next_at_ms is None:
+            self.schedule.follow(other.schedule)
+        if self.checks_total or not other.checks_total:
+            return None
+        return self.hear_check(other.finding, now_ms)
+
     def set_mode(self, mode: Mode, reason: str, now_ms: int) -> StateChange | None:
         """Do what an operator says."""
         self._voices.tell(Cause.OPERATOR, MODE_TRIGGERS[mode], reason)

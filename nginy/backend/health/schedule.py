@@ -63,6 +63,16 @@ class CheckSchedule:
         self._next_slot_at_ms = self._slot_at_ms + interval_ms
         self.next_at_ms = max(self._next_slot_at_ms + rng.randint(0, jitter_ms), now_ms)
 
+    def follow(self, other: "CheckSchedule") -> None:
+        """Plan what another schedule has planned."""
+        self._slot_at_ms, self._next_slot_at_ms = other.slots
+        self.next_at_ms = other.next_at_ms
+
+    @property
+    def slots(self) -> tuple[int, int]:
+        """The slot of the last check, and that of the next one."""
+        return self._slot_at_ms, self._next_slot_at_ms
+
     def pause(self) -> None:
         """Plan no check."""
         self.next_at_ms = None

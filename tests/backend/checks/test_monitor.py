@@ -87,7 +87,7 @@ class Watched:
         before = set(self.checker.open)
         self.harness.turn(0)
         for _ in range(CHECK_TURNS):
-            if self.checker.open <= before:
+            if set(self.checker.open) <= before:
                 break
             self.harness.turn()
         self.harness.turn(0)

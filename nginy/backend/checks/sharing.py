@@ -1,0 +1,103 @@
+"""Backends that are one server in several upstreams: it is asked once, and all hear the answer.
+
+Two watches ask the same if the address that they ask, what they ask and how often are equal
+(`checker.question_key`). They form a group: when the check of one is due, it begins for all, and
+its result is that of all. A watch that comes to a group, after a reload as well, begins with what
+the others have found.
+
+`watch` makes the checks; nothing here has a timer.
+
+The one idea: each watch has a schedule and a health of its own, as if it were alone. Only the
+question is shared.
+"""
+
+from collections.abc import Hashable, Iterable
+from typing import Protocol
+
+from nginy.backend.backend import Backend
+from nginy.backend.checks.dialog import Result
+from nginy.backend.checks.open_checks import Check
+
+
+class Sharer(Protocol):
+    """The watch of a backend, as others with the same question see it."""
+
+    backend: Backend
+
+    def begin_check(self) -> bool:
+        """Begin to wait for a result, if the backend is to be checked now."""
+
+    def note_check(self, check: Check) -> None:
+        """Take the check that has begun, or the part in it, for giving it up."""
+
+    def check_ended(self, result: Result) -> None:
+        """Take the result."""
+
+
+Group = list[Sharer]
+
+
+class Groups:
+    """All watches by what they ask. Owned by `Checker`, which all upstreams share."""
+
+    __slots__ = ("_groups",)
+
+    def __init__(self) -> None:
+        self._groups: dict[Hashable, Group] = {}
+
+    def join(self, key: Hashable, sharer: Sharer) -> Group:
+        """Return the group of those with this question, which now has one more."""
+        group = self._groups.setdefault(key, [])
+        group.append(sharer)
+        return group
+
+    def leave(self, key: Hashable, sharer: Sharer) -> None:
+        """Ask no more with the others."""
+        group = self._groups[key]
+        group.remove(sharer)
+        if not group:
+            del self._groups[key]
+
+
+class SharedCheck:
+    """One check for several backends. Each has a `Part` of it, and gives up that alone."""
+
+    __slots__ = ("_sharers", "check")
+
+    def __init__(self, sharers: Iterable[Sharer]) -> None:
+        self._sharers: dict[Sharer, None] = dict.fromkeys(sharers)
+        self.check: Check | None = None
+        """The check itself, once it has begun."""
+
+    def ended(self, result: Result) -> None:
+        """Tell all who still want to know."""
+        self.check = None
+        for sharer in tuple(self._sharers):
+            if sharer in self._sharers:
+                del self._sharers[sharer]
+                sharer.check_ended(result)
+
+    def give_up(self, sharer: Sharer) -> None:
+        """Tell one no more; the last one ends the check."""
+        self._sharers.pop(sharer, None)
+        if not self._sharers and self.check is not None:
+            self.check.cancel()
+            self.check = None
+
+
+class Part:
+    """The part of one backend in a check that several share."""
+
+    __slots__ = ("_shared", "_sharer")
+
+    def __init__(self, shared: SharedCheck, sharer: Sharer) -> None:
+        self._shared = shared
+        self._sharer = sharer
+
+    def cancel(self) -> None:
+        """Give up without being told."""
+        self._shared.give_up(self._sharer)
+
+    def close(self) -> None:
+        """Give up: the check itself is closed by its owner."""
+        self._shared.give_up(self._sharer)
