@@ -21,6 +21,7 @@ from typing import Final
 from bench import report
 from bench.chart import chart
 from bench.contenders import CONTENDERS, Contender
+from bench.curve import curve
 from bench.generator import c_generator, default_cache, python_generator
 from bench.measure import Bench, MeasureError, Sample, take_sample
 from bench.works import WORKS, Work
@@ -73,8 +74,10 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         everything = report.as_json(facts, versions, works, samples, failures)
         options.json.write_text(json.dumps(everything, indent=1, ensure_ascii=False) + "\n")
+    caption = f"{facts['processor']}. {facts['run']}."
+    if options.curve:
+        options.curve.write_text(curve(works, samples, caption))
     if options.svg:
-        caption = f"{facts['processor']}. {facts['run']}."
         options.svg.write_text(chart(works, samples, caption))
     return 1 if failures else 0
 
@@ -132,6 +135,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="save all samples")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="save a chart of the ratios")
+    text = "save a chart of the cost over the number of backends"
+    parser.add_argument("--curve", type=Path, metavar="FILE", help=text)
     return parser
 
 

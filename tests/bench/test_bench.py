@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from bench import processes, report
 from bench.bars import LIMITS, OWN_BARS, RATIO_BARS
 from bench.chart import chart
 from bench.contenders import CHECKOUT, CONTENDERS, Contender, HAProxy, Nginx, Setup, is_optimized
+from bench.curve import curve, points
 from bench.generator import Generator, GeneratorError, c_generator, parse, python_generator
 from bench.main import congestion_control, run_rounds
 from bench.measure import Bench, MeasureError, Sample, take_sample
@@ -413,6 +415,28 @@ def test_the_chart_is_well_formed_and_has_a_dot_for_each_ratio() -> None:
     texts = "".join(root.itertext())
     assert "a < b & c" in texts
     assert "nginx" in texts
+
+
+def test_the_curve_has_a_line_for_each_contender_and_a_dot_for_each_number_of_backends() -> None:
+    names = ["connect-close", "backends-10", "backends-1000", "least-conn-1000", "udp"]
+    works = [BY_NAME[name] for name in names]
+    samples = [
+        sample(contender, number, cost * work.backends * 1e4, work=work.name)
+        for contender, cost in (("nginy", 1.0), ("nginx", 0.9), ("haproxy", 0.9))
+        for work in works
+        for number in (1, 2)
+    ]
+    found = points(works, samples)
+    assert [point.backends for point in found["nginy"]] == [1, 10, 1000]
+    assert found["nginy"][2].cost_us.median == pytest.approx(10_000)
+    root = ET.fromstring(curve(works, samples, "a < b"))
+    tags = Counter(element.tag.rpartition("}")[2] for element in root.iter())
+    assert (tags["path"], tags["circle"]) == (3, 9)
+    names_y = [
+        float(e.attrib["y"]) for e in root.iter() if (e.text or "")[-5:] in ("10000", " 9000")
+    ]
+    assert len(set(names_y)) == 3  # none upon another
+    assert ET.fromstring(curve([], [], "")) is not None
 
 
 @pytest.mark.slow
