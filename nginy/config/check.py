@@ -31,6 +31,7 @@ from nginy.config.node import (
     quote,
 )
 from nginy.config.phases import LimitConn, LimitConnRate
+from nginy.config.possible import is_always_empty
 from nginy.config.schema import (
     LISTENER,
     Config,
@@ -61,7 +62,7 @@ def check(config: Config, findings: Findings) -> None:
     for listener in config.listeners:
         _check_protocol(listener, config, findings)
         _check_headers(listener, config, findings)
-        _check_limits(listener, findings)
+        _check_limits(listener, config, findings)
         _check_content(listener, config, findings)
     _check_zones(config, findings)
     _check_listen(config, findings)
@@ -197,10 +198,11 @@ def _limits(listener: Listener) -> tuple[LimitConn | LimitConnRate, ...]:
     return (*listener.limit_conn, *(() if rate is None else (rate,)))
 
 
-def _check_limits(listener: Listener, findings: Findings) -> None:
+def _check_limits(listener: Listener, config: Config, findings: Findings) -> None:
     """Report keys that are empty for every client, and limits that would count one thing twice."""
     for limit in _limits(listener):
         names = re.findall(r"\$(\w+)", limit.key_)
+        names = [name for name in names if not is_always_empty(name, config.variables)]
         rest = re.sub(r"\$\w+", "", limit.key_)
         if listener.accept_proxy_protocol is None:
             names = [name for name in names if not name.startswith("proxy_protocol_")]

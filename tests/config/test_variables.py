@@ -6,6 +6,7 @@ import pytest
 from nginy.commands.plan import plan
 from nginy.config.dump import dump
 from nginy.config.load import load
+from nginy.config.possible import possible
 from nginy.config.variables import definitions
 
 from kit.configs import LISTENER, loaded, refusals, write
@@ -210,3 +211,47 @@ def test_a_hash_key_must_be_known_at_the_beginning(tmp_path: pathlib.Path) -> No
     found = refusals(tmp_path, f"{LATE}{upstream}listeners: {{listen: 127.0.0.1:80, return: x}}")
     assert "balance: " in found[0]
     assert "names $outcome, which needs $status, which is known only when a session" in found[0]
+
+
+# What a variable may be.
+
+CHOICES = """
+variables:
+  site: {map: $remote_addr, values: {a: web, b: $zone, c: $site2}, default: $remote_addr}
+  site2: {map: $remote_addr, values: {a: "x$zone"}, default: web}
+  zone: {geo: $remote_addr, values: {10.0.0.0/8: in, file: networks.txt}, default: out}
+  whole: {split: $remote_addr, values: {50%: one, 50.00%: two}}
+  part: {split: $remote_addr, values: {50%: one}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "texts"),
+    [
+        ("site", ["web", "in", "lab", "out", "x$zone", "web", "$remote_addr"]),
+        ("zone", ["in", "lab", "out"]),
+        ("whole", ["one", "two"]),
+        ("part", ["one", ""]),
+    ],
+)
+def test_what_a_variable_may_be(tmp_path: pathlib.Path, name: str, texts: list[str]) -> None:
+    write(tmp_path, "192.0.2.0/24 lab\n192.0.3.0/24 in\n", "networks.txt")
+    config = loaded(tmp_path, CHOICES + LISTENER)
+    found = list(possible(name, config.variables))
+    assert [each.text for each in found] == texts
+    assert all(each.mark.line for each in found)
+
+
+@pytest.mark.parametrize("values", ["{a: ''}", "{a: '', b: $other}"])
+def test_a_limit_by_a_variable_that_is_always_empty_limits_nobody(
+    tmp_path: pathlib.Path, values: str
+) -> None:
+    variables = f"v: {{map: $remote_addr, values: {values}}}"
+    other = "other: {split: $remote_addr, values: {50%: ''}}"
+    listener = "{listen: 127.0.0.1:80, return: x, limit_conn: {key: $v, max: 1}}"
+    found = refusals(tmp_path, f"variables: {{{variables}, {other}}}\nlisteners: {listener}\n")
+    assert [line.partition(", expected")[0] for line in found] == [
+        'nginy.yml:2:64: key: "$v" is empty for every client'
+    ]
+    text = variables.replace("b: $other", "b: x").replace("''}", "x}")
+    loaded(tmp_path, f"variables: {{{text}, {other}}}\nlisteners: {listener}\n")
