@@ -24,10 +24,11 @@ from nginy.backend.names.answers import Endpoint, Resolution
 from nginy.backend.names.expand import address_of, expand, refusal
 from nginy.backend.names.resolver import Resolver
 from nginy.config import build
-from nginy.config.build_health import probe_settings
+from nginy.config.build_health import probe_settings, tls_towards
 from nginy.config.health import HealthCheck, timeout_of
 from nginy.config.node import closest, did_you_mean, quote
 from nginy.config.schema import Config
+from nginy.config.tls import ProxyTls
 from nginy.errors import NginyError
 from nginy.event.loop import Loop
 from nginy.wire.checks.talk import Question, Step, Talk, Target
@@ -47,6 +48,7 @@ class Asked:
     backend: BackendSettings
     check: HealthCheck
     proxy_protocol: str
+    tls: ProxyTls | None = None
     result: Result | None = None
     """None: it was not asked, for which `reason` says why."""
     reason: str = ""
@@ -110,8 +112,9 @@ def _backends(config: Config, upstream: str | None) -> list[Asked]:
         if upstream not in (None, name) or health is None:
             continue
         version = build.proxy_protocol_of(name, config.listeners, health)
+        tls = tls_towards(name, config.listeners)
         found += [
-            Asked(name, build.backend_settings(backend), health, version)
+            Asked(name, build.backend_settings(backend), health, version, tls)
             for backend in settings.backends
         ]
     if not found:
@@ -151,7 +154,7 @@ class _Run:
         self.unfinished += 1
         self.loop.clock.update()
         each.began_at_ms = now_ms = self.loop.clock.now_ms
-        probe: ProbeSettings = probe_settings(each.check, each.proxy_protocol)
+        probe: ProbeSettings = probe_settings(each.check, each.proxy_protocol, each.tls)
         self.talks.clear()
         checker.start(
             probe,

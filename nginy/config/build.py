@@ -39,6 +39,7 @@ from nginy.event.datagram import DatagramHandler
 from nginy.proxy.handler import ProtocolHandler, ProxySettings
 from nginy.proxy.limiting import Key, LimitConn, LimitConnRate, Zones
 from nginy.proxy.local_end import LocalEnd, transparent
+from nginy.proxy.originating import UpstreamTls
 from nginy.proxy.phases import AccessPhase, Phase, Phases
 from nginy.proxy.real_address import RealAddress
 from nginy.proxy.terminating import ServerTls, TlsPhase
@@ -134,7 +135,9 @@ def auto_max_sessions(config: schema.Config) -> int:
     return int(limit * MAX_SESSIONS_SHARE) // max(sharing, 1)
 
 
-def proxy_settings(listener: schema.Listener, auto_sessions: int) -> ProxySettings:
+def proxy_settings(
+    listener: schema.Listener, auto_sessions: int, tls: UpstreamTls | None = None
+) -> ProxySettings:
     """Return the settings of a listener's sessions."""
     next_upstream = listener.proxy_next_upstream
     max_sessions = listener.max_sessions
@@ -156,6 +159,7 @@ def proxy_settings(listener: schema.Listener, auto_sessions: int) -> ProxySettin
         pass_tlvs=listener.pass_tlvs,
         upload_rate=listener.proxy_upload_rate_bytes or 0,
         download_rate=listener.proxy_download_rate_bytes or 0,
+        tls=tls,
         tcp_nodelay=listener.tcp_nodelay,
         socket_keepalive=listener.proxy_socket_keepalive,
         requests=listener.proxy_requests,

@@ -16,6 +16,7 @@ from nginy.backend.checks.settings import MonitorSettings, OnDown
 from nginy.backend.health.eject import EjectSettings
 from nginy.backend.health.schedule import CheckSettings
 from nginy.config import schema
+from nginy.config.build_tls import client_tls
 from nginy.config.health import (
     HASH_METHODS,
     AgentCheck,
@@ -28,6 +29,7 @@ from nginy.config.health import (
     transport_of,
 )
 from nginy.config.steps import Step
+from nginy.config.tls import ProxyTls
 from nginy.config.upstream import Upstream
 from nginy.wire.checks.dns import DnsCheck
 from nginy.wire.checks.http import HttpCheck
@@ -60,6 +62,9 @@ def http_check(check: HealthCheck) -> HttpCheck:
     )
 
 
+TLS_KEYS: Final = frozenset({"name", "verify", "ca", "certificate", "key"})
+"""Of a check: with one of them, it does not ask as listeners do."""
+
 QUESTIONS: Final[dict[str, Callable[[HealthCheck], Question]]] = {
     "http": http_check,
     "https": lambda check: replace(http_check(check), name="https"),
@@ -84,15 +89,17 @@ QUESTIONS: Final[dict[str, Callable[[HealthCheck], Question]]] = {
 """By type; the others have steps, or send and expect."""
 
 
-def monitor_settings(upstream: Upstream, proxy_protocol: str = "off") -> MonitorSettings:
+def monitor_settings(
+    upstream: Upstream, proxy_protocol: str = "off", tls: ProxyTls | None = None
+) -> MonitorSettings:
     """Return the settings that an upstream's monitor needs.
 
-    `proxy_protocol` is the header that listeners send to its backends.
+    `proxy_protocol` is the header that listeners send to its backends, `tls` how they speak TLS.
     """
     check, agent, eject = upstream.health_check, upstream.agent_check, upstream.eject
     return MonitorSettings(
         check=None if check is None else check_settings(check),
-        probe=None if check is None else probe_settings(check, proxy_protocol),
+        probe=None if check is None else probe_settings(check, proxy_protocol, tls),
         agent=None if agent is None else agent_settings(agent),
         eject=None if eject is None else eject_settings(eject),
         fail_open=upstream.fail_open or 0.0,
@@ -112,6 +119,12 @@ def proxy_protocols_of(
     return {each.proxy_protocol for each in same or leading}
 
 
+def tls_towards(name: str, listeners: Sequence[schema.Listener]) -> ProxyTls | None:
+    """Return how all TCP listeners speak TLS to an upstream; None if they do not, or differ."""
+    found = [each.proxy_tls for each in listeners if each.proxy_pass == name]
+    return found[0] if found and all(each == found[0] for each in found) else None
+
+
 def check_settings(check: HealthCheck) -> CheckSettings:
     """Return when to check, and how many results in a row count."""
     return CheckSettings(
@@ -126,9 +139,15 @@ def check_settings(check: HealthCheck) -> CheckSettings:
     )
 
 
-def probe_settings(check: HealthCheck, proxy_protocol: str = "off") -> ProbeSettings:
-    """Return what a check sends and expects."""
-    return ProbeSettings(
+def probe_settings(
+    check: HealthCheck, proxy_protocol: str = "off", tls: ProxyTls | None = None
+) -> ProbeSettings:
+    """Return what a check sends and expects.
+
+    `tls` is how listeners speak to the backends. So do checks that could be a client's, but for
+    those that ask another port, or have keys of TLS themselves.
+    """
+    probe = ProbeSettings(
         question=question_of(check),
         transport=transport_of(check),
         port=check.port,
@@ -137,6 +156,10 @@ def probe_settings(check: HealthCheck, proxy_protocol: str = "off") -> ProbeSett
         command=check.command or (),
         proxy_protocol=proxy_protocol,
     )
+    own = TLS_KEYS & check.origin.keys.keys()
+    if tls is None or own or check.port is not None or check.type not in ("tcp", "http", "tls"):
+        return probe
+    return replace(probe, tls=client_tls(tls), name=tls.name)
 
 
 def question_of(check: HealthCheck) -> Question:

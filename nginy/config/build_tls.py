@@ -13,17 +13,15 @@ import contextlib
 import os
 import ssl
 from collections.abc import Iterator
-from ssl import SSLContext, SSLError, TLSVersion
-from typing import Final
+from ssl import SSLContext, SSLError
 
 from nginy.config.schema import Config, Listener
-from nginy.config.tls import CertificatePair, Tls
+from nginy.config.tls import CertificatePair, ProxyTls, Tls
 from nginy.errors import NginyError
-from nginy.event.tls_client import trust
+from nginy.event.tls_client import ClientTls, client_context, set_ciphers, set_protocols, trust
+from nginy.proxy.originating import UpstreamTls
 from nginy.proxy.terminating import ServerTls
 from nginy.wire.certificate import first_of_pem
-
-TLS_VERSIONS: Final = {"TLSv1.2": TLSVersion.TLSv1_2, "TLSv1.3": TLSVersion.TLSv1_3}
 
 
 class ContextError(NginyError):
@@ -38,10 +36,11 @@ class ContextError(NginyError):
 class TlsContexts:
     """The contexts in use, by what they were made of. Created by the services."""
 
-    __slots__ = ("_servers",)
+    __slots__ = ("_clients", "_servers")
 
     def __init__(self) -> None:
         self._servers: list[tuple[Tls, ServerTls]] = []
+        self._clients: dict[tuple[ClientTls, str], UpstreamTls] = {}
 
     def prepare(self, config: Config) -> "TlsContexts":
         """Return the contexts that `config` needs, those in use among them; raise NginyError."""
@@ -50,11 +49,48 @@ class TlsContexts:
             if listener.tls is not None and prepared.server(listener) is None:
                 made = self.server(listener) or server_tls(listener.tls)
                 prepared._servers.append((listener.tls, made))
+            if listener.proxy_tls is not None:
+                key = client_key(listener.proxy_tls)
+                prepared._clients[key] = self._clients.get(key) or upstream_tls(*key)
         return prepared
 
     def server(self, listener: Listener) -> ServerTls | None:
         """Return how a listener terminates TLS, None if it does not."""
         return next((made for tls, made in self._servers if tls == listener.tls), None)
+
+    def client(self, listener: Listener) -> UpstreamTls | None:
+        """Return how a listener speaks TLS to backends, None if it does not."""
+        return None if listener.proxy_tls is None else self._clients[client_key(listener.proxy_tls)]
+
+
+def client_key(tls: ProxyTls) -> tuple[ClientTls, str]:
+    """Return how a listener with these keys speaks to backends, and whose certificate it
+    expects."""
+    return client_tls(tls), tls.name or ""
+
+
+def client_tls(tls: ProxyTls) -> ClientTls:
+    """Return the settings that the contexts of these keys are made of."""
+    return ClientTls(
+        verify=tls.verify,
+        authorities=None if tls.ca is None else tls.ca.content,
+        certificate=b"" if tls.certificate is None else tls.certificate.content,
+        key=b"" if tls.key_ is None else tls.key_.content,
+        password=b"" if tls.password_file is None else tls.password_file.content,
+        alpn=tls.alpn or (),
+        protocols=tls.protocols,
+        ciphers="" if tls.ciphers == "default" else tls.ciphers,
+        sends_name=tls.sni,
+    )
+
+
+def upstream_tls(settings: ClientTls, name: str) -> UpstreamTls:
+    """Return what sessions with these settings share; raise ContextError."""
+    try:
+        context = client_context(settings)
+    except ValueError as error:
+        raise ContextError("proxy_tls", f"a certificate or key {error}") from None
+    return UpstreamTls(context, name, verifies=settings.verify, sends_name=settings.sends_name)
 
 
 def server_tls(tls: Tls) -> ServerTls:
@@ -77,7 +113,13 @@ def server_tls(tls: Tls) -> ServerTls:
 def server_context(tls: Tls, pair: CertificatePair) -> SSLContext:
     """Return the context that shows one certificate to clients; raise ContextError."""
     context = SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    set_protocols(context, tls.protocols, tls.ciphers)
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    set_protocols(context, tls.protocols)
+    if tls.ciphers != "default":
+        try:
+            set_ciphers(context, tls.ciphers)
+        except ValueError as error:
+            raise ContextError("ciphers", f'"{tls.ciphers}" {error}') from None
     load_pair(context, pair)
     if tls.alpn:
         context.set_alpn_protocols(list(tls.alpn))
@@ -94,18 +136,6 @@ def server_context(tls: Tls, pair: CertificatePair) -> SSLContext:
     if tls.key_log is not None:
         set_key_log(context, tls.key_log)
     return context
-
-
-def set_protocols(context: SSLContext, protocols: tuple[str, ...], ciphers: str) -> None:
-    """Set versions and ciphers, and what is the same for both sides."""
-    versions = sorted(TLS_VERSIONS[name] for name in protocols)
-    context.minimum_version, context.maximum_version = versions[0], versions[-1]
-    context.options |= ssl.OP_NO_RENEGOTIATION
-    if ciphers != "default":
-        try:
-            context.set_ciphers(ciphers)
-        except SSLError:
-            raise ContextError("ciphers", f'"{ciphers}" names no cipher that OpenSSL has') from None
 
 
 def load_pair(context: SSLContext, pair: CertificatePair) -> None:

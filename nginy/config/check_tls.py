@@ -12,13 +12,15 @@ Tested in tests/config/test_tls.py.
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from ssl import PROTOCOL_TLS_CLIENT, SSLContext
 from typing import Final
 
-from nginy.config.build_tls import ContextError, server_context
+from nginy.config.build_tls import ContextError, client_tls, load_pair, server_context
 from nginy.config.node import Findings, Mark, quote_path
 from nginy.config.pem import Pem
 from nginy.config.schema import Config
-from nginy.config.tls import Tls
+from nginy.config.tls import CertificatePair, ProxyTls, Tls
+from nginy.event.tls_client import client_context
 from nginy.text.times import utc_text
 from nginy.wire.certificate import Certificate, first_of_pem
 from nginy.wire.errors import WireError
@@ -69,6 +71,9 @@ def _shown(config: Config) -> Iterator[tuple[Pem, Mark]]:
         if listener.tls is not None:
             for pair in listener.tls.pairs:
                 yield pair.certificate, pair.origin.of("certificate")
+        own = listener.proxy_tls
+        if own is not None and own.certificate is not None:
+            yield own.certificate, own.origin.of("certificate")
 
 
 def check_tls(config: Config, findings: Findings, now: Now = time.time) -> None:
@@ -76,6 +81,11 @@ def check_tls(config: Config, findings: Findings, now: Now = time.time) -> None:
     for listener in config.listeners:
         if listener.tls is not None and listener.origin.has("tls"):
             _check_server(listener.tls, findings, now)
+        if listener.proxy_tls is not None and listener.origin.has("proxy_tls"):
+            upstream = config.upstreams.get(listener.proxy_pass or "")
+            backends = () if upstream is None else upstream.backends
+            is_unix = any(backend.address.is_unix for backend in backends)
+            _check_client(listener.proxy_tls, findings, now, is_unix=is_unix)
 
 
 def _check_server(tls: Tls, findings: Findings, now: Now) -> None:
@@ -96,6 +106,58 @@ def _check_server(tls: Tls, findings: Findings, now: Now) -> None:
             findings.report(mark, f"{error.key}: {error}")
             if not own:  # it would be the same for all of them
                 break
+
+
+def _check_client(tls: ProxyTls, findings: Findings, now: Now, *, is_unix: bool) -> None:
+    origin = tls.origin
+    if not origin.has("certificate", "key", "ca", "verify", "name"):
+        return
+    if tls.verify and tls.name is None and is_unix:
+        text = "proxy_tls: a backend is a unix socket, expected name, or verify: off"
+        findings.report(origin.mark, text)
+    if not tls.verify and tls.ca is not None:
+        findings.report(origin.of("ca"), "ca: nothing is verified, expected verify: on")
+    if _check_own(tls, findings, now):
+        _check_contexts(tls, findings)
+
+
+def _check_own(tls: ProxyTls, findings: Findings, now: Now) -> bool:
+    """Report a certificate of nginy's own that cannot be shown; return whether all is well."""
+    origin, certificate = tls.origin, tls.certificate
+    if certificate is None and tls.key_ is None:
+        return True
+    if certificate is None:
+        findings.report(origin.of("key"), '"certificate" is missing beside key')
+        return False
+    if not _check_times(certificate, origin.of("certificate"), findings, now):
+        return False
+    pair = CertificatePair(
+        certificate=certificate,
+        key_=tls.key_ or certificate,
+        password_file=tls.password_file,
+        origin=origin,
+    )
+    try:
+        load_pair(SSLContext(PROTOCOL_TLS_CLIENT), pair)
+    except ContextError as error:
+        findings.report(origin.of(error.key), f"{error.key}: {error}")
+        return False
+    return True
+
+
+def _check_contexts(tls: ProxyTls, findings: Findings) -> None:
+    """Report authorities and ciphers that OpenSSL does not take."""
+    origin = tls.origin
+    settings = replace(client_tls(tls), certificate=b"", key=b"")
+    for key, part in (
+        ("ca", replace(settings, verify=tls.ca is not None, ciphers="")),
+        ("ciphers", replace(settings, verify=False, authorities=None)),
+    ):
+        try:
+            client_context(part)
+        except ValueError as error:
+            path = quote_path(tls.ca.path) if key == "ca" and tls.ca is not None else tls.ciphers
+            findings.report(origin.of(key), f"{key}: {path} {error}")
 
 
 def _check_given(tls: Tls, findings: Findings) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Final
 
 TERMINATES: Final = "expected tls: {certificate: site.pem, key: site.key}"
-SPEAKS_NO_TLS: Final = "nginy passes TLS through and does not speak it to backends"
+SPEAKS: Final = "expected proxy_tls: on in a listener"
 ACCEPT_PROXY: Final = "expected accept_proxy_protocol: {from: 10.0.0.0/8}, the proxies in front"
 NO_HTTP: Final = "nginy balances TCP and UDP and does not read HTTP"
 IN_ACCESS: Final = "expected access: [{allow: 10.0.0.0/8}, {deny: all}]"
@@ -173,8 +173,7 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
         "proxy_next_upstream_timeout": "expected proxy_next_upstream: {timeout: 10s}",
         "proxy_next_upstream_tries": "expected proxy_next_upstream: {tries: 3}",
         "proxy_set_header": NO_HTTP,
-        "proxy_ssl": SPEAKS_NO_TLS,
-        "proxy_tls": SPEAKS_NO_TLS,
+        "proxy_ssl": SPEAKS,
         "reuseport": "nginy sets it itself when there are several workers",
         "routes": NO_ROUTES,
         "rules": NO_ROUTES,
@@ -200,7 +199,7 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
         "option": NO_OPTIONS,
         "retries": "expected proxy_next_upstream: {tries: 3} in a listener",
         "rise": "expected health_check: {passes: 2}",
-        "ssl": SPEAKS_NO_TLS,
+        "ssl": SPEAKS,
         "stick": f"expected balance: {SOURCE_HASH}",
         "stick_table": f"expected balance: {SOURCE_HASH}",
         "sticky": f"expected balance: {SOURCE_HASH}",
@@ -224,8 +223,8 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
         "rise": "expected health_check: {passes: 2} in the upstream",
         "send-proxy": "expected proxy_protocol: v1",
         "send-proxy-v2": "expected proxy_protocol: v2",
-        "ssl": SPEAKS_NO_TLS,
-        "tls": SPEAKS_NO_TLS,
+        "ssl": SPEAKS,
+        "tls": SPEAKS,
     },
     HEALTH_CHECK: {
         "mandatory": "expected initial: down",
@@ -330,7 +329,7 @@ BACKEND_WORDS_ABSENT: Final[Mapping[str, str]] = {
     "inter": "expected health_check: {interval: 5s} in the upstream",
     "port": "expected health_check: {port: 80} in the upstream",
     "rise": "expected health_check: {passes: 2} in the upstream",
-    "ssl": SPEAKS_NO_TLS,
+    "ssl": SPEAKS,
     "udp": "expected protocol: udp in the listener",
 }
 

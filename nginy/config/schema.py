@@ -42,7 +42,7 @@ from nginy.config.phases import (
 )
 from nginy.config.record import TOP, Entry, ListOf, MapOf, Record, Switch, key
 from nginy.config.resolver import Resolver
-from nginy.config.tls import TLS, Tls
+from nginy.config.tls import PROXY_TLS, TLS, ProxyTls, Tls
 from nginy.config.types import (
     Choice,
     Duration,
@@ -190,6 +190,7 @@ class Listener(Entry):
     pass_tlvs: bool = key(
         FLAG, "off", "A header of v2 also says what an accepted one has said (TLVs)."
     )
+    proxy_tls: ProxyTls | None = PROXY_TLS
     proxy_socket_keepalive: bool = key(
         FLAG, "off", "TCP keepalive probes find backends that are gone.", only="tcp"
     )

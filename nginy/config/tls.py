@@ -103,10 +103,46 @@ class Tls(Entry):
         return (only,)
 
 
-# A row of the table in schema.py.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyTls(Entry):
+    """How nginy speaks TLS to backends."""
+
+    verify: bool = key(
+        Flag(), "on", "nginy refuses backends whose certificate is not right (nginx: off)."
+    )
+    ca: Pem | None = key(
+        OrOff(CERTIFICATES, "system"), "system", "Whose certificates nginy accepts."
+    )
+    name: str | None = key(
+        OrOff(Text("a host name or an address", r"[\w.:-]+"), "auto"),
+        "auto",
+        "Whose certificate a backend has to show; auto is the host of its address.",
+    )
+    sni: bool = key(Flag(), "on", "nginy tells the backend whom it asks for.")
+    certificate: Pem | None = key(
+        OrOff(CERTIFICATES), "off", "The certificate that nginy shows to backends."
+    )
+    key_: Pem | None = key(OrOff(KEY), "off", "The certificate's private key.")
+    password_file: Secret | None = key(
+        OrOff(SecretFile()), "off", "Holds the password of an encrypted key."
+    )
+    alpn: tuple[str, ...] | None = key(ALPN, "off", "Application protocols that nginy offers.")
+    protocols: tuple[str, ...] = key(
+        VERSIONS, "[TLSv1.2, TLSv1.3]", "The versions of TLS.", blank=lambda: PROTOCOLS
+    )
+    ciphers: str = key(CIPHERS, "default", "The ciphers of TLS 1.2, as OpenSSL names them.")
+
+
+# Rows of the table in schema.py.
 TLS: Final = key(
     Switch(Record(Tls, "tls")),
     "off",
     "nginy terminates TLS, and shows this certificate.",
+    only="tcp",
+)
+PROXY_TLS: Final = key(
+    Switch(Record(ProxyTls, "proxy_tls")),
+    "off",
+    "nginy speaks TLS to backends, and verifies their certificates.",
     only="tcp",
 )

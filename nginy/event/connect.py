@@ -71,6 +71,8 @@ class ConnectFailure(NamedTuple):
     errno: int
     is_ours: bool
     """The system lacks a descriptor, a port or memory; the peer has nothing to do with it."""
+    detail: str = ""
+    """The failure in words, where no call has failed."""
 
     @property
     def lacks_port(self) -> bool:
@@ -83,7 +85,7 @@ class ConnectFailure(NamedTuple):
     @property
     def text(self) -> str:
         """The failure for a log: "connect() failed (111: Connection refused)"."""
-        return failure_text(self.call, self.errno)
+        return self.detail or failure_text(self.call, self.errno)
 
 
 def failure_text(call: str, code: int) -> str:

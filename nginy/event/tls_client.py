@@ -19,6 +19,7 @@ from ssl import (
     VERIFY_X509_PARTIAL_CHAIN,
     SSLContext,
     SSLError,
+    TLSVersion,
 )
 from typing import Final
 
@@ -27,6 +28,7 @@ CERTIFICATE: Final = re.compile(
     rb"-----END (?:X509 |TRUSTED )?CERTIFICATE-----",
     re.DOTALL,
 )
+TLS_VERSIONS: Final = {"TLSv1.2": TLSVersion.TLSv1_2, "TLSv1.3": TLSVersion.TLSv1_3}
 NO_CHECK_TIME: Final = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which the ssl module has no name for
 
 
@@ -44,6 +46,14 @@ class ClientTls:
     """May have the key in it, too."""
     key: bytes = field(default=b"", repr=False)
     alpn: tuple[str, ...] = ()
+    password: bytes = field(default=b"", repr=False)
+    """Of the key, b"" for none."""
+    protocols: tuple[str, ...] = ()
+    """Versions of TLS by their names in `TLS_VERSIONS`; () for those that OpenSSL chooses."""
+    ciphers: str = ""
+    """Of TLS 1.2, as OpenSSL writes them; "" for its own choice."""
+    sends_name: bool = True
+    """Whether the server is told whom it is asked for (SNI). If not, OpenSSL checks no name."""
 
 
 class ClientContexts:
@@ -84,8 +94,28 @@ def client_context(settings: ClientTls) -> SSLContext:
     else:
         trust(context, settings.authorities)
     if settings.certificate:
-        _load_pair(context, settings.certificate, settings.key)
+        _load_pair(context, settings)
+    if not settings.sends_name:
+        context.check_hostname = False
+    if settings.protocols:
+        set_protocols(context, settings.protocols)
+    if settings.ciphers:
+        set_ciphers(context, settings.ciphers)
     return context
+
+
+def set_protocols(context: SSLContext, names: tuple[str, ...]) -> None:
+    """Allow these versions of TLS, and those between them."""
+    versions = sorted(TLS_VERSIONS[name] for name in names)
+    context.minimum_version, context.maximum_version = versions[0], versions[-1]
+
+
+def set_ciphers(context: SSLContext, ciphers: str) -> None:
+    """Allow these ciphers. Raises ValueError, a clause, if OpenSSL has none of them."""
+    try:
+        context.set_ciphers(ciphers)
+    except SSLError:
+        raise ValueError("names no cipher that OpenSSL has") from None
 
 
 def trust(context: SSLContext, authorities: bytes) -> None:
@@ -100,14 +130,17 @@ def trust(context: SSLContext, authorities: bytes) -> None:
     context.verify_flags |= VERIFY_X509_PARTIAL_CHAIN
 
 
-def _load_pair(context: SSLContext, certificate: bytes, key: bytes) -> None:
+def _load_pair(context: SSLContext, settings: ClientTls) -> None:
     """Have a context show a certificate, which the ssl module takes from a file alone."""
+    certificate, key = settings.certificate, settings.key
     descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
     with open(descriptor, "wb") as file:
         file.write(certificate + b"\n" + key)
         file.flush()
         try:
-            context.load_cert_chain(f"/proc/self/fd/{descriptor}", password=_no_password)
+            context.load_cert_chain(
+                f"/proc/self/fd/{descriptor}", password=settings.password or _no_password
+            )
         except SSLError as error:
             if error.reason == "KEY_VALUES_MISMATCH":
                 raise ValueError("does not belong to the certificate") from None

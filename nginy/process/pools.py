@@ -31,7 +31,7 @@ from nginy.backend.pool import BackendPool
 from nginy.backend.shared import WorkerCounts
 from nginy.backend.waiting import QueueSettings
 from nginy.config import build, schema
-from nginy.config.build_health import monitor_settings
+from nginy.config.build_health import monitor_settings, tls_towards
 from nginy.config.check_loops import OwnListeners
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
@@ -147,6 +147,7 @@ class PoolSet:
                 monitor_settings(
                     upstream,
                     build.proxy_protocol_of(name, config.listeners, upstream.health_check),
+                    tls_towards(name, config.listeners),
                 ),
                 build.queue_settings(upstream.queue),
                 upstream.max_session_time_ms,

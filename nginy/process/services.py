@@ -318,7 +318,7 @@ class ServiceSet:
     ) -> ProxyHandler:
         make: type[UdpHandler | TcpHandler] = UdpHandler if listener.options.udp else TcpHandler
         name = build.listener_name(settings, listener.options)
-        proxy = build.proxy_settings(settings, self._auto_sessions)
+        proxy = build.proxy_settings(settings, self._auto_sessions, self._tls.client(settings))
         handler = make(self._loop, name, listener.address, pool, proxy)
         handler.hash_key = self._logs.compile(pool.key) if pool.key else None
         handler.bind_of = build.local_end(settings.proxy_bind, self._logs.compile)

@@ -28,6 +28,7 @@ from nginy.event.connection import Connection
 from nginy.event.datagram import DatagramReceiver
 from nginy.event.loop import Loop
 from nginy.proxy.attempt import Attempt
+from nginy.proxy.originating import UpstreamTls
 from nginy.proxy.phases import Phases, enter
 from nginy.proxy.session import SESSIONS, ListenerCounters, Session
 from nginy.text.address import Address, SockAddr
@@ -67,6 +68,8 @@ class ProxySettings:
     """Bytes a second from each client; 0: any number."""
     download_rate: int = 0
     """Bytes a second to each client; 0: any number."""
+    tls: UpstreamTls | None = None
+    """How backends are spoken to in TLS; None: they are not."""
     tcp_nodelay: bool = True
     socket_keepalive: bool = False
     requests: int = 0

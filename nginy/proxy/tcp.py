@@ -101,7 +101,7 @@ class TcpSession(EndingSession):
         client.resume_read()
         backend = self.attempt.backend
         version = "off" if backend is None else version_for(self.handler.settings, backend)
-        if version != "off":
+        if version != "off" and upstream.is_plain:
             self._send_header(upstream, version)
         if client.read.ready and client.read.active:
             handler(client.read)

@@ -27,9 +27,12 @@ from nginy.event.connect import OUR_ERRORS, ConnectFailure, connect_errno, conne
 from nginy.event.connection import ERROR, Connection
 from nginy.event.event import Event, ignore
 from nginy.event.timer import Timer
+from nginy.event.tls import TlsConnection
+from nginy.proxy.announcing import header_for, version_for
 from nginy.proxy.attempt import FAILED, UNKNOWN, WORKED, Attempt
 from nginy.proxy.context import as_bytes
 from nginy.proxy.handler import ProxyHandler
+from nginy.proxy.originating import BackendHandshake, UpstreamTls
 from nginy.proxy.session import BEFORE_CONTENT, Reason, Session
 
 
@@ -192,7 +195,36 @@ class UpstreamSession(Session, ABC):
         code = connect_errno(event)
         if code:
             self._retry(code)
+        elif self.handler.settings.tls is not None:
+            self._start_tls(upstream, self.handler.settings.tls)
+        else:
+            self._connected(upstream)
+
+    def _start_tls(self, upstream: Connection, tls: UpstreamTls) -> None:
+        """Shake hands, behind the PROXY header if there is one; the timer goes on."""
+        backend = self.attempt.backend
+        if backend is None:
             return
+        self.client.action = "TLS handshaking with upstream"
+        version = version_for(self.handler.settings, backend)
+        if version != "off":
+            pass_tlvs = self.handler.settings.pass_tlvs
+            header = header_for(self, version, pass_tlvs=pass_tlvs)
+            if upstream.send(header) < len(header):  # the first bytes of a connection always fit
+                self._retry(upstream.errno)
+                return
+        BackendHandshake(upstream, tls, backend, self, self._tls_ended)
+
+    def _tls_ended(self, failure: str) -> None:
+        """The handshake has ended: with "" well."""
+        upstream = self.upstream
+        if failure:
+            self._try_next(ConnectFailure("handshake", errno.EPROTO, is_ours=False, detail=failure))
+        elif upstream is not None:
+            self._connected(upstream)
+
+    def _connected(self, upstream: Connection) -> None:
+        """Exchange bytes from now on."""
         # Idleness is held against `active_at_ms`: it begins now, however long connecting took.
         upstream.active_at_ms = self.attempt.connected_at_ms = self.handler.loop.clock.now_ms
         backend = self.attempt.backend
@@ -202,18 +234,21 @@ class UpstreamSession(Session, ABC):
         if self.handler.is_verbose:
             self.log(logging.INFO, "connected to upstream")
         upstream.pause_write()
-        event.handler = ignore
+        upstream.write.handler = ignore
         settings = self.handler.settings
         if settings.tcp_nodelay and upstream.socket.family != AF_UNIX:
             upstream.socket.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
         self.established()
 
     def _connect_timer_handler(self, _timer: Timer) -> None:
-        self._retry(errno.ETIMEDOUT)
+        is_plain = self.upstream is None or self.upstream.is_plain
+        self._retry(errno.ETIMEDOUT, "" if is_plain else "TLS handshake with upstream timed out")
 
-    def _retry(self, code: int) -> None:
+    def _retry(self, code: int, detail: str = "") -> None:
         """Try another backend, as connecting to this one has ended with an errno."""
-        failure = ConnectFailure("connect", code, code in OUR_ERRORS)
+        self._try_next(ConnectFailure("connect", code, code in OUR_ERRORS, detail))
+
+    def _try_next(self, failure: ConnectFailure) -> None:
         if self._connect_failed(failure) is TRY_NEXT:
             self.connect()
 
@@ -264,12 +299,20 @@ class UpstreamSession(Session, ABC):
         if attempt is not None and backend is not None:
             is_connected = attempt.connected_at_ms is not None
             result = WORKED if is_connected else UNKNOWN
+            if isinstance(self.upstream, TlsConnection) and is_connected:
+                self._remember_tls(self.upstream, backend)
             attempt.end(result, now_ms, self.upstream)
             backend.counters.count(reason.code, self.client.received, self.client.sent)
         super().finalize(reason, detail, reset)
         # The timer refers to the session as well: together they would wait for the cyclic garbage
         # collector.
         del self._timer
+
+    def _remember_tls(self, upstream: TlsConnection, backend: Backend) -> None:
+        """Let the next session with this backend resume this one."""
+        tls = self.handler.settings.tls
+        if tls is not None:
+            tls.remember(backend.addr_text, upstream.tls.object.session)
 
     def _client_waits_handler(self, event: Event) -> None:
         """While connecting, bytes of the client wait in the kernel; only its going away counts."""

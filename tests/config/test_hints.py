@@ -43,7 +43,7 @@ KEYS = [
     ("limit_conn_zone: addr\n" + LISTENER, "{key: $remote_addr, max: 10} in a listener"),
     (in_listener("accept-proxy: on"), "{from: 10.0.0.0/8}, the proxies in front"),
     (in_listener("deny: all"), "expected access: [{allow: 10.0.0.0/8}, {deny: all}]"),
-    (in_listener("proxy_ssl: on"), "nginy passes TLS through and does not speak it to backends"),
+    (in_listener("proxy_ssl: on"), "expected proxy_tls: on in a listener"),
     (in_listener("ssl_certificate: a.pem"), "expected tls: {certificate: site.pem, key: site.key}"),
     (in_listener("max_conns: 100"), "it belongs in a backend"),
     (in_listener("backends: 127.0.0.1:1"), "it belongs in an upstream"),
@@ -68,7 +68,7 @@ KEYS = [
     (in_backend("maxconn: 5"), '(did you mean "max_conns"?)'),
     (in_backend("health_check: on"), "it belongs in an upstream"),
     (in_backend("port: 80"), "a port is part of the address, as in 127.0.0.1:80"),
-    ("defaults: {proxy_ssl: on}\n" + LISTENER, "does not speak it to backends"),
+    ("defaults: {proxy_ssl: on}\n" + LISTENER, "expected proxy_tls: on in a listener"),
     ("defaults: {timeout: 5s}\n" + LISTENER, '(did you mean "proxy_timeout"?)'),
     ("defaults: {weight: 5}\n" + LISTENER, "it belongs in a backend"),
 ]

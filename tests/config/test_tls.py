@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable
 
 import pytest
+from nginy.backend.checks.checker import ProbeSettings
 from nginy.cli import main
+from nginy.config.build_health import monitor_settings, tls_towards
 from nginy.config.build_tls import TlsContexts, server_tls
 from nginy.config.check_tls import check_tls, validities
 from nginy.config.node import Findings
@@ -15,7 +17,7 @@ from nginy.config.surprises import surprises
 from nginy.config.tls import Tls
 from nginy.errors import ConfigError
 
-from kit.configs import loaded
+from kit.configs import loaded, refusals
 from kit.tls import make_certificate
 
 
@@ -199,3 +201,81 @@ def test_a_key_log_is_warned_of_and_not_written_by_a_test(
     assert "key_log: ALL TLS KEYS of this listener go to" in warning
     assert not path.exists()
     assert server_tls(tls_of(config)).default.keylog_filename == str(path)
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ("key: DIR/key.pem", '"certificate" is missing beside key'),
+        ("certificate: DIR/good.pem, key: DIR/other.pem", "does not belong to the certificate"),
+        ("certificate: DIR/chain.pem", 'OpenSSL does not accept "DIR/chain.pem" with'),
+        ("certificate: DIR/locked.pem", 'key: "DIR/locked.pem" is encrypted'),
+        ("verify: off, ca: DIR/good.pem", "ca: nothing is verified, expected verify: on"),
+        ("ca: DIR/damaged.pem", 'ca: "DIR/damaged.pem" holds a certificate that is broken'),
+        ("ca: DIR/good.pem, ciphers: NONE", "ciphers: NONE names no cipher that OpenSSL has"),
+        ("verify: maybe", 'verify: "maybe" is not valid, expected on or off'),
+    ],
+)
+def test_what_does_not_go_together_towards_backends_is_one_problem(
+    tmp_path: pathlib.Path, files: pathlib.Path, keys: str, problem: str
+) -> None:
+    keys = keys.replace("DIR", str(files))
+    (found,) = refusals(
+        tmp_path,
+        f"listeners: {{listen: 127.0.0.1:80, proxy_pass: 192.0.2.1:443, proxy_tls: {{{keys}}}}}",
+    )
+    assert problem.replace("DIR", str(files)) in found.replace("DIR", str(files))
+
+
+def test_the_certificate_of_a_unix_socket_needs_a_name(tmp_path: pathlib.Path) -> None:
+    text = "listeners: {{listen: 127.0.0.1:80, proxy_pass: 'unix:/x', proxy_tls: {}}}"
+    (found,) = refusals(tmp_path, text.format("on"))
+    assert "a backend is a unix socket, expected name, or verify: off" in found
+    loaded(tmp_path, text.format("{name: x.test}"))
+    loaded(tmp_path, text.format("{verify: off}"))
+
+
+def test_settings_towards_backends_reach_openssl(
+    tmp_path: pathlib.Path, files: pathlib.Path
+) -> None:
+    keys = (
+        f"ca: {files}/good.pem, name: x.test, sni: off, certificate: {files}/locked.pem,"
+        f" password_file: {files}/secret, alpn: h2, protocols: TLSv1.3"
+    )
+    text = f"listeners: {{listen: 127.0.0.1:80, proxy_pass: 192.0.2.1:443, proxy_tls: {{{keys}}}}}"
+    config = loaded(tmp_path, text)
+    made = TlsContexts().prepare(config).client(config.listeners[0])
+    assert made is not None
+    assert (made.name, made.verifies, made.sends_name) == ("x.test", True, False)
+    assert made.context.minimum_version == ssl.TLSVersion.TLSv1_3
+    assert (made.context.verify_mode, made.context.check_hostname) == (ssl.CERT_REQUIRED, False)
+    assert [str(each.pem.path) for each in validities(config)] == [f"{files}/locked.pem"]
+
+
+def test_checks_speak_as_listeners_do(tmp_path: pathlib.Path, files: pathlib.Path) -> None:
+    def probe(check: str, listener: str = "") -> ProbeSettings:
+        proxy = f"{{ca: {files}/good.pem, name: x.test}}"
+        text = f"""
+        upstreams:
+          web: {{backends: 192.0.2.1:443, health_check: {check}}}
+        listeners:
+          - {{listen: 127.0.0.1:80, proxy_pass: web, proxy_tls: {proxy}}}
+          {listener}
+        """
+        config = loaded(tmp_path, text)
+        towards = tls_towards("web", config.listeners)
+        made = monitor_settings(config.upstreams["web"], "off", towards).probe
+        assert made is not None
+        return made
+
+    for check in ("{type: tcp}", "{type: http}", "{type: tls}"):
+        found = probe(check)
+        assert found.name == "x.test"
+        assert found.tls is not None
+        assert (found.tls.verify, found.tls.authorities) == (
+            True,
+            (files / "good.pem").read_bytes(),
+        )
+    for check in ("{type: tcp, port: 80}", "{type: redis}", "{type: tls, name: y.test}"):
+        assert probe(check).name != "x.test"
+    assert probe("{type: tcp}", "- {listen: 127.0.0.1:81, proxy_pass: web}").tls is None

@@ -6,19 +6,25 @@ rest that nobody sends, the direction that is forgotten when the other one ends.
 
 import pathlib
 import random
+import ssl
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from nginy.proxy.originating import UpstreamTls
+from nginy.proxy.terminating import ServerTls, TlsPhase
 from nginy.text.address import Address, parse_address
 
 from kit.ends import End
 from kit.harness import ANY_PORT, Front, Harness, descriptor_count
 from kit.leaks import alive, no_garbage
 from kit.servers import Server
+from kit.tls import HalfClosingEnd, make_certificate, serving, trusting
 
 TRANSFERS = 160
 """For each way to wait."""
+TLS_TRANSFERS = 48
 LANES = 16
 """Transfers at a time."""
 LARGEST_BYTES = 8 * 1024 * 1024
@@ -61,6 +67,8 @@ class Lane:
     def __init__(
         self, harness: Harness, rng: random.Random, front: Front, server: Server, transfers: int
     ) -> None:
+        self.context: ssl.SSLContext | None = None
+        """How clients speak TLS; None if they do not."""
         self._harness = harness
         self._rng = rng
         self._front = front
@@ -96,6 +104,10 @@ class Lane:
         self._left -= 1
         plan = Plan(self._rng)
         client = self._front.connect(plan.rcvbuf_bytes)
+        if self.context is not None:
+            self._harness.forget(client)
+            client = HalfClosingEnd(client.socket, self.context, "example.test")
+            self._harness.add(client)
         self._begin_end(client, plan)
 
     def _accept(self) -> None:
@@ -181,3 +193,46 @@ def test_no_transfer_hangs_and_none_is_a_byte_off(harness: Harness, tmp_path: pa
     assert alive() == objects
     assert harness.loop.budget.used_bytes == 0
     assert [code for front in harness.fronts for code in front.terminations] == ["--"] * TRANSFERS
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A key and a certificate for example.test, in one file."""
+    return make_certificate(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sides", ["client", "upstream", "client, upstream"])
+def test_nor_does_one_through_tls(
+    harness: Harness, tmp_path: pathlib.Path, certificate: pathlib.Path, sides: str
+) -> None:
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    rng = random.Random(seed)
+    harness.loop.budget.limit_bytes = 512 * 1024
+    lanes = []
+    for address, path in addresses(tmp_path):
+        server = Server(path or ("127.0.0.1", 0))
+        harness.add(server)
+        size = rng.choice([64, 4096, 16384, 65536, 65536])
+        changes: dict[str, Any] = {"buffer_size": size}
+        if "upstream" in sides:
+            context = serving(certificate)
+            server.end_class = lambda sock, c=context: HalfClosingEnd(sock, c)  # type: ignore[assignment]
+            changes["tls"] = UpstreamTls(trusting(certificate), "example.test")
+        front = harness.proxy(harness.pool(server.name), address, **changes)
+        lane = harness.add(Lane(harness, rng, front, server, TLS_TRANSFERS // LANES))
+        if "client" in sides:
+            lane.context = trusting(certificate)
+            front.handler.phases = (TlsPhase(ServerTls(serving(certificate), {})),)
+        lanes.append(lane)
+    descriptors = descriptor_count()
+    with no_garbage():
+        harness.turn_until(lambda: all(lane.is_done for lane in lanes), DEADLINE_S)
+        while harness.loop.connections > LANES:
+            # A goodbye without room waits for it, and a timer looks.
+            harness.advance(20)
+    assert descriptor_count() == descriptors
+    assert harness.loop.budget.used_bytes == 0
+    ended = [code for front in harness.fronts for code in front.terminations]
+    assert ended == ["--"] * TLS_TRANSFERS
