@@ -131,6 +131,7 @@ RENAMED: Final[Mapping[str, Mapping[str, str]]] = {
         "url": "path",
     },
     "agent_check": {"agent-port": "port", "agent-inter": "interval", "inter": "interval"},
+    "a log format": {"format": "text", "log_format": "text"},
     "access_log": {"file": "path", "buffer_size": "buffer"},
     "error_log": {"file": "path", "severity": "level", "log_level": "level"},
     "queue": {"maxqueue": "size", "max": "size", "length": "size"},

@@ -16,8 +16,8 @@ from nginy.config.types import (
     AccessLogPath,
     Choice,
     Duration,
+    ErrorLogPath,
     Flag,
-    LogPath,
     OrOff,
     Plain,
     Size,
@@ -93,7 +93,7 @@ LOG_PATH_ABOUT: Final = "Lines go to a file, a standard stream, or a syslog serv
 class ErrorLogSettings(Entry):
     """Where nginy's own messages go."""
 
-    path: str = key(LogPath("level", LOG_LEVELS), "stderr", LOG_PATH_ABOUT)
+    path: str = key(ErrorLogPath("level", LOG_LEVELS), "stderr", LOG_PATH_ABOUT)
     level: str = key(
         Choice(*LOG_LEVELS), "notice", "nginy writes messages of this level and above."
     )

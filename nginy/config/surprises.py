@@ -10,6 +10,7 @@ from typing import Final
 from nginy.config.admin import is_loopback
 from nginy.config.balance import KEY_EXAMPLE
 from nginy.config.build_health import proxy_protocols_of
+from nginy.config.check import access_logs
 from nginy.config.check_tls import SOON_DAYS, validities
 from nginy.config.health import HASH_METHODS
 from nginy.config.node import Mark, quote
@@ -32,7 +33,7 @@ def surprises(config: Config) -> list[str]:
         for mark, text in _of_upstream(name, upstream):
             found.append(Problem(mark.file, mark.line, mark.column, text))
     others = (*_headers(config), *_unused(config), *_open_tokens(config), *_of_tls(config))
-    for mark, text in others:
+    for mark, text in (*others, *_conditions(config)):
         found.append(Problem(mark.file, mark.line, mark.column, text))
     return [str(problem) for problem in sorted(set(found))]
 
@@ -86,6 +87,14 @@ def _is_unended(text: str) -> bool:
 def _unended(text: str) -> str:
     line = f"{text}\r\n"
     return f"send: {quote(text)} has no line end, expected {quote(line)} where lines are read"
+
+
+def _conditions(config: Config) -> Warnings:
+    """Find conditions of access logs that are the same for every session."""
+    for log in access_logs(config):
+        if log.if_ is not None and "$" not in log.if_:
+            text = f"if: {quote(log.if_)} has no variable, so it is the same for every session"
+            yield log.origin.of("if"), text
 
 
 def _unused(config: Config) -> Warnings:

@@ -371,6 +371,16 @@ class LogPath(FilePath):
         return log_hint(text, self.option, self.values) or super().advice(key, text)
 
 
+class ErrorLogPath(LogPath):
+    """The same for an error log, whose messages are about no session or about many."""
+
+    def parse(self, text: str, mark: Mark) -> str:
+        """Refuse variables, which nobody would fill in."""
+        if "$" in text:
+            raise InvalidValueError("has a variable, which only the path of an access log may have")
+        return super().parse(text, mark)
+
+
 class AccessLogPath(LogPath):
     """The same for an access log: the path of a file may have variables."""
 

@@ -264,6 +264,49 @@ CASES = [
         ),
     ),
     (
+        "log_formats: {main: {text: x, escape: xml}}\n" + LISTENER,
+        ':1:39: escape: "xml" is not known, expected default, json or none',
+    ),
+    (
+        "log_formats: {main: {format: x}}\n" + LISTENER,
+        ':1:22: main: unknown key "format" in a log format (did you mean "text"?)',
+    ),
+    (
+        "access_log: x-$nope.log\n" + LISTENER,
+        (
+            ':1:13: access_log: "x-$nope.log" names unknown variables ($nope), expected the path of'
+            " a file, stderr, stdout or syslog:HOST:PORT"
+        ),
+    ),
+    (
+        "access_log: 'syslog:$pid:514'\n" + LISTENER,
+        (
+            ':1:13: access_log: "syslog:$pid:514" has a variable, which only the path of a file may'
+            " have, expected the path of a file, stderr, stdout or syslog:HOST:PORT"
+        ),
+    ),
+    (
+        "access_log: [./x, off]\n" + LISTENER,
+        (
+            ':1:19: access_log: "off" is a word and not a path, expected the path of a file,'
+            " stderr, stdout or syslog:HOST:PORT"
+        ),
+    ),
+    (
+        "access_log: {path: ./x, if: $nope}\n" + LISTENER,
+        (
+            ':1:29: if: "$nope" names unknown variables ($nope), expected text with variables such'
+            " as $remote_addr, or off"
+        ),
+    ),
+    (
+        "error_log: x-$pid.log\n" + LISTENER,
+        (
+            ':1:12: error_log: "x-$pid.log" has a variable, which only the path of an access log'
+            " may have, expected the path of a file, stderr, stdout or syslog:HOST:PORT"
+        ),
+    ),
+    (
         "log_formats: {main: $remote_adr}\n" + LISTENER,
         (
             ':1:21: main: "$remote_adr" names unknown variables ($remote_adr), expected text with'

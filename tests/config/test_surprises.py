@@ -91,3 +91,12 @@ def test_a_line_without_its_end_is_warned_of(
     found = warned(tmp_path, serving(keys))
     assert len(found) == is_odd
     assert all("has no line end, expected" in warning for warning in found)
+
+
+def test_a_condition_without_a_variable_is_warned_of(tmp_path: pathlib.Path) -> None:
+    config = loaded(
+        tmp_path,
+        "access_log: [{path: ./a, if: on}, {path: ./b, if: $status}]\n" + LISTENER,
+    )
+    (found,) = surprises(config)
+    assert found.endswith('1:30: if: "on" has no variable, so it is the same for every session')
