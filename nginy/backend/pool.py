@@ -15,12 +15,12 @@ nginx: `ngx_stream_upstream_srv_conf_t`, and `peer.get` and `peer.free` in
 `ngx_stream_upstream_round_robin.c`.
 """
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
+from math import gcd
 from typing import Final, Protocol
 
 from nginy.backend.backend import Backend
-from nginy.backend.health.states import State
+from nginy.backend.unusable import why_none, why_not
 from nginy.backend.waiting import Peers, QueueSettings, WaitingQueue
 from nginy.balancer.least import moving_average_ms
 from nginy.balancer.peer import Balancer, failure, has_failed, is_usable, success
@@ -31,21 +31,8 @@ MakeBalancer = Callable[[Sequence[Backend]], Balancer[Backend]]
 """Makes the balancer of a method for a list of backends."""
 
 
-WORDS: Final = {
-    State.UP: "down",
-    State.DOWN: "down",
-    State.MAINTENANCE: "in maintenance",
-    State.UNRESOLVED: "unresolved",
-    State.DRAINING: "draining",
-    State.CHECKING: "not checked yet",
-    State.EJECTED: "ejected",
-}
-"""What the log says of a backend that is `down`, by its state; UP stands for no check at all."""
-OUT: Final = "out"
-FULL: Final = "at max_conns"
-TRIED: Final = "tried"
-ORDER: Final = (*dict.fromkeys(WORDS.values()), OUT, FULL, TRIED)
-"""Reasons why a backend does not serve a client, in the order of the log."""
+PHASE_MAX_TURNS: Final = 1000
+"""How many turns of a first round may be let go by; each takes 1 µs."""
 
 
 class Watcher(Protocol):
@@ -65,6 +52,7 @@ class BackendPool:
         "_backups",
         "_counted_at_s",
         "_failing",
+        "_phase",
         "_primaries",
         "_reasons",
         "_single",
@@ -117,7 +105,33 @@ class BackendPool:
         """Who waits because all backends are at `max_conns`; None if there never was a `queue`."""
         self.max_session_time_ms: int | None = None
         """How long a session may last; None: no limit."""
+        self._phase = 0.0
+        """Where in the first round of its backends it is to begin, from 0 to 1."""
         self.rebuild(backends, make_balancer)
+
+    def begin_at(self, phase: float) -> None:
+        """Begin the first round of the backends after a share of it, from 0 to 1.
+
+        Each of several workers takes turns by itself, and is fair to within one session a backend.
+        If all began with the first backend, it would get the first session of each.
+
+        They do not follow each other's turns. Without a lock, which no worker may wait for, two of
+        them are in step only as long as both know the same failures. Once out of step, the backend
+        of a session depends on the worker that it meets, by chance: the sums drift apart without
+        bound, and those of workers that take turns by themselves do not.
+        """
+        self._phase = phase
+        self._begin_round()
+
+    def _begin_round(self) -> None:
+        """Let go by what comes before the phase, once there are backends."""
+        primaries = [b for b in self.backends if not b.settings.backup]
+        if not self._phase or len(primaries) < 2:
+            return
+        round_length = sum(b.weight for b in primaries) // gcd(*(b.weight for b in primaries))
+        for _ in range(min(int(self._phase * round_length), PHASE_MAX_TURNS)):
+            self._primaries.pick(b"", (), 0)
+        self._phase = 0.0
 
     def changed(self, backend: Backend) -> None:
         """Take note of a change of `backend` that choices depend on; every such change comes here.
@@ -178,6 +192,8 @@ class BackendPool:
         self._primaries = primaries
         self._backups = backups
         self._note_sorted()
+        if self._phase:
+            self._begin_round()
 
     def _note_sorted(self) -> None:
         balancers = [self._primaries] if self._backups is None else [self._primaries, self._backups]
@@ -320,32 +336,20 @@ class BackendPool:
         )
 
     def why_not(self, backend: Backend, now_s: int) -> str:
-        """Say in a word of `ORDER` why a backend of the list takes no new session; "" if it
-        does."""
-        return "" if is_usable(backend, now_s) else _why_not(backend, (), now_s)
+        """Say in a word why a backend of the list takes no new session; "" if it does."""
+        return "" if is_usable(backend, now_s) else why_not(backend, (), now_s)
 
     def why_none(self, tried: Collection[Backend], now_s: int) -> str:
-        """Say in counts why no backend is left: "2 of 5 down, 2 out for 7s, 1 at max_conns".
+        """Say in counts why no backend is left.
 
         Of many backends, the counts may be a second old: refusing clients must stay cheap.
         """
         if tried or len(self.backends) < MANY:
-            return self._count_reasons(tried, now_s)
+            return why_none(self.backends, tried, now_s)
         if self._counted_at_s != now_s:
             self._counted_at_s = now_s
-            self._reasons = self._count_reasons((), now_s)
+            self._reasons = why_none(self.backends, (), now_s)
         return self._reasons
-
-    def _count_reasons(self, tried: Collection[Backend], now_s: int) -> str:
-        counts = Counter(_why_not(backend, tried, now_s) for backend in self.backends)
-        parts: list[str] = []
-        for word in sorted(counts, key=ORDER.index):
-            count = f"{counts[word]}" if parts else f"{counts[word]} of {len(self.backends)}"
-            parts.append(f"{count} {word}")
-            if word == OUT:
-                ends_s = [b.checked_s + b.fail_timeout_s for b in self._failing if not b.down]
-                parts[-1] += f" for {max(min(ends_s, default=0) - now_s, 1)}s"
-        return ", ".join(parts) or "it has none"
 
     def reweigh(self) -> None:
         """Let changed weights count from the next pick. O(1): with slow start they change often."""
@@ -368,14 +372,3 @@ class BackendPool:
     def tries(self) -> int:
         """How many backends a session may try unless configured: those that could serve."""
         return sum(not backend.is_held_back for backend in self.backends)
-
-
-def _why_not(backend: Backend, tried: Collection[Backend], now_s: int) -> str:
-    """Say in a word of `ORDER` why a backend does not serve a client who has tried some."""
-    if backend in tried:
-        return TRIED
-    if backend.down:
-        return "down" if backend.settings.down else WORDS[backend.health.state]
-    if has_failed(backend, now_s):
-        return OUT
-    return FULL

@@ -43,6 +43,11 @@ class SharedCounts:
         self._tags: Cells = memory[:rows]
         self._counts: Cells = memory[rows:]
 
+    @property
+    def workers(self) -> int:
+        """How many workers share the table."""
+        return self._columns
+
     def clear(self, worker: int) -> None:
         """Forget the counts of a worker that has died."""
         for row in range(self._rows):
@@ -79,6 +84,12 @@ class WorkerCounts:
     def __init__(self, counts: SharedCounts, worker: int) -> None:
         self._counts = counts
         self._worker = worker
+
+    @property
+    def phase(self) -> float:
+        """Where this worker begins to go round the backends, from 0 to 1; see
+        `BackendPool.begin_at`."""
+        return self._worker / self._counts.workers
 
     def backend(self, upstream: str, settings: BackendSettings) -> Backend:
         """Return a backend of an upstream, whose sessions all workers count together."""

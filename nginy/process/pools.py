@@ -277,6 +277,8 @@ class PoolSet:
             make,
             partial(self._refuse, name),
         )
+        if self._counts is not None:
+            members.pool.begin_at(self._counts.phase)
         end_sessions = self._closer.end_sessions
         monitor = PoolMonitor(
             members.pool, self._checker, self._rng, wanted.monitor, end_sessions, self.relay

@@ -1,6 +1,7 @@
 """The counts that workers share, with several workers' views of one table in one process."""
 
 import random
+from typing import Any
 
 import pytest
 from nginy.backend.backend import Backend, BackendSettings
@@ -13,8 +14,8 @@ from nginy.text.address import parse_address
 from kit.clock import FakeClock
 
 
-def settings(name: str, max_conns: int = 0) -> BackendSettings:
-    return BackendSettings(name, parse_address(name), max_conns=max_conns)
+def settings(name: str, max_conns: int = 0, weight: int = 1) -> BackendSettings:
+    return BackendSettings(name, parse_address(name), max_conns=max_conns, weight=weight)
 
 
 def backends(counts: SharedCounts, workers: int, name: str = "127.0.0.1:1") -> list[Backend]:
@@ -165,6 +166,50 @@ def test_max_conns_and_least_conn_see_all_workers() -> None:
     again = ours.pick(b"", (), 1)
     assert again is not None
     assert again.name == released.name
+
+
+@pytest.mark.parametrize("method", [RoundRobin, LeastConn])
+@pytest.mark.parametrize("count", [3, 8, 100])
+def test_workers_begin_their_rounds_in_different_places(method: Any, count: int) -> None:
+    counts = SharedCounts(4)
+    pools = []
+    for worker in map(counts.for_worker, range(4)):
+        members = [worker.backend("web", settings(f"127.0.0.1:{n + 1}")) for n in range(count)]
+        pools.append(BackendPool("web", members, method))
+        pools[-1].begin_at(worker.phase)
+    first = [pool.pick(b"", (), 1) for pool in pools]
+    assert len({backend.name for backend in first if backend is not None}) == min(4, count)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_all_workers_together_are_fair_to_within_one_session_a_worker(seed: int) -> None:
+    rng = random.Random(seed)
+    counts = SharedCounts(3)
+    weights = [rng.randint(1, 4) for _ in range(7)]
+    pools = []
+    for worker in map(counts.for_worker, range(3)):
+        members = [
+            worker.backend("web", settings(f"127.0.0.1:{n + 1}", weight=weight))
+            for n, weight in enumerate(weights)
+        ]
+        pools.append(BackendPool("web", members, RoundRobin))
+        pools[-1].begin_at(worker.phase)
+    for sessions in range(1, 500):
+        rng.choice(pools).pick(b"", (), 1)
+        for backend, weight in zip(pools[0].backends, weights, strict=True):
+            assert abs(backend.conns - sessions * weight / sum(weights)) <= 2 * len(pools)
+
+
+def test_a_round_begins_in_its_place_once_names_have_become_backends() -> None:
+    counts = SharedCounts(2)
+    make = counts.for_worker(1).backend
+    pool = BackendPool("web", [], RoundRobin)
+    pool.begin_at(0.5)
+    members = [make("web", settings(f"127.0.0.1:{n + 1}")) for n in range(4)]
+    pool.rebuild(members, RoundRobin)
+    assert pool.pick(b"", (), 1) is members[2]
+    pool.rebuild(members, RoundRobin)
+    assert pool.pick(b"", (), 1) is members[3]
 
 
 def test_a_backend_alone_keeps_its_plain_count() -> None:
