@@ -12,6 +12,8 @@ nginx: `ngx_proxy_protocol_write` in `ngx_proxy_protocol.c`, which writes versio
 """
 
 import os
+import time
+from functools import lru_cache
 from typing import Final
 
 from nginy.backend.backend import Backend
@@ -19,10 +21,13 @@ from nginy.proxy.handler import ProxySettings
 from nginy.proxy.session import Session
 from nginy.wire.errors import WireError
 from nginy.wire.proxy_protocol import Place, build_v1, build_v2
+from nginy.wire.proxy_repeated import AnyHost, RepeatedHeader
 from nginy.wire.proxy_tlv import Tlvs, Type, value_of
 
 NODE_MAX_CHARACTERS: Final = 64
 """Of the host's name in a unique id, which has 128 bytes at most."""
+REPEATED_MAX: Final = 256
+"""Addresses asked whose headers are not made from nothing each time."""
 
 
 def version_for(settings: ProxySettings, backend: Backend) -> str:
@@ -38,20 +43,32 @@ def header_for(session: Session, version: str, pass_tlvs: bool = False) -> bytes
     room for it.
     """
     client, arrival = session.client, session.arrival
-    source: Place = _place(client.sockaddr)
-    destination: Place = _place(session.handler.local_sockaddr or client.local_sockaddr)
+    source = client.sockaddr
+    destination = session.handler.local_sockaddr or client.local_sockaddr
     received: Tlvs = ()
     if arrival is not None:
         # The address was announced only if it is not the peer's.
-        if client.sockaddr != arrival.real_sockaddr:
+        if source != arrival.real_sockaddr:
             destination = arrival.header.destination or destination
-        received = arrival.header.tlvs if pass_tlvs else ()
+        if pass_tlvs:
+            received = arrival.header.tlvs
     if version == "v1":
-        return build_v1(source, destination)
+        return build_v1(_place(source), _place(destination))
+    is_udp = session.handler.protocol == "UDP"
+    if not received and isinstance(source, tuple) and isinstance(destination, tuple):
+        repeated = _repeated(destination, is_udp, os.getpid())
+        if (":" in source[0]) is repeated.is_v6:
+            return repeated.header(source, client.number)
+    return _built(session, _place(source), _place(destination), received, is_udp)
+
+
+def _built(
+    session: Session, source: Place, destination: Place, received: Tlvs, is_udp: bool
+) -> bytes:
+    """Return a header of v2 that has more to say than others, or is about unix sockets."""
     passed = tuple(each for each in received if each[0] != Type.CRC32C)
     if value_of(passed, Type.UNIQUE_ID) is None:
         passed += ((int(Type.UNIQUE_ID), unique_id(session)),)
-    is_udp = session.handler.protocol == "UDP"
     try:
         return build_v2(source, destination, is_udp=is_udp, tlvs=passed)
     except WireError:
@@ -59,13 +76,21 @@ def header_for(session: Session, version: str, pass_tlvs: bool = False) -> bytes
 
 
 def unique_id(session: Session) -> bytes:
-    """Return a name for the session that no other one has, on no host: host, process, start and
-    `$session_id`."""
-    client = session.client
-    clock = client.loop.clock
-    start_ms = clock.wall_ms() - (clock.now_ms - client.start_time_ms)
+    """Return a name for the session that no other one has, on no host: host, process, its start
+    and `$session_id`."""
+    return _identity(os.getpid()) + b"%d" % session.number
+
+
+@lru_cache(maxsize=1)
+def _identity(pid: int) -> bytes:
+    """Return what all unique ids of a process begin with; the time is that of the first one."""
     node = os.uname().nodename[:NODE_MAX_CHARACTERS]
-    return f"{node}-{os.getpid():x}-{start_ms:x}-{session.number}".encode()
+    return f"{node}-{pid:x}-{time.time_ns() // 1_000_000:x}-".encode()
+
+
+@lru_cache(maxsize=REPEATED_MAX)
+def _repeated(destination: AnyHost, is_udp: bool, pid: int) -> RepeatedHeader:
+    return RepeatedHeader(destination, _identity(pid), is_udp=is_udp)
 
 
 def _place(sockaddr: tuple[str, int] | tuple[str, int, int, int] | str) -> Place:

@@ -15,7 +15,8 @@ header in two pieces, and `ngx_stream_realip_module.c`.
 """
 
 from _socket import MSG_PEEK
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 from nginy.event.connection import AGAIN, Connection
@@ -31,22 +32,26 @@ from nginy.wire.proxy_protocol import MAX_V2_BYTES, Header, parse
 
 STRANGER: Final = "is not among those who may send a PROXY header (accept_proxy_protocol: from)"
 
+SENDERS_REMEMBERED: Final = 1000
 
-@dataclass(frozen=True, slots=True)
+
 class RealAddress(Phase):
     """Reads the PROXY header of TCP clients that are proxies (`accept_proxy_protocol`)."""
 
-    senders: Access
-    """Its rules fit those who are to send a header, and nobody else."""
-    accepts_others: bool
-    """Whether others are served, as clients without a header, or refused."""
-    timeout_ms: int
+    __slots__ = ("_accepts_others", "_is_sender", "_timeout_ms")
+
+    def __init__(self, senders: Access, accepts_others: bool, timeout_ms: int) -> None:
+        """The rules of `senders` fit those who are to send a header, and nobody else; others are
+        refused, or served as clients without a header."""
+        self._is_sender = sender_test(senders)
+        self._accepts_others = accepts_others
+        self._timeout_ms = timeout_ms
 
     def run(self, session: Session, rest: Phases) -> PhaseResult:
         """Read what is there of the header; wait for the rest of it."""
         client = session.client
-        if self.senders.decides(host_of(client.sockaddr)) < 0:
-            if self.accepts_others:
+        if not self._is_sender(host_of(client.sockaddr)):
+            if self._accepts_others:
                 return Passage.PASS
             return Refusal(Reason.DENIED, f"{client.addr_text} {STRANGER}", "access")
         if not isinstance(client, Connection):
@@ -54,8 +59,19 @@ class RealAddress(Phase):
         reading = HeaderReading(session, client, rest)
         verdict = reading.look()
         if verdict is Passage.WAIT:
-            reading.wait(self.timeout_ms)
+            reading.wait(self._timeout_ms)
         return verdict
+
+
+def sender_test(senders: Access) -> Callable[[str], bool]:
+    """Return what tells whether a host may send headers; it remembers the answers, as proxies are
+    few, and ask often."""
+
+    @lru_cache(maxsize=SENDERS_REMEMBERED)
+    def is_sender(host: str) -> bool:
+        return senders.decides(host) >= 0
+
+    return is_sender
 
 
 class HeaderReading:
@@ -83,33 +99,33 @@ class HeaderReading:
     def look(self) -> PhaseResult:
         """Take from the kernel what belongs to the header, and nothing more."""
         client = self._client
-        memory = client.loop.memory[:MAX_V2_BYTES]
+        sock = client.socket
         while True:
             try:
-                count = client.socket.recv_into(memory, 0, MSG_PEEK)
+                seen = sock.recv(MAX_V2_BYTES, MSG_PEEK)
             except OSError as error:
                 if client.failed(client.read, error) == AGAIN:
                     return Passage.WAIT
                 return _bad("client reset the connection before its PROXY header was complete")
-            if not count:
+            if not seen:
                 return _bad("client closed the connection before its PROXY header was complete")
-            data = self._held + bytes(memory[:count])
+            data = self._held + seen
             try:
                 header = parse(data)
             except WireError as error:
                 return _bad(f"bad PROXY header: {error}")
             if header is not None:
-                client.socket.recv(header.size_bytes - len(self._held))
-                # There may be more, which a selector that reports edges has reported already.
-                client.read.ready = True
+                sock.recv(header.size_bytes - len(self._held))
                 announce(self._session, header)
                 return Passage.PASS
             self._held = data
-            client.socket.recv(count)
+            sock.recv(len(seen))
 
     def _read_handler(self, _event: Event) -> None:
         verdict = self.look()
         if verdict is not Passage.WAIT:
+            # There may be more, which a selector that reports edges has reported with this event.
+            self._client.read.ready = True
             self._end(verdict)
 
     def _header_timer_handler(self, _timer: Timer) -> None:

@@ -109,7 +109,7 @@ class TcpSession(EndingSession):
     def _send_header(self, upstream: Connection, version: str) -> None:
         """Send the PROXY header, in one write with what the client has sent so far."""
         client, settings = self.client, self.handler.settings
-        header = header_for(self, version, pass_tlvs=settings.pass_tlvs)
+        header = header_for(self, version, settings.pass_tlvs)
         memory = client.loop.memory
         end = len(header)
         memory[:end] = header

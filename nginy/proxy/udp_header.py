@@ -23,7 +23,7 @@ from nginy.event.datagram import DatagramReceiver
 from nginy.proxy.access import Access
 from nginy.proxy.arrival import Announced, announced
 from nginy.proxy.context import host_of
-from nginy.proxy.real_address import STRANGER
+from nginy.proxy.real_address import STRANGER, sender_test
 from nginy.proxy.udp import UdpHandler
 from nginy.proxy.udp_base import ClientKey
 from nginy.text.address import SockAddr
@@ -40,7 +40,7 @@ announce anybody make them."""
 class HeaderReader:
     """Reads the headers of a listener's datagrams. Made with each handler; owns nothing."""
 
-    __slots__ = ("_accepts_others", "_handler", "_is_standalone", "_known", "_senders")
+    __slots__ = ("_accepts_others", "_handler", "_is_sender", "_is_standalone", "_known")
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class HeaderReader:
     ) -> None:
         """Serve `handler`; the rules of `senders` fit the proxies, and nobody else."""
         self._handler = handler
-        self._senders = senders
+        self._is_sender = sender_test(senders)
         self._accepts_others = accepts_others
         self._is_standalone = is_standalone
         self._known: dict[bytes, tuple[Announced | None, int]] = {}
@@ -63,7 +63,7 @@ class HeaderReader:
     ) -> None:
         """Hand on a datagram as the client's that its header announces, or drop it."""
         handler = self._handler
-        if self._senders.decides(host_of(sockaddr)) < 0:
+        if not self._is_sender(host_of(sockaddr)):
             if self._accepts_others:
                 handler.datagram_handler(receiver, sockaddr, local, data)
             else:

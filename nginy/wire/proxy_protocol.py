@@ -17,7 +17,7 @@ import re
 from dataclasses import dataclass
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from struct import Struct
-from typing import Final
+from typing import Final, NamedTuple
 
 from nginy.wire.errors import WireError
 from nginy.wire.proxy_tlv import (
@@ -41,6 +41,7 @@ few TLVs, have some hundred bytes."""
 V1_HEAD: Final = b"PROXY "
 SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
 V2_HEAD: Final = Struct(">12sBBH")
+PORTS: Final = Struct(">HH")
 
 LOCAL: Final = 0
 PROXY: Final = 1
@@ -80,9 +81,8 @@ FAMILIES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
-    """A header that was read whole.
+class Header(NamedTuple):
+    """A header that was read whole; a tuple, as one is made for each session.
 
     `source` and `destination` are None if the real addresses of the connection count: for LOCAL,
     for UNKNOWN, and for a family that the sender left unspecified.
@@ -105,8 +105,10 @@ def parse(data: bytes) -> Header | None:
 
     Raises WireError if `data` cannot become a header.
     """
-    if SIGNATURE.startswith(data[: len(SIGNATURE)]):
+    if data.startswith(SIGNATURE):
         return _parse_v2(data) if len(data) >= V2_HEAD.size else None
+    if SIGNATURE.startswith(data):
+        return None
     if V1_HEAD.startswith(data[: len(V1_HEAD)]):
         return _parse_v1(data) if len(data) > len(V1_HEAD) else None
     raise WireError("it begins with neither PROXY nor the signature of version 2")
@@ -169,6 +171,8 @@ def _parse_v2(data: bytes) -> Header | None:
         return Header(2, size_bytes)
     header = data[:size_bytes]
     source, destination = _places(family, header[V2_HEAD.size :])
+    if length == family.bytes:
+        return Header(2, size_bytes, family.protocol, source, destination)
     first = V2_HEAD.size + family.bytes
     tlvs = parse_tlvs(header[first:])
     _verify(header, first)
@@ -183,10 +187,10 @@ def _places(family: Family, block: bytes) -> tuple[Place, Place]:
         )
         return source, destination
     size = 4 if family.family == AF_INET else 16
-    ports = block[2 * size : 2 * size + 4]
+    source_port, destination_port = PORTS.unpack_from(block, 2 * size)
     return (
-        (inet_ntop(family.family, block[:size]), int.from_bytes(ports[:2], "big")),
-        (inet_ntop(family.family, block[size : 2 * size]), int.from_bytes(ports[2:], "big")),
+        (inet_ntop(family.family, block[:size]), source_port),
+        (inet_ntop(family.family, block[size : 2 * size]), destination_port),
     )
 
 

@@ -55,6 +55,12 @@ OWN_BARS: Final[dict[str, tuple[str, RatioBar]]] = {
 }
 """Another work of nginy's own, and how much of its cost this one's may be, as a ratio."""
 
+NEAR_BARS: Final[dict[str, tuple[str, float]]] = {
+    "proxy-protocol": ("connect-close", 0.05),
+    "access-100000": ("connect-close", 0.05),
+}
+"""Another work, and how far the ratio to each peer may lie below the one of that work."""
+
 _PAIR: Final = Limit("cost", 1750, "≤ 1,750 B a pair")
 _NO_CPU: Final = Limit("busy", 0.001, "no CPU while idle")
 _NO_ERRORS: Final = Limit("errors", 0, "no failed connection")

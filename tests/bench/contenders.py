@@ -41,6 +41,18 @@ class Setup:
         for number in range(self.work.backends):
             yield f"127.0.{number // 250}.{number % 250 + 1}:{self.backend_port}"
 
+    def networks(self) -> Iterator[str]:
+        """Yield networks with gaps between them, so that none can be joined with the next."""
+        for number in range(self.work.networks):
+            first = (20 << 24) + number * 512
+            yield f"{first >> 24}.{first >> 16 & 255}.{first >> 8 & 255}.0/24"
+
+    def write_networks(self, form: str = "{}") -> Path:
+        """Write a file with a line for each network; return its path."""
+        path = self.directory / "networks"
+        path.write_text("".join(f"{form.format(network)}\n" for network in self.networks()))
+        return path
+
 
 @dataclass(frozen=True, slots=True)
 class Command:
@@ -161,6 +173,7 @@ class Nginx(Contender):
         # several workers: sockets of their own, or one of them takes most of the connections
         reuseport = " reuseport" if work.workers > 1 else ""
         protocol = " udp" if work.is_udp else ""
+        accepts = " proxy_protocol" if work.is_announced else ""
         log = f"access_log {setup.directory}/access.log main" + (
             " buffer=64k flush=1s" if self.is_tuned else ""
         )
@@ -183,7 +196,9 @@ class Nginx(Contender):
             "least_conn;" if work.balance == "least_conn" else "",
             *(f"server {address};" for address in setup.backends()),
             "}",
-            f"server {{ listen 127.0.0.1:{setup.port}{protocol}{reuseport}; proxy_pass u;",
+            f"server {{ listen 127.0.0.1:{setup.port}{protocol}{reuseport}{accepts}; proxy_pass u;",
+            "proxy_protocol on;" if work.is_announced else "",
+            f"include {setup.write_networks('deny {};')};" if work.networks else "",
             f"proxy_timeout {work.udp_timeout_ms}ms;" if work.is_udp else "",
             "" if work.udp_responses is None else f"proxy_responses {work.udp_responses};",
             "}",
@@ -217,6 +232,7 @@ class HAProxy(Contender):
 
     def _configuration(self, setup: Setup) -> str:
         log = "log stdout format raw local0 info"
+        is_announced = setup.work.is_announced
         lines = [
             "global",
             f"nbthread {setup.work.workers}",
@@ -231,9 +247,15 @@ class HAProxy(Contender):
             "option splice-auto" if self.is_tuned else "",
             "log global" if setup.has_access_log else "",
             "option tcplog" if setup.has_access_log else "",
-            f"listen l\nbind 127.0.0.1:{setup.port}",
+            f"listen l\nbind 127.0.0.1:{setup.port}{' accept-proxy' if is_announced else ''}",
+            f"tcp-request connection reject if {{ src -f {setup.write_networks()} }}"
+            if setup.work.networks
+            else "",
             f"balance {'leastconn' if setup.work.balance == 'least_conn' else 'roundrobin'}",
-            *(f"server s{number} {address}" for number, address in enumerate(setup.backends())),
+            *(
+                f"server s{number} {address}{' send-proxy-v2' if is_announced else ''}"
+                for number, address in enumerate(setup.backends())
+            ),
         ]
         return "\n".join(filter(None, lines)) + "\n"
 
@@ -266,6 +288,10 @@ class Nginy(Contender):
             listener += f", protocol: udp, proxy_timeout: {work.udp_timeout_ms}ms"
         if work.udp_responses is not None:
             listener += f", proxy_responses: {work.udp_responses}"
+        if work.is_announced:
+            listener += ", accept_proxy_protocol: {from: 127.0.0.0/8}, proxy_protocol: v2"
+        if work.networks:
+            listener += f", access: {{deny: {{file: {setup.write_networks()}}}}}"
         lines = [
             f"workers: {work.workers}" if work.workers > 1 else "",
             f"worker_connections: {CONNECTIONS}",

@@ -9,7 +9,8 @@
  *
  * Every message is 64 bytes that begin with a number never used twice.  The backend sends it
  * back, the client compares all of it: a byte that is lost, changed or sent to somebody else is
- * an error, and so is an operation that is not answered.
+ * an error, and so is an operation that is not answered.  Clients of "announced" send a header of
+ * the PROXY protocol first, and the backend takes off the one that the proxy sends it.
  *
  * Usage: load WORK PORT BACKEND_FD CONNECTIONS WARMUP_MS MEASURE_MS [PID ...]
  * Prints one JSON object.  The CPU clocks of the PIDs are read at the very instants the
@@ -38,7 +39,7 @@
 enum phase { RAMP, WARMUP, MEASURE, DRAIN, DONE };
 
 static const char *const work_names[WORKS] = {
-    "connect", "pingpong", "up", "down", "both", "idle", "udp", "churn", "flood",
+    "connect", "announced", "pingpong", "up", "down", "both", "idle", "udp", "churn", "flood",
 };
 
 struct reading {
@@ -49,8 +50,12 @@ enum work work;
 unsigned in_flight;
 uint64_t operations, progress_ns;
 char bulk[256 * 1024];
+const char header[28] = "\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"
+                        "\xc0\0\x02\x07\xc6\x33\x64\x02\x12\x67\x01\xbb";
+static unsigned header_size;            /* 0 unless clients announce themselves */
 
 static enum phase phase;
+static int is_short;                    /* one message a connection */
 static int epoll_fd, connections, pid_count;
 static char **pids;
 static struct sockaddr_in proxy = { .sin_family = AF_INET };
@@ -162,9 +167,9 @@ void begin(struct peer *p)
 
 static void send_request(struct peer *p)
 {
-    ssize_t n = send(p->fd, p->request, MESSAGE, MSG_NOSIGNAL);
+    ssize_t n = send(p->fd, p->request, header_size + MESSAGE, MSG_NOSIGNAL);
 
-    if (n == MESSAGE) {
+    if (n == header_size + MESSAGE) {
         p->is_sent = 1;
     } else if (n >= 0 || errno != EAGAIN) {
         fail(p);
@@ -174,7 +179,8 @@ static void send_request(struct peer *p)
 static void start_operation(struct peer *p)
 {
     number++;
-    memcpy(p->request, &number, sizeof(number));
+    memcpy(p->request, header, header_size);
+    memcpy(p->request + header_size, &number, sizeof(number));
     p->received = 0;
     p->is_sent = 0;
     p->started_ns = now_ns();
@@ -192,7 +198,7 @@ static void finish_operation(struct peer *p)
     }
     p->started_ns = 0;
     begin(p);
-    if (work == CONNECT || work == CHURN) {
+    if (is_short || work == CHURN) {
         close_client(p);
     } else if (work != IDLE && phase != DRAIN) {
         start_operation(p);
@@ -215,7 +221,7 @@ static void message_handler(struct peer *p, uint32_t events)
     if (n < 0 && errno == EAGAIN) {
         return;
     }
-    if (n == 0 && work == CONNECT && p->received == MESSAGE) {
+    if (n == 0 && is_short && p->received == MESSAGE) {
         finish_operation(p);
         return;
     }
@@ -227,9 +233,9 @@ static void message_handler(struct peer *p, uint32_t events)
     if (p->received < MESSAGE) {
         return;
     }
-    if (memcmp(p->request, p->answer, MESSAGE) != 0) {
+    if (memcmp(p->request + header_size, p->answer, MESSAGE) != 0) {
         fail(p);
-    } else if (work == CONNECT) {
+    } else if (is_short) {
         shutdown(p->fd, SHUT_WR);
     } else {
         finish_operation(p);
@@ -430,6 +436,8 @@ int main(int argc, char **argv)
     connections = atoi(argv[4]);
     pid_count = argc - 7;
     pids = argv + 7;
+    header_size = work == ANNOUNCED ? sizeof(header) : 0;
+    is_short = work == CONNECT || work == ANNOUNCED;
     epoll_fd = epoll_create1(0);
     clients = calloc((size_t) connections, sizeof(*clients));
     if (epoll_fd < 0 || clients == NULL) {

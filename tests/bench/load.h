@@ -7,7 +7,9 @@
 #define MESSAGE         64
 #define BATCH           32              /* datagrams a system call */
 
-enum work { CONNECT, PINGPONG, UP, DOWN, BOTH, IDLE, UDP, CHURN, FLOOD, WORKS };
+#define HEADER_MAX      256             /* of the PROXY protocol, as far as contenders send it */
+
+enum work { CONNECT, ANNOUNCED, PINGPONG, UP, DOWN, BOTH, IDLE, UDP, CHURN, FLOOD, WORKS };
 
 /* One socket of either end.  A client is opened again after it closed; a backend's is freed. */
 struct peer {
@@ -19,7 +21,7 @@ struct peer {
     int             fd;
     unsigned        received;           /* bytes of the answer, or of the backend's request */
     uint64_t        started_ns;         /* 0 while no operation is under way */
-    char            request[MESSAGE];
+    char            request[HEADER_MAX + MESSAGE];
     char            answer[MESSAGE + 1];
 };
 
@@ -27,6 +29,7 @@ extern enum work work;
 extern unsigned in_flight;              /* operations, or datagrams of a flood, not answered yet */
 extern uint64_t operations, progress_ns;
 extern char bulk[256 * 1024];
+extern const char header[28];           /* what clients of ANNOUNCED send first */
 
 /* load.c */
 uint64_t now_ns(void);

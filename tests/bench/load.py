@@ -24,7 +24,8 @@ ERRORS_MAX: Final = 100
 BULK: Final = bytes(256 * 1024)
 UDP_WORKS: Final = ("udp", "churn", "flood")
 BULK_WORKS: Final = ("up", "down", "both")
-WORKS: Final = ("connect", "pingpong", *BULK_WORKS, "idle", *UDP_WORKS)
+HEADER: Final = bytes.fromhex("0d0a0d0a000d0a515549540a2111000cc0000207c6336402126701bb")
+WORKS: Final = ("connect", "announced", "pingpong", *BULK_WORKS, "idle", *UDP_WORKS)
 
 Handler = Callable[[int], None]
 
@@ -46,6 +47,8 @@ class Run:
 
     def __init__(self, work: str, port: int, backend_fd: int, connections: int) -> None:
         self.work = work
+        self.header = HEADER if work == "announced" else b""
+        self.is_short = work in ("connect", "announced")
         self.port = port
         self.kind = socket.SOCK_DGRAM if work in UDP_WORKS else socket.SOCK_STREAM
         self.backend = socket.socket(fileno=backend_fd)
@@ -139,7 +142,8 @@ class Run:
         """Send, if it can be done now; an error closes the client. Return whether it was sent."""
         assert client.sock is not None
         try:
-            client.is_sent = client.sock.send(client.request) == MESSAGE
+            data = self.header + client.request
+            client.is_sent = client.sock.send(data) == len(data)
         except BlockingIOError:
             pass
         except OSError:
@@ -153,7 +157,7 @@ class Run:
             self.latencies_ns.append(time.monotonic_ns() - client.started_ns)
         client.started_ns = 0
         self.begin(client)
-        if self.work in ("connect", "churn"):
+        if self.is_short or self.work == "churn":
             self.close_client(client)
         elif self.work != "idle" and not self.is_draining:
             self.start_operation(client)
@@ -172,14 +176,14 @@ class Run:
         except OSError:
             self.fail(client)
             return
-        if not data and self.work == "connect" and len(client.answer) == MESSAGE:
+        if not data and self.is_short and len(client.answer) == MESSAGE:
             self.finish_operation(client)
             return
         client.answer += data
         if not data or not client.started_ns or not client.request.startswith(client.answer):
             self.fail(client)
         elif len(client.answer) == MESSAGE:
-            if self.work == "connect":
+            if self.is_short:
                 client.sock.shutdown(socket.SHUT_WR)
             else:
                 self.finish_operation(client)
@@ -230,8 +234,34 @@ class Run:
         sock.setblocking(False)
         if self.work in BULK_WORKS:
             self.watch(sock, self.bulk_interest("up"), self.bulk_handler(sock, None))
+        elif self.work == "announced":
+            self.watch(sock, select.EPOLLIN, self.announced_handler(sock))
         else:
             self.watch(sock, select.EPOLLIN, lambda _: self.echo_handler(sock))
+
+    def announced_handler(self, sock: socket.socket) -> Handler:
+        """Return what sends back the one message behind a PROXY header, v1 or v2."""
+        received = bytearray()
+
+        def handler(_ready: int) -> None:
+            try:
+                data = sock.recv(4096)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self.close(sock)
+                return
+            received.extend(data)
+            if received.startswith(HEADER[:12]):
+                length = 16 + int.from_bytes(received[14:16], "big")
+            else:
+                length = received.find(b"\n") + 1 or len(received)
+            if len(received) == length + MESSAGE:
+                sock.send(received[length:])
+
+        return handler
 
     def echo_handler(self, sock: socket.socket) -> None:
         """Send back whatever arrives: 64 bytes always find room."""

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -60,6 +61,42 @@ void bulk_handler(struct peer *p, uint32_t events)
     }
 }
 
+/* How long the header at the head of a request is, v1 or v2; more than there is if it goes on. */
+static unsigned header_length(const struct peer *p)
+{
+    const unsigned char *bytes = (const unsigned char *) p->request;
+    const char *end = memchr(p->request, '\n', p->received);
+
+    if (p->received < 16) {
+        return HEADER_MAX;
+    }
+    if (memcmp(p->request, header, 12) == 0) {
+        return 16 + ((unsigned) bytes[14] << 8) + bytes[15];
+    }
+    return end == NULL ? HEADER_MAX : (unsigned) (end + 1 - p->request);
+}
+
+/* Sends back the one message that comes behind a header. */
+static void announced_handler(struct peer *p, uint32_t events)
+{
+    ssize_t n = recv(p->fd, p->request + p->received, sizeof(p->request) - p->received, 0);
+    unsigned length;
+
+    (void) events;
+    if (n <= 0) {
+        if (n == 0 || errno != EAGAIN) {
+            close_backend(p);
+        }
+        return;
+    }
+    p->received += (unsigned) n;
+    length = header_length(p);
+    if (p->received == length + MESSAGE
+        && send(p->fd, p->request + length, MESSAGE, MSG_NOSIGNAL) != MESSAGE) {
+        close_backend(p);
+    }
+}
+
 static void echo_handler(struct peer *p, uint32_t events)
 {
     ssize_t n = recv(p->fd, p->request + p->received, MESSAGE - p->received, 0);
@@ -96,7 +133,8 @@ void accept_handler(struct peer *listener, uint32_t events)
             die("calloc()");
         }
         p->fd = fd;
-        p->handler = work_is_bulk() ? bulk_handler : echo_handler;
+        p->handler = work_is_bulk() ? bulk_handler
+                     : work == ANNOUNCED ? announced_handler : echo_handler;
         watch(p, EPOLL_CTL_ADD, work_is_bulk() ? bulk_interest(0) : EPOLLIN);
     }
 }

@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bench.bars import LIMITS, OWN_BARS, RATIO_BARS, RatioBar
+from bench.bars import LIMITS, NEAR_BARS, OWN_BARS, RATIO_BARS, RatioBar
 from bench.contenders import NGINY
 from bench.measure import Sample
 from bench.works import Work
@@ -134,6 +134,7 @@ def verdicts(work: Work, samples: Sequence[Sample]) -> list[Verdict]:
             is_met = ratio.median >= bar.least and own.errors == 0
             text = f"≥ {bar.least:.2f} to its own {other}"
             found.append(Verdict(work.name, text, ratio.median, is_met))
+    found += _near(work, samples, of_work, is_clean=own.errors == 0)
     for limit in LIMITS.get(work.name, ()):
         values = [
             value
@@ -147,6 +148,26 @@ def verdicts(work: Work, samples: Sequence[Sample]) -> list[Verdict]:
             found.append(Verdict(work.name, limit.text, measured, measured <= limit.most))
     if own.errors and "errors" not in (limit.field for limit in LIMITS.get(work.name, ())):
         found.append(Verdict(work.name, "no errors", own.errors, is_met=False))
+    return found
+
+
+def _near(
+    work: Work, samples: Sequence[Sample], of_work: Sequence[Row], *, is_clean: bool
+) -> list[Verdict]:
+    """Return a verdict for each peer to which the ratio should be near that of another work."""
+    if work.name not in NEAR_BARS:
+        return []
+    other, most_below = NEAR_BARS[work.name]
+    of_other = [s for s in samples if s.work == other]
+    found = []
+    for row in of_work:
+        base = spread(ratios(of_other, row.contender))
+        if row.ratio is None or base is None:
+            continue
+        least = base.median - most_below
+        text = f"≥ {least:.2f} to {row.contender}, {most_below:.2f} below {other}"
+        is_met = row.ratio.median >= least and is_clean
+        found.append(Verdict(work.name, text, row.ratio.median, is_met))
     return found
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bench import processes, report
-from bench.bars import LIMITS, OWN_BARS, RATIO_BARS
+from bench.bars import LIMITS, NEAR_BARS, OWN_BARS, RATIO_BARS
 from bench.chart import chart
 from bench.contenders import CHECKOUT, CONTENDERS, Contender, HAProxy, Nginx, Setup, is_optimized
 from bench.curve import curve, points
@@ -33,7 +33,8 @@ DIRECT = next(c for c in CONTENDERS if c.name == "direct")
 SMALL = [
     dataclasses.replace(work, connections=min(work.connections, 100))
     for work in WORKS
-    if work.load in ("connect", "pingpong", "up", "down", "both", "idle", "udp", "churn", "flood")
+    if work.load
+    in ("connect", "announced", "pingpong", "up", "down", "both", "idle", "udp", "churn", "flood")
     and work.workers == work.backends == 1
 ]
 
@@ -356,6 +357,19 @@ def test_a_work_is_held_against_another_of_its_own_in_the_same_round() -> None:
     assert not found.is_met
 
 
+@pytest.mark.parametrize(("cost", "is_met"), [(79.0, True), (74.0, False)])
+def test_a_ratio_may_lie_a_little_below_the_one_of_another_work(cost: float, is_met: bool) -> None:
+    samples = [
+        sample("nginy", 1, 100.0),
+        sample("nginx", 1, 80.0),
+        sample("nginy", 1, 100.0, work="proxy-protocol"),
+        sample("nginx", 1, cost, work="proxy-protocol"),
+    ]
+    (found,) = verdicts(BY_NAME["proxy-protocol"], samples)
+    assert (found.text, found.is_met) == ("≥ 0.75 to nginx, 0.05 below connect-close", is_met)
+    assert verdicts(BY_NAME["proxy-protocol"], samples[2:]) == []
+
+
 def test_two_workers_are_held_against_one() -> None:
     samples = [sample("nginy", 1, 50.0, work="two-workers", worker_cost=1.11)]
     (found,) = verdicts(BY_NAME["two-workers"], samples)
@@ -389,6 +403,7 @@ def test_every_bar_is_of_a_work_and_a_contender_that_exist() -> None:
     names = {contender.name for contender in CONTENDERS}
     assert set(RATIO_BARS) | set(LIMITS) | set(OWN_BARS) <= set(BY_NAME)
     assert {other for other, _ in OWN_BARS.values()} <= set(BY_NAME)
+    assert {*NEAR_BARS, *(other for other, _ in NEAR_BARS.values())} <= set(BY_NAME)
     assert all(set(peers) <= names for peers in RATIO_BARS.values())
     fields = {field.name for field in dataclasses.fields(Sample)}
     assert {limit.field for limits in LIMITS.values() for limit in limits} <= fields

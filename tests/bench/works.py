@@ -42,10 +42,30 @@ class Work:
     backends: int = 1  # all of them the same socket, under addresses of their own
     balance: str = "round_robin"  # or least_conn
     reloads: int = 0  # signals to reload, spread over the run
+    is_announced: bool = False  # PROXY headers: v2 accepted; v2 sent, or v1 by who knows no other
+    networks: int = 0  # in a file of networks that are denied; none of them is the clients'
 
 
 WORKS: Final = (
     Work("connect-close", "connect, 64 B each way, close", "connect", 64, "connection"),
+    Work(
+        "proxy-protocol",
+        "connect-close, a PROXY header accepted and one sent",
+        "announced",
+        64,
+        "connection",
+        is_announced=True,
+        is_quick=False,
+    ),
+    Work(
+        "access-100000",
+        "connect-close, a file of 100,000 networks that are denied",
+        "connect",
+        64,
+        "connection",
+        networks=100_000,
+        is_quick=False,
+    ),
     Work("ping-pong-64", "64 B to and fro, 64 connections", "pingpong", 64, "round trip"),
     Work("ping-pong-1000", "64 B to and fro, 1,000 connections", "pingpong", 1000, "round trip"),
     Work("bulk-up", "4 clients send", "up", 4, "MiB", MIB),
