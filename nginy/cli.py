@@ -23,6 +23,7 @@ import yaml
 from nginy import __version__
 from nginy.commands.check import check, render_checks
 from nginy.commands.completion import SHELLS, render_completion
+from nginy.commands.drain import STATES, Wish, drain
 from nginy.commands.explain import explain
 from nginy.commands.manual import render_manual
 from nginy.commands.plan import render_plan
@@ -51,6 +52,8 @@ Usage:
   nginy explain CONFIG LISTENER CLIENT
   nginy check [-v] CONFIG [UPSTREAM]
   nginy status [--json | --check] CONFIG
+  nginy (drain | maint | ready) [--wait TIME] [--for TIME] [--reason TEXT] CONFIG BACKEND
+  nginy weight [--for TIME] [--reason TEXT] CONFIG BACKEND NUMBER
   nginy (-h | -v | -V | --help-config | --man | --completion SHELL)
 
 nginy plan prints what a reload with CONFIG would change, and changes nothing.
@@ -59,6 +62,10 @@ through CONFIG from a listener, named by its name or its address.
 nginy check makes every health check of CONFIG once, and prints how it went; the exit
 status is 0 if all have passed. With -v it prints what was sent and received.
 nginy status prints how the nginy that runs CONFIG is.
+nginy drain lets the sessions of a backend, such as web/10.0.0.1:80, end and gives it
+no new ones; maint takes it out as well, and stops its checks; ready takes both back.
+nginy weight gives it another weight. The file is not changed: a restart, or a reload
+with another value, ends this.
 
 Options:
   -t             Check CONFIG and the files it names, and exit.
@@ -72,6 +79,10 @@ Options:
   --json         Print what the admin interface answers.
   --check        Print whether nginy is ready, and exit with 0 if it is, with 2 if it
                  is not, with 1 if it does not answer.
+  --wait TIME    Return when the last session of the backend has ended, or when it is
+                 ready, after 60s, say, at the latest, with the exit status 2.
+  --for TIME     Take it back by itself after this time.
+  --reason TEXT  Why, for the log.
   -v --version   Print the version and exit.
   -V             Print the version, those of Python and PyYAML, and exit.
   --help-config  Print every key that CONFIG may have, and exit.
@@ -195,7 +206,7 @@ def _page(arguments: Mapping[str, str]) -> str | None:
 def _use(config: Config, arguments: Mapping[str, str]) -> int:
     """Carry out a command on a checked configuration; without options, serve it."""
     path = arguments["CONFIG"]
-    if any(arguments[word] for word in ("plan", "explain", "check", "status")):
+    if any(arguments[word] for word in ("plan", "explain", "check", "status", "weight", *STATES)):
         return _answer(config, arguments)
     if arguments["-t"] or arguments["-T"]:
         _warn(config)
@@ -203,6 +214,8 @@ def _use(config: Config, arguments: Mapping[str, str]) -> int:
     if arguments["-s"]:
         if config.pid is None:
             raise NginyError(f'{path} has no "pid" file, by which -s finds the process')
+        if arguments["-s"] == "reload":
+            return _tell_outcome(ask.reload_by_request(config, path))
         return _signal(config.pid, arguments["-s"])
     _warn(config)
     _check_files(config)
@@ -226,8 +239,27 @@ def _answer(config: Config, arguments: Mapping[str, str]) -> int:
         asked = check(config, arguments["UPSTREAM"])
         _show(render_checks(asked, is_verbose=bool(arguments["--version"])))
         return 0 if all(each.is_fine for each in asked) else 1
+    if not arguments["status"]:
+        return _change(config, arguments)
     is_json, is_check = bool(arguments["--json"]), bool(arguments["--check"])
     code, text = status(config, path, is_json=is_json, is_check=is_check)
+    _show(text)
+    return code
+
+
+def _change(config: Config, arguments: Mapping[str, str]) -> int:
+    """Set a value of a backend in the nginy that runs a configuration."""
+    values: dict[str, object] = {word: arguments[f"--{word}"] for word in ("for", "reason")}
+    values = {word: value for word, value in values.items() if value is not None}
+    if arguments["weight"]:
+        number = arguments["NUMBER"]
+        if not number.isascii() or not number.isdecimal():
+            raise NginyError(f'weight "{number}" is not a whole number')
+        values["weight"] = int(number)
+    else:
+        values["state"] = next(word for word in STATES if arguments[word])
+    wish = Wish(arguments["BACKEND"], values, arguments["--wait"])
+    code, text = drain(config, arguments["CONFIG"], wish)
     _show(text)
     return code
 

@@ -192,7 +192,7 @@ def test_a_wrong_command_line_prints_the_usage_and_fails(capsys: Capture, argv: 
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["-q", "a.yml"], 'unknown option "-q", expected --check, --completion, --help'),
+        (["-q", "a.yml"], 'unknown option "-q", expected --check, --completion, --for, --help'),
         (["-tq", "a.yml"], 'unknown option "-q", expected'),
         (["--hlep"], 'unknown option "--hlep" (did you mean "--help"?), expected'),
         (["--nonsense=1", "a.yml"], 'unknown option "--nonsense", expected'),
@@ -216,7 +216,7 @@ def test_what_is_wrong_with_a_command_line_is_said(
     assert status == 1
     assert lines[0].startswith(f"nginy: {said}")
     if "unknown option" in said:
-        assert lines[0].endswith("--version, -T, -V, -c, -h, -s, -t, -v")
+        assert lines[0].endswith("--version, --wait, -T, -V, -c, -h, -s, -t, -v")
 
 
 def test_the_configuration_may_follow_c_as_with_nginx(

@@ -9,17 +9,57 @@ Source: RFC 9110 §8 and §15, RFC 9112 §4 and §6.
 """
 
 import json
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from nginy.wire.request import METHODS, RequestError
 
 T = TypeVar("T")
 
-Slices: TypeAlias = Generator[None, None, T]
-"""Work that yields after each slice, some 0.5 ms at most, and returns what it was for."""
+Facts: TypeAlias = dict[str, Any]
+"""Members by name, as in JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Work that waits for something, and looks again after so long."""
+
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a supervisor asks its workers."""
+
+    kind: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Return the question as text; equal questions have equal texts."""
+        return json.dumps({"kind": self.kind, "details": self.details}, sort_keys=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Replies:
+    """What workers have answered."""
+
+    facts: Sequence[Facts] = ()
+    asked: int = 0
+    late: Sequence[str] = ()
+    """Who has not answered in time."""
+
+    def stamp(self) -> dict[str, object]:
+        """Return how many were asked, how many have answered, and who has not."""
+        return {"asked": self.asked, "answered": len(self.facts), "late": list(self.late)}
+
+
+Slices: TypeAlias = Generator[Pause | Question | None, Replies | None, T]
+"""Work that yields after each slice, some 0.5 ms at most, and returns what it was for.
+
+It yields None to go on in the next turn, a `Pause` to go on later, or a `Question`, whose replies
+are sent to it."""
 
 JSON: Final = "application/json"
 TEXT: Final = "text/plain; charset=utf-8"
@@ -88,7 +128,7 @@ def encode(members: Mapping[str, object], *, is_pretty: bool) -> Slices[bytes]:
             for row in value:
                 rows.append(_shifted(dumps(row, indent), 4, is_pretty))
                 if len(rows) % ROWS_A_SLICE == 0:
-                    yield
+                    yield None
             before, after = ("    ", "\n  ") if is_pretty else ("", "")
             joined = f",{end}".join(f"{before}{row}" for row in rows)
             text = f"[{end}{joined}{after}]"

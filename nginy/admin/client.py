@@ -15,6 +15,8 @@ nginx: `ngx_http_wait_request_handler`, `ngx_http_set_lingering_close`.
 Tested in tests/admin/test_server_live.py.
 """
 
+import socket
+import struct
 from typing import Final, Protocol
 
 from nginy.admin.answer import Answer, refusal
@@ -36,6 +38,8 @@ KEEPALIVE_MS: Final = 30_000
 SEND_MS: Final = 30_000
 """How long an answer may take to leave."""
 LINGER_MS: Final = 1_000
+CREDENTIALS: Final = "3i"
+"""struct ucred of unix(7): process, user and group."""
 PIECE_BYTES: Final = 65_536
 """Received, or sent, in one go."""
 
@@ -76,6 +80,17 @@ class AdminClient:
     def is_open(self) -> bool:
         """Whether the client still wants its answer."""
         return self._c.fd >= 0
+
+    @property
+    def sender(self) -> str:
+        """Who asks, for the log: the user behind a unix socket, or else an address."""
+        sock = self._c.socket
+        if sock.family != socket.AF_UNIX:
+            return f"at {self._c.addr_text}"
+        size = struct.calcsize(CREDENTIALS)
+        data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+        pid, uid, _ = struct.unpack(CREDENTIALS, data)
+        return f"uid {uid} (pid {pid})"
 
     def start(self) -> None:
         """Wait for the first request."""
@@ -184,6 +199,13 @@ class AdminClient:
             self.close()
         elif count != AGAIN and event.ready:
             c.loop.post(event)
+
+    def wait_on(self, duration_ms: int) -> None:
+        """Note that the answer takes its time; close if the client has gone meanwhile."""
+        if self._c.peek() in (EOF, ERROR):
+            self.close()
+        else:
+            self._wait(duration_ms + SEND_MS)
 
     # The end.
 

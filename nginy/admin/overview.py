@@ -5,13 +5,15 @@ next turn: see `answer.py`. What it says of a backend is what `backend/pool.py` 
 `backend/health/health.py` say; nothing is worked out anew here.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeVar
 
-from nginy.admin.answer import ROWS_A_SLICE, Slices
-from nginy.admin.merge import Facts, merge
+from nginy.admin.answer import ROWS_A_SLICE, Facts, Slices
+from nginy.admin.merge import merge_rows, sum_members
+from nginy.admin.shape import flag, number, optional, row, rows, table, text
+from nginy.admin.source import Details, Source, known, stamp
 from nginy.admin.subject import Front, Subject
 from nginy.backend.backend import Backend
 from nginy.backend.health.states import State
@@ -69,26 +71,26 @@ def count(subject: Subject) -> Slices[list[Group]]:
             group.add(backend, subject.loop.clock.now_ms // 1000)
             looked_at += 1
             if looked_at % BACKENDS_A_SLICE == 0:
-                yield
+                yield None
         groups.append(group)
         looked_at += 1
         if looked_at % BACKENDS_A_SLICE == 0:
-            yield
+            yield None
     return groups
 
 
-def facts(subject: Subject) -> Slices[Facts]:
+def facts(subject: Subject, _wanted: Details) -> Slices[Facts]:
     """Return what one process knows of itself; a worker reports it as it is."""
     groups = yield from count(subject)
     fronts = subject.fronts()
-    yield
+    yield None
     listeners = yield from _rows(_front, fronts)
-    yield
+    yield None
     upstreams = yield from _rows(partial(_upstream, subject), groups)
-    yield
+    yield None
     troubled = ((group, backend) for group in groups for backend in group.troubled)
     problems = yield from _rows(partial(_down, subject), troubled)
-    yield
+    yield None
     loop = subject.loop
     return {
         "sessions": {
@@ -108,32 +110,87 @@ def _rows(make: Callable[[T], Facts], items: Iterable[T]) -> Slices[list[Facts]]
     for item in items:
         rows.append(make(item))
         if len(rows) % ROWS_A_SLICE == 0:
-            yield
+            yield None
     return rows
 
 
-def _known(subject: Subject) -> Slices[Facts]:
-    """Return the facts of all processes that serve."""
-    if subject.crew is None:
-        return (yield from facts(subject))
-    return merge(subject.crew.reports)
+def merge(reports: Sequence[Facts]) -> Facts:
+    """Return the facts of all workers together."""
+    return {
+        "sessions": {"now": 0, "total": 0, **sum_members(reports, "sessions")},
+        "connections": {"now": 0, "limit": 0, **sum_members(reports, "connections")},
+        "listeners": merge_rows(
+            (each["listeners"] for each in reports),
+            ("address", "protocol", "retiring"),
+            ("sessions", "sessions_total", "received", "sent"),
+        ),
+        "upstreams": merge_rows(
+            (each["upstreams"] for each in reports), ("name",), ("queue",), _join
+        ),
+        "problems": merge_rows((each["problems"] for each in reports), ("text",)),
+    }
+
+
+def _join(known: Facts, other: Facts) -> None:
+    """Make one row of those of two workers: an upstream is as good as where it is worst."""
+    if other["states"] != known["states"]:
+        known["differs"] = True
+    if other["usable"] < known["usable"]:
+        known.update({name: other[name] for name in ("usable", "states", "why_none", "since")})
+    known["sessions"] = max(known["sessions"], other["sessions"])  # the workers count together
+
+
+OVERVIEW: Final = Source(
+    "overview",
+    facts,
+    row(
+        sessions=row(now=number, total=number),
+        connections=row(now=number, limit=number),
+        listeners=rows(
+            row(
+                name=text,
+                address=text,
+                protocol=text,
+                to=optional(text),
+                sessions=number,
+                sessions_total=number,
+                received=number,
+                sent=number,
+                retiring=flag,
+            )
+        ),
+        upstreams=rows(
+            row(
+                name=text,
+                usable=number,
+                backends=number,
+                states=table(number),
+                sessions=number,
+                queue=number,
+                why_none=optional(text),
+                since=optional(text),
+            )
+        ),
+        problems=rows(row(severity=text, text=text, since=optional(text))),
+    ),
+    merge,
+)
 
 
 def overview(subject: Subject) -> Slices[dict[str, object]]:
     """Return one screenful."""
-    known = yield from _known(subject)
-    yield
+    found = yield from known(subject, OVERVIEW)
+    yield None
     loop = subject.loop
-    known["problems"] = [*_problems(subject, known["upstreams"]), *known["problems"]]
+    found["problems"] = [*_problems(subject, found["upstreams"]), *found["problems"]]
     if subject.needs_restart:
-        text = f"takes a restart: {', '.join(subject.needs_restart)}"
-        known["problems"].append(_problem("notice", text, None))
+        sentence = f"takes a restart: {', '.join(subject.needs_restart)}"
+        found["problems"].append(_problem("notice", sentence, None))
     result, at_ms = subject.last_reload or (None, 0)
     last_reload = None if result is None else {"result": result, "at": utc_text(at_ms)}
     uptime_ms = loop.clock.wall_ms() - subject.started_at_ms
     return {
-        **subject.stamp(),
-        **({} if subject.crew is None else {"workers": subject.crew.stamp()}),
+        **stamp(subject, found),
         "version": subject.version,
         "uptime_s": uptime_ms / 1000,
         "status": subject.status,
@@ -144,12 +201,12 @@ def overview(subject: Subject) -> Slices[dict[str, object]]:
             "last_reload": last_reload,
             "needs_restart": list(subject.needs_restart),
         },
-        "sessions": {**known["sessions"], "rate": None},
-        "connections": known["connections"],
+        "sessions": {**found["sessions"], "rate": None},
+        "connections": found["connections"],
         "bytes": {"received_rate": None, "sent_rate": None},
         "loop": {"busy": None, "lag_p99_s": None},
-        **{name: known[name][:ROWS_MAX] for name in LISTS},
-        "more": {name: max(len(known[name]) - ROWS_MAX, 0) for name in LISTS},
+        **{name: found[name][:ROWS_MAX] for name in LISTS},
+        "more": {name: max(len(found[name]) - ROWS_MAX, 0) for name in LISTS},
         "draining": subject.draining,
     }
 
@@ -189,32 +246,32 @@ def _upstream(subject: Subject, group: Group) -> dict[str, object]:
 def _down(subject: Subject, troubled: tuple[Group, Backend]) -> dict[str, object]:
     group, backend = troubled
     health = backend.health
-    text = f"{group.pool.name}: {backend.addr_text} {health.state}: {health.reason}"
-    return _problem("warning", text, subject.wall_text(health.since_at_ms))
+    sentence = f"{group.pool.name}: {backend.addr_text} {health.state}: {health.reason}"
+    return _problem("warning", sentence, subject.wall_text(health.since_at_ms))
 
 
 def _problems(subject: Subject, upstreams: list[Facts]) -> Iterator[dict[str, object]]:
     """Yield what is worse than a backend that is down."""
-    for row in upstreams:
-        if not row["usable"]:
-            yield _problem("error", _shortage(row, 1), row["since"])
+    for group in upstreams:
+        if not group["usable"]:
+            yield _problem("error", _shortage(group, 1), group["since"])
     if subject.last_reload is not None and subject.last_reload[0] == "refused":
         at = utc_text(subject.last_reload[1])
         yield _problem("error", "the last reload was refused, the log says why", at)
 
 
-def _problem(severity: str, text: str, since: str | None) -> dict[str, object]:
-    return {"severity": severity, "text": text, "since": since}
+def _problem(severity: str, sentence: str, since: str | None) -> dict[str, object]:
+    return {"severity": severity, "text": sentence, "since": since}
 
 
-def _shortage(row: Facts, minimum: int) -> str:
+def _shortage(group: Facts, minimum: int) -> str:
     """Return why an upstream has fewer usable backends than it needs."""
-    text = f"{row['name']}: {row['usable']} of {row['backends']} backends usable"
+    said = f"{group['name']}: {group['usable']} of {group['backends']} backends usable"
     if minimum > 1:
-        text += f", {minimum} needed"
-    if not row["usable"]:
-        text += f" ({row['why_none']})"
-    return text
+        said += f", {minimum} needed"
+    if not group["usable"]:
+        said += f" ({group['why_none']})"
+    return said
 
 
 def unreadiness(
@@ -226,19 +283,17 @@ def unreadiness(
     """
     if subject.status != "serving":
         return [subject.draining or subject.status]
-    known = yield from _known(subject)
-    rows = known["upstreams"]
-    if subject.crew is not None and not subject.crew.reports:
+    found = yield from known(subject, OVERVIEW)
+    if "workers" in found and not found["workers"]["answered"]:
         return ["no worker answers"]
-    if upstream is not None:
-        rows = [row for row in rows if row["name"] == upstream]
-        if not rows:
-            return None
+    groups = [each for each in found["upstreams"] if upstream in (None, each["name"])]
+    if upstream is not None and not groups:
+        return None
     reasons = []
-    for row in rows:
+    for group in groups:
         least = minimum
         if least is None:
-            least = subject.ready.get(row["name"], subject.ready.get("min_up", 1))
-        if row["usable"] < least:
-            reasons.append(_shortage(row, least))
+            least = subject.ready.get(group["name"], subject.ready.get("min_up", 1))
+        if group["usable"] < least:
+            reasons.append(_shortage(group, least))
     return reasons

@@ -1,7 +1,8 @@
-"""Routes: which path gets which answer.
+"""Routes: which method on which path gets which answer.
 
-A route is a path, a sentence and a function that makes the answer of a request, at once or in
-slices. Adding an endpoint is adding a line to `ROUTES`.
+A route is a method, a path, a sentence and a function that makes the answer of a request, at once
+or in slices. A segment in capital letters stands for a name. Adding an endpoint is adding a line to
+`ROUTES`; the functions are in `reading.py` and `changing.py`.
 
 Tested in tests/admin/test_server_live.py.
 """
@@ -10,21 +11,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from nginy.admin.answer import TEXT, Answer, Slices, encode
-from nginy.admin.overview import ROWS_MAX, overview, unreadiness
+from nginy.admin import changing, reading
+from nginy.admin.answer import Answer, Slices
+from nginy.admin.asked import Asked, closest, json_answer
 from nginy.admin.subject import Subject
 from nginy.wire.request import Request, RequestError
 
 API: Final = "/api/v1/"
-COUNT_MAX_DIGITS: Final = 9
 
-Make: TypeAlias = Callable[[Subject, Request], Answer | Slices[Answer]]
+Make: TypeAlias = Callable[[Subject, Asked], Answer | Slices[Answer]]
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """An endpoint."""
 
+    method: str
     path: str
     about: str
     make: Make
@@ -32,75 +34,103 @@ class Route:
     """What a listener must let its clients do: metrics, read or full."""
 
 
-def _healthz(_subject: Subject, _request: Request) -> Answer:
-    return Answer(200, b"ok\n", TEXT)
+def _index(subject: Subject, asked: Asked) -> Slices[Answer]:
+    endpoints = [{"method": r.method, "path": r.path, "about": r.about} for r in ROUTES]
+    return json_answer(asked, {**subject.stamp(), "endpoints": endpoints})
 
 
-def _readyz(subject: Subject, request: Request) -> Slices[Answer]:
-    text = request.query.get("min")
-    if text is not None and not (
-        text.isascii() and text.isdecimal() and len(text) <= COUNT_MAX_DIGITS
-    ):
-        raise RequestError(400, "bad_parameter", "min is not a whole number")
-    minimum = None if text is None else int(text)
-    reasons = yield from unreadiness(subject, request.query.get("upstream"), minimum)
-    if reasons is None:
-        raise RequestError(404, "upstream_not_found", "there is no upstream of this name")
-    if not reasons:
-        return Answer(200, b"ready\n", TEXT)
-    more = len(reasons) - ROWS_MAX
-    lines = [*reasons[:ROWS_MAX], *([f"and {more} more"] if more > 0 else [])]
-    body = "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
-    return Answer(503, body, TEXT, ("Retry-After: 1",))
+def _get(path: str, about: str, make: Make, access: str = "read") -> Route:
+    return Route("GET", path, about, make, access)
 
 
-def _overview(subject: Subject, request: Request) -> Slices[Answer]:
-    members = yield from overview(subject)
-    yield
-    return (yield from _json(subject, request, members))
-
-
-def _index(subject: Subject, request: Request) -> Slices[Answer]:
-    endpoints: list[object] = [{"path": route.path, "about": route.about} for route in ROUTES]
-    return _json(subject, request, {**subject.stamp(), "endpoints": endpoints})
-
-
-def _json(subject: Subject, request: Request, members: dict[str, object]) -> Slices[Answer]:
-    """Return an object as an answer, with the members that `fields` names if it is there."""
-    wanted = request.query.get("fields")
-    if wanted is not None:
-        names = dict.fromkeys((*subject.stamp(), *wanted.split(",")))
-        unknown = [name for name in names if name not in members]
-        if unknown:
-            raise RequestError(400, "unknown_field", f"fields are {', '.join(members)}")
-        members = {name: members[name] for name in names}
-    body = yield from encode(members, is_pretty="pretty" in request.query)
-    return Answer(200, body)
-
+ONE: Final = f"{API}upstreams/U/backends/B"
 
 ROUTES: Final = (
-    Route("/healthz", "ok as long as the loop turns", _healthz, "metrics"),
-    Route(
+    _get("/healthz", "ok as long as the loop turns", reading.healthz, "metrics"),
+    _get(
         "/readyz",
         "whether clients should come; upstream= and min= ask about one upstream",
-        _readyz,
+        reading.readyz,
         "metrics",
     ),
-    Route(f"{API}overview", "what is being served, by whom, and whether all is well", _overview),
-    Route(API, "this list", _index),
-    Route("/", "this list", _index),
+    _get(
+        f"{API}overview",
+        "what is served, by whom, and whether all is well",
+        reading.overview_answer,
+    ),
+    _get(f"{API}listeners", "every listener, with its counts", reading.listeners),
+    _get(f"{API}listeners/L", "one of them", reading.listeners),
+    _get(f"{API}drops", "what listeners have refused, by reason", reading.drops),
+    _get(f"{API}upstreams", "every upstream, with its counts", reading.upstreams),
+    _get(f"{API}upstreams/U", "one of them", reading.upstreams),
+    _get(
+        f"{API}upstreams/U/backends",
+        "its backends; state=, usable= and name= choose, after= and limit= page",
+        reading.backends,
+    ),
+    _get(ONE, "one of them; wait=idle or wait=usable, with timeout=, waits", reading.backend),
+    _get(f"{ONE}/health", "what each cause says, the last checks and changes", reading.health),
+    _get(f"{API}events", "what has happened; after= a number, wait= for more", reading.events),
+    _get(f"{API}changes", "what operators have set; format=yaml for the file", reading.changes),
+    _get(f"{API}reload", "what the last reload has come to", reading.last_reload),
+    Route(
+        "PATCH",
+        f"{API}upstreams/U/backends",
+        "set values of all addresses of name=",
+        changing.backend,
+        "full",
+    ),
+    Route(
+        "PATCH",
+        ONE,
+        "set state, weight or max_conns, with reason and for",
+        changing.backend,
+        "full",
+    ),
+    Route("DELETE", f"{API}changes", "take back what operators have set", changing.undo, "full"),
+    Route("DELETE", f"{API}changes/N", "take back one change", changing.undo, "full"),
+    Route("POST", f"{API}reload", "read the configuration again", changing.reload, "full"),
+    Route("POST", f"{API}reopen", "open the logs again", changing.reopen, "full"),
+    Route("POST", f"{API}quit", "end when sessions have ended", changing.quit_, "full"),
+    Route("POST", f"{API}stop", "end at once", changing.stop, "full"),
+    _get(API, "this list", _index),
+    _get("/", "this list", _index),
 )
 
-BY_PATH: Final = {tuple(route.path[1:].split("/")): route for route in ROUTES}
+SEGMENTS: Final = [(tuple(route.path[1:].split("/")), route) for route in ROUTES]
 
 
-def find(request: Request, access: str) -> Route:
-    """Return the route of a request; raises RequestError."""
-    route = BY_PATH.get(request.path)
-    if route is None:
-        raise RequestError(404, "not_found", f"nothing is here, {API} lists what there is")
-    if request.method not in ("GET", "HEAD"):
-        raise RequestError(405, "method_not_allowed", f"{route.path} takes GET and HEAD")
-    if access == "metrics" and route.access != "metrics":
-        raise RequestError(403, "metrics_only", "this listener has access metrics")
-    return route
+def find(request: Request, access: str) -> tuple[Route, dict[str, str]]:
+    """Return the route of a request, and the names in its path; raises RequestError."""
+    found = [
+        (route, names)
+        for segments, route in SEGMENTS
+        if (names := _match(segments, request.path)) is not None
+    ]
+    if not found:
+        meant = closest("/" + "/".join(request.path), [route.path for route in ROUTES])
+        hint = f"did you mean {meant}?" if meant else f"{API} lists what there is"
+        raise RequestError(404, "not_found", f"nothing is here, {hint}")
+    method = "GET" if request.method == "HEAD" else request.method
+    for route, names in found:
+        if route.method == method:
+            if access == "metrics" and route.access != "metrics":
+                raise RequestError(403, "metrics_only", "this listener has access metrics")
+            return route, names
+    methods = ", ".join(dict.fromkeys(route.method for route, _ in found)).replace(
+        "GET", "GET, HEAD"
+    )
+    raise RequestError(405, "method_not_allowed", f"{found[0][0].path} takes {methods}")
+
+
+def _match(segments: tuple[str, ...], path: tuple[str, ...]) -> dict[str, str] | None:
+    """Return the names that a path has in place of capital letters; None if it does not fit."""
+    if len(segments) != len(path):
+        return None
+    names = {}
+    for wanted, given in zip(segments, path, strict=True):
+        if wanted.isupper():
+            names[wanted] = given
+        elif wanted != given:
+            return None
+    return names

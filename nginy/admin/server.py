@@ -6,21 +6,25 @@ one is first. So two answers share what one would take, and `/healthz`, which ta
 waits for neither. What is asked for by `Loop.soon` runs in step 6 of a turn, after all handlers of
 the data path.
 
+An answer that waits, for workers or for something to happen, stands in no queue meanwhile: its job
+has a timer, or the crew calls when the workers have answered.
+
 nginx: none; HAProxy's applets yield as well (`applet_fl_test` in `src/applet.c`).
 """
 
 import logging
 from collections import deque
-from functools import partial
 from typing import Final
 
-from nginy.admin.answer import Answer, Slices, refusal
+from nginy.admin.answer import Answer, Pause, Question, Replies, Slices, refusal
+from nginy.admin.asked import Asked
 from nginy.admin.client import AdminClient
 from nginy.admin.guard import DoorSettings, TokenBrake, check, may_connect
 from nginy.admin.routes import find
 from nginy.admin.subject import Subject
 from nginy.event.connection import Connection
 from nginy.event.loop import Loop
+from nginy.event.timer import Timer
 from nginy.log.limit import RateLimited, similar
 from nginy.text.address import Address
 from nginy.wire.request import Request, RequestError
@@ -35,6 +39,44 @@ REPORT_MS: Final = 10_000
 """How often wrong tokens are logged."""
 
 
+class Job:
+    """An answer on its way."""
+
+    __slots__ = ("_server", "_timer", "client", "replies", "slices")
+
+    def __init__(self, server: "AdminServer", client: AdminClient, slices: Slices[Answer]) -> None:
+        self._server = server
+        self._timer: Timer | None = None
+        self.client = client
+        self.slices = slices
+        self.replies: Replies | None = None
+        """What it waits for, to be sent to it."""
+
+    def pause(self, duration_ms: int) -> None:
+        """Go on after a while; its client may wait for longer than for other answers."""
+        loop = self._server.loop
+        if self._timer is None:
+            self._timer = Timer(self._timer_handler, self)
+        self.client.wait_on(duration_ms)
+        loop.timers.start(self._timer, loop.clock.now_ms + duration_ms)
+
+    def _timer_handler(self, _timer: Timer) -> None:
+        self._server.enqueue(self)
+
+    def answered(self, replies: Replies) -> None:
+        """Go on with what workers have answered."""
+        self.replies = replies
+        self._server.enqueue(self)
+
+    def __str__(self) -> str:
+        """Return what log lines call it."""
+        return "an answer that waits"
+
+    def abort(self) -> None:
+        """End, after a bug."""
+        self.client.abort()
+
+
 class AdminServer:
     """Makes answers. Created by `process/admin.py`, one for its loop."""
 
@@ -43,52 +85,61 @@ class AdminServer:
         self.subject = subject
         self.held_bytes = 0
         self.limited = RateLimited(REPORT_MS)
-        self._queue: deque[tuple[AdminClient, Slices[Answer]]] = deque()
-        self._current: AdminClient | None = None
+        self._queue: deque[Job] = deque()
+        self._current: Job | None = None
 
     def begin(self, client: AdminClient, request: Request, access: str) -> None:
         """Answer a request that may be answered, now or in the next turns; raises RequestError."""
-        made = find(request, access).make(self.subject, request)
+        route, names = find(request, access)
+        asked = Asked(request, names, access, client.sender)
+        made = route.make(self.subject, asked)
         if isinstance(made, Answer):
             client.answer(made)
             return
         if self.held_bytes >= HELD_MAX_BYTES:
             text = "too much waits for slow readers, try again in 1s"
             raise RequestError(503, "answers_held", text)
-        crew = self.subject.crew
-        if crew is None:
-            self._enqueue(client, made)
-        else:
-            crew.ask(partial(self._enqueue, client, made))
+        self.enqueue(Job(self, client, made))
 
-    def _enqueue(self, client: AdminClient, slices: Slices[Answer]) -> None:
-        self._queue.append((client, slices))
+    def enqueue(self, job: Job) -> None:
+        """Have the next slice of an answer done in one of the next turns."""
+        self._queue.append(job)
         self.loop.soon(self._work, self)
 
     def _work(self) -> None:
         """Do one slice."""
         if not self._queue:
             return
-        client, slices = self._queue.popleft()
-        self._current = client
-        if client.is_open:
-            try:
-                next(slices)
-            except StopIteration as end:
-                client.answer(end.value)
-            except RequestError as error:
-                client.answer(refusal(error))
-            else:
-                self._queue.append((client, slices))
+        job = self._current = self._queue.popleft()
+        if job.client.is_open:
+            self._advance(job)
+        else:
+            job.slices.close()
         self._current = None
         if self._queue:
             self.loop.soon(self._work, self)
 
+    def _advance(self, job: Job) -> None:
+        replies, job.replies = job.replies, None
+        try:
+            wanted = job.slices.send(replies)
+        except StopIteration as end:
+            job.client.answer(end.value)
+        except RequestError as error:
+            job.client.answer(refusal(error))
+        else:
+            if isinstance(wanted, Pause):
+                job.pause(wanted.duration_ms)
+            elif isinstance(wanted, Question) and self.subject.crew is not None:
+                self.subject.crew.ask(wanted, job.answered)
+            else:
+                self._queue.append(job)
+
     def abort(self) -> None:
         """End the client whose answer has a bug, and go on with the others."""
-        client, self._current = self._current, None
-        if client is not None:
-            client.abort()
+        job, self._current = self._current, None
+        if job is not None:
+            job.abort()
         if self._queue:
             self.loop.soon(self._work, self)
 

@@ -6,12 +6,18 @@ listeners and upstreams are asked for when somebody asks.
 Tested in tests/admin/test_overview.py.
 """
 
+import signal
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from nginy.admin.merge import Facts
+from nginy.admin.answer import Question, Replies
+from nginy.admin.changes import Book, FileValues
+from nginy.admin.events import Events
+from nginy.backend.checks.monitor import Overrides, PoolMonitor
 from nginy.backend.pool import BackendPool
+from nginy.event.listener import Listener
 from nginy.event.loop import Loop
 from nginy.proxy.handler import ProtocolHandler
 from nginy.text.times import utc_text
@@ -23,6 +29,8 @@ class Front:
 
     address: str
     handler: ProtocolHandler
+    listener: Listener | None = None
+    """None once it is closed, though sessions go on."""
     is_retiring: bool = False
     """Whether it takes no new clients, and waits for its last session."""
 
@@ -30,14 +38,21 @@ class Front:
 class Crew(Protocol):
     """The workers, for a supervisor, which serves nothing itself."""
 
-    reports: Sequence[Facts]
-    """What those who have answered report of themselves."""
+    def ask(self, question: Question, done: Callable[[Replies], None]) -> None:
+        """Ask all, and call when they have answered or take too long."""
 
-    def stamp(self) -> dict[str, object]:
-        """Return how many were asked, and how many have answered."""
 
-    def ask(self, done: Callable[[], None]) -> None:
-        """Ask all for new reports, and call when they are there or take too long."""
+def _nothing(_: object) -> None:
+    """Do nothing: nobody has said what to do."""
+
+
+def _no_monitor(_: str) -> PoolMonitor | None:
+    """Find none: nobody has said where."""
+    return None
+
+
+def _nothing_changed() -> None:
+    """Do nothing: nobody has said what to do."""
 
 
 @dataclass(slots=True)
@@ -51,6 +66,23 @@ class Subject:
     """The configuration file."""
     fronts: Callable[[], Sequence[Front]] = tuple
     pools: Callable[[], Sequence[BackendPool]] = tuple
+    monitor: Callable[[str], PoolMonitor | None] = _no_monitor
+    """Finds what watches over the backends of an upstream."""
+    events: Events = field(default_factory=Events)
+    """What has happened so far."""
+    override: Callable[[Mapping[str, Overrides]], None] = _nothing
+    """Has what operators have set hold for backends, by upstream."""
+    book: Book = field(default_factory=Book)
+    """What operators have set."""
+    obey: Callable[[signal.Signals], None] = _nothing
+    """Does what a signal asks for."""
+    is_reloading: Callable[[], bool] = bool
+    changed: Callable[[], None] = _nothing_changed
+    """Hears that the book has changed, for the sake of leases."""
+    file_values: Mapping[tuple[str, str], FileValues] = field(default_factory=dict)
+    """What the configuration says about each backend, by upstream and name."""
+    balances: Mapping[str, str] = field(default_factory=dict)
+    """How each upstream chooses, as configured."""
     crew: Crew | None = None
     """Who serves, if this process does not."""
     status: str = "starting"
@@ -64,6 +96,10 @@ class Subject:
     loaded_at_ms: int = 0
     last_reload: tuple[str, int] | None = None
     """applied or refused, and when; None before the first one."""
+    outcome: Mapping[str, object] = field(default_factory=dict)
+    """What the last reload has come to."""
+    reloads: Counter[str] = field(default_factory=Counter)
+    """How many reloads were applied, and how many refused."""
     needs_restart: tuple[str, ...] = ()
     """Keys that the file has new values for, which wait for a restart."""
     ready: Mapping[str, int] = field(default_factory=dict)

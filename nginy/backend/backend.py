@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from nginy.backend.health.health import Health
 from nginy.backend.health.states import State
+from nginy.backend.override import Override
 from nginy.text.address import Address
 
 
@@ -78,6 +79,7 @@ class Backend:
         "answered_at_ms",
         "average_ms",
         "checked_s",
+        "connect_ms",
         "conns",
         "counters",
         "current_weight",
@@ -90,7 +92,10 @@ class Backend:
         "left_at_ms",
         "max_conns",
         "max_fails",
+        "missed",
         "name",
+        "override",
+        "selected_at_ms",
         "settings",
         "weight",
     )
@@ -106,6 +111,12 @@ class Backend:
         self.checked_s = 0
         self.failures = 0
         """Failed attempts since the process started."""
+        self.missed = 0
+        """Attempts that have come to no session: another one followed, or the session ended."""
+        self.selected_at_ms = 0
+        """When the last attempt began; 0 before the first one."""
+        self.connect_ms: int | None = None
+        """How long the last connection that came about took."""
         self.answered_at_ms = 0
         """When it last answered a client over UDP."""
         self.average_ms = 0
@@ -113,6 +124,8 @@ class Backend:
         self.counters = Counters()
         self.left_at_ms: int | None = None
         """When it left its pool's list; None while it is there."""
+        self.override: Override | None = None
+        """What an operator has set in place of the configuration's values."""
         # For pools without a `PoolMonitor`; a monitor puts its own here.
         self.health = Health(
             None, 0, is_down=settings.down, is_resolved=not settings.address.is_name
@@ -124,6 +137,11 @@ class Backend:
 
     def _begin_to_count(self) -> None:
         self.conns = 0
+
+    @property
+    def own_conns(self) -> int:
+        """Those of `conns` that this process has."""
+        return self.conns
 
     def take(self) -> None:
         """Count one more session."""

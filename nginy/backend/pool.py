@@ -20,7 +20,8 @@ from math import gcd
 from typing import Final, Protocol
 
 from nginy.backend.backend import Backend
-from nginy.backend.unusable import why_none, why_not
+from nginy.backend.histogram import CONNECT_BOUNDS_MS, Histogram
+from nginy.backend.unusable import REFUSALS, kind_of, why_none, why_not
 from nginy.backend.waiting import Peers, QueueSettings, WaitingQueue
 from nginy.balancer.least import moving_average_ms
 from nginy.balancer.peer import Balancer, failure, has_failed, is_usable, success
@@ -59,6 +60,7 @@ class BackendPool:
         "_sorted",
         "_unbuilt",
         "backends",
+        "connects",
         "is_fail_open",
         "key",
         "left",
@@ -66,6 +68,9 @@ class BackendPool:
         "measured",
         "name",
         "queue",
+        "retries",
+        "scale",
+        "turned_away",
         "watcher",
     )
 
@@ -99,6 +104,14 @@ class BackendPool:
         self._counted_at_s = -1
         self._reasons = ""
         """Why no backend was usable in that second."""
+        self.turned_away = dict.fromkeys(REFUSALS, 0)
+        """Clients that no backend could serve."""
+        self.retries = 0
+        """Attempts that followed a failed one."""
+        self.connects = Histogram(CONNECT_BOUNDS_MS)
+        """How long connecting to its backends took."""
+        self.scale = 1
+        """How many steps of a backend's `weight` a unit of the configuration has."""
         self.is_fail_open = False
         """Whether so few backends are up that health is ignored (`fail_open`)."""
         self.queue: WaitingQueue | None = None
@@ -350,6 +363,12 @@ class BackendPool:
             self._counted_at_s = now_s
             self._reasons = why_none(self.backends, (), now_s)
         return self._reasons
+
+    def turn_away(self, now_s: int) -> str:
+        """Count a client that no backend can serve; return why, as `why_none` says it."""
+        reasons = self.why_none((), now_s)
+        self.turned_away[kind_of(reasons)] += 1
+        return reasons
 
     def reweigh(self) -> None:
         """Let changed weights count from the next pick. O(1): with slow start they change often."""

@@ -139,6 +139,11 @@ class SharedBackend(Backend):
             self._move()
         return sum(self._row)
 
+    @property
+    def own_conns(self) -> int:
+        """Those of this worker."""
+        return self._own
+
     def take(self) -> None:
         """Count one more session of this worker."""
         self._add(1)

@@ -29,6 +29,9 @@ TRIED: Final = "tried"
 ORDER: Final = (*dict.fromkeys(WORDS.values()), OUT, FULL, TRIED)
 """Reasons why a backend does not serve a client, in the order of the log."""
 
+REFUSALS: Final = ("full", "failed", "down", "unresolved")
+"""What kept clients away, as it is counted."""
+
 
 def why_not(backend: Backend, tried: Collection[Backend], now_s: int) -> str:
     """Say in a word of `ORDER` why a backend does not serve a client who has tried some."""
@@ -52,3 +55,20 @@ def why_none(backends: Collection[Backend], tried: Collection[Backend], now_s: i
             ends_s = [b.checked_s + b.fail_timeout_s for b in backends if b.fails and not b.down]
             parts[-1] += f" for {max(min(ends_s, default=0) - now_s, 1)}s"
     return ", ".join(parts) or "it has none"
+
+
+def kind_of(reasons: str) -> str:
+    """Return which of `REFUSALS` the words of `why_none` come to: of several, the weightiest."""
+    if FULL in reasons:
+        return "full"
+    if f" {OUT} for " in reasons:
+        return "failed"
+    is_unresolved = reasons.endswith(WORDS[State.UNRESOLVED]) and ", " not in reasons
+    return "unresolved" if is_unresolved else "down"
+
+
+def out_until_ms(backend: Backend, now_s: int) -> int | None:
+    """Return when a backend that failures have out is tried again; None if they have not."""
+    if not has_failed(backend, now_s):
+        return None
+    return (backend.checked_s + backend.fail_timeout_s + 1) * 1000

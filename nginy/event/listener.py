@@ -76,6 +76,8 @@ class Listener:
         "handler",
         "is_inherited",
         "options",
+        "paused_until_ms",
+        "pauses",
         "socket",
         "timer",
     )
@@ -91,11 +93,12 @@ class Listener:
             # Port 0 asks the kernel for a free one.
             self.address = Address(self.address.family, *self.socket.getsockname()[:2])
         self.connection: Connection | None = None
-        """The listening socket as the loop sees it; None before `start` (nginx
-        `ls->connection`)."""
+        """The socket as the loop sees it; None before `start` (nginx `ls->connection`)."""
         self.handler: Callable[[Connection], None] = Connection.close
         """Takes over each accepted connection."""
         self.timer: Timer | None = None
+        self.pauses = self.paused_until_ms = 0
+        """How often it had to stop accepting, and when the last pause ends."""
         self._client: Connection | None = None
         # The C method below socket.accept(), which would make a socket.socket.
         self._accept = self.socket._accept  # type: ignore[attr-defined]  # noqa: SLF001
@@ -208,9 +211,10 @@ class Listener:
 
     def _pause_for(self, c: Connection, duration_ms: int) -> None:
         self.pause()
-        if self.timer is None:
-            self.timer = c.read.timer = Timer(self._resume_handler, self)
-        c.loop.timers.start(self.timer, c.loop.clock.now_ms + duration_ms)
+        self.pauses += 1
+        self.paused_until_ms = c.loop.clock.now_ms + duration_ms
+        self.timer = c.read.timer = self.timer or Timer(self._resume_handler, self)
+        c.loop.timers.start(self.timer, self.paused_until_ms)
 
     def _resume_handler(self, _timer: Timer) -> None:
         self.resume()
@@ -254,8 +258,7 @@ class Listener:
             remove_socket(self.address.path)
 
     def abort(self) -> None:
-        """End the client whose accept failed, and go on with the next; the loop calls this after a
-        bug."""
+        """End the client whose accept failed, after a bug, and go on with the next."""
         client, self._client = self._client, None
         if client is not None:
             client.abort()

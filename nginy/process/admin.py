@@ -21,9 +21,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from nginy import __version__
+from nginy.admin.answer import Question
+from nginy.admin.changing import tell
 from nginy.admin.guard import DoorSettings
+from nginy.admin.overriding import OVERRIDING, details
 from nginy.admin.server import AdminServer, Door
 from nginy.admin.subject import Subject
+from nginy.backend.checks.news import BackendEvent
 from nginy.config import schema
 from nginy.config.admin import LOOPBACK, AdminListener, admin_listeners, is_loopback, networks
 from nginy.config.check_files import read_token
@@ -31,12 +35,16 @@ from nginy.errors import NginyError
 from nginy.event.bind import ListenError, ListenOptions
 from nginy.event.listener import Listener
 from nginy.event.loop import Loop
+from nginy.event.timer import Timer
 from nginy.log.levels import NOTICE
 from nginy.process.binding import refusal
+from nginy.process.control import Control
 from nginy.process.inherited import Inherited
 from nginy.process.report import ReloadOutcome
+from nginy.process.server import Server
 from nginy.proxy.access import Table
 from nginy.text.address import Address
+from nginy.text.times import utc_text
 
 logger = logging.getLogger("nginy.server")
 
@@ -60,6 +68,8 @@ class AdminSet:
         self._server = AdminServer(loop, self.subject)
         self._doors: dict[Address, tuple[Listener, Door]] = {}
         self._untold: list[str] = []
+        self._timer = Timer(self._lease_handler, self)
+        self.subject.changed = self._plan_lease
 
     def listeners(self) -> Sequence[Listener]:
         """Return what a successor of this process gets copies of."""
@@ -107,7 +117,7 @@ class AdminSet:
 
     def commit(self, prepared: PreparedAdmin) -> None:
         """Listen where the configuration says and nowhere else."""
-        self.subject.ready = prepared.config.ready
+        self._follow(prepared.config)
         for address in [each for each in self._doors if each not in prepared.settings]:
             self._close(address)
         for address, settings in prepared.settings.items():
@@ -120,6 +130,68 @@ class AdminSet:
             listener.start(self._loop, door.accept_handler)
             self._loop.connections -= 1  # as its clients, it is not one of worker_connections
             self._untold.append(f"{listener} ({settings.access})")
+
+    def _follow(self, config: schema.Config) -> None:
+        """Know what the configuration says; what operators have set gives way to it."""
+        subject = self.subject
+        subject.ready = config.ready
+        upstreams = config.upstreams.items()
+        subject.balances = {name: each.balance.method for name, each in upstreams}
+        subject.file_values = {
+            (name, str(backend.address)): {
+                "state": "maint" if backend.down else "ready",
+                "weight": backend.weight,
+                "max_conns": backend.max_conns,
+            }
+            for name, each in upstreams
+            for backend in each.backends
+        }
+        had_changes = any(True for _ in subject.book)
+        for text in subject.book.follow(subject.file_values):
+            tell(subject, text)
+        if had_changes:
+            self._apply()
+
+    def controlled_by(self, control: Control) -> None:
+        """Have operators who come this way obeyed as those who send signals."""
+        self.subject.obey = control.obey
+        self.subject.is_reloading = control.is_reloading
+
+    def note(self, event: BackendEvent) -> None:
+        """Add what has happened to a backend to the events."""
+        self.subject.events.add(self._loop.clock.wall_ms(), event.to_json())
+
+    # What operators have set.
+
+    def _apply(self) -> None:
+        """Have all who serve know what holds, without waiting for them."""
+        subject = self.subject
+        if subject.crew is None:
+            subject.override(subject.book.overrides())
+        else:
+            question = Question(OVERRIDING.name, details(subject.book))
+            subject.crew.ask(question, lambda _: None)
+        self._plan_lease()
+
+    def _plan_lease(self) -> None:
+        """Wake up when the next lease is over; without one, not at all."""
+        next_at_ms = self.subject.book.next_at_ms
+        if next_at_ms is None:
+            self._loop.timers.cancel(self._timer)
+        else:
+            self._loop.timers.start(self._timer, next_at_ms)
+
+    def _lease_handler(self, _timer: Timer) -> None:
+        for change in self.subject.book.expire(self._loop.clock.now_ms):
+            tell(self.subject, f"the time of {change} is over", change.place)
+        self._apply()
+
+    def __str__(self) -> str:
+        """Return what log lines call it."""
+        return "changes by operators"
+
+    def abort(self) -> None:
+        """Go on after a bug; the leases end with the next change."""
 
     def undo(self, prepared: PreparedAdmin) -> None:
         """Close what was prepared, and go on as before."""
@@ -150,6 +222,19 @@ class AdminSet:
         subject = self.subject
         now_ms = self._loop.clock.wall_ms()
         subject.last_reload = ("refused" if outcome.problems else "applied", now_ms)
+        result = "refused" if outcome.problems else "applied"
+        subject.reloads[result] += 1
+        told = {"kind": "reload", "text": outcome.summary}
+        subject.events.add(now_ms, told)
+        subject.outcome = {
+            "result": result,
+            "at": utc_text(now_ms),
+            "took_s": outcome.took_ms / 1000,
+            "problems": list(outcome.problems),
+            "warnings": list(outcome.warnings),
+            "changes": [{"op": text[:1], "text": text[2:]} for text in outcome.changes],
+            "needs_restart": list(outcome.needs_restart),
+        }
         if not outcome.problems:
             subject.generation += 1
             subject.loaded_at_ms = now_ms
@@ -166,6 +251,7 @@ class AdminSet:
 
     def close(self) -> None:
         """Close all listeners and clients."""
+        self._loop.timers.cancel(self._timer)
         for address in list(self._doors):
             self._close(address)
 
@@ -174,6 +260,14 @@ class AdminSet:
         self._loop.connections += 1
         _close(listener)
         door.close()
+
+
+def serves(subject: Subject, server: Server) -> None:
+    """Have the interface know what a server serves."""
+    subject.fronts = server.services.fronts
+    subject.pools = server.pools.pools
+    subject.monitor = server.pools.monitor
+    subject.override = server.pools.override
 
 
 def _door_settings(entry: AdminListener, address: Address) -> DoorSettings:

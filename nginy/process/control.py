@@ -136,6 +136,14 @@ class Control:
             reap_children(self._loop)
             return
         logger.log(NOTICE, "signal %d (%s) received", number, number.name)
+        self.obey(number)
+
+    def is_reloading(self) -> bool:
+        """Whether the configuration is being read, or applied."""
+        return self._is_changing or self._reader.is_reading
+
+    def obey(self, number: signal.Signals) -> None:
+        """Do what a signal asks for, as soon as that means something."""
         if number in DEFERRED and not self._serving:
             self._deferred.append(number)
         else:

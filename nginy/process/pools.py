@@ -13,14 +13,15 @@ Tested in tests/process/test_reload_names_live.py.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from nginy.backend.backend import Backend, BackendSettings
 from nginy.backend.checks.checker import Checker
-from nginy.backend.checks.monitor import PoolMonitor
+from nginy.backend.checks.monitor import Overrides, PoolMonitor
+from nginy.backend.checks.news import BackendEvent
 from nginy.backend.checks.relay import Relay
 from nginy.backend.checks.settings import MonitorSettings
 from nginy.backend.names.expand import refusal
@@ -91,12 +92,14 @@ class PoolSet:
         "_listeners",
         "_look_timer",
         "_loop",
+        "_overrides",
         "_own",
         "_resolver",
         "_retired",
         "_rng",
         "_upstreams",
         "_waiting",
+        "listener",
         "relay",
     )
 
@@ -125,6 +128,9 @@ class PoolSet:
         """Which listener of ours takes what is sent to an address."""
         self._drain_times_ms: set[int] = set()
         self._configured: frozenset[str] = frozenset()
+        self._overrides: Mapping[str, Overrides] = {}
+        self.listener: Callable[[BackendEvent], None] | None = None
+        """Hears what happens to backends."""
         self._waiting: dict[str, list[Callable[[], None]]] = {}
         """Callbacks for each pool that is not ready to serve yet."""
 
@@ -135,6 +141,20 @@ class PoolSet:
     def pools(self) -> list[BackendPool]:
         """Return the pools of all upstreams that are configured."""
         return [upstream.members.pool for upstream in self._upstreams.values()]
+
+    def monitor(self, name: str) -> PoolMonitor | None:
+        """Return what watches over the backends of an upstream; None if it is not configured."""
+        upstream = self._upstreams.get(name)
+        return None if upstream is None else upstream.monitor
+
+    def override(self, overrides: Mapping[str, Overrides]) -> None:
+        """Have what operators have set hold, by upstream, and nothing else of the kind."""
+        self._overrides = overrides
+        for name, upstream in self._upstreams.items():
+            wanted = overrides.get(name, {})
+            has_moved = upstream.monitor.override(wanted)
+            if has_moved and not upstream.monitor.settings.has_weights:
+                upstream.members.rebuild()
 
     def prepare(self, config: schema.Config) -> Steps[dict[str, PreparedPool]]:
         """Work out what `add` and `apply` need."""
@@ -283,8 +303,13 @@ class PoolSet:
         monitor = PoolMonitor(
             members.pool, self._checker, self._rng, wanted.monitor, end_sessions, self.relay
         )
+        monitor.news.listener = self._tell
         members.changed = partial(self._changed, monitor)
         return _Upstream(members, monitor)
+
+    def _tell(self, event: BackendEvent) -> None:
+        if self.listener is not None:
+            self.listener(event)
 
     def _changed(self, monitor: PoolMonitor) -> None:
         """Follow a pool whose list of backends has changed."""

@@ -151,6 +151,11 @@ class ConfigReader:
         c.read.handler = self._read_handler
         c.resume_read()
 
+    @property
+    def is_reading(self) -> bool:
+        """Whether the file is being read."""
+        return self._connection is not None
+
     def close(self) -> None:
         """Give up a reading that is under way."""
         self._unpacking.close()

@@ -92,8 +92,14 @@ class ServiceSet:
     def fronts(self) -> list[Front]:
         """Return all listeners as the admin interface shows them."""
         return [
-            *(Front(str(each.listener.address), each.handler) for each in self._services.values()),
-            *(Front(str(each.key[0]), each.handler, is_retiring=True) for each in self.retiring),
+            *(
+                Front(str(each.listener.address), each.handler, each.listener)
+                for each in self._services.values()
+            ),
+            *(
+                Front(str(each.key[0]), each.handler, each.listener, is_retiring=True)
+                for each in self.retiring
+            ),
         ]
 
     def give_to(self, uid: int, gid: int) -> None:

@@ -15,7 +15,7 @@ from nginy.config import schema
 from nginy.config.dump import dump
 from nginy.errors import NginyError
 from nginy.event.listener import Listener
-from nginy.process.admin import AdminSet
+from nginy.process.admin import AdminSet, serves
 from nginy.process.control import Control
 from nginy.process.gradual import Gradual, Steps, at_once
 from nginy.process.privileges import drop_privileges, give_away
@@ -31,8 +31,9 @@ class SingleProcess:
         self.server = Server(event_method)
         self.control = Control(self.server.loop, self, path, environ)
         self.admin = AdminSet(self.server.loop, path)
-        self.admin.subject.fronts = self.server.services.fronts
-        self.admin.subject.pools = self.server.pools.pools
+        serves(self.admin.subject, self.server)
+        self.admin.controlled_by(self.control)
+        self.server.pools.listener = self.admin.note
         self._text = ""
         self._reload = Gradual(self.server.loop, self)
         self._is_committing = False

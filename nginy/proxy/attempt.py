@@ -63,7 +63,11 @@ class Attempt:
         """The pool that picked the backend."""
         self.backend = backend
         """The backend; None once given back, or if the pool had none."""
-        self.address = pool.name if backend is None else backend.addr_text
+        if backend is None:
+            self.address = pool.name
+        else:
+            self.address = backend.addr_text
+            backend.selected_at_ms = started_at_ms
         self.started_at_ms = started_at_ms
         self.connected_at_ms: int | None = None
         self.first_byte_at_ms: int | None = None
@@ -72,6 +76,20 @@ class Attempt:
         """Why it failed, 0 if it has not."""
         self.bytes_received = 0
         self.bytes_sent = 0
+
+    def connected(self, now_ms: int) -> None:
+        """Note that the backend has accepted the connection, and how long it took."""
+        self.connected_at_ms = now_ms
+        took_ms = now_ms - self.started_at_ms
+        self.pool.connects.count(took_ms)
+        if self.backend is not None:
+            self.backend.connect_ms = took_ms
+
+    def give_up(self, result: AttemptResult, now_ms: int, upstream: Connection | None) -> None:
+        """End an attempt that has come to no session."""
+        if self.backend is not None:
+            self.backend.missed += 1
+        self.end(result, now_ms, upstream)
 
     def end(self, result: AttemptResult, now_ms: int, upstream: Connection | None) -> None:
         """Give the backend back to its pool and keep the numbers for the log; only the first call

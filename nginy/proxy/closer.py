@@ -55,12 +55,16 @@ class SessionCloser:
         """When to look for sessions whose time to drain is over: a heap."""
         self._timer = Timer(self._drain_handler, self)
 
-    def end_sessions(self, backend: Backend, reset: bool) -> None:
-        """End the sessions that `backend` serves now, from the next turn on."""
+    def end_sessions(self, backend: Backend, reset: bool, is_wanted: bool = False) -> None:
+        """End the sessions that `backend` serves now, from the next turn on.
+
+        It has gone down, or with `is_wanted` an operator wants it.
+        """
+        reason = Reason.KILLED_BY_OPERATOR if is_wanted else Reason.BACKEND_DOWN
 
         def end(session: Session) -> None:
             if serves(session, backend):
-                session.finalize(Reason.BACKEND_DOWN, reset=reset)
+                session.finalize(reason, reset=reset)
 
         self._go_through(end)
 

@@ -65,6 +65,7 @@ class Reason(Enum):
     RESOURCE = (500, "RC", "no descriptor, port or memory", logging.CRITICAL)
     TOO_LONG = (200, "LD", "max_session_time reached", logging.INFO)
     KILLED = (200, "KD", "closed as nginy stopped", logging.INFO)
+    KILLED_BY_OPERATOR = (200, "KD", "closed by an operator", logging.INFO)
     BUG = (500, "ID", "internal error", logging.CRITICAL)
 
     def __init__(self, status: int, code: str, sentence: str, level: int) -> None:

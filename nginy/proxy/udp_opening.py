@@ -108,7 +108,8 @@ class UdpOpening(KeyedSession):
         self._tried += (self.backend,)
         self._attempt.errno = failure.errno
         result = AttemptResult.UNKNOWN if failure.is_ours else AttemptResult.FAILED
-        self._attempt.end(result, self.handler.loop.clock.now_ms, self.upstream)
+        self._attempt.pool.retries += 1
+        self._attempt.give_up(result, self.handler.loop.clock.now_ms, self.upstream)
 
     def _connected(self, upstream: DatagramConnection) -> None:
         loop, settings = self.handler.loop, self.handler.settings
@@ -134,7 +135,7 @@ class UdpOpening(KeyedSession):
         if failure is None:
             handler.drops["no_backend"] += 1
             self.attempts = (Attempt(handler.pool, None, handler.loop.clock.now_ms),)
-            why = handler.pool.why_none((), handler.loop.clock.now_ms // 1000)
+            why = handler.pool.turn_away(handler.loop.clock.now_ms // 1000)
             detail = f'no usable backend in upstream "{handler.pool.name}": {why}'
             self.finalize(Reason.NO_BACKEND, detail)
         elif failure.is_ours:

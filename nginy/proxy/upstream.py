@@ -123,7 +123,7 @@ class UpstreamSession(Session, ABC):
             why = pool.why_none(self._tried, now_ms // 1000)
             self.finalize(self._unreached(), f"no usable backend is left: {why}")
             return
-        why = pool.why_none((), now_ms // 1000)
+        why = pool.turn_away(now_ms // 1000)
         self.finalize(Reason.NO_BACKEND, f'no usable backend in upstream "{pool.name}": {why}')
 
     # Waiting in the pool's queue.
@@ -226,7 +226,8 @@ class UpstreamSession(Session, ABC):
     def _connected(self, upstream: Connection) -> None:
         """Exchange bytes from now on."""
         # Idleness is held against `active_at_ms`: it begins now, however long connecting took.
-        upstream.active_at_ms = self.attempt.connected_at_ms = self.handler.loop.clock.now_ms
+        now_ms = upstream.active_at_ms = self.handler.loop.clock.now_ms
+        self.attempt.connected(now_ms)
         backend = self.attempt.backend
         if backend is not None and (backend.fails or backend.down):
             self.attempt.pool.succeeded(backend)
@@ -260,7 +261,7 @@ class UpstreamSession(Session, ABC):
         if not is_final and attempt.backend is not None:
             self._tried += (attempt.backend,)
         result = UNKNOWN if failure.is_ours else FAILED
-        attempt.end(result, self.handler.loop.clock.now_ms, self.upstream)
+        attempt.give_up(result, self.handler.loop.clock.now_ms, self.upstream)
         if self.upstream is not None:
             self.upstream.close()
             self.upstream = None
@@ -268,6 +269,7 @@ class UpstreamSession(Session, ABC):
             self.finalize(Reason.RESOURCE, failure.text)
             return ENDED
         if self.handler.may_try_next(self.attempts):
+            attempt.pool.retries += 1
             self.log(Reason.BACKEND_UNREACHABLE.level, failure.text)
             return TRY_NEXT
         self.finalize(self._unreached(), failure.text)

@@ -1,61 +1,14 @@
 """The overview and readiness: what they say of listeners, upstreams and what is wrong."""
 
-from typing import Any
-
-from nginy.admin.answer import ROWS_A_SLICE, Slices
+from nginy.admin.answer import ROWS_A_SLICE
 from nginy.admin.overview import BACKENDS_A_SLICE, ROWS_MAX, overview, unreadiness
 from nginy.admin.subject import Front, Subject
-from nginy.backend.backend import Backend, BackendSettings
-from nginy.backend.health.health import Health
-from nginy.backend.pool import BackendPool
-from nginy.balancer.round_robin import RoundRobin
-from nginy.event.loop import Loop
 from nginy.proxy.handler import ProxySettings
 from nginy.proxy.reply import ReplyHandler
 from nginy.proxy.tcp import TcpHandler
 from nginy.text.address import parse_address
 
-from kit.clock import FakeClock
-
-
-def done(work: Slices[Any]) -> tuple[Any, int]:
-    """Return what the work comes to, and in how many slices."""
-    count = 1
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value, count
-        count += 1
-
-
-def pool(name: str, *addresses: str) -> BackendPool:
-    settings = [BackendSettings(each, parse_address(each)) for each in addresses]
-    return BackendPool(name, [Backend(each) for each in settings], RoundRobin)
-
-
-def take_down(pool: BackendPool, index: int, reason: str = "the name is gone") -> None:
-    backend = pool.backends[index]
-    backend.health = Health(None, 0, is_resolved=False)
-    backend.health.reason = reason
-    backend.down = True
-    pool.changed(backend)
-
-
-class Made:
-    """A subject with some upstreams, and a loop for its clock."""
-
-    def __init__(self, *pools: BackendPool) -> None:
-        self.clock = FakeClock()
-        self.loop = Loop(clock=self.clock)
-        self.subject = Subject(self.loop, "0.1", 42, "nginy.yml", pools=lambda: pools)
-        self.subject.status = "serving"
-
-    def __enter__(self) -> Subject:
-        return self.subject
-
-    def __exit__(self, *_: object) -> None:
-        self.loop.close()
+from kit.admin import Made, done, pool, take_down
 
 
 def test_the_overview_of_what_serves_has_no_problems() -> None:

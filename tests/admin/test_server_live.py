@@ -7,14 +7,15 @@ from collections.abc import Iterator
 
 import pytest
 from nginy.admin.answer import Answer, Slices
+from nginy.admin.asked import Asked
 from nginy.admin.client import KEEPALIVE_MS, LINGER_MS, REQUEST_MS, SEND_MS
 from nginy.admin.guard import DoorSettings
-from nginy.admin.routes import BY_PATH, ROUTES, Route
+from nginy.admin.routes import ROUTES, SEGMENTS, Route
 from nginy.admin.server import CLIENTS_MAX, HELD_MAX_BYTES, AdminServer, Door
 from nginy.admin.subject import Subject
 from nginy.event.listener import Listener
 from nginy.proxy.access import Table, parse_network
-from nginy.wire.request import BODY_MAX_BYTES, HEAD_MAX_BYTES, Request
+from nginy.wire.request import BODY_MAX_BYTES, HEAD_MAX_BYTES
 
 from kit.ends import End, connect
 from kit.harness import METHODS, Harness
@@ -92,29 +93,29 @@ def one() -> Iterator[Admin]:
         made.close()
 
 
-def big(_subject: Subject, _request: Request) -> Slices[Answer]:
-    yield
+def big(_subject: Subject, _asked: Asked) -> Slices[Answer]:
+    yield None
     return Answer(200, bytes(BIG_BYTES))
 
 
-def endless(_subject: Subject, _request: Request) -> Slices[Answer]:
+def endless(_subject: Subject, _asked: Asked) -> Slices[Answer]:
     while True:
-        yield
+        yield None
 
 
-def broken(_subject: Subject, _request: Request) -> Slices[Answer]:
-    yield
+def broken(_subject: Subject, _asked: Asked) -> Slices[Answer]:
+    yield None
     raise ZeroDivisionError
 
 
 @pytest.fixture(autouse=True)
 def more_routes() -> Iterator[None]:
     """Add routes that only a test has."""
+    before = list(SEGMENTS)
     for name, make in (("big", big), ("endless", endless), ("broken", broken)):
-        BY_PATH[(name,)] = Route(f"/{name}", "a test", make)
-    yield
-    for name in ("big", "endless", "broken"):
-        del BY_PATH[(name,)]
+        SEGMENTS.insert(0, ((name,), Route("GET", f"/{name}", "a test", make)))
+    yield None
+    SEGMENTS[:] = before
 
 
 def test_a_connection_takes_one_request_after_the_other(admin: Admin) -> None:
@@ -150,7 +151,10 @@ def test_a_request_may_come_byte_by_byte(admin: Admin) -> None:
 def test_every_endpoint_is_listed_and_answers(one: Admin) -> None:
     body = json.loads(one.get("/api/v1/")[2])
     assert [each["path"] for each in body["endpoints"]] == [route.path for route in ROUTES]
-    assert all(one.get(route.path)[0] == 200 for route in ROUTES)
+    for route in ROUTES:
+        if route.method == "GET":
+            has_name = any(segment.isupper() for segment in route.path.split("/"))
+            assert one.get(route.path)[0] == (404 if has_name else 200), route.path
 
 
 def test_fields_choose_and_pretty_is_for_reading(one: Admin) -> None:
@@ -348,12 +352,12 @@ def test_healthz_waits_for_no_other_answer(one: Admin) -> None:
 def test_a_turn_does_one_slice(one: Admin) -> None:
     made = []
 
-    def counting(_subject: Subject, _request: Request) -> Slices[Answer]:
+    def counting(_subject: Subject, _asked: Asked) -> Slices[Answer]:
         while True:
             made.append(1)
-            yield
+            yield None
 
-    BY_PATH[("endless",)] = Route("/endless", "a test", counting)
+    SEGMENTS.insert(0, (("endless",), Route("GET", "/endless", "a test", counting)))
     for _ in range(4):
         one.ask(one.connect(), "GET /endless")
     for _ in range(50):

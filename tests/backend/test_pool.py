@@ -400,3 +400,18 @@ def test_once_tables_are_built_they_alone_choose() -> None:
         pass
     b.down = True
     assert picks(pool, 1) == [None]
+
+
+def test_clients_that_nobody_can_serve_are_counted_by_the_weightiest_reason() -> None:
+    first, second = backend(1), backend(2)
+    pool = pool_of(first, second)
+    first.down = True
+    second.max_conns = 1
+    second.take()
+    assert pool.turn_away(0) == "1 of 2 down, 1 at max_conns"
+    second.give_back()
+    second.down = True
+    pool.why_none((first,), 0)  # what others have tried does not count
+    pool.turn_away(1)
+    assert pool.turned_away == {"full": 1, "failed": 0, "down": 1, "unresolved": 0}
+    pool.forget_failures(second)

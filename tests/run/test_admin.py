@@ -13,22 +13,10 @@ from typing import Any
 
 import pytest
 
+from kit.admin import UnixConnection
 from kit.program import PATIENCE_S, Nginy, free_port, own_host, run_once, wait_until
 
 TOKEN = "0123456789abcdef0123456789abcdef"
-
-
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: pathlib.Path) -> None:
-        super().__init__("localhost", timeout=PATIENCE_S)
-        self.path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(PATIENCE_S)
-        self.sock.connect(str(self.path))
 
 
 def ask(connection: http.client.HTTPConnection, path: str) -> tuple[int, bytes]:
@@ -145,7 +133,7 @@ def test_a_token_is_asked_for_and_read_again_at_a_reload(directory: pathlib.Path
         asked = http.client.HTTPConnection(host, admin_port, timeout=PATIENCE_S)
         assert ask(asked, "/healthz")[0] == 401
         token.write_text(TOKEN[::-1])
-        assert "answers 401" in run_once("status", str(nginy.path))[2][0]
+        assert "is not the token" in run_once("status", str(nginy.path))[2][0]
         assert run_once("-s", "reload", str(nginy.path))[0] == 0
         assert run_once("status", "--check", str(nginy.path))[0] == 0
         assert TOKEN not in (directory / "nginy.pid.conf").read_text()

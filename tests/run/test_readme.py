@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from kit.program import CHECKOUT, ENVIRONMENT, PATIENCE_S, needs, own_host
+from kit.program import CHECKOUT, ENVIRONMENT, PATIENCE_S, Nginy, needs, own_host, run_once
 
 README = (CHECKOUT / "README.md").read_text()
 EXAMPLE = (CHECKOUT / "etc" / "nginy.yml").read_text()
@@ -57,6 +57,11 @@ ASKED = {
 SHOWN = "cat bad.yml"
 STATUS = "nginy status nginy.yml"
 # What is another number each time.
+OPERATED = (
+    "nginy drain --wait 60s --reason 'deploy 42' nginy.yml web/127.0.0.1:9001",
+    "nginy weight --for 30m nginy.yml web/127.0.0.1:9002 3",
+    "nginy ready nginy.yml web/127.0.0.1:9001",
+)
 COUNT = re.compile(r"(?<=PID )\d+|(?<=up for )\w+|\d+(?= sessions| in all| of 16384)")
 ANSWERED = {
     "nginy -t bad.yml": 1,
@@ -68,7 +73,9 @@ COLLECTED = ("bin/test", "bin/test -q tests/tour")
 
 def test_every_command_is_checked_and_stands_there_once() -> None:
     typed = [command.line for command in COMMANDS if command.prompt == "$"]
-    assert sorted(typed) == sorted([STARTED, *ASKED, SHOWN, STATUS, *ANSWERED, *COLLECTED])
+    assert sorted(typed) == sorted(
+        [STARTED, *ASKED, SHOWN, STATUS, *ANSWERED, *OPERATED, *COLLECTED]
+    )
 
 
 def test_a_command_that_stands_there_twice_is_seen() -> None:
@@ -159,6 +166,19 @@ def test_what_the_demonstration_says_of_itself(
     )
     said = said.replace(config, "nginy.yml").replace(demonstration[0], "127.0.0.1")
     assert COUNT.sub("N", said) == COUNT.sub("N", TYPED[STATUS].output)
+
+
+def test_what_an_operator_does(tmp_path: pathlib.Path) -> None:
+    host = own_host()
+    with Nginy(
+        tmp_path, EXAMPLE.replace("127.0.0.1", host).replace("\nadmin:", "\n# admin:")
+    ) as nginy:
+        for line in OPERATED:
+            arguments = shlex.split(line.replace("127.0.0.1", host))[1:]
+            words = [str(nginy.path) if word == "nginy.yml" else word for word in arguments]
+            status, said, _ = run_once(*words)
+            assert (status, said.replace(host, "127.0.0.1")) == (0, TYPED[line].output)
+        nginy.stop()
 
 
 def test_the_tests_that_it_names_exist() -> None:

@@ -12,30 +12,28 @@ Source for `fail_open`: Envoy, "Panic threshold".
 Tested in tests/backend/checks/test_monitor.py.
 """
 
-import logging
 from collections.abc import Collection, Iterable
 
 from nginy.backend.backend import Backend
+from nginy.backend.checks.news import News
 from nginy.backend.checks.settings import MonitorSettings
 from nginy.backend.health.group import is_fail_open
 from nginy.backend.health.states import State
+from nginy.backend.override import NOTHING
 from nginy.backend.pool import BackendPool
-from nginy.log.levels import NOTICE
-
-logger = logging.getLogger("nginy.backend")
 
 
 class HealthEffect:
     """The numbers of one pool's backends. Created by its `PoolMonitor`; needs no closing."""
 
-    __slots__ = ("_backends", "_pool", "_scale", "_settings")
+    __slots__ = ("_backends", "_news", "_pool", "_settings")
 
-    def __init__(self, pool: BackendPool, settings: MonitorSettings) -> None:
+    def __init__(self, pool: BackendPool, settings: MonitorSettings, news: News) -> None:
         """Work out nothing before `apply`."""
         self._pool = pool
+        self._news = news
         self._settings = settings
         self._backends: Collection[Backend] = ()
-        self._scale = 1
 
     def apply(self, settings: MonitorSettings, backends: Collection[Backend], now_ms: int) -> None:
         """Work out everything anew: the settings have changed, or the pool's list has."""
@@ -46,7 +44,7 @@ class HealthEffect:
             or any(backend.settings.slow_start_ms is not None for backend in backends)
         )
         # 100 steps for each unit: a weight of 1 could not become less otherwise.
-        self._scale = 100 if is_scaled else 1
+        self._pool.scale = 100 if is_scaled else 1
         self._pool.is_fail_open = self._is_fail_open(now_ms)
         self.refresh(backends, now_ms)
 
@@ -56,13 +54,14 @@ class HealthEffect:
         for backend in backends:
             health, settings = backend.health, backend.settings
             backend.down = not health.can_serve(fail_open=pool.is_fail_open)
-            limit = health.agent_max_conns
+            override = backend.override or NOTHING
+            limit = health.agent_max_conns if override.max_conns is None else override.max_conns
             backend.max_conns = settings.max_conns if limit is None else limit
             backend.max_fails = 0 if pool.is_fail_open else settings.max_fails
-            weight = settings.weight
-            if self._scale > 1:
+            weight = settings.weight if override.weight is None else override.weight
+            if pool.scale > 1:
                 percent = health.weight_percent(settings.slow_start_ms, now_ms)
-                weight = max(weight * percent * self._scale // 100, 1)
+                weight = max(weight * percent * pool.scale // 100, 1)
             if weight != backend.weight:
                 backend.reweigh(weight)
                 has_moved = True
@@ -79,11 +78,8 @@ class HealthEffect:
         if is_open is pool.is_fail_open:
             return
         pool.is_fail_open = is_open
-        text = f"{self._count_up(now_ms)} of {len(self._backends)} backends are up, health is "
-        text += "ignored (fail_open)" if is_open else "heeded again"
-        level = logging.WARNING if is_open else NOTICE
         if not is_heard:
-            logger.log(level, 'upstream "%s": %s', pool.name, text)
+            self._news.fail_open(self._count_up(now_ms), len(self._backends))
         self.refresh(self._backends, now_ms)
 
     def _is_fail_open(self, now_ms: int) -> bool:

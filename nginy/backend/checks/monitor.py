@@ -14,33 +14,30 @@ The one idea: nothing here decides about one backend, and nothing in `health` kn
 Source for ejection: Envoy, "Outlier detection".
 """
 
-import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from nginy.backend.backend import Backend
 from nginy.backend.checks.checker import Checker
 from nginy.backend.checks.effect import HealthEffect
+from nginy.backend.checks.news import News
 from nginy.backend.checks.relay import BackendKey, Relay
 from nginy.backend.checks.settings import MonitorSettings, OnDown
 from nginy.backend.checks.watch import BackendWatch
 from nginy.backend.health.eject import EjectSettings
 from nginy.backend.health.findings import NOTHING_SAID, Finding
 from nginy.backend.health.states import State, StateChange
+from nginy.backend.override import Override
 from nginy.backend.pool import BackendPool
 from nginy.balancer.peer import is_usable
-from nginy.log.levels import NOTICE
-from nginy.log.limit import RateLimited, similar
 from nginy.wire.agent import AgentAnswer, Mode
 
-logger = logging.getLogger("nginy.backend")
+EndSessions = Callable[[Backend, bool, bool], None]
+"""Ends the sessions of a backend soon: with a reset if the first flag is set, by an operator if the
+second one is."""
 
-# An operator has not asked for these.
-BAD_NEWS = frozenset({State.EJECTED, State.DOWN, State.UNRESOLVED})
-
-
-EndSessions = Callable[[Backend, bool], None]
-"""Ends the sessions of a backend soon, with a reset if the flag is set."""
+Overrides = Mapping[BackendKey, Override]
+"""What an operator has set, by name and address; an address "" stands for all of a name."""
 
 
 class PoolMonitor:
@@ -52,10 +49,11 @@ class PoolMonitor:
         "_effect",
         "_ejected",
         "_end_sessions",
-        "_limited",
+        "_overrides",
         "_relay",
         "_watches",
         "checker",
+        "news",
         "pool",
         "rng",
         "settings",
@@ -72,10 +70,11 @@ class PoolMonitor:
     ) -> None:
         """Begin to watch. A `relay` decides whether this worker asks or listens."""
         self.pool = pool
+        self.news = News(pool)
+        self._overrides: Overrides = {}
         self.checker = checker
         self.rng = rng
         self._end_sessions = end_sessions
-        self._limited = RateLimited(60_000)
         self._watches: dict[Backend, BackendWatch] = {}
         self._by_key: dict[BackendKey, list[Backend]] = {}
         """The backends by the keys that workers share; empty until the first finding comes."""
@@ -83,7 +82,7 @@ class PoolMonitor:
         """The backends that were ejected; some may be back."""
         self._away: dict[Backend, BackendWatch] = {}
         """The resting watches of backends that have left the pool and may return."""
-        self._effect = HealthEffect(pool, settings)
+        self._effect = HealthEffect(pool, settings, self.news)
         self._relay = relay
         self.settings = settings
         self.apply(settings)
@@ -99,7 +98,7 @@ class PoolMonitor:
         return self._relay is None or self._relay.is_leading
 
     def apply(self, settings: MonitorSettings) -> None:
-        """Take over the settings of a reload, also for the pool; health stays."""
+        """Take over the settings of a reload; health stays."""
         if settings != self.settings:
             self.settings = settings
             for watch in self._watches.values():
@@ -120,8 +119,10 @@ class PoolMonitor:
             if watch is None:
                 watch = BackendWatch(self, backend)
             elif watch.applied is not backend.settings:
-                self._log(backend, *watch.apply())
+                self.news.changed(backend, *watch.apply())
             self._watches[backend] = watch
+            if self._overrides and backend.override is None:
+                self._set(backend)
         for watch in before.values():
             watch.rest()
         away, remembered = self._away | before, set(self.pool.left)
@@ -153,7 +154,7 @@ class PoolMonitor:
             return
         if change is not None:
             if not is_heard:
-                self._log(backend, change)
+                self.news.changed(backend, change)
             self._effect.update_fail_open(self.now_ms, is_heard=is_heard)
         self._effect.refresh((backend,), self.now_ms)
         if change is not None and change.after is State.UP:
@@ -164,8 +165,42 @@ class PoolMonitor:
             self._end_sessions_of(backend)
 
     def set_mode(self, backend: Backend, mode: Mode, reason: str) -> None:
-        """Do what an operator says about a backend."""
-        self.follow_up(backend, backend.health.set_mode(mode, reason, self.now_ms))
+        """Do what an operator says about a backend; of several workers, the one that asks logs."""
+        change = backend.health.set_mode(mode, reason, self.now_ms)
+        self.follow_up(backend, change, is_heard=not self.is_asking)
+
+    def override(self, overrides: Overrides) -> bool:
+        """Have these values hold for backends, and those of the configuration for all others.
+
+        Returns whether a weight has changed.
+        """
+        self._overrides = overrides
+        weights = [self._weight(backend) for backend in self._watches]
+        for backend in self._watches:
+            self._set(backend)
+        self._effect.refresh(self._watches, self.now_ms)
+        return weights != [self._weight(backend) for backend in self._watches]
+
+    def _weight(self, backend: Backend) -> int:
+        return backend.settings.weight if backend.override is None else backend.override.weight or 0
+
+    def _set(self, backend: Backend) -> None:
+        """Take over what an operator has set for a backend, or no longer does."""
+        wanted = self._overrides.get(_key(backend)) or self._overrides.get((backend.name, ""))
+        before, backend.override = backend.override, wanted
+        mode_before = None if before is None else before.mode
+        mode = None if wanted is None else wanted.mode
+        if mode is not mode_before:
+            reason = "no longer changed by an operator" if wanted is None else wanted.reason
+            is_down = backend.settings.down
+            self.set_mode(backend, mode or (Mode.MAINT if is_down else Mode.READY), reason)
+        if mode is Mode.READY or (wanted is None and before is not None):
+            self.check_passed(backend)
+
+    def end_sessions(self, backend: Backend, *, reset: bool) -> None:
+        """End the sessions of a backend because an operator wants it."""
+        if self._end_sessions is not None:
+            self._end_sessions(backend, reset, True)
 
     # Findings for other workers, and from them: see `relay`.
 
@@ -204,13 +239,6 @@ class PoolMonitor:
             watch.applied = None
         self._begin()
 
-    def note_not_checked(self, backend: Backend, reason: str) -> None:
-        """Log that we could not make a check, once a minute for each backend."""
-        suppressed = self._limited.admit(backend, self.now_ms)
-        if suppressed is not None:
-            text = "%s was not checked: %s%s"
-            logger.error(text, self._subject(backend), reason, similar(suppressed))
-
     def rest(self) -> None:
         """Watch no more until `apply`: the upstream has left the configuration and may return."""
         self.pool.watcher = None
@@ -237,11 +265,9 @@ class PoolMonitor:
             self._eject(backend, self.settings.eject)
             return
         if is_news and not self.pool.is_fail_open:
-            settings, now_s = backend.settings, self.now_ms // 1000
-            text = f"out for {settings.fail_timeout_s}s: {backend.fails} failed (max_fails)"
-            if not any(is_usable(other, now_s) for other in self._watches):
-                text += "; tried all the same while no other is usable"
-            logger.warning("%s: %s", self._subject(backend), text)
+            now_s = self.now_ms // 1000
+            is_alone = not any(is_usable(other, now_s) for other in self._watches)
+            self.news.out(backend, is_alone=is_alone)
         self._effect.update_fail_open(self.now_ms)
 
     def served_again(self, backend: Backend) -> None:
@@ -258,7 +284,7 @@ class PoolMonitor:
 
     def _note_back(self, backend: Backend) -> None:
         if not self.pool.is_fail_open:
-            logger.log(NOTICE, "%s: back", self._subject(backend))
+            self.news.back(backend)
         self._effect.update_fail_open(self.now_ms)
 
     def _eject(self, backend: Backend, settings: EjectSettings) -> None:
@@ -278,19 +304,7 @@ class PoolMonitor:
     def _end_sessions_of(self, backend: Backend) -> None:
         on_down = self.settings.on_down
         if self._end_sessions is not None and on_down is not OnDown.KEEP:
-            self._end_sessions(backend, on_down is OnDown.RESET)
-
-    def _log(self, backend: Backend, *changes: StateChange | None) -> None:
-        for change in changes:
-            if change is not None:
-                level = logging.WARNING if change.after in BAD_NEWS else NOTICE
-                logger.log(level, "%s: %s", self._subject(backend), change)
-
-    def _subject(self, backend: Backend) -> str:
-        name = backend.name
-        if backend.addr_text != name:
-            name = f"{name} ({backend.addr_text})"
-        return f'backend {name} in upstream "{self.pool.name}"'
+            self._end_sessions(backend, on_down is OnDown.RESET, False)
 
 
 def _key(backend: Backend) -> BackendKey:

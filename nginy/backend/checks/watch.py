@@ -21,6 +21,7 @@ from nginy.backend.backend import Backend, BackendSettings
 from nginy.backend.checks.agent import AgentWatch
 from nginy.backend.checks.checker import Checker, question_key
 from nginy.backend.checks.dialog import Result
+from nginy.backend.checks.news import News
 from nginy.backend.checks.open_checks import Check
 from nginy.backend.checks.settings import MonitorSettings
 from nginy.backend.checks.sharing import Part, SharedCheck, Sharer
@@ -44,6 +45,7 @@ class Monitor(Protocol):
     """The monitor of a pool, as the watch of one backend sees it."""
 
     checker: Checker
+    news: News
     rng: random.Random
     settings: MonitorSettings
 
@@ -64,15 +66,13 @@ class Monitor(Protocol):
     def check_passed(self, backend: Backend) -> None:
         """Forget failures of sessions."""
 
-    def note_not_checked(self, backend: Backend, reason: str) -> None:
-        """Log that we could not make a check, for a reason of our own."""
-
 
 class BackendWatch:
     """The timer and the checks of one backend. Created and closed by its `PoolMonitor`."""
 
     __slots__ = (
         "_agent",
+        "_began_at_ms",
         "_check",
         "_group",
         "_is_down",
@@ -102,6 +102,7 @@ class BackendWatch:
         """Those that ask the same, this one among them, while it has a `_key`."""
         self._agent: AgentWatch | None = None
         self._step_at_ms: int | None = None
+        self._began_at_ms = 0
         self.applied: BackendSettings | None = None
         """The backend's settings when `begin` was called; None if the monitor's have changed."""
 
@@ -290,8 +291,10 @@ class BackendWatch:
             # It is late, and counted as failed.
             self._check.cancel()
             self._check = None
+            self._note(has_passed=False)
             monitor.tell(self.backend, health.finding)
         monitor.follow_up(self.backend, change)
+        self._began_at_ms = monitor.now_ms
         return health.deadline_at_ms is not None
 
     def note_check(self, check: Check) -> None:
@@ -306,8 +309,9 @@ class BackendWatch:
         if result.is_ours:
             # No check was made, which says nothing about the backend.
             health.deadline_at_ms = None
-            monitor.note_not_checked(self.backend, result.failure)
+            monitor.news.not_checked(self.backend, result.failure, monitor.now_ms)
             return
+        self._note(has_passed=not result.failure)
         logger.debug("check of %s: %s", self.backend.name, result.failure or "passed")
         change = health.finish_check(
             result.failure or None, monitor.now_ms, monitor.rng, is_silent=result.is_silent
@@ -316,6 +320,12 @@ class BackendWatch:
         monitor.follow_up(self.backend, change)
         if health.is_passing:
             monitor.check_passed(self.backend)
+
+    def _note(self, *, has_passed: bool) -> None:
+        """Remember the result of the check that has just ended."""
+        took_ms = self._monitor.now_ms - self._began_at_ms
+        results = self.backend.health.schedule.results
+        results.add(self._began_at_ms, took_ms, has_passed=has_passed)
 
     def _agent_heard(self, answer: AgentAnswer) -> None:
         monitor, health = self._monitor, self.backend.health

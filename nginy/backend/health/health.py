@@ -25,6 +25,7 @@ from typing import Final
 from nginy.backend.health.eject import Ejection, EjectSettings
 from nginy.backend.health.findings import NOTHING_SAID, CheckFinding, merge, result_text
 from nginy.backend.health.group import may_eject
+from nginy.backend.health.past import PastStates
 from nginy.backend.health.schedule import CheckSchedule, CheckSettings
 from nginy.backend.health.slow_start import slow_start_percent
 from nginy.backend.health.states import UNCHECKED, Cause, Needs, State, StateChange, Trigger
@@ -44,8 +45,8 @@ class Health:
 
     `state` is the worst word of all causes, `reason` says why, `since_at_ms` since when.
     `deadline_at_ms` is set while a check runs: its result must come by then.
-    `fails_in_row` and `passes_in_row` stop counting at the thresholds. `is_passing` says that the
-    last check has passed, and has heard from the backend.
+    `fails_in_row` and `passes_in_row` stop counting at the thresholds. `is_passing`: the last check
+    has passed, and has heard from the backend.
     `agent_percent` and `agent_max_conns` are the agent's; None leaves the configured limit.
     `agent_said` is all that it has said so far.
     """
@@ -66,6 +67,7 @@ class Health:
         "is_passing",
         "last_check",
         "passes_in_row",
+        "past",
         "reason",
         "schedule",
         "since_at_ms",
@@ -99,9 +101,8 @@ class Health:
         self.reason = self._voices.reason
         self.since_at_ms = now_ms
         self.last_check = ""
-        self.checks_total = 0
-        self.checks_failed_total = 0
-        self.unhealthy_total = 0  # times the state became DOWN
+        self.checks_total = self.checks_failed_total = 0
+        self.unhealthy_total, self.past = 0, PastStates()  # the former: how often it became DOWN
         self.ejection = Ejection()
         self.agent_percent = 100
         self.agent_max_conns: int | None = None
@@ -119,6 +120,11 @@ class Health:
         `fail_open` ignores what checks, agent and failures say, and heeds what is deliberate.
         """
         return not self.is_deliberately_out if fail_open else self.state is State.UP
+
+    @property
+    def voices(self) -> Voices:
+        """What each cause says."""
+        return self._voices
 
     @property
     def is_deliberately_out(self) -> bool:
@@ -326,6 +332,7 @@ class Health:
             self.reason = reason
         elif self._voices.worst is not cause:
             reason = f"{reason}; {self.reason}"
+        self.past.add(before, now_ms - self.since_at_ms)
         self.since_at_ms = now_ms
         self._pause_or_resume(before, now_ms)
         self._note_recovery(now_ms)
@@ -364,8 +371,7 @@ class Health:
         """Wait for no result, and count from 0."""
         self.is_passing = False
         self.deadline_at_ms = None
-        self.fails_in_row = 0
-        self.passes_in_row = 0
+        self.fails_in_row = self.passes_in_row = 0
 
     def _interval_ms(self, settings: CheckSettings) -> int:
         """Return the interval for what the check has found so far."""

@@ -14,6 +14,8 @@ and never lies in the past. It is None only while checks are paused.
 import random
 from dataclasses import dataclass
 
+from nginy.backend.health.results import CheckResults
+
 
 @dataclass(frozen=True, slots=True)
 class CheckSettings:
@@ -37,12 +39,14 @@ class CheckSettings:
 class CheckSchedule:
     """The slots of one backend's checks; held by its `Health`."""
 
-    __slots__ = ("_next_slot_at_ms", "_slot_at_ms", "next_at_ms")
+    __slots__ = ("_next_slot_at_ms", "_slot_at_ms", "next_at_ms", "results")
 
     def __init__(self) -> None:
         self._slot_at_ms = 0  # of the check that started last
         self._next_slot_at_ms = 0
         self.next_at_ms: int | None = None
+        self.results = CheckResults()
+        """How the last checks went."""
 
     def begin(self, first_slot_at_ms: int, interval_ms: int) -> None:
         """Lay the grid through a first slot; `plan` then sets the time of the check in it."""

@@ -58,6 +58,10 @@ class Voices:
         """Return what one cause says."""
         return self._words[cause]
 
+    def words(self) -> dict[Cause, State]:
+        """Return what each cause says."""
+        return dict(self._words)
+
     @property
     def state(self) -> State:
         """The worst word."""

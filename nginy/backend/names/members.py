@@ -162,6 +162,11 @@ class Members:
             text = 'upstream "%s" keeps its present backends (%d) until its new names are resolved'
             logger.log(NOTICE, text, self.pool.name, len(self.pool.backends))
 
+    def rebuild(self) -> None:
+        """Build the tables anew: weights have changed, and the list has not."""
+        self._is_behind = True
+        self._loop.soon(self._work, self)
+
     def retire(self) -> None:
         """Stop resolving and building, as no new client comes here; `apply` resumes both.
 

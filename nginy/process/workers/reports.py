@@ -1,24 +1,28 @@
 """Reports: what the supervisor's admin interface knows of the workers, and how it comes there.
 
-The supervisor asks all workers at once, and hands each a file without a name to write its report
-into. A worker makes it in slices, as any answer, and says when it is there. Whoever takes longer
-than `ANSWER_MS` is missing from the answer, and named. Questions that come meanwhile wait for the
-same reports.
+The supervisor asks all workers at once, and hands each a file without a name that has the question
+in it. A worker makes the answer in slices, as any other, writes it over the question, and says when
+it is there. Whoever takes longer than `ANSWER_MS` is missing from the answer, and named. Who asks
+the same meanwhile waits for the same replies.
 
-What a worker writes is text from a process with fewer rights; `admin/merge.py` takes only what it
-knows. The words between the two are listed in `worker.py`.
+What a worker writes is text from a process with fewer rights; a `Source` says what is taken of it.
+The words between the two are listed in `worker.py`.
 
 Tested in tests/run/test_admin_workers.py.
 """
 
 import contextlib
+import json
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from nginy.admin.answer import Slices, encode
-from nginy.admin.merge import Facts, parse
-from nginy.admin.overview import facts
+from nginy.admin.answer import Facts, Question, Replies, Slices, encode
+from nginy.admin.events import Events
+from nginy.admin.merge import parse
+from nginy.admin.overriding import OVERRIDING, details
+from nginy.admin.sources import SOURCES
 from nginy.admin.subject import Subject
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
@@ -28,155 +32,217 @@ ANSWER_MS: Final = 2_000
 REPORT_MAX_BYTES: Final = 8 << 20
 """Of one worker; a longer one is as good as none."""
 
+Done = Callable[[Replies], None]
+
+
+class Round:
+    """One question to all workers, on its way."""
+
+    __slots__ = (
+        "_ended",
+        "asked",
+        "calls",
+        "found",
+        "late",
+        "number",
+        "question",
+        "timer",
+        "waiting",
+    )
+
+    def __init__(self, number: int, question: Question, ended: "Callable[[Round], None]") -> None:
+        self.number = number
+        self.question = question
+        self.asked = 0
+        self.calls: list[Done] = []
+        self.found: list[Facts] = []
+        self.late: list[str] = []
+        self.waiting: dict[WorkerProcess, int] = {}
+        """Who has not answered yet, and the descriptor of what it writes."""
+        self._ended = ended
+        self.timer = Timer(self._timeout_handler, self)
+
+    def _timeout_handler(self, _timer: Timer) -> None:
+        for process in list(self.waiting):
+            self.give_up(process)
+        self._ended(self)
+
+    def give_up(self, process: WorkerProcess) -> None:
+        """Wait no longer for a worker."""
+        os.close(self.waiting.pop(process))
+        self.late.append(str(process))
+
+    def take(self, process: WorkerProcess) -> None:
+        """Read what a worker has written."""
+        shape = SOURCES[self.question.kind].shape
+        with open(self.waiting.pop(process), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            data = os.pread(file.fileno(), size, 0) if size <= REPORT_MAX_BYTES else b""
+        facts = parse(data, shape)
+        if facts is None:
+            self.late.append(str(process))
+        else:
+            self.found.append(facts)
+
+    def __str__(self) -> str:
+        """Return what log lines call it."""
+        return f"the question {self.number} to the workers"
+
+    def abort(self) -> None:
+        """Go on without answers, after a bug."""
+        for process in list(self.waiting):
+            self.give_up(process)
+
 
 class Reports:
     """The supervisor's side; an `admin/subject.py::Crew`. Closed by the supervisor."""
 
-    def __init__(self, loop: Loop, crew: Crew) -> None:
-        self.reports: Sequence[Facts] = ()
+    def __init__(self, loop: Loop, crew: Crew, subject: Subject) -> None:
         self._loop = loop
         self._crew = crew
+        self._subject = subject
         self._number = 0
-        self._asked = 0
-        self._late: list[str] = []
-        self._waiting: dict[WorkerProcess, int] = {}
-        """Who has not answered yet, and the descriptor of what it writes."""
-        self._found: list[Facts] = []
-        self._calls: list[Callable[[], None]] = []
-        self._timer = Timer(self._timeout_handler, self)
+        self._rounds: dict[str, Round] = {}
+        """Those under way, by the text of the question."""
 
-    def stamp(self) -> dict[str, object]:
-        """Return how many were asked, how many have answered, and who has not."""
-        return {"asked": self._asked, "answered": len(self.reports), "late": self._late}
-
-    def ask(self, done: Callable[[], None]) -> None:
-        """Ask all workers, unless that is under way, and call when they have answered."""
-        self._calls.append(done)
-        if self._waiting:
+    def ask(self, question: Question, done: Done) -> None:
+        """Ask all workers, unless the same is being asked, and call when they have answered."""
+        text = question.to_json()
+        present = self._rounds.get(text)
+        if present is not None and question.kind != OVERRIDING.name:
+            present.calls.append(done)
             return
         self._number += 1
-        self._late, self._found = [], []
-        processes = self._crew.serving()
-        self._asked = len(processes)
-        for process in processes:
-            self._ask(process)
-        if self._waiting:
-            self._loop.timers.start(self._timer, self._loop.clock.now_ms + ANSWER_MS)
+        asked = Round(self._number, question, self._finish)
+        asked.calls.append(done)
+        # A change is asked again though the same is under way: it need not be the same then.
+        self._rounds[text if present is None else f"{text}{self._number}"] = asked
+        for process in self._crew.serving():
+            asked.asked += 1
+            fd = self._send(process, str(asked.number), text)
+            if fd is None:
+                asked.late.append(str(process))
+            else:
+                asked.waiting[process] = fd
+        if asked.waiting:
+            self._loop.timers.start(asked.timer, self._loop.clock.now_ms + ANSWER_MS)
         else:
-            self._finish()
+            self._finish(asked)
 
-    def _ask(self, process: WorkerProcess) -> None:
+    def _send(self, process: WorkerProcess, number: str, text: str) -> int | None:
+        """Hand a worker a question; return the descriptor of its answer, None if it has none."""
         try:
             fd = os.memfd_create("nginy-report")
         except OSError:  # no descriptor is left
-            self._late.append(str(process))
-            return
-        if process.send("report", str(self._number), [fd]):
-            self._waiting[process] = fd
-        else:
-            os.close(fd)
-            self._late.append(str(process))
+            return None
+        with contextlib.suppress(OSError):
+            os.pwrite(fd, text.encode(), 0)
+            if process.send("report", number, [fd]):
+                return fd
+        os.close(fd)
+        return None
 
-    def answered(self, process: WorkerProcess, number: str) -> None:
-        """Read what a worker has written."""
-        if number != str(self._number) or process not in self._waiting:
-            return
-        fd = self._waiting.pop(process)
-        with open(fd, "rb") as file:
-            size = os.fstat(fd).st_size
-            found = parse(os.pread(file.fileno(), size, 0)) if size <= REPORT_MAX_BYTES else None
-        if found is None:
-            self._late.append(str(process))
-        else:
-            self._found.append(found)
-        self._look()
+    def joined(self, process: WorkerProcess) -> None:
+        """Tell a worker that has begun to serve what operators have set."""
+        question = Question(OVERRIDING.name, details(self._subject.book))
+        fd = self._send(process, "0", question.to_json())
+        if fd is not None:
+            os.close(fd)
+
+    def heard(self, process: WorkerProcess, word: str, text: str) -> bool:
+        """Take a message of a worker; return False if it is for somebody else."""
+        if word == "event":
+            add_event(self._subject.events, self._loop.clock.wall_ms(), text)
+        elif word == "reported":
+            for each in list(self._rounds.values()):
+                if str(each.number) == text and process in each.waiting:
+                    each.take(process)
+                    self._look(each)
+        return word in ("event", "reported")
 
     def died(self, process: WorkerProcess) -> None:
         """Wait no longer for a worker."""
-        fd = self._waiting.pop(process, None)
-        if fd is not None:
-            os.close(fd)
-            self._late.append(str(process))
-            self._look()
+        event = {"kind": "worker", "text": f"{process} has ended"}
+        self._subject.events.add(self._loop.clock.wall_ms(), event)
+        for each in list(self._rounds.values()):
+            if process in each.waiting:
+                each.give_up(process)
+                self._look(each)
 
-    def _timeout_handler(self, _timer: Timer) -> None:
-        for process in list(self._waiting):
-            self.died(process)
+    def _look(self, asked: Round) -> None:
+        if not asked.waiting:
+            self._finish(asked)
 
-    def _look(self) -> None:
-        if not self._waiting:
-            self._finish()
-
-    def _finish(self) -> None:
-        self._loop.timers.cancel(self._timer)
-        self.reports = self._found
-        calls, self._calls = self._calls, []
-        for call in calls:
-            call()
+    def _finish(self, asked: Round) -> None:
+        self._loop.timers.cancel(asked.timer)
+        self._rounds = {text: each for text, each in self._rounds.items() if each is not asked}
+        replies = Replies(asked.found, asked.asked, asked.late)
+        for call in asked.calls:
+            call(replies)
 
     def close(self) -> None:
         """Forget what is under way."""
-        self._loop.timers.cancel(self._timer)
-        for fd in self._waiting.values():
-            os.close(fd)
-        self._waiting.clear()
-        self._calls.clear()
+        for asked in self._rounds.values():
+            self._loop.timers.cancel(asked.timer)
+            asked.abort()
+        self._rounds.clear()
 
-    def __str__(self) -> str:
-        """Return what log lines call it."""
-        return "the reports of the workers"
 
-    def abort(self) -> None:
-        """Go on without answers, after a bug."""
-        self.close()
+def add_event(events: Events, wall_ms: int, text: str) -> None:
+    """Add what a worker has told; what cannot be read is dropped."""
+    with contextlib.suppress(ValueError, RecursionError):
+        found = json.loads(text)
+        if isinstance(found, dict):
+            events.add(wall_ms, found)
 
 
 class Reporter:
-    """The worker's side: writes a report, slice by slice."""
+    """The worker's side: writes reports, slice by slice, one after the other."""
 
     def __init__(self, subject: Subject, send: Callable[[str, str], object]) -> None:
         self._subject = subject
         self._send = send
-        self._number = ""
-        self._fd = -1
-        self._slices: Slices[bytes] | None = None
+        self._jobs: deque[tuple[str, int, Slices[bytes]]] = deque()
 
     def begin(self, number: str, fds: Sequence[int]) -> None:
-        """Write a report into a file that was handed over; an older one is dropped."""
-        self.close()
+        """Answer the question in a file that was handed over."""
         if len(fds) == 1:
-            self._number, self._fd = number, fds[0]
-            self._slices = self._make()
+            self._jobs.append((number, fds[0], self._make(fds[0])))
             self._subject.loop.soon(self._work, self)
 
-    def _make(self) -> Slices[bytes]:
-        found = yield from facts(self._subject)
-        yield
+    def _make(self, fd: int) -> Slices[bytes]:
+        asked = json.loads(os.pread(fd, os.fstat(fd).st_size, 0))
+        found = yield from SOURCES[asked["kind"]].collect(self._subject, asked["details"])
+        yield None
         return (yield from encode(found, is_pretty=False))
 
     def _work(self) -> None:
-        if self._slices is None:
+        if not self._jobs:
             return
+        number, fd, slices = self._jobs[0]
         try:
-            next(self._slices)
+            next(slices)
         except StopIteration as end:
-            self._write(end.value)
-        else:
+            self._jobs.popleft()
+            self._write(number, fd, end.value)
+        if self._jobs:
             self._subject.loop.soon(self._work, self)
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, number: str, fd: int, data: bytes) -> None:
         with contextlib.suppress(OSError):  # no memory is left: the supervisor waits in vain
-            os.pwrite(self._fd, data, 0)
-            self._send("reported", self._number)
-        self.close()
+            os.pwrite(fd, data, 0)
+            os.ftruncate(fd, len(data))
+            self._send("reported", number)
+        os.close(fd)
 
     def close(self) -> None:
         """Drop what is under way."""
-        self._slices = None
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        while self._jobs:
+            os.close(self._jobs.popleft()[1])
 
     def abort(self) -> None:
-        """Report nothing, after a bug."""
-        self.close()
+        """Leave the present question without an answer, after a bug."""
+        if self._jobs:
+            os.close(self._jobs.popleft()[1])
+        if self._jobs:
+            self._subject.loop.soon(self._work, self)

@@ -47,7 +47,6 @@ from nginy.process.workers.worker import serve
 
 logger = logging.getLogger("nginy.server")
 
-
 PATIENCE: Final = Patience()
 
 
@@ -87,7 +86,9 @@ class Supervisor:
         )
         self.control = Control(self.loop, self, path, environ)
         self.admin = AdminSet(self.loop, path)
-        self.admin.subject.crew = self._reports = Reports(self.loop, self.crew)
+        self._reports = Reports(self.loop, self.crew, self.admin.subject)
+        self.admin.subject.crew = self._reports
+        self.admin.controlled_by(self.control)
         self.config = schema.Config()
         self._stage = Stage.STARTING
         self._counts = SharedCounts(workers)
@@ -157,6 +158,7 @@ class Supervisor:
         if word == "serving":
             process.is_serving = True
             self._lead.joined(process)
+            self._reports.joined(process)
             if self._stage is Stage.STARTING and self.crew.are_serving:
                 self._all_serve()
             else:
@@ -166,11 +168,9 @@ class Supervisor:
             self._draining[process.index] = int(text) if text.isdecimal() else 0
             self._tell_draining()
             return
-        if word == "reported":
-            self._reports.answered(process, text)
-        elif word == "found":
+        if word == "found":
             self._lead.pass_on(process, text)
-        else:
+        elif not self._reports.heard(process, word, text):
             self._voted(process, word, text)
 
     def _voted(self, process: WorkerProcess, word: str, text: str) -> None:

@@ -17,7 +17,8 @@ workers change, or none.
 | lead | ask the backends, for all | found TEXT | what checks have found |
 | found TEXT | what another one's checks have found | | |
 | recite | tell all findings again | | |
-| report N, with a descriptor | say how you are, there | reported N | it is written |
+| report N, with a descriptor | answer the question there, or do it | reported N | it is written |
+| | | event TEXT | what has happened to a backend |
 | succeeded | QUIT; a successor has the sockets | draining N | N sessions are left |
 
 If the supervisor is gone, the worker ends at once: the next nginy needs the addresses.
@@ -28,6 +29,7 @@ Tested in tests/run/test_workers.py.
 """
 
 import io
+import json
 import logging
 import os
 import signal
@@ -38,6 +40,7 @@ from functools import partial
 from typing import Final
 
 from nginy.admin.subject import Subject
+from nginy.backend.checks.news import BackendEvent
 from nginy.backend.shared import WorkerCounts
 from nginy.config import schema
 from nginy.config.parcel import read_parcel, write_parcel
@@ -45,6 +48,7 @@ from nginy.errors import NginyError
 from nginy.event.child import reap_children
 from nginy.event.signals import SignalReceiver
 from nginy.log.levels import NOTICE
+from nginy.process.admin import serves
 from nginy.process.collector import pause_collector, resume_collector
 from nginy.process.gradual import Gradual, Steps
 from nginy.process.inherited import adopt
@@ -84,7 +88,9 @@ class Worker:
         self.channel = Channel(
             loop, sock, self._receive_order, self._supervisor_gone, DESCRIPTORS_MAX
         )
-        subject = Subject(loop, fronts=self.server.services.fronts, pools=self.server.pools.pools)
+        subject = Subject(loop)
+        serves(subject, self.server)
+        self.server.pools.listener = self._tell_event
         self._reporter = Reporter(subject, self.channel.send)
         self._relay = self.server.pools.relay
         self._relay.lead(is_leading)
@@ -109,6 +115,9 @@ class Worker:
         self._signals.close()
         logger.log(NOTICE, "exit")
         self.server.close()
+
+    def _tell_event(self, event: BackendEvent) -> None:
+        self.channel.send("event", json.dumps(event.to_json()))
 
     def _signal_received(self, number: signal.Signals) -> None:
         if number == signal.SIGCHLD:

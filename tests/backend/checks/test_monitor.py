@@ -13,10 +13,12 @@ import pytest
 from nginy.backend.backend import Backend, BackendSettings
 from nginy.backend.checks.checker import Checker, ProbeSettings
 from nginy.backend.checks.monitor import PoolMonitor
+from nginy.backend.checks.news import BackendEvent
 from nginy.backend.checks.settings import MonitorSettings, OnDown
 from nginy.backend.health.eject import EjectSettings
 from nginy.backend.health.schedule import CheckSettings
 from nginy.backend.health.states import State
+from nginy.backend.override import Override
 from nginy.backend.pool import BackendPool, MakeBalancer
 from nginy.balancer.hashing import Hash
 from nginy.balancer.pick_random import PickRandom
@@ -712,3 +714,63 @@ class TestOnDown:
         harness.turn_until(lambda: len(front.ended) == count)
         assert set(front.terminations) == {"DD"}
         harness.turn_until(lambda: all(client.has_eof for client in clients))
+
+
+class TestOverrides:
+    def overriding(self, backend: Backend, **values: object) -> dict:
+        return {(backend.name, backend.addr_text): Override(**values)}  # type: ignore[arg-type]
+
+    def test_what_an_operator_sets_holds_and_goes_back(
+        self, harness: Harness, watched: Watched
+    ) -> None:
+        pool = harness.pool(harness.add(EchoBackend()).name)
+        [backend] = pool.backends
+        monitor = watched.watch(pool, MonitorSettings())
+        told: list[BackendEvent] = []
+        monitor.news.listener = told.append
+        wanted = self.overriding(backend, mode=Mode.DRAIN, weight=5, max_conns=7, reason="deploy")
+        assert monitor.override(wanted) is True
+        assert monitor.override(wanted) is False
+        assert (states(pool), backend.down) == ([State.DRAINING], True)
+        assert (backend.weight, backend.max_conns, backend.health.reason) == (5, 7, "deploy")
+        assert [(each.kind, each.after, each.cause) for each in told] == [
+            ("state", "draining", "operator")
+        ]
+        assert monitor.override({}) is True
+        assert (states(pool), backend.weight, backend.max_conns) == ([State.UP], 1, 0)
+        assert backend.override is None
+
+    def test_ready_does_not_undo_a_failed_check(
+        self, harness: Harness, watched: Watched, expect_log: ExpectLog
+    ) -> None:
+        pool = harness.pool(harness.add(RefusingPort()).name)
+        [backend] = pool.backends
+        monitor = watched.watch(pool)
+        with expect_log("up -> down", count=1):
+            watched.pass_time(4 * INTERVAL_MS, lambda: backend.down)
+        monitor.override(self.overriding(backend, mode=Mode.READY))
+        assert states(pool) == [State.DOWN]
+
+    def test_a_name_stands_for_its_addresses_and_for_those_to_come(
+        self, harness: Harness, watched: Watched
+    ) -> None:
+        pool = harness.pool(harness.add(EchoBackend()).name)
+        [backend] = pool.backends
+        monitor = watched.watch(pool, MonitorSettings())
+        monitor.override({(backend.name, ""): Override(mode=Mode.MAINT, reason="by hand")})
+        assert states(pool) == [State.MAINTENANCE]
+        later = Backend(backend.settings)
+        pool.rebuild([backend, later], RoundRobin)
+        monitor.sync()
+        assert later.health.state is State.MAINTENANCE
+
+    def test_ready_forgives_failures(
+        self, harness: Harness, watched: Watched, expect_log: ExpectLog
+    ) -> None:
+        pool = harness.pool(*(harness.add(EchoBackend()).name for _ in range(2)))
+        backend = pool.backends[0]
+        monitor = watched.watch(pool, MonitorSettings())
+        with expect_log("out for 10s", count=1):
+            pool.failed(backend, harness.clock.now_ms // 1000)
+        monitor.override(self.overriding(backend, mode=Mode.READY))
+        assert not backend.fails

@@ -689,3 +689,12 @@ def test_no_random_history_ejects_more_than_the_groups_share(seed):
         most = max(most, sum(h.is_ejected for h in backends))
         assert sum(h.is_ejected for h in backends) * 100 <= chosen.max_percent * len(backends)
     assert most == chosen.max_percent * len(backends) // 100
+
+
+def test_the_states_of_the_past_are_summed_up():
+    health = Health(None, 0)
+    health.set_mode(Mode.DRAIN, "by hand", 1_000)
+    health.set_mode(Mode.MAINT, "by hand", 3_000)
+    health.set_mode(Mode.READY, "by hand", 6_000)
+    health.set_mode(Mode.DRAIN, "by hand", 9_000)
+    assert (health.past.count, health.past.unusable_ms) == (4, 5_000)

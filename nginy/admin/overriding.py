@@ -1,0 +1,76 @@
+"""Overriding: how changes by operators reach the backends, here or in every worker.
+
+The book is kept by the one process that operators deal with (`changes.py`). It tells all that holds
+each time, so a worker that starts later, or that has missed a message, is right after the next one.
+With it goes what is done once: failures that are forgiven, sessions that are closed.
+
+Tested in tests/run/test_admin_changes.py.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from nginy.admin.answer import Facts, Slices
+from nginy.admin.changes import Book
+from nginy.admin.shape import flag, row
+from nginy.admin.source import Details, Source
+from nginy.admin.subject import Subject
+from nginy.backend.backend import Backend
+from nginy.backend.checks.monitor import PoolMonitor
+from nginy.backend.override import Override, parse
+
+Overrides = dict[str, dict[tuple[str, str], Override]]
+
+
+def details(book: Book, act: Mapping[str, object] | None = None) -> dict[str, Any]:
+    """Return all that holds as JSON, and what is to be done once: see `act_on`."""
+    found = [
+        {"upstream": upstream, "name": name, "address": address, **override.to_json()}
+        for upstream, group in book.overrides().items()
+        for (name, address), override in group.items()
+    ]
+    return {"overrides": found, "act": None if act is None else dict(act)}
+
+
+def parse_overrides(wanted: Details) -> Overrides:
+    """Return what `details` has made; raises ValueError or KeyError."""
+    found: Overrides = {}
+    for each in wanted["overrides"]:
+        key = str(each["name"]), str(each["address"])
+        found.setdefault(str(each["upstream"]), {})[key] = parse(each)
+    return found
+
+
+def _collect(subject: Subject, wanted: Details) -> Slices[Facts]:
+    subject.override(parse_overrides(wanted))
+    yield None
+    act = wanted.get("act")
+    if act is not None:
+        monitor = subject.monitor(act["upstream"])
+        for backend in () if monitor is None else _named(monitor, act):
+            act_on(monitor, backend, act)
+    return {"is_done": True}
+
+
+def _named(monitor: PoolMonitor, act: Details) -> Iterator[Backend]:
+    for backend in (*monitor.pool.backends, *monitor.pool.left):
+        if backend.name == act["name"] and act["address"] in ("", backend.addr_text):
+            yield backend
+
+
+def act_on(monitor: PoolMonitor | None, backend: Backend, act: Details) -> None:
+    """Forgive failures of a backend (`forgive`), and close its sessions (`sessions`)."""
+    if monitor is None:
+        return
+    if act.get("forgive"):
+        monitor.check_passed(backend)
+    if act.get("sessions") in ("close", "reset"):
+        monitor.end_sessions(backend, reset=act["sessions"] == "reset")
+
+
+OVERRIDING: Final = Source(
+    "overriding",
+    _collect,
+    row(is_done=flag),
+    lambda reports: {"is_done": bool(reports) and all(each["is_done"] for each in reports)},
+)

@@ -1,0 +1,200 @@
+"""Reading: what each GET answers, beside the overview.
+
+Each function is a route's; see `routes.py`. It knows how a path and its parameters become a
+question, and how facts become an answer. The facts themselves are collected in `backends.py` and
+`upstreams.py`.
+
+Tested in tests/admin/test_server_live.py.
+"""
+
+from typing import Final
+
+from nginy.admin.answer import TEXT, Answer, Facts, Pause, Slices
+from nginy.admin.asked import Asked, closest, json_answer
+from nginy.admin.backends import BACKENDS, HEALTH, LIMIT, health_of
+from nginy.admin.overview import ROWS_MAX, overview, unreadiness
+from nginy.admin.source import known, stamp
+from nginy.admin.subject import Subject
+from nginy.admin.upstreams import LISTENERS, UPSTREAMS
+from nginy.backend.health.states import State
+from nginy.wire.request import RequestError
+
+WAIT_MAX_MS: Final = 300_000
+WAIT_MS: Final = 60_000
+LOOK_MS: Final = 100
+"""How often an answer that waits looks again. Nothing else has to know that somebody waits."""
+EVENTS_WAIT_MS: Final = 30_000
+YES_NO: Final = {"true": True, "false": False}
+
+
+def healthz(_subject: Subject, _asked: Asked) -> Answer:
+    """Answer that the loop turns."""
+    return Answer(200, b"ok\n", TEXT)
+
+
+def readyz(subject: Subject, asked: Asked) -> Slices[Answer]:
+    """Answer whether clients should come."""
+    query = asked.request.query
+    minimum = asked.number("min", 0) if "min" in query else None
+    reasons = yield from unreadiness(subject, query.get("upstream"), minimum)
+    if reasons is None:
+        raise no_upstream(subject, query.get("upstream", ""))
+    if not reasons:
+        return Answer(200, b"ready\n", TEXT)
+    more = len(reasons) - ROWS_MAX
+    lines = [*reasons[:ROWS_MAX], *([f"and {more} more"] if more > 0 else [])]
+    body = "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
+    return Answer(503, body, TEXT, ("Retry-After: 1",))
+
+
+def overview_answer(subject: Subject, asked: Asked) -> Slices[Answer]:
+    """Answer with one screenful."""
+    members = yield from overview(subject)
+    yield None
+    return (yield from json_answer(asked, members))
+
+
+def upstreams(subject: Subject, asked: Asked) -> Slices[Answer]:
+    """Answer with one upstream, or all."""
+    name = asked.names.get("U")
+    facts = yield from known(subject, UPSTREAMS, {"name": name})
+    for each in facts["upstreams"]:
+        del each["connects"]
+        each["balance"] = subject.balances.get(each["name"])
+    if name is None:
+        rows = facts["upstreams"]
+        return (yield from json_answer(asked, {**stamp(subject, facts), "upstreams": rows}))
+    if not facts["upstreams"]:
+        raise no_upstream(subject, name)
+    return (yield from json_answer(asked, {**stamp(subject, facts), **facts["upstreams"][0]}))
+
+
+def listeners(subject: Subject, asked: Asked) -> Slices[Answer]:
+    """Answer with one listener, or all."""
+    name = asked.names.get("L")
+    facts = yield from known(subject, LISTENERS, {"name": name})
+    if name is None:
+        rows = facts["listeners"]
+        return (yield from json_answer(asked, {**stamp(subject, facts), "listeners": rows}))
+    if not facts["listeners"]:
+        raise RequestError(404, "listener_not_found", f'there is no listener "{name[:100]}"')
+    return (yield from json_answer(asked, {**stamp(subject, facts), **facts["listeners"][0]}))
+
+
+def drops(subject: Subject, asked: Asked) -> Slices[Answer]:
+    """Answer which listeners have refused what, and how often."""
+    facts = yield from known(subject, LISTENERS)
+    rows = [
+        {"listener": each["name"], "protocol": each["protocol"], "reason": reason, "count": count}
+        for each in facts["listeners"]
+        for reason, count in each["drops"].items()
+        if count
+    ]
+    return (yield from json_answer(asked, {**stamp(subject, facts), "drops": rows}))
+
+
+def backends(subject: Subject, asked: Asked) -> Slices[Answer]:
+    """Answer with the backends of an upstream that fit."""
+    query = asked.request.query
+    usable = asked.word("usable", YES_NO)
+    limit = asked.number("limit", LIMIT, LIMIT)
+    after = asked.number("after", 0)
+    wanted = {
+        "upstream": asked.names["U"],
+        "state": asked.word("state", map(str, State)),
+        "usable": None if usable is None else YES_NO[usable],
+        "name": query.get("name"),
+        "after": after,
+        "limit": limit,
+    }
+    facts = yield from known(subject, BACKENDS, wanted)
+    if not facts["is_known"]:
+        raise no_upstream(subject, asked.names["U"])
+    rows = facts["backends"]
+    end = after + len(rows)
+    members = {
+        **stamp(subject, facts),
+        "backends": rows,
+        "matched": facts["matched"],
+        "next": end if end < facts["matched"] else None,
+    }
+    return (yield from json_answer(asked, members))
+
+
+def backend(subject: Subject, asked: Asked) -> Slices[Answer]:
+    """Answer with one backend, at once or when it is idle or usable."""
+    wait = asked.word("wait", ("idle", "usable"))
+    clock = subject.loop.clock
+    deadline_ms = clock.now_ms + asked.duration_ms("timeout", WAIT_MS, WAIT_MAX_MS)
+    wanted = {"upstream": asked.names["U"], "address": asked.names["B"]}
+    while True:
+        facts = yield from known(subject, BACKENDS, wanted)
+        if not facts["backends"]:
+            raise (yield from no_backend(subject, facts, wanted))
+        row = facts["backends"][0]
+        row.pop("upstream")
+        if wait is None:
+            break
+        row[wait] = not row["conns"] if wait == "idle" else row["usable"]
+        if row[wait] or clock.now_ms >= deadline_ms:
+            break
+        yield Pause(LOOK_MS)
+    return (yield from json_answer(asked, {**stamp(subject, facts), **row}))
+
+
+def health(subject: Subject, asked: Asked) -> Slices[Answer]:
+    """Answer what is said about a backend, and by whom."""
+    wanted = {"upstream": asked.names["U"], "address": asked.names["B"]}
+    facts = yield from known(subject, HEALTH, wanted)
+    if not facts["backends"] or not facts.get("health"):
+        raise (yield from no_backend(subject, facts, wanted))
+    history = subject.events.history(asked.names["U"], facts["backends"][0]["address"])
+    members = {**stamp(subject, facts), **health_of(facts, history)}
+    return (yield from json_answer(asked, members))
+
+
+def events(subject: Subject, asked: Asked) -> Slices[Answer]:
+    """Answer with what has happened after an event, as soon as there is something."""
+    after = asked.number("after", 0)
+    clock = subject.loop.clock
+    deadline_ms = clock.now_ms + asked.duration_ms("wait", 0, EVENTS_WAIT_MS)
+    while subject.events.last <= after and clock.now_ms < deadline_ms:
+        yield Pause(LOOK_MS)
+    rows = subject.events.after(after)
+    members: Facts = {**subject.stamp(), "events": rows, "last": subject.events.last}
+    return (yield from json_answer(asked, members))
+
+
+def changes(subject: Subject, asked: Asked) -> Slices[Answer]:
+    """Answer with what operators have set, as JSON or as lines for the configuration."""
+    clock = subject.loop.clock
+    if asked.word("format", ("json", "yaml")) == "yaml":
+        body = subject.book.to_yaml().encode("ascii", "backslashreplace")
+        return Answer(200, body, TEXT)
+    rows = subject.book.rows(clock.now_ms, clock.wall_ms())
+    return (yield from json_answer(asked, {**subject.stamp(), "changes": rows}))
+
+
+def last_reload(subject: Subject, asked: Asked) -> Slices[Answer]:
+    """Answer what the last reload has come to."""
+    members: Facts = {**subject.stamp(), "result": None, **subject.outcome}
+    return (yield from json_answer(asked, members))
+
+
+def no_upstream(subject: Subject, name: str) -> RequestError:
+    """Return the refusal of a name that no upstream has."""
+    meant = closest(name, subject.balances)
+    hint = f', did you mean "{meant}"?' if meant else ""
+    return RequestError(404, "upstream_not_found", f'there is no upstream "{name[:100]}"{hint}')
+
+
+def no_backend(subject: Subject, facts: Facts, wanted: Facts) -> Slices[RequestError]:
+    """Return the refusal of an address that no backend has."""
+    upstream, address = str(wanted["upstream"]), str(wanted["address"])
+    if not facts["is_known"]:
+        return no_upstream(subject, upstream)
+    everyone = yield from known(subject, BACKENDS, {"upstream": upstream})
+    meant = closest(address, [each["address"] for each in everyone["backends"]])
+    hint = f", did you mean {meant}?" if meant else ""
+    text = f"there is no backend {address[:100]} in {upstream}{hint}"
+    return RequestError(404, "backend_not_found", text)

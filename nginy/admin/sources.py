@@ -1,0 +1,15 @@
+"""Every kind of facts that a supervisor may ask its workers for, by name.
+
+Tested in tests/run/test_admin_workers.py.
+"""
+
+from typing import Final
+
+from nginy.admin.backends import BACKENDS, HEALTH
+from nginy.admin.overriding import OVERRIDING
+from nginy.admin.overview import OVERVIEW
+from nginy.admin.upstreams import LISTENERS, UPSTREAMS
+
+SOURCES: Final = {
+    source.name: source for source in (BACKENDS, HEALTH, LISTENERS, OVERRIDING, OVERVIEW, UPSTREAMS)
+}

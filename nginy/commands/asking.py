@@ -1,0 +1,142 @@
+"""Asking: one request to the admin interface of the nginy that runs a configuration.
+
+The process is found by its configuration, as `-s` does: the first unix socket of the admin
+interface, or else its first address. Who wants to change something asks where that is allowed.
+
+Tested in tests/commands/test_status.py.
+"""
+
+import json
+import socket
+import struct
+from dataclasses import dataclass
+from typing import Any, Final
+
+from nginy.config.admin import AdminListener, admin_listeners
+from nginy.config.check_files import read_token
+from nginy.config.schema import Config
+from nginy.errors import NginyError
+from nginy.text.address import Address
+from nginy.text.escape import escape_control
+
+ANSWER_S: Final = 5.0
+"""How long to wait for each piece of an answer."""
+ANSWER_MAX_BYTES: Final = 64 << 20
+REFUSED: Final = 400
+"""Statuses from here on tell what is wrong."""
+
+
+class NoAnswerError(NginyError):
+    """A request was sent, and the connection has ended without an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What to ask for."""
+
+    method: str
+    target: str
+    body: object = None
+    wait_s: float = 0
+    """How much longer than others the answer may take."""
+    pid: int | None = None
+    """Only this process is asked, on a unix socket, and no other that may have the address."""
+
+
+def ask(config: Config, path: str, message: Message) -> tuple[int, str]:
+    """Return status and body of the answer; raises NginyError without one.
+
+    `path` is that of the configuration.
+    """
+    method = message.method
+    entry, address = _admin_of(config, path, is_change=method != "GET")
+    lines = [f"{method} {message.target} HTTP/1.1", f"Host: {_host(address)}", "Connection: close"]
+    if entry.token_file is not None:
+        lines.append(f"Authorization: Bearer {read_token(entry.token_file).decode()}")
+    data = b""
+    if method != "GET":
+        data = json.dumps(message.body or {}).encode()
+        lines += ["Content-Type: application/json", f"Content-Length: {len(data)}"]
+    head = "".join(f"{line}\r\n" for line in (*lines, ""))
+    answer = _exchange(address, head.encode() + data, ANSWER_S + message.wait_s, message.pid)
+    head_bytes, _, found = answer.partition(b"\r\n\r\n")
+    words = head_bytes.split(b" ", 2)
+    if len(words) < 3 or not words[0].startswith(b"HTTP/1.") or not words[1].isdigit():
+        raise NginyError(f"{address} does not answer as nginy does")
+    return int(words[1]), found.decode("utf-8", "replace")
+
+
+def ask_json(config: Config, path: str, message: Message) -> Any:
+    """Return the object that is answered; raises NginyError with what a refusal says."""
+    code, text = ask(config, path, message)
+    if code >= REFUSED:
+        raise refusal(code, text)
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise NginyError("the answer is not understood") from None
+
+
+def refusal(code: int, text: str) -> NginyError:
+    """Return the error for an answer that is a refusal."""
+    try:
+        return NginyError(escape_control(str(json.loads(text)["error"]["message"])))
+    except (ValueError, KeyError, TypeError):
+        return NginyError(f"nginy answers {code}: {escape_control(text.strip())}")
+
+
+def _admin_of(config: Config, path: str, *, is_change: bool) -> tuple[AdminListener, Address]:
+    """Return where to ask."""
+    entries = admin_listeners(config.admin, config.pid)
+    places = [(entry, address) for entry in entries for address in entry.listen]
+    if not places:
+        example = "admin: 127.0.0.1:9180"
+        raise NginyError(f'{path} has no admin interface, expected a line such as "{example}"')
+    return min(
+        places,
+        key=lambda place: (
+            is_change and place[0].may(place[1]) != "full",
+            not place[1].is_unix,
+        ),
+    )
+
+
+def _host(address: Address) -> str:
+    return _reachable(address).host_text or "localhost"
+
+
+def _reachable(address: Address) -> Address:
+    """Return where a listener on any address of this machine is reached."""
+    if not address.is_wildcard:
+        return address
+    loopback = "::1" if ":" in address.host else "127.0.0.1"
+    return Address(address.family, loopback, address.port)
+
+
+def _peer_pid(sock: socket.socket) -> int:
+    """Return the process that listens on a unix socket; 0 for any other socket."""
+    if sock.family != socket.AF_UNIX:
+        return 0
+    size = struct.calcsize("3i")
+    data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    return int(struct.unpack("3i", data)[0])
+
+
+def _exchange(address: Address, request: bytes, timeout_s: float, pid: int | None) -> bytes:
+    try:
+        with socket.socket(address.family) as sock:
+            sock.settimeout(timeout_s)
+            sock.connect(_reachable(address).sockaddr)
+            if pid is not None and _peer_pid(sock) != pid:
+                raise NginyError(f"{address} is not the socket of process {pid}")
+            sock.sendall(request)
+            answer = b""
+            while len(answer) < ANSWER_MAX_BYTES and (data := sock.recv(65536)):
+                answer += data
+    except OSError as error:
+        reason = "no answer in time" if error.errno is None else f"{error.errno}: {error.strerror}"
+        text = f"{address} cannot be asked ({reason}); does nginy run?"
+        raise NginyError(text) from error
+    if not answer:
+        raise NoAnswerError(f"{address} has closed the connection without an answer")
+    return answer

@@ -1,0 +1,94 @@
+"""`nginy drain`, `maint`, `ready` and `weight`: set a value of a backend while nginy runs.
+
+A backend is named by upstream and address, `web/10.0.0.1:80`; by the name that the configuration
+has, all its addresses are meant. With --wait the command returns when the last session of the
+backend has ended, or, for `ready`, when the backend gets clients again.
+
+Tested in tests/run/test_admin_changes.py.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote
+
+from nginy.commands.asking import Message, ask_json
+from nginy.config.node import closest, did_you_mean
+from nginy.config.schema import Config
+from nginy.errors import InvalidValueError, NginyError
+from nginy.text.escape import escape_control
+from nginy.text.units import parse_duration_ms
+
+STATES: Final = ("drain", "maint", "ready")
+NOT_YET: Final = 2
+"""The exit status if what was waited for has not come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What an operator wants of a backend."""
+
+    backend: str
+    """As typed: upstream, slash, address."""
+    values: Mapping[str, Any]
+    wait: str | None = None
+    """How long to wait for the end of its sessions, or for it to be usable."""
+
+
+def drain(config: Config, path: str, wish: Wish) -> tuple[int, str]:
+    """Set what is wished; return exit status and text, or raise NginyError."""
+    wait_ms = 0 if wish.wait is None else _duration_ms("--wait", wish.wait)
+    if "for" in wish.values:
+        _duration_ms("--for", wish.values["for"])
+    upstream, slash, address = wish.backend.partition("/")
+    if not slash or not address:
+        raise NginyError(f'"{wish.backend}" names no backend, expected UPSTREAM/ADDRESS')
+    if upstream not in config.upstreams:
+        hint = did_you_mean(closest(upstream, config.upstreams))
+        raise NginyError(f'{path} has no upstream "{upstream}"{hint}')
+    base = f"/api/v1/upstreams/{quote(upstream, safe='')}/backends"
+    # A host name stands for addresses that only the running process knows.
+    names = [str(each.address) for each in config.upstreams[upstream].backends]
+    is_name = address in names and not _is_address(config, upstream, address)
+    target = f"{base}?name=" if is_name else f"{base}/"
+    row = ask_json(config, path, Message("PATCH", target + quote(address, safe=""), wish.values))
+    rows = row["backends"] if is_name else [row]
+    lines = [_line(upstream, each) for each in rows]
+    if wish.wait is None:
+        return 0, "\n".join(lines)
+    what = "usable" if wish.values.get("state") == "ready" else "idle"
+    status = 0
+    for each in rows:
+        place = quote(each["address"], safe="")
+        query = f"wait={what}&timeout={wait_ms}ms"
+        found = ask_json(
+            config, path, Message("GET", f"{base}/{place}?{query}", wait_s=wait_ms / 1000)
+        )
+        lines.append(_line(upstream, found))
+        if not found[what]:
+            status = NOT_YET
+    return status, "\n".join(lines)
+
+
+def _is_address(config: Config, upstream: str, address: str) -> bool:
+    return any(
+        str(each.address) == address and not each.address.is_name
+        for each in config.upstreams[upstream].backends
+    )
+
+
+def _duration_ms(option: str, text: str) -> int:
+    try:
+        return parse_duration_ms(text)
+    except InvalidValueError:
+        raise NginyError(f'{option} "{text}" is not a duration such as 30s or 5m') from None
+
+
+def _line(upstream: str, row: Mapping[str, Any]) -> str:
+    """Say how a backend is now."""
+    weight = row["weight"]["now"]
+    sessions = f"{row['conns']} session{'' if row['conns'] == 1 else 's'}"
+    text = f"{upstream}/{row['address']}: {row['state']}, {sessions}, weight {weight}"
+    if row["operator"] != row["state"]:
+        text += f" (operator: {row['operator']}; {row['cause']}: {row['reason']})"
+    return escape_control(text)

@@ -1,0 +1,16 @@
+"""Counts of durations by their bounds."""
+
+from nginy.backend.histogram import CONNECT_BOUNDS_MS, TURN_BOUNDS_MS, Histogram
+
+
+def test_a_bound_belongs_to_what_is_below_it() -> None:
+    histogram = Histogram((1, 5))
+    for duration_ms in (0, 1, 1.5, 5, 6, 1000):
+        histogram.count(duration_ms)
+    assert histogram.counts == [2, 2, 2]
+    assert histogram.sum_ms == 1013.5
+
+
+def test_bounds_rise() -> None:
+    assert list(CONNECT_BOUNDS_MS) == sorted(set(CONNECT_BOUNDS_MS))
+    assert list(TURN_BOUNDS_MS) == sorted(set(TURN_BOUNDS_MS))
