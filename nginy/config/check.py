@@ -204,6 +204,8 @@ def _check_limits(listener: Listener, config: Config, findings: Findings) -> Non
         names = re.findall(r"\$(\w+)", limit.key_)
         names = [name for name in names if not is_always_empty(name, config.variables)]
         rest = re.sub(r"\$\w+", "", limit.key_)
+        # Limits come before the handshake.
+        names = [name for name in names if not name.startswith("ssl_")]
         if listener.accept_proxy_protocol is None:
             names = [name for name in names if not name.startswith("proxy_protocol_")]
         if not names and not rest and limit.origin.has("key"):

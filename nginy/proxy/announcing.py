@@ -19,6 +19,7 @@ from typing import Final
 from nginy.backend.backend import Backend
 from nginy.proxy.handler import ProxySettings
 from nginy.proxy.session import Session
+from nginy.proxy.tls_facts import tlvs_of
 from nginy.wire.errors import WireError
 from nginy.wire.proxy_protocol import Place, build_v1, build_v2
 from nginy.wire.proxy_repeated import AnyHost, RepeatedHeader
@@ -37,7 +38,7 @@ def version_for(settings: ProxySettings, backend: Backend) -> str:
 
 
 def header_for(session: Session, version: str, pass_tlvs: bool = False) -> bytes:
-    """Return the header of a session: "v1", or "v2" with CRC32C and UNIQUE_ID.
+    """Return the header of a session: "v1", or "v2" with CRC32C, UNIQUE_ID and the client's TLS.
 
     With `pass_tlvs`, what a proxy in front has said goes on with a "v2", as far as a header has
     room for it.
@@ -52,6 +53,10 @@ def header_for(session: Session, version: str, pass_tlvs: bool = False) -> bytes
             destination = arrival.header.destination or destination
         if pass_tlvs:
             received = arrival.header.tlvs
+    own = tlvs_of(client)
+    if own:
+        kinds = {kind for kind, _ in own}
+        received = own + tuple(each for each in received if each[0] not in kinds)
     if version == "v1":
         return build_v1(_place(source), _place(destination))
     is_udp = session.handler.protocol == "UDP"
@@ -72,7 +77,9 @@ def _built(
     try:
         return build_v2(source, destination, is_udp=is_udp, tlvs=passed)
     except WireError:
-        return build_v2(source, destination, is_udp=is_udp, tlvs=passed[-1:])
+        return build_v2(
+            source, destination, is_udp=is_udp, tlvs=(*tlvs_of(session.client), *passed[-1:])
+        )
 
 
 def unique_id(session: Session) -> bytes:

@@ -32,6 +32,7 @@ from nginy.proxy.arrival import NO_HEADER, Arrival
 from nginy.proxy.context import host_of, net_of, packed_of, port_of
 from nginy.proxy.lookups import Definition
 from nginy.proxy.session import Session
+from nginy.proxy.tls_facts import OF_BACKENDS, OF_CLIENTS, fact_of
 from nginy.text.address import SockAddr
 from nginy.text.times import TimeText
 from nginy.wire.proxy_protocol import Header, Place
@@ -134,6 +135,19 @@ def _tlv(argument: str) -> Variable:
     return Variable(f"tlv_of(s, {argument})", is_foreign=True, may_be_empty=True)
 
 
+def _fact(expression: str) -> Variable:
+    return Variable(f"fact_of({expression})", is_foreign=True, may_be_empty=True)
+
+
+TLS_FACTS: Final[Mapping[str, Variable]] = {
+    f"ssl_{name}": _fact(f"s.client, of_clients[{name!r}]") for name in OF_CLIENTS
+}
+"""Of a client's TLS: known once the handshake is over, and "" before."""
+
+UPSTREAM_TLS_FACTS: Final[Mapping[str, Variable]] = {
+    f"upstream_ssl_{name}": _fact(f"s.upstream, of_backends[{name!r}]") for name in OF_BACKENDS
+}
+
 FIXED: Final[Mapping[str, Variable]] = {
     "binary_remote_addr": Variable("packed_of(s.client.sockaddr)", is_foreign=True),
     "bytes_received": Variable("s.bytes_received"),
@@ -172,6 +186,8 @@ FIXED: Final[Mapping[str, Variable]] = {
     "upstream_connect_time": _listed("since(a.started_at_ms, a.connected_at_ms)"),
     "upstream_first_byte_time": _listed("since(a.started_at_ms, a.first_byte_at_ms)"),
     "upstream_session_time": _listed("since(a.started_at_ms, a.ended_at_ms)"),
+    **TLS_FACTS,
+    **UPSTREAM_TLS_FACTS,
 }
 """Variables that need nothing but the session."""
 
@@ -191,6 +207,7 @@ KEY_VARIABLES: Final = frozenset(
         *("binary_remote_addr", "realip_remote_addr", "realip_remote_port", "remote_net"),
         *("connection", "hostname", "nginy_version", "pid", "session_id"),
         *(name for name in FIXED if name.startswith("proxy_protocol_")),
+        *TLS_FACTS,
         *TIMES,
     )
 )
@@ -201,6 +218,7 @@ NONE_DEFINED: Final[Mapping[str, Definition]] = {}
 
 _FUNCTIONS: Final = {
     "addr_of": _addr_of,
+    "fact_of": fact_of,
     "getpid": os.getpid,
     "header_of": _header_of,
     "host_of": host_of,
@@ -208,6 +226,8 @@ _FUNCTIONS: Final = {
     "hostname": socket.gethostname().lower(),
     "limit_status_of": _limit_status_of,
     "net_of": net_of,
+    "of_backends": OF_BACKENDS,
+    "of_clients": OF_CLIENTS,
     "packed_of": packed_of,
     "peer_of": _peer_of,
     "port_of": port_of,

@@ -263,3 +263,19 @@ class HalfClosingEnd(End):
         if self.has_eof and self.is_finishing_last:
             self.finish()
         return True
+
+
+class TlsEcho(HalfClosingEnd):
+    """Sends back what it receives, and its end when the other side has ended."""
+
+    def __init__(
+        self, sock: socket.socket, context: ssl.SSLContext, server_name: str | None = None
+    ) -> None:
+        super().__init__(sock, context, server_name)
+        self.is_finishing_last = True
+
+    def _receive(self) -> bool:
+        before = len(self.received)
+        has_moved = super()._receive()
+        self.send(bytes(self.received[before:]))
+        return has_moved

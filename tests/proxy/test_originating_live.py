@@ -15,7 +15,7 @@ from nginy.proxy.session import Session
 from kit.ends import End
 from kit.harness import Front, Harness
 from kit.servers import Server, SilentBackend
-from kit.tls import HalfClosingEnd, make_certificate, serving
+from kit.tls import HalfClosingEnd, TlsEcho, make_certificate, serving
 
 ExpectLog = Callable[..., AbstractContextManager[object]]
 
@@ -25,16 +25,6 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A key and a certificate for example.test and 127.0.0.1, in one file."""
     names = "subjectAltName=DNS:example.test,IP:127.0.0.1"
     return make_certificate(tmp_path_factory.mktemp("tls"), names=names)
-
-
-class TlsEcho(HalfClosingEnd):
-    """Sends back what it receives."""
-
-    def _receive(self) -> bool:
-        before = len(self.received)
-        has_moved = super()._receive()
-        self.send(bytes(self.received[before:]))
-        return has_moved
 
 
 def tls_server(harness: Harness, context: ssl.SSLContext, end: type[HalfClosingEnd]) -> Server:

@@ -153,7 +153,8 @@ def test_all_variables_have_a_value_while_a_session_goes_on(harness: Harness) ->
     assert values["status"] == "000"
     empty = {name for name, value in values.items() if not value}
     of_header = {name for name in VARIABLES if name.startswith("proxy_protocol_")}
-    assert empty == {"reason", "termination", "limit_conn_status"} | of_header
+    of_tls = {name for name in VARIABLES if name.startswith(("ssl_", "upstream_ssl_"))}
+    assert empty == {"reason", "termination", "limit_conn_status"} | of_header | of_tls
 
 
 @pytest.mark.parametrize(
