@@ -134,6 +134,8 @@ class ServerHandshake:
                 self._end(refusal)
                 return
         if not isinstance(client, TlsConnection):
+            if client.read.ready:  # more, or a FIN, of which no edge will tell
+                self._handler(client.read)
             return
         outcome = client.handshake()
         if outcome == DONE:

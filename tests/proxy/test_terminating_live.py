@@ -253,6 +253,14 @@ def test_a_client_that_leaves_is_no_mystery(
     assert place.reason() == f"TLS handshake failed: {why}"
 
 
+def test_a_fin_right_behind_half_a_hello_is_seen(place: Place) -> None:
+    plain = ends.connect(place.front.listener.address.sockaddr)
+    plain.socket.send(b"\x16\x03\x01\x00\x80\x01")
+    plain.socket.shutdown(socket.SHUT_WR)
+    place.harness.add(plain)
+    assert place.reason().endswith("before its first message was complete")
+
+
 def test_a_client_that_leaves_in_mid_handshake_is_no_mystery(place: Place) -> None:
     client = place.connect()
     place.harness.turn_until(place.is_shaking_hands)
