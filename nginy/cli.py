@@ -49,7 +49,7 @@ USAGE: Final = """nginy balances TCP and UDP sessions over backends.
 Usage:
   nginy [-t | -T | -s SIGNAL] (CONFIG | -c FILE)
   nginy plan [-c FILE] CONFIG
-  nginy explain CONFIG LISTENER CLIENT
+  nginy explain CONFIG LISTENER CLIENT [FIRST]...
   nginy check [-v] CONFIG [UPSTREAM]
   nginy status [--json | --check] CONFIG
   nginy (drain | maint | ready) [--wait TIME] [--for TIME] [--reason TEXT] CONFIG BACKEND
@@ -58,7 +58,8 @@ Usage:
 
 nginy plan prints what a reload with CONFIG would change, and changes nothing.
 nginy explain prints which way a client, such as 10.1.2.3 or 10.1.2.3:5000, takes
-through CONFIG from a listener, named by its name or its address.
+through CONFIG from a listener, named by its name or its address. FIRST is what it
+sends first: sni=NAME, alpn=PROTOCOL,..., starts=BYTES or is_tls=on.
 nginy check makes every health check of CONFIG once, and prints how it went; the exit
 status is 0 if all have passed. With -v it prints what was sent and received.
 nginy status prints how the nginy that runs CONFIG is.
@@ -234,7 +235,8 @@ def _answer(config: Config, arguments: Mapping[str, str]) -> int:
     if arguments["plan"]:
         return _show(render_plan(_running(config, path, arguments["-c"]), config))
     if arguments["explain"]:
-        return _show(explain(config, arguments["LISTENER"], arguments["CLIENT"]))
+        listener, client = arguments["LISTENER"], arguments["CLIENT"]
+        return _show(explain(config, listener, client, arguments["FIRST"]))
     if arguments["check"]:
         asked = check(config, arguments["UPSTREAM"])
         _show(render_checks(asked, is_verbose=bool(arguments["--version"])))

@@ -28,6 +28,7 @@ from nginy.config.build_health import probe_settings, tls_towards
 from nginy.config.health import HealthCheck, timeout_of
 from nginy.config.node import closest, did_you_mean, quote
 from nginy.config.schema import Config
+from nginy.config.targets import by_upstream
 from nginy.config.tls import ProxyTls
 from nginy.errors import NginyError
 from nginy.event.loop import Loop
@@ -107,12 +108,14 @@ def _backends(config: Config, upstream: str | None) -> list[Asked]:
         hint = did_you_mean(closest(upstream, config.upstreams))
         raise NginyError(f"there is no upstream {quote(upstream)}{hint}")
     found: list[Asked] = []
+    listeners = by_upstream(config.listeners)
     for name, settings in config.upstreams.items():
         health = settings.health_check
         if upstream not in (None, name) or health is None:
             continue
-        version = build.proxy_protocol_of(name, config.listeners, health)
-        tls = tls_towards(name, config.listeners)
+        leading = listeners.get(name, ())
+        version = build.proxy_protocol_of(leading, health)
+        tls = tls_towards(leading)
         found += [
             Asked(name, build.backend_settings(backend), health, version, tls)
             for backend in settings.backends

@@ -9,22 +9,24 @@ the place in the round, addresses of names), and the text says so where it matte
 """
 
 import random
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from nginy.backend.backend import Backend
 from nginy.backend.pool import BackendPool
+from nginy.commands.explain_routes import FirstBytes, parse_first_bytes, route_lines
+from nginy.commands.flow import flow
 from nginy.commands.visitor import Visitor
 from nginy.config import build
 from nginy.config.node import closest, did_you_mean, quote
 from nginy.config.record import Entry, Key
 from nginy.config.schema import LISTENER, Config, Listener
-from nginy.config.types import Plain
 from nginy.config.upstream import UPSTREAM, Upstream
 from nginy.config.variables import definitions
 from nginy.errors import InvalidValueError, NginyError
 from nginy.proxy.context import ConnectionContext, as_bytes
+from nginy.proxy.routes import Target
 from nginy.text.address import Address, parse_bind_address
 
 ANY_TURN: Final = frozenset({"round_robin", "least_conn", "least_time"})
@@ -40,6 +42,7 @@ class Way:
     client: Address
     visitor: Visitor
     """The first session, from which variables get their values."""
+    first: FirstBytes
 
     @property
     def context(self) -> ConnectionContext:
@@ -47,10 +50,11 @@ class Way:
         return self.visitor.context
 
 
-def explain(config: Config, listener: str, client: str) -> str:
+def explain(config: Config, listener: str, client: str, words: Sequence[str] = ()) -> str:
     """Return the way of `client` ("10.1.2.3" or "10.1.2.3:5000") through a listener, as text.
 
     `listener` is a name or an address, with "/udp" or "/tcp" behind it where both are listened on.
+    `words` say what the client sends first, such as "sni=www.example.com".
     Raise NginyError if there is no such listener or `client` is no IP address.
     """
     chosen, address = _find(config, listener)
@@ -63,7 +67,7 @@ def explain(config: Config, listener: str, client: str) -> str:
         1, chosen.protocol.upper(), name, sockaddr.sockaddr, address.sockaddr
     )
     visitor = Visitor(context, definitions(config.variables))
-    way = Way(chosen, address, sockaddr, visitor)
+    way = Way(chosen, address, sockaddr, visitor, parse_first_bytes(words))
     return "\n".join(_lines(config, way)) + "\n"
 
 
@@ -96,13 +100,27 @@ def _lines(config: Config, way: Way) -> Iterator[str]:
     yield f"listener  {name}{way.address} {listener.protocol}, at {listener.origin.mark}"
     if (yield from _phase_lines(way)):
         return
-    if listener.return_ is not None:
-        text = quote(way.visitor.filled_in(listener.return_))
-        yield f"rules     none but return: the answer is {text}, then the session ends"
+    target = Target(listener.proxy_pass, listener.return_)
+    if listener.routes:
+        for line in route_lines(config, listener, way.address.port, way.visitor, way.first):
+            if isinstance(line, str):
+                yield line
+            else:
+                target = line
+    yield from _target_lines(config, way, target)
+
+
+def _target_lines(config: Config, way: Way, target: Target) -> Iterator[str]:
+    listener = way.listener
+    only = "" if listener.routes else "none but "
+    if target.answer is not None:
+        text = quote(way.visitor.filled_in(target.answer))
+        yield f"rules     {only}return: the answer is {text}, then the session ends"
+    if target.proxy_pass is None:
         return
-    target = listener.proxy_pass or ""
-    yield f"rules     none but proxy_pass: every client goes to upstream {target}"
-    yield from _upstream_lines(config.upstreams[target], way)
+    everybody = "the session" if listener.routes else "every client"
+    yield f"rules     {only}proxy_pass: {everybody} goes to upstream {target.proxy_pass}"
+    yield from _upstream_lines(config.upstreams[target.proxy_pass], way)
     yield "settings"
     for key, row in LISTENER.keys.items():
         if (
@@ -217,13 +235,4 @@ def _choice_lines(
 
 
 def _setting(row: Key[object], record: Entry) -> str:
-    return f"{row.name} {_flow(row.kind.write(getattr(record, row.field)))}"
-
-
-def _flow(value: Plain) -> str:
-    """Return a value on one line."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{name}: {_flow(item)}" for name, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_flow, value)) + "]"
-    return value
+    return f"{row.name} {flow(row.kind.write(getattr(record, row.field)))}"

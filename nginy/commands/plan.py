@@ -23,6 +23,7 @@ from nginy.config import upstream as upstream_keys
 from nginy.config.addresses import ListenAddresses
 from nginy.config.record import Entry, Record
 from nginy.config.schema import CONFIG, LISTENER, Config, Listener
+from nginy.config.targets import by_upstream
 from nginy.config.types import Plain
 from nginy.config.upstream import UPSTREAM, Upstream
 from nginy.text.address import Address
@@ -47,6 +48,8 @@ SAMPLE_KEYS: Final = 4096
 
 VALUE_MAX_CHARACTERS: Final = 60
 """How much of one value is shown; a log format may be long."""
+ROUTE_MAX_CHARACTERS: Final = 160
+"""How much of one route is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,23 +134,24 @@ def _settings(old: Config, new: Config) -> Found:
 
 
 def _upstreams(old: Config, new: Config) -> Found:
+    listeners = by_upstream(old.listeners)
     for name, upstream in new.upstreams.items():
         before = old.upstreams.get(name)
         if before is None:
             yield Change(f"upstream {name}", ADDED, (_count(len(upstream.backends), "backend"),))
         else:
-            yield from _upstream(f"upstream {name}", before, upstream, _drains(name, old))
+            drains = _drains(listeners.get(name, ()))
+            yield from _upstream(f"upstream {name}", before, upstream, drains)
     for name in old.upstreams:
         if name not in new.upstreams:
             yield Change(f"upstream {name}", REMOVED, effect="its sessions go on")
 
 
-def _drains(name: str, config: Config) -> str:
-    """Return how long the sessions of a backend go on that leaves the upstream `name`.
+def _drains(listeners: Sequence[Listener]) -> str:
+    """Return how long the sessions of a backend go on that leaves an upstream.
 
-    Their listener has said so when they began.
+    Its listeners have said so when they began.
     """
-    listeners = (entry for entry in config.listeners if entry.proxy_pass == name)
     times_ms = {entry.proxy_drain_timeout_ms for entry in listeners}
     known_ms = [time_ms for time_ms in times_ms if time_ms is not None]
     is_limited = known_ms and len(known_ms) == len(times_ms)
@@ -241,7 +245,10 @@ def _by_address(config: Config) -> dict[tuple[str, Address], tuple[int, Listener
 
 
 def _target(listener: Listener) -> str:
-    return f"to {listener.proxy_pass}" if listener.proxy_pass is not None else "returns text"
+    routes = f"{_count(len(listener.routes), 'route')}, else " if listener.routes else ""
+    if listener.proxy_pass is not None:
+        return f"{routes}to {listener.proxy_pass}"
+    return f"{routes}returns text" if listener.return_ is not None else f"{routes}denies"
 
 
 # Differences between two records of one kind, in YAML.
@@ -256,7 +263,9 @@ def _details(record: Record[R], old: R, new: R, skipped: tuple[str, ...] = ()) -
         before, after = getattr(old, row.field), getattr(new, row.field)
         if name not in skipped and before != after:
             was, will_be = row.kind.write(before), row.kind.write(after)
-            if was == will_be:
+            if name == "routes":
+                found += _route_differences(was, will_be)
+            elif was == will_be:
                 found.append(f"{name}: a file that it names has changed")
             else:
                 found += _differences(name, was, will_be)
@@ -281,15 +290,30 @@ def _differences(path: str, old: Plain, new: Plain) -> Iterator[str]:
         yield f"{path} {_text(old)} -> {_text(new)}".lstrip()
 
 
-def _text(value: Plain) -> str:
+def _route_differences(old: Plain, new: Plain) -> Iterator[str]:
+    """Yield routes that are new or there no more, and whether the others have moved."""
+    before = {repr(route): route for route in (old if isinstance(old, list) else ())}
+    after = {repr(route): route for route in (new if isinstance(new, list) else ())}
+    for key, route in after.items():
+        if key not in before:
+            yield f"route + {_text(route, ROUTE_MAX_CHARACTERS)}"
+    for key, route in before.items():
+        if key not in after:
+            yield f"route - {_text(route, ROUTE_MAX_CHARACTERS)}"
+    if [key for key in after if key in before] != [key for key in before if key in after]:
+        yield "routes in another order"
+
+
+def _text(value: Plain, max_characters: int = VALUE_MAX_CHARACTERS) -> str:
     """Return a value on one short line, in YAML's flow style."""
     if isinstance(value, dict):
-        text = "{" + ", ".join(f"{name}: {_text(item)}" for name, item in value.items()) + "}"
+        items = [f"{name}: {_text(item)}" for name, item in value.items()]
+        text = "{" + ", ".join(items) + "}"
     elif isinstance(value, list):
         text = "[" + ", ".join(map(_text, value)) + "]"
     else:
         text = value if value and value.isprintable() else repr(value)
-    return text if len(text) <= VALUE_MAX_CHARACTERS else f"{text[:VALUE_MAX_CHARACTERS]}..."
+    return text if len(text) <= max_characters else f"{text[:max_characters]}..."
 
 
 def _count(number: int, noun: str) -> str:

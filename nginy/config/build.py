@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from nginy.backend.backend import Backend, BackendSettings
 from nginy.backend.names.members import Balancing
 from nginy.backend.names.resolver import ResolverSettings
-from nginy.backend.pool import MakeBalancer
+from nginy.backend.pool import BackendPool, MakeBalancer
 from nginy.backend.waiting import QueueSettings
 from nginy.balancer.hashing import Hash
 from nginy.balancer.least import LeastConn, LeastTime
@@ -103,12 +103,15 @@ def balancing(balance: Balance, rng: random.Random) -> Balancing:
     return Balancing(balancer_maker(balance, rng), balance.key, balance.measured)
 
 
-def proxy_protocol_of(
-    name: str, listeners: Sequence[schema.Listener], check: HealthCheck | None
-) -> str:
+def nobody() -> BackendPool:
+    """Return a pool without backends."""
+    return BackendPool("", (), RoundRobin)
+
+
+def proxy_protocol_of(listeners: Sequence[schema.Listener], check: HealthCheck | None) -> str:
     """Return the PROXY header that the checks of an upstream send: the one that all its listeners
     send; "off" if they differ."""
-    versions = proxy_protocols_of(name, listeners, check)
+    versions = proxy_protocols_of(listeners, check)
     return versions.pop() if len(versions) == 1 else "off"
 
 
@@ -174,6 +177,7 @@ def phases(
     zones: Zones,
     compile_key: Callable[[str], Key],
     tls: ServerTls | None = None,
+    routes: Phase | None = None,
 ) -> Phases:
     """Return what a listener's clients pass before their content, in nginx's order."""
     found: list[Phase] = []
@@ -192,6 +196,8 @@ def phases(
         found.append(LimitConnRate(compile_key(rate.key_), rates, rate.rate, zone, rate.dry_run))
     if listener.access is not None:
         found.append(AccessPhase(listener.access.table))
+    if routes is not None:
+        found.append(routes)
     if tls is not None:
         found.append(TlsPhase(tls))
     return tuple(found)

@@ -108,20 +108,17 @@ def monitor_settings(
     )
 
 
-def proxy_protocols_of(
-    name: str, listeners: Sequence[schema.Listener], check: HealthCheck | None
-) -> set[str]:
-    """Return the PROXY headers that listeners send to an upstream: those of the protocol in which
-    its checks ask, if it has listeners of that one."""
-    leading = [each for each in listeners if each.proxy_pass == name]
+def proxy_protocols_of(leading: Sequence[schema.Listener], check: HealthCheck | None) -> set[str]:
+    """Return the PROXY headers that the listeners of an upstream send to it: those of the protocol
+    in which its checks ask, if it has listeners of that one."""
     protocol = "udp" if check is not None and transport_of(check) == "udp" else "tcp"
     same = [each for each in leading if each.protocol == protocol]
     return {each.proxy_protocol for each in same or leading}
 
 
-def tls_towards(name: str, listeners: Sequence[schema.Listener]) -> ProxyTls | None:
-    """Return how all TCP listeners speak TLS to an upstream; None if they do not, or differ."""
-    found = [each.proxy_tls for each in listeners if each.proxy_pass == name]
+def tls_towards(leading: Sequence[schema.Listener]) -> ProxyTls | None:
+    """Return how all listeners of an upstream speak TLS to it; None if they do not, or differ."""
+    found = [each.proxy_tls for each in leading]
     return found[0] if found and all(each == found[0] for each in found) else None
 
 

@@ -17,6 +17,7 @@ from nginy.config.admin import check_admin
 from nginy.config.balance import METHODS
 from nginy.config.check_health import check_health
 from nginy.config.check_loops import check_loops
+from nginy.config.check_routes import check_routes
 from nginy.config.check_tls import check_tls
 from nginy.config.health import HASH_METHODS
 from nginy.config.hints import value_hint
@@ -37,6 +38,7 @@ from nginy.config.schema import (
     Config,
     Listener,
 )
+from nginy.config.targets import targets_of, upstreams_of
 from nginy.config.upstream import UPSTREAM, Upstream
 from nginy.errors import InvalidValueError
 from nginy.text.address import Address, parse_peer
@@ -64,6 +66,7 @@ def check(config: Config, findings: Findings) -> None:
         _check_headers(listener, config, findings)
         _check_limits(listener, config, findings)
         _check_content(listener, config, findings)
+        check_routes(listener, findings)
     _check_zones(config, findings)
     _check_listen(config, findings)
     tcp = [each for each in config.listeners if each.protocol == "tcp"]
@@ -85,10 +88,9 @@ def complete(config: Config, findings: Findings) -> Config:
     The address is its name and its only backend; it inherits from `defaults` like any other.
     """
     upstreams = dict(config.upstreams)
-    for listener in config.listeners:
-        target = listener.proxy_pass
-        if target is not None and target not in upstreams and _is_peer(target):
-            backend = ScalarNode(target, listener.origin.of("proxy_pass"))
+    for target, mark in (each for listener in config.listeners for each in targets_of(listener)):
+        if target not in upstreams and _is_peer(target):
+            backend = ScalarNode(target, mark)
             pairs = ((ScalarNode("backends"), backend),)
             upstreams[target] = UPSTREAM.read(MappingNode(pairs, backend.mark), findings)
     return replace(config, upstreams=upstreams)
@@ -162,13 +164,12 @@ def _check_protocol(listener: Listener, config: Config, findings: Findings) -> N
         findings.report(
             origin.of("listen"), "listen: a unix socket cannot receive UDP, expected an IP address"
         )
-    upstream = config.upstreams.get(listener.proxy_pass or "")
-    backends = upstream.backends if upstream is not None else ()
-    if protocol == "udp" and any(backend.address.is_unix for backend in backends):
-        findings.report(
-            origin.of("proxy_pass"),
-            "proxy_pass: a backend is a unix socket, expected IP addresses with udp",
-        )
+    for name, mark in targets_of(listener):
+        upstream = config.upstreams.get(name)
+        backends = upstream.backends if upstream is not None else ()
+        if protocol == "udp" and any(backend.address.is_unix for backend in backends):
+            text = "proxy_pass: a backend is a unix socket, expected IP addresses with udp"
+            findings.report(mark, text)
 
 
 def _check_headers(listener: Listener, config: Config, findings: Findings) -> None:
@@ -179,14 +180,15 @@ def _check_headers(listener: Listener, config: Config, findings: Findings) -> No
         findings.report(accepted.origin.of("standalone"), text)
     if listener.protocol != "udp":
         return
-    if accepted is not None and listener.return_ is not None:
+    returns = [listener.return_, *(route.return_ for route in listener.routes)]
+    if accepted is not None and any(text is not None for text in returns):
         text = "accept_proxy_protocol: does not go with return on udp listeners, expected"
         findings.report(origin.of("accept_proxy_protocol"), f"{text} proxy_pass")
     if listener.proxy_protocol == "v1":
         text = 'proxy_protocol: "v1" is for streams, expected off or v2 with udp'
         findings.report(origin.of("proxy_protocol"), text)
-    upstream = config.upstreams.get(listener.proxy_pass or "")
-    for backend in upstream.backends if upstream is not None else ():
+    upstreams = [config.upstreams.get(name) for name in upstreams_of(listener)]
+    for backend in (each for upstream in upstreams if upstream for each in upstream.backends):
         if backend.proxy_protocol == "v1":
             where = origin.of("listen")
             text = f'proxy_protocol: "v1" is for streams; {where} is udp and leads here, expected'
@@ -237,19 +239,24 @@ def _check_zones(config: Config, findings: Findings) -> None:
 
 
 def _check_content(listener: Listener, config: Config, findings: Findings) -> None:
-    """Report a listener without exactly one target, and a target that does not exist."""
+    """Report a listener with two targets, or none, and targets that do not exist."""
     origin, target = listener.origin, listener.proxy_pass
+    for name, mark in targets_of(listener):
+        _check_target(name, mark, config, findings)
     if not origin.has("proxy_pass", "return"):
         return
     if target is not None and listener.return_ is not None:
         other = origin.of("proxy_pass")
         text = f"return: proxy_pass is set at {other}, expected one of the two"
         findings.report(origin.of("return"), text)
-    if target is None and listener.return_ is None:
+    if target is None and listener.return_ is None and "routes" not in origin.keys:
         findings.report(origin.mark, '"proxy_pass" is missing, expected it or "return"')
-    if target is None or target in config.upstreams:
+
+
+def _check_target(target: str, mark: Mark, config: Config, findings: Findings) -> None:
+    """Report a `proxy_pass` that is neither an upstream nor an address."""
+    if target in config.upstreams:
         return
-    mark = origin.of("proxy_pass")
     if ":" not in target and target.strip("0123456789."):
         hint = did_you_mean(closest(target, config.upstreams))
         findings.report(mark, f"proxy_pass: there is no upstream {quote(target)}{hint}")

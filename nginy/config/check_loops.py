@@ -18,6 +18,7 @@ from dataclasses import replace
 
 from nginy.config.node import Findings, Mark
 from nginy.config.schema import Config
+from nginy.config.targets import upstreams_of
 from nginy.config.upstream import Backend
 from nginy.text.address import Address
 
@@ -73,8 +74,8 @@ def check_loops(config: Config, findings: Findings, local: IsLocal = is_local) -
     own = OwnListeners(config, local)
     edges: dict[int, list[tuple[int, Backend]]] = {}
     for index, listener in enumerate(config.listeners):
-        upstream = config.upstreams.get(listener.proxy_pass or "")
-        for backend in upstream.backends if upstream is not None else ():
+        upstreams = [config.upstreams.get(name) for name in upstreams_of(listener)]
+        for backend in (each for upstream in upstreams if upstream for each in upstream.backends):
             for address in _addresses(backend):
                 target = own.find(listener.protocol, address)
                 if target is not None:

@@ -19,6 +19,7 @@ from nginy.config.build_tls import ContextError, client_tls, load_pair, server_c
 from nginy.config.node import Findings, Mark, quote_path
 from nginy.config.pem import Pem
 from nginy.config.schema import Config
+from nginy.config.targets import upstreams_of
 from nginy.config.tls import CertificatePair, ProxyTls, Tls
 from nginy.event.tls_client import client_context
 from nginy.text.times import utc_text
@@ -82,8 +83,8 @@ def check_tls(config: Config, findings: Findings, now: Now = time.time) -> None:
         if listener.tls is not None and listener.origin.has("tls"):
             _check_server(listener.tls, findings, now)
         if listener.proxy_tls is not None and listener.origin.has("proxy_tls"):
-            upstream = config.upstreams.get(listener.proxy_pass or "")
-            backends = () if upstream is None else upstream.backends
+            upstreams = [config.upstreams.get(name) for name in upstreams_of(listener)]
+            backends = [each for upstream in upstreams if upstream for each in upstream.backends]
             is_unix = any(backend.address.is_unix for backend in backends)
             _check_client(listener.proxy_tls, findings, now, is_unix=is_unix)
 

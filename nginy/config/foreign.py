@@ -20,7 +20,7 @@ SPEAKS: Final = "expected proxy_tls: on in a listener"
 ACCEPT_PROXY: Final = "expected accept_proxy_protocol: {from: 10.0.0.0/8}, the proxies in front"
 NO_HTTP: Final = "nginy balances TCP and UDP and does not read HTTP"
 IN_ACCESS: Final = "expected access: [{allow: 10.0.0.0/8}, {deny: all}]"
-NO_ROUTES: Final = "nginy does not route by server name; use a listener for each service"
+IN_ROUTES: Final = "expected routes: [{sni: www.example.com, proxy_pass: web}]"
 TOP_OF_FILE: Final = "its keys belong at the top of the file"
 NO_OPTIONS: Final = "each option of HAProxy is a key of its own here; --help-config lists the keys"
 RAISED_ALONE: Final = "nginy raises the limit itself, according to worker_connections"
@@ -176,15 +176,14 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
         "proxy_set_header": NO_HTTP,
         "proxy_ssl": SPEAKS,
         "reuseport": "nginy sets it itself when there are several workers",
-        "routes": NO_ROUTES,
-        "rules": NO_ROUTES,
-        "server_name": NO_ROUTES,
+        "rules": IN_ROUTES,
+        "server_name": IN_ROUTES,
         "set_real_ip_from": ACCEPT_PROXY,
-        "sni": NO_ROUTES,
+        "sni": IN_ROUTES,
         "ssl": TERMINATES,
         "ssl_certificate": TERMINATES,
         "ssl_certificate_key": TERMINATES,
-        "ssl_preread": NO_ROUTES,
+        "ssl_preread": "nginy looks at first bytes where a route needs them; expected routes",
         "udp": "expected protocol: udp",
     },
     UPSTREAM: {
@@ -291,7 +290,7 @@ LISTEN_WORDS: Final[Mapping[str, str]] = {
     "accept-proxy": ACCEPT_PROXY,
     "backlog": "expected backlog: {value}",
     "bind": "nginy binds each address separately",
-    "default_server": NO_ROUTES,
+    "default_server": "whom no route fits, proxy_pass serves",
     "freebind": "expected freebind: on",
     "http2": NO_HTTP,
     "ipv6only": "an IPv6 listener takes IPv6 clients only",

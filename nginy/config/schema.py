@@ -42,6 +42,7 @@ from nginy.config.phases import (
 )
 from nginy.config.record import TOP, Entry, ListOf, MapOf, Record, Switch, key
 from nginy.config.resolver import Resolver
+from nginy.config.routes import PREREAD, ROUTES, Preread, Route
 from nginy.config.tls import PROXY_TLS, TLS, ProxyTls, Tls
 from nginy.config.types import (
     Choice,
@@ -80,8 +81,8 @@ class NextUpstream(Entry):
 class Listener(Entry):
     """Addresses where clients connect, and what happens to their sessions.
 
-    Either `proxy_pass` or `return_` is set. `proxy_pass` is always a name in Config.upstreams:
-    complete() creates an upstream for an address.
+    Either `proxy_pass` or `return_` is set, or there are `routes`. `proxy_pass`, theirs too, is
+    always a name in Config.upstreams: complete() creates an upstream for an address.
     """
 
     listen: tuple[Address, ...] = key(
@@ -95,10 +96,12 @@ class Listener(Entry):
         "",
         "The name in logs and counters; by default the address.",
     )
+    routes: tuple[Route, ...] = ROUTES
+    preread: Preread = PREREAD
     proxy_pass: str | None = key(
         OrOff(Text("an upstream's name or an address")),
         "off",
-        "Where sessions go; either this or return is set.",
+        "Where sessions go that take no route.",
     )
     return_: str | None = key(
         OrOff(Template(KEY_VARIABLES, has_bytes=True)),

@@ -11,10 +11,12 @@ from nginy.config.admin import is_loopback
 from nginy.config.balance import KEY_EXAMPLE
 from nginy.config.build_health import proxy_protocols_of
 from nginy.config.check import access_logs
+from nginy.config.check_routes import idle_routes
 from nginy.config.check_tls import SOON_DAYS, validities
 from nginy.config.health import HASH_METHODS
 from nginy.config.node import Mark, quote
 from nginy.config.schema import Config
+from nginy.config.targets import by_upstream, upstreams_of
 from nginy.config.upstream import Upstream
 from nginy.errors import Problem
 from nginy.proxy.variables import KEY_VARIABLES
@@ -32,8 +34,9 @@ def surprises(config: Config) -> list[str]:
     for name, upstream in config.upstreams.items():
         for mark, text in _of_upstream(name, upstream):
             found.append(Problem(mark.file, mark.line, mark.column, text))
+    idle = [each for listener in config.listeners for each in idle_routes(listener)]
     others = (*_headers(config), *_unused(config), *_open_tokens(config), *_of_tls(config))
-    for mark, text in (*others, *_conditions(config)):
+    for mark, text in (*idle, *others, *_conditions(config)):
         found.append(Problem(mark.file, mark.line, mark.column, text))
     return [str(problem) for problem in sorted(set(found))]
 
@@ -99,7 +102,7 @@ def _conditions(config: Config) -> Warnings:
 
 def _unused(config: Config) -> Warnings:
     """Find upstreams that no listener uses."""
-    used = {listener.proxy_pass for listener in config.listeners}
+    used = {name for listener in config.listeners for name in upstreams_of(listener)}
     for name, upstream in config.upstreams.items():
         if name not in used:
             yield upstream.origin.mark, f"no listener leads to upstream {quote(name)}"
@@ -108,14 +111,16 @@ def _unused(config: Config) -> Warnings:
 def _headers(config: Config) -> Warnings:
     """Find TLVs that go nowhere, and checks that cannot know which PROXY header is expected."""
     for listener in config.listeners:
-        upstream = config.upstreams.get(listener.proxy_pass or "")
-        own = {backend.proxy_protocol for backend in upstream.backends} if upstream else set()
+        upstreams = [config.upstreams[name] for name in upstreams_of(listener)]
+        own = {each.proxy_protocol for upstream in upstreams for each in upstream.backends}
         sends_v2 = "v2" in own or (listener.proxy_protocol == "v2" and "auto" in own)
         if listener.pass_tlvs and not (sends_v2 and listener.accept_proxy_protocol):
             text = "pass_tlvs passes nothing on without accept_proxy_protocol and proxy_protocol v2"
             yield listener.origin.of("pass_tlvs"), text
+    listeners = by_upstream(config.listeners)
     for name, upstream in config.upstreams.items():
-        versions = proxy_protocols_of(name, config.listeners, upstream.health_check)
+        leading = listeners.get(name, ())
+        versions = proxy_protocols_of(leading, upstream.health_check)
         is_open = any(backend.proxy_protocol == "auto" for backend in upstream.backends)
         if upstream.health_check is not None and len(versions) > 1 and is_open:
             text = f"listeners send different PROXY headers to upstream {quote(name)}, its checks"

@@ -169,6 +169,11 @@ class LogSet:
         """Return the logger to which a listener's sessions say what happens to them."""
         return self._error_logs.logger(error_log)
 
+    @property
+    def compiler(self) -> Callable[[str], Callable[[Session], str]]:
+        """What compiles texts as `compile` does now, whatever a reload will make of that."""
+        return self._variables.compile
+
     def compile(self, text: str) -> Callable[[Session], str]:
         """Return what fills in a text's variables, without escaping."""
         return self._variables.compile(text)

@@ -34,6 +34,7 @@ from nginy.backend.waiting import QueueSettings
 from nginy.config import build, schema
 from nginy.config.build_health import monitor_settings, tls_towards
 from nginy.config.check_loops import OwnListeners
+from nginy.config.targets import by_upstream, upstreams_of
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
 from nginy.process.gradual import Steps
@@ -160,14 +161,15 @@ class PoolSet:
         """Work out what `add` and `apply` need."""
         prepared: dict[str, PreparedPool] = {}
         backends = 0
+        listeners = by_upstream(config.listeners)
         for name, upstream in config.upstreams.items():
             prepared[name] = PreparedPool(
                 tuple(build.backend_settings(backend) for backend in upstream.backends),
                 build.balancing(upstream.balance, self._rng),
                 monitor_settings(
                     upstream,
-                    build.proxy_protocol_of(name, config.listeners, upstream.health_check),
-                    tls_towards(name, config.listeners),
+                    build.proxy_protocol_of(listeners.get(name, ()), upstream.health_check),
+                    tls_towards(listeners.get(name, ())),
                 ),
                 build.queue_settings(upstream.queue),
                 upstream.max_session_time_ms,
@@ -336,11 +338,11 @@ class PoolSet:
         if index is None or index in seen:
             return False
         seen.add(index)
-        target = self._listeners[index].proxy_pass
-        if target == name:
+        targets = upstreams_of(self._listeners[index])
+        if name in targets:
             return True
-        upstream = self._upstreams.get(target or "")
-        backends = () if upstream is None else upstream.members.pool.backends
+        pools = [self._upstreams[each].members.pool for each in targets if each in self._upstreams]
+        backends = [backend for pool in pools for backend in pool.backends]
         return any(self._leads_back(protocol, b.address, name, seen) for b in backends)
 
     # Names that are not known yet.

@@ -20,7 +20,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nginy.admin.subject import Front
-from nginy.backend.pool import BackendPool
 from nginy.config import build, schema
 from nginy.config.build_tls import TlsContexts
 from nginy.errors import NginyError
@@ -30,17 +29,13 @@ from nginy.event.listener import Listener
 from nginy.event.loop import Loop
 from nginy.log.levels import NOTICE
 from nginy.process.binding import in_binding_order, refusal, wanted_by
+from nginy.process.handlers import HandlerMaker
 from nginy.process.inherited import Inherited
 from nginy.process.logs import LogSet
 from nginy.process.pools import PoolSet
 from nginy.process.retiring import Retiring, sessions_of
 from nginy.proxy.handler import ProtocolHandler, ProxyHandler
-from nginy.proxy.limiting import Zones
-from nginy.proxy.pacing import PacedSession
-from nginy.proxy.reply import DatagramReplyHandler, ReplyHandler
-from nginy.proxy.tcp import TcpHandler
 from nginy.proxy.udp import UdpHandler
-from nginy.proxy.udp_pacing import PacedUdpSession
 
 logger = logging.getLogger("nginy.server")
 
@@ -57,24 +52,20 @@ class ServiceSet:
     """All listeners by address and protocol. Created and closed by the server."""
 
     __slots__ = (
-        "_auto_sessions",
-        "_logs",
         "_loop",
+        "_maker",
         "_pools",
         "_services",
         "_tls",
-        "_zones",
         "inherited",
         "retiring",
     )
 
     def __init__(self, loop: Loop, logs: LogSet, pools: PoolSet) -> None:
         self._loop = loop
-        self._logs = logs
         self._pools = pools
+        self._maker = HandlerMaker(loop, logs, pools)
         self._services: dict[ListenKey, Service] = {}
-        self._auto_sessions = 0
-        self._zones = Zones()
         self._tls = TlsContexts()
         self.inherited = Inherited()
         """Sockets to be taken instead of binding new ones."""
@@ -158,7 +149,7 @@ class ServiceSet:
         """Listen where `config` says and nowhere else; logs and pools are in step with it."""
         self._tls = tls or self.prepare_tls(config)
         wanted = wanted_by(config)
-        self._auto_sessions = build.auto_max_sessions(config)
+        self._maker.begin(config, self._tls)
         for key in [key for key in self._services if key not in wanted]:
             self._retire(key, config.worker_shutdown_timeout_ms)
         for key, (options, settings) in wanted.items():
@@ -203,10 +194,15 @@ class ServiceSet:
         config: schema.Config,
     ) -> None:
         """Give a listener the options and the handler of a configuration."""
-        handler = self._handler(settings, listener, before, config)
+        unready = "" if before is None else self._maker.must_wait(settings, before)
+        if before is None or not unready:
+            handler = self._maker.make(settings, listener, before)
+            unready = self._unready(handler, settings)
+        else:
+            handler = before
         service = self._services[options.key] = Service(listener, handler)
-        if isinstance(handler, ProxyHandler):
-            self._lead(service, options, settings, config)
+        if unready:
+            self._lead_when_ready(unready, service, options, settings, config)
         if before is not None and before.counters is not handler.counters and before.sessions:
             retiring = Retiring(self._loop, options.key, before, None)
             retiring.limit(config.worker_shutdown_timeout_ms)
@@ -225,25 +221,33 @@ class ServiceSet:
             listener.start(self._loop, handler.accept_handler)
             logger.log(NOTICE, "listening on %s", listener)
 
-    def _lead(
+    def _unready(self, handler: ProtocolHandler, settings: schema.Listener) -> str:
+        """Return the upstream that a handler is to lead to and does not yet; "" if it does."""
+        name = settings.proxy_pass or ""
+        if settings.routes or not isinstance(handler, ProxyHandler):
+            return ""
+        return "" if handler.pool is self._pools[name] else name
+
+    def _lead_when_ready(
         self,
+        name: str,
         service: Service,
         options: ListenOptions,
         settings: schema.Listener,
         config: schema.Config,
     ) -> None:
-        """Lead a listener to the upstream that is configured once its pool is ready."""
-        name = settings.proxy_pass or ""
+        """Serve a listener as it is configured once the pool of an upstream is ready."""
         handler = service.handler
-        if not isinstance(handler, ProxyHandler) or handler.pool is self._pools[name]:
-            return
 
         def lead() -> None:
             if self._services.get(options.key) is service:
                 self._serve(service.listener, handler, options, settings, config)
 
-        text = 'listener %s stays with upstream "%s" until the names of "%s" are resolved'
-        logger.log(NOTICE, text, service.listener, handler.pool.name, name)
+        names = " and ".join(f'upstream "{each.pool.name}"' for each in handler.proxies()[:1])
+        text = 'listener %s stays with %s until the names of "%s" are resolved'
+        logger.log(
+            NOTICE, text, service.listener, names if not settings.routes else "its ways", name
+        )
         self._pools.when_ready(name, lead)
 
     def _retire(self, key: ListenKey, timeout_ms: int | None) -> None:
@@ -251,7 +255,7 @@ class ServiceSet:
         service = self._services.pop(key)
         listener, handler = service.listener, service.handler
         if isinstance(handler, UdpHandler):
-            handler.is_draining = True
+            handler.drain(True)
             retiring = Retiring(self._loop, key, handler, listener)
         else:
             listener.close()
@@ -277,63 +281,8 @@ class ServiceSet:
         self.retiring.remove(retiring)
         retiring.cancel()
         if isinstance(retiring.handler, UdpHandler):
-            retiring.handler.is_draining = False
+            retiring.handler.drain(False)
         return retiring
-
-    # Handlers: a new one each time, so that the sessions of the one before keep its settings.
-
-    def _handler(
-        self,
-        settings: schema.Listener,
-        listener: Listener,
-        before: ProtocolHandler | None,
-        config: schema.Config,
-    ) -> ProtocolHandler:
-        if settings.return_ is not None:
-            handler = self._reply_handler(settings, listener)
-        else:
-            handler = self._proxy_handler(settings, listener, self._pool(settings, before))
-        handler.phases = build.phases(
-            settings, self._zones, self._logs.compile, self._tls.server(settings)
-        )
-        handler.log_session = self._logs.session_logger(settings.access_log, config.log_formats)
-        if type(handler) is type(before):
-            handler.take_over(before)
-            self._pools.drain()
-        handler.use_logger(self._logs.session_errors(settings.error_log))
-        return handler
-
-    def _reply_handler(self, settings: schema.Listener, listener: Listener) -> ProtocolHandler:
-        make = DatagramReplyHandler if listener.options.udp else ReplyHandler
-        name = build.listener_name(settings, listener.options)
-        proxy = build.proxy_settings(settings, self._auto_sessions)
-        text = self._logs.compile(settings.return_ or "")
-        handler = make(self._loop, name, listener.address, proxy)
-        handler.text = lambda session: text(session).encode("utf-8", "surrogateescape")
-        return handler
-
-    def _pool(self, settings: schema.Listener, before: ProtocolHandler | None) -> BackendPool:
-        """Return where sessions go: to the pool of before until the configured one is ready."""
-        name = settings.proxy_pass or ""
-        if isinstance(before, ProxyHandler) and not self._pools.is_ready(name):
-            return before.pool
-        return self._pools[name]
-
-    def _proxy_handler(
-        self, settings: schema.Listener, listener: Listener, pool: BackendPool
-    ) -> ProxyHandler:
-        make: type[UdpHandler | TcpHandler] = UdpHandler if listener.options.udp else TcpHandler
-        name = build.listener_name(settings, listener.options)
-        proxy = build.proxy_settings(settings, self._auto_sessions, self._tls.client(settings))
-        handler = make(self._loop, name, listener.address, pool, proxy)
-        handler.hash_key = self._logs.compile(pool.key) if pool.key else None
-        handler.bind_of = build.local_end(settings.proxy_bind, self._logs.compile)
-        if proxy.upload_rate or proxy.download_rate:
-            if isinstance(handler, TcpHandler):
-                handler.session_class = PacedSession
-            else:
-                handler.session_class = PacedUdpSession
-        return handler
 
 
 def close_listeners(opened: Mapping[ListenKey, Listener]) -> None:

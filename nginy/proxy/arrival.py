@@ -9,7 +9,9 @@ Tested in tests/proxy/test_real_address_live.py.
 from typing import Final
 
 from nginy.proxy.limits import Counts
+from nginy.proxy.routes import Route
 from nginy.text.address import SockAddr
+from nginy.wire.client_hello import Hello
 from nginy.wire.proxy_protocol import Header, Host, Place
 
 NO_HEADER: Final = Header(0, 0)
@@ -47,7 +49,15 @@ def announced(source: Host, header: Header) -> Announced:
 class Arrival:
     """How a client came in."""
 
-    __slots__ = ("header", "held", "limit_status", "real_sockaddr", "values")
+    __slots__ = (
+        "header",
+        "held",
+        "hello",
+        "limit_status",
+        "real_sockaddr",
+        "route",
+        "values",
+    )
 
     def __init__(self, sockaddr: SockAddr) -> None:
         self.real_sockaddr = sockaddr
@@ -60,6 +70,10 @@ class Arrival:
         """nginx `$limit_conn_status`; "" if no limit concerned the session."""
         self.values: dict[str, str] | None = None
         """What the configuration's own variables have been worked out to; None if none has."""
+        self.hello: Hello | None = None
+        """What the client's first bytes say about TLS; None if nobody has looked."""
+        self.route: Route | None = None
+        """The route that it takes; None for the listener's own target."""
 
     def give_back(self) -> None:
         """Count the session no more: at its end."""

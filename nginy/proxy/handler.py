@@ -102,6 +102,8 @@ class ProtocolHandler:
 
     protocol = "TCP"
     """What its clients speak: "TCP" or "UDP"."""
+    kind = ""
+    """Which handlers may take over from each other: those of one kind."""
 
     def __init__(
         self,
@@ -136,6 +138,14 @@ class ProtocolHandler:
     def take_over(self, before: "ProtocolHandler") -> None:
         """Go on with what belongs to the listener and not to the handler that served it before."""
         self.counters = before.counters
+
+    def proxies(self) -> "Sequence[ProxyHandler]":
+        """Return the handlers by which its sessions come to upstreams: mostly itself, or none."""
+        return ()
+
+    def follows(self, before: "ProtocolHandler | None") -> bool:
+        """Whether it may take over from `before`: what a listener does may change only so far."""
+        return before is not None and self.kind == before.kind
 
     def owns(self, session: Session) -> bool:
         """Whether this handler, or one that it has taken over from, began the session."""
@@ -227,8 +237,10 @@ class ProxyHandler(ProtocolHandler):
     def take_over(self, before: ProtocolHandler) -> None:
         """Go on where `before` did; clients that wait for its pool may choose from another."""
         super().take_over(before)
-        if not isinstance(before, ProxyHandler):
-            return
+        for each in before.proxies():
+            self._succeed(each)
+
+    def _succeed(self, before: "ProxyHandler") -> None:
         self.succession = before.succession
         self.succession.latest = weakref.ref(self)
         if before.pool is self.pool:
@@ -237,6 +249,10 @@ class ProxyHandler(ProtocolHandler):
         before.destination.left_at_ms = self.loop.clock.now_ms
         if before.pool.queue is not None:
             before.pool.queue.call_all()
+
+    def proxies(self) -> "Sequence[ProxyHandler]":
+        """Return this handler."""
+        return (self,)
 
     @property
     def newest(self) -> "ProxyHandler":

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Final
 from weakref import WeakValueDictionary
 
-from nginy.proxy.arrival import Arrival
 from nginy.proxy.context import as_bytes
 from nginy.proxy.limits import Counts, Rates
 from nginy.proxy.phases import Passage, Phase, PhaseResult, Phases, Refusal
@@ -72,7 +71,7 @@ class LimitConn(Phase):
         key = _key_of(self.key, session)
         if not key:
             return Passage.PASS
-        arrival = _arrival_of(session)
+        arrival = session.arrived()
         if self.counts.take(key, self.max):
             arrival.held += ((self.counts, key),)
             arrival.limit_status = arrival.limit_status or PASSED
@@ -103,12 +102,6 @@ class LimitConnRate(Phase):
 
 def _key_of(key: Key, session: Session) -> bytes:
     return as_bytes(key(session))
-
-
-def _arrival_of(session: Session) -> Arrival:
-    if session.arrival is None:
-        session.arrival = Arrival(session.client.sockaddr)
-    return session.arrival
 
 
 def _over(session: Session, text: str, *, is_dry_run: bool) -> PhaseResult:

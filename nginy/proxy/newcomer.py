@@ -18,9 +18,11 @@ from nginy.proxy.session import Session
 class Newcomer(Session):
     """What the phases see of a UDP client. Never ends, as it never begins."""
 
-    __slots__ = ()
+    __slots__ = ("first",)
 
-    def __init__(self, handler: ProtocolHandler, client: SharedConnection) -> None:
+    def __init__(self, handler: ProtocolHandler, client: SharedConnection, first: bytes) -> None:
+        self.first = first
+        """Its datagram."""
         self.handler = handler
         self.client = client
         self.arrival = self.upstream = None
@@ -33,13 +35,14 @@ def admitted(
     handler: ProtocolHandler,
     client: SharedConnection,
     drops: Drops,
+    data: memoryview,
     arrival: Arrival | None = None,
 ) -> Newcomer | None:
     """Run the handler's phases for a client; if one refuses it, drop its datagram, return None.
 
     `arrival` is what a PROXY header has said of it.
     """
-    newcomer = Newcomer(handler, client)
+    newcomer = Newcomer(handler, client, bytes(data))
     newcomer.arrival = arrival
     for phase in handler.phases:
         verdict = phase.run(newcomer, ())

@@ -20,12 +20,11 @@ from functools import lru_cache
 from typing import Final
 
 from nginy.event.connection import AGAIN, Connection
-from nginy.event.event import Event, ignore
-from nginy.event.timer import Timer
 from nginy.proxy.access import Access
 from nginy.proxy.arrival import Arrival
 from nginy.proxy.context import host_of
-from nginy.proxy.phases import Passage, Phase, PhaseResult, Phases, Refusal, enter, refuse
+from nginy.proxy.phases import Passage, Phase, PhaseResult, Phases, Refusal
+from nginy.proxy.reading import Reading
 from nginy.proxy.session import Reason, Session
 from nginy.wire.errors import WireError
 from nginy.wire.proxy_protocol import MAX_V2_BYTES, Header, parse
@@ -74,31 +73,21 @@ def sender_test(senders: Access) -> Callable[[str], bool]:
     return is_sender
 
 
-class HeaderReading:
+class HeaderReading(Reading):
     """A header on its way. Lives as long as the client's handlers refer to it."""
 
-    __slots__ = ("_client", "_held", "_rest", "_session")
+    __slots__ = ("_held",)
+
+    action = "reading the PROXY header"
 
     def __init__(self, session: Session, client: Connection, rest: Phases) -> None:
-        self._session = session
-        self._client = client
-        self._rest = rest
+        super().__init__(session, client, rest)
         self._held = b""
         """What was taken of the header so far, `MAX_V2_BYTES` at most."""
 
-    def wait(self, timeout_ms: int) -> None:
-        """Have the loop call when more of the header is there, or it is late."""
-        client = self._client
-        loop = client.loop
-        client.action = "reading the PROXY header"
-        client.read.handler = self._read_handler
-        timer = client.write.timer = Timer(self._header_timer_handler, self._session)
-        loop.timers.start(timer, loop.clock.now_ms + timeout_ms)
-        client.resume_read()
-
     def look(self) -> PhaseResult:
         """Take from the kernel what belongs to the header, and nothing more."""
-        client = self._client
+        client = self.client
         sock = client.socket
         while True:
             try:
@@ -116,35 +105,14 @@ class HeaderReading:
                 return _bad(f"bad PROXY header: {error}")
             if header is not None:
                 sock.recv(header.size_bytes - len(self._held))
-                announce(self._session, header)
+                announce(self.session, header)
                 return Passage.PASS
             self._held = data
             sock.recv(len(seen))
 
-    def _read_handler(self, _event: Event) -> None:
-        verdict = self.look()
-        if verdict is not Passage.WAIT:
-            # There may be more, which a selector that reports edges has reported with this event.
-            self._client.read.ready = True
-            self._end(verdict)
-
-    def _header_timer_handler(self, _timer: Timer) -> None:
-        self._end(Refusal(Reason.HEADER_LATE, Reason.HEADER_LATE.sentence, "invalid"))
-
-    def _end(self, verdict: PhaseResult) -> None:
-        """Go on after the wait."""
-        client, session = self._client, self._session
-        timer, client.write.timer = client.write.timer, None
-        if timer is not None:
-            client.loop.timers.cancel(timer)
-            del timer.handler  # which refers to the timer's owner by way of this object
-        client.pause_read()
-        client.read.handler = ignore
-        if isinstance(verdict, Refusal):
-            refuse(session, verdict)
-        else:
-            client.action = ""
-            enter(session, self._rest)
+    def late(self) -> PhaseResult:
+        """Refuse the client."""
+        return Refusal(Reason.HEADER_LATE, Reason.HEADER_LATE.sentence, "invalid")
 
 
 def announce(session: Session, header: Header) -> None:

@@ -19,6 +19,7 @@ from nginy.event.datagram import DatagramReceiver, SharedConnection
 from nginy.event.event import Event
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
+from nginy.proxy.arrival import Arrival
 from nginy.proxy.drops import Drops
 from nginy.proxy.handler import ProtocolHandler, ProxySettings
 from nginy.proxy.newcomer import admitted
@@ -36,12 +37,18 @@ class ReplyHandler(ProtocolHandler):
 
     __slots__ = ("text",)
 
+    kind = "reply"
+
     text: Callable[[Session], bytes]
     """Makes the answer; set by config/build.py."""
 
     def accept_handler(self, client: Connection) -> None:
         """Begin the session of a client that was just accepted."""
-        self.begin(ReplySession(self, client))
+        self.begin(self.session_of(client))
+
+    def session_of(self, client: Connection) -> "ReplySession":
+        """Return a session of a client, not yet begun."""
+        return ReplySession(self, client)
 
 
 class DatagramReplyHandler(ProtocolHandler):
@@ -50,6 +57,7 @@ class DatagramReplyHandler(ProtocolHandler):
     __slots__ = ("drops", "text")
 
     protocol = "UDP"
+    kind = "udp reply"
 
     text: Callable[[Session], bytes]
     """Makes the answer; set by config/build.py."""
@@ -76,12 +84,24 @@ class DatagramReplyHandler(ProtocolHandler):
         if not sockaddr[1]:
             return
         client = SharedConnection(receiver, sockaddr, local)
-        newcomer = None
-        if self.phases and (newcomer := admitted(self, client, self.drops)) is None:
-            return
+        arrival = None
+        if self.phases:
+            newcomer = admitted(self, client, self.drops, data)
+            if newcomer is None:
+                return
+            arrival = newcomer.arrival
+        self.answer(receiver, arrival, client, data)
+
+    def answer(
+        self,
+        receiver: DatagramReceiver,
+        arrival: Arrival | None,
+        client: SharedConnection,
+        data: memoryview,
+    ) -> None:
+        """Answer a datagram of a client that no phase has refused."""
         session = receiver.serving = Session(self, client)
-        if newcomer is not None:
-            session.arrival = newcomer.arrival
+        session.arrival = arrival
         client.action = "returning text"
         client.received = len(data)
         if client.send(self.text(session)) < 0:

@@ -59,7 +59,10 @@ class Reason(Enum):
     HEADER_LATE = (400, "cR", "the PROXY header did not come in time", logging.INFO)
     BAD_HANDSHAKE = (400, "CR", "TLS handshake failed", logging.INFO)
     HANDSHAKE_LATE = (400, "cR", "the TLS handshake did not end in time", logging.INFO)
+    BAD_PREREAD = (400, "CR", "bad first message", logging.INFO)
+    PREREAD_LATE = (400, "cR", "the ClientHello was not complete in time", logging.INFO)
     DENIED = (403, "PR", "denied by access", logging.INFO)
+    NO_ROUTE = (403, "PR", "no route fits", logging.INFO)
     QUEUE_FULL = (503, "PC", "too many clients are waiting for a backend", logging.ERROR)
     OVER_LIMIT = (503, "PC", "over a limit", logging.WARNING)
     RESOURCE = (500, "RC", "no descriptor, port or memory", logging.CRITICAL)
@@ -172,6 +175,8 @@ class Session:
         self.detail = ""
         """What is said in place of the reason's own sentence; "" for the sentence."""
         client.data = self
+        if client.number:  # it goes on for another one: see `proxy/routed.py`
+            return
         handler.loop.sessions_started = client.number = handler.loop.sessions_started + 1
         if handler.local_sockaddr is None:
             client.note_local_sockaddr()
@@ -196,6 +201,12 @@ class Session:
             client.sockaddr,
             handler.local_sockaddr or client.local_sockaddr,
         )
+
+    def arrived(self) -> Arrival:
+        """Return what phases have found out about the client, to add something to it."""
+        if self.arrival is None:
+            self.arrival = Arrival(self.client.sockaddr)
+        return self.arrival
 
     def __repr__(self) -> str:
         """Show the number, both connections and the reason, if there is one already."""

@@ -57,6 +57,8 @@ class TcpHandler(ProxyHandler):
 
     __slots__ = ("read_sizes", "session_class")
 
+    kind = "tcp"
+
     def __init__(
         self,
         loop: Loop,
@@ -72,9 +74,13 @@ class TcpHandler(ProxyHandler):
 
     def accept_handler(self, client: Connection) -> None:
         """Begin the session of a client that was just accepted."""
+        self.begin(self.session_of(client))
+
+    def session_of(self, client: Connection) -> "TcpSession":
+        """Return a session of a client, not yet begun."""
         session = self.session_class(self, client)
         session.read_sizes = self.read_sizes
-        self.begin(session)
+        return session
 
 
 class TcpSession(EndingSession):

@@ -25,7 +25,7 @@ from nginy.event.loop import Loop
 from nginy.proxy.announcing import header_for, version_for
 from nginy.proxy.arrival import Announced
 from nginy.proxy.handler import ProtocolHandler, ProxySettings
-from nginy.proxy.newcomer import admitted
+from nginy.proxy.newcomer import Newcomer, admitted
 from nginy.proxy.session import Reason, Session
 from nginy.proxy.udp_announcing import AnnouncingSession
 from nginy.proxy.udp_base import ClientKey, KeyedSession, Sender, UdpHandlerBase
@@ -40,6 +40,7 @@ class UdpHandler(UdpHandlerBase):
     __slots__ = ("detached", "is_draining", "session_class", "table")
 
     protocol = "UDP"
+    kind = "udp"
 
     def __init__(
         self,
@@ -63,11 +64,19 @@ class UdpHandler(UdpHandlerBase):
         """Find the sessions of the handler that served the listener before."""
         super().take_over(before)
         if isinstance(before, UdpHandler):
-            self.table = before.table
-            self.detached = before.detached
-            self.firsts = before.firsts
-            self.announcements = before.announcements
-            self.drops = before.drops
+            self.share(before)
+
+    def share(self, other: "UdpHandler") -> None:
+        """Have what belongs to the listener in common with another handler of it."""
+        self.table = other.table
+        self.detached = other.detached
+        self.firsts = other.firsts
+        self.announcements = other.announcements
+        self.drops = other.drops
+
+    def drain(self, is_draining: bool) -> None:
+        """Serve known clients only, or everybody again."""
+        self.is_draining = is_draining
 
     def datagram_handler(
         self, receiver: DatagramReceiver, sender: Sender, local: bytes, data: memoryview
@@ -150,18 +159,34 @@ class UdpHandler(UdpHandlerBase):
             now_ms = self.loop.clock.now_ms
             self.drops.refuse(*why, client.sockaddr, self.name, now_ms)
             return
-        newcomer = None
-        if self.phases and (newcomer := admitted(self, client, self.drops, arrival)) is None:
+        session: UdpSession | None = None
+        if self.phases:
+            newcomer = admitted(self, client, self.drops, data, arrival)
+            if newcomer is not None:
+                session = self.session_for(receiver, newcomer, client, data)
+                arrival = newcomer.arrival
+        else:
+            session = self.session_class(self, client)
+        if session is None:
             return
-        session = self.session_class(self, client)
-        session.arrival = arrival if newcomer is None else newcomer.arrival
+        session.arrival = arrival
         receiver.serving = session
         if session.open():
             session.key = key
             self.table[key] = session
             session.forward(data)
-            if len(self.pool.backends) > 1:
+            if len(session.handler.pool.backends) > 1:
                 self.hold(session, data)
+
+    def session_for(
+        self,
+        receiver: DatagramReceiver,
+        newcomer: Newcomer,
+        client: SharedConnection,
+        data: memoryview,
+    ) -> UdpSession | None:
+        """Return the session of a client that no phase has refused; None if it needs none."""
+        return self.session_class(self, client)
 
     def _why_not(self, sockaddr: SockAddr) -> tuple[str, str] | None:
         """Return why a new client can have no session, and how its datagram is counted."""

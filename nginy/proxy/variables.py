@@ -35,6 +35,7 @@ from nginy.proxy.session import Session
 from nginy.proxy.tls_facts import OF_BACKENDS, OF_CLIENTS, fact_of
 from nginy.text.address import SockAddr
 from nginy.text.times import TimeText
+from nginy.wire.client_hello import NOT_TLS, Hello
 from nginy.wire.proxy_protocol import Header, Place
 from nginy.wire.proxy_tlv import SslType, Type, parse_ssl, value_of
 
@@ -127,6 +128,12 @@ def _tlv_of(session: Session, name: str) -> str:
     return "" if value is None else value.decode(errors="backslashreplace")
 
 
+def _hello_of(session: Session) -> Hello:
+    """Return what the client's first bytes say, an empty hello if nobody has looked."""
+    arrival = session.arrival
+    return NOT_TLS if arrival is None or arrival.hello is None else arrival.hello
+
+
 def _limit_status_of(session: Session) -> str:
     return "" if session.arrival is None else session.arrival.limit_status
 
@@ -176,6 +183,13 @@ FIXED: Final[Mapping[str, Variable]] = {
     "server_port": Variable("s.context.server_port", may_be_empty=True),
     "session_id": Variable("s.number"),
     "session_time": Variable("seconds(s.client.loop.clock.now_ms - s.client.start_time_ms)"),
+    "ssl_preread_alpn_protocols": Variable(
+        "','.join(hello_of(s).alpn)", is_foreign=True, may_be_empty=True
+    ),
+    "ssl_preread_protocol": Variable("hello_of(s).version", may_be_empty=True),
+    "ssl_preread_server_name": Variable(
+        "hello_of(s).server_name", is_foreign=True, may_be_empty=True
+    ),
     "status": Variable("f'{s.status:03}'"),
     "termination": Variable("s.termination", may_be_empty=True),
     "upstream_addr": Variable(
@@ -201,6 +215,11 @@ TIMES: Final[Mapping[str, Variable]] = {
 VARIABLES: Final = frozenset((*FIXED, *TIMES))
 """All names that a text may use, but for those of TLVs by number."""
 
+PREREAD_VARIABLES: Final = frozenset(
+    ("ssl_preread_alpn_protocols", "ssl_preread_protocol", "ssl_preread_server_name")
+)
+"""Names whose values come from the first bytes of clients; empty where nobody looks at those."""
+
 KEY_VARIABLES: Final = frozenset(
     (
         *("protocol", "remote_addr", "remote_port", "server_addr", "server_port", "listener"),
@@ -209,6 +228,7 @@ KEY_VARIABLES: Final = frozenset(
         *(name for name in FIXED if name.startswith("proxy_protocol_")),
         *TLS_FACTS,
         *TIMES,
+        *PREREAD_VARIABLES,
     )
 )
 """Names that a hash key or an answer may use: those that are known when a session begins."""
@@ -221,6 +241,7 @@ _FUNCTIONS: Final = {
     "fact_of": fact_of,
     "getpid": os.getpid,
     "header_of": _header_of,
+    "hello_of": _hello_of,
     "host_of": host_of,
     # In lower case, as in nginx.
     "hostname": socket.gethostname().lower(),
@@ -241,6 +262,19 @@ _FUNCTIONS: Final = {
 def names_in(text: str) -> list[str]:
     """Return the names of the variables in a text, in their order; "" after a "$" alone."""
     return [match[1] or match[2] or "" for match in _NAMES.finditer(text)]
+
+
+def needs_preread(text: str, definitions: Mapping[str, Definition]) -> bool:
+    """Whether a variable in `text`, or one that it is worked out from, comes from first bytes."""
+    for name in names_in(text):
+        if name in PREREAD_VARIABLES:
+            return True
+        defined = definitions.get(name)
+        if defined is not None and any(
+            needs_preread(used, definitions) for used in (defined.source, *defined.values)
+        ):
+            return True
+    return False
 
 
 def is_variable(name: str, names: frozenset[str]) -> bool:

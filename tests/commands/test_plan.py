@@ -302,3 +302,27 @@ def test_the_text_tells_how_many_keys_move(tmp_path: pathlib.Path) -> None:
 def test_the_text_says_when_there_is_nothing_to_do(tmp_path: pathlib.Path) -> None:
     text = pools("web: {backends: 127.0.0.1:1}")
     assert rendered(tmp_path, text, text).splitlines()[-1] == "nothing changes"
+
+
+def routing(*routes: str) -> str:
+    lines = "".join(f"  - {{{route}}}\n" for route in routes)
+    head = "upstreams: {a: {backends: 127.0.0.1:1}}\n"
+    return f"{head}listeners:\n- listen: 127.0.0.1:10000-10499\n  proxy_pass: a\n  routes:\n{lines}"
+
+
+def test_routes_that_come_go_and_move_are_named(tmp_path: pathlib.Path) -> None:
+    old = loaded(tmp_path, routing("sni: a, deny: on", "sni: b, deny: on", "sni: c, deny: on"))
+    new = loaded(tmp_path, routing("sni: c, deny: on", "sni: a, deny: on", "sni: d, return: x"))
+    (change,) = plan(old, new).changes
+    assert str(change) == (
+        "listener 127.0.0.1:10000-10499 changed: route + {sni: [d], return: x},"
+        " route - {sni: [b], deny: on}, routes in another order"
+    )
+    assert plan(new, new).changes == ()
+
+
+def test_a_new_listener_with_routes_says_where_it_leads(tmp_path: pathlib.Path) -> None:
+    old = loaded(tmp_path, "listeners: {listen: 127.0.0.1:80, return: x}\n")
+    new = loaded(tmp_path, routing("sni: a, deny: on"))
+    added = [str(change) for change in plan(old, new).changes if change.action == "added"]
+    assert added[-1] == "listener 127.0.0.1:10000-10499 added: 1 route, else to a"

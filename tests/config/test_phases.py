@@ -7,6 +7,7 @@ from nginy.config.build import backend_settings, phases, proxy_protocol_of, prox
 from nginy.config.dump import dump
 from nginy.config.load import load
 from nginy.config.surprises import surprises
+from nginy.config.targets import by_upstream
 from nginy.proxy.limiting import LimitConn, LimitConnRate, Zones
 from nginy.proxy.phases import AccessPhase, Phases
 from nginy.proxy.real_address import RealAddress
@@ -136,8 +137,9 @@ def test_checks_send_what_all_listeners_of_the_upstream_send(tmp_path: pathlib.P
     """
     config = loaded(tmp_path, text)
     checks = {name: upstream.health_check for name, upstream in config.upstreams.items()}
-    assert proxy_protocol_of("web", config.listeners, checks["web"]) == "off"
-    assert proxy_protocol_of("own", config.listeners, checks["own"]) == "v2"
+    listeners = by_upstream(config.listeners)
+    assert proxy_protocol_of(listeners["web"], checks["web"]) == "off"
+    assert proxy_protocol_of(listeners["own"], checks["own"]) == "v2"
     (warning,) = surprises(config)
     text = 'listeners send different PROXY headers to upstream "web", its checks send none'
     assert warning.endswith(text)
@@ -156,8 +158,9 @@ def test_checks_send_what_listeners_of_their_protocol_send(tmp_path: pathlib.Pat
     """
     config = loaded(tmp_path, text)
     checks = {name: upstream.health_check for name, upstream in config.upstreams.items()}
-    assert proxy_protocol_of("tcp", config.listeners, checks["tcp"]) == "v1"
-    assert proxy_protocol_of("udp", config.listeners, checks["udp"]) == "v2"
+    listeners = by_upstream(config.listeners)
+    assert proxy_protocol_of(listeners["tcp"], checks["tcp"]) == "v1"
+    assert proxy_protocol_of(listeners["udp"], checks["udp"]) == "v2"
     assert surprises(config) == []
 
 

@@ -14,6 +14,7 @@ from nginy.config.check_tls import check_tls, validities
 from nginy.config.node import Findings
 from nginy.config.schema import Config
 from nginy.config.surprises import surprises
+from nginy.config.targets import by_upstream
 from nginy.config.tls import Tls
 from nginy.errors import ConfigError
 
@@ -263,7 +264,7 @@ def test_checks_speak_as_listeners_do(tmp_path: pathlib.Path, files: pathlib.Pat
           {listener}
         """
         config = loaded(tmp_path, text)
-        towards = tls_towards("web", config.listeners)
+        towards = tls_towards(by_upstream(config.listeners)["web"])
         made = monitor_settings(config.upstreams["web"], "off", towards).probe
         assert made is not None
         return made

@@ -234,7 +234,7 @@ class Harness:
         listener = self.listen(address)
         handler = TcpHandler(self.loop, "front", listener.address, pool, settings)
         listener.start(self.loop, handler.accept_handler)
-        return self._front(listener, handler)
+        return self.front(listener, handler)
 
     def reply(self, text: bytes, address: Address = ANY_PORT, **changes: object) -> Front:
         """Listen, and answer with `text`."""
@@ -243,7 +243,7 @@ class Harness:
         handler = ReplyHandler(self.loop, "front", listener.address, settings)
         handler.text = lambda _session: text
         listener.start(self.loop, handler.accept_handler)
-        return self._front(listener, handler)
+        return self.front(listener, handler)
 
     def listen(self, address: Address = ANY_PORT, **options: object) -> Listener:
         """Return an open listener, not yet started."""
@@ -251,7 +251,8 @@ class Harness:
         self.listeners.append(listener)
         return listener
 
-    def _front(self, listener: Listener, handler: ProtocolHandler) -> Front:
+    def front(self, listener: Listener, handler: ProtocolHandler) -> Front:
+        """Watch the sessions of a listener that end."""
         front = Front(self, listener, handler)
         self.fronts.append(front)
         return front

@@ -1,0 +1,298 @@
+"""The keys of a route: what it asks of a client, and where it leads.
+
+The records here are values of a listener's key `routes` (schema.py). What the conditions mean is in
+proxy/conditions.py and proxy/patterns.py, which refuse what is wrong with a text; check_routes.py
+has the rules that span keys. A key that is not set asks nothing, so `-T` leaves it out: five
+hundred routes are read by people.
+"""
+
+# ruff: noqa: RUF009 - key() makes a field, as dataclasses.field() does
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from nginy.config.access import NetworkList, Networks
+from nginy.config.balance import KEY
+from nginy.config.node import (
+    Findings,
+    MappingNode,
+    Mark,
+    Node,
+    ScalarNode,
+    describe,
+)
+from nginy.config.record import Entry, ListOf, Record, key
+from nginy.config.types import Duration, Flag, Kind, OrOff, Plain, ScalarKind, Size, Template, Text
+from nginy.errors import InvalidValueError
+from nginy.proxy.lookups import parse_pattern, parse_share
+from nginy.proxy.patterns import check_name, check_protocol
+from nginy.proxy.variables import KEY_VARIABLES
+from nginy.text.address import PORT_MAX
+from nginy.wire.errors import WireError
+from nginy.wire.starts import parse_starts
+
+T = TypeVar("T")
+
+
+class Pattern(ScalarKind[str]):
+    """A text that `check` takes, or refuses with InvalidValueError."""
+
+    def __init__(self, expected: str, check: Callable[[str], str]) -> None:
+        self.expected = expected
+        self._check = check
+
+    def parse(self, text: str, mark: Mark) -> str:
+        """Return the text as it is compared."""
+        return self._check(text)
+
+    def write(self, value: str) -> Plain:
+        """Return the text."""
+        return value
+
+
+class StartsText(Pattern):
+    """First bytes: a literal, or a regular expression."""
+
+    has_bytes = True
+
+    def __init__(self) -> None:
+        super().__init__('first bytes such as "SSH-", or ~regular expression', _check_starts)
+
+
+def _check_starts(text: str) -> str:
+    try:
+        parse_starts(text)
+    except WireError as error:
+        raise InvalidValueError(f"cannot be used: {error}") from None
+    return text
+
+
+class PortRange(ScalarKind[tuple[int, int]]):
+    """A port, or a range of them."""
+
+    expected = f"a port from 1 to {PORT_MAX}, or a range such as 10000-10004"
+
+    def parse(self, text: str, mark: Mark) -> tuple[int, int]:
+        """Return the first and the last port."""
+        first, dash, last = text.partition("-")
+        low, high = self._port(first), self._port(last if dash else first)
+        if high < low:
+            raise InvalidValueError("is a range that runs backwards", f"{high}-{low}")
+        return low, high
+
+    @staticmethod
+    def _port(text: str) -> int:
+        if not text.isascii() or not text.isdecimal() or not 1 <= int(text[:6]) <= PORT_MAX:
+            raise InvalidValueError("is not a port")
+        return int(text)
+
+    def write(self, value: tuple[int, int]) -> Plain:
+        """Return the port or the range."""
+        low, high = value
+        return str(low) if low == high else f"{low}-{high}"
+
+
+class ShareOf(ScalarKind[int]):
+    """A share of all clients, in hundredths of a percent."""
+
+    expected = "a share from 0.01% to 100%, such as 5%"
+
+    def parse(self, text: str, mark: Mark) -> int:
+        """Return hundredths of a percent."""
+        if text.isascii() and text.isdecimal():
+            raise InvalidValueError("has no unit", f"{text}%")
+        return parse_share(text)
+
+    def write(self, value: int) -> Plain:
+        """Return percent."""
+        return f"{value / 100:g}%"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A variable, and the values of it that a route asks for."""
+
+    name: str
+    values: tuple[str, ...]
+
+
+class WhenKind(Kind[tuple[Wanted, ...]]):
+    """A mapping of variables to the values that are asked for."""
+
+    expected = "a mapping of variables to values, such as {$remote_addr: 192.0.2.1}"
+
+    def __init__(self) -> None:
+        self.values = ListOf(Pattern("a value, or ~regular expression", _check_value))
+        self.name = Template(KEY_VARIABLES)
+
+    def read(self, node: Node, findings: Findings) -> tuple[Wanted, ...]:
+        """Return them in the order written."""
+        if not isinstance(node, MappingNode) or not node.pairs:
+            what = describe(node) if not isinstance(node, MappingNode) else "an empty mapping"
+            raise findings.refuse(node.mark, f"{what}, expected {self.expected}")
+        found = []
+        for name, value in node.pairs:
+            text = name.text if name.text.startswith("$") else f"${name.text}"
+            read = self.name.read(ScalarNode(text, name.mark), findings)
+            found.append(Wanted(read[1:].strip("{}"), self.values.read(value, findings)))
+        return tuple(found)
+
+    def write(self, value: tuple[Wanted, ...]) -> Plain:
+        """Return the mapping."""
+        return {f"${each.name}": self.values.write(each.values) for each in value}
+
+
+def _check_value(text: str) -> str:
+    if text.startswith("~"):
+        parse_pattern(text)
+    return text
+
+
+class WhenOrOff(WhenKind):
+    """The same, or `off` for no variable."""
+
+    def read(self, node: Node, findings: Findings) -> tuple[Wanted, ...]:
+        """Return them in the order written."""
+        if isinstance(node, ScalarNode) and node.text == "off":
+            return ()
+        return super().read(node, findings)
+
+    def write(self, value: tuple[Wanted, ...]) -> Plain:
+        """Return the mapping, or the word."""
+        return super().write(value) if value else "off"
+
+
+class ListOrOff(ListOf[T]):
+    """One or more values of a kind, or `off` for none."""
+
+    def __init__(self, item: Kind[T]) -> None:
+        super().__init__(item)
+        self.expected = f"off, {self.expected}"
+
+    def read(self, node: Node, findings: Findings) -> tuple[T, ...]:
+        """Return the values in the order written."""
+        if isinstance(node, ScalarNode) and node.text == "off":
+            return ()
+        return super().read(node, findings)
+
+    def write(self, value: tuple[T, ...]) -> Plain:
+        """Return a list, also of one, or the word."""
+        return super().write(value) if value else "off"
+
+
+class NetworksOrOff(Kind[NetworkList | None]):
+    """Networks, or `off` for no such condition."""
+
+    def __init__(self) -> None:
+        self.networks = Networks()
+        self.expected = f"off, or {self.networks.expected}"
+
+    def read(self, node: Node, findings: Findings) -> NetworkList | None:
+        """Return the networks or None."""
+        if isinstance(node, ScalarNode) and node.text == "off":
+            return None
+        return self.networks.read(node, findings)
+
+    def write(self, value: NetworkList | None) -> Plain:
+        """Return a list, or the word."""
+        return "off" if value is None else self.networks.write(value)
+
+
+NAMES: Final = ListOrOff(
+    Pattern("the name of a server, *.suffix or ~regular expression", check_name)
+)
+PROTOCOLS: Final = ListOrOff(
+    Pattern("a protocol such as h2, *.suffix or ~regular expression", check_protocol)
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route(Entry):
+    """One way that clients may take; all conditions that it has must hold."""
+
+    from_: NetworkList | None = key(
+        NetworksOrOff(), "off", "The client's address is in one of these networks."
+    )
+    port: tuple[tuple[int, int], ...] = key(
+        ListOrOff(PortRange()), "off", "The client has asked one of these ports of the listener."
+    )
+    sni: tuple[str, ...] = key(
+        NAMES,
+        "off",
+        "A TLS client asks for one of these servers; a client without a name does not.",
+    )
+    alpn: tuple[str, ...] = key(
+        PROTOCOLS, "off", "A TLS client offers one of these protocols (ALPN)."
+    )
+    is_tls: bool | None = key(
+        OrOff(Flag(), "any"), "any", "Whether the client begins with a TLS ClientHello."
+    )
+    starts: str | None = key(
+        OrOff(StartsText()), "off", "The client's first bytes: a literal, or ~regular expression."
+    )
+    share: int | None = key(
+        OrOff(ShareOf()),
+        "off",
+        "The client belongs to this share of all clients; shares with one key follow each other.",
+    )
+    key_: str = key(KEY, "$remote_addr", "By what a share tells clients apart.")
+    when: tuple[Wanted, ...] = key(
+        WhenOrOff(), "off", "Variables have one of the values that are listed for them."
+    )
+    proxy_pass: str | None = key(
+        OrOff(Text("an upstream's name or an address")), "off", "Where such clients go."
+    )
+    return_: str | None = key(
+        OrOff(Template(KEY_VARIABLES, has_bytes=True)), "off", "Or nginy answers with this text."
+    )
+    deny: bool = key(Flag(), "off", "Or nginy turns them away, with status 403.")
+
+
+class RouteRecord(Record[Route]):
+    """A route; what it does not ask is not shown."""
+
+    def __init__(self) -> None:
+        super().__init__(Route, "a route")
+
+    def write(self, value: Route) -> dict[str, Plain]:
+        """Return the keys that differ from their defaults."""
+        rows = self.keys.values()
+        return {
+            row.name: row.kind.write(getattr(value, row.field))
+            for row in rows
+            if getattr(value, row.field) != getattr(NO_ROUTE, row.field)
+        }
+
+
+NO_ROUTE: Final = Route()
+"""A route that asks nothing and leads nowhere."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preread(Entry):
+    """How much nginy looks at before it knows a client's way, and for how long."""
+
+    size_bytes: int = key(
+        Size(1024, 65536), "16k", "A ClientHello that is longer ends the session."
+    )
+    timeout_ms: int = key(
+        Duration(),
+        "30s",
+        "A client that says nothing for so long takes its way as one that is not TLS.",
+    )
+
+
+ROUTE: Final = RouteRecord()
+ROUTES: Final = key(
+    ListOrOff(ROUTE),
+    "off",
+    "Ways that clients take instead of proxy_pass or return: the first one decides that holds.",
+    blank=tuple,
+)
+PREREAD: Final = key(
+    Record(Preread, "preread", shorthand="size"),
+    "16k",
+    "How far nginy looks where a route depends on what a client sends first.",
+    only="tcp",
+)

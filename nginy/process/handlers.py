@@ -1,0 +1,187 @@
+"""Handlers: what serves the clients of a listener, made of its keys.
+
+A reload makes a new handler for each address, so that the sessions of the one before keep its
+settings; the new one takes over what belongs to the listener. A listener with routes has one that
+leads to others (`proxy/routed.py`); those are made when a client first needs them, from what was
+configured when the handler in front was made.
+
+`services.py` decides when handlers are made and which sockets they serve; `config/build.py` makes
+settings of the configuration's keys.
+
+Tested in tests/run/test_reload_keeps.py.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from nginy.backend.pool import BackendPool
+from nginy.config import build, schema
+from nginy.config.build_routes import RouteTables, default_of
+from nginy.config.build_tls import TlsContexts
+from nginy.config.targets import upstreams_of
+from nginy.config.variables import definitions
+from nginy.event.listener import Listener
+from nginy.event.loop import Loop
+from nginy.process.logs import LogSet
+from nginy.process.pools import PoolSet
+from nginy.proxy.handler import ProtocolHandler, ProxyHandler
+from nginy.proxy.limiting import Zones
+from nginy.proxy.pacing import PacedSession
+from nginy.proxy.reply import DatagramReplyHandler, ReplyHandler
+from nginy.proxy.routed import Contents, RoutedDatagramHandler, RoutedHandler
+from nginy.proxy.routes import Target
+from nginy.proxy.session import Session
+from nginy.proxy.tcp import TcpHandler
+from nginy.proxy.udp import UdpHandler
+from nginy.proxy.udp_pacing import PacedUdpSession
+
+Compile = Callable[[str], Callable[[Session], str]]
+
+
+class _Common:
+    """What all addresses of one entry of the configuration share."""
+
+    __slots__ = ("compile_text", "pools", "settings", "tables")
+
+    def __init__(
+        self,
+        settings: schema.Listener,
+        config: schema.Config,
+        pools: PoolSet,
+        compile_text: Compile,
+    ) -> None:
+        self.settings = settings
+        self.compile_text = compile_text
+        self.tables = RouteTables(settings, definitions(config.variables))
+        self.pools = {name: pools[name] for name in upstreams_of(settings)}
+
+
+class HandlerMaker:
+    """Makes handlers. Created by the `ServiceSet`; `begin` says which configuration is in force."""
+
+    __slots__ = (
+        "_auto_sessions",
+        "_common",
+        "_config",
+        "_logs",
+        "_loop",
+        "_pools",
+        "_tls",
+        "_zones",
+    )
+
+    def __init__(self, loop: Loop, logs: LogSet, pools: PoolSet) -> None:
+        self._loop = loop
+        self._logs = logs
+        self._pools = pools
+        self._zones = Zones()
+        self._tls = TlsContexts()
+        self._auto_sessions = 0
+        self._config = schema.Config()
+        self._common: dict[int, _Common] = {}
+        """By the identity of an entry, which it keeps alive."""
+
+    def begin(self, config: schema.Config, tls: TlsContexts) -> None:
+        """Make handlers for `config` from now on; logs and pools are in step with it."""
+        self._tls = tls
+        self._config = config
+        self._auto_sessions = build.auto_max_sessions(config)
+        self._common.clear()
+
+    def make(
+        self, settings: schema.Listener, listener: Listener, before: ProtocolHandler | None
+    ) -> ProtocolHandler:
+        """Return the handler of one address of a listener, which takes over from `before`."""
+        handler: ProtocolHandler
+        if settings.routes:
+            handler = self._routed_handler(settings, listener)
+        else:
+            compile_text = self._logs.compiler
+            if settings.return_ is not None:
+                handler = self._reply_handler(settings, listener, settings.return_, compile_text)
+            else:
+                pool = self._pool(settings, before)
+                handler = self._proxy_handler(settings, listener, pool, compile_text)
+            tls = self._tls.server(settings)
+            handler.phases = build.phases(settings, self._zones, compile_text, tls)
+        log, formats = settings.access_log, self._config.log_formats
+        handler.log_session = self._logs.session_logger(log, formats)
+        handler.use_logger(self._logs.session_errors(settings.error_log))
+        if before is not None and handler.follows(before):
+            handler.take_over(before)
+            self._pools.drain()
+        return handler
+
+    def must_wait(self, settings: schema.Listener, before: ProtocolHandler) -> str:
+        """Return the name of an upstream that `before` has to serve for until it is ready.
+
+        "" if there is none, or if `make` finds a way for it: a listener without routes keeps its
+        pool until the new one is ready.
+        """
+        if not settings.routes and not isinstance(before, RoutedHandler | RoutedDatagramHandler):
+            return ""
+        names = upstreams_of(settings)
+        return next((name for name in names if not self._pools.is_ready(name)), "")
+
+    def _pool(self, settings: schema.Listener, before: ProtocolHandler | None) -> BackendPool:
+        """Return where sessions go: to the pool of before until the configured one is ready."""
+        name = settings.proxy_pass or ""
+        if isinstance(before, ProxyHandler) and not self._pools.is_ready(name):
+            return before.pool
+        return self._pools[name]
+
+    def _routed_handler(self, settings: schema.Listener, listener: Listener) -> ProtocolHandler:
+        common = self._common.get(id(settings))
+        if common is None:
+            common = _Common(settings, self._config, self._pools, self._logs.compiler)
+            self._common[id(settings)] = common
+        content = partial(self._content, settings, listener, common)
+        contents = Contents(content, default_of(settings), common.pools, build.nobody())
+        make = RoutedDatagramHandler if listener.options.udp else RoutedHandler
+        name = build.listener_name(settings, listener.options)
+        proxy = build.proxy_settings(settings, self._auto_sessions)
+        handler = make(self._loop, name, listener.address, proxy, contents)
+        choose = common.tables.phase(listener.address.port, common.compile_text)
+        tls = self._tls.server(settings)
+        handler.phases = build.phases(settings, self._zones, common.compile_text, tls, choose)
+        return handler
+
+    def _content(
+        self, settings: schema.Listener, listener: Listener, common: _Common, target: Target
+    ) -> ProtocolHandler:
+        """Return the handler behind a routed one for clients that go to `target`."""
+        if target.proxy_pass is None:
+            return self._reply_handler(settings, listener, target.answer or "", common.compile_text)
+        pool = common.pools[target.proxy_pass]
+        return self._proxy_handler(settings, listener, pool, common.compile_text)
+
+    def _proxy_handler(
+        self,
+        settings: schema.Listener,
+        listener: Listener,
+        pool: BackendPool,
+        compile_text: Compile,
+    ) -> ProtocolHandler:
+        make: type[UdpHandler | TcpHandler] = UdpHandler if listener.options.udp else TcpHandler
+        name = build.listener_name(settings, listener.options)
+        proxy = build.proxy_settings(settings, self._auto_sessions, self._tls.client(settings))
+        handler = make(self._loop, name, listener.address, pool, proxy)
+        handler.hash_key = compile_text(pool.key) if pool.key else None
+        handler.bind_of = build.local_end(settings.proxy_bind, compile_text)
+        if proxy.upload_rate or proxy.download_rate:
+            if isinstance(handler, TcpHandler):
+                handler.session_class = PacedSession
+            else:
+                handler.session_class = PacedUdpSession
+        return handler
+
+    def _reply_handler(
+        self, settings: schema.Listener, listener: Listener, answer: str, compile_text: Compile
+    ) -> ProtocolHandler:
+        make = DatagramReplyHandler if listener.options.udp else ReplyHandler
+        name = build.listener_name(settings, listener.options)
+        proxy = build.proxy_settings(settings, self._auto_sessions)
+        text = compile_text(answer)
+        handler = make(self._loop, name, listener.address, proxy)
+        handler.text = lambda session: text(session).encode("utf-8", "surrogateescape")
+        return handler
