@@ -83,7 +83,12 @@ class Networks(Kind[NetworkList]):
                 raise findings.refuse(item.mark, f"{describe(item)}, expected {self.expected}")
             networks = _networks(item, findings, self.expected)
             read.append((Rule(True, item.text, item.text in ("all", "unix:")), networks))
-        return NetworkList(tuple(rule.text for rule, _ in read), Access(read))
+        table = Access(read)
+        for number in table.idle():
+            if read[number][1] or read[number][0].is_for_unix:
+                text = f"{quote(table.rules[number].text)} says nothing new: it is in those before"
+                findings.warn(items[number].mark, text)
+        return NetworkList(tuple(rule.text for rule, _ in read), table)
 
     def write(self, value: NetworkList) -> Plain:
         """Return a list, also of one."""

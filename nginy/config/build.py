@@ -36,6 +36,7 @@ from nginy.config.keepalive import SoKeepalive
 from nginy.config.resolver import Resolver
 from nginy.event.bind import KeepAlive, ListenOptions
 from nginy.event.datagram import DatagramHandler
+from nginy.log.levels import LEVELS
 from nginy.proxy.handler import ProtocolHandler, ProxySettings
 from nginy.proxy.limiting import Key, LimitConn, LimitConnRate, Zones
 from nginy.proxy.local_end import LocalEnd, transparent
@@ -188,12 +189,14 @@ def phases(
     for limit in listener.limit_conn:
         zone = zone_name(listener, limit)
         counts = zones.counts(zone, limit.max_keys)
-        found.append(LimitConn(compile_key(limit.key_), counts, limit.max, zone, limit.dry_run))
+        compiled, level = compile_key(limit.key_), LEVELS[limit.log_level]
+        found.append(LimitConn(compiled, counts, limit.max, zone, limit.dry_run, level))
     rate = listener.limit_conn_rate
     if rate is not None:
         zone = zone_name(listener, rate)
         rates = zones.rates(zone, rate.rate, rate.burst, rate.max_keys)
-        found.append(LimitConnRate(compile_key(rate.key_), rates, rate.rate, zone, rate.dry_run))
+        compiled, level = compile_key(rate.key_), LEVELS[rate.log_level]
+        found.append(LimitConnRate(compiled, rates, rate.rate, zone, rate.dry_run, level))
     if listener.access is not None:
         found.append(AccessPhase(listener.access.table))
     if routes is not None:

@@ -15,6 +15,7 @@ from nginy.config.node import Findings, Node, ScalarNode
 from nginy.config.record import Entry, ListOf, Record, Switch, key
 from nginy.config.types import Choice, Duration, Flag, Integer, Plain, Text
 
+LOG_LEVEL: Final = Choice("info", "notice", "warn", "error")
 ZONE: Final = Text("a name for the zone", r"[\w.-]*")
 
 
@@ -50,6 +51,7 @@ class LimitConn(Entry):
     max: int = key(Integer(1), None, "A session beyond these is refused, with status 503.")
     zone: str = key(ZONE, "", "Listeners that name the same zone share its counts.")
     dry_run: bool = key(Flag(), "off", "nginy logs what it would refuse, and refuses nothing.")
+    log_level: str = key(LOG_LEVEL, "warn", "A refused session is logged at this level.")
     max_keys: int = key(Integer(1), "100000", "A zone has at most this many keys.")
 
 
@@ -62,6 +64,7 @@ class LimitConnRate(Entry):
     burst: int = key(Integer(1), "1", "As many may begin at once.")
     zone: str = key(ZONE, "", "Listeners that name the same zone share its counts.")
     dry_run: bool = key(Flag(), "off", "nginy logs what it would refuse, and refuses nothing.")
+    log_level: str = key(LOG_LEVEL, "warn", "A refused session is logged at this level.")
     max_keys: int = key(
         Integer(1), "100000", "A zone has at most this many keys; it forgets the idlest first."
     )

@@ -54,6 +54,7 @@ class Arrival:
         "held",
         "hello",
         "limit_status",
+        "log_level",
         "real_sockaddr",
         "route",
         "values",
@@ -68,6 +69,9 @@ class Arrival:
         """Where the session is counted, and by which key."""
         self.limit_status = ""
         """nginx `$limit_conn_status`; "" if no limit concerned the session."""
+        self.log_level: int | None = None
+        """The level at which the error log has the end of a session that a limit refuses; None for
+        the reason's own."""
         self.values: dict[str, str] | None = None
         """What the configuration's own variables have been worked out to; None if none has."""
         self.hello: Hello | None = None

@@ -65,6 +65,7 @@ class LimitConn(Phase):
     max: int
     zone: str
     is_dry_run: bool
+    log_level: int = logging.WARNING
 
     def run(self, session: Session, rest: Phases) -> PhaseResult:
         """Count the session, or refuse it."""
@@ -78,7 +79,7 @@ class LimitConn(Phase):
             return Passage.PASS
         arrival.limit_status = REJECTED_DRY_RUN if self.is_dry_run else REJECTED
         text = f'over limit_conn, {self.max} sessions at a time in zone "{self.zone}"'
-        return _over(session, text, is_dry_run=self.is_dry_run)
+        return _over(session, text, is_dry_run=self.is_dry_run, level=self.log_level)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ class LimitConnRate(Phase):
     rate: int
     zone: str
     is_dry_run: bool
+    log_level: int = logging.WARNING
 
     def run(self, session: Session, rest: Phases) -> PhaseResult:
         """Take a token of the key's bucket, or refuse the session."""
@@ -97,16 +99,17 @@ class LimitConnRate(Phase):
         if not key or self.rates.take(key, session.client.loop.clock.now_ms):
             return Passage.PASS
         text = f'over limit_conn_rate, {self.rate} new sessions a second in zone "{self.zone}"'
-        return _over(session, text, is_dry_run=self.is_dry_run)
+        return _over(session, text, is_dry_run=self.is_dry_run, level=self.log_level)
 
 
 def _key_of(key: Key, session: Session) -> bytes:
     return as_bytes(key(session))
 
 
-def _over(session: Session, text: str, *, is_dry_run: bool) -> PhaseResult:
+def _over(session: Session, text: str, *, is_dry_run: bool, level: int) -> PhaseResult:
     """Refuse a session, or say that it would have been refused."""
     if not is_dry_run:
+        session.arrived().log_level = level
         return Refusal(Reason.OVER_LIMIT, text, "limit")
-    session.log(logging.WARNING, f"{text}, dry run")
+    session.log(level, f"{text}, dry run")
     return Passage.PASS

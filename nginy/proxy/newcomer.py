@@ -8,6 +8,7 @@ Tested in tests/proxy/test_access_live.py.
 """
 
 from nginy.event.datagram import SharedConnection
+from nginy.log.limit import RateLimited, similar
 from nginy.proxy.arrival import Arrival
 from nginy.proxy.drops import Drops
 from nginy.proxy.handler import ProtocolHandler
@@ -18,17 +19,30 @@ from nginy.proxy.session import Session
 class Newcomer(Session):
     """What the phases see of a UDP client. Never ends, as it never begins."""
 
-    __slots__ = ("first",)
+    __slots__ = ("_limited", "first")
 
-    def __init__(self, handler: ProtocolHandler, client: SharedConnection, first: bytes) -> None:
+    def __init__(
+        self,
+        handler: ProtocolHandler,
+        client: SharedConnection,
+        first: bytes,
+        limited: RateLimited,
+    ) -> None:
         self.first = first
         """Its datagram."""
+        self._limited = limited
         self.handler = handler
         self.client = client
         self.arrival = self.upstream = None
         self.attempts = ()
         if handler.local_sockaddr is None:
             client.note_local_sockaddr()
+
+    def log(self, level: int, message: str) -> None:
+        """Write to the error log, each message at most once a second: strangers are many."""
+        suppressed = self._limited.admit(message, self.client.loop.clock.now_ms)
+        if suppressed is not None:
+            super().log(level, f"{message}{similar(suppressed)}")
 
 
 def admitted(
@@ -42,15 +56,16 @@ def admitted(
 
     `arrival` is what a PROXY header has said of it.
     """
-    newcomer = Newcomer(handler, client, bytes(data))
+    newcomer = Newcomer(handler, client, bytes(data), drops.limited)
     newcomer.arrival = arrival
     for phase in handler.phases:
         verdict = phase.run(newcomer, ())
         if isinstance(verdict, Refusal):
+            level = verdict.reason.level
             if newcomer.arrival is not None:
                 newcomer.arrival.give_back()
+                level = newcomer.arrival.log_level or level
             now_ms = handler.loop.clock.now_ms
-            level = verdict.reason.level
             drops.refuse(verdict.drop, verdict.detail, client.sockaddr, handler.name, now_ms, level)
             return None
     return newcomer

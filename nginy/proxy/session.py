@@ -261,7 +261,8 @@ class Session:
         self.end = reason
         self.detail = detail
         if reason is not COMPLETED or self.handler.is_verbose:
-            self.log(reason.level, self.reason)
+            level = None if self.arrival is None else self.arrival.log_level
+            self.log(level or reason.level, self.reason)
         if self.upstream is not None:
             self.upstream.close(reset)
         self.client.close(reset)

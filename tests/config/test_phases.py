@@ -1,5 +1,6 @@
 """The keys of phases: what is read, and what is wrong with it."""
 
+import logging
 import pathlib
 
 import pytest
@@ -242,3 +243,28 @@ def test_rates_are_bytes_a_second(tmp_path: pathlib.Path) -> None:
 def test_a_rate_that_is_none_is_refused(tmp_path: pathlib.Path, keys: str, message: str) -> None:
     (found,) = refusals(tmp_path, sending(keys))
     assert message in found
+
+
+def test_a_limit_says_at_which_level_it_is_logged(tmp_path: pathlib.Path) -> None:
+    keys = """
+      limit_conn: [{key: $remote_addr, max: 5}, {key: $remote_net, max: 5, log_level: info}],
+      limit_conn_rate: {key: $remote_net, rate: 5, log_level: error}
+    """
+    first, second, rate = built(tmp_path, keys)
+    assert isinstance(first, LimitConn)
+    assert isinstance(second, LimitConn)
+    assert isinstance(rate, LimitConnRate)
+    levels = [first.log_level, second.log_level, rate.log_level]
+    assert levels == [logging.WARNING, logging.INFO, logging.ERROR]
+    config = loaded(tmp_path, listening(keys))
+    assert load(write(tmp_path, dump(config), "dumped.yml"), {}) == config
+    (found,) = refusals(
+        tmp_path, listening("limit_conn: {key: $remote_addr, max: 5, log_level: all}")
+    )
+    assert 'log_level: "all" is not known, expected info, notice, warn or error' in found
+
+
+def test_networks_that_say_nothing_new_are_warned_of(tmp_path: pathlib.Path) -> None:
+    text = "accept_proxy_protocol: {from: [10.0.0.0/8, 10.1.0.0/16, 192.0.2.1]}"
+    (warning,) = surprises(loaded(tmp_path, listening(text)))
+    assert warning.endswith('from: "10.1.0.0/16" says nothing new: it is in those before')

@@ -1,12 +1,14 @@
 """Limits for each key, through real sockets: counted, given back, shared, and only tried."""
 
 import gc
+import logging
 import weakref
 from typing import Any
 
+import pytest
 from nginy.proxy.access import ALL, Access, Rule
 from nginy.proxy.limiting import LimitConn, LimitConnRate, Zones
-from nginy.proxy.phases import AccessPhase
+from nginy.proxy.phases import AccessPhase, Phase
 from nginy.proxy.session import Reason, Session
 from nginy.proxy.variables import Variables
 
@@ -249,3 +251,55 @@ def test_a_dry_run_of_udp_says_what_it_would_drop(harness: Harness, expect_log: 
     with expect_log(OVER + r' "addr", dry run'):
         second.send(b"?")
         harness.turn_until(lambda: second.received == [b"?"])
+
+
+def test_a_dry_run_of_udp_fills_no_log(harness: Harness, expect_log: Any) -> None:
+    front = udp_proxy(harness, harness.pool(harness.add(UdpBackend()).name))
+    front.handler.phases = (limited(Zones(), 1, dry=True),)
+    clients = [front.client() for _ in range(20)]
+    with expect_log(OVER + r' "addr", dry run', count=1):
+        for client in clients:
+            client.send(b"?")
+        harness.turn_until(lambda: all(client.received for client in clients))
+
+
+def test_tcp_and_udp_may_share_a_zone(harness: Harness, expect_log: Any) -> None:
+    zones = Zones()
+    tcp = echo_front(harness)
+    udp = udp_proxy(harness, harness.pool(harness.add(UdpBackend()).name))
+    tcp.handler.phases = (limited(zones, 2),)
+    udp.handler.phases = (limited(zones, 2),)
+    served(harness, tcp)
+    client = udp.client()
+    client.send(b"?")
+    harness.turn_until(lambda: client.received)
+    with expect_log(OVER):
+        refused(harness, tcp, 1)
+    with expect_log(OVER):
+        udp.client().send(b"?")
+        harness.turn_until(lambda: udp.handler.drops["limit"] == 1)
+
+
+@pytest.mark.parametrize("is_rate", [False, True])
+def test_a_refused_session_is_logged_at_the_level_of_its_limit(
+    harness: Harness, caplog: pytest.LogCaptureFixture, is_rate: bool
+) -> None:
+    caplog.set_level(logging.INFO)
+    zones = Zones()
+
+    def limit() -> Phase:
+        if is_rate:
+            rates = zones.rates("new", 10, 1, 1000)
+            return LimitConnRate(one, rates, 10, "new", False, logging.INFO)
+        return LimitConn(one, zones.counts("addr", 1000), 1, "addr", False, logging.INFO)
+
+    front = echo_front(harness)
+    front.handler.phases = (limit(),)
+    served(harness, front)
+    refused(harness, front, 1)
+    udp = udp_proxy(harness, harness.pool(harness.add(UdpBackend()).name))
+    udp.handler.phases = (limit(),)
+    udp.client().send(b"?")
+    harness.turn_until(lambda: udp.handler.drops["limit"] == 1)
+    levels = [record.levelname for record in caplog.records if "over limit" in record.message]
+    assert levels == ["INFO", "INFO"]

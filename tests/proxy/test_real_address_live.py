@@ -2,12 +2,17 @@
 
 import pathlib
 import random
+from typing import Any
 
 import pytest
 from nginy.event.loop import Loop
 from nginy.proxy.access import ALL, Access, Rule, parse_network
+from nginy.proxy.handler import ProxyHandler
+from nginy.proxy.limiting import LimitConn
+from nginy.proxy.limits import Counts
 from nginy.proxy.phases import AccessPhase
 from nginy.proxy.real_address import RealAddress
+from nginy.proxy.session import Session
 from nginy.text.address import parse_address
 from nginy.wire.proxy_protocol import build_v1, build_v2
 from nginy.wire.proxy_tlv import SslFlag, SslInfo, SslType, Type, build_ssl
@@ -239,6 +244,51 @@ def test_access_rules_are_about_the_announced_client(harness: Harness) -> None:
     other = front.connect()
     other.send(build_v1(("203.0.113.1", 1), SERVER) + b"hello")
     echoed(harness, other, b"hello")
+
+
+def test_hash_keys_and_the_error_log_are_about_the_announced_client(
+    harness: Harness, expect_log: Any
+) -> None:
+    front = behind_proxy(harness)
+    handler = front.handler
+    assert isinstance(handler, ProxyHandler)
+    keys: list[str] = []
+
+    def key_of(session: Session) -> str:
+        keys.append(str(session.client.sockaddr[0]))
+        return keys[-1]
+
+    handler.hash_key = key_of
+    handler.pool.backends[0].down = True
+    with expect_log("no usable backend .* client: 192.0.2.7:4711, listener: front"):
+        client = front.connect()
+        client.send(V1)
+        front.only()
+    assert keys == ["192.0.2.7"]
+
+
+def test_limits_are_about_the_announced_client(harness: Harness, expect_log: Any) -> None:
+    front = behind_proxy(harness)
+    counts = Counts()
+    limit = LimitConn(lambda s: str(s.client.sockaddr[0]), counts, 1, "z", False)
+    front.handler.phases = (*front.handler.phases, limit)
+    for source in (CLIENT, ("192.0.2.8", 1)):
+        client = front.connect()
+        client.send(build_v1(source, SERVER) + b"hello")
+        echoed(harness, client, b"hello")
+    assert [counts.count(key) for key in (b"192.0.2.7", b"192.0.2.8")] == [1, 1]
+    with expect_log("over limit_conn"):
+        front.connect().send(V1)
+        assert front.only().termination == "PC"
+
+
+def test_a_header_that_speaks_of_udp_announces_its_client_as_well(harness: Harness) -> None:
+    front = behind_proxy(harness)
+    front.log("$remote_addr")
+    client = front.connect()
+    client.send(build_v2(CLIENT, SERVER, is_udp=True))
+    only(front, client)
+    assert front.lines == ["192.0.2.7"]
 
 
 def test_a_built_in_answer_knows_the_announced_client(
