@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 from nginy.admin import changing, reading
 from nginy.admin.answer import Answer, Slices
 from nginy.admin.asked import Asked, closest, json_answer
+from nginy.admin.scraping import metrics
 from nginy.admin.subject import Subject
 from nginy.wire.request import Request, RequestError
 
@@ -58,6 +59,7 @@ ROUTES: Final = (
         "what is served, by whom, and whether all is well",
         reading.overview_answer,
     ),
+    _get("/metrics", "for Prometheus; scope= and upstream= choose", metrics, "metrics"),
     _get(f"{API}listeners", "every listener, with its counts", reading.listeners),
     _get(f"{API}listeners/L", "one of them", reading.listeners),
     _get(f"{API}drops", "what listeners have refused, by reason", reading.drops),

@@ -13,6 +13,7 @@ nginx: none; HAProxy's applets yield as well (`applet_fl_test` in `src/applet.c`
 """
 
 import logging
+import time
 from collections import deque
 from typing import Final
 
@@ -121,6 +122,7 @@ class AdminServer:
 
     def _advance(self, job: Job) -> None:
         replies, job.replies = job.replies, None
+        began_ns = time.perf_counter_ns()
         try:
             wanted = job.slices.send(replies)
         except StopIteration as end:
@@ -134,6 +136,7 @@ class AdminServer:
                 self.subject.crew.ask(wanted, job.answered)
             else:
                 self._queue.append(job)
+        self.subject.admin_ns += time.perf_counter_ns() - began_ns
 
     def abort(self) -> None:
         """End the client whose answer has a bug, and go on with the others."""

@@ -6,10 +6,12 @@ Tested in tests/run/test_admin_workers.py.
 from typing import Final
 
 from nginy.admin.backends import BACKENDS, HEALTH
+from nginy.admin.measured import MEASURED
 from nginy.admin.overriding import OVERRIDING
 from nginy.admin.overview import OVERVIEW
 from nginy.admin.upstreams import LISTENERS, UPSTREAMS
 
 SOURCES: Final = {
-    source.name: source for source in (BACKENDS, HEALTH, LISTENERS, OVERRIDING, OVERVIEW, UPSTREAMS)
+    source.name: source
+    for source in (BACKENDS, HEALTH, LISTENERS, MEASURED, OVERRIDING, OVERVIEW, UPSTREAMS)
 }

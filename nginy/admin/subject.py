@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from nginy.admin.answer import Question, Replies
+from nginy.admin.answer import Facts, Question, Replies
 from nginy.admin.changes import Book, FileValues
 from nginy.admin.events import Events
 from nginy.backend.checks.monitor import Overrides, PoolMonitor
@@ -81,6 +81,20 @@ class Subject:
     """Hears that the book has changed, for the sake of leases."""
     file_values: Mapping[tuple[str, str], FileValues] = field(default_factory=dict)
     """What the configuration says about each backend, by upstream and name."""
+    worker: str = "0"
+    """Which of several workers it is."""
+    workers: int = 1
+    """How many serve, if all is well."""
+    worker_exits: Counter[str] = field(default_factory=Counter)
+    """How many have exited, and how many were ended by a signal."""
+    departed: list[Facts] = field(default_factory=list)
+    """The counters of workers that have died, all in one report."""
+    lost_lines: Callable[[], Mapping[str, int]] = dict
+    """Lines of logs that were lost, by the kind of log."""
+    admin_ns: int = 0
+    """Time that answers have taken."""
+    metrics_backends: int = 1000
+    """The most backends with series of their own."""
     balances: Mapping[str, str] = field(default_factory=dict)
     """How each upstream chooses, as configured."""
     crew: Crew | None = None

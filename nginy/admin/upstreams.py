@@ -7,14 +7,16 @@ share its name and are one row.
 from typing import Final
 
 from nginy.admin.answer import Facts, Slices
+from nginy.admin.live import live_bytes
 from nginy.admin.merge import add_members, merge_rows
 from nginy.admin.shape import flag, number, optional, real, row, rows, table, text
 from nginy.admin.source import Details, Source
 from nginy.admin.subject import Front, Subject
 from nginy.backend.backend import Backend
-from nginy.backend.histogram import Histogram
 from nginy.backend.pool import BackendPool
+from nginy.event.histogram import Histogram
 from nginy.proxy.handler import ProxyHandler
+from nginy.proxy.session import ListenerCounters
 from nginy.proxy.udp import UdpHandler
 
 BACKENDS_A_SLICE: Final = 500
@@ -94,7 +96,8 @@ def _upstream(subject: Subject, pool: BackendPool) -> Slices[Facts]:
     }
 
 
-def _collect_upstreams(subject: Subject, wanted: Details) -> Slices[Facts]:
+def collect_upstreams(subject: Subject, wanted: Details) -> Slices[Facts]:
+    """Return one upstream, or all."""
     found = []
     name = wanted.get("name")
     for pool in subject.pools():
@@ -132,7 +135,7 @@ def merge_upstreams(reports: list[list[Facts]]) -> list[Facts]:
 
 UPSTREAMS: Final = Source(
     "upstreams",
-    _collect_upstreams,
+    collect_upstreams,
     row(upstreams=rows(UPSTREAM)),
     lambda reports: {"upstreams": merge_upstreams([each["upstreams"] for each in reports])},
 )
@@ -150,8 +153,8 @@ def _front(subject: Subject, front: Front) -> Facts:
         "to": handler.pool.name if isinstance(handler, ProxyHandler) else None,
         "sessions": counters.open,
         "sessions_total": counters.sessions + counters.open,
-        "received": counters.bytes_received,
-        "sent": counters.bytes_sent,
+        "received": max(counters.told_received, counters.bytes_received),
+        "sent": max(counters.told_sent, counters.bytes_sent),
         "ended": dict(counters.terminations),
         "drops": dict(handler.drops) if isinstance(handler, UdpHandler) else {},
         "accept_pauses": 0 if listener is None else listener.pauses,
@@ -160,9 +163,28 @@ def _front(subject: Subject, front: Front) -> Facts:
     }
 
 
+def _tell_bytes(counters: ListenerCounters, ended: tuple[int, int], live: list[int]) -> None:
+    """Note what there is to tell of bytes: never less than before, though a session that ends
+    meanwhile may be missing."""
+    counters.told_received = max(counters.told_received, ended[0] + live[0])
+    counters.told_sent = max(counters.told_sent, ended[1] + live[1])
+
+
+def count_bytes(subject: Subject) -> Slices[None]:
+    """Bring what is told of bytes up to date, with those of the sessions that go on."""
+    ended = {
+        id(counters): (counters, (counters.bytes_received, counters.bytes_sent))
+        for counters in (front.handler.counters for front in subject.fronts())
+    }
+    live = yield from live_bytes(subject.loop)
+    for key, (counters, both) in ended.items():
+        _tell_bytes(counters, both, live.get(key, [0, 0]))
+
+
 def listener_rows(subject: Subject) -> Slices[list[Facts]]:
     """Return a row for each listener; one with several ports, or with sessions from before a
     reload, is one row."""
+    yield from count_bytes(subject)
     found = []
     for number_of, front in enumerate(subject.fronts(), 1):
         found.append([_front(subject, front)])

@@ -20,13 +20,13 @@ from math import gcd
 from typing import Final, Protocol
 
 from nginy.backend.backend import Backend
-from nginy.backend.histogram import CONNECT_BOUNDS_MS, Histogram
 from nginy.backend.unusable import REFUSALS, kind_of, why_none, why_not
 from nginy.backend.waiting import Peers, QueueSettings, WaitingQueue
 from nginy.balancer.least import moving_average_ms
 from nginy.balancer.peer import Balancer, failure, has_failed, is_usable, success
 from nginy.balancer.round_robin import pick_smooth
 from nginy.balancer.turns import MANY
+from nginy.event.histogram import CONNECT_BOUNDS_MS, Histogram
 
 MakeBalancer = Callable[[Sequence[Backend]], Balancer[Backend]]
 """Makes the balancer of a method for a list of backends."""

@@ -79,25 +79,25 @@ class SharedCounts:
 class WorkerCounts:
     """What one worker does with the table."""
 
-    __slots__ = ("_counts", "_worker")
+    __slots__ = ("_counts", "worker")
 
     def __init__(self, counts: SharedCounts, worker: int) -> None:
         self._counts = counts
-        self._worker = worker
+        self.worker = worker
 
     @property
     def phase(self) -> float:
         """Where this worker begins to go round the backends, from 0 to 1; see
         `BackendPool.begin_at`."""
-        return self._worker / self._counts.workers
+        return self.worker / self._counts.workers
 
     def backend(self, upstream: str, settings: BackendSettings) -> Backend:
         """Return a backend of an upstream, whose sessions all workers count together."""
-        return SharedBackend(settings, upstream, self._counts, self._worker)
+        return SharedBackend(settings, upstream, self._counts, self.worker)
 
     def peers(self, upstream: str, clock: Clock) -> "PeerQueues":
         """Return what the waiting queues of all workers for an upstream know of each other."""
-        return PeerQueues(self._counts, self._worker, upstream, clock)
+        return PeerQueues(self._counts, self.worker, upstream, clock)
 
 
 class SharedBackend(Backend):

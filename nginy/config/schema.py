@@ -271,6 +271,9 @@ class Config(Entry):
     )
     admin: tuple[AdminListener, ...] | None = ADMIN
     ready: dict[str, int] = READY
+    metrics_backends: int = key(
+        COUNT, "1000", "At most this many backends have metrics of their own; each has 16."
+    )
     event_method: str = key(
         Choice("auto", "epoll", "poll", "select"),
         "auto",

@@ -40,7 +40,7 @@ class Clock(Protocol):
 class MonotonicClock:
     """The real clock (`clock_gettime(CLOCK_MONOTONIC)`)."""
 
-    __slots__ = ("now_ms", "skipped_ms")
+    __slots__ = ("meter", "now_ms", "read_ns", "skipped_ms")  # two of them for meter.py
 
     def __init__(self) -> None:
         self.skipped_ms = 0

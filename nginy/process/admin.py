@@ -135,6 +135,7 @@ class AdminSet:
         """Know what the configuration says; what operators have set gives way to it."""
         subject = self.subject
         subject.ready = config.ready
+        subject.metrics_backends = config.metrics_backends
         upstreams = config.upstreams.items()
         subject.balances = {name: each.balance.method for name, each in upstreams}
         subject.file_values = {
@@ -268,6 +269,7 @@ def serves(subject: Subject, server: Server) -> None:
     subject.pools = server.pools.pools
     subject.monitor = server.pools.monitor
     subject.override = server.pools.override
+    subject.lost_lines = server.logs.lost
 
 
 def _door_settings(entry: AdminListener, address: Address) -> DoorSettings:

@@ -186,6 +186,11 @@ class LogSet:
             file.reopen()
         self._varied.close()
 
+    def lost(self) -> dict[str, int]:
+        """Return how many lines of access logs and of error logs were lost."""
+        access = sum(file.lost_lines for file in self._files.values())
+        return {"access": access, "error": sum(log.sink.lost_lines for log in self._error_logs)}
+
     def flush(self) -> None:
         """Write what waits."""
         for error_log in self._error_logs:

@@ -16,9 +16,10 @@ import logging
 import os
 import signal
 import socket
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from nginy.event.child import Child, fork
 from nginy.event.loop import Loop
@@ -48,6 +49,7 @@ class WorkerProcess:
         "_received",
         "channel",
         "child",
+        "counted",
         "index",
         "is_serving",
         "started_at_ms",
@@ -65,6 +67,8 @@ class WorkerProcess:
     ) -> None:
         self.index = index
         self.started_at_ms = loop.clock.now_ms
+        self.counted: dict[str, Any] | None = None
+        """What it has last told of all its counters."""
         self.is_serving = False
         """Whether it has said that it serves."""
         self.unanswered = 0
@@ -119,6 +123,7 @@ class Crew:
         "_timer",
         "_waiting",
         "_wanted",
+        "exits",
         "is_held",
         "processes",
     )
@@ -148,6 +153,8 @@ class Crew:
         """When the missing ones may be started."""
         self._timer = Timer(self._start_handler, self)
         self.processes: dict[int, WorkerProcess] = {}
+        self.exits: Counter[str] = Counter()
+        """How many have exited, and how many were ended by a signal."""
         self.is_held = False
         """Whether to start no worker now, while it is undecided what it would serve."""
 
@@ -203,6 +210,7 @@ class Crew:
         text = f"exited on signal {-code}" if code < 0 else f"exited with code {code}"
         level = NOTICE if code == 0 else logging.CRITICAL
         logger.log(level, "%s %s", process, text)
+        self.exits["signal" if code < 0 else "exit"] += 1
         process.close()
         del self.processes[process.index]
         self._waiting[process.index] = process.started_at_ms + RESTART_MS

@@ -20,6 +20,7 @@ from typing import Final
 
 from nginy.admin.answer import Facts, Question, Replies, Slices, encode
 from nginy.admin.events import Events
+from nginy.admin.measured import MEASURED
 from nginy.admin.merge import parse
 from nginy.admin.overriding import OVERRIDING, details
 from nginy.admin.sources import SOURCES
@@ -43,6 +44,7 @@ class Round:
         "asked",
         "calls",
         "found",
+        "is_whole",
         "late",
         "number",
         "question",
@@ -55,6 +57,8 @@ class Round:
         self.question = question
         self.asked = 0
         self.calls: list[Done] = []
+        self.is_whole = "upstream" not in question.details or not question.details["upstream"]
+        """Whether it is about everything."""
         self.found: list[Facts] = []
         self.late: list[str] = []
         self.waiting: dict[WorkerProcess, int] = {}
@@ -83,6 +87,8 @@ class Round:
             self.late.append(str(process))
         else:
             self.found.append(facts)
+            if self.question.kind == MEASURED.name and self.is_whole:
+                process.counted = facts
 
     def __str__(self) -> str:
         """Return what log lines call it."""
@@ -101,6 +107,7 @@ class Reports:
         self._loop = loop
         self._crew = crew
         self._subject = subject
+        subject.worker_exits = crew.exits
         self._number = 0
         self._rounds: dict[str, Round] = {}
         """Those under way, by the text of the question."""
@@ -162,6 +169,10 @@ class Reports:
 
     def died(self, process: WorkerProcess) -> None:
         """Wait no longer for a worker."""
+        subject = self._subject
+        if process.counted is not None:
+            # Its counters stay, so that no sum ever falls.
+            subject.departed = [MEASURED.merge([*subject.departed, process.counted])]
         event = {"kind": "worker", "text": f"{process} has ended"}
         self._subject.events.add(self._loop.clock.wall_ms(), event)
         for each in list(self._rounds.values()):

@@ -1,6 +1,6 @@
 """Counts of durations by their bounds."""
 
-from nginy.backend.histogram import CONNECT_BOUNDS_MS, TURN_BOUNDS_MS, Histogram
+from nginy.event.histogram import CONNECT_BOUNDS_MS, TURN_BOUNDS_MS, Histogram
 
 
 def test_a_bound_belongs_to_what_is_below_it() -> None:
