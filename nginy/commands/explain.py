@@ -22,6 +22,7 @@ from nginy.config import build
 from nginy.config.node import closest, did_you_mean, quote
 from nginy.config.record import Entry, Key
 from nginy.config.schema import LISTENER, Config, Listener
+from nginy.config.targets import is_routed
 from nginy.config.upstream import UPSTREAM, Upstream
 from nginy.config.variables import definitions
 from nginy.errors import InvalidValueError, NginyError
@@ -101,7 +102,8 @@ def _lines(config: Config, way: Way) -> Iterator[str]:
     if (yield from _phase_lines(way)):
         return
     target = Target(listener.proxy_pass, listener.return_)
-    if listener.routes:
+    way.visitor.arrived().hello = way.first.hello
+    if is_routed(listener, config, definitions(config.variables)):
         for line in route_lines(config, listener, way.address.port, way.visitor, way.first):
             if isinstance(line, str):
                 yield line
@@ -118,9 +120,13 @@ def _target_lines(config: Config, way: Way, target: Target) -> Iterator[str]:
         yield f"rules     {only}return: the answer is {text}, then the session ends"
     if target.proxy_pass is None:
         return
+    upstream = target.proxy_pass
     everybody = "the session" if listener.routes else "every client"
-    yield f"rules     {only}proxy_pass: {everybody} goes to upstream {target.proxy_pass}"
-    yield from _upstream_lines(config.upstreams[target.proxy_pass], way)
+    if upstream.startswith("$"):
+        upstream = way.visitor.filled_in(upstream)
+        everybody = f"{target.proxy_pass} is {quote(upstream)}, the session"
+    yield f"rules     {only}proxy_pass: {everybody} goes to upstream {upstream}"
+    yield from _upstream_lines(config.upstreams[upstream], way)
     yield "settings"
     for key, row in LISTENER.keys.items():
         if (

@@ -14,6 +14,7 @@ from nginy.config.build_routes import RouteTables, default_of
 from nginy.config.node import closest, did_you_mean, quote
 from nginy.config.routes import ROUTE
 from nginy.config.schema import Config, Listener
+from nginy.config.targets import awaits_hello
 from nginy.config.variables import definitions
 from nginy.errors import NginyError
 from nginy.proxy.conditions import Facts, knows
@@ -77,11 +78,12 @@ def route_lines(
 
     The last one is a `Target`; if nobody can go anywhere, one that denies.
     """
-    table = RouteTables(listener, definitions(config.variables)).whole
+    defined = definitions(config.variables)
+    is_late = awaits_hello(listener, config, defined)
+    table = RouteTables(listener, defined, is_late=is_late).whole
     facts = Facts(visitor.context.remote_addr, port, visitor.filled_in)
     knows(facts, first.head, first.hello, is_complete=True)
-    visitor.arrived().hello = first.hello
-    if table.needs_bytes and listener.protocol == "tcp":
+    if (table.needs_bytes or is_late) and listener.protocol == "tcp":
         yield f"preread   {first}"
     for route, entry in zip(table.routes, listener.routes, strict=True):
         failed = route.fails_at(facts)

@@ -30,9 +30,15 @@ Compile = Callable[[str], Callable[[Session], str]]
 class RouteTables:
     """The tables of one listener, each made once."""
 
-    def __init__(self, listener: Listener, definitions: Mapping[str, Definition]) -> None:
-        """Take the variables of the configuration as well, which may depend on first bytes."""
+    def __init__(
+        self, listener: Listener, definitions: Mapping[str, Definition], *, is_late: bool = False
+    ) -> None:
+        """Take the variables of the configuration as well, which may depend on first bytes.
+
+        `is_late` says whether they do for clients that take no route.
+        """
         self._listener = listener
+        self._is_late = is_late
         self.whole = RouteTable(
             routes.Route(number, tuple(_conditions(route, part, definitions)), target_of(route))
             for number, (route, part) in enumerate(
@@ -44,6 +50,11 @@ class RouteTables:
     def of(self, port: int) -> RouteTable:
         """Return the table for clients of a port, 0 on a unix socket."""
         table = self.whole.on_port(port)
+        if self._is_late:
+            target = default_of(self._listener)
+            assert target is not None  # or nothing could depend on it
+            last = routes.Route(len(self.whole.routes) + 1, (conditions.Known(),), target)
+            table = RouteTable((*table.routes, last))
         numbers = tuple(route.number for route in table.routes)
         return self._by_numbers.setdefault(numbers, table)
 

@@ -33,12 +33,19 @@ from nginy.config.node import (
 )
 from nginy.config.phases import LimitConn, LimitConnRate
 from nginy.config.possible import is_always_empty
+from nginy.config.routes import Route
 from nginy.config.schema import (
     LISTENER,
     Config,
     Listener,
 )
-from nginy.config.targets import targets_of, upstreams_of
+from nginy.config.targets import (
+    entries_of,
+    is_by_variable,
+    targets_of,
+    upstreams_of,
+    with_choices,
+)
 from nginy.config.upstream import UPSTREAM, Upstream
 from nginy.errors import InvalidValueError
 from nginy.text.address import Address, parse_peer
@@ -87,9 +94,10 @@ def complete(config: Config, findings: Findings) -> Config:
 
     The address is its name and its only backend; it inherits from `defaults` like any other.
     """
+    config = with_choices(config)
     upstreams = dict(config.upstreams)
     for target, mark in (each for listener in config.listeners for each in targets_of(listener)):
-        if target not in upstreams and _is_peer(target):
+        if target not in upstreams and "$" not in target and _is_peer(target):
             backend = ScalarNode(target, mark)
             pairs = ((ScalarNode("backends"), backend),)
             upstreams[target] = UPSTREAM.read(MappingNode(pairs, backend.mark), findings)
@@ -241,8 +249,11 @@ def _check_zones(config: Config, findings: Findings) -> None:
 def _check_content(listener: Listener, config: Config, findings: Findings) -> None:
     """Report a listener with two targets, or none, and targets that do not exist."""
     origin, target = listener.origin, listener.proxy_pass
-    for name, mark in targets_of(listener):
-        _check_target(name, mark, config, findings)
+    for entry in entries_of(listener):
+        if is_by_variable(entry):
+            _check_choices(entry, config, findings)
+        elif entry.proxy_pass is not None and entry.origin.has("proxy_pass"):
+            _check_target(entry.proxy_pass, entry.origin.of("proxy_pass"), config, findings)
     if not origin.has("proxy_pass", "return"):
         return
     if target is not None and listener.return_ is not None:
@@ -251,6 +262,20 @@ def _check_content(listener: Listener, config: Config, findings: Findings) -> No
         findings.report(origin.of("return"), text)
     if target is None and listener.return_ is None and "routes" not in origin.keys:
         findings.report(origin.mark, '"proxy_pass" is missing, expected it or "return"')
+
+
+def _check_choices(entry: Listener | Route, config: Config, findings: Findings) -> None:
+    """Report values of a variable that are not where a client could be sent."""
+    expected = "expected an upstream's name or an address"
+    where = f"as proxy_pass at {entry.origin.of('proxy_pass')} leads there"
+    for each in entry.choices:
+        if each.text in config.upstreams:
+            continue
+        what = f"may be {quote(each.text)}" if each.text else "may be empty"
+        if "$" in each.text:
+            what += ", which depends on the client"
+        hint = did_you_mean(closest(each.text, config.upstreams))
+        findings.report(each.mark, f"{entry.proxy_pass} {what}, {expected}, {where}{hint}")
 
 
 def _check_target(target: str, mark: Mark, config: Config, findings: Findings) -> None:

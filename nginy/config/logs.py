@@ -6,17 +6,17 @@ proxy/variables.py has the variables that a format and the path of an access log
 Tested in tests/config/test_load.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from nginy.config.node import Findings, Node, ScalarNode
+from nginy.config.hints import log_hint
+from nginy.config.node import Findings, Mark, Node, ScalarNode
 from nginy.config.record import Entry, ListOf, Record, Switch, key
 from nginy.config.types import (
-    AccessLogPath,
     Choice,
     Duration,
-    ErrorLogPath,
+    FilePath,
     Flag,
     OrOff,
     Plain,
@@ -24,7 +24,44 @@ from nginy.config.types import (
     Template,
     Text,
 )
+from nginy.errors import InvalidValueError
 from nginy.proxy.variables import VARIABLES
+
+
+class LogPath(FilePath):
+    """The path of a log. `option`, format or level, is the key beside it that takes `values`."""
+
+    def __init__(self, option: str, values: Iterable[str]) -> None:
+        super().__init__("stderr", "stdout", schemes=("syslog:",))
+        self.option = option
+        self.values = frozenset(values)
+
+    def advice(self, key: str, text: str) -> str | None:
+        """Explain where nginx's option after the path goes."""
+        return log_hint(text, self.option, self.values) or super().advice(key, text)
+
+
+class ErrorLogPath(LogPath):
+    """The same for an error log, whose messages are about no session or about many."""
+
+    def parse(self, text: str, mark: Mark) -> str:
+        """Refuse variables, which nobody would fill in."""
+        if "$" in text:
+            raise InvalidValueError("has a variable, which only the path of an access log may have")
+        return super().parse(text, mark)
+
+
+class AccessLogPath(LogPath):
+    """The same for an access log: the path of a file may have variables."""
+
+    def parse_among(self, text: str, mark: Mark, findings: Findings) -> str:
+        """Refuse unknown variables, and those of an address."""
+        if "$" in text:
+            Template(VARIABLES).check(text, findings.variables)
+            if text.startswith(self.schemes):
+                raise InvalidValueError("has a variable, which only the path of a file may have")
+        return self.parse(text, mark)
+
 
 LOG_LEVELS: Final = ("debug", "info", "notice", "warn", "error", "crit")
 

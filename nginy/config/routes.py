@@ -9,7 +9,7 @@ hundred routes are read by people.
 # ruff: noqa: RUF009 - key() makes a field, as dataclasses.field() does
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from nginy.config.access import NetworkList, Networks
@@ -22,8 +22,19 @@ from nginy.config.node import (
     ScalarNode,
     describe,
 )
+from nginy.config.possible import Possible
 from nginy.config.record import Entry, ListOf, Record, key
-from nginy.config.types import Duration, Flag, Kind, OrOff, Plain, ScalarKind, Size, Template, Text
+from nginy.config.types import (
+    Duration,
+    Flag,
+    Kind,
+    OrOff,
+    Plain,
+    ScalarKind,
+    Size,
+    TargetName,
+    Template,
+)
 from nginy.errors import InvalidValueError
 from nginy.proxy.lookups import parse_pattern, parse_share
 from nginy.proxy.patterns import check_name, check_protocol
@@ -240,13 +251,13 @@ class Route(Entry):
     when: tuple[Wanted, ...] = key(
         WhenOrOff(), "off", "Variables have one of the values that are listed for them."
     )
-    proxy_pass: str | None = key(
-        OrOff(Text("an upstream's name or an address")), "off", "Where such clients go."
-    )
+    proxy_pass: str | None = key(OrOff(TargetName()), "off", "Where such clients go.")
     return_: str | None = key(
         OrOff(Template(KEY_VARIABLES, has_bytes=True)), "off", "Or nginy answers with this text."
     )
     deny: bool = key(Flag(), "off", "Or nginy turns them away, with status 403.")
+    choices: tuple[Possible, ...] = field(default=(), compare=False, repr=False)
+    """Where a `proxy_pass` by a variable may lead (targets.py)."""
 
 
 class RouteRecord(Record[Route]):

@@ -15,7 +15,7 @@ Tested in tests/config/test_load.py.
 
 # ruff: noqa: RUF009 - key() makes a field, as dataclasses.field() does
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from nginy.config.access import AccessKind, AccessRules
@@ -40,6 +40,7 @@ from nginy.config.phases import (
     LimitConn,
     LimitConnRate,
 )
+from nginy.config.possible import Possible
 from nginy.config.record import TOP, Entry, ListOf, MapOf, Record, Switch, key
 from nginy.config.resolver import Resolver
 from nginy.config.routes import PREREAD, ROUTES, Preread, Route
@@ -52,6 +53,7 @@ from nginy.config.types import (
     Integer,
     OrOff,
     Size,
+    TargetName,
     Template,
     Text,
 )
@@ -99,7 +101,7 @@ class Listener(Entry):
     routes: tuple[Route, ...] = ROUTES
     preread: Preread = PREREAD
     proxy_pass: str | None = key(
-        OrOff(Text("an upstream's name or an address")),
+        OrOff(TargetName()),
         "off",
         "Where sessions go that take no route.",
     )
@@ -228,6 +230,8 @@ class Listener(Entry):
         "auto",
         "What nginy says of this listener's sessions; auto is the log at the top.",
     )
+    choices: tuple[Possible, ...] = field(default=(), compare=False, repr=False)
+    """Where a `proxy_pass` by a variable may lead (targets.py)."""
 
 
 LISTENER: Final = Record(Listener, "a listener", inherits=True)

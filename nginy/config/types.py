@@ -12,10 +12,10 @@ Tested in tests/config/test_errors.py.
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final, Generic, TypeAlias, TypeVar
 
-from nginy.config.hints import log_hint, value_hint
+from nginy.config.hints import value_hint
 from nginy.config.node import (
     Findings,
     Mark,
@@ -27,7 +27,7 @@ from nginy.config.node import (
     quote,
 )
 from nginy.errors import InvalidValueError
-from nginy.proxy.variables import VARIABLES, is_variable, names_in
+from nginy.proxy.variables import KEY_VARIABLES, VARIABLES, is_variable, names_in
 from nginy.text.address import parse_address
 from nginy.text.units import format_duration, format_size, parse_duration_ms, parse_size_bytes
 
@@ -324,6 +324,26 @@ class Template(ScalarKind[str]):
         return value
 
 
+class TargetName(Template):
+    """Where sessions go, by name, or by a variable of the configuration."""
+
+    expected = "an upstream's name, an address, or a variable such as $site"
+
+    def __init__(self) -> None:
+        super().__init__(KEY_VARIABLES)
+
+    def check(self, text: str, defined: Mapping[str, str]) -> None:
+        """Raise InvalidValueError for more than one variable, and for one that may be anything."""
+        if "$" not in text:
+            return
+        super().check(text, defined)
+        name, *others = names_in(text)
+        if others or text != f"${name}":
+            raise InvalidValueError("is not a variable alone")
+        if name not in defined:
+            raise InvalidValueError("may be anything, and not only what `variables` lists")
+
+
 class FilePath(ScalarKind[str]):
     """A path; a relative one starts at the directory of the file that names it, as in nginx.
 
@@ -356,38 +376,3 @@ class FilePath(ScalarKind[str]):
     def write(self, value: str) -> Plain:
         """Return the absolute path."""
         return value
-
-
-class LogPath(FilePath):
-    """The path of a log. `option`, format or level, is the key beside it that takes `values`."""
-
-    def __init__(self, option: str, values: Iterable[str]) -> None:
-        super().__init__("stderr", "stdout", schemes=("syslog:",))
-        self.option = option
-        self.values = frozenset(values)
-
-    def advice(self, key: str, text: str) -> str | None:
-        """Explain where nginx's option after the path goes."""
-        return log_hint(text, self.option, self.values) or super().advice(key, text)
-
-
-class ErrorLogPath(LogPath):
-    """The same for an error log, whose messages are about no session or about many."""
-
-    def parse(self, text: str, mark: Mark) -> str:
-        """Refuse variables, which nobody would fill in."""
-        if "$" in text:
-            raise InvalidValueError("has a variable, which only the path of an access log may have")
-        return super().parse(text, mark)
-
-
-class AccessLogPath(LogPath):
-    """The same for an access log: the path of a file may have variables."""
-
-    def parse_among(self, text: str, mark: Mark, findings: Findings) -> str:
-        """Refuse unknown variables, and those of an address."""
-        if "$" in text:
-            Template(VARIABLES).check(text, findings.variables)
-            if text.startswith(self.schemes):
-                raise InvalidValueError("has a variable, which only the path of a file may have")
-        return self.parse(text, mark)

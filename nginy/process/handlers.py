@@ -18,7 +18,13 @@ from nginy.backend.pool import BackendPool
 from nginy.config import build, schema
 from nginy.config.build_routes import RouteTables, default_of
 from nginy.config.build_tls import TlsContexts
-from nginy.config.targets import upstreams_of
+from nginy.config.targets import (
+    awaits_hello,
+    entries_of,
+    is_by_variable,
+    is_routed,
+    upstreams_of,
+)
 from nginy.config.variables import definitions
 from nginy.event.listener import Listener
 from nginy.event.loop import Loop
@@ -26,6 +32,7 @@ from nginy.process.logs import LogSet
 from nginy.process.pools import PoolSet
 from nginy.proxy.handler import ProtocolHandler, ProxyHandler
 from nginy.proxy.limiting import Zones
+from nginy.proxy.lookups import Definition
 from nginy.proxy.pacing import PacedSession
 from nginy.proxy.reply import DatagramReplyHandler, ReplyHandler
 from nginy.proxy.routed import Contents, RoutedDatagramHandler, RoutedHandler
@@ -41,7 +48,7 @@ Compile = Callable[[str], Callable[[Session], str]]
 class _Common:
     """What all addresses of one entry of the configuration share."""
 
-    __slots__ = ("compile_text", "pools", "settings", "tables")
+    __slots__ = ("compile_text", "names", "pools", "settings", "tables")
 
     def __init__(
         self,
@@ -52,8 +59,12 @@ class _Common:
     ) -> None:
         self.settings = settings
         self.compile_text = compile_text
-        self.tables = RouteTables(settings, definitions(config.variables))
+        defined = definitions(config.variables)
+        is_late = awaits_hello(settings, config, defined)
+        self.tables = RouteTables(settings, defined, is_late=is_late)
         self.pools = {name: pools[name] for name in upstreams_of(settings)}
+        texts = [each.proxy_pass or "" for each in entries_of(settings) if is_by_variable(each)]
+        self.names = {text: compile_text(text) for text in texts}
 
 
 class HandlerMaker:
@@ -63,6 +74,7 @@ class HandlerMaker:
         "_auto_sessions",
         "_common",
         "_config",
+        "_definitions",
         "_logs",
         "_loop",
         "_pools",
@@ -78,6 +90,7 @@ class HandlerMaker:
         self._tls = TlsContexts()
         self._auto_sessions = 0
         self._config = schema.Config()
+        self._definitions: dict[str, Definition] = {}
         self._common: dict[int, _Common] = {}
         """By the identity of an entry, which it keeps alive."""
 
@@ -85,6 +98,7 @@ class HandlerMaker:
         """Make handlers for `config` from now on; logs and pools are in step with it."""
         self._tls = tls
         self._config = config
+        self._definitions = definitions(config.variables)
         self._auto_sessions = build.auto_max_sessions(config)
         self._common.clear()
 
@@ -93,7 +107,7 @@ class HandlerMaker:
     ) -> ProtocolHandler:
         """Return the handler of one address of a listener, which takes over from `before`."""
         handler: ProtocolHandler
-        if settings.routes:
+        if self._is_routed(settings):
             handler = self._routed_handler(settings, listener)
         else:
             compile_text = self._logs.compiler
@@ -106,11 +120,14 @@ class HandlerMaker:
             handler.phases = build.phases(settings, self._zones, compile_text, tls)
         log, formats = settings.access_log, self._config.log_formats
         handler.log_session = self._logs.session_logger(log, formats)
-        handler.use_logger(self._logs.session_errors(settings.error_log))
         if before is not None and handler.follows(before):
             handler.take_over(before)
             self._pools.drain()
+        handler.use_logger(self._logs.session_errors(settings.error_log))
         return handler
+
+    def _is_routed(self, settings: schema.Listener) -> bool:
+        return is_routed(settings, self._config, self._definitions)
 
     def must_wait(self, settings: schema.Listener, before: ProtocolHandler) -> str:
         """Return the name of an upstream that `before` has to serve for until it is ready.
@@ -118,7 +135,9 @@ class HandlerMaker:
         "" if there is none, or if `make` finds a way for it: a listener without routes keeps its
         pool until the new one is ready.
         """
-        if not settings.routes and not isinstance(before, RoutedHandler | RoutedDatagramHandler):
+        if not self._is_routed(settings) and not isinstance(
+            before, RoutedHandler | RoutedDatagramHandler
+        ):
             return ""
         names = upstreams_of(settings)
         return next((name for name in names if not self._pools.is_ready(name)), "")
@@ -136,7 +155,8 @@ class HandlerMaker:
             common = _Common(settings, self._config, self._pools, self._logs.compiler)
             self._common[id(settings)] = common
         content = partial(self._content, settings, listener, common)
-        contents = Contents(content, default_of(settings), common.pools, build.nobody())
+        default = default_of(settings)
+        contents = Contents(content, default, common.pools, build.nobody(), common.names)
         make = RoutedDatagramHandler if listener.options.udp else RoutedHandler
         name = build.listener_name(settings, listener.options)
         proxy = build.proxy_settings(settings, self._auto_sessions)

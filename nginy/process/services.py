@@ -35,6 +35,7 @@ from nginy.process.logs import LogSet
 from nginy.process.pools import PoolSet
 from nginy.process.retiring import Retiring, sessions_of
 from nginy.proxy.handler import ProtocolHandler, ProxyHandler
+from nginy.proxy.routed import RoutedDatagramHandler
 from nginy.proxy.udp import UdpHandler
 
 logger = logging.getLogger("nginy.server")
@@ -224,7 +225,7 @@ class ServiceSet:
     def _unready(self, handler: ProtocolHandler, settings: schema.Listener) -> str:
         """Return the upstream that a handler is to lead to and does not yet; "" if it does."""
         name = settings.proxy_pass or ""
-        if settings.routes or not isinstance(handler, ProxyHandler):
+        if not isinstance(handler, ProxyHandler) or isinstance(handler, RoutedDatagramHandler):
             return ""
         return "" if handler.pool is self._pools[name] else name
 
@@ -243,11 +244,10 @@ class ServiceSet:
             if self._services.get(options.key) is service:
                 self._serve(service.listener, handler, options, settings, config)
 
-        names = " and ".join(f'upstream "{each.pool.name}"' for each in handler.proxies()[:1])
+        pools = [each.pool.name for each in handler.proxies()]
+        what = f'upstream "{pools[0]}"' if len(pools) == 1 else "its ways"
         text = 'listener %s stays with %s until the names of "%s" are resolved'
-        logger.log(
-            NOTICE, text, service.listener, names if not settings.routes else "its ways", name
-        )
+        logger.log(NOTICE, text, service.listener, what, name)
         self._pools.when_ready(name, lead)
 
     def _retire(self, key: ListenKey, timeout_ms: int | None) -> None:

@@ -241,6 +241,26 @@ class Share(Condition):
 
 
 @dataclass(frozen=True, slots=True)
+class Known(Condition):
+    """It is known what the client has sent first, or that it sends nothing."""
+
+    key = ""
+
+    @property
+    def needs_bytes(self) -> bool:
+        """Always."""
+        return True
+
+    def judge(self, facts: Facts) -> Verdict:
+        """Wait for a ClientHello, if it is to be one."""
+        return MORE if facts.hello is None else YES
+
+    def said(self, facts: Facts) -> str:
+        """Return what is known."""
+        return shown(facts.head)
+
+
+@dataclass(frozen=True, slots=True)
 class When(Condition):
     """A variable has one of these values."""
 

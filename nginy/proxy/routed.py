@@ -1,9 +1,10 @@
 """Routed listeners: whose clients go different ways.
 
-A listener with `routes` has no content of its own. Behind it stands a handler for each target that
-a client has taken so far, as if each were a listener by itself: `TcpHandler` or `UdpHandler` for an
-upstream, those of `proxy/reply.py` for a built-in answer. They share what belongs to the listener:
-its name, its settings, its counts, its log, and over UDP its table of sessions.
+A listener with `routes`, or with `proxy_pass: $name`, has no content of its own. Behind it stands a
+handler for each target that a client has taken so far, as if each were a listener by itself:
+`TcpHandler` or `UdpHandler` for an upstream, those of `proxy/reply.py` for a built-in answer. They
+share what belongs to the listener: its name, its settings, its counts, its logs, and over UDP its
+table of sessions.
 
 A TCP client is accepted as an `ArrivingSession`, which passes the phases and knows nothing of
 backends. At their end, when the route is chosen (`proxy/preread.py`), its connection goes to a
@@ -15,6 +16,7 @@ have; its successor for the same upstream, if there is one, takes it over like a
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from nginy.backend.pool import BackendPool
 from nginy.event.connection import Connection
@@ -30,6 +32,8 @@ from nginy.proxy.udp import UdpHandler
 from nginy.proxy.udp_session import UdpSession
 from nginy.text.address import Address
 
+NO_NAMES: Final[Mapping[str, Callable[[Session], str]]] = {}
+
 MakeHandler = Callable[[Target], ProtocolHandler]
 """Makes the handler of a target."""
 
@@ -37,7 +41,7 @@ MakeHandler = Callable[[Target], ProtocolHandler]
 class Contents:
     """The handlers behind a routed listener, by target; each is made for its first client."""
 
-    __slots__ = ("_by_target", "_make", "default", "nobody", "pools")
+    __slots__ = ("_by_target", "_make", "_names", "default", "nobody", "pools")
 
     def __init__(
         self,
@@ -45,8 +49,11 @@ class Contents:
         default: Target | None,
         pools: Mapping[str, BackendPool],
         nobody: BackendPool,
+        names: Mapping[str, Callable[[Session], str]] = NO_NAMES,
     ) -> None:
         self._make = make
+        self._names = names
+        """What works out the name of an upstream, by its text in the configuration ("$site")."""
         self._by_target: dict[Target, ProtocolHandler] = {}
         self.default = default
         """The listener's own target, for clients that no route fits."""
@@ -70,7 +77,8 @@ class Contents:
         route = None if session.arrival is None else session.arrival.route
         target = self.default if route is None else route.target
         assert target is not None  # the phase refuses whom no route fits
-        return target
+        name = self._names.get(target.proxy_pass or "")
+        return target if name is None else Target(name(session))
 
     def proxies(self) -> Sequence[ProxyHandler]:
         """Return those that lead to an upstream."""

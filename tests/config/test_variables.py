@@ -3,10 +3,13 @@
 import pathlib
 
 import pytest
+from nginy.commands.explain import explain
 from nginy.commands.plan import plan
 from nginy.config.dump import dump
 from nginy.config.load import load
 from nginy.config.possible import possible
+from nginy.config.surprises import surprises
+from nginy.config.targets import upstreams_of
 from nginy.config.variables import definitions
 
 from kit.configs import LISTENER, loaded, refusals, write
@@ -255,3 +258,123 @@ def test_a_limit_by_a_variable_that_is_always_empty_limits_nobody(
     ]
     text = variables.replace("b: $other", "b: x").replace("''}", "x}")
     loaded(tmp_path, f"variables: {{{text}, {other}}}\nlisteners: {listener}\n")
+
+
+# proxy_pass by a variable.
+
+TARGETS = """
+variables:
+  site: {map: $remote_addr, values: {a: web, b: '127.0.0.1:9', c: $zone}, default: 'unix:/tmp/x'}
+  zone: {geo: $remote_addr, values: {10.0.0.0/8: api, file: networks.txt}, default: web}
+defaults: {balance: least_conn}
+upstreams: {web: {backends: '10.0.0.1:80'}, api: {backends: '10.0.0.2:80'}}
+"""
+SITE = "listeners:\n- {listen: 127.0.0.1:80, proxy_pass: $site}\n"
+
+
+def test_a_listener_leads_wherever_its_variable_may_lead(tmp_path: pathlib.Path) -> None:
+    write(tmp_path, "192.0.2.0/24 10.0.0.3:80\n", "networks.txt")
+    config = loaded(tmp_path, TARGETS + SITE)
+    names = ["web", "127.0.0.1:9", "api", "10.0.0.3:80", "unix:/tmp/x"]
+    assert upstreams_of(config.listeners[0]) == names
+    assert sorted(config.upstreams) == sorted(names)
+    assert config.upstreams["127.0.0.1:9"].balance.method == "least_conn"
+    assert not [text for text in surprises(config) if "no listener leads to" in text]
+
+
+def test_a_route_may_lead_by_a_variable(tmp_path: pathlib.Path) -> None:
+    write(tmp_path, "", "networks.txt")
+    listener = "{listen: 127.0.0.1:80, proxy_pass: web, routes: {from: all, proxy_pass: $zone}}"
+    config = loaded(tmp_path, f"{TARGETS}listeners: {listener}\n")
+    assert upstreams_of(config.listeners[0]) == ["web", "api"]
+
+
+def test_such_a_listener_is_dumped_as_it_is_read(tmp_path: pathlib.Path) -> None:
+    write(tmp_path, "", "networks.txt")
+    config = loaded(tmp_path, TARGETS + SITE)
+    assert "  proxy_pass: $site\n" in dump(config)
+    assert load(write(tmp_path, dump(config), "dumped.yml"), {}) == config
+
+
+def test_explain_says_which_value_a_client_has(tmp_path: pathlib.Path) -> None:
+    write(tmp_path, "", "networks.txt")
+    config = loaded(tmp_path, TARGETS + SITE.replace("$site", "$zone"))
+    for client, name in [("10.0.0.1", "api"), ("11.0.0.1", "web")]:
+        lines = explain(config, "127.0.0.1:80", client).splitlines()
+        text = f'$zone is "{name}", the session goes to upstream {name}'
+        assert f"rules     none but proxy_pass: {text}" in lines
+        assert sum(line.startswith("choice    10.0.0.") for line in lines) == 1
+
+
+def test_a_reload_says_what_becomes_of_backends_behind_a_variable(tmp_path: pathlib.Path) -> None:
+    write(tmp_path, "", "networks.txt")
+    text = TARGETS + SITE.replace("$site", "$site, proxy_drain_timeout: 7s")
+    before = loaded(tmp_path, text)
+    after = loaded(tmp_path, text.replace("'10.0.0.2:80'", "'10.0.0.3:80'"))
+    assert "upstream api: backend 10.0.0.2:80 removed (drains: its sessions go on, 7s at most)" in [
+        str(change) for change in plan(before, after).changes
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "default", "message"),
+    [
+        ("{a: webb}", "web", 'may be "webb", expected an upstream\'s name or an address'),
+        ("{a: webb}", "web", '(did you mean "web"?)'),
+        ("{a: web}", "''", "may be empty, expected an upstream's name or an address"),
+        ("{'~(.*)': $1}", "web", 'may be "$1", which depends on the client, expected an upstre'),
+        ("{a: web}", "$remote_addr", 'may be "$remote_addr", which depends on the client'),
+        ("{a: '127.0.0.1'}", "web", 'may be "127.0.0.1", expected an upstream\'s name or an ad'),
+        ("{a: $other}", "web", 'may be "nowhere", expected an upstream\'s name or an address'),
+    ],
+)
+def test_a_value_that_is_no_upstream_is_refused(
+    tmp_path: pathlib.Path, values: str, default: str, message: str
+) -> None:
+    text = (
+        f"variables:\n  v: {{map: $remote_addr, values: {values}, default: {default}}}\n"
+        "  other: {map: $remote_addr, values: {a: nowhere}, default: web}\n"
+        "upstreams: {web: {backends: '10.0.0.1:80'}}\n"
+        "listeners:\n- {listen: 127.0.0.1:80, proxy_pass: $v}\n"
+        "- {listen: 127.0.0.1:81, proxy_pass: $v}\n"
+    )
+    found = refusals(tmp_path, text)
+    assert len(found) == 2
+    for each, line in zip(found, (6, 7), strict=True):
+        assert each.startswith(("nginy.yml:2:", "nginy.yml:3:"))
+        assert ": $v may be" in each
+        assert message in each
+        assert f"as proxy_pass at nginy.yml:{line}:" in each
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("$nope", 'proxy_pass: "$nope" names unknown variables ($nope), expected an upstream'),
+        ("$remote_addr", '"$remote_addr" may be anything, and not only what `variables` lists,'),
+        ("$v$v", 'proxy_pass: "$v$v" is not a variable alone, expected an upstream\'s name, an ad'),
+        ("x$v", 'proxy_pass: "x$v" is not a variable alone, expected an upstream\'s name, an add'),
+        ("$late", "names $late, which needs $status, which is known only when a session ends"),
+    ],
+)
+def test_a_target_that_is_no_variable_of_the_configuration(
+    tmp_path: pathlib.Path, target: str, message: str
+) -> None:
+    text = (
+        "variables:\n  v: {map: $remote_addr, values: {a: web}, default: web}\n"
+        "  late: {map: $status, values: {a: web}, default: web}\n"
+        "upstreams: {web: {backends: '10.0.0.1:80'}}\n"
+        f"listeners:\n- {{listen: 127.0.0.1:80, proxy_pass: {target}}}\n"
+    )
+    (found,) = refusals(tmp_path, text)
+    assert found.startswith("nginy.yml:6:")
+    assert message in found
+
+
+def test_a_backend_behind_a_variable_that_leads_back_is_refused(tmp_path: pathlib.Path) -> None:
+    text = (
+        "variables: {v: {map: $remote_addr, values: {a: '127.0.0.1:80'}, default: '10.0.0.1:80'}}\n"
+        "listeners: {listen: 127.0.0.1:80, proxy_pass: $v}\n"
+    )
+    (found,) = refusals(tmp_path, text)
+    assert "backend 127.0.0.1:80 leads back to the listener" in found

@@ -1,15 +1,17 @@
 """Variables that the configuration defines, with a whole nginy, and beside those of nginx."""
 
+import contextlib
 import pathlib
 import signal
 import socket
+import ssl
 from collections.abc import Sequence
 
 import pytest
 
 from kit.faults import Listening, receive_all
 from kit.others import load_stream, serving
-from kit.program import Nginy, free_port, needs, own_host
+from kit.program import Nginy, free_port, needs, own_host, wait_until
 
 NGINX = """
 {load}
@@ -170,3 +172,123 @@ def test_hash_keys_and_answers_over_udp_know_them(tmp_path: pathlib.Path) -> Non
         sock.settimeout(9)
         sock.sendto(b"x", (host, port))
         assert sock.recv(99) == b"a datagram"
+
+
+# proxy_pass by a variable.
+
+
+def tls_hello(name: str) -> bytes:
+    """Return the ClientHello of a client that asks for a server by name."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    outgoing = ssl.MemoryBIO()
+    client = context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=name)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    return outgoing.read()
+
+
+SITES = """
+variables:
+  site:
+    map: $ssl_preread_server_name
+    hostnames: on
+    values: {{a.example.com: one, "*.example.com": "{host}:{two}"}}
+    default: $zone
+  zone: {{geo: $remote_addr, values: {{127.0.0.2/32: one}}, default: "{host}:{three}"}}
+upstreams: {{one: {{backends: "{host}:{one}"}}}}
+listeners:
+- {{listen: "{host}:{front}", proxy_pass: $site, preread: {{timeout: 100ms}}}}
+- {{listen: "{host}:{front}", protocol: udp, proxy_pass: $zone}}
+- {{listen: ["{host}:{one}"], return: one, access_log: off}}
+- {{listen: ["{host}:{two}"], return: two, access_log: off}}
+- {{listen: ["{host}:{three}"], return: three, access_log: off}}
+- {{listen: "{host}:{one}", protocol: udp, return: one, access_log: off}}
+- {{listen: "{host}:{three}", protocol: udp, return: three, access_log: off}}
+"""
+
+
+def test_each_client_goes_where_its_variable_says(tmp_path: pathlib.Path) -> None:
+    host = own_host()
+    ports = {name: free_port(host) for name in ("one", "two", "three", "front")}
+    address = (host, ports["front"])
+
+    def ask(client: str, first: bytes = b"") -> str:
+        with socket.create_connection(address, source_address=(client, 0)) as sock:
+            sock.sendall(first)
+            return receive_all(sock).decode()
+
+    with Nginy(tmp_path, SITES.format(host=host, **ports)) as nginy:
+        assert ask("127.0.0.1", tls_hello("a.example.com")) == "one"
+        assert ask("127.0.0.1", tls_hello("b.example.com")) == "two"
+        assert ask("127.0.0.1", tls_hello("example.org")) == "three"
+        assert ask("127.0.0.2", tls_hello("example.org")) == "one"
+        assert ask("127.0.0.1", b"GET / HTTP/1.0\r\n\r\n") == "three"
+        # One that waits for the server to speak first does not wait for ever.
+        assert ask("127.0.0.2") == "one"
+        for client, answer in (("127.0.0.1", b"three"), ("127.0.0.2", b"one")):
+            with socket.socket(type=socket.SOCK_DGRAM) as sock:
+                sock.bind((client, 0))
+                sock.settimeout(9)
+                sock.sendto(b"x", address)
+                assert sock.recv(99) == answer
+        assert {line["termination"] for line in nginy.sessions(6)} == {"--"}
+
+
+def test_a_hash_key_by_the_name_of_the_server_has_nginy_look_at_it(tmp_path: pathlib.Path) -> None:
+    host = own_host()
+    one, two, front = (free_port(host) for _ in range(3))
+    config = f"""
+    upstreams:
+      u:
+        balance: {{hash: $ssl_preread_server_name}}
+        backends: ["{host}:{one}", "{host}:{two}"]
+    log_formats: {{main: "$ssl_preread_server_name $upstream_addr"}}
+    access_log: {{path: access.log}}
+    listeners:
+    - {{listen: "{host}:{front}", proxy_pass: u}}
+    - {{listen: ["{host}:{one}", "{host}:{two}"], return: "$server_port", access_log: off}}
+    """
+    with Nginy(tmp_path, config) as nginy:
+        for name in ("a", "b", "c", "d", "e", "f") * 2:
+            with socket.create_connection((host, front)) as sock:
+                sock.sendall(tls_hello(name))
+                receive_all(sock)
+        wait_until(lambda: len(nginy.access_lines()) == 12)
+        lines = nginy.access_lines()
+        assert lines[:6] == lines[6:]
+        assert [line[0] for line in lines[:6]] == list("abcdef")
+        assert len({line.partition(" ")[2] for line in lines}) == 2
+
+
+def test_a_session_stays_where_it_went_when_a_reload_changes_the_variable(
+    tmp_path: pathlib.Path,
+) -> None:
+    host = own_host()
+    address = (host, free_port(host))
+    old, new = Listening(), Listening()
+
+    def config(target: str) -> str:
+        return f"""
+        variables: {{v: {{geo: $remote_addr, values: {{127.0.0.0/8: {target}}}, default: one}}}}
+        upstreams: {{one: {{backends: {old.name}}}, two: {{backends: {new.name}}}}}
+        listeners: {{listen: "{host}:{address[1]}", proxy_pass: $v}}
+        """
+
+    with Nginy(tmp_path, config("one")) as nginy:
+        first = socket.create_connection(address)
+        behind = old.accept()
+        nginy.write(config("two"))
+        nginy.send_signal(signal.SIGHUP)
+        nginy.said("configuration reloaded")
+        second = socket.create_connection(address)
+        new.accept()
+        behind.sendall(b"still here")
+        assert first.recv(99) == b"still here"
+        for sock in (first, second, old, new):
+            sock.close()
+        nginy.wait_idle()
+        assert sorted(str(line["upstream_addr"]) for line in nginy.sessions(2)) == sorted(
+            [old.name, new.name]
+        )
