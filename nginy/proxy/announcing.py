@@ -53,7 +53,7 @@ def header_for(session: Session, version: str, pass_tlvs: bool = False) -> bytes
             destination = arrival.header.destination or destination
         if pass_tlvs:
             received = arrival.header.tlvs
-    own = tlvs_of(client)
+    own = _seen(session)
     if own:
         kinds = {kind for kind, _ in own}
         received = own + tuple(each for each in received if each[0] not in kinds)
@@ -77,9 +77,17 @@ def _built(
     try:
         return build_v2(source, destination, is_udp=is_udp, tlvs=passed)
     except WireError:
-        return build_v2(
-            source, destination, is_udp=is_udp, tlvs=(*tlvs_of(session.client), *passed[-1:])
-        )
+        return build_v2(source, destination, is_udp=is_udp, tlvs=(*_seen(session), *passed[-1:]))
+
+
+def _seen(session: Session) -> Tlvs:
+    """Return what nginy itself has seen of the client's TLS, which it has terminated, or only read
+    the first message of: then the name that the client asked for is all that is certain."""
+    own = tlvs_of(session.client)
+    hello = None if session.arrival is None else session.arrival.hello
+    if own or hello is None or not hello.server_name:
+        return own
+    return ((int(Type.AUTHORITY), hello.server_name.encode("utf-8", "surrogateescape")),)
 
 
 def unique_id(session: Session) -> bytes:

@@ -7,14 +7,19 @@ import ssl
 from collections import Counter
 
 import pytest
+from nginy.backend.backend import Backend, BackendSettings
+from nginy.backend.pool import BackendPool
+from nginy.balancer.round_robin import RoundRobin
 from nginy.proxy.access import ALL, Access, Rule
 from nginy.proxy.conditions import IsTls, Protocols, ServerName, StartsWith, When
 from nginy.proxy.real_address import RealAddress
 from nginy.proxy.variables import Variables
-from nginy.text.address import Address
+from nginy.text.address import Address, parse_address
 from nginy.wire.client_hello import parse
 from nginy.wire.errors import WireError
 from nginy.wire.proxy_protocol import build_v2
+from nginy.wire.proxy_protocol import parse as parse_header
+from nginy.wire.proxy_tlv import Type, value_of
 from nginy.wire.starts import parse_starts
 
 from kit.ends import End
@@ -397,3 +402,20 @@ def test_a_route_that_denies_and_one_that_is_missing(harness: Harness) -> None:
     front.connect().send(b"x")
     missing = front.only()
     assert (missing.status, missing.termination, missing.reason) == (403, "PR", "no route fits")
+
+
+def test_a_backend_is_told_the_name_that_a_client_passed_through_has_asked_for(
+    harness: Harness,
+) -> None:
+    server = harness.add(Server())
+    settings = BackendSettings(server.name, parse_address(server.name), proxy_protocol="v2")
+    pool = harness.add_pool(BackendPool("tls", [Backend(settings)], RoundRobin))
+    front = routed(harness, [([ServerName(["www.example.com"])], pool)], pool)
+    announced = []
+    for hello in (HELLO, hello_of_python(None)):
+        front.connect().send(hello)
+        harness.turn_until(lambda: len(server.ends) > len(announced) and server.ends[-1].received)
+        header = parse_header(bytes(server.ends[-1].received))
+        assert header is not None
+        announced.append(value_of(header.tlvs, Type.AUTHORITY))
+    assert announced == [b"www.example.com", None]
