@@ -15,7 +15,7 @@ from typing import Final
 
 from nginy.backend.backend import Backend
 from nginy.backend.pool import BackendPool
-from nginy.commands.explain_routes import FirstBytes, parse_first_bytes, route_lines
+from nginy.commands.explain_routes import FirstBytes, parse_first_bytes, route_lines, tls_lines
 from nginy.commands.flow import flow
 from nginy.commands.visitor import Visitor
 from nginy.config import build
@@ -109,6 +109,8 @@ def _lines(config: Config, way: Way) -> Iterator[str]:
                 yield line
             else:
                 target = line
+    else:
+        yield from tls_lines(listener, None)
     yield from _target_lines(config, way, target)
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from nginy.commands.flow import flow
 from nginy.commands.visitor import Visitor
 from nginy.config.build_routes import RouteTables, default_of
+from nginy.config.build_tls import is_passed_through, terminations
 from nginy.config.node import closest, did_you_mean, quote
-from nginy.config.routes import ROUTE
+from nginy.config.routes import ROUTE, Route
 from nginy.config.schema import Config, Listener
 from nginy.config.targets import awaits_hello
 from nginy.config.variables import definitions
@@ -71,6 +72,17 @@ def parse_first_bytes(words: Sequence[str]) -> FirstBytes:
         raise NginyError(f"starts: {quote(said['starts'])}: {error}") from None
 
 
+def tls_lines(listener: Listener, route: Route | None) -> Iterator[str]:
+    """Say whether a client's TLS is terminated, if anybody's is."""
+    tls = listener.tls if route is None else route.tls or listener.tls
+    if route is not None and is_passed_through(route) and any(terminations(listener)):
+        yield "tls       passed through"
+    elif tls is not None:
+        yield f"tls       terminated, as said at {tls.origin.mark}"
+    elif any(terminations(listener)):
+        yield "tls       passed through"
+
+
 def route_lines(
     config: Config, listener: Listener, port: int, visitor: Visitor, first: FirstBytes
 ) -> Iterator[str | Target]:
@@ -93,12 +105,14 @@ def route_lines(
             conditions = [name for name in asked if name in ASKED]
             why = ", ".join(f"{name} {flow(asked[name])}" for name in conditions)
             yield f"{head} taken: {why or 'it asks nothing'}, at {entry.origin.mark}"
+            yield from tls_lines(listener, entry)
             if route.target.is_denied:
                 end = "its datagrams are dropped" if listener.protocol == "udp" else "status 403"
                 yield f"choice    none: {end}, denied by this route"
             yield route.target
             return
         yield f"{head} no: {failed.key} {flow(asked[failed.key])}, but {failed.said(facts)}"
+    yield from tls_lines(listener, None)
     default = default_of(listener)
     if default is None:
         end = "its datagrams are dropped" if listener.protocol == "udp" else "status 403"

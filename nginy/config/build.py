@@ -43,7 +43,6 @@ from nginy.proxy.local_end import LocalEnd, transparent
 from nginy.proxy.originating import UpstreamTls
 from nginy.proxy.phases import AccessPhase, Phase, Phases
 from nginy.proxy.real_address import RealAddress
-from nginy.proxy.terminating import ServerTls, TlsPhase
 from nginy.proxy.udp import UdpHandler
 from nginy.proxy.udp_header import HeaderReader
 from nginy.text.address import Address
@@ -177,7 +176,7 @@ def phases(
     listener: schema.Listener,
     zones: Zones,
     compile_key: Callable[[str], Key],
-    tls: ServerTls | None = None,
+    tls: Phase | None = None,
     routes: Phase | None = None,
 ) -> Phases:
     """Return what a listener's clients pass before their content, in nginx's order."""
@@ -202,7 +201,7 @@ def phases(
     if routes is not None:
         found.append(routes)
     if tls is not None:
-        found.append(TlsPhase(tls))
+        found.append(tls)
     return tuple(found)
 
 

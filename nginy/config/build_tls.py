@@ -15,12 +15,13 @@ import ssl
 from collections.abc import Iterator
 from ssl import SSLContext, SSLError
 
+from nginy.config.routes import Route
 from nginy.config.schema import Config, Listener
 from nginy.config.tls import CertificatePair, ProxyTls, Tls
 from nginy.errors import NginyError
 from nginy.event.tls_client import ClientTls, client_context, set_ciphers, set_protocols, trust
 from nginy.proxy.originating import UpstreamTls
-from nginy.proxy.terminating import ServerTls
+from nginy.proxy.terminating import ServerTls, TlsPhase
 from nginy.wire.certificate import first_of_pem
 
 
@@ -46,21 +47,47 @@ class TlsContexts:
         """Return the contexts that `config` needs, those in use among them; raise NginyError."""
         prepared = TlsContexts()
         for listener in config.listeners:
-            if listener.tls is not None and prepared.server(listener) is None:
-                made = self.server(listener) or server_tls(listener.tls)
-                prepared._servers.append((listener.tls, made))
+            for tls in terminations(listener):
+                if prepared.server(tls) is None:
+                    prepared._servers.append((tls, self.server(tls) or server_tls(tls)))
             if listener.proxy_tls is not None:
                 key = client_key(listener.proxy_tls)
                 prepared._clients[key] = self._clients.get(key) or upstream_tls(*key)
         return prepared
 
-    def server(self, listener: Listener) -> ServerTls | None:
-        """Return how a listener terminates TLS, None if it does not."""
-        return next((made for tls, made in self._servers if tls == listener.tls), None)
+    def server(self, tls: Tls | None) -> ServerTls | None:
+        """Return what was made of these keys, None if nothing was."""
+        return next((made for each, made in self._servers if each == tls), None)
+
+    def phase(self, listener: Listener) -> TlsPhase | None:
+        """Return what terminates TLS on a listener, None if nothing does."""
+        by_route: dict[int, ServerTls | None] = {}
+        for number, route in enumerate(listener.routes, 1):
+            if route.tls is not None:
+                by_route[number] = self.server(route.tls)
+            elif is_passed_through(route):
+                by_route[number] = None
+        default = self.server(listener.tls)
+        return TlsPhase(default, by_route) if default or any(by_route.values()) else None
 
     def client(self, listener: Listener) -> UpstreamTls | None:
         """Return how a listener speaks TLS to backends, None if it does not."""
         return None if listener.proxy_tls is None else self._clients[client_key(listener.proxy_tls)]
+
+
+def terminations(listener: Listener) -> Iterator[Tls]:
+    """Yield all keys by which a listener terminates TLS."""
+    for tls in (listener.tls, *(route.tls for route in listener.routes)):
+        if tls is not None:
+            yield tls
+
+
+def is_passed_through(route: Route) -> bool:
+    """Return whether the clients of a route keep their TLS, or have none.
+
+    Whose first bytes were asked for as they came, or were to be no TLS, cannot shake hands.
+    """
+    return route.passthrough or route.is_tls is False or route.starts is not None
 
 
 def client_key(tls: ProxyTls) -> tuple[ClientTls, str]:

@@ -15,16 +15,25 @@ from dataclasses import dataclass, replace
 from ssl import PROTOCOL_TLS_CLIENT, SSLContext
 from typing import Final
 
-from nginy.config.build_tls import ContextError, client_tls, load_pair, server_context
-from nginy.config.node import Findings, Mark, quote_path
+from nginy.config.build_tls import (
+    ContextError,
+    client_tls,
+    is_passed_through,
+    load_pair,
+    server_context,
+    terminations,
+)
+from nginy.config.node import Findings, Mark, quote, quote_path
 from nginy.config.pem import Pem
-from nginy.config.schema import Config
+from nginy.config.routes import Route
+from nginy.config.schema import Config, Listener
 from nginy.config.targets import upstreams_of
 from nginy.config.tls import CertificatePair, ProxyTls, Tls
 from nginy.event.tls_client import client_context
 from nginy.text.times import utc_text
 from nginy.wire.certificate import Certificate, first_of_pem
 from nginy.wire.errors import WireError
+from nginy.wire.tls_failure import matches
 
 DAY_S: Final = 86_400
 SOON_DAYS: Final = 14
@@ -69,8 +78,8 @@ def validities(config: Config, now: Now = time.time) -> list[Validity]:
 
 def _shown(config: Config) -> Iterator[tuple[Pem, Mark]]:
     for listener in config.listeners:
-        if listener.tls is not None:
-            for pair in listener.tls.pairs:
+        for tls in terminations(listener):
+            for pair in tls.pairs:
                 yield pair.certificate, pair.origin.of("certificate")
         own = listener.proxy_tls
         if own is not None and own.certificate is not None:
@@ -82,11 +91,46 @@ def check_tls(config: Config, findings: Findings, now: Now = time.time) -> None:
     for listener in config.listeners:
         if listener.tls is not None and listener.origin.has("tls"):
             _check_server(listener.tls, findings, now)
+        for route in listener.routes:
+            _check_route(route, listener, findings, now)
         if listener.proxy_tls is not None and listener.origin.has("proxy_tls"):
             upstreams = [config.upstreams.get(name) for name in upstreams_of(listener)]
             backends = [each for upstream in upstreams if upstream for each in upstream.backends]
             is_unix = any(backend.address.is_unix for backend in backends)
             _check_client(listener.proxy_tls, findings, now, is_unix=is_unix)
+
+
+def _check_route(route: Route, listener: Listener, findings: Findings, now: Now) -> None:
+    origin = route.origin
+    if not origin.has("tls", "passthrough"):
+        return
+    if route.tls is not None and is_passed_through(route):
+        beside = next(key for key in ("passthrough", "is_tls", "starts") if key in origin.keys)
+        text = f"tls: {beside} at {origin.of(beside)} has clients passed through, expected one"
+        findings.report(origin.of("tls"), text)
+    elif route.tls is not None:
+        _check_server(route.tls, findings, now)
+    elif route.passthrough and listener.tls is None:
+        text = "passthrough: the listener has no tls, so all its clients are passed through"
+        findings.report(origin.of("passthrough"), text)
+    if listener.protocol == "udp":
+        for key in ("tls", "passthrough"):
+            if key in origin.keys:
+                findings.report(origin.of(key), f"{key}: is for tcp listeners, this one is udp")
+
+
+def uncovered(config: Config) -> Iterator[tuple[Mark, str]]:
+    """Find names that routes ask for and no certificate of theirs has."""
+    for listener in config.listeners:
+        for route in listener.routes:
+            tls = route.tls or listener.tls
+            if tls is None or is_passed_through(route):
+                continue
+            names = [n for pair in tls.pairs for n in first_of_pem(pair.certificate.content).names]
+            for name in route.sni:
+                if not name.startswith("~") and not any(matches(each, name) for each in names):
+                    text = f"no certificate is for {quote(name)}, whose clients are shown another"
+                    yield route.origin.of("sni"), f"{text} one"
 
 
 def _check_server(tls: Tls, findings: Findings, now: Now) -> None:

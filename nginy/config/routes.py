@@ -23,7 +23,8 @@ from nginy.config.node import (
     describe,
 )
 from nginy.config.possible import Possible
-from nginy.config.record import Entry, ListOf, Record, key
+from nginy.config.record import Entry, ListOf, Record, Switch, key
+from nginy.config.tls import Tls
 from nginy.config.types import (
     Duration,
     Flag,
@@ -250,6 +251,14 @@ class Route(Entry):
     key_: str = key(KEY, "$remote_addr", "By what a share tells clients apart.")
     when: tuple[Wanted, ...] = key(
         WhenOrOff(), "off", "Variables have one of the values that are listed for them."
+    )
+    passthrough: bool = key(
+        Flag(), "off", "Their TLS is not terminated, in spite of the listener's tls."
+    )
+    tls: Tls | None = key(
+        Switch(Record(Tls, "tls")),
+        "off",
+        "Their TLS is terminated this way; the listener itself may have no tls, or another one.",
     )
     proxy_pass: str | None = key(OrOff(TargetName()), "off", "Where such clients go.")
     return_: str | None = key(

@@ -10,9 +10,10 @@ from typing import Final
 from nginy.config.admin import is_loopback
 from nginy.config.balance import KEY_EXAMPLE
 from nginy.config.build_health import proxy_protocols_of
+from nginy.config.build_tls import terminations
 from nginy.config.check import access_logs
 from nginy.config.check_routes import idle_routes
-from nginy.config.check_tls import SOON_DAYS, validities
+from nginy.config.check_tls import SOON_DAYS, uncovered, validities
 from nginy.config.health import HASH_METHODS
 from nginy.config.node import Mark, quote
 from nginy.config.schema import Config
@@ -141,7 +142,9 @@ def _of_tls(config: Config) -> Warnings:
     for each in validities(config):
         if each.days < SOON_DAYS:
             yield each.mark, f"{each}, expected a renewed one"
+    yield from uncovered(config)
     for listener in config.listeners:
-        if listener.tls is not None and listener.tls.key_log is not None:
-            text = f"key_log: ALL TLS KEYS of this listener go to {quote(listener.tls.key_log)}"
-            yield listener.tls.origin.of("key_log"), f"{text}, WHO HAS IT READS ALL THAT IS SENT"
+        for tls in terminations(listener):
+            if tls.key_log is not None:
+                text = f"key_log: ALL TLS KEYS of this listener go to {quote(tls.key_log)}"
+                yield tls.origin.of("key_log"), f"{text}, WHO HAS IT READS ALL THAT IS SENT"

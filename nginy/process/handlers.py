@@ -116,7 +116,7 @@ class HandlerMaker:
             else:
                 pool = self._pool(settings, before)
                 handler = self._proxy_handler(settings, listener, pool, compile_text)
-            tls = self._tls.server(settings)
+            tls = self._tls.phase(settings)
             handler.phases = build.phases(settings, self._zones, compile_text, tls)
         log, formats = settings.access_log, self._config.log_formats
         handler.log_session = self._logs.session_logger(log, formats)
@@ -162,7 +162,7 @@ class HandlerMaker:
         proxy = build.proxy_settings(settings, self._auto_sessions)
         handler = make(self._loop, name, listener.address, proxy, contents)
         choose = common.tables.phase(listener.address.port, common.compile_text)
-        tls = self._tls.server(settings)
+        tls = self._tls.phase(settings)
         handler.phases = build.phases(settings, self._zones, common.compile_text, tls, choose)
         return handler
 

@@ -14,7 +14,7 @@ nginx: `ngx_stream_ssl_handler` and `ngx_stream_ssl_servername` in `ngx_stream_s
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ssl import SSLContext
 from typing import Final
 
@@ -79,16 +79,21 @@ class ServerTls:
 
 @dataclass(frozen=True, slots=True)
 class TlsPhase(Phase):
-    """Shakes hands with the client (`tls`)."""
+    """Shakes hands with the client (`tls`), unless its route says otherwise."""
 
-    tls: ServerTls
+    tls: ServerTls | None
+    """None: the client is passed through."""
+    by_route: Mapping[int, ServerTls | None] = field(default_factory=dict)
+    """What holds in its place for the routes with these numbers."""
 
     def run(self, session: Session, rest: Phases) -> PhaseResult:
         """Wait for the client's first message."""
         client = session.client
-        if not isinstance(client, Connection):
+        route = None if session.arrival is None else session.arrival.route
+        tls = self.tls if route is None else self.by_route.get(route.number, self.tls)
+        if tls is None or not isinstance(client, Connection):
             return Passage.PASS
-        ServerHandshake(session, client, self.tls, rest).wait()
+        ServerHandshake(session, client, tls, rest).wait()
         return Passage.WAIT
 
 

@@ -148,7 +148,7 @@ def test_a_reload_keeps_the_contexts_of_what_is_the_same(load: Load, files: path
     keys = GOOD
     first, again = load(keys), load(keys)
     contexts = TlsContexts().prepare(first)
-    assert contexts.prepare(again).server(again.listeners[0]) is contexts.server(first.listeners[0])
+    assert contexts.prepare(again).server(tls_of(again)) is contexts.server(tls_of(first))
     before = (files / "good.pem").read_text()
     try:
         # As certbot does: another file under the same path.
@@ -156,7 +156,7 @@ def test_a_reload_keeps_the_contexts_of_what_is_the_same(load: Load, files: path
         renewed = load(keys)
     finally:
         (files / "good.pem").write_text(before)
-    made = contexts.prepare(renewed).server(renewed.listeners[0])
+    made = contexts.prepare(renewed).server(tls_of(renewed))
     assert made is not None
     assert made.by_name.keys() == {"other.test"}
 
