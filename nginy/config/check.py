@@ -48,7 +48,7 @@ from nginy.config.targets import (
 )
 from nginy.config.upstream import UPSTREAM, Upstream
 from nginy.errors import InvalidValueError
-from nginy.text.address import Address, parse_peer
+from nginy.text.address import PORT_MAX, Address, parse_peer
 
 # All weights of a consistent hash; 160 points each make ten million, 40 MB and seconds of work.
 RING_WEIGHT_MAX: Final = 65_536
@@ -71,6 +71,7 @@ def check(config: Config, findings: Findings) -> None:
     for listener in config.listeners:
         _check_protocol(listener, config, findings)
         _check_headers(listener, config, findings)
+        _check_ports(listener, config, findings)
         _check_limits(listener, config, findings)
         _check_content(listener, config, findings)
         check_routes(listener, findings)
@@ -201,6 +202,22 @@ def _check_headers(listener: Listener, config: Config, findings: Findings) -> No
             where = origin.of("listen")
             text = f'proxy_protocol: "v1" is for streams; {where} is udp and leads here, expected'
             findings.report(backend.origin.of("proxy_protocol"), f"{text} off or v2")
+
+
+def _check_ports(listener: Listener, config: Config, findings: Findings) -> None:
+    """Report backends that would have the listener's port, where that is none."""
+    upstreams = [config.upstreams.get(name) for name in upstreams_of(listener)]
+    for backend in (each for upstream in upstreams if upstream for each in upstream.backends):
+        if backend.address.offset is None:
+            continue
+        where, mark = listener.origin.of("listen"), backend.origin.of("address")
+        highest = max(address.port for address in listener.listen) if listener.listen else 1
+        text = f"address: {quote(backend.address.name)} takes the port of the listener at {where}"
+        if any(address.is_unix for address in listener.listen):
+            findings.report(mark, f"{text}, which is a unix socket")
+        elif highest + backend.address.offset > PORT_MAX:
+            reached = highest + backend.address.offset
+            findings.report(mark, f"{text} and leads to {reached}, expected {PORT_MAX} or less")
 
 
 def _limits(listener: Listener) -> tuple[LimitConn | LimitConnRate, ...]:

@@ -57,6 +57,10 @@ def check_health(
         if has_unix and transport_of(check) == "udp":
             text = f"type: {check.type} cannot check a backend on a unix socket"
             findings.report(check.origin.of("type"), text)
+        relative = next((each for each in addresses if each.offset is not None), None)
+        if relative is not None and check.port is None and check.origin.has("port"):
+            text = f"{quote(relative.name)} has the listener's port, expected the one to be checked"
+            findings.report(check.origin.of("port"), f"port: {text}")
         if has_unix and check.port is not None:
             findings.report(check.origin.of("port"), "port: a backend on a unix socket has none")
     if agent is not None and agent.timeout_ms is not None and agent.origin.has("interval"):

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from nginy.config.node import Findings, Mark
-from nginy.config.schema import Config
+from nginy.config.schema import Config, Listener
 from nginy.config.targets import upstreams_of
 from nginy.config.upstream import Backend
 from nginy.text.address import Address
@@ -76,7 +76,7 @@ def check_loops(config: Config, findings: Findings, local: IsLocal = is_local) -
     for index, listener in enumerate(config.listeners):
         upstreams = [config.upstreams.get(name) for name in upstreams_of(listener)]
         for backend in (each for upstream in upstreams if upstream for each in upstream.backends):
-            for address in _addresses(backend):
+            for address in _addresses(backend, listener):
                 target = own.find(listener.protocol, address)
                 if target is not None:
                     edges.setdefault(index, []).append((target, backend))
@@ -92,10 +92,12 @@ def check_loops(config: Config, findings: Findings, local: IsLocal = is_local) -
             findings.report(mark, f"{text}: one client would take all connections")
 
 
-def _addresses(backend: Backend) -> Iterator[Address]:
+def _addresses(backend: Backend, listener: Listener) -> Iterator[Address]:
     """Yield the addresses of a backend that are known before any name is resolved."""
     address = backend.address
-    if not address.is_name:
+    if address.offset is not None:
+        yield from (address.for_port(each.port) for each in listener.listen)
+    elif not address.is_name:
         yield address
     elif address.host == "localhost" and address.port:
         for family, host in LOOPBACK.items():

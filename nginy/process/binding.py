@@ -12,10 +12,12 @@ Tested in tests/run/test_binding.py.
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 
 from nginy.config import build, schema
+from nginy.config.addresses import ListenAddresses
 from nginy.errors import NginyError
 from nginy.event.bind import ListenError, ListenKey, ListenOptions, Neighbors
 from nginy.event.listener import Listener
@@ -42,6 +44,14 @@ def in_binding_order(
     """Return what to open in an order that finds ports of other processes: see `Neighbors`."""
     options = [each for each, _ in wanted.values()]
     return sorted(options, key=lambda o: (not inherited.has(o.key), not o.address.is_wildcard))
+
+
+def in_ranges(listeners: Iterable[Listener]) -> Iterator[str]:
+    """Yield where is listened, for the log: ports of one host that follow each other as a range."""
+    for udp, run in groupby(listeners, key=lambda listener: listener.options.udp):
+        written = ListenAddresses().write(tuple(listener.address for listener in run))
+        for where in written if isinstance(written, list) else [written]:
+            yield f"{where} udp" if udp else str(where)
 
 
 def refusal(errors: Sequence[NginyError]) -> NginyError:

@@ -28,7 +28,7 @@ from nginy.event.datagram import DatagramReceiver
 from nginy.event.listener import Listener
 from nginy.event.loop import Loop
 from nginy.log.levels import NOTICE
-from nginy.process.binding import in_binding_order, refusal, wanted_by
+from nginy.process.binding import in_binding_order, in_ranges, refusal, wanted_by
 from nginy.process.handlers import HandlerMaker
 from nginy.process.inherited import Inherited
 from nginy.process.logs import LogSet
@@ -53,6 +53,8 @@ class ServiceSet:
     """All listeners by address and protocol. Created and closed by the server."""
 
     __slots__ = (
+        "_begun",
+        "_ended",
         "_loop",
         "_maker",
         "_pools",
@@ -67,6 +69,8 @@ class ServiceSet:
         self._pools = pools
         self._maker = HandlerMaker(loop, logs, pools)
         self._services: dict[ListenKey, Service] = {}
+        self._begun: list[Listener] = []
+        self._ended: list[Listener] = []
         self._tls = TlsContexts()
         self.inherited = Inherited()
         """Sockets to be taken instead of binding new ones."""
@@ -158,6 +162,14 @@ class ServiceSet:
             listener = opened.get(key) or listener
             if listener is not None:
                 self._serve(listener, handler, options, settings, config)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Log where is listened now, and where no more: a range of ports is one line."""
+        for text, listeners in (("no longer ", self._ended), ("", self._begun)):
+            for where in in_ranges(listeners):
+                logger.log(NOTICE, "%slistening on %s", text, where)
+            listeners.clear()
 
     def retire_all(self, timeout_ms: int | None, *, has_successor: bool = False) -> None:
         """Take no new clients anywhere, and let the sessions end within `timeout_ms`.
@@ -170,6 +182,7 @@ class ServiceSet:
             self._retire(key, timeout_ms)
             if has_successor:
                 _leave(service.listener)
+        self._tell()
 
     def let_go(self) -> None:
         """Close what has retired and has no session left."""
@@ -217,10 +230,10 @@ class ServiceSet:
             listener.apply(options)
         elif options.udp:
             listener.start_datagrams(self._loop, build.datagram_handler(settings, handler))
-            logger.log(NOTICE, "listening on %s", listener)
+            self._begun.append(listener)
         else:
             listener.start(self._loop, handler.accept_handler)
-            logger.log(NOTICE, "listening on %s", listener)
+            self._begun.append(listener)
 
     def _unready(self, handler: ProtocolHandler, settings: schema.Listener) -> str:
         """Return the upstream that a handler is to lead to and does not yet; "" if it does."""
@@ -262,7 +275,7 @@ class ServiceSet:
             retiring = Retiring(self._loop, key, handler, None)
         retiring.limit(timeout_ms)
         self.retiring.append(retiring)
-        logger.log(NOTICE, "no longer listening on %s", listener)
+        self._ended.append(listener)
 
     def _present(self, key: ListenKey) -> tuple[Listener | None, ProtocolHandler | None]:
         """Return what there is for an address, in service or about to go."""

@@ -17,6 +17,7 @@ from typing import Final
 from nginy.backend.backend import Backend
 from nginy.backend.pool import BackendPool
 from nginy.event.connection import Connection
+from nginy.text.address import Address
 
 
 class AttemptResult(Enum):
@@ -90,6 +91,11 @@ class Attempt:
         if self.backend is not None:
             self.backend.missed += 1
         self.end(result, now_ms, upstream)
+
+    def lead_to(self, address: Address) -> Address:
+        """Note, for the logs, the address of a backend that has the listener's port."""
+        self.address = str(address)
+        return address
 
     def end(self, result: AttemptResult, now_ms: int, upstream: Connection | None) -> None:
         """Give the backend back to its pool and keep the numbers for the log; only the first call

@@ -97,6 +97,7 @@ class ProtocolHandler:
         "loop",
         "name",
         "phases",
+        "port",
         "settings",
     )
 
@@ -126,6 +127,8 @@ class ProtocolHandler:
         logger, since each session would have to ask it three times."""
         self.phases: Phases = ()
         """What its clients pass before a session goes to its content; mostly nothing."""
+        self.port = address.port
+        """The port that clients ask, 0 on a unix socket."""
         self.local_sockaddr = None if address.is_wildcard else address.sockaddr
         """The address that clients ask; None on a wildcard address, where only the accepted socket
         knows which of the machine's it was."""

@@ -86,7 +86,10 @@ class UdpOpening(KeyedSession):
             if handler.is_verbose:
                 self.log(logging.DEBUG, f"picked {backend.name}, with {backend.conns} sessions now")
             bind = settings.bind if handler.bind_of is None else handler.bind_of(self)
-            upstream = connect_datagram(handler.loop, backend.address, bind)
+            address = backend.address
+            if address.offset is not None:
+                address = self._attempt.lead_to(address.for_port(handler.port))
+            upstream = connect_datagram(handler.loop, address, bind)
             if not isinstance(upstream, ConnectFailure):
                 wanted = (settings.proxy_protocol, backend.settings.proxy_protocol)
                 if wanted != UNANNOUNCED or len(self.attempts) > 1:

@@ -172,9 +172,10 @@ class UpstreamSession(Session, ABC):
             return ENDED
         bind_of = self.handler.bind_of
         bind = settings.bind if bind_of is None else bind_of(self)
-        upstream = connect_stream(
-            loop, backend.address, bind, settings.socket_keepalive, loop.reserve
-        )
+        address = backend.address
+        if address.offset is not None:
+            address = self.attempt.lead_to(address.for_port(self.handler.port))
+        upstream = connect_stream(loop, address, bind, settings.socket_keepalive, loop.reserve)
         if isinstance(upstream, ConnectFailure):
             return self._connect_failed(upstream)
         self.upstream = upstream

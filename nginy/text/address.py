@@ -43,6 +43,8 @@ class Address:
     port: int = 0
     path: str = ""
     written: str = field(default="", compare=False, repr=False)
+    offset: int | None = None
+    """Of a backend: what is added to the port that its client has asked; None if `port` is its."""
     sockaddr: SockAddr = field(init=False, compare=False, repr=False)
     """The form that bind(), connect() and sendto() take for this family, made once."""
 
@@ -83,7 +85,13 @@ class Address:
     def __str__(self) -> str:
         if self.family is socket.AF_UNIX:
             return f"unix:{self.path}"
+        if self.offset is not None and not self.port:
+            return f"{self.host_text}:+{self.offset}"
         return f"{self.host_text}:{self.port}"
+
+    def for_port(self, port: int) -> "Address":
+        """Return the address that one with an offset stands for, for a client that asked `port`."""
+        return Address(self.family, self.host, port + (self.offset or 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +122,12 @@ def parse_address(text: str) -> Address:
 def parse_peer(text: str) -> Address:
     """Return an address as parse_address() does, or a host name; without a port, that has port 0.
 
+    "10.0.0.5:+0" has the port that a client has asked, plus what is behind the plus sign.
+
     Names are those of RFC 1123 §2.1 with underscores: labels of up to 63 characters, 253 in all.
     """
+    if ":+" in text:
+        return _relative(text)
     host, colon, port = text.partition(":")
     is_name = host.strip("0123456789.") and _HOST_NAME.fullmatch(host) and host != "unix"
     if not is_name or ":" in port:
@@ -129,6 +141,20 @@ def parse_peer(text: str) -> Address:
         raise InvalidValueError("has two dots in a row")
     number = _port(port) if colon else 0
     return Address(socket.AF_UNSPEC, host.lower(), number, written=text)
+
+
+def _relative(text: str) -> Address:
+    host, _, offset = text.rpartition(":+")
+    if not re.fullmatch("[0-9]{1,5}", offset) or int(offset) >= PORT_MAX:
+        raise InvalidValueError(f'has "+{offset}" for a port', f"{host}:+0")
+    try:
+        address = _ip(host, 0)
+    except InvalidValueError as error:
+        if not (host.strip("0123456789.") and _HOST_NAME.fullmatch(host)):
+            raise
+        clause = "is a host name, and only an IP address can have the listener's port"
+        raise InvalidValueError(clause) from error
+    return replace(address, written=text, offset=int(offset))
 
 
 def parse_listen(text: str) -> tuple[Address, ...]:

@@ -355,3 +355,44 @@ def test_reading_many_routes_needs_no_time(tmp_path: pathlib.Path) -> None:
         [*command, "sni=n999.example"], capture_output=True, check=True, text=True
     )
     assert "route 1000 taken: sni n999.example" in done.stdout
+
+
+# Backends that have the listener's port.
+
+
+def relative(listen: str, backend: str = "10.0.0.5:+0", more: str = "") -> str:
+    upstream = f"{{backends: '{backend}'{more}}}"
+    return f"upstreams: {{a: {upstream}}}\nlisteners: {{listen: {listen}, proxy_pass: a}}\n"
+
+
+def test_a_backend_may_have_the_port_of_the_listener(tmp_path: pathlib.Path) -> None:
+    config = loaded(tmp_path, relative("127.0.0.1:10000-10499", "10.0.0.5:+1000"))
+    assert config.upstreams["a"].backends[0].address.offset == 1000
+    assert load(write(tmp_path, dump(config), "dumped.yml"), {}) == config
+    text = "listeners: {listen: 127.0.0.1:80, proxy_pass: '10.0.0.5:+0'}\n"
+    assert list(loaded(tmp_path, text).upstreams) == ["10.0.0.5:+0"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (relative("127.0.0.1:65000", "10.0.0.5:+1000"), "and leads to 66000, expected 65535 or"),
+        (relative("unix:/run/x"), "takes the port of the listener at nginy.yml:2:21, which is a"),
+        (relative("127.0.0.1:80", "127.0.0.1:+0"), "backend 127.0.0.1:+0 leads back to the"),
+        (relative("127.0.0.1:80-90", "127.0.0.1:+5"), "leads back to the listener"),
+        (
+            relative("127.0.0.1:80", more=", health_check: on"),
+            'port: "10.0.0.5:+0" has the listener\'s port, expected the one to be checked',
+        ),
+    ],
+)
+def test_a_port_of_the_listener_that_leads_nowhere_is_refused(
+    tmp_path: pathlib.Path, text: str, message: str
+) -> None:
+    (found,) = refusals(tmp_path, text)
+    assert message in found
+
+
+def test_a_check_with_a_port_suits_such_a_backend(tmp_path: pathlib.Path) -> None:
+    loaded(tmp_path, relative("127.0.0.1:80", more=", health_check: {port: 9}"))
+    loaded(tmp_path, relative("127.0.0.1:80", "127.0.0.1:+1"))

@@ -11,6 +11,7 @@ from nginy.text.address import (
     parse_address,
     parse_bind_address,
     parse_listen,
+    parse_peer,
     sockaddr_text,
 )
 
@@ -166,3 +167,40 @@ def test_only_an_ip_address_can_be_connected_from(text: str, clause: str) -> Non
 )
 def test_addresses_are_written_as_in_the_configuration(sockaddr: object, text: str) -> None:
     assert sockaddr_text(sockaddr) == text  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "port", "address"),
+    [
+        ("10.0.0.5:+0", 443, "10.0.0.5:443"),
+        ("10.0.0.5:+1000", 443, "10.0.0.5:1443"),
+        ("[::1]:+1", 1, "[::1]:2"),
+    ],
+)
+def test_an_address_may_have_the_port_that_a_client_has_asked(
+    text: str, port: int, address: str
+) -> None:
+    relative = parse_peer(text)
+    assert (str(relative), relative.name, relative.is_name) == (text, text, False)
+    assert relative.for_port(port) == parse_address(address)
+    assert relative != parse_peer(text.replace("+", "+1"))
+    checked = dataclasses.replace(relative, port=9)
+    assert str(checked) == text.rpartition(":")[0] + ":9"
+
+
+@pytest.mark.parametrize(
+    ("text", "clause"),
+    [
+        ("10.0.0.5:+", 'has "+" for a port'),
+        ("10.0.0.5:+x", 'has "+x" for a port'),
+        ("10.0.0.5:+-1", 'has "+-1" for a port'),
+        ("10.0.0.5:+65535", 'has "+65535" for a port'),
+        ("web.internal:+0", "is a host name, and only an IP address can have the listener's port"),
+        ("10.0:+0", "is not an IPv4 address"),
+        (":+0", "has no host"),
+    ],
+)
+def test_a_port_that_cannot_be_added_to_is_refused(text: str, clause: str) -> None:
+    with pytest.raises(InvalidValueError) as caught:
+        parse_peer(text)
+    assert caught.value.clause == clause
