@@ -74,7 +74,7 @@ Options:
   -s SIGNAL      Tell the nginy that runs CONFIG to stop, quit, reload or reopen.
                  (stop: at once; quit: when sessions have ended; reload: read
                  CONFIG again, and say what came of it; reopen: open log files
-                 again.)
+                 again, and say which could not be opened.)
   -c FILE        The configuration, as with nginx; for plan, the file to compare
                  with, instead of the configuration that runs.
   --json         Print what the admin interface answers.
@@ -297,6 +297,11 @@ def _signal(pid_path: str, name: str) -> int:
         raise NginyError(f'invalid option: "-s {name}", expected {", ".join(SIGNALS_BY_NAME)}')
     if name == "reload":
         return _tell_outcome(ask.reload(pid_path))
+    if name == "reopen":
+        problems = ask.reopen(pid_path).problems
+        for problem in problems:
+            _tell(f"[error] {problem}")
+        return 1 if problems else 0
     ask.send_signal(pid_path, SIGNALS_BY_NAME[name])
     return 0
 

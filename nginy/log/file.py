@@ -137,28 +137,25 @@ class LogFile:
         if self._want_flush and (self._pending or self._failing != was_failing):
             self._want_flush()
 
-    def reopen(self) -> bool:
+    def reopen(self) -> str:
         """Open the path again, as after a rotation; waiting lines go to the new file.
 
-        When that fails the old file stays in use, the error log says so, and False is returned.
+        Returns "", or why that failed: then the old file stays in use, and the error log says so.
         """
         if self._is_closed:
-            return False
+            return f'"{self.path}" is closed'
         self.flush()
         try:
             is_new = self._output.reopen()
         except OSError as error:
-            _logger.error(  # noqa: TRY400 - a traceback would say nothing more
-                'open() "%s" failed (%d: %s) while reopening logs, the old file stays in use',
-                self.path,
-                error.errno,
-                error.strerror,
-            )
-            return False
+            why = f'open() "{self.path}" failed ({error.errno}: {error.strerror})'
+            why += " while reopening logs, the old file stays in use"
+            _logger.error("%s", why)  # noqa: TRY400 - a traceback would say nothing more
+            return why
         if is_new:
             self._sent_bytes = 0
         self.flush()
-        return True
+        return ""
 
     def close(self) -> None:
         """Write what the output still accepts, and close it.

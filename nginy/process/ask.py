@@ -1,9 +1,9 @@
-"""What `nginy -s` asks of a running nginy: a signal, and for a reload an answer.
+"""What `nginy -s` asks of a running nginy: a signal, and for a reload or a reopening an answer.
 
-The pid file leads to the process, which answers a reload with a file beside it (`report.py`). We
-read that file until it tells of a reload that began after the signal: an earlier one, still under
-way, may not have seen the configuration as it is now. Where nginy has an admin interface that may
-change things, a request takes the place of signal and file.
+The pid file leads to the process, which answers with a file beside it (`report.py`). We read that
+file until it tells of a reload that began after the signal: an earlier one, still under way, may
+not have seen the configuration as it is now. The same holds for reopening the logs. Where nginy has
+an admin interface that may change things, a reload is a request in place of signal and file.
 
 nginx: `ngx_signal_process` in `ngx_cycle.c`, which does not wait.
 
@@ -14,14 +14,23 @@ import json
 import os
 import signal
 import time
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
 
 from nginy.commands.asking import Message, NoAnswerError, ask
 from nginy.config.schema import Config
 from nginy.errors import NginyError
-from nginy.process.pidfile import read_outcome, read_pid
-from nginy.process.report import LISTS, ReloadOutcome, monotonic_ms, outcome_of
+from nginy.process.pidfile import read_outcome, read_pid, read_reopening
+from nginy.process.report import (
+    LISTS,
+    ReloadOutcome,
+    ReopenOutcome,
+    monotonic_ms,
+    outcome_of,
+    reopen_outcome_of,
+)
+
+Outcome = TypeVar("Outcome", ReloadOutcome, ReopenOutcome)
 
 ANSWER_MS: Final = 60_000
 """How long to wait for the end of a reload, which takes 20 s at most with several workers."""
@@ -52,7 +61,7 @@ def reload_by_request(config: Config, config_path: str) -> ReloadOutcome:
         _, text = ask(config, config_path, message)
     except NoAnswerError:
         # It has begun, and has moved the interface elsewhere: the file tells the rest.
-        return _await_outcome(pid_path, pid, asked_ms, ANSWER_MS)
+        return _await_reload(pid_path, pid, asked_ms, ANSWER_MS)
     except NginyError:
         return reload(pid_path)
     try:
@@ -76,23 +85,50 @@ def reload(path: str, answer_ms: int = ANSWER_MS) -> ReloadOutcome:
     """
     asked_ms = monotonic_ms()
     pid = send_signal(path, signal.SIGHUP)
-    return _await_outcome(path, pid, asked_ms, answer_ms)
+    return _await_reload(path, pid, asked_ms, answer_ms)
 
 
-def _await_outcome(path: str, pid: int, asked_ms: int, answer_ms: int) -> ReloadOutcome:
-    while monotonic_ms() < asked_ms + answer_ms:
+def _await_reload(path: str, pid: int, asked_ms: int, answer_ms: int) -> ReloadOutcome:
+    def read() -> ReloadOutcome | None:
+        return outcome_of(read_outcome(path, pid))
+
+    return _await_outcome(path, pid, read, "reload", asked_ms + answer_ms, asked_ms)
+
+
+def reopen(path: str, answer_ms: int = ANSWER_MS) -> ReopenOutcome:
+    """Have the process of the pid file `path` open its logs again, and wait as `reload` does."""
+    asked_ms = monotonic_ms()
+    pid = send_signal(path, signal.SIGUSR1)
+
+    def read() -> ReopenOutcome | None:
+        return reopen_outcome_of(read_reopening(path, pid))
+
+    return _await_outcome(path, pid, read, "reopen its logs", asked_ms + answer_ms, asked_ms)
+
+
+def _await_outcome(
+    path: str,
+    pid: int,
+    read: Callable[[], Outcome | None],
+    asked_for: str,
+    until_ms: int,
+    asked_ms: int,
+) -> Outcome:
+    """Return what is read, once it began at `asked_ms` or later; raises NginyError."""
+    while monotonic_ms() < until_ms:
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
-            raise NginyError(f"nginy, PID {pid}, has ended instead of reloading") from None
+            raise NginyError(f"nginy, PID {pid}, has ended and did not {asked_for}") from None
         try:
-            outcome = outcome_of(read_outcome(path, pid))
+            outcome = read()
         except NginyError:
             if not os.path.exists(path):
-                text = f"nginy, PID {pid}, is about to end and does not reload"
+                text = f"nginy, PID {pid}, is about to end and does not {asked_for}"
                 raise NginyError(text) from None
             outcome = None  # it has only just begun
         if outcome is not None and outcome.began_ms >= asked_ms:
             return outcome
         time.sleep(LOOK_S)
-    raise NginyError(f"no answer from PID {pid} in {answer_ms // 1000}s; its log may say why")
+    waited_s = (until_ms - asked_ms) // 1000
+    raise NginyError(f"no answer from PID {pid} in {waited_s}s; its log may say why")

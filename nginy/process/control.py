@@ -29,7 +29,14 @@ from nginy.process.collector import resume_collector
 from nginy.process.inherited import Inherited
 from nginy.process.pidfile import PidFile, open_pid_file, replace_pid_file
 from nginy.process.reader import ConfigReader, ReadResult
-from nginy.process.report import Difference, ReloadOutcome, report_refusal, report_reload
+from nginy.process.report import (
+    Difference,
+    ReloadOutcome,
+    ReopenOutcome,
+    monotonic_ms,
+    report_refusal,
+    report_reload,
+)
 from nginy.process.systemd import Notifier, Watchdog, passed_descriptors
 from nginy.process.upgrade import Upgrade, handed_descriptors
 
@@ -54,7 +61,7 @@ class Controlled(Protocol):
         """Hear what a reload has come to."""
 
     def reopen_logs(self) -> None:
-        """Open all logs again."""
+        """Begin to open all logs again; `Control.reopened` ends it."""
 
     def quit(self, *, has_successor: bool) -> str:
         """Begin to end gracefully, and return what is waited for.
@@ -87,6 +94,7 @@ class Control:
         """What runs."""
         self._difference = Difference()
         """What the file has different from it."""
+        self._reopening_began_ms = 0
         self._pid_file: PidFile | None = None
         self._next_pid_file: PidFile | None = None
         self.is_ending = False
@@ -153,6 +161,7 @@ class Control:
         if number == signal.SIGHUP:
             self.reload()
         elif number == signal.SIGUSR1:
+            self._reopening_began_ms = monotonic_ms()
             self._controlled.reopen_logs()
         elif number == signal.SIGUSR2:
             environ = {**os.environ, **self.notifier.variables}
@@ -219,6 +228,15 @@ class Control:
         if is_outdated:
             # Asked for while a reload was going on, and the file may have changed since.
             self.reload()
+
+    def reopened(self, problems: Sequence[str]) -> None:
+        """Say which logs could not be opened again, and why, to whoever has asked for it."""
+        if self._pid_file is not None:
+            outcome = ReopenOutcome(self._reopening_began_ms, tuple(problems))
+            try:
+                self._pid_file.note_reopening(outcome.to_json())
+            except OSError as error:
+                logger.warning("write() failed (%s: %s)", error.errno, error.strerror)
 
     # The pid file, as one of the things that a reload changes: all of them, or none.
 

@@ -178,13 +178,13 @@ class LogSet:
         """Return what fills in a text's variables, without escaping."""
         return self._variables.compile(text)
 
-    def reopen(self) -> None:
-        """Open all files again, as after a rotation."""
-        for error_log in self._error_logs:
-            error_log.sink.reopen()
-        for file in self._files.values():
-            file.reopen()
+    def reopen(self) -> list[str]:
+        """Open all files again, as after a rotation; return why some could not be opened."""
+        _logger.log(NOTICE, "reopening logs")
+        files = [*(error_log.sink for error_log in self._error_logs), *self._files.values()]
+        problems = [file.reopen() for file in files]
         self._varied.close()
+        return [problem for problem in problems if problem]
 
     def lost(self) -> dict[str, int]:
         """Return how many lines of access logs and of error logs were lost."""

@@ -2,9 +2,9 @@
 
 `-s reload` and the other signals read the id from the pid file. `nginy plan` compares a new
 configuration with the running one, and the file on disk may have changed since. So the server keeps
-the text of what it runs (that of `nginy -T`) in a second file beside the first, PATH.conf. A third,
-PATH.reload, has the outcome of the last reload (`report.py`). Only nginy's own user can read these
-two.
+the text of what it runs (that of `nginy -T`) in a second file beside the first, PATH.conf. Two
+more, PATH.reload and PATH.reopen, have the outcome of the last reload and of the last reopening of
+the logs (`report.py`). Only nginy's own user can read these three.
 
 nginy opens the files once, before it drops privileges, and rewrites them in place: the user that it
 becomes may have no right to create files there. Where it may not even remove them in the end, it
@@ -65,13 +65,14 @@ class _Companion:
 class PidFile:
     """The files of this process. Created and removed by the server."""
 
-    __slots__ = ("_outcome", "_text", "path")
+    __slots__ = ("_outcome", "_reopening", "_text", "path")
 
     def __init__(self, path: str, text: str) -> None:
         """Write the files; raises NginyError, and leaves none then."""
         self.path = path
         self._text: _Companion | None = None
         self._outcome: _Companion | None = None
+        self._reopening: _Companion | None = None
         try:
             with open(path, "w", encoding="ascii") as file:
                 file.write(f"{os.getpid()}\n")
@@ -81,6 +82,8 @@ class PidFile:
             # In this order: with the text the process is known to be ready.
             self._outcome = _Companion(outcome_path(path))
             self._outcome.rewrite("")
+            self._reopening = _Companion(reopening_path(path))
+            self._reopening.rewrite("")
             self._text = _Companion(text_path(path))
             self._text.rewrite(text)
         except OSError as error:
@@ -97,6 +100,11 @@ class PidFile:
         if self._outcome is not None:
             self._outcome.rewrite(text)
 
+    def note_reopening(self, text: str) -> None:
+        """Note what opening the logs again has come to; raises OSError if the disk is full."""
+        if self._reopening is not None:
+            self._reopening.rewrite(text)
+
     def rename(self, path: str) -> None:
         """Rename the files, since a successor takes this name; raises OSError."""
         os.rename(self.path, path)
@@ -105,10 +113,13 @@ class PidFile:
             self._text.rename(text_path(path))
         if self._outcome is not None:
             self._outcome.rename(outcome_path(path))
+        if self._reopening is not None:
+            self._reopening.rename(reopening_path(path))
 
     def give_to(self, uid: int, gid: int) -> None:
         """Make the files the property of the user that nginy becomes, so it can empty them."""
-        for path in (self.path, text_path(self.path), outcome_path(self.path)):
+        own = self.path
+        for path in (own, text_path(own), outcome_path(own), reopening_path(own)):
             os.chown(path, uid, gid)
 
     def remove(self) -> None:
@@ -118,10 +129,10 @@ class PidFile:
         except OSError:
             with contextlib.suppress(OSError):
                 os.truncate(self.path, 0)
-        for companion in (self._text, self._outcome):
+        for companion in (self._text, self._outcome, self._reopening):
             if companion is not None:
                 companion.remove()
-        self._text = self._outcome = None
+        self._text = self._outcome = self._reopening = None
 
 
 def open_pid_file(current: PidFile | None, path: str | None, text: str) -> PidFile | None:
@@ -181,6 +192,11 @@ def outcome_path(path: str) -> str:
     return f"{path}.reload"
 
 
+def reopening_path(path: str) -> str:
+    """Return where the outcome of the last reopening is kept that belongs to a pid file."""
+    return f"{path}.reopen"
+
+
 def read_pid(path: str) -> int:
     """Return the process id in a pid file; raises NginyError."""
     text = _read(path, PID_MAX_CHARACTERS).strip()
@@ -210,6 +226,11 @@ def read_outcome(path: str, pid: int) -> str:
     "" if there was none, or while it is being written.
     """
     return _read_companion(outcome_path(path), pid) or ""
+
+
+def read_reopening(path: str, pid: int) -> str:
+    """Return what the last reopening of process `pid` has come to; otherwise as `read_outcome`."""
+    return _read_companion(reopening_path(path), pid) or ""
 
 
 def _read_companion(path: str, pid: int) -> str | None:

@@ -1,8 +1,9 @@
-"""The outcome of a reload: for the log, and for the person who has asked for it.
+"""The outcome of a reload or a reopening of the logs: for the person who has asked for it.
 
 The words are the same whether one process has reloaded or several workers have voted. The log gets
 a `ReloadOutcome`, and so does a file beside the pid file (`pidfile.py`), as JSON. `nginy -s reload`
-waits for it there, since a signal alone would not tell that anything went wrong.
+waits for it there, since a signal alone would not tell that anything went wrong. `nginy -s reopen`
+waits for a `ReopenOutcome` in the same way.
 
 `commands/plan.py` finds what changes between two configurations; `systemd.py` tells the service
 manager.
@@ -70,6 +71,28 @@ def outcome_of(text: str) -> ReloadOutcome | None:
             int(fields["took_ms"]),
             **{name: tuple(map(str, fields[name])) for name in LISTS},
         )
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class ReopenOutcome:
+    """What has come of opening the logs again. A log that a problem names goes on as before."""
+
+    began_ms: int
+    """When it began, by the clock of `ReloadOutcome.began_ms`."""
+    problems: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """Return the outcome as one line of JSON."""
+        return json.dumps(asdict(self))
+
+
+def reopen_outcome_of(text: str) -> ReopenOutcome | None:
+    """Return what `ReopenOutcome.to_json` has written; None if it is not whole, or none."""
+    try:
+        fields = json.loads(text)
+        return ReopenOutcome(int(fields["began_ms"]), tuple(map(str, fields["problems"])))
     except (ValueError, TypeError, KeyError):
         return None
 

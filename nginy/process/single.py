@@ -105,7 +105,7 @@ class SingleProcess:
 
     def reopen_logs(self) -> None:
         """Open all logs anew."""
-        self.server.logs.reopen()
+        self.control.reopened(self.server.logs.reopen())
 
     def quit(self, *, has_successor: bool) -> str:
         """Begin to end gracefully, and return what is waited for."""

@@ -207,7 +207,7 @@ def test_after_a_full_disk_the_error_log_says_in_its_own_form_what_is_missing(tm
 def test_a_failed_reopen_is_said_in_the_error_log_itself(tmp_path, error_log):
     error_log.path.rename(tmp_path / "error.log.1")
     error_log.path.mkdir()
-    assert error_log.log.sink.reopen() is False
+    assert "(21: Is a directory)" in error_log.log.sink.reopen()
     said = (tmp_path / "error.log.1").read_text()
     assert said.endswith("(21: Is a directory) while reopening logs, the old file stays in use\n")
 

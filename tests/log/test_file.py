@@ -174,7 +174,7 @@ def test_after_a_rename_reopening_makes_a_new_file(tmp_path, open_log):
     log.write(b"one\n")
     path.rename(tmp_path / "log.1")
     log.write(b"two\n")
-    assert log.reopen() is True
+    assert log.reopen() == ""
     log.write(b"three\n")
     assert (tmp_path / "log.1").read_bytes() == b"one\ntwo\n"
     assert path.read_bytes() == b"three\n"
@@ -186,10 +186,11 @@ def test_when_reopening_fails_the_old_file_stays_in_use_and_it_is_said(tmp_path,
     path.rename(tmp_path / "log.1")
     path.mkdir()
     with caplog.at_level(logging.ERROR, "nginy.log"):
-        assert log.reopen() is False
+        why = log.reopen()
     log.write(b"still here\n")
     assert (tmp_path / "log.1").read_bytes() == b"still here\n"
     failed = f'open() "{path}" failed (21: Is a directory) while reopening logs'
+    assert why.startswith(failed)
     assert caplog.messages == [f"{failed}, the old file stays in use"]
 
 
@@ -237,7 +238,7 @@ def test_a_closed_log_is_not_opened_again(tmp_path):
     log = LogFile(str(tmp_path / "log"))
     log.close()
     (tmp_path / "log").unlink()
-    assert log.reopen() is False
+    assert log.reopen() == f'"{tmp_path}/log" is closed'
     assert not (tmp_path / "log").exists()
 
 

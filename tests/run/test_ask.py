@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import signal
 import socket
 import stat
@@ -103,6 +104,52 @@ def test_a_service_says_itself_what_is_wrong_with_its_file(
         assert "unknown key" in errors[0]
         assert errors[-1].endswith("configuration has not changed")
         assert len(nginy.said("configuration not changed")) == 1
+
+
+# Reopening.
+
+
+@WORKERS
+def test_reopening_waits_until_all_have_opened_their_logs(
+    tmp_path: pathlib.Path, here: str, workers: int
+) -> None:
+    log, old = tmp_path / "a.log", tmp_path / "a.log.1"
+    with Nginy(tmp_path, config(workers, here, "hi", f"access_log: {log}\n")) as nginy:
+        host, port = here.split(":")
+        log.rename(old)
+        assert run_once("-s", "reopen", str(nginy.path)) == (0, "", [])
+        with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as client:
+            assert client.recv(100) == b"hi"
+            assert client.recv(100) == b""
+        nginy.stop()
+    assert (log.read_text().count("\n"), old.read_text()) == (1, "")
+
+
+@WORKERS
+def test_reopening_fails_and_says_which_log_could_not_be_opened(
+    tmp_path: pathlib.Path, here: str, workers: int
+) -> None:
+    log = tmp_path / "a.log"
+    with Nginy(tmp_path, config(workers, here, "hi", f"access_log: {log}\n")) as nginy:
+        log.unlink()
+        log.mkdir()
+        status, out, errors = run_once("-s", "reopen", str(nginy.path))
+        assert (status, out) == (1, "")
+        text = "(21: Is a directory) while reopening logs, the old file stays in use"
+        assert errors == [f'nginy: [error] open() "{log}" failed {text}']
+        log.rmdir()
+        assert run_once("-s", "reopen", str(nginy.path)) == (0, "", [])
+        nginy.said(re.escape(text))
+
+
+def test_a_worker_that_does_not_open_its_logs_is_named(tmp_path: pathlib.Path, here: str) -> None:
+    with Nginy(tmp_path, config(2, here, "hi")) as nginy:
+        (line,) = nginy.said(r"worker 1, process \d+ started")
+        pid = int(line.rpartition("process ")[2].split()[0])
+        os.kill(pid, signal.SIGSTOP)
+        status, _, errors = run_once("-s", "reopen", str(nginy.path))
+        os.kill(pid, signal.SIGCONT)
+        assert (status, errors) == (1, [f"nginy: [error] worker 1, process {pid} does not answer"])
 
 
 # Without a nginy.

@@ -492,7 +492,7 @@ def test_reopened_logs_get_the_lines_of_all_workers(
         wait_until(lambda: len(nginy.access_lines()) == 1)
         nginy.access_path.rename(tmp_path / "old.log")
         nginy.send_signal(signal.SIGUSR1)
-        nginy.said("SIGUSR1", 1 + WORKERS)
+        nginy.said("reopening logs", 1 + WORKERS)
         for _ in range(60):
             assert ask(here) == "hello"
         wait_until(lambda: len(nginy.access_lines()) == 60)

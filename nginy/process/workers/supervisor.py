@@ -41,6 +41,7 @@ from nginy.process.server import draining_status
 from nginy.process.workers.crew import Crew, WorkerProcess
 from nginy.process.workers.lead import Lead
 from nginy.process.workers.ports import PortSet
+from nginy.process.workers.reopening import Reopening
 from nginy.process.workers.reports import Reports
 from nginy.process.workers.vote import Patience, Vote, Voting
 from nginy.process.workers.worker import serve
@@ -96,6 +97,7 @@ class Supervisor:
         self._draining: dict[int, int] = {}
         """The sessions that workers have left, by their number, once they have been told to end."""
         self._lead = Lead(self.crew)
+        self._reopening = Reopening(self.loop, self.crew, self.control.reopened)
         self._voting = Voting(self.loop, self.crew, self, patience.vote_ms)
         self._failure = ""
         self._stop_timer = Timer(self._stop_handler, self)
@@ -168,7 +170,9 @@ class Supervisor:
             self._draining[process.index] = int(text) if text.isdecimal() else 0
             self._tell_draining()
             return
-        if word == "found":
+        if word == "reopened":
+            self._reopening.answered(process, text)
+        elif word == "found":
             self._lead.pass_on(process, text)
         elif not self._reports.heard(process, word, text):
             self._voted(process, word, text)
@@ -185,6 +189,7 @@ class Supervisor:
         self._counts.clear(process.index)
         self._lead.died(process)
         self._reports.died(process)
+        self._reopening.died(process)
         if self._stage is Stage.ENDING:
             if not self.crew.processes:
                 self.loop.running = False
@@ -205,9 +210,9 @@ class Supervisor:
 
     def reopen_logs(self) -> None:
         """Have all processes open their logs again."""
-        self.logs.reopen()
+        problems = self.logs.reopen()
         give_away(self.config.user, self.logs)
-        self.crew.signal(signal.SIGUSR1)
+        self._reopening.begin(problems)
 
     def change_to(self, config: schema.Config, text: str) -> None:
         """Have the workers vote on a change to `config`."""
@@ -313,6 +318,7 @@ class Supervisor:
         """Close everything; a worker that is still there ends with its channel."""
         self.crew.close()
         self._reports.close()
+        self._reopening.close()
         self.admin.close()
         self.ports.close()
         self._voting.close()

@@ -17,6 +17,7 @@ workers change, or none.
 | lead | ask the backends, for all | found TEXT | what checks have found |
 | found TEXT | what another one's checks have found | | |
 | recite | tell all findings again | | |
+| reopen N | open your logs again | reopened N TEXT | which could not be opened |
 | report N, with a descriptor | answer the question there, or do it | reported N | it is written |
 | | | event TEXT | what has happened to a backend |
 | succeeded | QUIT; a successor has the sockets | draining N | N sessions are left |
@@ -145,7 +146,7 @@ class Worker:
     # Orders.
 
     def _receive_order(self, word: str, number: str, fds: list[int]) -> None:
-        if word in ("ping", "lead", "recite", "found"):
+        if word in ("ping", "lead", "recite", "found", "reopen"):
             self._answer(word, number)
         elif word == "succeeded":
             self._quit(has_successor=True)
@@ -171,6 +172,9 @@ class Worker:
             self._relay.lead(True)
         elif word == "recite":
             self._relay.recite()
+        elif word == "reopen":
+            problems = "\n".join(self.server.logs.reopen())
+            self.channel.send("reopened", f"{text} {problems}")
         else:
             self._relay.receive(text)
 
