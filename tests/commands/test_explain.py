@@ -191,6 +191,21 @@ def test_a_proxy_and_a_stranger_are_told_apart(tmp_path: pathlib.Path) -> None:
     assert told("127.0.0.1:81", "11.1.2.3")[1].startswith("rules     none but return")
 
 
+def test_a_proxy_in_front_of_a_udp_listener_is_told_of_as_well(tmp_path: pathlib.Path) -> None:
+    text = """
+    listeners:
+    - listen: 127.0.0.1:53
+      protocol: udp
+      proxy_pass: 127.0.0.1:5353
+      accept_proxy_protocol: {from: 10.0.0.0/8}
+    """
+    config = loaded(tmp_path, text)
+    assert "in each datagram from this client" in explain(config, "127.0.0.1:53", "10.1.2.3")
+    assert explain(config, "127.0.0.1:53", "11.1.2.3").endswith(
+        "choice    none: datagrams are dropped, others are refused\n"
+    )
+
+
 def test_the_limits_of_a_client_are_told_with_its_key(tmp_path: pathlib.Path) -> None:
     text = """
     listeners:
