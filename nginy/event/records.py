@@ -218,9 +218,11 @@ class RecordConnection(Connection):
         counted when the kernel has taken it.
         """
         tls = self.tls
+        size = len(memory)
+        if size <= RECORD_BYTES and not tls.unsent and not tls.credit:
+            return self._send_message(memory, size)
         if tls.unsent and self.flush_records() != DONE:
             return ERROR if self.errno else AGAIN
-        size = len(memory)
         count = 0
         if tls.credit:
             count = min(tls.credit, size)
@@ -236,6 +238,27 @@ class RecordConnection(Connection):
             count = end
         self.sent += count
         return count or AGAIN
+
+    def _send_message(self, memory: "bytes | memoryview", size: int) -> int:
+        """Do as `send` for what fits into a record: the ordinary message, in few steps."""
+        tls = self.tls
+        try:
+            tls.object.write(memory)
+            data = tls.outgoing.read()
+            sent = self.socket.send(data)
+        except SSLError as error:
+            return self.violated(self.write, error)
+        except OSError as error:
+            if self.failed(self.write, error) == ERROR:
+                return ERROR
+            sent = 0
+        if sent == len(data):
+            self.sent += size
+            return size
+        self.write.ready = False
+        tls.credit = size
+        self._keep(data[sent:])
+        return AGAIN
 
     def _encrypt(self, view: memoryview) -> int:
         """Encrypt all of `view` and send it; return DONE, ERROR, or AGAIN if the kernel has not

@@ -183,9 +183,27 @@ class TcpSession(EndingSession):
         """Do as `_read_handler`, with calls that encrypt and decrypt."""
         src = event.data
         dst: Connection = self.upstream if src is self.client else self.client  # type: ignore[assignment]
-        if not src.received and dst is self.client:
-            self.attempt.first_byte_at_ms = src.loop.clock.now_ms
-        self._pump(src, dst)
+        loop = src.loop
+        if src.full_reads or loop.budget.is_spent:
+            self._pump(src, dst)
+            return
+        is_first = not src.received
+        memory = self.read_sizes[0]
+        count = src.recv(memory)
+        if count <= 0:
+            self._read_ended(src, dst, count)
+            return
+        now_ms = src.active_at_ms = loop.clock.now_ms
+        if is_first and dst is self.client:
+            self.attempt.first_byte_at_ms = now_ms
+        data = memory[:count]
+        sent = dst.send(data)
+        if sent < count:
+            self._keep_rest(src, dst, data, sent)
+        elif event.ready:
+            if count == len(memory):
+                src.full_reads = 1
+            self._pump(src, dst)
 
     def _client_write_handler(self, event: Event) -> None:
         if self.upstream is not None:

@@ -48,6 +48,12 @@ RATIO_BARS: Final[dict[str, dict[str, RatioBar]]] = {
     "udp-churn": {"nginx": RatioBar(0.84, 0.95), "nginx-tuned": RatioBar(0.90, 0.95)},
     "udp-one-answer": {"nginx": RatioBar(0.72, 0.8), "nginx-tuned": RatioBar(1.05)},
     "backends-1000": {"nginx": RatioBar(0.80, 0.95)},
+    "tls-full": {"nginx": RatioBar(0.75, 0.85)},
+    "tls-full-rsa": {"nginx": RatioBar(0.80, 0.85)},
+    "tls-resumed": {"nginx": RatioBar(0.75, 0.85)},
+    "tls-up": {"nginx": RatioBar(0.90, 1.1)},
+    "tls-down": {"nginx": RatioBar(1.0, 1.1)},
+    "tls-ping-pong": {"nginx": RatioBar(0.85, 0.95)},
 }
 
 OWN_BARS: Final[dict[str, tuple[str, RatioBar]]] = {
@@ -68,6 +74,7 @@ _NO_ERRORS: Final = Limit("errors", 0, "no failed connection")
 LIMITS: Final[dict[str, tuple[Limit, ...]]] = {
     "idle-1000": (_PAIR, _NO_CPU),
     "idle-8000": (_PAIR, _NO_CPU),
+    "tls-idle-500": (Limit("cost", 20 * 1024, "≤ 20 KiB a session"), _NO_CPU),
     "access-log": (Limit("log_cost", 1.05, "≤ 5 % more CPU with the access log"),),
     "two-workers": (Limit("worker_cost", 1.10, "≤ 10 % more CPU with two workers"),),
     "reload": (_NO_ERRORS,),

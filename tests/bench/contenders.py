@@ -47,6 +47,21 @@ class Setup:
             first = (20 << 24) + number * 512
             yield f"{first >> 24}.{first >> 16 & 255}.{first >> 8 & 255}.0/24"
 
+    def write_certificate(self) -> Path:
+        """Write a file with a new key of the work's kind and its certificate; return its path."""
+        path = self.directory / "site.pem"
+        key = ("ec", "-pkeyopt", "ec_paramgen_curve:prime256v1") if self.work.tls == "ec" else None
+        subprocess.run(
+            [
+                *("openssl", "req", "-x509", "-nodes", "-days", "30", "-subj", "/CN=bench.test"),
+                *("-newkey", *(key or ("rsa:2048",)), "-keyout", str(path), "-out", f"{path}.crt"),
+            ],
+            check=True,
+            capture_output=True,
+        )
+        path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
+        return path
+
     def write_networks(self, form: str = "{}") -> Path:
         """Write a file with a line for each network; return its path."""
         path = self.directory / "networks"
@@ -174,6 +189,8 @@ class Nginx(Contender):
         reuseport = " reuseport" if work.workers > 1 else ""
         protocol = " udp" if work.is_udp else ""
         accepts = " proxy_protocol" if work.is_announced else ""
+        pem = setup.write_certificate() if work.tls else None
+        secure = " ssl" if pem else ""
         log = f"access_log {setup.directory}/access.log main" + (
             " buffer=64k flush=1s" if self.is_tuned else ""
         )
@@ -196,7 +213,10 @@ class Nginx(Contender):
             "least_conn;" if work.balance == "least_conn" else "",
             *(f"server {address};" for address in setup.backends()),
             "}",
-            f"server {{ listen 127.0.0.1:{setup.port}{protocol}{reuseport}{accepts}; proxy_pass u;",
+            f"server {{ listen 127.0.0.1:{setup.port}{protocol}{reuseport}{accepts}{secure};",
+            "proxy_pass u;",
+            f"ssl_certificate {pem}; ssl_certificate_key {pem};" if pem else "",
+            "ssl_protocols TLSv1.2 TLSv1.3;" if pem else "",
             "proxy_protocol on;" if work.is_announced else "",
             f"include {setup.write_networks('deny {};')};" if work.networks else "",
             f"proxy_timeout {work.udp_timeout_ms}ms;" if work.is_udp else "",
@@ -233,6 +253,9 @@ class HAProxy(Contender):
     def _configuration(self, setup: Setup) -> str:
         log = "log stdout format raw local0 info"
         is_announced = setup.work.is_announced
+        binding = " accept-proxy" if is_announced else ""
+        if setup.work.tls:
+            binding += f" ssl crt {setup.write_certificate()}"
         lines = [
             "global",
             f"nbthread {setup.work.workers}",
@@ -247,7 +270,7 @@ class HAProxy(Contender):
             "option splice-auto" if self.is_tuned else "",
             "log global" if setup.has_access_log else "",
             "option tcplog" if setup.has_access_log else "",
-            f"listen l\nbind 127.0.0.1:{setup.port}{' accept-proxy' if is_announced else ''}",
+            f"listen l\nbind 127.0.0.1:{setup.port}{binding}",
             f"tcp-request connection reject if {{ src -f {setup.write_networks()} }}"
             if setup.work.networks
             else "",
@@ -290,6 +313,9 @@ class Nginy(Contender):
             listener += f", proxy_responses: {work.udp_responses}"
         if work.is_announced:
             listener += ", accept_proxy_protocol: {from: 127.0.0.0/8}, proxy_protocol: v2"
+        if work.tls:
+            pem = setup.write_certificate()
+            listener += f", tls: {{certificate: {pem}, key: {pem}}}"
         if work.networks:
             listener += f", access: {{deny: {{file: {setup.write_networks()}}}}}"
         lines = [

@@ -21,6 +21,8 @@ HERE: Final = Path(__file__).resolve().parent
 SOURCES: Final = ("load.c", "load_backend.c")
 HEADER: Final = "load.h"
 COMPILE_TIMEOUT_S: Final = 120
+TLS_GENERATOR: Final = (sys.executable, str(HERE / "tls_load.py"))
+"""What makes the load of works over TLS; there is none in C."""
 
 
 class GeneratorError(Exception):

@@ -337,8 +337,9 @@ def percentile_us(latencies_ns: Sequence[int], share: float) -> float:
     return sorted(latencies_ns)[min(len(latencies_ns) - 1, int(share * len(latencies_ns)))] / 1000
 
 
-def main(arguments: Sequence[str]) -> int:
-    if len(arguments) < 6 or arguments[0] not in WORKS:
+def main(arguments: Sequence[str], make: type[Run] = Run, works: Sequence[str] = WORKS) -> int:
+    """Run a work to its end, and print what came of it."""
+    if len(arguments) < 6 or arguments[0] not in works:
         print("usage: load.py WORK PORT BACKEND_FD CONNECTIONS WARMUP_MS MEASURE_MS [PID ...]")
         return 2
     port, fd, connections, warmup_ms, measure_ms, *pids = map(int, arguments[1:])
@@ -347,7 +348,7 @@ def main(arguments: Sequence[str]) -> int:
         cpu_ns = sum(time.clock_gettime_ns((~pid << 3) | 2) for pid in pids)  # as processes.cpu_ns
         return run.operations, cpu_ns, time.process_time_ns(), time.monotonic_ns()
 
-    run = Run(arguments[0], port, fd, connections)
+    run = make(arguments[0], port, fd, connections)
     start = end = (0, 0, 0, 0)
     if not run.run_until(lambda: run.begun >= connections, STUCK_AFTER_NS):
         run.errors += max(0, connections - run.begun)

@@ -91,6 +91,7 @@ def run_rounds(
     for number in range(1, rounds + 1):
         for work in works:
             able = [c for c in contenders if c.is_udp_capable or not work.is_udp]
+            able = [c for c in able if c.is_proxy or not work.tls]
             shift = (number - 1) % len(able) if able else 0
             for contender in able[shift:] + able[:shift]:
                 if (work.name, contender.name) in failures:

@@ -20,7 +20,7 @@ from typing import Final
 
 from bench import processes
 from bench.contenders import Command, Contender, Setup
-from bench.generator import Generator, GeneratorError, Load, parse
+from bench.generator import TLS_GENERATOR, Generator, GeneratorError, Load, parse
 from bench.processes import ProcessGroup, wait_until
 from bench.works import Figure, Work
 
@@ -196,7 +196,11 @@ class _Arena:
         pids = [] if work.reloads else self.pids
         numbers = (port, self.backend.fileno(), work.connections, warmup_ms, measure_ms)
         return ProcessGroup(
-            [*bench.generator.argv, work.load, *map(str, (*numbers, *pids))],
+            [
+                *(TLS_GENERATOR if work.tls else bench.generator.argv),
+                work.load,
+                *map(str, (*numbers, *pids)),
+            ],
             bench.cpus(work)[1],
             setup.directory / "load.log",
             inherited_fd=self.backend.fileno(),

@@ -482,3 +482,14 @@ def test_a_generator_that_breaks_is_one_sentence() -> None:
     with pytest.raises(MeasureError, match="oops"):
         take_sample(bench, DIRECT, BY_NAME["idle-1000"], 1)
     assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("name", [work.name for work in WORKS if work.tls])
+def test_works_over_tls_go_through_nginy_without_an_error(name: str) -> None:
+    cpus = sorted(os.sched_getaffinity(0))
+    bench = Bench(python_generator(), {cpus[0]}, {cpus[-1]}, SECONDS)
+    work = dataclasses.replace(BY_NAME[name], connections=4)
+    nginy = next(c for c in CONTENDERS if c.name == "nginy")
+    sample = take_sample(bench, nginy, work, 1)
+    assert sample.errors == 0
+    assert sample.cost > 0 or work.load == "tls-idle"  # four weigh less than what varies

@@ -43,6 +43,7 @@ class Work:
     balance: str = "round_robin"  # or least_conn
     reloads: int = 0  # signals to reload, spread over the run
     is_announced: bool = False  # PROXY headers: v2 accepted; v2 sent, or v1 by who knows no other
+    tls: str = ""  # terminated, with a key of this kind: "ec" or "rsa"
     networks: int = 0  # in a file of networks that are denied; none of them is the clients'
 
 
@@ -125,6 +126,63 @@ WORKS: Final = (
         "connection",
         backends=1000,
         balance="least_conn",
+        is_quick=False,
+    ),
+    Work(
+        "tls-full",
+        "connect, full handshake (P-256), 64 B each way, close",
+        "tls-full",
+        32,
+        "connection",
+        tls="ec",
+        is_quick=False,
+    ),
+    Work(
+        "tls-full-rsa",
+        "the same with RSA 2048",
+        "tls-full",
+        32,
+        "connection",
+        tls="rsa",
+        is_quick=False,
+    ),
+    Work(
+        "tls-resumed",
+        "the same, P-256, sessions resumed",
+        "tls-resumed",
+        32,
+        "connection",
+        tls="ec",
+        is_quick=False,
+    ),
+    Work("tls-up", "2 clients send by TLS", "tls-up", 2, "MiB", MIB, tls="ec", is_quick=False),
+    Work(
+        "tls-down",
+        "2 clients receive by TLS",
+        "tls-down",
+        2,
+        "MiB",
+        MIB,
+        tls="ec",
+        is_quick=False,
+    ),
+    Work(
+        "tls-ping-pong",
+        "64 B to and fro over TLS, 16 connections",
+        "tls-pingpong",
+        16,
+        "round trip",
+        tls="ec",
+        is_quick=False,
+    ),
+    Work(
+        "tls-idle-500",
+        "500 idle sessions of TLS",
+        "tls-idle",
+        500,
+        "pair",
+        figure=Figure.MEMORY,
+        tls="ec",
         is_quick=False,
     ),
     Work(
