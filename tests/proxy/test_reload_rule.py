@@ -7,6 +7,7 @@ before they connect wait in the queue of a full upstream meanwhile.
 import dataclasses
 import gc
 import socket
+import ssl
 import weakref
 from collections.abc import Callable, Collection
 from typing import Any
@@ -18,10 +19,12 @@ from nginy.backend.waiting import QueueSettings
 from nginy.balancer.round_robin import RoundRobin
 from nginy.event.connection import Connection
 from nginy.event.pipe import Pipe, Pipes
+from nginy.event.tls import TlsConnection
 from nginy.proxy import handler, reply, tcp, udp, udp_base
 from nginy.proxy.arrival import Arrival
 from nginy.proxy.closer import drain
 from nginy.proxy.handler import ProxyHandler, ProxySettings
+from nginy.proxy.originating import UpstreamTls
 from nginy.proxy.pacing import PacedSession
 from nginy.proxy.session import Session
 from nginy.proxy.tcp import TcpSession
@@ -428,6 +431,13 @@ def download_rate(scene: Scene) -> None:
     assert [len(client.received) for client in clients] == [102, 204]
 
 
+def tls(scene: Scene) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    after = {"tls": UpstreamTls(context, "web.example")}
+    plain, secret = scene.connected({}, after)
+    assert (isinstance(plain, TlsConnection), isinstance(secret, TlsConnection)) == (False, True)
+
+
 SETTINGS: dict[str, Callable[[Scene], None]] = {
     "bind": bind,
     "buffer_size": buffer_size,
@@ -451,6 +461,7 @@ SETTINGS: dict[str, Callable[[Scene], None]] = {
     "splice": splice,
     "tcp_nodelay": tcp_nodelay,
     "timeout_ms": timeout,
+    "tls": tls,
     "udp_offload": udp_offload,
     "upload_rate": upload_rate,
 }
