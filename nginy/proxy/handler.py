@@ -217,7 +217,7 @@ class Succession:
 class ProxyHandler(ProtocolHandler):
     """The base of what passes a listener's clients on to the backends of a pool."""
 
-    __slots__ = ("__weakref__", "bind_of", "destination", "hash_key", "pool", "rng", "succession")
+    __slots__ = ("__weakref__", "bind_of", "destination", "hash_key", "pool", "succession")
 
     def __init__(
         self,
