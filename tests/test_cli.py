@@ -233,7 +233,7 @@ def test_the_configuration_may_follow_c_as_with_nginx(
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("stop", "SIGTERM"), ("quit", "SIGQUIT"), ("reopen", "SIGUSR1")],
+    [("stop", "SIGTERM"), ("quit", "SIGQUIT")],  # reload and reopen wait: tests/run/test_ask.py
 )
 def test_s_sends_nginx_s_signals_to_the_process_of_the_pid_file(
     tmp_path: pathlib.Path, capsys: Capture, name: str, expected: str

@@ -20,7 +20,8 @@ SIGNALS: Final = {
     "`worker_shutdown_timeout`; a second QUIT, or TERM, ends it at once",
     "HUP": "nginy reads the file again and applies all of it, or nothing; the log says why, and "
     "`-s reload` waits for it and prints it",
-    "USR1": "nginy opens its log files again, after a rename",
+    "USR1": "nginy opens its log files again, after a rename; one that cannot be opened stays as "
+    "it is, the error log says so, and `-s reopen` prints it and fails",
     "USR2": "nginy starts its program again, which inherits the listening sockets; QUIT to the old "
     "process completes the upgrade",
 }
