@@ -9,6 +9,7 @@ Only this module imports docopt, and only inside main(): Python warns about doco
 escapes when it compiles them, and no user of nginy can do anything about that.
 """
 
+import contextlib
 import os
 import platform
 import re
@@ -28,6 +29,7 @@ from nginy.commands.explain import explain
 from nginy.commands.manual import render_manual
 from nginy.commands.plan import render_plan
 from nginy.commands.reference import render_reference
+from nginy.commands.sessions import Choice, sessions
 from nginy.commands.status import status
 from nginy.commands.usage import parse_usage
 from nginy.config.check_files import check_files
@@ -53,6 +55,7 @@ Usage:
   nginy check [-v] CONFIG [UPSTREAM]
   nginy status [--json | --check] CONFIG
   nginy (drain | maint | ready) [--wait TIME] [--for TIME] [--reason TEXT] CONFIG BACKEND
+  nginy sessions [--top BY | --follow | --kill] CONFIG [FILTER ...]
   nginy weight [--for TIME] [--reason TEXT] CONFIG BACKEND NUMBER
   nginy (-h | -v | -V | --help-config | --man | --completion SHELL)
 
@@ -67,6 +70,8 @@ nginy drain lets the sessions of a backend, such as web/10.0.0.1:80, end and giv
 no new ones; maint takes it out as well, and stops its checks; ready takes both back.
 nginy weight gives it another weight. The file is not changed: a restart, or a reload
 with another value, ends this.
+nginy sessions lists those that go on, or those that fit all filters, such as
+client=10.0.0.0/8, backend=10.0.0.1:80, state=established or min_age=10m.
 
 Options:
   -t             Check CONFIG and the files it names, and exit.
@@ -80,6 +85,9 @@ Options:
   --json         Print what the admin interface answers.
   --check        Print whether nginy is ready, and exit with 0 if it is, with 2 if it
                  is not, with 1 if it does not answer.
+  --top BY       The twenty sessions with most bytes, age or idle time.
+  --follow       Show what begins and ends, until Ctrl-C.
+  --kill         End these sessions.
   --wait TIME    Return when the last session of the backend has ended, or when it is
                  ready, after 60s, say, at the latest, with the exit status 2.
   --for TIME     Take it back by itself after this time.
@@ -93,6 +101,8 @@ Options:
   -h --help      Print this and exit.
 """
 
+COMMANDS: Final = ("plan", "explain", "check", "status", "sessions", "weight", *STATES)
+"""Those that answer a question about a configuration, or about the nginy that runs it."""
 WITH_VALUE: Final = "sc"
 """The options of one letter that take a value, which may follow without a blank."""
 
@@ -207,7 +217,7 @@ def _page(arguments: Mapping[str, str]) -> str | None:
 def _use(config: Config, arguments: Mapping[str, str]) -> int:
     """Carry out a command on a checked configuration; without options, serve it."""
     path = arguments["CONFIG"]
-    if any(arguments[word] for word in ("plan", "explain", "check", "status", "weight", *STATES)):
+    if any(arguments[word] for word in COMMANDS):
         return _answer(config, arguments)
     if arguments["-t"] or arguments["-T"]:
         _warn(config)
@@ -241,6 +251,16 @@ def _answer(config: Config, arguments: Mapping[str, str]) -> int:
         asked = check(config, arguments["UPSTREAM"])
         _show(render_checks(asked, is_verbose=bool(arguments["--version"])))
         return 0 if all(each.is_fine for each in asked) else 1
+    if arguments["sessions"]:
+        choice = Choice(
+            arguments["FILTER"],
+            arguments["--top"],
+            is_kill=bool(arguments["--kill"]),
+            is_follow=bool(arguments["--follow"]),
+        )
+        with contextlib.suppress(KeyboardInterrupt):  # how --follow ends
+            all(_print(line) for line in sessions(config, path, choice))
+        return 0
     if not arguments["status"]:
         return _change(config, arguments)
     is_json, is_check = bool(arguments["--json"]), bool(arguments["--check"])
@@ -350,10 +370,17 @@ def _tell(text: str) -> None:
 
 
 def _show(text: str) -> int:
-    """Print to stdout; a reader that closes early (`| head`) is no error."""
+    """Print to stdout; return the exit status."""
+    _print(text)
+    return 0
+
+
+def _print(text: str) -> bool:
+    """Print to stdout; a reader that closes early (`| head`) is no error, but False."""
     try:
         print(text, end="" if text.endswith("\n") else "\n", flush=True)
     except BrokenPipeError:
         # Python flushes stdout again at exit, and would complain then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+        return False
+    return True

@@ -192,7 +192,10 @@ def test_a_wrong_command_line_prints_the_usage_and_fails(capsys: Capture, argv: 
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["-q", "a.yml"], 'unknown option "-q", expected --check, --completion, --for, --help'),
+        (
+            ["-q", "a.yml"],
+            'unknown option "-q", expected --check, --completion, --follow, --for, --help',
+        ),
         (["-tq", "a.yml"], 'unknown option "-q", expected'),
         (["--hlep"], 'unknown option "--hlep" (did you mean "--help"?), expected'),
         (["--nonsense=1", "a.yml"], 'unknown option "--nonsense", expected'),

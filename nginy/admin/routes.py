@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from nginy.admin import changing, reading
+from nginy.admin import changing, looking, reading
 from nginy.admin.answer import Answer, Slices
 from nginy.admin.asked import Asked, closest, json_answer
 from nginy.admin.scraping import metrics
@@ -72,6 +72,14 @@ ROUTES: Final = (
     ),
     _get(ONE, "one of them; wait=idle or wait=usable, with timeout=, waits", reading.backend),
     _get(f"{ONE}/health", "what each cause says, the last checks and changes", reading.health),
+    _get(
+        f"{API}sessions",
+        "sessions; listener=, client=, state= and more choose, after= pages, top= and by= sort",
+        looking.sessions,
+    ),
+    _get(f"{API}sessions/ID", "one of them, with its attempts", looking.session),
+    Route("DELETE", f"{API}sessions/ID", "end it; ?reset", looking.kill_one, "full"),
+    Route("POST", f"{API}sessions/kill", "end those of a filter", looking.kill, "full"),
     _get(f"{API}events", "what has happened; after= a number, wait= for more", reading.events),
     _get(f"{API}changes", "what operators have set; format=yaml for the file", reading.changes),
     _get(f"{API}reload", "what the last reload has come to", reading.last_reload),

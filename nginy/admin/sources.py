@@ -9,9 +9,20 @@ from nginy.admin.backends import BACKENDS, HEALTH
 from nginy.admin.measured import MEASURED
 from nginy.admin.overriding import OVERRIDING
 from nginy.admin.overview import OVERVIEW
+from nginy.admin.sessions import KILL, SESSIONS
 from nginy.admin.upstreams import LISTENERS, UPSTREAMS
 
 SOURCES: Final = {
     source.name: source
-    for source in (BACKENDS, HEALTH, LISTENERS, MEASURED, OVERRIDING, OVERVIEW, UPSTREAMS)
+    for source in (
+        BACKENDS,
+        HEALTH,
+        KILL,
+        LISTENERS,
+        MEASURED,
+        OVERRIDING,
+        OVERVIEW,
+        SESSIONS,
+        UPSTREAMS,
+    )
 }

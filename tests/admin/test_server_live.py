@@ -154,7 +154,7 @@ def test_every_endpoint_is_listed_and_answers(one: Admin) -> None:
     for route in ROUTES:
         if route.method == "GET":
             has_name = any(segment.isupper() for segment in route.path.split("/"))
-            assert one.get(route.path)[0] == (404 if has_name else 200), route.path
+            assert one.get(route.path)[0] in ((400, 404) if has_name else (200,)), route.path
 
 
 def test_fields_choose_and_pretty_is_for_reading(one: Admin) -> None:

@@ -89,7 +89,7 @@ class Worker:
         self.channel = Channel(
             loop, sock, self._receive_order, self._supervisor_gone, DESCRIPTORS_MAX
         )
-        subject = Subject(loop, worker=str(counts.worker))
+        subject = Subject(loop, pid=os.getpid(), worker=str(counts.worker))
         serves(subject, self.server)
         self.server.pools.listener = self._tell_event
         self._reporter = Reporter(subject, self.channel.send)
