@@ -43,7 +43,7 @@ from nginy.errors import ConfigError, NginyError
 from nginy.process import ask, single
 from nginy.process.binding import binding_problems
 from nginy.process.pidfile import read_running, text_path
-from nginy.process.privileges import rotation_warnings
+from nginy.process.privileges import reading_warnings, rotation_warnings
 from nginy.process.report import ReloadOutcome
 
 USAGE: Final = """nginy balances TCP and UDP sessions over backends.
@@ -300,7 +300,7 @@ def _test(config: Config, path: str, *, is_dump: bool) -> int:
 
 
 def _warn(config: Config) -> None:
-    for warning in (*surprises(config), *rotation_warnings(config)):
+    for warning in (*surprises(config), *rotation_warnings(config), *reading_warnings(config)):
         _tell(f"[warn] {warning}")
 
 

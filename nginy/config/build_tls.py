@@ -15,6 +15,7 @@ import ssl
 from collections.abc import Iterator
 from ssl import SSLContext, SSLError
 
+from nginy.config.pem import Pem
 from nginy.config.routes import Route
 from nginy.config.schema import Config, Listener
 from nginy.config.tls import CertificatePair, ProxyTls, Tls
@@ -80,6 +81,19 @@ def terminations(listener: Listener) -> Iterator[Tls]:
     for tls in (listener.tls, *(route.tls for route in listener.routes)):
         if tls is not None:
             yield tls
+
+
+def files_of_tls(config: Config) -> Iterator[Pem]:
+    """Yield all certificates and keys that a configuration names for TLS."""
+    for listener in config.listeners:
+        for tls in terminations(listener):
+            for pair in tls.pairs:
+                yield from (pair.certificate, pair.key_)
+            if tls.client_ca is not None:
+                yield tls.client_ca
+        own = listener.proxy_tls
+        if own is not None:
+            yield from (each for each in (own.ca, own.certificate, own.key_) if each is not None)
 
 
 def is_passed_through(route: Route) -> bool:

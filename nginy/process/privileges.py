@@ -18,6 +18,7 @@ import stat
 from typing import Final, Protocol
 
 from nginy.config import schema
+from nginy.config.build_tls import files_of_tls
 from nginy.errors import NginyError
 from nginy.event.pipe import PIPES_MAX
 from nginy.log.levels import NOTICE
@@ -86,18 +87,48 @@ def rotation_warnings(config: schema.Config) -> list[str]:
     ]
 
 
+def reading_warnings(config: schema.Config) -> list[str]:
+    """Return which certificates and keys the user that nginy becomes cannot read at a reload.
+
+    With several workers the supervisor, which stays root, reads them.
+    """
+    if config.user is None or config.workers != 1 or os.geteuid() != 0:
+        return []
+    try:
+        entry = pwd.getpwnam(config.user)
+    except KeyError:  # which is another problem
+        return []
+    return [
+        f'user "{config.user}" cannot read "{path}", so a reload will be refused: let it read the'
+        " file, or have two workers, whose supervisor stays root"
+        for path in sorted({pem.path for pem in files_of_tls(config)})
+        if not _may(entry, path, stat.S_IRUSR, stat.S_IRGRP, stat.S_IROTH)
+    ]
+
+
 def _may_write(entry: pwd.struct_passwd, directory: str) -> bool:
     """Whether a user may create files in a directory, by the directory's own mode."""
+    return _may(
+        entry,
+        directory,
+        stat.S_IWUSR | stat.S_IXUSR,
+        stat.S_IWGRP | stat.S_IXGRP,
+        stat.S_IWOTH | stat.S_IXOTH,
+    )
+
+
+def _may(entry: pwd.struct_passwd, path: str, owner: int, group: int, others: int) -> bool:
+    """Whether the mode of a file grants a user what is needed of it as owner, group or neither."""
     try:
-        status = os.stat(directory)
+        status = os.stat(path)
     except OSError:
         return True  # which is another problem
     if status.st_uid == entry.pw_uid:
-        needed = stat.S_IWUSR | stat.S_IXUSR
+        needed = owner
     elif status.st_gid in os.getgrouplist(entry.pw_name, entry.pw_gid):
-        needed = stat.S_IWGRP | stat.S_IXGRP
+        needed = group
     else:
-        needed = stat.S_IWOTH | stat.S_IXOTH
+        needed = others
     return entry.pw_uid == 0 or status.st_mode & needed == needed
 
 

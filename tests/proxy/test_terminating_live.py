@@ -6,13 +6,17 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Any
 
 import pytest
 from nginy.event.tls import TlsConnection
+from nginy.proxy.pacing import PacedSession
+from nginy.proxy.tcp import TcpHandler
 from nginy.proxy.terminating import HTTP_ANSWER, ServerTls, TlsPhase
 
 from kit import ends
 from kit.harness import Front, Harness
+from kit.leaks import no_garbage
 from kit.servers import EchoBackend
 from kit.tls import HalfClosingEnd, make_certificate, serving, trusting
 
@@ -370,3 +374,53 @@ def test_a_bug_in_a_step_ends_that_session_alone(place: Place, expect_log: Expec
     with expect_log(r"bug in nginy"):
         place.harness.turn_until(lambda: "next" in steps)
     assert steps == ["aborted", "next"]
+
+
+def test_handshakes_leave_no_garbage_however_they_end(place: Place, wildcard: pathlib.Path) -> None:
+    harness, front = place.harness, place.front
+
+    def end_all(*clients: ends.End) -> None:
+        count = len(front.ended) + len(clients)
+        harness.turn_until(lambda: len(front.ended) == count)
+        for client in clients:
+            client.close()
+            harness.forget(client)
+
+    with no_garbage():
+        well = place.connect()
+        well.finish()
+        distrusting = place.connect(context=trusting(wildcard))
+        speaking_http, leaving = front.connect(), front.connect()
+        speaking_http.send(b"GET / HTTP/1.0\r\n\r\n")
+        leaving.finish()
+        end_all(well, distrusting, speaking_http, leaving)
+        silent = front.connect()
+        harness.turn_until(harness.sessions)
+        harness.advance(60_010)
+        assert len(front.ended) == 5
+        silent.close()
+        harness.forget(silent)
+        for end in place.backend.ends:
+            end.close()
+        place.backend.ends.clear()
+    assert sorted(front.terminations) == ["--", "CR", "CR", "CR", "cR"]
+
+
+@pytest.mark.parametrize("rates", [{"download_rate": 1 << 20}, {"upload_rate": 1 << 20}])
+def test_rates_hold_for_what_is_within_tls(place: Place, rates: dict[str, Any]) -> None:
+    place.front = place.harness.proxy(place.harness.pool(place.backend.name), **rates)
+    handler = place.front.handler
+    assert isinstance(handler, TcpHandler)
+    handler.session_class = PacedSession
+    place.terminate(ServerTls(place.context, {}))
+    client = place.connect()
+    data = random.Random(3).randbytes(300_000)
+    client.send(data)
+    client.finish()
+    place.harness.settle()
+    began_ms = place.harness.clock.now_ms
+    while not client.is_over:
+        place.harness.advance(10)
+    took_ms = place.harness.clock.now_ms - began_ms
+    assert (client.errno, client.received == data) == (0, True)
+    assert 150 < took_ms < 1500  # 290 ms at this rate, less what may come at once

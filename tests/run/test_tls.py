@@ -88,6 +88,7 @@ def test_keys_are_read_before_nginy_becomes_another_user(
     pem.chmod(0o600)
     tls = {"certificate": str(pem), "key": str(pem)}
     nginy = site.start([backend.name], "user: nobody", tls=tls)
+    nginy.said(rf'user "nobody" cannot read "{pem}", so a reload will be refused')
     with shake_hands(site, pem, "example.test") as client:
         check(client, backend.accept())
     nginy.stop()
