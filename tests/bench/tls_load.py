@@ -54,7 +54,7 @@ class TlsRun(Run):
         sock = client.sock = self.context.wrap_socket(
             plain, do_handshake_on_connect=False, session=self.session
         )
-        if self.work in ("connect", "pingpong", "idle"):
+        if self.work in ("connect", "pingpong"):  # a handshake is a part of it
             self.start_operation(client)
         self.watch(sock, select.EPOLLIN, lambda _: self.shake_hands(client, sock))
         self.shake_hands(client, sock)
@@ -72,6 +72,8 @@ class TlsRun(Run):
             self.handlers[sock.fileno()] = self.bulk(client, sock)
             self.epoll.modify(sock, select.EPOLLOUT if self.work == "up" else select.EPOLLIN)
             return
+        if self.work == "idle":
+            self.start_operation(client)
         self.handlers[sock.fileno()] = lambda ready: self.message_handler(client, ready)
         self.send_request(client)
 
