@@ -15,6 +15,7 @@ Source: RFC 8446 §4.1.2 (ClientHello), §5.1 (records), RFC 6066 §3 (server_na
 ngx_stream_ssl_preread_module.c.
 """
 
+import struct
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,15 +26,13 @@ CLIENT_HELLO: Final = 1
 
 RECORD_HEAD_BYTES: Final = 5
 MESSAGE_HEAD_BYTES: Final = 4
+BODY_AT: Final = RECORD_HEAD_BYTES + MESSAGE_HEAD_BYTES
 MAX_RECORD_BYTES: Final = 16384
 """Of the plain text in a record (§5.1)."""
 
 SERVER_NAME: Final = 0
 ALPN: Final = 16
 SUPPORTED_VERSIONS: Final = 43
-ASKED_FOR: Final = (SERVER_NAME, ALPN, SUPPORTED_VERSIONS)
-
-BEHIND_END: Final = "a length in the ClientHello points behind its end"
 
 VERSIONS: Final = {
     0x0200: "SSLv2",
@@ -61,33 +60,9 @@ class Hello:
 
 NOT_TLS: Final = Hello(is_tls=False)
 
-
-class _Reader:
-    """Takes fields off the head of a block; raises WireError where the block is too short."""
-
-    __slots__ = ("_block", "_place")
-
-    def __init__(self, block: bytes) -> None:
-        self._block = block
-        self._place = 0
-
-    def __bool__(self) -> bool:
-        return self._place < len(self._block)
-
-    def take(self, count: int) -> bytes:
-        end = self._place + count
-        if end > len(self._block):
-            raise WireError(BEHIND_END)
-        taken = self._block[self._place : end]
-        self._place = end
-        return taken
-
-    def number(self, size: int) -> int:
-        return int.from_bytes(self.take(size), "big")
-
-    def vector(self, length_size: int) -> bytes:
-        """Take a length of so many bytes, and what it announces."""
-        return self.take(self.number(length_size))
+BEHIND: Final = "a length in the ClientHello points behind its end"
+extension_head: Final = struct.Struct(">HH").unpack_from
+"""Reads the kind of an extension, and its length."""
 
 
 def parse(data: bytes) -> Hello | None:
@@ -104,6 +79,13 @@ def parse(data: bytes) -> Hello | None:
         return NOT_TLS
     if len(data) > 1 and data[1] != 3:
         return NOT_TLS
+    if len(data) > 8:
+        # Nearly always: one record, which is the message and no more.
+        length = data[3] << 8 | data[4]
+        if data[5] == CLIENT_HELLO and data[7] << 8 | data[8] == length - MESSAGE_HEAD_BYTES:
+            whole = not data[6] and length <= MAX_RECORD_BYTES
+            if whole and len(data) >= RECORD_HEAD_BYTES + length:
+                return _parse_message(data[BODY_AT : RECORD_HEAD_BYTES + length])
     message = _message(data)
     return None if message is None else _parse_message(message)
 
@@ -146,73 +128,81 @@ def _message(data: bytes) -> bytes | None:
         place = min(place + length, len(data))
 
 
-def _extensions(message: bytes) -> tuple[int, int]:
-    """Return where the extensions of a whole ClientHello begin, and where they end."""
-    end = len(message)
-    try:
-        # version, random, session id
-        place = 35 + message[34]
-        place += 2 + (message[place] << 8 | message[place + 1])  # cipher suites
-        place += 1 + message[place]  # compression methods
-        if place == end:
-            return place, end
-        size = message[place] << 8 | message[place + 1]
-    except IndexError:
-        raise WireError(BEHIND_END) from None
-    if place + 2 + size > end:
-        raise WireError(BEHIND_END)
-    return place + 2, place + 2 + size
-
-
 def _parse_message(message: bytes) -> Hello:
-    """Read a whole ClientHello, by its lengths: most of it is stepped over.
+    """Read the body of a ClientHello: the lengths in it lead from one field to the next.
 
-    A handshake waits for this, and a `_Reader` for the outer levels would double its 7 µs.
+    By places in the bytes, and not by a reader that takes fields off: that took three times as
+    long, and each TLS client of a listener with routes waits for it.
     """
-    place, end = _extensions(message)
     server_name = ""
     alpn: tuple[str, ...] = ()
-    offered = [message[0] << 8 | message[1]]
-    while place < end:
-        if place + 4 > end:
-            raise WireError(BEHIND_END)
-        kind = message[place] << 8 | message[place + 1]
-        size = message[place + 2] << 8 | message[place + 3]
-        place += 4
-        if place + size > end:
-            raise WireError(BEHIND_END)
-        if kind in ASKED_FOR:
-            body = _Reader(message[place : place + size])
+    try:
+        highest = _known(message[0] << 8 | message[1])
+        place = 34  # the version and 32 random bytes
+        place += 1 + message[place]  # session id
+        place += 2 + (message[place] << 8 | message[place + 1])  # cipher suites
+        place += 1 + message[place]  # compression methods
+        if place >= len(message):
+            if place > len(message):
+                raise WireError(BEHIND)
+            return Hello(True, version=VERSIONS.get(highest, ""))
+        end = place + 2 + (message[place] << 8 | message[place + 1])
+        place += 2
+        while place < end:
+            kind, length = extension_head(message, place)
+            place += 4
             if kind == SERVER_NAME:
-                server_name = server_name or _server_name(body)
+                server_name = server_name or _server_name(message[place : place + length])
             elif kind == ALPN:
-                alpn = _protocols(_Reader(body.vector(2)))
-            else:
-                offered = _versions(body.vector(1))
-        place += size
-    highest = max((each for each in offered if each in VERSIONS), default=0)
+                alpn = _protocols(message[place : place + length])
+            elif kind == SUPPORTED_VERSIONS:
+                highest = _highest(message[place : place + length])
+            place += length
+    except (IndexError, struct.error):
+        raise WireError(BEHIND) from None
+    if place != end or end > len(message):
+        raise WireError(BEHIND)
     return Hello(True, server_name, alpn, VERSIONS.get(highest, ""))
 
 
-def _versions(block: bytes) -> list[int]:
-    if len(block) % 2:
-        raise WireError(BEHIND_END)
-    return [block[place] << 8 | block[place + 1] for place in range(0, len(block), 2)]
+def _known(version: int) -> int:
+    return version if version in VERSIONS else 0
 
 
-def _server_name(body: _Reader) -> str:
+def _server_name(body: bytes) -> str:
     """Return the first host name of the list; an empty extension, as servers send it, has none."""
-    names = _Reader(body.vector(2) if body else b"")
-    while names:
-        kind = names.number(1)
-        name = names.vector(2)
+    if not body:
+        return ""
+    end = 2 + (body[0] << 8 | body[1])
+    place = 2
+    while place < end:
+        kind = body[place]
+        start = place + 3
+        place = start + (body[place + 1] << 8 | body[place + 2])
+        if place > end or end > len(body):
+            raise WireError(BEHIND)
         if kind == 0:
-            return name.decode("ascii", "surrogateescape").lower()
+            return body[start:place].decode("ascii", "surrogateescape").lower()
     return ""
 
 
-def _protocols(body: _Reader) -> tuple[str, ...]:
+def _protocols(body: bytes) -> tuple[str, ...]:
+    end = 2 + (body[0] << 8 | body[1])
+    place = 2
     found = []
-    while body:
-        found.append(body.vector(1).decode("ascii", "surrogateescape"))
+    while place < end:
+        start = place + 1
+        place = start + body[place]
+        found.append(body[start:place].decode("ascii", "surrogateescape"))
+    if place != end or end > len(body):
+        raise WireError(BEHIND)
     return tuple(found)
+
+
+def _highest(body: bytes) -> int:
+    """Return the highest version of a list that nginy knows, 0 if there is none."""
+    end = 1 + body[0]
+    if body[0] & 1 or end > len(body):
+        raise WireError(BEHIND)
+    offered = [body[place] << 8 | body[place + 1] for place in range(1, end, 2)]
+    return max(map(_known, offered), default=0)

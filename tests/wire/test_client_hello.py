@@ -1,5 +1,6 @@
 """ClientHellos: those of real clients, in any split and over several records, and wrong ones."""
 
+import pathlib
 import random
 import ssl
 from collections import Counter
@@ -7,6 +8,8 @@ from collections import Counter
 import pytest
 from nginy.wire.client_hello import NOT_TLS, Hello, parse
 from nginy.wire.errors import WireError
+
+HELLOS = pathlib.Path(__file__).parent / "hellos"
 
 
 def hello_of_python(
@@ -139,6 +142,36 @@ def test_the_hello_of_a_real_client(
     assert [size for size in range(len(data)) if parse(data[:size]) is not None] == []
 
 
+RECORDED = {
+    # Chromium 156, with a key share of X25519MLKEM768, GREASE, and extensions in an order of chance
+    "chromium": Hello(True, "www.example.com", ("h2", "http/1.1"), "TLSv1.3"),
+    "curl": Hello(True, "www.example.com", ("h2", "http/1.1"), "TLSv1.3"),  # 7.88.1
+    "gnutls": Hello(True, "www.example.com", ("h2",), "TLSv1.3"),  # 3.7.9
+    "go": Hello(True, "www.example.com", ("h2", "http/1.1"), "TLSv1.3"),  # 1.19
+    "openssl-1.2": Hello(True, "www.example.com", (), "TLSv1.2"),  # s_client 3.0 with -tls1_2
+    "openssl-1.3": Hello(True, "www.example.com", ("h2", "http/1.1"), "TLSv1.3"),
+    "openssl-noname": Hello(True, "", (), "TLSv1.3"),
+    "python": Hello(True, "www.example.com", ("h2",), "TLSv1.3"),  # 3.11, padded
+}
+"""What clients of Debian 12 have sent to https://www.example.com/, as files in `hellos`."""
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_the_recorded_hello_of_a_real_client(name: str) -> None:
+    data = (HELLOS / f"{name}.bin").read_bytes()
+    assert parse(data) == RECORDED[name]
+    assert parse(data + b"\x14\x03\x03\0\x01\x01") == RECORDED[name]
+    for size in (1, 99, 1000):
+        assert parse(records(data[5:], size)) == RECORDED[name]
+    assert [size for size in range(len(data)) if parse(data[:size]) is not None] == []
+
+
+def test_the_post_quantum_hello_has_its_key_share() -> None:
+    data = (HELLOS / "chromium.bin").read_bytes()
+    assert len(data) > 1800
+    assert b"\x11\xec\x04\xc0" in data  # X25519MLKEM768, of 1,216 bytes
+
+
 @pytest.mark.parametrize(
     "data", [b"SSH-2.0-OpenSSH", b"GET / HTTP/1.1", b"\0", b"\x15\x03\x01\x00\x02", b"\x16\x05\x01"]
 )
@@ -188,7 +221,8 @@ def test_mutated_hellos_are_read_or_refused_and_nothing_else() -> None:
     seed = 8446
     print("seed", seed)
     rng = random.Random(seed)
-    originals = [data for data, _ in CASES.values() if len(data) < 5000] + [hello_of_python()]
+    originals = [data for data, _ in CASES.values() if len(data) < 5000]
+    originals += [path.read_bytes() for path in sorted(HELLOS.glob("*.bin"))]
     outcomes: Counter[str] = Counter()
     for _ in range(10_000):
         data = bytearray(rng.choice(originals))
