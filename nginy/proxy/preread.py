@@ -66,13 +66,14 @@ class ChooseRoute(Phase):
             first = session.first if isinstance(session, Newcomer) else b""
             knows(facts, first, NOT_TLS, is_complete=True)
             return self.choose(session, facts)
-        verdict = self.choose(session, facts)
-        if verdict is not Passage.WAIT:
-            return verdict
+        if not self.table.waits:
+            verdict = self.choose(session, facts)
+            if verdict is not Passage.WAIT:
+                return verdict
         preread = Preread(session, client, rest)
         preread.phase, preread.facts, preread.seen = self, facts, 0
-        if client.read.ready:
-            verdict = preread.look()
+        # Who speaks first has mostly done so by now, and needs neither a timer nor another event.
+        verdict = preread.look()
         if verdict is Passage.WAIT:
             preread.wait(self.timeout_ms)
         return verdict
@@ -106,20 +107,20 @@ class Preread(Reading):
 
     def look(self) -> PhaseResult:
         """Look at all there is, and choose if that is enough."""
-        client, size_bytes = self.client, self.phase.size_bytes
-        memory = client.loop.memory[:size_bytes]
+        client = self.client
         try:
-            count = client.socket.recv_into(memory, 0, MSG_PEEK)
+            head = client.socket.recv(self.phase.size_bytes, MSG_PEEK)
         except OSError as error:
             if client.failed(client.read, error) == AGAIN:
                 return Passage.WAIT
             return self._bad("client reset the connection before its first message was complete")
+        count = len(head)
         has_ended = not count or client.read.pending_eof
         if count and count == self.seen and not client.loop.interest.is_edge_triggered:
             if client.socket.family == AF_UNIX:
                 return self._look_later()
             has_ended = True
-        verdict = self._judge(bytes(memory[:count]), has_ended=has_ended)
+        verdict = self._judge(head, has_ended=has_ended)
         if verdict is Passage.WAIT:
             self._await_more(count)
         else:

@@ -75,11 +75,14 @@ class Route:
 class RouteTable:
     """The routes of a listener, ready to be asked."""
 
-    __slots__ = ("_by_name", "_by_suffix", "_others", "needs_bytes", "routes")
+    __slots__ = ("_by_name", "_by_suffix", "_others", "needs_bytes", "routes", "waits")
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self.routes = tuple(routes)
         self.needs_bytes = any(route.needs_bytes for route in self.routes)
+        first = self.routes[0].conditions if self.routes else ()
+        self.waits = bool(first) and all(condition.needs_bytes for condition in first)
+        """Whether there is certainly no answer without a byte."""
         self._by_name: dict[str, list[int]] = {}
         self._by_suffix: dict[str, list[int]] = {}
         self._others: list[int] = []

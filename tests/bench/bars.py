@@ -64,6 +64,7 @@ OWN_BARS: Final[dict[str, tuple[str, RatioBar]]] = {
 NEAR_BARS: Final[dict[str, tuple[str, float]]] = {
     "proxy-protocol": ("connect-close", 0.05),
     "access-100000": ("connect-close", 0.05),
+    "sni-1000": ("connect-close", 0.05),
 }
 """Another work, and how far the ratio to each peer may lie below the one of that work."""
 

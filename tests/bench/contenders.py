@@ -62,6 +62,11 @@ class Setup:
         path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
         return path
 
+    def names(self) -> Iterator[str]:
+        """Yield the names that clients ask for, as load.c has them."""
+        for number in range(self.work.names):
+            yield f"n{number:03}.example.net"
+
     def write_networks(self, form: str = "{}") -> Path:
         """Write a file with a line for each network; return its path."""
         path = self.directory / "networks"
@@ -213,8 +218,11 @@ class Nginx(Contender):
             "least_conn;" if work.balance == "least_conn" else "",
             *(f"server {address};" for address in setup.backends()),
             "}",
+            "map $ssl_preread_server_name $by_name {" if work.names else "",
+            *(f"{name} u;" for name in setup.names()),
+            "}" if work.names else "",
             f"server {{ listen 127.0.0.1:{setup.port}{protocol}{reuseport}{accepts}{secure};",
-            "proxy_pass u;",
+            "ssl_preread on; proxy_pass $by_name;" if work.names else "proxy_pass u;",
             f"ssl_certificate {pem}; ssl_certificate_key {pem};" if pem else "",
             "ssl_protocols TLSv1.2 TLSv1.3;" if pem else "",
             "proxy_protocol on;" if work.is_announced else "",
@@ -270,7 +278,7 @@ class HAProxy(Contender):
             "option splice-auto" if self.is_tuned else "",
             "log global" if setup.has_access_log else "",
             "option tcplog" if setup.has_access_log else "",
-            f"listen l\nbind 127.0.0.1:{setup.port}{binding}",
+            *self._frontend(setup, binding),
             f"tcp-request connection reject if {{ src -f {setup.write_networks()} }}"
             if setup.work.networks
             else "",
@@ -281,6 +289,23 @@ class HAProxy(Contender):
             ),
         ]
         return "\n".join(filter(None, lines)) + "\n"
+
+    @staticmethod
+    def _frontend(setup: Setup, binding: str) -> list[str]:
+        """Return the lines up to the servers."""
+        bind = f"bind 127.0.0.1:{setup.port}{binding}"
+        if not setup.work.names:
+            return ["listen l", bind]
+        path = setup.directory / "names"
+        path.write_text("".join(f"{name} u\n" for name in setup.names()))
+        return [
+            "frontend f",
+            bind,
+            "tcp-request inspect-delay 5s",
+            "tcp-request content accept if { req.ssl_hello_type 1 }",
+            f"use_backend %[req.ssl_sni,lower,map({path})]",
+            "backend u",
+        ]
 
 
 class Nginy(Contender):
@@ -306,7 +331,11 @@ class Nginy(Contender):
     def _configuration(setup: Setup) -> str:
         work = setup.work
         log = f"{{path: {setup.directory}/access.log, buffer: 64k, flush: 1s}}"
-        listener = f'listen: "127.0.0.1:{setup.port}", proxy_pass: u'
+        leads = "proxy_pass: u"
+        if work.names:
+            routes = ", ".join(f"{{sni: {name}, proxy_pass: u}}" for name in setup.names())
+            leads = f"routes: [{routes}]"
+        listener = f'listen: "127.0.0.1:{setup.port}", {leads}'
         if work.is_udp:
             listener += f", protocol: udp, proxy_timeout: {work.udp_timeout_ms}ms"
         if work.udp_responses is not None:

@@ -10,7 +10,8 @@
  * Every message is 64 bytes that begin with a number never used twice.  The backend sends it
  * back, the client compares all of it: a byte that is lost, changed or sent to somebody else is
  * an error, and so is an operation that is not answered.  Clients of "announced" send a header of
- * the PROXY protocol first, and the backend takes off the one that the proxy sends it.
+ * the PROXY protocol first, and the backend takes off the one that the proxy sends it; those of
+ * "named" send a ClientHello, for one of a thousand names in turn, which the backend takes off.
  *
  * Usage: load WORK PORT BACKEND_FD CONNECTIONS WARMUP_MS MEASURE_MS [PID ...]
  * Prints one JSON object.  The CPU clocks of the PIDs are read at the very instants the
@@ -39,7 +40,7 @@
 enum phase { RAMP, WARMUP, MEASURE, DRAIN, DONE };
 
 static const char *const work_names[WORKS] = {
-    "connect", "announced", "pingpong", "up", "down", "both", "idle", "udp", "churn", "flood",
+    "connect", "announced", "named", "pingpong", "up", "down", "both", "idle", "udp", "churn", "flood",
 };
 
 struct reading {
@@ -52,7 +53,15 @@ uint64_t operations, progress_ns;
 char bulk[256 * 1024];
 const char header[28] = "\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"
                         "\xc0\0\x02\x07\xc6\x33\x64\x02\x12\x67\x01\xbb";
-static unsigned header_size;            /* 0 unless clients announce themselves */
+/* A ClientHello for n000.example.net, of which NAMED clients count the digits. */
+static const char hello[] = "\026\003\001\000H\001\000\000D\003\003"
+    "\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000"
+    "\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000"
+    "\000\000\002\023\001\001\000\000\031\000\000\000\025\000\023\000\000\020n000.example.net";
+#define HELLO_DIGITS    62
+#define NAMES           1000
+static const char *first = header;      /* what clients send ahead of their message */
+static unsigned header_size;            /* 0 unless they do */
 
 static enum phase phase;
 static int is_short;                    /* one message a connection */
@@ -179,7 +188,10 @@ static void send_request(struct peer *p)
 static void start_operation(struct peer *p)
 {
     number++;
-    memcpy(p->request, header, header_size);
+    memcpy(p->request, first, header_size);
+    for (unsigned n = number % NAMES, i = 3; work == NAMED && i > 0; n /= 10) {
+        p->request[HELLO_DIGITS + --i] = (char) ('0' + n % 10);
+    }
     memcpy(p->request + header_size, &number, sizeof(number));
     p->received = 0;
     p->is_sent = 0;
@@ -436,8 +448,9 @@ int main(int argc, char **argv)
     connections = atoi(argv[4]);
     pid_count = argc - 7;
     pids = argv + 7;
-    header_size = work == ANNOUNCED ? sizeof(header) : 0;
-    is_short = work == CONNECT || work == ANNOUNCED;
+    header_size = work == ANNOUNCED ? sizeof(header) : work == NAMED ? sizeof(hello) - 1 : 0;
+    first = work == NAMED ? hello : header;
+    is_short = work == CONNECT || work == ANNOUNCED || work == NAMED;
     epoll_fd = epoll_create1(0);
     clients = calloc((size_t) connections, sizeof(*clients));
     if (epoll_fd < 0 || clients == NULL) {

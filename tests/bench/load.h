@@ -9,7 +9,7 @@
 
 #define HEADER_MAX      256             /* of the PROXY protocol, as far as contenders send it */
 
-enum work { CONNECT, ANNOUNCED, PINGPONG, UP, DOWN, BOTH, IDLE, UDP, CHURN, FLOOD, WORKS };
+enum work { CONNECT, ANNOUNCED, NAMED, PINGPONG, UP, DOWN, BOTH, IDLE, UDP, CHURN, FLOOD, WORKS };
 
 /* One socket of either end.  A client is opened again after it closed; a backend's is freed. */
 struct peer {

@@ -25,7 +25,13 @@ BULK: Final = bytes(256 * 1024)
 UDP_WORKS: Final = ("udp", "churn", "flood")
 BULK_WORKS: Final = ("up", "down", "both")
 HEADER: Final = bytes.fromhex("0d0a0d0a000d0a515549540a2111000cc0000207c6336402126701bb")
-WORKS: Final = ("connect", "announced", "pingpong", *BULK_WORKS, "idle", *UDP_WORKS)
+HELLO: Final = bytes.fromhex(
+    "1603010048010000440303000000000000000000000000000000000000000000000000000000000000000000000213010100"
+    "00190000001500130000106e3030302e6578616d706c652e6e6574"
+)
+"""A ClientHello for n000.example.net, of which clients of "named" count the digits."""
+HELLO_DIGITS: Final = slice(62, 65)
+WORKS: Final = ("connect", "announced", "named", "pingpong", *BULK_WORKS, "idle", *UDP_WORKS)
 
 Handler = Callable[[int], None]
 
@@ -47,8 +53,8 @@ class Run:
 
     def __init__(self, work: str, port: int, backend_fd: int, connections: int) -> None:
         self.work = work
-        self.header = HEADER if work == "announced" else b""
-        self.is_short = work in ("connect", "announced")
+        self.header = {"announced": HEADER, "named": HELLO}.get(work, b"")
+        self.is_short = work in ("connect", "announced", "named")
         self.port = port
         self.kind = socket.SOCK_DGRAM if work in UDP_WORKS else socket.SOCK_STREAM
         self.backend = socket.socket(fileno=backend_fd)
@@ -142,7 +148,11 @@ class Run:
         """Send, if it can be done now; an error closes the client. Return whether it was sent."""
         assert client.sock is not None
         try:
-            data = self.header + client.request
+            header = bytearray(self.header)
+            if self.work == "named":
+                number = int.from_bytes(client.request[:8], "little")
+                header[HELLO_DIGITS] = b"%03d" % (number % 1000)
+            data = bytes(header) + client.request
             client.is_sent = client.sock.send(data) == len(data)
         except BlockingIOError:
             pass
@@ -234,13 +244,13 @@ class Run:
         sock.setblocking(False)
         if self.work in BULK_WORKS:
             self.watch(sock, self.bulk_interest("up"), self.bulk_handler(sock, None))
-        elif self.work == "announced":
+        elif self.work in ("announced", "named"):
             self.watch(sock, select.EPOLLIN, self.announced_handler(sock))
         else:
             self.watch(sock, select.EPOLLIN, lambda _: self.echo_handler(sock))
 
     def announced_handler(self, sock: socket.socket) -> Handler:
-        """Return what sends back the one message behind a PROXY header, v1 or v2."""
+        """Return what sends back the one message behind a PROXY header, or a ClientHello."""
         received = bytearray()
 
         def handler(_ready: int) -> None:
@@ -256,6 +266,8 @@ class Run:
             received.extend(data)
             if received.startswith(HEADER[:12]):
                 length = 16 + int.from_bytes(received[14:16], "big")
+            elif received[0] == HELLO[0]:
+                length = 5 + int.from_bytes(received[3:5], "big")
             else:
                 length = received.find(b"\n") + 1 or len(received)
             if len(received) == length + MESSAGE:

@@ -61,7 +61,8 @@ void bulk_handler(struct peer *p, uint32_t events)
     }
 }
 
-/* How long the header at the head of a request is, v1 or v2; more than there is if it goes on. */
+/* How long the header, v1 or v2, or the ClientHello at the head of a request is; more than there
+ * is if it goes on. */
 static unsigned header_length(const struct peer *p)
 {
     const unsigned char *bytes = (const unsigned char *) p->request;
@@ -69,6 +70,9 @@ static unsigned header_length(const struct peer *p)
 
     if (p->received < 16) {
         return HEADER_MAX;
+    }
+    if (bytes[0] == 22) {
+        return 5 + ((unsigned) bytes[3] << 8) + bytes[4];
     }
     if (memcmp(p->request, header, 12) == 0) {
         return 16 + ((unsigned) bytes[14] << 8) + bytes[15];
@@ -134,7 +138,7 @@ void accept_handler(struct peer *listener, uint32_t events)
         }
         p->fd = fd;
         p->handler = work_is_bulk() ? bulk_handler
-                     : work == ANNOUNCED ? announced_handler : echo_handler;
+                     : work == ANNOUNCED || work == NAMED ? announced_handler : echo_handler;
         watch(p, EPOLL_CTL_ADD, work_is_bulk() ? bulk_interest(0) : EPOLLIN);
     }
 }

@@ -34,7 +34,19 @@ SMALL = [
     dataclasses.replace(work, connections=min(work.connections, 100))
     for work in WORKS
     if work.load
-    in ("connect", "announced", "pingpong", "up", "down", "both", "idle", "udp", "churn", "flood")
+    in (
+        "connect",
+        "announced",
+        "named",
+        "pingpong",
+        "up",
+        "down",
+        "both",
+        "idle",
+        "udp",
+        "churn",
+        "flood",
+    )
     and work.workers == work.backends == 1
 ]
 

@@ -43,6 +43,7 @@ class Work:
     balance: str = "round_robin"  # or least_conn
     reloads: int = 0  # signals to reload, spread over the run
     is_announced: bool = False  # PROXY headers: v2 accepted; v2 sent, or v1 by who knows no other
+    names: int = 0  # of TLS clients, each with a route of its own to the one upstream
     tls: str = ""  # terminated, with a key of this kind: "ec" or "rsa"
     networks: int = 0  # in a file of networks that are denied; none of them is the clients'
 
@@ -56,6 +57,15 @@ WORKS: Final = (
         64,
         "connection",
         is_announced=True,
+        is_quick=False,
+    ),
+    Work(
+        "sni-1000",
+        "connect-close, a ClientHello with one of 1,000 names that are routed",
+        "named",
+        64,
+        "connection",
+        names=1000,
         is_quick=False,
     ),
     Work(

@@ -141,3 +141,13 @@ def test_a_target_says_where_it_leads() -> None:
         "return",
         "deny",
     ]
+
+
+def test_a_table_that_certainly_waits_is_known() -> None:
+    starts = StartsWith(parse_starts("x"))
+    assert table([starts, IsTls(False)], []).waits
+    assert not table([Ports(((80, 80),)), IsTls(True)], []).waits
+    assert not table([], [IsTls(True)]).waits
+    assert not table().waits
+    for first in ([starts], [IsTls(True)], [ServerName(["a"])]):
+        assert chosen(table(first, []), facts()) is MORE
