@@ -15,6 +15,7 @@ from typing import Final
 
 from nginy.config.admin import check_admin
 from nginy.config.balance import METHODS
+from nginy.config.check_early import check_early
 from nginy.config.check_health import check_health
 from nginy.config.check_loops import check_loops
 from nginy.config.check_routes import check_routes
@@ -76,6 +77,7 @@ def check(config: Config, findings: Findings) -> None:
         _check_content(listener, config, findings)
         check_routes(listener, findings)
     _check_zones(config, findings)
+    check_early(config, findings)
     _check_listen(config, findings)
     tcp = [each for each in config.listeners if each.protocol == "tcp"]
     taken = [(address, each.origin.of("listen")) for each in tcp for address in each.listen]

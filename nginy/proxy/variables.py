@@ -22,7 +22,7 @@ import ast
 import os
 import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -266,15 +266,22 @@ def names_in(text: str) -> list[str]:
 
 def needs_preread(text: str, definitions: Mapping[str, Definition]) -> bool:
     """Whether a variable in `text`, or one that it is worked out from, comes from first bytes."""
+    return bool(needed(text, PREREAD_VARIABLES, definitions))
+
+
+def needed(text: str, names: Collection[str], definitions: Mapping[str, Definition]) -> str:
+    """Return the first of `names` that `text` needs, itself or by others; "" if it needs none."""
     for name in names_in(text):
-        if name in PREREAD_VARIABLES:
-            return True
+        if name in names:
+            return name
         defined = definitions.get(name)
-        if defined is not None and any(
-            needs_preread(used, definitions) for used in (defined.source, *defined.values)
-        ):
-            return True
-    return False
+        texts = () if defined is None else (defined.source, *defined.values)
+        # Without this one, as a configuration that is being checked may lead in a circle.
+        others = {key: each for key, each in definitions.items() if key != name}
+        found = next(filter(None, (needed(each, names, others) for each in texts)), "")
+        if found:
+            return found
+    return ""
 
 
 def is_variable(name: str, names: frozenset[str]) -> bool:

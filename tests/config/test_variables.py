@@ -378,3 +378,68 @@ def test_a_backend_behind_a_variable_that_leads_back_is_refused(tmp_path: pathli
     )
     (found,) = refusals(tmp_path, text)
     assert "backend 127.0.0.1:80 leads back to the listener" in found
+
+
+EARLY = """
+variables:
+  site: {map: $ssl_preread_server_name, values: {a: web}, default: web}
+  group: {map: $remote_addr, values: {a: $site}, default: x}
+  trusted: {map: $ssl_client_verify, values: {SUCCESS: 'yes'}}
+upstreams: {web: {backends: '10.0.0.1:80'}}
+listeners:
+"""
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            "limit_conn: {key: $site, max: 1}",
+            "key: $site needs $ssl_preread_server_name, which is not known yet when limits are che",
+        ),
+        (
+            "limit_conn_rate: {key: '$remote_addr$group', rate: 1}",
+            "key: $group needs $ssl_preread_server_name, which is not known yet when limits are ch",
+        ),
+        (
+            "limit_conn: {key: $trusted, max: 1}",
+            "key: $trusted needs $ssl_client_verify, which is not known yet when limits are check",
+        ),
+        (
+            "routes: {when: {$trusted: 'yes'}, deny: on}",
+            "when: $trusted needs $ssl_client_verify, which is not known yet when a route is chos",
+        ),
+        (
+            "routes: {when: {$ssl_client_verify: NONE}, deny: on}",
+            "when: $ssl_client_verify is not known yet when a route is chosen",
+        ),
+        (
+            "routes: {share: 5%, key: $ssl_server_name, deny: on}",
+            "key: $ssl_server_name is not known yet when a route is chosen",
+        ),
+    ],
+)
+def test_a_variable_that_is_asked_for_too_early_is_refused(
+    tmp_path: pathlib.Path, keys: str, message: str
+) -> None:
+    """Its value would be that of a client who has sent nothing, and would be kept."""
+    (found,) = refusals(tmp_path, f"{EARLY}- {{listen: 127.0.0.1:80, proxy_pass: web, {keys}}}\n")
+    assert found.startswith("nginy.yml:8:")
+    assert message in found
+
+
+def test_a_circle_is_reported_and_followed_no_further(tmp_path: pathlib.Path) -> None:
+    text = (
+        "variables:\n  v: {map: $w, values: {a: $v}, default: $w}\n"
+        "  w: {map: $v, values: {a: b}, default: $v}\n"
+        "listeners:\n- {listen: 127.0.0.1:80, proxy_pass: $v, limit_conn: {key: $v, max: 1},"
+        " routes: {when: {$w: a}, share: 5%, key: $v, proxy_pass: $w}}\n"
+    )
+    found = refusals(tmp_path, text)
+    assert sum("refers to itself" in each for each in found) == 2
+
+
+def test_a_variable_that_is_asked_for_in_time_is_fine(tmp_path: pathlib.Path) -> None:
+    keys = "routes: {when: {$site: web}, share: 5%, key: $group, deny: on}"
+    limit = "limit_conn: {key: $remote_addr$ssl_preread_server_name, max: 1}"
+    loaded(tmp_path, f"{EARLY}- {{listen: 127.0.0.1:80, proxy_pass: $site, {keys}, {limit}}}\n")
