@@ -5,6 +5,7 @@ next turn: see `answer.py`. What it says of a backend is what `backend/pool.py` 
 `backend/health/health.py` say; nothing is worked out anew here.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,12 +13,16 @@ from typing import Final, TypeVar
 
 from nginy.admin.answer import ROWS_A_SLICE, Facts, Slices
 from nginy.admin.merge import merge_rows, sum_members
-from nginy.admin.shape import flag, number, optional, row, rows, table, text
+from nginy.admin.sampling import Sample
+from nginy.admin.shape import flag, number, optional, real, row, rows, table, text
 from nginy.admin.source import Details, Source, known, stamp
 from nginy.admin.subject import Front, Subject
+from nginy.admin.upstreams import count_bytes
 from nginy.backend.backend import Backend
 from nginy.backend.health.states import State
 from nginy.backend.pool import BackendPool
+from nginy.event.histogram import TURN_BOUNDS_MS, quantile_s
+from nginy.event.meter import meter_of
 from nginy.proxy.handler import ProxyHandler
 from nginy.text.times import utc_text
 
@@ -82,6 +87,7 @@ def count(subject: Subject) -> Slices[list[Group]]:
 def facts(subject: Subject, _wanted: Details) -> Slices[Facts]:
     """Return what one process knows of itself; a worker reports it as it is."""
     groups = yield from count(subject)
+    yield from count_bytes(subject)
     fronts = subject.fronts()
     yield None
     listeners = yield from _rows(_front, fronts)
@@ -98,10 +104,23 @@ def facts(subject: Subject, _wanted: Details) -> Slices[Facts]:
             "total": loop.sessions_started,
         },
         "connections": {"now": loop.connections, "limit": loop.max_connections},
+        "bytes": {
+            "received": sum(each["received"] for each in listeners),
+            "sent": sum(each["sent"] for each in listeners),
+        },
+        "loop": loop_facts(subject),
         "listeners": listeners,
         "upstreams": upstreams,
         "problems": problems,
     }
+
+
+def loop_facts(subject: Subject) -> Facts:
+    """Return what the loop has measured."""
+    meter = meter_of(subject.loop)
+    if meter is None:
+        return {"busy_s": 0.0, "lags": []}
+    return {"busy_s": meter.turns.sum_ms / 1000, "lags": list(meter.lags.counts)}
 
 
 def _rows(make: Callable[[T], Facts], items: Iterable[T]) -> Slices[list[Facts]]:
@@ -119,6 +138,12 @@ def merge(reports: Sequence[Facts]) -> Facts:
     return {
         "sessions": {"now": 0, "total": 0, **sum_members(reports, "sessions")},
         "connections": {"now": 0, "limit": 0, **sum_members(reports, "connections")},
+        "bytes": {"received": 0, "sent": 0, **sum_members(reports, "bytes")},
+        "loop": {
+            # Of several workers, the share of their time together.
+            "busy_s": sum(r["loop"]["busy_s"] for r in reports) / max(len(reports), 1),
+            "lags": [sum(counts) for counts in zip(*_lags(reports), strict=False)],
+        },
         "listeners": merge_rows(
             (each["listeners"] for each in reports),
             ("address", "protocol", "retiring"),
@@ -129,6 +154,10 @@ def merge(reports: Sequence[Facts]) -> Facts:
         ),
         "problems": merge_rows((each["problems"] for each in reports), ("text",)),
     }
+
+
+def _lags(reports: Sequence[Facts]) -> list[list[int]]:
+    return [report["loop"]["lags"] for report in reports]
 
 
 def _join(known: Facts, other: Facts) -> None:
@@ -146,6 +175,8 @@ OVERVIEW: Final = Source(
     row(
         sessions=row(now=number, total=number),
         connections=row(now=number, limit=number),
+        bytes=row(received=number, sent=number),
+        loop=row(busy_s=real, lags=rows(number, 32)),
         listeners=rows(
             row(
                 name=text,
@@ -177,11 +208,13 @@ OVERVIEW: Final = Source(
 )
 
 
-def overview(subject: Subject) -> Slices[dict[str, object]]:
+def overview(subject: Subject) -> Slices[Facts]:
     """Return one screenful."""
     found = yield from known(subject, OVERVIEW)
     yield None
     loop = subject.loop
+    samples = subject.samples
+    samples.add(_sample(found))
     found["problems"] = [*_problems(subject, found["upstreams"]), *found["problems"]]
     if subject.needs_restart:
         sentence = f"takes a restart: {', '.join(subject.needs_restart)}"
@@ -201,14 +234,34 @@ def overview(subject: Subject) -> Slices[dict[str, object]]:
             "last_reload": last_reload,
             "needs_restart": list(subject.needs_restart),
         },
-        "sessions": {**found["sessions"], "rate": None},
+        "sessions": {**found["sessions"], "rate": samples.rate("total")},
         "connections": found["connections"],
-        "bytes": {"received_rate": None, "sent_rate": None},
-        "loop": {"busy": None, "lag_p99_s": None},
+        "bytes": {
+            **found["bytes"],
+            "received_rate": samples.rate("received"),
+            "sent_rate": samples.rate("sent"),
+        },
+        "loop": {
+            "busy": samples.rate("busy_s"),
+            "lag_p99_s": quantile_s(found["loop"]["lags"], TURN_BOUNDS_MS, 0.99),
+        },
         **{name: found[name][:ROWS_MAX] for name in LISTS},
         "more": {name: max(len(found[name]) - ROWS_MAX, 0) for name in LISTS},
         "draining": subject.draining,
     }
+
+
+def _sample(found: Facts) -> Sample:
+    sessions, connections = found["sessions"], found["connections"]
+    return Sample(
+        time.monotonic(),
+        sessions["now"],
+        sessions["total"],
+        found["bytes"]["received"],
+        found["bytes"]["sent"],
+        connections["now"],
+        found["loop"]["busy_s"],
+    )
 
 
 def _front(front: Front) -> dict[str, object]:
@@ -221,8 +274,8 @@ def _front(front: Front) -> dict[str, object]:
         "to": handler.pool.name if isinstance(handler, ProxyHandler) else None,
         "sessions": counters.open,
         "sessions_total": counters.sessions + counters.open,
-        "received": counters.bytes_received,
-        "sent": counters.bytes_sent,
+        "received": max(counters.told_received, counters.bytes_received),
+        "sent": max(counters.told_sent, counters.bytes_sent),
         "retiring": front.is_retiring,
     }
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from nginy.admin import changing, looking, reading
+from nginy.admin import changing, front, looking, reading
 from nginy.admin.answer import Answer, Slices
 from nginy.admin.asked import Asked, closest, json_answer
 from nginy.admin.scraping import metrics
@@ -38,6 +38,10 @@ class Route:
 def _index(subject: Subject, asked: Asked) -> Slices[Answer]:
     endpoints = [{"method": r.method, "path": r.path, "about": r.about} for r in ROUTES]
     return json_answer(asked, {**subject.stamp(), "endpoints": endpoints})
+
+
+def _root(subject: Subject, asked: Asked) -> Slices[Answer]:
+    return (front.page if front.wants_page(asked) else _index)(subject, asked)
 
 
 def _get(path: str, about: str, make: Make, access: str = "read") -> Route:
@@ -104,10 +108,16 @@ ROUTES: Final = (
     Route("POST", f"{API}quit", "end when sessions have ended", changing.quit_, "full"),
     Route("POST", f"{API}stop", "end at once", changing.stop, "full"),
     _get(API, "this list", _index),
-    _get("/", "this list", _index),
+    _get("/", "the page, for browsers; else this list", _root),
+    _get("/page.css", "its style", front.style),
+    _get("/page.js", "its script", front.script),
 )
 
 SEGMENTS: Final = [(tuple(route.path[1:].split("/")), route) for route in ROUTES]
+
+
+LOCKED: Final = frozenset({("",), ("page.css",), ("page.js",)})
+"""Paths that a browser may ask for without the token: they show nothing until it has one."""
 
 
 def find(request: Request, access: str) -> tuple[Route, dict[str, str]]:

@@ -15,13 +15,14 @@ nginx: none; HAProxy's applets yield as well (`applet_fl_test` in `src/applet.c`
 import logging
 import time
 from collections import deque
+from dataclasses import replace
 from typing import Final
 
 from nginy.admin.answer import Answer, Pause, Question, Replies, Slices, refusal
 from nginy.admin.asked import Asked
 from nginy.admin.client import AdminClient
 from nginy.admin.guard import DoorSettings, TokenBrake, check, may_connect
-from nginy.admin.routes import find
+from nginy.admin.routes import LOCKED, find
 from nginy.admin.subject import Subject
 from nginy.event.connection import Connection
 from nginy.event.loop import Loop
@@ -177,12 +178,25 @@ class Door:
         """Answer a request, or refuse it."""
         now_ms = self._server.loop.clock.now_ms
         try:
-            check(request, self.settings, self._address, self._brake, now_ms)
-            self._server.begin(client, request, self.settings.access)
+            settings, access = self.settings, self.settings.access
+            if self._is_locked(request):
+                settings, access = replace(settings, token=b""), "locked"
+            check(request, settings, self._address, self._brake, now_ms)
+            self._server.begin(client, request, access)
         except RequestError as error:
             if error.code == "token_wrong":
                 self._tell_failure(now_ms)
             client.answer(refusal(error))
+
+    def _is_locked(self, request: Request) -> bool:
+        """Whether to show a page that shows nothing yet: a browser has no token to begin with."""
+        return (
+            bool(self.settings.token)
+            and request.method in ("GET", "HEAD")
+            and request.path in LOCKED
+            and "authorization" not in request.fields
+            and (request.path != ("",) or "text/html" in request.fields.get("accept", ""))
+        )
 
     def _tell_failure(self, now_ms: int) -> None:
         suppressed = self._server.limited.admit(self._address, now_ms)

@@ -15,6 +15,7 @@ from typing import Protocol
 from nginy.admin.answer import Facts, Question, Replies
 from nginy.admin.changes import Book, FileValues
 from nginy.admin.events import Events
+from nginy.admin.sampling import Samples
 from nginy.backend.checks.monitor import Overrides, PoolMonitor
 from nginy.backend.pool import BackendPool
 from nginy.event.listener import Listener
@@ -72,6 +73,8 @@ class Subject:
     """What has happened so far."""
     override: Callable[[Mapping[str, Overrides]], None] = _nothing
     """Has what operators have set hold for backends, by upstream."""
+    samples: Samples = field(default_factory=Samples)
+    """What the rates are made of, while somebody looks."""
     book: Book = field(default_factory=Book)
     """What operators have set."""
     obey: Callable[[signal.Signals], None] = _nothing

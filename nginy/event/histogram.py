@@ -30,3 +30,16 @@ class Histogram:
         """Count one duration."""
         self.counts[bisect_left(self.bounds_ms, duration_ms)] += 1
         self.sum_ms += duration_ms
+
+
+def quantile_s(counts: Sequence[int], bounds_ms: Sequence[float], share: float) -> float | None:
+    """Return the bound in seconds that so large a share of the durations does not exceed.
+
+    None without any duration, or if the share goes beyond the last bound.
+    """
+    wanted, seen = share * sum(counts), 0
+    for bound_ms, count in zip(bounds_ms, counts, strict=False):
+        seen += count
+        if seen and seen >= wanted:
+            return bound_ms / 1000
+    return None

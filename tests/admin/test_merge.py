@@ -30,6 +30,8 @@ def report(usable: int, *listeners: dict[str, Any]) -> dict[str, Any]:
     return {
         "sessions": {"now": 4, "total": 10},
         "connections": {"now": 9, "limit": 1024},
+        "bytes": {"received": 5, "sent": 7},
+        "loop": {"busy_s": 0.5, "lags": [1, 2]},
         "listeners": list(listeners),
         "upstreams": [upstream(usable)],
         "problems": [PROBLEM],
@@ -48,6 +50,8 @@ def test_sums_are_added_up_and_the_worst_state_counts() -> None:
     ]
     merged = merge([*map(cleaned, reports)])
     assert merged["sessions"] == {"now": 12, "total": 30}
+    assert merged["bytes"] == {"received": 15, "sent": 21}
+    assert merged["loop"] == {"busy_s": 0.5, "lags": [3, 6]}
     assert merged["connections"] == {"now": 27, "limit": 3072}
     [web] = merged["upstreams"]
     assert (web["usable"], web["backends"], web["why_none"]) == (0, 2, "2 of 2 down")

@@ -1,0 +1,60 @@
+"""Samples: what the rates and the small charts are made of.
+
+A sample is taken when somebody looks, at most one a second, so history exists while it is watched
+and there is no timer. A pause of a minute begins it anew.
+
+Pure.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+KEPT: Final = 300
+LEAST_S: Final = 0.9
+"""From one sample to the next."""
+LEASE_S: Final = 60.0
+"""Older ones say nothing about now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Counts at one moment."""
+
+    at_s: float
+    sessions: int = 0
+    total: int = 0
+    received: int = 0
+    sent: int = 0
+    connections: int = 0
+    busy_s: float = 0.0
+
+
+class Samples:
+    """The last ones, of a time without pauses."""
+
+    def __init__(self) -> None:
+        self._ring: deque[Sample] = deque(maxlen=KEPT)
+
+    def add(self, sample: Sample) -> None:
+        """Take a sample, unless the last one is too young."""
+        if self._ring:
+            passed_s = sample.at_s - self._ring[-1].at_s
+            if passed_s < LEAST_S:
+                return
+            if passed_s > LEASE_S:
+                self._ring.clear()
+        self._ring.append(sample)
+
+    def all(self) -> Sequence[Sample]:
+        """Return them, the oldest first."""
+        return tuple(self._ring)
+
+    def rate(self, name: str) -> float | None:
+        """Return by how much a count grows a second now; None if that is not known yet."""
+        if len(self._ring) < 2:
+            return None
+        before, last = self._ring[-2], self._ring[-1]
+        grown = getattr(last, name) - getattr(before, name)
+        return max(float(grown), 0.0) / (last.at_s - before.at_s)
