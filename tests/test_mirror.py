@@ -15,8 +15,9 @@ import pytest
 PACKAGE = pathlib.Path(nginy.__file__).parent
 TESTS = PACKAGE.parent / "tests"
 
-# Folders of tests that mirror no package: whole programs, helpers, the benchmark.
-OF_THEIR_OWN = {"run", "kit", "bench"}
+# Folders of tests that mirror no package: whole programs, helpers, the benchmark, the proofs of
+# etc/scale-out.
+OF_THEIR_OWN = {"run", "kit", "bench", "scale"}
 
 ELSEWHERE = re.compile(r"\nTested in tests/([\w/]+\.py)\.\Z")
 

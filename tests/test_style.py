@@ -145,8 +145,10 @@ def test_the_spine_of_the_event_core_fits_in_one_sitting() -> None:
 
 def test_tests_do_not_sleep() -> None:
     sources = sources_under(CHECKOUT / "tests")
-    # the benchmark is no test: its work is to let a length of time pass
-    tests = {p: text for p, text in sources.items() if not p.startswith("tests/bench/")}
+    # the benchmark and the proofs are no tests: their work is to let a length of time pass
+    tests = {
+        p: text for p, text in sources.items() if not p.startswith(("tests/bench/", "tests/scale/"))
+    }
     assert sleeps(tests) == []
 
 
