@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 from nginy.event.tls import TlsConnection
+from nginy.proxy.access import ALL, Access, Rule
 from nginy.proxy.pacing import PacedSession
+from nginy.proxy.real_address import RealAddress
 from nginy.proxy.tcp import TcpHandler
 from nginy.proxy.terminating import HTTP_ANSWER, ServerTls, TlsPhase
 
@@ -424,3 +426,28 @@ def test_rates_hold_for_what_is_within_tls(place: Place, rates: dict[str, Any]) 
     took_ms = place.harness.clock.now_ms - began_ms
     assert (client.errno, client.received == data) == (0, True)
     assert 150 < took_ms < 1500  # 290 ms at this rate, less what may come at once
+
+
+def test_a_proxy_header_in_the_same_segment_as_the_hello_comes_first(place: Place) -> None:
+    everybody = Access([(Rule(True, "all"), ALL)])
+    place.front.handler.phases = (
+        RealAddress(everybody, False, 3000),
+        *place.front.handler.phases,
+    )
+    place.front.log("$remote_addr $ssl_protocol")
+
+    class Announced(HalfClosingEnd):
+        """Sends a header, and its first message with it."""
+
+        def __init__(self, sock: socket.socket) -> None:
+            super().__init__(sock, trusting(place.certificate), "example.test")
+            self._encrypted = b"PROXY TCP4 192.0.2.7 198.51.100.2 4711 443\r\n"
+
+    client = Announced(ends.connect(place.front.listener.address.sockaddr).socket)
+    place.harness.add(client)
+    client.send(b"hello")
+    client.finish()
+    place.harness.turn_until(lambda: client.is_over)
+    assert client.received == b"hello"
+    place.front.only()
+    assert place.front.lines == ["192.0.2.7 TLSv1.3"]
