@@ -360,6 +360,9 @@ def _check_access_logs(config: Config, findings: Findings) -> None:
         origin = log.origin
         if log.format not in formats and origin.has("format"):
             hint = did_you_mean(closest(log.format, formats))
+            if log.format == "combined":
+                # The default of nginx's http, which logs requests; streams have none.
+                hint = ", expected main (sessions have no request to log), or json"
             text = f"format: there is no log format {quote(log.format)}{hint}"
             findings.report(origin.of("format"), text)
         if log.flush_ms is not None and log.buffer_bytes is None and origin.has("buffer"):

@@ -132,7 +132,12 @@ def _refuse_syntax(text: str, file: str, error: yaml.YAMLError, findings: Findin
         except yaml.YAMLError as own_error:
             error = own_error if known is text else error
     problem = (error.problem if isinstance(error, yaml.MarkedYAMLError) else None) or str(error)
-    mark = _mark(_position(error), file)
+    position = _position(error)
+    mark = _mark(position, file)
+    if position is not None and text[position.index - 1 : position.index + 1] == "${":
+        # To YAML the brace begins a mapping where one is open, or a list.
+        name = text[position.index - 1 :].partition("}")[0].partition("\n")[0]
+        return findings.refuse(mark, f'{name}}} within brackets or braces, expected "{name}}}"')
     for pattern, explanation in EXPLANATIONS:
         match = re.search(pattern, problem)
         if match:

@@ -149,9 +149,11 @@ def cap_descriptors(descriptors_max: int | None) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors_max, hard))
 
 
-def raise_descriptor_limit(connections: int, descriptors_max: int | None) -> None:
+def raise_descriptor_limit(
+    connections: int, descriptors_max: int | None, *, is_worker: bool = False
+) -> None:
     """Allow as many descriptors as `worker_connections` may need, as far as the system and the
-    event method let us."""
+    event method let us. Warn of the rest; of several workers, the supervisor does that for all."""
     wanted = connections + SPARE_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY:
@@ -160,7 +162,7 @@ def raise_descriptor_limit(connections: int, descriptors_max: int | None) -> Non
         wanted = min(wanted, descriptors_max)
     if soft not in (resource.RLIM_INFINITY, wanted) and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    if wanted < connections:
+    if wanted < connections and not is_worker:
         logger.warning(
             "%d worker_connections exceed the limit of %d open files%s",
             connections,

@@ -56,6 +56,7 @@ class Server:
 
         `counts` is for one of several workers, which count sessions together.
         """
+        self._is_worker = counts is not None
         self.loop = Loop(event_method)
         cap_descriptors(self.loop.interest.descriptors_max)
         self.logs = LogSet(self.loop)
@@ -94,7 +95,9 @@ class Server:
         config = prepared.config
         yield from self.pools.add(config, prepared.pools)
         descriptors_max = self.loop.interest.descriptors_max
-        raise_descriptor_limit(config.worker_connections, descriptors_max)
+        raise_descriptor_limit(
+            config.worker_connections, descriptors_max, is_worker=self._is_worker
+        )
         self.config = config
         self.loop.max_connections = config.worker_connections
         self.pools.apply()

@@ -119,6 +119,13 @@ BACKUP = "{address: '127.0.0.1:2', backup: on}"
             '1:33: format: there is no log format "mian" (did you mean "main"?)',
         ),
         (
+            f"access_log: {{path: ./x, format: combined}}\n{LISTENER}",
+            (
+                '1:33: format: there is no log format "combined", expected main (sessions have no'
+                " request to log), or json"
+            ),
+        ),
+        (
             f"access_log: {{path: ./x, flush: 1s}}\n{LISTENER}",
             "1:32: flush: needs buffer",
         ),

@@ -105,6 +105,8 @@ PARSERS = pytest.mark.parametrize("loader", sorted({LOADER, yaml.SafeLoader}, ke
         ("a: 1\nb", '2:2: no ":" after the key'),
         ("a: [1\nb: 3", '2:2: no "," or "]" where the list or mapping goes on or ends'),
         ("a: {x: 1", '1:9: no "," or "}" where the list or mapping goes on or ends'),
+        ("a: {x: ${PORT}, y: 1}", '1:9: ${PORT} within brackets or braces, expected "${PORT}"'),
+        ("a: [127.0.0.1:${P}]", '1:16: ${P} within brackets or braces, expected "${P}"'),
         (
             "a: [::1]:80",
             "1:5: no value, expected one (an address in brackets needs quotes)",
@@ -325,6 +327,7 @@ def test_a_mistake_at_the_end_of_a_long_file_is_explained_in_time() -> None:
         ("a: 1\nb", 'no ":" after the key'),
         ("a: [1\nb: 3", 'no "," or "]" where the list or mapping goes on or ends'),
         ("a: {x: 1", 'no "," or "}" where the list or mapping goes on or ends'),
+        ("a: {x: ${PORT}, y: 1}", '${PORT} within brackets or braces, expected "${PORT}"'),
         ("a: [::1]:80", "no value, expected one (an address in brackets needs quotes)"),
         ("a: 'x", "a quote that is never closed"),
         ('a: "\\q"', r"an unknown escape, expected \\ for a backslash in quotes"),

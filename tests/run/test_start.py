@@ -211,11 +211,13 @@ def test_the_pid_file_appears_when_signals_are_heeded_and_goes_with_the_process(
         assert not nginy.pid_path.exists()
 
 
-def test_connections_beyond_the_descriptor_limit_are_a_warning(
-    tmp_path: pathlib.Path, here: str
+@pytest.mark.parametrize("workers", [1, 2])
+def test_connections_beyond_the_descriptor_limit_are_one_warning(
+    tmp_path: pathlib.Path, here: str, workers: int
 ) -> None:
-    config = f"worker_connections: 100000000\n{listeners(here)}"
+    config = f"workers: {workers}\nworker_connections: 100000000\n{listeners(here)}"
     with Nginy(tmp_path, config) as nginy:
+        nginy.said("serving with")
         (line,) = nginy.said("worker_connections")
         assert " [warn] " in line
         assert "100000000 worker_connections exceed the limit of " in line
