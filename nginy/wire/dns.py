@@ -61,7 +61,7 @@ RCODE_NAMES: Final = {
 
 
 class RecordType(IntEnum):
-    """The record types that are asked for or read; the values are IANA's."""
+    """The record types that nginy asks for or reads; the values are IANA's."""
 
     A = 1
     CNAME = 5
@@ -92,7 +92,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Srv:
-    """Where a service is offered (RFC 2782). Clients use the lowest `priority` first."""
+    """Where a service is (RFC 2782). Clients use the lowest `priority` first."""
 
     priority: int
     weight: int
@@ -141,7 +141,7 @@ class _Record:
 def service_name(service: str, host: str) -> str:
     """Return the name whose SRV records list a service, by nginx's rule for `service=`.
 
-    "http" becomes `_http._tcp.HOST`; a service with a dot in it is put ahead of the host as it is.
+    "http" becomes `_http._tcp.HOST`; a service with a dot in it goes ahead of the host as it is.
     """
     return f"{service}.{host}" if "." in service else f"_{service}._tcp.{host}"
 
@@ -160,7 +160,7 @@ def encode_query(query: Query, *, edns: bool = True) -> bytes:
 
 
 def frame(message: bytes) -> bytes:
-    """Return the message as it is sent over TCP, behind its length (RFC 1035 §4.2.2)."""
+    """Return the message as it goes over TCP, behind its length (RFC 1035 §4.2.2)."""
     return LENGTH.pack(len(message)) + message
 
 
@@ -298,7 +298,7 @@ def _interpret(
 def _follow(name: bytes, aliases: dict[bytes, tuple[bytes, int]]) -> tuple[bytes, int]:
     """Return the end of a chain of aliases and the least TTL on the way.
 
-    If the chain has no end within MAX_ALIASES links, what is returned is an alias itself.
+    If the chain has no end within MAX_ALIASES links, this is an alias itself.
     """
     least_ttl_s = MAX_TTL_S
     for _ in range(MAX_ALIASES):

@@ -40,7 +40,7 @@ NESTED: Final = re.compile(r"[+*}][^()]*\)[+*{]")
 
 
 class Verdict(Enum):
-    """Whether an answer is what was expected."""
+    """Whether an answer is the expected one."""
 
     YES = "as expected"
     NO = "not as expected"
@@ -94,7 +94,7 @@ class Expect:
         return head.startswith(self.prefix)
 
     def end(self, received: bytes) -> int:
-        """Return where in an answer with the verdict YES the part ends that was expected."""
+        """Return where the expected part of an answer ends whose verdict is YES."""
         match = None if self.pattern is None else self.pattern.search(received[:MAX_ANSWER_BYTES])
         return len(self.prefix) if match is None else match.end()
 

@@ -71,9 +71,9 @@ def parse_resolv_conf(content: bytes) -> ResolvConf:
 def candidates(name: str, conf: ResolvConf) -> tuple[str, ...]:
     """Return the full names to ask for, in order, until one exists.
 
-    A final dot means that the name is full already. One with at least `ndots` dots is first tried
-    as it is; one with fewer only after the search domains. A search domain that makes no name, or
-    one too long, is passed over. Source: resolv.conf(5), glibc's `__res_context_search`.
+    A final dot means that the name is full already. One with at least `ndots` dots comes first
+    as it is; one with fewer only after the search domains. Search domains that make no name, or
+    one too long, do not count. Source: resolv.conf(5), glibc's `__res_context_search`.
     """
     if name.endswith("."):
         return (name.removesuffix("."),)

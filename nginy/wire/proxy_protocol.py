@@ -82,7 +82,7 @@ FAMILIES: Final = {
 
 
 class Header(NamedTuple):
-    """A header that was read whole; a tuple, as one is made for each session.
+    """A whole header; a tuple, as each session makes one.
 
     `source` and `destination` are None if the real addresses of the connection count: for LOCAL,
     for UNKNOWN, and for a family that the sender left unspecified.

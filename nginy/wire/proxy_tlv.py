@@ -78,7 +78,7 @@ class SslInfo:
 
     @property
     def is_verified(self) -> bool:
-        """Whether the client showed a certificate that was verified."""
+        """Whether the client showed a certificate that the proxy verified."""
         return self.verify == 0 and bool(self.flags & (SslFlag.CERT_CONN | SslFlag.CERT_SESS))
 
     def value(self, kind: int) -> bytes | None:
@@ -89,7 +89,7 @@ class SslInfo:
 def parse_tlvs(block: bytes) -> Tlvs:
     """Take a block of TLVs apart; raises WireError if a length lies or a value is impossible.
 
-    NOOPs, which only fill space, are left out. Types that nobody knows are kept.
+    This drops NOOPs, which only fill space, and keeps types that nobody knows.
     """
     found = tuple(_each(block))
     for kind, value in found:

@@ -171,7 +171,7 @@ def _decoded(text: str) -> str:
 
 
 def _host(authority: str | None, fields: Mapping[str, str]) -> str:
-    """Return the host that is asked, by the target or else by Host (RFC 9112 §3.2.2)."""
+    """Return the host that the request is for, by the target or else by Host (RFC 9112 §3.2.2)."""
     if "host" not in fields:
         raise _bad("Host is missing")
     match = HOST.fullmatch(fields["host"] if authority is None else authority)

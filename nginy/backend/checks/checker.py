@@ -59,7 +59,7 @@ class MakeTalk(Protocol):
     """Begins a conversation."""
 
     def __call__(self, question: Question, target: Target, *, is_datagram: bool) -> Talk:
-        """Return a talk in which nothing was said yet."""
+        """Return a talk that has not begun."""
 
 
 class Checker:
@@ -68,7 +68,7 @@ class Checker:
     __slots__ = ("_contexts", "_hostname", "_make_talk", "groups", "loop", "open")
 
     def __init__(self, loop: Loop, make_talk: MakeTalk = Talk) -> None:
-        """Ask nothing yet; `make_talk` may be a talk that keeps what is said."""
+        """Ask nothing yet; `make_talk` may make talks that keep what both sides say."""
         self.loop = loop
         self._make_talk = make_talk
         self.open = OpenChecks(loop)
@@ -90,7 +90,7 @@ class Checker:
         `proxy_protocol` and `name` are the backend's own, the latter with its port. A check with a
         port of its own asks another server than clients do, and sends no PROXY header (as HAProxy).
 
-        `ended` is called once, maybe before this returns, unless the check is closed before.
+        The check calls `ended` once, maybe before this returns, unless somebody closes it first.
         """
         version = header_of(probe, proxy_protocol)
         if probe.port is not None:
@@ -154,7 +154,7 @@ def header_of(probe: ProbeSettings, proxy_protocol: str) -> str:
 
 
 def question_key(probe: ProbeSettings, check: CheckSettings, backend: Backend) -> Hashable:
-    """Return what is equal for backends that are asked the same: see `sharing`."""
+    """Return a key that is equal where the check asks the same of two backends: see `sharing`."""
     address = backend.address
     if probe.port is not None:
         address = replace(address, port=probe.port)

@@ -46,7 +46,7 @@ class DatagramCheck:
         self._c: DatagramConnection | None = None
 
     def start(self, address: Address, deadline_ms: int) -> None:
-        """Send the first datagram; the owner may be told before this returns."""
+        """Send the first datagram; `ended` may come before this returns."""
         c = connect_datagram(self._loop, address)
         if isinstance(c, ConnectFailure):
             self._finish(Result(c.text, c.is_ours))

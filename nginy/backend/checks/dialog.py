@@ -52,7 +52,7 @@ class Result:
     """How a check has ended: it passed, unless `failure` says in a clause why it did not.
 
     With `is_ours` the check could not be made for a reason of our own, so the backend has neither
-    passed nor failed. With `is_silent` it passed because nothing was heard.
+    passed nor failed. With `is_silent` it passed because nothing came.
     """
 
     failure: str = ""
@@ -188,7 +188,7 @@ class Dialog:
             self._finish(call_failed("recv", c.errno))
 
     def _handshake_failed(self, c: TlsConnection) -> None:
-        """Say why; of some certificates more can be said, after a look at them.
+        """Say why; for some certificates, take a look first, and say more.
 
         OpenSSL shows no certificate that it refuses. So a second connection asks for it again, and
         lets it pass.

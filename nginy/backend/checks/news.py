@@ -75,7 +75,7 @@ class News:
         self._tell(backend, "back", "back")
 
     def fail_open(self, up: int, total: int) -> None:
-        """Tell that so few are up that health is ignored, or that it is heeded again."""
+        """Tell that so few are up that nginy ignores health, or that it heeds it again."""
         is_open = self._pool.is_fail_open
         text = f"{up} of {total} backends are up, health is "
         text += "ignored (fail_open)" if is_open else "heeded again"

@@ -88,7 +88,7 @@ class OpenChecks:
     # Turns.
 
     def admit(self, waiter: Waiter) -> bool:
-        """Return whether a check may begin now; if not, `waiter` is called when it may."""
+        """Return whether a check may begin now; if not, call `waiter` when it may."""
         if len(self._checks) + self._promised < self.limit and not self._waiting:
             return True
         self._waiting[waiter] = None

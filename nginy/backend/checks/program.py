@@ -57,7 +57,7 @@ class ProgramCheck:
     def start(
         self, command: Sequence[str], address: Address, deadline_ms: int, name: str = ""
     ) -> None:
-        """Run `command` for the backend `name`; the owner may be told before this returns."""
+        """Run `command` for the backend `name`; `ended` may come before this returns."""
         running = sum(isinstance(check, ProgramCheck) for check in self._open)
         if running >= MAX_PROCESSES:
             self._tell(Result(f"{running} programs run already", is_ours=True))
@@ -117,7 +117,7 @@ class ProgramCheck:
             child.close()
 
     def cancel(self) -> None:
-        """Kill the program without telling the owner; it is reaped when it has ended."""
+        """Kill the program without telling the owner; the loop reaps it."""
         self._ended = None
         self._kill()
 
@@ -140,7 +140,7 @@ class ProgramCheck:
 
 
 def environment(address: Address, name: str) -> dict[str, str]:
-    """Return what a program is told.
+    """Return the environment of a program.
 
     This is PATH, the backend as the configuration names it, and its address, whole and in parts.
     """

@@ -79,7 +79,7 @@ class NameMemory(Protocol):
     """The answers of name servers, as the relay sees them."""
 
     def take(self, name: str, record_type: RecordType, answer: Answer) -> None:
-        """Take over an answer that another worker was given."""
+        """Take over an answer that another worker has got."""
 
     def stop_waiting(self) -> None:
         """Ask from now on, as this worker leads."""
@@ -171,7 +171,7 @@ class Relay:
     def tell_answer(self, name: str, record_type: RecordType, answer: Answer) -> None:
         """Tell the other workers an answer of a name server, soon.
 
-        Of an answer that is too long for a message they are told nothing, and ask themselves.
+        They hear nothing of an answer that is too long for a message, and ask themselves.
         """
         subject: Subject = "", (name, record_type.name), Answer
         if len(json.dumps(_item(subject, answer))) + 2 <= TEXT_MAX_CHARACTERS:

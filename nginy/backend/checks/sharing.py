@@ -99,5 +99,5 @@ class Part:
         self._shared.give_up(self._sharer)
 
     def close(self) -> None:
-        """Give up: the check itself is closed by its owner."""
+        """Give up; the owner of the check itself closes it."""
         self._shared.give_up(self._sharer)

@@ -40,7 +40,7 @@ class Endpoint:
 class Resolution:
     """What a name stands for.
 
-    With FAILED, addresses and endpoints are what is known nevertheless: mostly from before.
+    With FAILED, addresses and endpoints are those known all the same, mostly from before.
     """
 
     outcome: Outcome
@@ -121,7 +121,7 @@ def answers_ttl_ms(answers: Sequence[Answer], valid_ms: int | None) -> int:
 
 
 def preferred(services: Iterable[Srv]) -> list[Srv]:
-    """Return the SRV records in a lasting order, the preferred first, and no more than are used."""
+    """Return the SRV records to use, in a lasting order, the preferred first."""
     return sorted(services, key=_preference)[:MAX_ENDPOINTS]
 
 

@@ -118,7 +118,7 @@ class Exchange:
         self._why = "no name server"
 
     def start(self, name: str, record_type: RecordType) -> None:
-        """Ask; the owner may be told before this returns."""
+        """Ask; `done` may come before this returns."""
         try:
             self._set_query(name, record_type)
         except WireError as error:
@@ -127,7 +127,7 @@ class Exchange:
         self._ask_next()
 
     def close(self) -> None:
-        """Stop waiting; the owner is not told."""
+        """Stop waiting, and tell nobody."""
         self._disconnect()
         self._servers = chain()
 

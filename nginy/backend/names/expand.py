@@ -79,7 +79,7 @@ def _weights(settings: BackendSettings, weights: Sequence[int]) -> list[int]:
 
 
 def address_of(endpoint: Endpoint) -> Address:
-    """Return the socket address of an endpoint, whose values were checked when they came in."""
+    """Return the socket address of an endpoint; its values passed a check when they came in."""
     family = socket.AF_INET6 if ":" in endpoint.address else socket.AF_INET
     return Address(family, endpoint.address, endpoint.port)
 

@@ -68,7 +68,7 @@ class SystemFiles:
         return has_changed
 
     def _read(self, path: str) -> bytes | None:
-        """Return a file's content, None if it cannot be read."""
+        """Return a file's content, or None if nginy cannot read it."""
         # First the signature: a change in between is seen the next time.
         found = signature(path)
         if found is not None:

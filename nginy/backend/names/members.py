@@ -41,7 +41,7 @@ MARGIN_MS: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Balancing:
-    """How a pool chooses: what makes its balancer, what is hashed, and which time is measured."""
+    """How a pool chooses: what makes its balancer, what it hashes, and which time it measures."""
 
     make_balancer: MakeBalancer
     key: str = ""
@@ -146,7 +146,7 @@ class Members:
         """Take over what a reload has changed, and resolve all names anew.
 
         A name that was in use before, here or elsewhere, keeps its addresses until its answer
-        comes. If nothing is known of a new name, the present list serves meanwhile.
+        comes. While a new name has none, the present list serves.
         """
         self._configured = tuple(configured)
         self._balancing = balancing
@@ -199,7 +199,7 @@ class Members:
         self._steps = None
 
     def _watch(self) -> None:
-        """Watch the names that are configured, and no others."""
+        """Watch the configured names, and no others."""
         before, self._watches = self._watches, {}
         for settings in self._configured:
             if not settings.address.is_name:

@@ -48,7 +48,7 @@ Tell = Callable[[str, RecordType, Answer], None]
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What was answered last, and until when that holds; None: no server answered."""
+    """The last answer, and until when it holds; None: no server answered."""
 
     answer: Answer | None
     until_ms: int
@@ -107,7 +107,7 @@ class Queries:
         }
 
     def close(self) -> None:
-        """Stop asking; no callback is called any more."""
+        """Stop asking, and call nobody back."""
         if self._timer is not None:
             self._loop.timers.cancel(self._timer)
             self._timer = None
@@ -139,7 +139,7 @@ class Queries:
             self._arm()
 
     def take(self, name: str, record_type: RecordType, answer: Answer) -> None:
-        """Take over an answer that another worker was given."""
+        """Take over an answer that another worker has got."""
         key = name.lower(), record_type
         if key in self._running:
             return  # its own answer is near
@@ -183,7 +183,7 @@ class Queries:
         self._start_queued()
 
     def recall(self, name: str, record_type: RecordType) -> Reply:
-        """Return what was answered last, however old it is, without asking."""
+        """Return the last answer, however old it is, without asking."""
         known = self._known.get((name.lower(), record_type))
         answer = None if known is None else known.answer
         return Reply(record_type, answer, is_stale=True, reason="no answer yet")

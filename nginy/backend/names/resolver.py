@@ -98,7 +98,7 @@ class Resolver:
         self._take_files()
 
     def close(self) -> None:
-        """Stop asking; no callback is called any more."""
+        """Stop asking, and call nobody back."""
         self.queries.close()
         for lookup in tuple(self._lookups):
             lookup.close()
@@ -174,7 +174,7 @@ class Resolver:
             self.queries.ask(name, record_type, lookup.collect)
 
     def recall(self, host: str) -> tuple[str, ...]:
-        """Return what is known of a host without asking, however old it is; nothing if nothing."""
+        """Return what we know of a host, however old it is, without asking; maybe nothing."""
         addresses = self._listed(host)
         names = iter(self._candidates(host))
         while not addresses and (name := next(names, None)) is not None:
@@ -184,7 +184,7 @@ class Resolver:
     def merged(
         self, name: str, types: Sequence[RecordType], replies: dict[RecordType, Reply]
     ) -> Resolution:
-        """Return what the replies about a name come to, with what is known where there is none."""
+        """Return what the replies about a name say; where one is missing, what we know counts."""
         all_types = [replies.get(t) or self.queries.recall(name, t) for t in types]
         return merge(all_types, self.settings.valid_ms)
 
@@ -214,7 +214,7 @@ class Resolver:
     def _resolve_targets(
         self, services: Sequence[Srv], listing: Resolution, port: int, resolved: Resolved
     ) -> None:
-        """Ask for the addresses of all targets; those that have none are left out."""
+        """Ask for the addresses of all targets, and leave out those that have none."""
         targets = {srv.target for srv in services}
         found: dict[str, Resolution] = {}
 
@@ -231,7 +231,7 @@ class Resolver:
             self.resolve(f"{target}.", collect_for(target))
 
     def recall_service(self, service: str, host: str, port: int) -> tuple[Endpoint, ...]:
-        """Return what is known of a service without asking, however old it is."""
+        """Return what we know of a service, however old it is, without asking."""
         reply = self.queries.recall(_service_query(service, host), RecordType.SRV)
         services = preferred(reply.answer.services if reply.answer else ())
         known = {s.target: Resolution(Outcome.FOUND, self.recall(f"{s.target}.")) for s in services}
@@ -239,7 +239,7 @@ class Resolver:
 
 
 class Lookup:
-    """One name asked for in one family or both. Created by the `Resolver`, which is told once."""
+    """One name asked for in one family or both. Created by the `Resolver`; tells it once."""
 
     __slots__ = ("_name", "_replies", "_resolved", "_resolver", "_timer", "types")
 

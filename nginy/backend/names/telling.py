@@ -39,7 +39,7 @@ def parse_answer(items: list[object]) -> Answer:
 
 
 def parse_type(name: object) -> RecordType:
-    """Return a type that is asked for; raises ValueError, TypeError or KeyError."""
+    """Return a type that one may ask for; raises ValueError, TypeError or KeyError."""
     record_type = RecordType[text_of(name)]
     if record_type not in TYPES:
         raise ValueError(name)

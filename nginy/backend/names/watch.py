@@ -74,9 +74,9 @@ class NameWatch:
         changed: Callable[[], None],
         refuse: Refuse = refusal,
     ) -> None:
-        """Ask nothing yet, but take what is known of the name from other uses of it.
+        """Ask nothing yet, but take what other uses of the name have found.
 
-        `changed` is called when `endpoints` are others than before, or are known to be none.
+        Call `changed` when `endpoints` are others than before, or there certainly are none.
         """
         self._loop = loop
         self._resolver = resolver
@@ -99,7 +99,7 @@ class NameWatch:
 
     @property
     def is_settled(self) -> bool:
-        """Whether the first question has been answered, or has failed."""
+        """Whether the first question has an answer, or has failed."""
         return self._outcome is not None
 
     @property
@@ -115,7 +115,7 @@ class NameWatch:
         return self._resolver.settings.hold_ms
 
     def ask(self) -> None:
-        """Ask, unless that is under way; what is known may be the answer at once."""
+        """Ask, unless a question is under way; an earlier answer may still hold."""
         if self._is_asking:
             return
         self._is_asking = True

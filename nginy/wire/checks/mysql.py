@@ -43,7 +43,7 @@ CACHING: Final = b"caching_sha2_password"
 
 @dataclass(frozen=True, slots=True)
 class MysqlCheck:
-    """Logs in as `user` with `password`, unless there is no user, and expects `role` if it is set.
+    """Logs in as `user` with `password`, if there is a user, and expects `role` if there is one.
 
     A master takes writes; a slave is read-only.
     """

@@ -43,7 +43,7 @@ LOGIN_REFUSED: Final = b"28"
 
 @dataclass(frozen=True, slots=True)
 class PostgresCheck:
-    """Begins a session as `user` with `database`, which is `user` if it is empty.
+    """Begins a session as `user` with `database`; an empty one stands for `user`.
 
     It logs in if there is a `password`, and expects `role` if it is set.
     """

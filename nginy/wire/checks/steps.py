@@ -105,7 +105,7 @@ def _expect(expect: Expect, talk: Talk) -> Script[None]:
 def parse_template(text: str) -> bytes:
     r"""Return a text with escapes as a template; `$` begins a variable. Raises WireError.
 
-    Escapes are resolved here; a dollar sign from \x24 is doubled, so that `_fill` sees no variable.
+    This resolves escapes, and doubles a dollar sign from \x24, so that `_fill` sees no variable.
     """
     parts: list[bytes] = []
     end = 0

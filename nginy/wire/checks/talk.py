@@ -147,7 +147,7 @@ class Talk:
     # The script's side.
 
     def came(self) -> str:
-        """Return the clause on what has come and what was expected."""
+        """Return the clause on what has come and what should have."""
         return what_came(self.received, self.expected)
 
     def more(self) -> Script[None]:
@@ -205,5 +205,5 @@ class Talk:
         return bytes(self.received)
 
     def unexpected(self) -> CheckFailedError:
-        """Return the failure that what has come is not what was expected."""
+        """Return the failure that something else has come than should have."""
         return CheckFailedError(f"the answer is not as expected: {self.came()}")
