@@ -231,6 +231,13 @@ class DatagramReceiver(DatagramConnection):
         super().__init__(loop, sock, address.sockaddr)
         self.read.handler = self._receive_handler
 
+    def take(self, sockaddr: SockAddr, local: bytes, data: memoryview) -> None:
+        """Hand on a datagram that another socket of ours has received, as if it had come here."""
+        # Nothing may be put off: no event of this socket would end that.
+        was_flooded, self.is_flooded = self.is_flooded, False
+        self.handler(self, sockaddr, local, data)
+        self.is_flooded, self.serving = was_flooded, None
+
     def _receive_handler(self, event: Event) -> None:
         """Hand on up to `RECEIVE_QUOTA` datagrams, then run what the handler has put off."""
         self.events += 1

@@ -16,8 +16,9 @@ Tested in tests/run/test_reload_keeps.py.
 
 import logging
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from socket import AF_INET6, inet_pton
 
 from nginy.admin.subject import Front
 from nginy.config import build, schema
@@ -37,6 +38,7 @@ from nginy.process.retiring import Retiring, sessions_of
 from nginy.proxy.handler import ProtocolHandler, ProxyHandler
 from nginy.proxy.routed import RoutedDatagramHandler
 from nginy.proxy.udp import UdpHandler
+from nginy.text.address import Address, SockAddr
 
 logger = logging.getLogger("nginy.server")
 
@@ -162,7 +164,26 @@ class ServiceSet:
             listener = opened.get(key) or listener
             if listener is not None:
                 self._serve(listener, handler, options, settings, config)
+        self._name_heirs()
         self._tell()
+
+    def _name_heirs(self) -> None:
+        """Lead new clients of a UDP address that retires to the wildcard that includes it.
+
+        Until the last session of the address has ended, the kernel prefers its socket.
+        """
+        for retiring in self.retiring:
+            if retiring.listener is not None and isinstance(retiring.handler, UdpHandler):
+                retiring.handler.heir = self._heir_of(retiring.listener.address)
+
+    def _heir_of(self, address: Address) -> Callable[[SockAddr, memoryview], None] | None:
+        host = "::" if address.family == AF_INET6 else "0.0.0.0"
+        service = self._services.get((replace(address, host=host), True))
+        receiver = None if service is None else service.listener.connection
+        if not isinstance(receiver, DatagramReceiver):
+            return None
+        take, local = receiver.take, inet_pton(address.family, address.host)
+        return lambda sockaddr, data: take(sockaddr, local, data)
 
     def _tell(self) -> None:
         """Log where is listened now, and where no more: a range of ports is one line."""

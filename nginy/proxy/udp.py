@@ -16,6 +16,7 @@ which an operator needs. `proxy/udp_session.py` has the sessions, `event/datagra
 nginx: `ngx_event_udp.c`, where the table is a red-black tree for each listener.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 from nginy.backend.backend import Backend
@@ -37,7 +38,7 @@ from nginy.text.address import Address, SockAddr
 class UdpHandler(UdpHandlerBase):
     """Makes UDP sessions of a listener's clients, and finds them again."""
 
-    __slots__ = ("detached", "is_draining", "session_class", "table")
+    __slots__ = ("detached", "heir", "is_draining", "session_class", "table")
 
     protocol = "UDP"
     kind = "udp"
@@ -59,6 +60,8 @@ class UdpHandler(UdpHandlerBase):
         """What it makes of its clients; for listeners with a rate, `udp_pacing.PacedUdpSession`."""
         self.is_draining = False
         """Set to serve known clients only, before the listener is to go."""
+        self.heir: Callable[[SockAddr, memoryview], None] | None = None
+        """Takes what new clients send meanwhile; None: it is dropped."""
 
     def take_over(self, before: ProtocolHandler) -> None:
         """Find the sessions of the handler that served the listener before."""
@@ -77,6 +80,7 @@ class UdpHandler(UdpHandlerBase):
     def drain(self, is_draining: bool) -> None:
         """Serve known clients only, or everybody again."""
         self.is_draining = is_draining
+        self.heir = None
 
     def datagram_handler(
         self, receiver: DatagramReceiver, sender: Sender, local: bytes, data: memoryview
@@ -156,6 +160,9 @@ class UdpHandler(UdpHandlerBase):
             client = SharedConnection(receiver, sender, local)
         why = self._why_not(client.replies_to)
         if why is not None:
+            if self.is_draining and self.heir is not None and not isinstance(sender, Announced):
+                self.heir(sender, data)
+                return
             now_ms = self.loop.clock.now_ms
             self.drops.refuse(*why, client.sockaddr, self.name, now_ms)
             return

@@ -493,7 +493,7 @@ def test_all_that_a_handler_holds_is_a_setting_or_the_listeners_own() -> None:
         "firsts",
         "succession",
     }
-    fixed = {"loop", "local_sockaddr", "port", "is_draining", "__weakref__"}
+    fixed = {"loop", "local_sockaddr", "port", "heir", "is_draining", "__weakref__"}
     assert handler_attributes() == kept | taken_over | fixed
 
 

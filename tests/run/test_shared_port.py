@@ -8,7 +8,7 @@ import tempfile
 
 import pytest
 
-from kit.program import Nginy, free_port, own_host, run_once
+from kit.program import PATIENCE_S, Nginy, free_port, own_host, run_once
 
 
 def asked(kind: socket.SocketKind, host: str, port: int) -> bytes:
@@ -65,6 +65,45 @@ def test_the_specific_address_is_served_first(
         status, _, lines = run_once(str(copy))
         assert status == 1
         assert "Address already in use" in lines[-1]
+
+
+def test_new_clients_of_a_removed_udp_address_reach_the_wildcard_at_once(
+    tmp_path: pathlib.Path,
+) -> None:
+    host = own_host()
+    port = free_port("0.0.0.0", socket.SOCK_DGRAM)
+    wildcard = f"  - {{listen: '*:{port}', protocol: udp, return: at the wildcard}}\n"
+    with (
+        socket.socket(type=socket.SOCK_DGRAM) as backend,
+        socket.socket(type=socket.SOCK_DGRAM) as old,
+    ):
+        backend.bind((host, 0))
+        backend.settimeout(PATIENCE_S)
+        old.settimeout(PATIENCE_S)
+        old.connect((host, port))
+        to = "{}:{}".format(*backend.getsockname())
+        specific = f"  - {{listen: '{host}:{port}', protocol: udp, proxy_pass: u}}\n"
+        upstream = f"upstreams: {{u: {{backends: '{to}'}}}}\n"
+        with Nginy(tmp_path, f"{upstream}listeners:\n{specific}{wildcard}") as nginy:
+
+            def exchange() -> bytes:
+                old.send(b"request")
+                _, sender = backend.recvfrom(100)
+                backend.sendto(b"response", sender)
+                return old.recv(100)
+
+            assert exchange() == b"response"
+            nginy.write(f"listeners:\n{wildcard}")
+            nginy.send_signal(signal.SIGHUP)
+            nginy.said("configuration reloaded")
+            for _ in range(3):
+                assert asked(socket.SOCK_DGRAM, host, port) == b"at the wildcard"
+            assert exchange() == b"response"
+            nginy.write(f"{upstream}listeners:\n{specific}{wildcard}")
+            nginy.send_signal(signal.SIGHUP)
+            nginy.said("configuration reloaded", 2)
+            assert exchange() == b"response"
+            nginy.stop()
 
 
 @pytest.mark.slow
