@@ -74,7 +74,7 @@ def ask_json(config: Config, path: str, message: Message) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        raise NginyError("the answer is not understood") from None
+        raise NginyError("the answer makes no sense") from None
 
 
 def refusal(code: int, text: str) -> NginyError:

@@ -96,7 +96,7 @@ def check_steps(
 ) -> None:
     """Report steps that do nothing, timeouts without effect, and what stands `beside` steps."""
     for name, mark in beside.items() if steps else ():
-        findings.report(mark, f"{name}: belongs into a step, as there are steps")
+        findings.report(mark, f"{name}: belongs in a step, as there are steps")
     for step in steps:
         if not step.origin.has("send", "expect", "timeout"):
             continue

@@ -352,7 +352,7 @@ def test_hash_methods_keep_their_weights(tmp_path: pathlib.Path) -> None:
         ),
         (
             "health_check: {steps: [{send: x}], send: y}",
-            "send: belongs into a step, as there are steps",
+            "send: belongs in a step, as there are steps",
         ),
         ("health_check: {steps: [{label: a}]}", "a step that neither sends nor expects anything"),
         (
