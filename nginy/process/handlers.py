@@ -13,6 +13,7 @@ Tested in tests/run/test_reload_keeps.py.
 
 from collections.abc import Callable
 from functools import partial
+from typing import Final, NamedTuple
 
 from nginy.backend.pool import BackendPool
 from nginy.config import build, schema
@@ -28,9 +29,10 @@ from nginy.config.targets import (
 from nginy.config.variables import definitions
 from nginy.event.listener import Listener
 from nginy.event.loop import Loop
+from nginy.process.gradual import Steps
 from nginy.process.logs import LogSet
 from nginy.process.pools import PoolSet
-from nginy.proxy.handler import ProtocolHandler, ProxyHandler
+from nginy.proxy.handler import ProtocolHandler, ProxyHandler, ProxySettings
 from nginy.proxy.limiting import Zones
 from nginy.proxy.lookups import Definition
 from nginy.proxy.pacing import PacedSession
@@ -43,6 +45,8 @@ from nginy.proxy.udp import UdpHandler
 from nginy.proxy.udp_pacing import PacedUdpSession
 
 Compile = Callable[[str], Callable[[Session], str]]
+SLICE_LISTENERS: Final = 200
+"""Entries that `begin` looks at in one step: some 3 ms."""
 
 
 class _Common:
@@ -67,6 +71,15 @@ class _Common:
         self.names = {text: compile_text(text) for text in texts}
 
 
+class _Outline(NamedTuple):
+    """What the handlers of an entry need of it, as far as its addresses are not asked for."""
+
+    settings: schema.Listener
+    """Keeps the entry alive, whose identity is the key."""
+    is_routed: bool
+    proxy: ProxySettings
+
+
 class HandlerMaker:
     """Makes handlers. Created by the `ServiceSet`; `begin` says which configuration is in force."""
 
@@ -77,6 +90,7 @@ class HandlerMaker:
         "_definitions",
         "_logs",
         "_loop",
+        "_outlines",
         "_pools",
         "_tls",
         "_zones",
@@ -93,21 +107,38 @@ class HandlerMaker:
         self._definitions: dict[str, Definition] = {}
         self._common: dict[int, _Common] = {}
         """By the identity of an entry, which it keeps alive."""
+        self._outlines: dict[int, _Outline] = {}
 
-    def begin(self, config: schema.Config, tls: TlsContexts) -> None:
-        """Make handlers for `config` from now on; logs and pools are in step with it."""
+    def begin(self, config: schema.Config, tls: TlsContexts) -> Steps[None]:
+        """Make handlers for `config` from now on; logs and pools are in step with it.
+
+        What can be worked out before the first of them is, in steps.
+        """
         self._tls = tls
         self._config = config
         self._definitions = definitions(config.variables)
         self._auto_sessions = build.auto_max_sessions(config)
         self._common.clear()
+        self._outlines.clear()
+        for count, settings in enumerate(config.listeners, 1):
+            self._outline(settings)
+            if count % SLICE_LISTENERS == 0:
+                yield
+
+    def _outline(self, settings: schema.Listener) -> _Outline:
+        outline = self._outlines.get(id(settings))
+        if outline is None:
+            proxy = build.proxy_settings(settings, self._auto_sessions, self._tls.client(settings))
+            routed = is_routed(settings, self._config, self._definitions)
+            outline = self._outlines[id(settings)] = _Outline(settings, routed, proxy)
+        return outline
 
     def make(
         self, settings: schema.Listener, listener: Listener, before: ProtocolHandler | None
     ) -> ProtocolHandler:
         """Return the handler of one address of a listener, which takes over from `before`."""
         handler: ProtocolHandler
-        if self._is_routed(settings):
+        if self._outline(settings).is_routed:
             handler = self._routed_handler(settings, listener)
         else:
             compile_text = self._logs.compiler
@@ -126,16 +157,13 @@ class HandlerMaker:
         handler.use_logger(self._logs.session_errors(settings.error_log))
         return handler
 
-    def _is_routed(self, settings: schema.Listener) -> bool:
-        return is_routed(settings, self._config, self._definitions)
-
     def must_wait(self, settings: schema.Listener, before: ProtocolHandler) -> str:
         """Return the name of an upstream that `before` has to serve for until it is ready.
 
         "" if there is none, or if `make` finds a way for it: a listener without routes keeps its
         pool until the new one is ready.
         """
-        if not self._is_routed(settings) and not isinstance(
+        if not self._outline(settings).is_routed and not isinstance(
             before, RoutedHandler | RoutedDatagramHandler
         ):
             return ""
@@ -184,7 +212,7 @@ class HandlerMaker:
     ) -> ProtocolHandler:
         make: type[UdpHandler | TcpHandler] = UdpHandler if listener.options.udp else TcpHandler
         name = build.listener_name(settings, listener.options)
-        proxy = build.proxy_settings(settings, self._auto_sessions, self._tls.client(settings))
+        proxy = self._outline(settings).proxy
         handler = make(self._loop, name, listener.address, pool, proxy)
         handler.hash_key = compile_text(pool.key) if pool.key else None
         handler.bind_of = build.local_end(settings.proxy_bind, compile_text)

@@ -90,10 +90,13 @@ class Server:
     def commit(self, prepared: Prepared) -> Steps[None]:
         """Bring everything in step with what was prepared.
 
-        The pools that are new come first, some in each step. All the rest changes in the last one.
+        The pools that are new come first, some in each step, and what the handlers of listeners
+        need. All the rest changes in one step; what is no longer needed goes in the last.
         """
         config = prepared.config
         yield from self.pools.add(config, prepared.pools)
+        self.logs.define(config.variables)
+        yield from self.services.begin(config, prepared.tls)
         descriptors_max = self.loop.interest.descriptors_max
         raise_descriptor_limit(
             config.worker_connections, descriptors_max, is_worker=self._is_worker
@@ -103,8 +106,8 @@ class Server:
         self.pools.apply()
         if not self.services:
             self.pools.await_names()
-        self.logs.define(config.variables)
-        self.services.apply(config, prepared.listeners, prepared.tls)
+        self.services.apply(config, prepared.listeners)
+        yield
         self.pools.finish()
         self.logs.close_unused(config)
 

@@ -30,6 +30,7 @@ from nginy.event.listener import Listener
 from nginy.event.loop import Loop
 from nginy.log.levels import NOTICE
 from nginy.process.binding import in_binding_order, in_ranges, refusal, wanted_by
+from nginy.process.gradual import Steps
 from nginy.process.handlers import HandlerMaker
 from nginy.process.inherited import Inherited
 from nginy.process.logs import LogSet
@@ -147,16 +148,14 @@ class ServiceSet:
         """Make what `config` needs for TLS and is not there yet; raises NginyError."""
         return self._tls.prepare(config)
 
-    def apply(
-        self,
-        config: schema.Config,
-        opened: Mapping[ListenKey, Listener],
-        tls: TlsContexts | None = None,
-    ) -> None:
-        """Listen where `config` says and nowhere else; logs and pools are in step with it."""
+    def begin(self, config: schema.Config, tls: TlsContexts | None = None) -> Steps[None]:
+        """Work out what `apply` needs; logs and pools are in step with `config`."""
         self._tls = tls or self.prepare_tls(config)
+        return self._maker.begin(config, self._tls)
+
+    def apply(self, config: schema.Config, opened: Mapping[ListenKey, Listener]) -> None:
+        """Listen where `config` says and nowhere else; call `begin` first."""
         wanted = wanted_by(config)
-        self._maker.begin(config, self._tls)
         for key in [key for key in self._services if key not in wanted]:
             self._retire(key, config.worker_shutdown_timeout_ms)
         for key, (options, settings) in wanted.items():

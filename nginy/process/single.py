@@ -87,6 +87,7 @@ class SingleProcess:
         self._is_committing = True
         yield
         yield from server.commit(prepared)
+        yield
         admin.commit(doors)
         self.control.commit(text)
         self._is_committing = False

@@ -62,6 +62,7 @@ class Site:
         opened = self.services.open(config)
         at_once(self.pools.add(config, at_once(self.pools.prepare(config))))
         self.pools.apply()
+        at_once(self.services.begin(config))
         self.services.apply(config, opened)
         self.pools.finish()
         self.harness.settle()
