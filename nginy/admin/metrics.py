@@ -18,6 +18,7 @@ from nginy.event.histogram import CONNECT_BOUNDS_MS, TURN_BOUNDS_MS
 
 TEXT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+ROWS_A_SLICE: Final = 250
 LINES_A_SLICE: Final = 500
 """Some 0.5 ms."""
 
@@ -195,8 +196,19 @@ def _histogram(
     return Family(name, "histogram", about, samples())
 
 
+def prepare(facts: Facts) -> Slices[None]:
+    """Work out the labels of backends; one that stands there twice is one series."""
+    found: dict[str, Facts] = {}
+    for index, row in enumerate(facts["backends"], 1):
+        text = row["labels"] = labels(upstream=row["upstream"], backend=row["address"])
+        found[text] = row
+        if index % ROWS_A_SLICE == 0:
+            yield None
+    facts["backends"] = list(found.values())
+
+
 def families(facts: Facts, general: Iterable[Family]) -> Iterator[Family]:
-    """Yield all families; `general` are those of the whole of nginy."""
+    """Yield all families of prepared facts; `general` are those of the whole of nginy."""
     yield from general
     processes = facts["processes"]
     yield from _columns(PROCESS, processes, lambda row: labels(worker=row["worker"]))
@@ -215,10 +227,7 @@ def families(facts: Facts, general: Iterable[Family]) -> Iterator[Family]:
     yield _histogram("nginy_loop_timer_lag_seconds", late, TURN_BOUNDS_MS, found)
     yield from _listeners(facts["listeners"])
     yield from _upstreams(facts["upstreams"])
-    backends = list({(row["upstream"], row["address"]): row for row in facts["backends"]}.values())
-    yield from _columns(
-        BACKEND, backends, lambda row: labels(upstream=row["upstream"], backend=row["address"])
-    )
+    yield from _columns(BACKEND, facts["backends"], lambda row: str(row["labels"]))
     omitted = ("", "", facts["omitted"])
     about = "Backends without series of their own"
     yield Family("nginy_metrics_backends_omitted", "gauge", about, [omitted])

@@ -15,6 +15,7 @@ from nginy.admin.metrics import (
     Family,
     families,
     labels,
+    prepare,
     render,
 )
 from nginy.admin.reading import no_upstream
@@ -45,6 +46,7 @@ def metrics(subject: Subject, asked: Asked) -> Slices[Answer]:
         # The supervisor has no sessions: only what the system says of it counts.
         own = {**process_row(subject), "worker": "supervisor", "connections_limit": 0}
         facts["processes"].append(own)
+    yield from prepare(facts)
     is_open = "application/openmetrics-text" in asked.request.fields.get("accept", "")
     general = list(_general(subject, facts)) if "process" in scopes else []
     body = yield from render(families(facts, general), is_openmetrics=is_open)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from nginy.admin.measured import MEASURED, PROCESS
-from nginy.admin.metrics import Family, families, labels, render
+from nginy.admin.metrics import Family, families, labels, prepare, render
 from nginy.backend.backend import Backend, BackendSettings
 from nginy.backend.pool import BackendPool
 from nginy.balancer.round_robin import RoundRobin
@@ -29,6 +29,7 @@ def facts_of(*pools: BackendPool, **wanted: object) -> Any:
 
 
 def text_of(facts: Any, *, is_openmetrics: bool = False) -> str:
+    done(prepare(facts))
     body, _ = done(render(families(facts, ()), is_openmetrics=is_openmetrics))
     return str(body.decode())
 
@@ -94,6 +95,13 @@ def test_many_lines_are_made_in_slices() -> None:
     body, slices = done(render([family], is_openmetrics=False))
     assert len(read(body.decode(), is_openmetrics=False)["nginy_many"].samples) == 5000
     assert slices >= 10
+
+
+def test_labels_of_many_backends_are_made_in_slices() -> None:
+    row = {"upstream": "web", "address": "10.0.0.1:80"}
+    facts = {"backends": [{**row, "address": f"10.0.0.1:{port}"} for port in range(2000)]}
+    assert done(prepare(facts))[1] > 7
+    assert facts["backends"][7]["labels"] == '{upstream="web",backend="10.0.0.1:7"}'
 
 
 def test_what_a_worker_reports_is_kept_and_garbage_is_not() -> None:

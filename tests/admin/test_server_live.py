@@ -388,7 +388,9 @@ def test_a_client_that_leaves_takes_its_answer_along(one: Admin) -> None:
 
 
 def test_with_nobody_there_the_loop_has_nothing_to_do(one: Admin) -> None:
-    one.get("/api/v1/overview")
+    for path in ("/api/v1/overview", "/metrics", "/api/v1/sessions", "/page.js"):
+        assert one.get(path)[0] == 200
+    assert one.get("/", "Accept: text/html")[1].count("text/html") == 1
     one.harness.advance(KEEPALIVE_MS)
     assert one.harness.loop.timers.next_deadline_ms() is None
     began_s = time.monotonic()
