@@ -41,7 +41,7 @@ class TlsContexts:
     __slots__ = ("_clients", "_servers")
 
     def __init__(self) -> None:
-        self._servers: list[tuple[Tls, ServerTls]] = []
+        self._servers: dict[Tls, ServerTls] = {}
         self._clients: dict[tuple[ClientTls, str], UpstreamTls] = {}
 
     def prepare(self, config: Config) -> "TlsContexts":
@@ -49,8 +49,8 @@ class TlsContexts:
         prepared = TlsContexts()
         for listener in config.listeners:
             for tls in terminations(listener):
-                if prepared.server(tls) is None:
-                    prepared._servers.append((tls, self.server(tls) or server_tls(tls)))
+                if tls not in prepared._servers:
+                    prepared._servers[tls] = self._servers.get(tls) or server_tls(tls)
             if listener.proxy_tls is not None:
                 key = client_key(listener.proxy_tls)
                 prepared._clients[key] = self._clients.get(key) or upstream_tls(*key)
@@ -58,7 +58,7 @@ class TlsContexts:
 
     def server(self, tls: Tls | None) -> ServerTls | None:
         """Return what was made of these keys, None if nothing was."""
-        return next((made for each, made in self._servers if each == tls), None)
+        return None if tls is None else self._servers.get(tls)
 
     def phase(self, listener: Listener) -> TlsPhase | None:
         """Return what terminates TLS on a listener, None if nothing does."""
