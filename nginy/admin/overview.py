@@ -23,7 +23,6 @@ from nginy.backend.health.states import State
 from nginy.backend.pool import BackendPool
 from nginy.event.histogram import TURN_BOUNDS_MS, quantile_s
 from nginy.event.meter import meter_of
-from nginy.proxy.handler import ProxyHandler
 from nginy.text.times import utc_text
 
 T = TypeVar("T")
@@ -271,7 +270,7 @@ def _front(front: Front) -> dict[str, object]:
         "name": handler.name,
         "address": front.address,
         "protocol": handler.protocol.lower(),
-        "to": handler.pool.name if isinstance(handler, ProxyHandler) else None,
+        "to": handler.leads_to,
         "sessions": counters.open,
         "sessions_total": counters.sessions + counters.open,
         "received": max(counters.told_received, counters.bytes_received),

@@ -15,7 +15,6 @@ from nginy.admin.subject import Front, Subject
 from nginy.backend.backend import Backend
 from nginy.backend.pool import BackendPool
 from nginy.event.histogram import Histogram
-from nginy.proxy.handler import ProxyHandler
 from nginy.proxy.session import ListenerCounters
 from nginy.proxy.udp import UdpHandler
 
@@ -150,7 +149,7 @@ def _front(subject: Subject, front: Front) -> Facts:
         "name": handler.name,
         "addresses": [front.address],
         "protocol": handler.protocol.lower(),
-        "to": handler.pool.name if isinstance(handler, ProxyHandler) else None,
+        "to": handler.leads_to,
         "sessions": counters.open,
         "sessions_total": counters.sessions + counters.open,
         "received": max(counters.told_received, counters.bytes_received),

@@ -142,6 +142,11 @@ class ProtocolHandler:
         """Go on with what belongs to the listener and not to the handler that served it before."""
         self.counters = before.counters
 
+    @property
+    def leads_to(self) -> str | None:
+        """The upstream that its clients go to, for those who look; None if it answers itself."""
+        return None
+
     def proxies(self) -> "Sequence[ProxyHandler]":
         """Return the handlers by which its sessions come to upstreams: mostly itself, or none."""
         return ()
@@ -252,6 +257,11 @@ class ProxyHandler(ProtocolHandler):
         before.destination.left_at_ms = self.loop.clock.now_ms
         if before.pool.queue is not None:
             before.pool.queue.call_all()
+
+    @property
+    def leads_to(self) -> str | None:
+        """The name of its pool."""
+        return self.pool.name
 
     def proxies(self) -> "Sequence[ProxyHandler]":
         """Return this handler."""

@@ -80,6 +80,11 @@ class Contents:
         name = self._names.get(target.proxy_pass or "")
         return target if name is None else Target(name(session))
 
+    @property
+    def leads_to(self) -> str | None:
+        """The upstream of the listener itself, as configured; None if there is none."""
+        return None if self.default is None else self.default.proxy_pass
+
     def proxies(self) -> Sequence[ProxyHandler]:
         """Return those that lead to an upstream."""
         return [each for each in self._by_target.values() if isinstance(each, ProxyHandler)]
@@ -131,6 +136,11 @@ class RoutedHandler(ProtocolHandler):
         assert isinstance(handler, TcpHandler | ReplyHandler)
         return handler.session_of(session.client)
 
+    @property
+    def leads_to(self) -> str | None:
+        """Where those go that no route fits."""
+        return self.contents.leads_to
+
     def proxies(self) -> Sequence[ProxyHandler]:
         """Return the handlers behind it that lead to an upstream."""
         return self.contents.proxies()
@@ -175,6 +185,11 @@ class RoutedDatagramHandler(UdpHandler):
         for each in self.contents.proxies():
             if isinstance(each, UdpHandler):
                 each.drain(is_draining)
+
+    @property
+    def leads_to(self) -> str | None:
+        """Where those go that no route fits."""
+        return self.contents.leads_to
 
     def proxies(self) -> Sequence[ProxyHandler]:
         """Return the handlers behind it that lead to an upstream."""

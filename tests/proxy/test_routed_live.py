@@ -228,6 +228,14 @@ def test_a_paced_listener_paces_behind_its_routes(harness: Harness) -> None:
     assert [type(session) for session in harness.sessions()] == [PacedSession]
 
 
+def test_a_routed_listener_leads_where_no_route_fits(harness: Harness) -> None:
+    pool = pool_of(harness, "one", harness.add(EchoBackend()))
+    assert harness.proxy(pool).handler.leads_to == "one"
+    assert routed(harness, [([LETTER_A], "x")], pool).handler.leads_to == "one"
+    assert routed(harness, [([LETTER_A], pool)], "x").handler.leads_to is None
+    assert routed(harness, [([LETTER_A], pool)]).handler.leads_to is None
+
+
 # UDP.
 
 
