@@ -79,4 +79,9 @@ LIMITS: Final[dict[str, tuple[Limit, ...]]] = {
     "access-log": (Limit("log_cost", 1.05, "≤ 5 % more CPU with the access log"),),
     "two-workers": (Limit("worker_cost", 1.10, "≤ 10 % more CPU with two workers"),),
     "reload": (_NO_ERRORS,),
+    "checks": (
+        Limit("busy", 0.20, "≤ a fifth of a core"),
+        Limit("p99_us", 1000, "p99 of a ping-pong ≤ 1 ms"),
+        _NO_ERRORS,
+    ),
 }

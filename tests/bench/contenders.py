@@ -87,6 +87,7 @@ class Contender(ABC):
     """One proxy in one configuration. It has no state: whatever starts a process owns it."""
 
     is_udp_capable = True
+    has_checks = True  # asks its backends by itself
     is_proxy = True  # False: the clients talk to the backend
 
     def __init__(self, name: str, title: str) -> None:
@@ -126,6 +127,7 @@ def _first_line(argv: Sequence[str]) -> str:
 class Direct(Contender):
     """No proxy at all: what the generator and the kernel can do."""
 
+    has_checks = False
     is_proxy = False
 
     def missing(self, path: str = SEARCH_PATH) -> str | None:
@@ -141,6 +143,7 @@ class Direct(Contender):
 class Nginx(Contender):
     """nginx's stream module."""
 
+    has_checks = False  # nginx Plus has them
     MODULES: Final = (
         Path("/usr/lib/nginx/modules/ngx_stream_module.so"),
         Path("/usr/lib64/nginx/modules/ngx_stream_module.so"),
@@ -238,6 +241,7 @@ class Nginx(Contender):
 class HAProxy(Contender):
     """HAProxy in TCP mode. It does not balance UDP."""
 
+    has_checks = False  # it has, but its descriptors do not suffice for 10,000 servers here
     is_udp_capable = False
 
     def __init__(self, name: str, title: str, *, is_tuned: bool) -> None:
@@ -330,6 +334,7 @@ class Nginy(Contender):
     @staticmethod
     def _configuration(setup: Setup) -> str:
         work = setup.work
+        interval_ms = work.check_interval_ms
         log = f"{{path: {setup.directory}/access.log, buffer: 64k, flush: 1s}}"
         leads = "proxy_pass: u"
         if work.names:
@@ -355,6 +360,7 @@ class Nginy(Contender):
             "upstreams:",
             "  u:",
             f"    balance: {work.balance}",
+            f"    health_check: {{interval: {interval_ms}ms}}" if interval_ms else "",
             "    backends:",
             *(f'      - "{address}"' for address in setup.backends()),
             "listeners:",

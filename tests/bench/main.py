@@ -92,6 +92,7 @@ def run_rounds(
         for work in works:
             able = [c for c in contenders if c.is_udp_capable or not work.is_udp]
             able = [c for c in able if c.is_proxy or not work.tls]
+            able = [c for c in able if c.has_checks or not work.check_interval_ms]
             shift = (number - 1) % len(able) if able else 0
             for contender in able[shift:] + able[:shift]:
                 if (work.name, contender.name) in failures:

@@ -25,6 +25,7 @@ from bench.processes import ProcessGroup, wait_until
 from bench.works import Figure, Work
 
 START_TIMEOUT_S: Final = 10.0
+CHECKS_BEGIN_S: Final = 2.0  # the first ones come at once, as many as are due since the start
 LOAD_SPARE_S: Final = 25.0  # beyond the asked time: opening connections, late answers
 
 
@@ -82,6 +83,8 @@ def take_sample(bench: Bench, contender: Contender, work: Work, round_number: in
             return _log_sample(bench, contender, work, round_number)
         if work.figure is Figure.WORKERS:
             return _workers_sample(bench, contender, work, round_number)
+        if work.figure is Figure.CHECKS:
+            return _checks_sample(bench, contender, work, round_number)
         return _load_sample(bench, contender, work, round_number)
     except (GeneratorError, OSError, subprocess.SubprocessError) as error:
         raise MeasureError(str(error)) from error
@@ -169,6 +172,49 @@ def _idle_sample(bench: Bench, contender: Contender, work: Work, round_number: i
         errors=load.errors,
         wakeups=woken / bench.seconds if arena.pids else None,
     )
+
+
+def _checks_sample(bench: Bench, contender: Contender, work: Work, round_number: int) -> Sample:
+    """Measure what checks cost while no client says anything, then how a ping-pong fares."""
+    with _running(bench, contender, work) as arena:
+        _accept(arena.backend, CHECKS_BEGIN_S)
+        began_ns, cpu_ns = time.monotonic_ns(), processes.cpu_ns(arena.pids)
+        accepted = _accept(arena.backend, bench.seconds)
+        seconds = (time.monotonic_ns() - began_ns) / 1e9
+        cpu_ns = processes.cpu_ns(arena.pids) - cpu_ns
+        load = arena.run_load(bench)
+    return Sample(
+        contender.name,
+        work.name,
+        round_number,
+        cost=cpu_ns / (accepted or 1),
+        rate=accepted / seconds,
+        busy=cpu_ns / 1e9 / seconds,
+        errors=load.errors,
+        p50_us=load.p50_us,
+        p99_us=load.p99_us,
+        max_us=load.max_us,
+    )
+
+
+def _accept(backend: socket.socket, seconds: float) -> int:
+    """Be the backend for a while: accept, and close when the other side does. Return how many."""
+    ends_s, accepted = time.monotonic() + seconds, 0
+    connections: dict[int, socket.socket] = {}
+    with select.epoll() as epoll:
+        epoll.register(backend, select.EPOLLIN)
+        while (left_s := ends_s - time.monotonic()) > 0:
+            for fd, _ in epoll.poll(left_s):
+                if fd != backend.fileno():
+                    connections.pop(fd).close()
+                    continue
+                sock, _ = backend.accept()
+                connections[sock.fileno()] = sock
+                epoll.register(sock, select.EPOLLIN)
+                accepted += 1
+    for sock in connections.values():
+        sock.close()
+    return accepted
 
 
 class _Arena:

@@ -30,6 +30,7 @@ pytestmark = pytest.mark.slow  # no part of nginy, and many of them start progra
 SECONDS = 0.05
 BY_NAME = {work.name: work for work in WORKS}
 DIRECT = next(c for c in CONTENDERS if c.name == "direct")
+NGINY = next(c for c in CONTENDERS if c.name == "nginy")
 SMALL = [
     dataclasses.replace(work, connections=min(work.connections, 100))
     for work in WORKS
@@ -268,6 +269,25 @@ def test_every_contender_that_is_here_does_tcp_and_udp_without_errors(
         assert (got.errors, got.rate > 0) == (0, True), name
         assert (got.cost > 0) == contender.is_proxy, name
         assert (got.log_cost is not None) == (name == "access-log" and contender.is_proxy)
+
+
+@pytest.mark.slow
+def test_the_checks_of_backends_are_counted_and_a_client_is_served_beside_them(
+    compiled: Generator | None,
+) -> None:
+    cpus = sorted(os.sched_getaffinity(0))
+    bench = Bench(compiled or python_generator(), {cpus[0]}, {cpus[-1]}, SECONDS)
+    work = dataclasses.replace(BY_NAME["checks"], backends=20, check_interval_ms=100)
+    got = take_sample(bench, NGINY, work, 1)
+    assert got.errors == 0
+    assert got.rate > 0
+    assert got.cost > 0
+    assert got.p99_us > 0
+
+
+def test_who_makes_no_checks_is_left_out_of_their_work() -> None:
+    bench = Bench(python_generator(), os.sched_getaffinity(0), os.sched_getaffinity(0), 0.05)
+    assert run_rounds(bench, [DIRECT], [BY_NAME["checks"]], 1, lambda _: None) == ([], [])
 
 
 class Broken(Nginx):

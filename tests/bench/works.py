@@ -20,6 +20,7 @@ class Figure(enum.Enum):
     LOG = "CPU time an operation, access log on"
     LATENCY = "slowest operation"
     WORKERS = "CPU time an operation with two workers"
+    CHECKS = "CPU time a health check"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Work:
     names: int = 0  # of TLS clients, each with a route of its own to the one upstream
     tls: str = ""  # terminated, with a key of this kind: "ec" or "rsa"
     networks: int = 0  # in a file of networks that are denied; none of them is the clients'
+    check_interval_ms: int = 0  # between two health checks of a backend; 0: none are made
 
 
 WORKS: Final = (
@@ -215,6 +217,17 @@ WORKS: Final = (
         figure=Figure.LATENCY,
         backends=1000,
         reloads=4,
+        is_quick=False,
+    ),
+    Work(
+        "checks",
+        "10,000 backends checked every 5 s, then a 64 B ping-pong beside it",
+        "pingpong",
+        1,
+        "check",
+        figure=Figure.CHECKS,
+        backends=10_000,
+        check_interval_ms=5000,
         is_quick=False,
     ),
 )

@@ -301,6 +301,7 @@ class Dialog:
     def _linger(self, c: Connection) -> None:
         """Say goodbye and send FIN, then wait for the server's FIN."""
         self._action = LINGERING
+        self._open.has_result(self)
         if self._talk.goodbye and not self._unsent:
             c.send(memoryview(self._talk.goodbye))  # if there is no room, the FIN says it alone
         c.pause_write()

@@ -20,9 +20,12 @@ logger = logging.getLogger("nginy.backend")
 
 MAX_CHECKS: Final = 100
 """The default of `max_checks`: twenty a second if all of them hang for 5 s."""
-TURNS: Final = 100
-"""Who waits is called in such portions, so that a turn of the loop stays short."""
+PER_TURN: Final = 4
+"""So many begin in one turn of the loop, which takes 0.1 ms: a crowd whose time has come, as all
+checks within one tick of the timers, must not hold up the sessions."""
 LOG_INTERVAL_MS: Final = 60_000
+PATIENCE_MS: Final = 1000
+"""Somebody may wait for so long before the log says so."""
 
 
 class Check(Protocol):
@@ -51,15 +54,31 @@ class OpenChecks:
     Created and closed by `Checker`.
     """
 
-    __slots__ = ("_checks", "_limited", "_loop", "_promised", "_waiting", "limit")
+    __slots__ = (
+        "_begun",
+        "_busy",
+        "_checks",
+        "_limited",
+        "_loop",
+        "_promised",
+        "_waiting",
+        "_waiting_since_ms",
+        "limit",
+    )
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._checks: set[Check] = set()
+        self._busy: set[Check] = set()
+        """Those without a result."""
         self._waiting: dict[Waiter, None] = {}
         """In the order of their coming."""
         self._promised = 0
         """How many may begin in this turn of the loop, and have not done so yet."""
+        self._begun = 0
+        """How many have begun in this turn of the loop."""
+        self._waiting_since_ms = 0
+        """Since when there has been somebody who waits."""
         self._limited = RateLimited(LOG_INTERVAL_MS)
         self.limit = MAX_CHECKS
 
@@ -78,24 +97,45 @@ class OpenChecks:
     def add(self, check: Check) -> None:
         """Note that a check has begun."""
         self._checks.add(check)
+        self._busy.add(check)
+
+    def has_result(self, check: Check) -> None:
+        """Note that a check only waits for the end of its connection: another one may begin."""
+        self._busy.discard(check)
+        if self._waiting:
+            self._loop.soon(self._turn_over, self)
 
     def discard(self, check: Check) -> None:
         """Note that a check needs nothing any more."""
         self._checks.discard(check)
-        if self._waiting:
-            self._loop.soon(self._call_some, self)
+        self.has_result(check)
 
     # Turns.
 
     def admit(self, waiter: Waiter) -> bool:
         """Return whether a check may begin now; if not, call `waiter` when it may."""
-        if len(self._checks) + self._promised < self.limit and not self._waiting:
+        taken = self._begun + self._promised
+        has_room = taken < PER_TURN and len(self._busy) + self._promised < self.limit
+        if has_room and not self._waiting:
+            self._begun += 1
+            if self._begun == 1:
+                self._loop.soon(self._turn_over, self)
             return True
+        if not self._waiting:
+            self._loop.soon(self._turn_over, self)
+            self._waiting_since_ms = self._loop.clock.now_ms
         self._waiting[waiter] = None
+        self._warn(self._loop.clock.now_ms - self._waiting_since_ms)
+        return False
+
+    def _warn(self, waiting_ms: int) -> None:
+        """Log that checks come late, unless that is soon over, as at the start of a large pool."""
+        if waiting_ms < PATIENCE_MS or len(self._busy) < self.limit:
+            return
         suppressed = self._limited.admit("", self._loop.clock.now_ms)
         if suppressed is not None:
-            logger.warning("%d checks are under way (max_checks), others wait", len(self._checks))
-        return False
+            text = "checks come late: %d wait until fewer than %d are under way (max_checks)"
+            logger.warning(text, len(self._waiting), self.limit)
 
     def is_waiting(self, waiter: Waiter) -> bool:
         """Return whether somebody waits for a turn."""
@@ -109,7 +149,7 @@ class OpenChecks:
         """Take over `max_checks`."""
         self.limit = limit
         if self._waiting:
-            self._loop.soon(self._call_some, self)
+            self._loop.soon(self._turn_over, self)
 
     def close(self) -> None:
         """Give up all, without results."""
@@ -119,20 +159,16 @@ class OpenChecks:
 
     def abort(self) -> None:
         """Go on after a bug."""
-        self._settle()
+        self._loop.soon(self._turn_over, self)
 
-    def _call_some(self) -> None:
-        """Give a turn to as many as may begin."""
-        free = self.limit - len(self._checks) - self._promised
-        for waiter in tuple(islice(self._waiting, max(0, min(free, TURNS)))):
+    def _turn_over(self) -> None:
+        """Give a turn to those who may begin in the next turn of the loop."""
+        self._begun = self._promised = 0
+        free = min(self.limit - len(self._busy), PER_TURN)
+        for waiter in tuple(islice(self._waiting, max(free, 0))):
             del self._waiting[waiter]
             self._promised += 1
             self._loop.soon(waiter.turn_has_come, waiter)
         if self._promised:
-            self._loop.soon(self._settle, self)
-
-    def _settle(self) -> None:
-        """Give more turns if those who had one have not used them all."""
-        self._promised = 0
-        if self._waiting and len(self._checks) < self.limit:
-            self._loop.soon(self._call_some, self)
+            # Behind them, so that they have begun by then.
+            self._loop.soon(self._turn_over, self)

@@ -244,6 +244,7 @@ class BackendWatch:
             checks = self._monitor.checker.open
             if not checks.is_waiting(self) and checks.admit(self):
                 self._ask()
+                return
         self.arm()
 
     def turn_has_come(self) -> None:
@@ -251,19 +252,21 @@ class BackendWatch:
         next_at_ms = self.backend.health.schedule.next_at_ms
         if next_at_ms is not None and next_at_ms <= self._monitor.now_ms:
             self._ask()
-        self.arm()
+        else:
+            self.arm()
 
     def _ask(self) -> None:
         """Make a check, for all who ask the same."""
-        others = [other for other in self._group if other is not self]
-        asking = [sharer for sharer in (self, *others) if sharer.begin_check()]
+        sharers: list[Sharer] = [self]
+        if len(self._group) > 1:
+            sharers += [other for other in self._group if other is not self]
+        asking = [sharer for sharer in sharers if sharer.begin_check()]
         probe = self._monitor.settings.probe
-        if probe is None or not asking:
+        deadline_ms = asking[0].backend.health.deadline_at_ms if asking else None
+        if probe is None or deadline_ms is None:
+            self.arm()
             return
         backend = asking[0].backend
-        deadline_ms = backend.health.deadline_at_ms
-        if deadline_ms is None:
-            return
         shared = SharedCheck(asking) if len(asking) > 1 else None
         check = self._monitor.checker.start(
             probe,
@@ -293,7 +296,8 @@ class BackendWatch:
             self._check = None
             self._note(has_passed=False)
             monitor.tell(self.backend, health.finding)
-        monitor.follow_up(self.backend, change)
+        if change is not None:
+            monitor.follow_up(self.backend, change)
         self._began_at_ms = monitor.now_ms
         return health.deadline_at_ms is not None
 
@@ -301,6 +305,7 @@ class BackendWatch:
         """Take the check that has begun; it may have ended at once."""
         if self.backend.health.deadline_at_ms is not None:
             self._check = check
+        self.arm()
 
     def check_ended(self, result: Result) -> None:
         """Take the result of a check."""
@@ -312,12 +317,17 @@ class BackendWatch:
             monitor.news.not_checked(self.backend, result.failure, monitor.now_ms)
             return
         self._note(has_passed=not result.failure)
-        logger.debug("check of %s: %s", self.backend.name, result.failure or "passed")
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("check of %s: %s", self.backend.name, result.failure or "passed")
+        next_at_ms = health.schedule.next_at_ms
         change = health.finish_check(
             result.failure or None, monitor.now_ms, monitor.rng, is_silent=result.is_silent
         )
         monitor.tell(self.backend, health.finding)
-        monitor.follow_up(self.backend, change)
+        if change is not None:
+            monitor.follow_up(self.backend, change)
+        elif health.schedule.next_at_ms != next_at_ms:
+            self.arm()
         if health.is_passing:
             monitor.check_passed(self.backend)
 

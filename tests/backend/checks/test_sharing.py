@@ -42,8 +42,8 @@ class Upstreams:
         return pool
 
     def pass_time(self, duration_ms: int) -> None:
-        for _ in range(duration_ms // 50):
-            self.harness.advance(50)
+        for _ in range(duration_ms // 100):
+            self.harness.advance(100)
             self.harness.settle()
 
     def close(self) -> None:
@@ -124,7 +124,7 @@ def test_who_leaves_leaves_the_check_to_the_others(harness: Harness, upstreams: 
     expecting = MonitorSettings(CHECK, ProbeSettings(single(expect=parse_expect("x"))))
     first, second = (upstreams.watch(server.name, settings=expecting) for _ in range(2))
     harness.settle()
-    upstreams.pass_time(50)
+    upstreams.pass_time(100)
     assert len(server.ends) == 1
     server.end.send(b"x")
     upstreams.monitors[0].close()
@@ -138,7 +138,7 @@ def test_when_all_leave_the_check_is_given_up(harness: Harness, upstreams: Upstr
     expecting = MonitorSettings(CHECK, ProbeSettings(single(expect=parse_expect("x"))))
     for _ in range(2):
         upstreams.watch(server.name, settings=expecting)
-    upstreams.pass_time(50)
+    upstreams.pass_time(100)
     for monitor in upstreams.monitors:
         monitor.close()
     harness.settle()
@@ -180,8 +180,8 @@ def test_a_waiting_check_of_one_is_that_of_all(
     expecting = MonitorSettings(CHECK, ProbeSettings(single(expect=parse_expect("x"))))
     upstreams.checker.open.limit = 1
     upstreams.watch(silent.name, settings=expecting)
-    with expect_log("1 checks are under way|up -> down", count=2):
-        upstreams.pass_time(50)
+    with expect_log("up -> down"):
+        upstreams.pass_time(100)
         pools = [upstreams.watch(server.name) for _ in range(2)]
         upstreams.pass_time(100)
         assert len(server.ends) == 0
