@@ -212,7 +212,10 @@ class HealthCheck(Entry):
     )
     transport: str = key(Choice("udp", "tcp"), "udp", "nginy asks the name server this way.")
     command: tuple[str, ...] | None = key(
-        Command(), "off", "nginy runs this program, without a shell; exit status 0 passes."
+        Command(),
+        "off",
+        "nginy runs this program, without a shell, with NGINY_NAME, NGINY_ADDRESS, NGINY_HOST and"
+        " NGINY_PORT in its environment; exit status 0 passes.",
     )
     role: str | None = key(
         OrOff(Choice("master", "slave")), "off", "The server has this role; off takes any."

@@ -26,9 +26,10 @@ from nginy.text.address import parse_address
 from nginy.wire.checks.dns import DnsCheck
 from nginy.wire.checks.http import HttpCheck
 from nginy.wire.checks.ldap import LdapCheck
-from nginy.wire.checks.mail import Pop3Check, SmtpCheck
+from nginy.wire.checks.mail import ImapCheck, Pop3Check, SmtpCheck
 from nginy.wire.checks.mqtt import MqttCheck
 from nginy.wire.checks.mysql import MysqlCheck
+from nginy.wire.checks.ntp import NtpCheck
 from nginy.wire.checks.postgres import PostgresCheck
 from nginy.wire.checks.redis import RedisCheck
 from nginy.wire.checks.ssh import SshCheck
@@ -139,36 +140,43 @@ def repeat(
     question: Question,
     sign: str = "",
     tls: ClientTls | None = None,
+    transport: str = "tcp",
 ) -> None:
     """Ask a hundred times, from here on to be read in the log, where each leaves a `sign`."""
-    assert checks.ask(question, server.name, tls=tls) == PASSED
+    ask = partial(checks.ask, question, server.name, transport=transport, tls=tls)
+    assert ask() == PASSED
     checks.rest()
     if sign:
         wait_until(lambda: server.lines(sign), sign)
     server.begin = len(server.log.read_text(errors="replace"))
     for _ in range(TIMES):
-        assert checks.ask(question, server.name, tls=tls) == PASSED
+        assert ask() == PASSED
         checks.rest()
     if sign:
         wait_until(lambda: len(server.lines(sign)) >= TIMES, sign)
 
 
 def go_through(
-    checks: Checks, server: RealServer, question: Question, tls: ClientTls | None = None
+    checks: Checks,
+    server: RealServer,
+    question: Question,
+    tls: ClientTls | None = None,
+    transport: str = "tcp",
 ) -> None:
     """Ask a server that is up, frozen and stopped, and one that speaks something else."""
-    wrong = Pop3Check() if not isinstance(question, Pop3Check) else SmtpCheck()
-    assert checks.ask(wrong, server.name, FROZEN_MS).failure
+    wrong = RedisCheck() if isinstance(question, (Pop3Check, ImapCheck)) else Pop3Check()
+    ask = partial(checks.ask, address=server.name, transport=transport)
+    assert ask(wrong, timeout_ms=FROZEN_MS).failure
     checks.rest()
     server.signal(signal.SIGSTOP)
-    frozen = checks.ask(question, server.name, FROZEN_MS, tls=tls)
+    frozen = ask(question, timeout_ms=FROZEN_MS, tls=tls)
     server.signal(signal.SIGCONT)
-    assert "timed out" in frozen.failure
+    assert ("no answer in time" if transport == "udp" else "timed out") in frozen.failure
     checks.rest()
-    assert checks.ask(question, server.name, tls=tls) == PASSED
+    assert ask(question, tls=tls) == PASSED
     server.kill()
-    wait_until(lambda: checks.ask(question, server.name, tls=tls).failure)
-    assert "Connection refused" in checks.ask(question, server.name, tls=tls).failure
+    wait_until(lambda: ask(question, tls=tls).failure)
+    assert "Connection refused" in ask(question, tls=tls).failure
 
 
 @pytest.fixture
@@ -212,6 +220,19 @@ def test_redis(checks: Checks, place: tuple[str, int], tmp_path: pathlib.Path) -
         repeat(checks, server, RedisCheck("master"))
         assert not server.lines("error|protocol|reset")
         go_through(checks, server, RedisCheck("master"))
+
+
+def test_redis_that_follows_another_one(
+    checks: Checks, place: tuple[str, int], tmp_path: pathlib.Path
+) -> None:
+    program = needs("redis-server", "redis-server")
+    host, port = place
+    argv = [program, "--bind", host, "--port", str(port), "--save", ""]
+    argv += ["--replicaof", host, str(free_port(host))]
+    with RealServer(argv, host, port, tmp_path) as server:
+        failure = checks.ask(RedisCheck("master"), server.name).failure
+        assert failure == "redis: role is slave, expected master"
+        assert checks.ask(RedisCheck("slave"), server.name) == PASSED
 
 
 def test_redis_behind_a_password(
@@ -395,6 +416,199 @@ def test_dns(
         )
 
 
+NAMED_CONF = """
+options {{
+    directory "{0}";
+    listen-on port {2} {{ {1}; }};
+    listen-on-v6 {{ none; }};
+    recursion no;
+    pid-file none;
+    session-keyfile none;
+    dnssec-validation no;
+}};
+controls {{ }};
+zone "test" {{ type master; file "{0}/zone"; }};
+"""
+ZONE = """$TTL 60
+@ IN SOA ns.test. me.test. 1 60 60 60 60
+@ IN NS ns.test.
+ns IN A 192.0.2.1
+a IN A 192.0.2.9
+a IN AAAA 2001:db8::9
+"""
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_dns_of_bind(checks: Checks, tmp_path: pathlib.Path, transport: str) -> None:
+    program = needs("named", "bind9")
+    host = "127.0.0.1"  # named listens only on addresses that an interface lists
+    port = free_port(host)
+    (tmp_path / "zone").write_text(ZONE)
+    (tmp_path / "conf").write_text(NAMED_CONF.format(tmp_path, host, port))
+    argv = [program, "-g", "-c", str(tmp_path / "conf")]
+    with RealServer(argv, host, port, tmp_path) as server:
+        wait_until(lambda: server.lines(r"\brunning$"), "named")
+        for question, failure in (
+            (DnsCheck("a.test", address="192.0.2.9"), ""),
+            (DnsCheck("a.test", "AAAA", address="2001:db8::9"), ""),
+            (DnsCheck("test", "SOA"), ""),
+            (DnsCheck("b.test", rcode="NXDOMAIN"), ""),
+            (DnsCheck("b.test"), "dns: NXDOMAIN came, NOERROR was expected"),
+            (DnsCheck("elsewhere.invalid"), "dns: REFUSED came, NOERROR was expected"),
+            (
+                DnsCheck("a.test", address="192.0.2.1"),
+                "dns: 192.0.2.9 came, 192.0.2.1 was expected",
+            ),
+        ):
+            assert checks.ask(question, server.name, transport=transport) == Result(failure)
+            checks.rest()
+        question = DnsCheck("a.test")
+        repeat(checks, server, question, transport=transport)
+        assert not server.lines("error|failed|client")
+        go_through(checks, server, question, transport=transport)
+
+
+CHRONY_CONF = """
+port {2}
+bindaddress {1}
+cmdport 0
+bindcmdaddress /
+{3}
+allow all
+pidfile {0}/pid
+driftfile {0}/drift
+"""
+
+
+def test_ntp(checks: Checks, place: tuple[str, int], tmp_path: pathlib.Path) -> None:
+    program = needs("chronyd", "chrony")
+    if os.geteuid():
+        pytest.skip("chronyd runs as root only")
+    host, port = place
+    argv = [program, "-d", "-x", "-u", "root", "-f", str(tmp_path / "conf")]
+    config = CHRONY_CONF.format(tmp_path, host, port, "{}")
+    (tmp_path / "conf").write_text(config.format("local stratum 8"))
+    with RealServer(argv, host, port, tmp_path, "udp") as server:
+        repeat(checks, server, NtpCheck(), transport="udp")
+        assert not server.lines("error|invalid|could not")
+        go_through(checks, server, NtpCheck(), transport="udp")
+    (tmp_path / "conf").write_text(config.format(""))  # nobody has told it the time
+    with RealServer(argv, host, port, tmp_path, "udp") as server:
+        result = checks.ask(NtpCheck(), server.name, transport="udp")
+        assert result == Result("ntp: the server's clock is not set (stratum 0)")
+
+
+DOVECOT_CONF = """
+base_dir = {0}/run
+state_dir = {0}/run
+log_path = /dev/stderr
+protocols = imap pop3
+listen = {1}
+ssl = no
+passdb {{
+  driver = static
+  args = nopassword=y
+}}
+userdb {{
+  driver = static
+  args = uid=nobody gid=nogroup home={0}
+}}
+default_internal_user = nobody
+default_login_user = nobody
+default_internal_group = nogroup
+service imap-login {{
+  chroot =
+  inet_listener imap {{
+    port = {2}
+  }}
+  inet_listener imaps {{
+    port = 0
+  }}
+}}
+service pop3-login {{
+  chroot =
+  inet_listener pop3 {{
+    port = {3}
+  }}
+  inet_listener pop3s {{
+    port = 0
+  }}
+}}
+service anvil {{
+  chroot =
+}}
+"""
+
+
+@pytest.mark.parametrize("question", [ImapCheck(), Pop3Check()], ids=["imap", "pop3"])
+def test_a_mailbox(
+    checks: Checks, place: tuple[str, int], open_directory: pathlib.Path, question: Question
+) -> None:
+    program = needs("dovecot", "dovecot-imapd and dovecot-pop3d")
+    if os.geteuid():
+        pytest.skip("dovecot runs as root only")
+    host, port = place
+    ports = (port, free_port(host))[:: 1 if isinstance(question, ImapCheck) else -1]
+    conf = open_directory / "conf"
+    conf.write_text(DOVECOT_CONF.format(open_directory, host, *ports))
+    with RealServer([program, "-F", "-c", str(conf)], host, port, open_directory) as server:
+        repeat(checks, server, question, "logging out|disconnected")
+        assert not server.lines("error|warning|fatal|too many|unexpected")
+        go_through(checks, server, question)
+
+
+EXIM_CONF = """
+exim_user = nobody
+exim_group = nogroup
+keep_environment =
+spool_directory = {0}
+log_file_path = {0}/%slog
+log_selector = +smtp_connection +smtp_incomplete_transaction +smtp_protocol_error +smtp_syntax_error
+primary_hostname = mail.test
+local_interfaces = {1}
+daemon_smtp_ports = {2}
+host_lookup =
+rfc1413_query_timeout = 0s
+tls_advertise_hosts =
+smtp_accept_max = 200
+acl_smtp_connect = {3}
+acl_smtp_rcpt = deny
+begin acl
+begin routers
+begin transports
+"""
+
+
+@pytest.mark.parametrize(
+    ("rule", "failure"),
+    [
+        ("accept", ""),
+        ("drop message = not today", 'smtp: "550 not today" came, 220 was expected'),
+    ],
+)
+def test_smtp(
+    checks: Checks, place: tuple[str, int], open_directory: pathlib.Path, rule: str, failure: str
+) -> None:
+    program = needs("exim4", "exim4-daemon-light")
+    if os.geteuid():
+        pytest.skip("exim runs as root only")
+    host, port = place
+    spool = open_directory / "spool"
+    spool.mkdir()
+    os.chown(spool, pwd.getpwnam("nobody").pw_uid, -1)
+    conf = open_directory / "conf"
+    conf.write_text(EXIM_CONF.format(spool, host, port, rule))
+    argv = [program, "-C", str(conf), "-bdf", "-oX", "", "-oP", str(spool / "pid")]
+    with RealServer(argv, host, port, open_directory) as server:
+        server.log = spool / "mainlog"
+        if failure:
+            assert checks.ask(SmtpCheck(), server.name).failure == failure
+            return
+        repeat(checks, server, SmtpCheck(), "closed by QUIT")
+        assert not server.lines("error|lost|incomplete|dropped|rejected|unexpected")
+        go_through(checks, server, SmtpCheck())
+
+
 SLAPD_CONF = """
 include /etc/ldap/schema/core.schema
 modulepath /usr/lib/ldap
@@ -439,17 +653,23 @@ def postgres_program(name: str) -> str:
     return str(found[-1]) if found else needs(name, "postgresql")
 
 
-def test_postgres(checks: Checks, place: tuple[str, int], open_directory: pathlib.Path) -> None:
-    program, initdb = (postgres_program(name) for name in ("postgres", "initdb"))
-    host, port = place
-    prefix = as_user("postgres", open_directory)
-    data = str(open_directory / "data")
-    command = [*prefix, initdb, "-D", data, "--auth=trust", "--no-sync", "-U", "nginy"]
-    secret = open_directory / "secret"
+def new_cluster(prefix: list[str], directory: pathlib.Path) -> str:
+    """Make a cluster that trusts everybody, with a user nginy; return its directory."""
+    initdb, data = postgres_program("initdb"), str(directory / "data")
+    secret = directory / "secret"
     secret.write_text("s3cret")
     secret.chmod(0o644)
+    command = [*prefix, initdb, "-D", data, "--auth=trust", "--no-sync", "-U", "nginy"]
     command += [f"--pwfile={secret}"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=open_directory)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=directory)
+    return data
+
+
+def test_postgres(checks: Checks, place: tuple[str, int], open_directory: pathlib.Path) -> None:
+    program = postgres_program("postgres")
+    host, port = place
+    prefix = as_user("postgres", open_directory)
+    data = new_cluster(prefix, open_directory)
     argv = [*prefix, program, "-D", data, "-h", host, "-p", str(port), "-k", "", "-F"]
     with RealServer(argv, host, port, open_directory) as server:
         question = PostgresCheck("nginy", "postgres")
@@ -475,9 +695,12 @@ def test_postgres(checks: Checks, place: tuple[str, int], open_directory: pathli
         failure = checks.ask(replace(login, password=b"no"), server.name).failure
         assert failure == 'postgres: 28P01 password authentication failed for user "nginy"'
         checks.rest()
-        server.process.send_signal(signal.SIGINT)
-        server.process.wait()
-        assert "Connection refused" in checks.ask(question, server.name).failure
+        go_through(checks, server, login)
+    (open_directory / "data/standby.signal").touch()
+    with RealServer(argv, host, port, open_directory) as server:
+        wait_until(lambda: checks.ask(standby, server.name) == PASSED)
+        failure = checks.ask(login, server.name).failure
+        assert failure == "postgres: role is slave, expected master"
 
 
 def test_mysql(checks: Checks, place: tuple[str, int], open_directory: pathlib.Path) -> None:

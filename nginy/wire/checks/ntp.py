@@ -40,8 +40,9 @@ class NtpCheck:
             if is_server and packet[24:32] == ours:
                 break
         stratum = packet[1]
-        if stratum == 0:
+        is_unset = packet[0] >> 6 == NOT_SYNCHRONIZED or stratum > MAX_STRATUM
+        if stratum == 0 and any(packet[12:16]):
             code = shown(packet[12:16].rstrip(b"\0"))
             raise CheckFailedError(f"the server sends us away (kiss-o'-death {code})")
-        if packet[0] >> 6 == NOT_SYNCHRONIZED or stratum > MAX_STRATUM:
+        if is_unset or stratum == 0:
             raise CheckFailedError(f"the server's clock is not set (stratum {stratum})")

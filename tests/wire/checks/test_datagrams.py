@@ -27,6 +27,8 @@ def token(count: int) -> bytes:
 TARGET = Target(parse_address("192.0.2.1:5060"), "here.test", token)
 V6 = Target(parse_address("[2001:db8::1]:5060"), "odd name", token)
 SECRET = b"s3cret"
+MUTATIONS = 5000
+"""Of all answers in one protocol."""
 
 
 def ask(question: Question, *answers: Answer, target: Target = TARGET) -> tuple[str, bool]:
@@ -119,6 +121,11 @@ CASES: dict[str, tuple[Question, list[Answer], str]] = {
         "ntp: the server's clock is not set (stratum 16)",
     ),
     "ntp leap": (NtpCheck(), [ntp(3, 2)], "ntp: the server's clock is not set (stratum 2)"),
+    "ntp never set": (
+        NtpCheck(),
+        [ntp(3, 0)],
+        "ntp: the server's clock is not set (stratum 0)",
+    ),
     "ntp kiss": (
         NtpCheck(),
         [ntp(3, 0, reference=b"RATE")],
@@ -183,7 +190,9 @@ def test_no_datagram_is_a_bug(question: Question, answers: list[Answer], failure
     request = talk.begin().sends[0]
     whole = answers[-1](request)
     heads = [whole[:end] for end in range(len(whole))]
-    for data in (*heads, *(mutated(whole, rng) for _ in range(1000))):
+    of_protocol = sum(each.name == question.name for each, *_ in CASES.values())
+    mutations = (mutated(whole, rng) for _ in range(MUTATIONS // of_protocol + 1))
+    for data in (*heads, *mutations):
         fresh = Talk(question, TARGET, is_datagram=True)
         fresh.begin()
         assert fresh.receive(data) is not None
@@ -208,7 +217,41 @@ def test_a_flood_ends_the_check(question: Question) -> None:
     assert "says more than" in step.failure
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
+def test_dns_over_tcp_that_is_cut_short_fails() -> None:
+    talk = Talk(AT, TARGET)
+    (request,) = talk.begin().sends
+    answer = frame(dns(0, record("192.0.2.9"))(request[2:]))
+    for end in range(len(answer)):
+        fresh = Talk(AT, TARGET)
+        fresh.begin()
+        assert not fresh.receive(answer[:end]).is_over
+        assert fresh.late()
+        assert fresh.receive(b"", is_eof=True).failure
+
+
+def test_no_message_of_dns_over_tcp_is_a_bug() -> None:
+    rng = random.Random(7)
+    for _ in range(MUTATIONS):
+        talk = Talk(AT, TARGET)
+        (request,) = talk.begin().sends
+        answer = frame(dns(0, record("192.0.2.9"))(request[2:]))
+        step = talk.receive(mutated(answer, rng))
+        assert step.is_over or talk.receive(b"", is_eof=True).is_over
+
+
+@pytest.mark.parametrize("head", [b"\0\0", b"\0\1", b"\xff\xff"])
+def test_a_length_of_dns_over_tcp_that_lies_ends_the_check(head: bytes) -> None:
+    talk = Talk(AT, TARGET)
+    talk.begin()
+    step, count = talk.receive(head), 0
+    while not step.is_over:
+        step = talk.receive(bytes(1000))
+        count += 1000
+    assert step.failure
+    assert count <= MAX_TALK_BYTES + 1000
+
+
+@pytest.mark.parametrize("size", [*range(1, 60), 100])
 def test_dns_over_tcp_may_come_in_any_pieces(size: int) -> None:
     talk = Talk(AT, TARGET)
     (request,) = talk.begin().sends
