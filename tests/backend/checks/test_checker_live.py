@@ -466,10 +466,10 @@ class TestExec:
         told = tmp_path / "told"
         script = (
             f"echo lost; echo lost >&2; read x; "
-            f"echo $NGINY_ADDRESS $NGINY_HOST $NGINY_PORT >{shlex.quote(str(told))}"
+            f"echo $NGINY_NAME $NGINY_ADDRESS $NGINY_HOST $NGINY_PORT >{shlex.quote(str(told))}"
         )
         checks.result("[::1]:80", transport="exec", command=self.shell(script))
-        assert told.read_text() == "[::1]:80 ::1 80\n"
+        assert told.read_text() == "[::1]:80 [::1]:80 ::1 80\n"
         assert capfd.readouterr() == ("", "")
 
     def test_at_the_deadline_it_is_killed_with_all_that_it_has_started(
