@@ -367,6 +367,8 @@ def _check_access_logs(config: Config, findings: Findings) -> None:
             findings.report(origin.of("format"), text)
         if log.flush_ms is not None and log.buffer_bytes is None and origin.has("buffer"):
             findings.report(origin.of("flush"), "flush: needs buffer")
+        if not origin.has("path"):
+            continue
         first = seen.setdefault(log.path, log)
         if (log.buffer_bytes, log.flush_ms) != (first.buffer_bytes, first.flush_ms):
             text = f"access_log: this file has another buffer or flush at {first.origin.mark}"

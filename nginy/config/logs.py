@@ -171,6 +171,7 @@ class AccessLogSettings(Entry):
         AccessLogPath("format", LOG_FORMATS),
         None,
         f"{LOG_PATH_ABOUT} The path of a file may have variables.",
+        blank=lambda: "stderr",
     )
     format: str = key(
         Text("the name of a log format", r"[\w.-]+"),

@@ -184,6 +184,35 @@ def test_one_mistake_has_one_message(tmp_path: pathlib.Path, text: str) -> None:
     assert len(refusals(tmp_path, text)) == 1
 
 
+@pytest.mark.parametrize(
+    ("more", "problem"),
+    [
+        (
+            "format: combined",
+            (
+                '1:22: format: there is no log format "combined", expected main (sessions have no'
+                " request to log), or json"
+            ),
+        ),
+        ("flush: 1s", "1:21: flush: needs buffer"),
+    ],
+)
+def test_an_access_log_without_a_path_is_checked_all_the_same(
+    tmp_path: pathlib.Path, more: str, problem: str
+) -> None:
+    missing = (
+        'nginy.yml:1:13: access_log: "path" is missing, expected the path of a file, stderr,'
+        " stdout or syslog:HOST:PORT"
+    )
+    text = f"access_log: {{{more}}}\n{LISTENER}"
+    assert refusals(tmp_path, text) == [missing, f"nginy.yml:{problem}"]
+
+
+def test_access_logs_without_a_path_are_not_taken_for_one_file(tmp_path: pathlib.Path) -> None:
+    logs = "access_log: [{buffer: 4k}, {path: stderr, buffer: 8k}]\n"
+    assert len(refusals(tmp_path, logs + LISTENER)) == 1
+
+
 def test_a_wildcard_and_addresses_that_it_includes_are_fine(tmp_path: pathlib.Path) -> None:
     text = "listeners: {listen: ['0.0.0.0:80', '127.0.0.1:79-81'], return: x}\n"
     assert len(loaded(tmp_path, text).listeners[0].listen) == 4
