@@ -61,7 +61,7 @@ class UdpHandler(UdpHandlerBase):
         self.is_draining = False
         """Set to serve known clients only, before the listener is to go."""
         self.heir: Callable[[SockAddr, memoryview], None] | None = None
-        """Takes what new clients send meanwhile; None: it is dropped."""
+        """Takes what new clients send meanwhile, with the PROXY header; None: it is dropped."""
 
     def take_over(self, before: ProtocolHandler) -> None:
         """Find the sessions of the handler that served the listener before."""

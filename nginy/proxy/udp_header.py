@@ -63,6 +63,10 @@ class HeaderReader:
     ) -> None:
         """Hand on a datagram as the client's that its header announces, or drop it."""
         handler = self._handler
+        if handler.heir is not None and not self._is_known(sockaddr, local, data):
+            # Whole: the heir may have other rules for proxies, or take none.
+            handler.heir(sockaddr, data)
+            return
         if not self._is_sender(host_of(sockaddr)):
             if self._accepts_others:
                 handler.datagram_handler(receiver, sockaddr, local, data)
@@ -93,6 +97,20 @@ class HeaderReader:
         if session is not None and session.client.replies_to != sockaddr:
             session.client.came_through(sockaddr, local, receiver.address.port)
         handler.datagram_handler(receiver, client, b"", data)
+
+    def _is_known(self, sockaddr: SockAddr, local: bytes, data: memoryview) -> bool:
+        """Return whether the client of a datagram has a session here."""
+        key: ClientKey = (sockaddr, local) if local else sockaddr
+        client: Announced | None = None
+        if self._is_sender(host_of(sockaddr)):
+            if data[: len(SIGNATURE)].tobytes() != SIGNATURE:
+                client = self._noted(key)
+            else:
+                try:
+                    client, _ = self._read(data)
+                except WireError:
+                    return False
+        return (client or key) in self._handler.table
 
     def _read(self, data: memoryview) -> tuple[Announced | None, int]:
         """Return whom the header at the head of a datagram announces, and its length.

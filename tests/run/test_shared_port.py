@@ -7,6 +7,7 @@ import socket
 import tempfile
 
 import pytest
+from nginy.wire.proxy_protocol import build_v2
 
 from kit.program import PATIENCE_S, Nginy, free_port, own_host, run_once
 
@@ -103,6 +104,58 @@ def test_new_clients_of_a_removed_udp_address_reach_the_wildcard_at_once(
             nginy.send_signal(signal.SIGHUP)
             nginy.said("configuration reloaded", 2)
             assert exchange() == b"response"
+            nginy.stop()
+
+
+def test_announced_clients_of_a_removed_udp_address_reach_the_wildcard_at_once(
+    tmp_path: pathlib.Path,
+) -> None:
+    host = own_host()
+    port = free_port("0.0.0.0", socket.SOCK_DGRAM)
+    more = "protocol: udp, accept_proxy_protocol: {from: 0.0.0.0/0, standalone: on}"
+
+    def announcing(address: str) -> bytes:
+        return build_v2((address, 4711), ("198.51.100.2", 53), is_udp=True)
+
+    with (
+        socket.socket(type=socket.SOCK_DGRAM) as backend,
+        socket.socket(type=socket.SOCK_DGRAM) as new_backend,
+        socket.socket(type=socket.SOCK_DGRAM) as proxy,
+        socket.socket(type=socket.SOCK_DGRAM) as other_proxy,
+    ):
+        backend.bind((host, 0))
+        new_backend.bind((host, 0))
+        for sock in (backend, new_backend, proxy, other_proxy):
+            sock.settimeout(PATIENCE_S)
+        proxy.connect((host, port))
+        other_proxy.connect((host, port))
+        old, new = ("{}:{}".format(*each.getsockname()) for each in (backend, new_backend))
+        wildcard = f"  - {{listen: '*:{port}', {more}, proxy_pass: '{new}'}}\n"
+        specific = f"  - {{listen: '{host}:{port}', {more}, proxy_pass: '{old}'}}\n"
+        with Nginy(tmp_path, f"listeners:\n{specific}{wildcard}") as nginy:
+
+            def exchange(sender: socket.socket, text: bytes, behind: socket.socket) -> bytes:
+                sender.send(text)
+                payload, session = behind.recvfrom(100)
+                behind.sendto(b"response to " + payload, session)
+                return sender.recv(100)
+
+            known = announcing("192.0.2.7") + b"old"
+            assert exchange(proxy, known, backend) == b"response to old"
+            nginy.write(f"listeners:\n{wildcard}")
+            nginy.send_signal(signal.SIGHUP)
+            nginy.said("configuration reloaded")
+            text = announcing("192.0.2.8") + b"new"
+            assert exchange(proxy, text, new_backend) == b"response to new"
+            other_proxy.send(announcing("192.0.2.9"))
+            assert exchange(other_proxy, b"later", new_backend) == b"response to later"
+            assert exchange(proxy, known, backend) == b"response to old"
+            nginy.write(f"listeners:\n{wildcard.replace(more, 'protocol: udp')}")
+            nginy.send_signal(signal.SIGHUP)
+            nginy.said("configuration reloaded", 2)
+            text = b"no header"
+            assert exchange(other_proxy, text, new_backend) == b"response to no header"
+            assert exchange(proxy, known, backend) == b"response to old"
             nginy.stop()
 
 
