@@ -55,14 +55,19 @@ class ClientTls:
     sends_name: bool = True
     """Whether the server is told whom it is asked for (SNI). If not, OpenSSL checks no name."""
 
+    @property
+    def leaves_name(self) -> bool:
+        """Whether the caller has to check the certificate's name, as OpenSSL does not."""
+        return self.verify and not self.sends_name
+
 
 class ClientContexts:
     """The contexts of one `ClientTls`. Raises ValueError if its bytes are of no use."""
 
-    __slots__ = ("_lenient", "_settings", "strict")
+    __slots__ = ("_lenient", "settings", "strict")
 
     def __init__(self, settings: ClientTls) -> None:
-        self._settings = settings
+        self.settings = settings
         self._lenient: SSLContext | None = None
         self.strict = client_context(settings)
         """Verifies all, if the settings say so."""
@@ -71,7 +76,7 @@ class ClientContexts:
     def lenient(self) -> SSLContext:
         """As strict, but for the certificate's name and dates: for asking which they are."""
         if self._lenient is None:
-            self._lenient = client_context(self._settings)
+            self._lenient = client_context(self.settings)
             self._lenient.check_hostname = False
             self._lenient.verify_flags |= NO_CHECK_TIME
         return self._lenient

@@ -22,7 +22,7 @@ from nginy.event.event import Event, ignore
 from nginy.event.timer import Owner
 from nginy.event.tls import DONE, TlsConnection, start_tls
 from nginy.wire.dns_names import is_host_name
-from nginy.wire.tls_failure import matches, names_of, tls_failure
+from nginy.wire.tls_failure import name_failure, tls_failure
 
 SESSIONS_MAX: Final = 1000
 """Backends whose last session is kept, 1 to 2 KB each."""
@@ -126,11 +126,8 @@ class BackendHandshake:
         """Return what is wrong with the name of a certificate that OpenSSL was not told of."""
         if not self._tls.verifies or self._tls.sends_name:
             return ""
-        names = names_of(c.tls.object.getpeercert() or {})
-        if any(matches(each, self._name) for each in names):
-            return ""
-        why = f"certificate is for {', '.join(names) or 'no name'}, not for {self._name}"
-        return f"TLS handshake with upstream failed: {why}"
+        why = name_failure(c.tls.object.getpeercert() or {}, self._name)
+        return f"TLS handshake with upstream failed: {why}" if why else ""
 
     @staticmethod
     def _failure(c: TlsConnection) -> str:

@@ -107,6 +107,11 @@ def certificate_failure(certificate: Certificate, name: str, now_s: float) -> st
     until_s = _seconds(certificate.get("notBefore"), now_s) - now_s
     if until_s > 0:
         return f"certificate not valid yet, but in {_time(until_s)}"
+    return name_failure(certificate, name)
+
+
+def name_failure(certificate: Certificate, name: str) -> str:
+    """Return whom a certificate is for, if it is not for `name`, else ""."""
     names = names_of(certificate)
     if any(matches(each, name) for each in names):
         return ""

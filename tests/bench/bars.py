@@ -51,8 +51,8 @@ RATIO_BARS: Final[dict[str, dict[str, RatioBar]]] = {
     "tls-full": {"nginx": RatioBar(0.75, 0.85)},
     "tls-full-rsa": {"nginx": RatioBar(0.80, 0.85)},
     "tls-resumed": {"nginx": RatioBar(0.75, 0.85)},
-    "tls-up": {"nginx": RatioBar(0.90, 1.1)},
-    "tls-down": {"nginx": RatioBar(1.0, 1.1)},
+    "tls-up": {"nginx": RatioBar(0.90, 1.1), "nginx-tuned": RatioBar(0.92, 1.1)},
+    "tls-down": {"nginx": RatioBar(1.0, 1.1), "nginx-tuned": RatioBar(0.92, 1.1)},
     "tls-ping-pong": {"nginx": RatioBar(0.85, 0.95)},
 }
 

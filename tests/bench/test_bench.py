@@ -516,6 +516,15 @@ def test_a_generator_that_breaks_is_one_sentence() -> None:
     assert time.monotonic() - started < 10
 
 
+def test_tuned_nginx_has_smaller_buffers_over_tls(tmp_path: Path) -> None:
+    nginx = next(each for each in CONTENDERS if each.name == "nginx-tuned")
+    for name, size in (("bulk-up", "1m"), ("tls-up", "64k")):
+        command = nginx.command(Setup(BY_NAME[name], tmp_path, 1, 2))
+        text = Path(command.argv[-1]).read_text()
+        assert f"proxy_buffer_size {size};" in text
+    assert RATIO_BARS["tls-up"]["nginx-tuned"].least == 0.92
+
+
 @pytest.mark.parametrize("name", [work.name for work in WORKS if work.tls])
 def test_works_over_tls_go_through_nginy_without_an_error(name: str) -> None:
     cpus = sorted(os.sched_getaffinity(0))

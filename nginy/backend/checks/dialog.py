@@ -34,7 +34,12 @@ from nginy.event.tls import DONE, TlsConnection, start_tls
 from nginy.event.tls_client import ClientContexts
 from nginy.text.address import Address
 from nginy.wire.checks.talk import Step, Talk
-from nginy.wire.tls_failure import SHOWN_BY_CERTIFICATE, certificate_failure, tls_failure
+from nginy.wire.tls_failure import (
+    SHOWN_BY_CERTIFICATE,
+    certificate_failure,
+    name_failure,
+    tls_failure,
+)
 
 FIN_WAIT_MS: Final = 100
 """How long to wait for the server's FIN after ours."""
@@ -160,7 +165,8 @@ class Dialog:
             return
         self._action = "shaking hands (TLS)"
         context = contexts.lenient if self._refusal else contexts.strict
-        tls = start_tls(c, context, self._inquiry.server_name)
+        name = self._inquiry.server_name if contexts.settings.sends_name else None
+        tls = start_tls(c, context, name)
         c.read.handler = c.write.handler = self._handshake_handler
         c.resume_read()
         self._shake_hands(tls)
@@ -175,7 +181,11 @@ class Dialog:
         if outcome == DONE and self._refusal:
             self._read_certificate(c)
         elif outcome == DONE:
-            self._ask(c)
+            self._refusal = self._wrong_name(c)
+            if self._refusal:
+                self._finish(self._tls_result(self._refusal))
+            else:
+                self._ask(c)
         elif outcome == AGAIN:
             # A level-triggered selector reports a socket as writable for ever.
             if c.write.ready:
@@ -207,6 +217,13 @@ class Dialog:
         words = certificate_failure(certificate or {}, self._inquiry.server_name, now_s)
         self._refusal = words or self._refusal
         self._finish(self._tls_result(self._refusal))
+
+    def _wrong_name(self, c: TlsConnection) -> str:
+        """Return what is wrong with the name of a certificate that OpenSSL was not told of."""
+        contexts = self._inquiry.tls
+        if contexts is None or not contexts.settings.leaves_name:
+            return ""
+        return name_failure(c.tls.object.getpeercert() or {}, self._inquiry.server_name)
 
     def _tls_result(self, words: str, what: str = "TLS handshake failed") -> Result:
         name = self._talk.stage

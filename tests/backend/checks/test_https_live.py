@@ -1,5 +1,6 @@
 """Checks within TLS: which certificates pass, what is said of the others, and who we are."""
 
+import dataclasses
 import pathlib
 import socket
 import ssl
@@ -142,6 +143,20 @@ def test_a_certificate_is_looked_at_again_for_what_is_wrong_with_it(
 def test_without_verification_every_certificate_passes(web: Maker) -> None:
     server = web.server(last_day=-3, first_day=-9)
     assert server.ask(ClientTls(verify=False), "b.test") == PASSED
+
+
+def test_without_sni_no_name_is_sent_and_the_certificate_has_to_be_for_it(web: Maker) -> None:
+    nameless = dataclasses.replace(web.trusting, sends_name=False)
+    server = web.server()
+    assert server.ask(nameless, "a.test") == PASSED
+    failure = "https: certificate is for a.test, not for b.test"
+    assert server.ask(nameless, "b.test") == Result(failure)
+    assert server.names == [None, None]
+    expired = web.server(first_day=-9, last_day=-3)
+    assert expired.ask(nameless, "a.test") == Result("https: certificate expired 3 days ago")
+    assert expired.names == [None, None]
+    careless = dataclasses.replace(nameless, verify=False)
+    assert server.ask(careless, "b.test") == PASSED
 
 
 def test_an_issuer_that_is_not_trusted_is_not_asked_twice(web: Maker) -> None:
