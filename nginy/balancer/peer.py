@@ -82,7 +82,7 @@ class Balancer(Protocol[P]):
         """Choose the peer for a session.
 
         Hash methods hash `key`, the others ignore it. `tried` are the peers that this session has
-        had before. Returns None if no usable peer is left. Keeps the books of round robin and of
+        had before. Returns None if no usable peer is left. It keeps the books of round robin and of
         probes in the peers, but counts no session: the pool owns `conns`. The same state gives the
         same answer.
         """

@@ -12,7 +12,7 @@ points by eight operations instead of 160 calls.
 The second: a circle need not be sorted to be of use. `Circle` drops points into buckets by their
 leading bits, and sorts a bucket when a key falls into it for the first time, some 0.3 ms.
 
-Which backend a point belongs to, and which key looks for it, is in `ring`.
+`ring` knows which backend a point belongs to, and which keys look for it.
 
 Source: nginx ngx_stream_upstream_hash_module.c ngx_stream_upstream_update_chash; the linearity of
 CRCs: R. N. Williams, A Painless Guide to CRC Error Detection Algorithms, 1993.
@@ -100,7 +100,7 @@ class Circle:
     __slots__ = ("_appends", "_buckets", "_shift", "_sorted")
 
     def __init__(self, count: int) -> None:
-        """Be ready for `count` points."""
+        """Make room for `count` points."""
         bits = min((count // BUCKET_POINTS).bit_length(), MAX_BITS)
         self._shift = 32 - bits
         self._buckets = [array("Q") for _ in range(1 << bits)]
@@ -108,7 +108,7 @@ class Circle:
         self._sorted = bytearray(1 << bits)
 
     def add(self, points: "array[int]", owner: int) -> None:
-        """Put points on the circle; all of them before the first `walk`."""
+        """Put points on the circle; add all of them before the first `walk`."""
         appends = self._appends
         shift = self._shift
         for point in points:

@@ -45,7 +45,7 @@ class Turns(Generic[P]):
         """An ordered set: the peers that may be usable and stand in no list."""
 
     def load(self, peer: P) -> float:
-        """Return what tells the levels apart; round robin has only one."""
+        """Return the number that tells the levels apart; round robin has only one."""
         del peer
         return 0.0
 
@@ -104,7 +104,7 @@ class Turns(Generic[P]):
             elif is_usable(peer, now_s):
                 others.append(peer)
             elif not peer.is_shared:
-                # Down or full: only a change can help, and `look_at` will tell of it.
+                # Down or full: only a change can help, and `look_at` will report it.
                 del self._odd[peer]
         return others
 
@@ -162,7 +162,7 @@ class LeastTurns(Turns[P]):
 def _is_in_order(peer: Peer) -> bool:
     """Whether `peer` is usable and at its full weight, so that only its turns matter.
 
-    A peer with a limit whose sessions other workers count as well may become full unnoticed.
+    A peer with a limit may become full unnoticed if other workers count its sessions, too.
     """
     if peer.down or (0 < peer.max_fails <= peer.fails) or peer.effective_weight != peer.weight:
         return False

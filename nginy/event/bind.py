@@ -1,8 +1,8 @@
-"""Binding: what a listening socket is opened with, and how that may fail.
+"""Binding: the settings of a listening socket, and how opening it may fail.
 
-`ListenOptions` are the settings of one listening socket. `bind_listener` opens it: all that can
-fail, such as an address in use, fails here, before anything else is changed. What is accepted from
-it, and when, is in `event/listener.py`.
+`ListenOptions` are the settings of one listening socket. `bind_listener` opens it. Whatever can
+fail, such as an address in use, fails here, before nginy changes anything else. `event/listener.py`
+accepts from it.
 
 Options that accepted sockets inherit from the listening one on Linux (TCP_NODELAY, SO_KEEPALIVE
 and its times) are set here once, which saves a system call for each connection.
@@ -10,7 +10,7 @@ and its times) are set here once, which saves a system call for each connection.
 A wildcard and an address that it includes can both be bound to one port, and the kernel prefers the
 one that is more specific (inet_hashtables.c `__inet_lookup_listener`, udp.c `compute_score`). Linux
 allows it only among sockets with SO_REUSEPORT, which would also let a second nginy bind both. So
-the option is set for the moment of bind() and taken back: see `Neighbors`.
+nginy sets the option for the moment of bind() and clears it again: see `Neighbors`.
 
 nginx: `ngx_open_listening_sockets` and `ngx_configure_listening_sockets` in `ngx_connection.c`.
 """
@@ -85,7 +85,7 @@ ListenKey = tuple[Address, bool]
 
 @dataclass(frozen=True, slots=True)
 class ListenOptions:
-    """What a listening socket is opened with."""
+    """The settings of one listening socket."""
 
     address: Address
     udp: bool = False
@@ -104,7 +104,7 @@ class ListenOptions:
 
 
 class Neighbors:
-    """Our own sockets by port, to find those that would keep an address from being bound.
+    """Our own sockets by port, to find those that would keep us from binding an address.
 
     They are wildcards for a specific address, and specific addresses for a wildcard. Bind wildcards
     first: while none of ours is there, bind() finds out whether another process has the port.
@@ -116,13 +116,13 @@ class Neighbors:
         self._sockets: dict[tuple[bool, int, int], list[tuple[bool, socket]]] = {}
 
     def add(self, options: ListenOptions, sock: socket) -> None:
-        """Note a socket that is bound; the caller owns it."""
+        """Note a bound socket; the caller owns it."""
         if not options.address.is_unix:
             entry = (options.address.is_wildcard, sock)
             self._sockets.setdefault(_port_key(options), []).append(entry)
 
     def of(self, options: ListenOptions) -> list[socket]:
-        """Return the sockets of ours that are in the way of an address, and may stay there."""
+        """Return our own sockets that are in the way of an address, and may stay there."""
         is_wildcard = options.address.is_wildcard
         found = self._sockets.get(_port_key(options), ())
         return [sock for other_is_wildcard, sock in found if other_is_wildcard != is_wildcard]
@@ -133,9 +133,9 @@ def _port_key(options: ListenOptions) -> tuple[bool, int, int]:
 
 
 def bind_listener(options: ListenOptions, neighbors: Sequence[socket] = ()) -> socket:
-    """Return a new socket that is bound, and listens unless it is UDP's; raises ListenError.
+    """Return a new bound socket, which listens unless it is for UDP; raises ListenError.
 
-    `neighbors` are sockets of ours that share the port, as `Neighbors.of` returns them.
+    `neighbors` are our own sockets that share the port, as `Neighbors.of` returns them.
     """
     if not neighbors:
         return _bind(options)
@@ -182,7 +182,7 @@ def _set_freebind(sock: socket) -> None:
 
 
 def set_options(sock: socket, options: ListenOptions) -> None:
-    """Set what accepted sockets inherit, and what has to be set before bind(); raises OSError."""
+    """Set the options that accepted sockets inherit or bind() needs; raises OSError."""
     if options.address.is_unix:
         return
     if not options.udp:

@@ -58,12 +58,12 @@ class Budget:
         self._take_ballast()
 
     def hold(self, count: int, now_ms: int) -> None:
-        """Count bytes that are kept from now on."""
+        """Count bytes that somebody keeps from now on."""
         self.used_bytes += count
         self.measure(now_ms)
 
     def give_back(self, count: int) -> None:
-        """Count bytes that are kept no longer."""
+        """Count bytes that nobody keeps any longer."""
         self.used_bytes -= count
         if self.is_spent:
             self._judge()
@@ -86,7 +86,7 @@ class Budget:
         self.is_spent = self.used_bytes >= min(self._allowed_bytes, self.limit_bytes)
 
     def starve(self, now_ms: int) -> None:
-        """Use the ballast, and take the budget for spent: there is no memory left."""
+        """Release the ballast, and treat the budget as spent: there is no memory left."""
         self.close()
         self._measured_at_ms = now_ms
         self._allowed_bytes = 0
@@ -98,7 +98,7 @@ class Budget:
                 self._ballast = mmap.mmap(-1, BALLAST_BYTES)
 
     def close(self) -> None:
-        """Let go of the ballast."""
+        """Release the ballast."""
         if self._ballast is not None:
             self._ballast.close()
             self._ballast = None

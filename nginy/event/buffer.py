@@ -48,4 +48,4 @@ class Buffer:
         return sent
 
     def release(self) -> None:
-        """Let go of the bytes; the garbage collector does it."""
+        """Release the bytes; the garbage collector does that."""

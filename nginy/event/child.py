@@ -1,4 +1,4 @@
-"""Child: a child process as an owner on the loop, which hears once how its process has ended.
+"""Child: a child process that the loop watches, to tell its owner once how it ended.
 
 A check's program, the process that reads a configuration, a worker and the successor of this
 process are all children, and no call waits for any of them. The kernel makes a descriptor readable
@@ -57,7 +57,7 @@ class Child:
     def send_signal(self, number: signal.Signals, *, to_group: bool = False) -> None:
         """Send a signal to the process, or to the group that it leads.
 
-        The number cannot be another process's: this one has not been reaped yet.
+        The number cannot belong to another process, as nobody has reaped this one yet.
         """
         if self._loop.children.get(self.pid) is self:
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -87,7 +87,7 @@ class Child:
             c.close()
 
     def abort(self) -> None:
-        """Watch no more, after a bug in what its end led to."""
+        """Watch no more, after a bug in the handling of its end."""
         self.close()
 
     def _exit_handler(self, _event: Event) -> None:
@@ -97,7 +97,7 @@ class Child:
 class _ProcessConnection(Connection):
     """A process as the loop sees it: readable once it has ended, and nothing else.
 
-    Of a connection it has what the loop and the selector touch; there is no socket.
+    It has the parts of a connection that the loop and the selector touch, but no socket.
     """
 
     __slots__ = ()
@@ -117,7 +117,7 @@ class _ProcessConnection(Connection):
         loop.connections += 1
 
     def close(self, reset: bool = False) -> None:
-        """Close the descriptor; the process does not mind."""
+        """Close the descriptor; the process goes on."""
         if self.fd < 0:
             return
         loop, fd = self.loop, self.fd
@@ -147,8 +147,9 @@ def reap_children(loop: "Loop") -> None:
 def fork(run: Callable[[], int]) -> int:
     """Fork a child that calls `run` and ends with the status that it returns; return its id.
 
-    All signals are blocked in the child: until it says otherwise, it cannot take one for its
-    parent. No clean-up code of the parent's runs in it. Raises OSError if there can be no child.
+    The child begins with all signals blocked: until it unblocks them, it cannot take one for its
+    parent. No clean-up code of the parent's runs in it. Raises OSError if the system refuses a
+    child.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
@@ -177,7 +178,7 @@ def keep_only(fd: int) -> None:
 
     An open copy would keep a closed connection from sending its FIN.
     """
-    # Collecting what the parent has left lying would close descriptors by their old numbers.
+    # Collecting the parent's garbage would close descriptors by their old numbers.
     gc.disable()
     os.closerange(FIRST_DESCRIPTOR, fd)
     os.closerange(fd + 1, os.sysconf("SC_OPEN_MAX"))

@@ -5,8 +5,8 @@ makes time cheap (an attribute instead of a system call), makes all decisions of
 and lets tests substitute a clock of their own. nginx does the same: `ngx_time_update()` in
 `ngx_times.c` sets `ngx_current_msec`.
 
-While the process is stopped, swapped out or frozen, no time passes here: the loop takes such a
-pause out again (`Loop.turn`), and each timer has as much time left as before it.
+While the process is stopped, swapped out or frozen, no time passes here: the loop subtracts such a
+pause (`Loop.turn`), and each timer has as much time left as before.
 
 Only log lines use wall time, which jumps when an operator or NTP sets it; deadlines and durations
 never do. `nginy/text/times.py` turns times into text. Next: `event/timer.py`.
@@ -52,7 +52,7 @@ class MonotonicClock:
         self.now_ms = time.monotonic_ns() // 1_000_000 - self.skipped_ms
 
     def skip(self, pause_ms: int) -> None:
-        """Take a pause out of the time."""
+        """Subtract a pause from the time."""
         self.skipped_ms += pause_ms
         self.now_ms -= pause_ms
 

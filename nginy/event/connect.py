@@ -2,9 +2,9 @@
 
 Sessions, health checks and lookups all connect: a socket that does not block, its options, maybe a
 local address, connect(2), and a `Connection` around it. `connect_stream` and `connect_datagram` do
-just that, and return the connection, or a `ConnectFailure` if a call failed at once. Nothing is
-raised for what a peer or the system does. A stream that has begun to connect becomes writable when
-it is done; its write handler then asks `connect_errno` how that went.
+just that, and return the connection, or a `ConnectFailure` if a call failed at once. They raise
+nothing for what a peer or the system does. A connecting stream becomes writable when it is done;
+its write handler then asks `connect_errno` how that went.
 
 The caller decides what a failure means and what to try next, and keeps the time.
 
@@ -118,11 +118,10 @@ def connect_datagram(
 
 
 def connect_errno(event: Event) -> int:
-    """Return how connecting has ended, for a write handler: 0 if there is a connection, or an
-    errno.
+    """Return how connecting ended, for a write handler: 0 for success, else an errno.
 
-    Epoll tells success and failure apart; any other selector only says "writable", and the socket
-    has to be asked.
+    Epoll tells success and failure apart; any other selector only says "writable", so this asks the
+    socket.
     """
     c = event.data
     if event.error or not c.loop.interest.is_edge_triggered:
@@ -138,7 +137,7 @@ def _connect(
     keepalive: bool = False,
     reserve: Reserve | None = None,
 ) -> C | ConnectFailure:
-    """Return a connection that is there, or under way."""
+    """Return a connection, established or under way."""
     kind = SOCK_STREAM if make is Connection else SOCK_DGRAM
     sock = None
     call = "socket"
@@ -167,14 +166,14 @@ def _connect(
         code = error.errno or errno.EBADF
     if sock is not None:
         sock.close()
-    # connect(2) says EAGAIN of UDP when the ephemeral ports are used up, and of a unix socket when
-    # the peer's queue is full. A selector without room says ENOSPC.
+    # connect(2) returns EAGAIN for UDP when no ephemeral port is left, and for a unix socket when
+    # the peer's queue is full. A selector without room raises ENOSPC.
     is_ours = code in OUR_ERRORS or (code == errno.EAGAIN and kind == SOCK_DGRAM)
     return ConnectFailure(call, code, is_ours or call in ("register", "setsockopt"))
 
 
 def set_transparent(sock: socket) -> None:
-    """Let a socket use any address for its own (IP_TRANSPARENT of ip(7)); raises OSError.
+    """Let a socket use any address as its own (IP_TRANSPARENT of ip(7)); raises OSError.
 
     That needs CAP_NET_ADMIN or CAP_NET_RAW, and routes that bring the answers here.
     """

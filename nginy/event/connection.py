@@ -5,11 +5,11 @@ a use for the field. Absent are `pool` (the garbage collector does it), `socklen
 widths (addresses are tuples), `queue` (pooling connections brought nothing measurable) and
 `instance` (see `Event`). `log` is the module's logger, `log->action` is `Connection.action`.
 
-A connection knows how to receive, send, shut down and close. What the bytes mean, only its owner
-knows: the object in `data` (a session, a health check, a listener). Reading and writing have
+A connection knows how to receive, send, shut down and close. Only its owner knows what the bytes
+mean: the object in `data` (a session, a health check, a listener). Reading and writing have
 outcomes that cannot be confused: a count above zero is bytes, `EOF` is the end of the stream,
 `AGAIN` means "would block", `ERROR` means that the connection is broken, for the reason in `errno`.
-Nothing is raised for what a peer does.
+No method raises anything for what a peer does.
 
 **One owner closes, in one order** (`ngx_close_connection`): timers, posted events and flags; the
 interest; the buffer; then the descriptor. After that `fd` is -1, no handler is called, and no
@@ -129,7 +129,7 @@ class ConnectionBase(ABC):
         return sockaddr_text(self.sockaddr)
 
     def note_local_sockaddr(self) -> None:
-        """Ask for our own address now, to know it after the connection is closed, too."""
+        """Ask for our own address now, so that we still know it after the close."""
         if self._local_sockaddr is None:
             try:
                 self._local_sockaddr = self.socket.getsockname()
@@ -138,7 +138,7 @@ class ConnectionBase(ABC):
 
     @property
     def local_sockaddr(self) -> SockAddr:
-        """Our own address on this connection, asked from the kernel once; "" if it is closed."""
+        """Our own address, which the kernel tells once; "" if the connection is closed."""
         self.note_local_sockaddr()
         return self._local_sockaddr or ""
 
@@ -207,7 +207,8 @@ class Connection(ConnectionBase):
         """Receive into `memory`, which must not be empty; return a count, EOF, AGAIN or ERROR.
 
         `read.ready` stays set only if there may be more to read. After a short read there is not,
-        unless the peer's FIN was reported: then EOF waits behind the bytes (nginx `ngx_unix_recv`).
+        unless the selector has reported the peer's FIN: then EOF waits behind the bytes (nginx
+        `ngx_unix_recv`).
         """
         rev = self.read
         try:

@@ -4,16 +4,16 @@ Three classes, one for each use of a socket. `DatagramConnection` is connected t
 upstream of a session is. `DatagramReceiver` is a listener's socket, on which the datagrams of all
 clients arrive. `SharedConnection` is one such client: it sends through the listener's socket and
 owns neither descriptor nor event, so closing it costs nothing (nginx: a connection with `shared`
-set). Which datagrams make up a session is decided in `proxy/udp.py`.
+set). `proxy/udp.py` decides which datagrams make up a session.
 
 A datagram moves whole or not at all. The largest has 65,535 bytes less its headers, and all reads
 go into a mebibyte (`Loop.memory`), so nothing is ever cut. The kernel refuses with EMSGSIZE what
 does not fit into a packet on its way out. A datagram may be empty: for the classes here 0 is a
 count like any other, and there is no EOF.
 
-Only reading is watched. The kernel reports a UDP socket as writable again with each datagram that
-leaves, so interest in that would cost one more wakeup for each. If the socket's buffer has no room
-for a datagram, its owner drops it instead of waiting.
+The selector watches for reading only. The kernel reports a UDP socket as writable again with each
+datagram that leaves, so interest in that would cost one more wakeup for each. If the socket's
+buffer has no room for a datagram, its owner drops it instead of waiting.
 
 On a wildcard address, the kernel says which of the machine's addresses each datagram was sent to
 (IP_PKTINFO of ip(7), RFC 3542 §6 for IPv6), and the reply leaves from there.
@@ -98,9 +98,9 @@ class PutOff(Protocol):
 
 
 class NeverEvent(Event):
-    """The write event of all datagram sockets: writing is never waited for.
+    """The write event of all datagram sockets: nobody waits to write.
 
-    One for all; an event of its own for each socket would be a tenth of a short session.
+    All share one; an event for each socket would take a tenth of a short session's time.
     """
 
     __slots__ = ()
@@ -134,8 +134,8 @@ class DatagramConnection(Connection):
     def recv(self, memory: memoryview) -> int:
         """Receive one datagram into `memory`; return its length, AGAIN or ERROR.
 
-        `read.ready` is cleared: if there is another one the selector will say so, which is
-        cheaper than to try.
+        Clears `read.ready`: if there is another datagram, the selector says so, which is cheaper
+        than trying.
         """
         try:
             count = self.socket.recv_into(memory)
@@ -162,7 +162,7 @@ class DatagramConnection(Connection):
     def rest(self) -> None:
         """Call no read handler until `wake`.
 
-        Not `pause_read`: what is reported for as long as it lasts must not be left unread.
+        `pause_read` is not enough: an edge-triggered selector would still report each datagram.
         """
         self.pause_read()
         self.loop.interest.forget(self)
@@ -233,7 +233,7 @@ class DatagramReceiver(DatagramConnection):
 
     def take(self, sockaddr: SockAddr, local: bytes, data: memoryview) -> None:
         """Hand on a datagram that another socket of ours has received, as if it had come here."""
-        # Nothing may be put off: no event of this socket would end that.
+        # Nothing may be put off: no event of this socket would finish it.
         was_flooded, self.is_flooded = self.is_flooded, False
         self.handler(self, sockaddr, local, data)
         self.is_flooded, self.serving = was_flooded, None
@@ -278,7 +278,7 @@ class DatagramReceiver(DatagramConnection):
         return True
 
     def _finish(self) -> None:
-        """Do what was put off."""
+        """Finish what the handler has put off."""
         while self.put_off:
             self.serving = next(iter(self.put_off))
             self.put_off.pop(self.serving).finish()
@@ -316,8 +316,8 @@ class DatagramReceiver(DatagramConnection):
 class SharedConnection(ConnectionBase):
     """A client on its listener's socket (nginx: `shared`).
 
-    Created and closed by the session of that client. Both events are the listener's, since it is
-    the listener that hears: what this class adds to it is a destination and counts.
+    Created and closed by the session of that client. Both events are the listener's, since only the
+    listener receives. This class adds a destination and counts.
     """
 
     __slots__ = ("replies_from", "replies_to")

@@ -1,8 +1,8 @@
 """Edge-triggered epoll as a selector of the standard library's kind.
 
 `selectors.EpollSelector` is level-triggered. This one reports a change of readiness once, and
-reports two things more: that the peer has sent FIN, and that the socket has an error. What follows
-for reading and writing is in `event/selector.py`.
+reports two things more: that the peer has sent FIN, and that the socket has an error.
+`event/selector.py` says what follows for reading and writing.
 
 Descriptors are small numbers without gaps, so a list by descriptor holds what was registered: 9
 bytes each, where a dict of `SelectorKey`s takes 120. The keys that `BaseSelector` promises are made
@@ -133,7 +133,7 @@ class EpollSelector(BaseSelector):
         It would go on reporting it after the close, under a number that may belong to another
         socket by then.
         """
-        with contextlib.suppress(FileNotFoundError):  # it has been told already
+        with contextlib.suppress(FileNotFoundError):  # it has forgotten already
             self._epoll.unregister(fd)
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:

@@ -1,11 +1,11 @@
 """Handshakes: expensive steps, a few milliseconds of them in each turn.
 
 A full handshake of TLS costs 0.5 to 2 ms of CPU time, some hundred times what a message costs. A
-crowd of new clients must not keep those waiting that are connected, so no handler computes a step
-itself: it puts the step in this queue, and each turn of the loop does a few, first come, first
-served. In between, everybody else is served.
+crowd of new clients must not keep the connected ones waiting, so no handler computes a step itself:
+it puts the step in this queue, and each turn of the loop does a few, first come, first served. In
+between, everybody else is served.
 
-How long a step takes depends on keys and on the machine, so not the steps are counted but the time.
+How long a step takes depends on keys and on the machine, so the queue limits time and not steps.
 
 `event/tls.py` has the steps; the sessions and checks that shake hands queue them.
 
@@ -35,14 +35,14 @@ class Handshakes:
         soon: Callable[[Step, Owner], None],
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """Have the loop call by way of its `soon`."""
+        """Run the steps by way of the loop's `soon`."""
         self._soon = soon
         self._time = clock
         self._waiting: deque[tuple[Step, Owner]] = deque()
         self._owner: Owner | None = None
 
     def add(self, step: Step, owner: Owner) -> None:
-        """Take a step soon; it has to look whether it is still wanted. A bug in it aborts
+        """Run a step soon; it has to check whether it is still wanted. A bug in it aborts
         `owner`."""
         if not self._waiting:
             self._soon(self._work, self)

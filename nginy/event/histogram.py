@@ -1,7 +1,7 @@
-"""Histogram: how often a duration was how long, in a fixed number of counts.
+"""Histogram: how many durations fell below each of a few bounds.
 
-Pure: who measures passes in milliseconds. Counting costs a bisection among a dozen bounds, so it
-may be done for each session.
+Pure: the caller measures, and passes milliseconds. Counting costs a bisection among a dozen bounds,
+cheap enough for each session.
 
 Source: the histogram of Prometheus, whose counts are cumulative only in its text.
 """
@@ -33,7 +33,7 @@ class Histogram:
 
 
 def quantile_s(counts: Sequence[int], bounds_ms: Sequence[float], share: float) -> float | None:
-    """Return the bound in seconds that so large a share of the durations does not exceed.
+    """Return the bound, in seconds, that this share of the durations does not exceed.
 
     None without any duration, or if the share goes beyond the last bound.
     """

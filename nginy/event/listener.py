@@ -1,4 +1,4 @@
-"""Listener: a bound socket, and the connections that are accepted from it.
+"""Listener: a bound socket, and the connections that it accepts.
 
 A listener is opened (bound, so that an address in use is known before anything changes), then
 started on a loop, paused and resumed, and closed. It hands each accepted connection to its
@@ -108,11 +108,11 @@ class Listener:
         return f"<Listener {self}>"
 
     def __str__(self) -> str:
-        """Return the address, and "udp" where it is."""
+        """Return the address, with "udp" for a UDP listener."""
         return f"{self.address}{' udp' if self.options.udp else ''}"
 
     def start(self, loop: Loop, handler: Callable[[Connection], None]) -> None:
-        """Accept connections on `loop` from now on, each handed to `handler`."""
+        """Accept connections on `loop` from now on, and hand each to `handler`."""
         self.handler = handler
         loop.reserve.refill()
         c = Connection(loop, self.socket, self.address.sockaddr)
@@ -120,7 +120,7 @@ class Listener:
         self._start(c, "accepting connections")
 
     def start_datagrams(self, loop: Loop, handler: DatagramHandler) -> DatagramReceiver:
-        """Have `handler` called on `loop` with each datagram from now on."""
+        """Call `handler` on `loop` with each datagram from now on."""
         c = DatagramReceiver(loop, self.socket, self.address, handler)
         self._start(c, "receiving datagrams")
         return c
@@ -220,7 +220,7 @@ class Listener:
         self.resume()
 
     def apply(self, options: ListenOptions) -> None:
-        """Take over options that a reload has changed; they hold for clients accepted later."""
+        """Adopt the options that a reload has changed; they hold for clients accepted later."""
         if options == self.options:
             return
         self.options = options

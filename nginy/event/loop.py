@@ -119,8 +119,8 @@ class Loop:
     def soon(self, call: Callable[[], None], owner: Owner) -> None:
         """Make a call in step 6 of this turn, or of the next if step 6 has begun.
 
-        For what must not begin before the caller has returned, and for work in slices. The call is
-        made once, however often it was asked for. It cannot be taken back, so it has to look
+        For what must not begin before the caller has returned, and for work in slices. The loop
+        calls once, however often it was asked. Nobody can cancel the call, so it has to check
         whether it is still wanted. If it raises, `owner` is aborted.
         """
         self._calls[call] = owner
@@ -158,7 +158,7 @@ class Loop:
             self._run_posted()
 
     def close(self) -> None:
-        """Close the selector; every connection has to be closed before."""
+        """Close the selector, after all connections have been closed."""
         self.pipes.close()
         self.reserve.close()
         self.budget.close()
@@ -200,8 +200,8 @@ class Loop:
 
         While the process was stopped, or swapped out, bytes went on arriving. When it wakes up,
         epoll_wait() may find its timeout over and return without a look, or return a full batch and
-        leave more behind. Busy sessions would seem idle, and answers of checks missing that are
-        there. Events that stopped at a quota have bytes waiting, too.
+        leave more behind. Busy sessions would seem idle, and answers to checks that are there would
+        seem missing. Events that stopped at a quota have bytes waiting, too.
         """
         for _ in range(self.connections // BATCH + 1):
             batch = self.interest.wait(0)

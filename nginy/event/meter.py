@@ -5,7 +5,7 @@ Nothing of this exists until somebody asks: then the loop and its clock get othe
 returns to the beginning of the next turn, so sleeping does not count. That costs one more reading
 of the clock and one bisection, 0.3 µs; there is no timer and no wakeup.
 
-node measures an idle loop by a timer of its own, which then is not idle any more (node #56064).
+node measures with a timer, so a loop that it measures is never idle (node #56064).
 
 Read first: `loop`.
 """
@@ -20,7 +20,7 @@ NS_A_MS = 1_000_000
 
 
 class LoopMeter:
-    """What was measured since it began. Belongs to a metered clock."""
+    """The measurements since it began. Belongs to a metered clock."""
 
     __slots__ = ("lags", "turns")
 
@@ -64,7 +64,7 @@ class MeteredLoop(Loop):
 
 
 def meter_of(loop: Loop) -> LoopMeter | None:
-    """Return the loop's meter, which begins now if there is none; None with a clock of a test."""
+    """Return the loop's meter, which begins now if there is none; None with a test's clock."""
     clock = loop.clock
     if isinstance(clock, MeteredClock):
         return clock.meter

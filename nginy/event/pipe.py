@@ -147,7 +147,7 @@ class Pipes:
         """How many are open, in use or not."""
 
     def take(self) -> Pipe | None:
-        """Return an empty pipe, or None if there is none; then copy, it is no error."""
+        """Return an empty pipe; None is no error: copy instead."""
         if self._idle:
             return self._idle.pop()
         if self.opened >= self.limit or self._reserve.is_short:

@@ -1,8 +1,8 @@
 """Records: what TLS makes of the bytes of a connection, both ways.
 
-OpenSSL never sees the socket. What is received goes into one memory BIO, what is to be sent comes
-out of another. Python's `SSLSocket`, which gives OpenSSL the descriptor, reads the head and the
-body of each record apart, and takes no bytes that someone has read already, as those behind a PROXY
+OpenSSL never sees the socket. Received bytes go into one memory BIO, and the bytes to send come out
+of another. Python's `SSLSocket`, which gives OpenSSL the descriptor, reads the head and the body of
+each record apart, and takes no bytes that somebody has read already, such as those behind a PROXY
 header. With BIOs four records leave in one call, and bulk transfers cost 11 % less.
 
 Three things differ from a plain socket. Bytes may wait inside when the kernel has none left:
@@ -106,7 +106,7 @@ class RecordConnection(Connection):
     def recv(self, memory: memoryview) -> int:
         """Receive and decrypt into `memory`; return a count, EOF, AGAIN or ERROR.
 
-        Asks the kernel once, but for records that have not come whole.
+        Asks the kernel once, and again only for the rest of an incomplete record.
         """
         tls, rev = self.tls, self.read
         if tls.early:
@@ -214,8 +214,8 @@ class RecordConnection(Connection):
     def send(self, memory: "bytes | memoryview") -> int:
         """Encrypt and send what the kernel takes; return a count, AGAIN or ERROR.
 
-        Send next what was not taken, byte for byte: its beginning may be encrypted already, and is
-        counted when the kernel has taken it.
+        Next, send the rest, byte for byte: its beginning may be encrypted already, and counts once
+        the kernel has taken it.
         """
         tls = self.tls
         size = len(memory)
@@ -318,7 +318,7 @@ class RecordConnection(Connection):
             loop.budget.hold(len(rest), loop.clock.now_ms)
 
     def peek(self) -> int:
-        """Return 1 if something waits to be received, be it encrypted, else EOF, AGAIN or ERROR."""
+        """Return 1 if something, even encrypted, waits to be received, else EOF, AGAIN or ERROR."""
         tls = self.tls
         if tls.early or tls.incoming.pending or tls.object.pending():
             return 1

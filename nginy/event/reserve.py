@@ -42,7 +42,7 @@ class Reserve:
         """Keeps a lasting shortage from filling the error log."""
 
     def refill(self) -> bool:
-        """Hold back as many as should be; return False if the system has none left."""
+        """Hold back as many as the loop needs; return False if the system has none left."""
         try:
             while len(self._held) < self._wanted:
                 # A socket, as /dev/null may be missing in a chroot, and dup() would not count for
@@ -73,7 +73,7 @@ class Reserve:
         self.refill()
 
     def redeem(self) -> None:
-        """Let go of what was promised: the session connects now, or has ended."""
+        """Release a promised one: the session connects now, or has ended."""
         self._wanted -= 1
         if len(self._held) > self._wanted:
             self._held.pop().close()

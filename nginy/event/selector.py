@@ -1,8 +1,7 @@
-"""What is registered with the selector, and what a change of it costs.
+"""What the loop registers with its selector, and what a change costs.
 
 The loop is written against `selectors.BaseSelector`. Here are the two ways of keeping a selector in
-step with what the connections want; the one selector that the standard library lacks is in
-`event/epoll.py`.
+step with what connections want; `event/epoll.py` has the selector that the standard library lacks.
 
 **Level-triggered** selectors (`select`, `poll`, and epoll as `selectors.EpollSelector` uses it)
 report a descriptor in every turn for as long as it is ready. To hear no more of it, tell the kernel

@@ -1,4 +1,4 @@
-"""A signal becomes a readable byte, so that the loop hears of it as of anything else.
+"""A signal becomes a readable byte, so that the loop hears of it like of anything else.
 
 Python runs signal handlers between two bytecodes of whatever is running, which is no place to
 change state. So the handlers do nothing; `signal.set_wakeup_fd` makes the C-level handler write
@@ -38,8 +38,7 @@ class SignalReceiver:
         signals: Iterable[signal.Signals],
         received: Callable[[signal.Signals], None],
     ) -> None:
-        """Have `received` called for each of `signals`; raises ValueError outside the main
-        thread."""
+        """Call `received` for each of `signals`; raises ValueError outside the main thread."""
         self._received = received
         ours, self._wakeup = socket.socketpair()
         self._wakeup.setblocking(False)
@@ -51,7 +50,7 @@ class SignalReceiver:
         self._buffer = memoryview(bytearray(64))
         signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
         self._previous = {number: signal.signal(number, _ignore) for number in signals}
-        # Those that have come while they were blocked come now.
+        # The kernel now delivers the signals that came while they were blocked.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, self._previous)
 
     def _read_handler(self, _event: Event) -> None:
@@ -61,7 +60,7 @@ class SignalReceiver:
                     self._received(signal.Signals(number))
 
     def abort(self) -> None:
-        """Go on: a bug in what one signal does must not make the process deaf to the next."""
+        """Go on: a bug in handling one signal must not make the process deaf to the next."""
 
     def close(self) -> None:
         """Give the signals back to their previous handlers."""

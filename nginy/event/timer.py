@@ -80,7 +80,7 @@ class TimerWheel:
     def start(self, timer: Timer, deadline_ms: int) -> None:
         """Arm `timer` for the instant `deadline_ms`, moving it if it is running already.
 
-        It fires never before that instant and at most `TICK_MS` after it, as far as the loop is on
+        It never fires before that instant, and fires at most `TICK_MS` after it if the loop is on
         time.
         """
         if timer.slot is not None:

@@ -3,8 +3,8 @@
 `start_tls` turns a connected `Connection` into a `TlsConnection`, in place: same object, same
 descriptor, same registration, but its methods encrypt and decrypt. nginx puts `ngx_ssl_recv` into
 `c->recv`; here the class changes, so a plain connection pays nothing for what it does not use.
-Outcomes stay those of `event/connection.py`, and nothing is raised for what goes wrong: `errno` is
-EPROTO for a violation of TLS, and `tls.failure` says which.
+Outcomes stay those of `event/connection.py`, and no method raises anything for what goes wrong:
+`errno` is EPROTO for a violation of TLS, and `tls.failure` says which.
 
 This module begins and ends such a connection: the handshake, close_notify, the order of both with
 what TCP does. `event/records.py` moves the bytes in between.
@@ -143,7 +143,7 @@ class TlsConnection(RecordConnection):
         try:
             tls.object.unwrap()
         except (SSLError, ValueError):
-            # It was said, and the peer's has not come yet; or the connection is broken anyway.
+            # We have said it, and the peer's has not come yet; or the connection is broken anyway.
             return
 
     def _read_early(self) -> None:

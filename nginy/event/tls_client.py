@@ -1,6 +1,7 @@
 """How nginy speaks TLS as a client: settings that are a value, and the contexts made of them.
 
-`tls` has the connections. What a server's certificate lacks, `nginy/wire/tls_failure.py` says.
+`tls` has the connections. `nginy/wire/tls_failure.py` says what is wrong with a server's
+certificate.
 
 The one idea: certificates and keys are bytes here, as the configuration has read them. So settings
 can be compared, sent to another process, and made into a context when nobody may read the files any
@@ -36,7 +37,7 @@ NO_CHECK_TIME: Final = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which the ssl modu
 class ClientTls:
     """What a client trusts, and who it is.
 
-    Without `verify` every certificate is fine. `authorities` are in PEM; None stands for those of
+    Without `verify`, any certificate will do. `authorities` are in PEM; None stands for those of
     the system. `certificate` and `key`, in PEM as well, are this side's own, b"" for none.
     """
 
@@ -74,7 +75,7 @@ class ClientContexts:
 
     @property
     def lenient(self) -> SSLContext:
-        """As strict, but for the certificate's name and dates: for asking which they are."""
+        """As strict, but it ignores the certificate's name and dates: for asking which they are."""
         if self._lenient is None:
             self._lenient = client_context(self.settings)
             self._lenient.check_hostname = False
@@ -124,7 +125,7 @@ def set_ciphers(context: SSLContext, ciphers: str) -> None:
 
 
 def trust(context: SSLContext, authorities: bytes) -> None:
-    """Trust the certificates in a PEM file, be they of an authority or of a server itself."""
+    """Trust the certificates in a PEM file, whether an authority's or a server's own."""
     found = CERTIFICATE.findall(authorities)
     if not found:
         raise ValueError("holds no certificate")
@@ -136,7 +137,7 @@ def trust(context: SSLContext, authorities: bytes) -> None:
 
 
 def _load_pair(context: SSLContext, settings: ClientTls) -> None:
-    """Have a context show a certificate, which the ssl module takes from a file alone."""
+    """Make a context show a certificate, which the ssl module reads only from a file."""
     certificate, key = settings.certificate, settings.key
     descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
     with open(descriptor, "wb") as file:
@@ -155,5 +156,5 @@ def _load_pair(context: SSLContext, settings: ClientTls) -> None:
 
 
 def _no_password() -> str:
-    """Say so, where OpenSSL would ask on the terminal."""
+    """Say that there is none, where OpenSSL would ask on the terminal."""
     raise ValueError("is encrypted, expected a key without a password")

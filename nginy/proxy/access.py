@@ -1,12 +1,12 @@
 """Access: which clients may use a listener, by their address.
 
-Rules stand in an order, and the first that fits decides; a client that no rule fits is allowed. A
-rule names a network, a file of networks, `all` or `unix:`. Pure: text and addresses in, rules and
-verdicts out. config/ reads the files, and the session deals with a denied client.
+The first rule that fits a client decides; a client that no rule fits may come in. A rule names a
+network, a file of networks, `all` or `unix:`. Pure: text and addresses in, rules and verdicts out.
+config/ reads the files, and the session deals with a denied client.
 
-The one idea: the order is worked out once. All networks are painted onto the line of addresses, a
-later rule under an earlier one. Seen from above, they are disjoint ranges, in order. A lookup is a
-bisection, 1 µs whether there are ten networks or a hundred thousand.
+The one idea: the order is worked out once. The table paints all networks onto the line of
+addresses, a later rule under an earlier one. Seen from above, they are disjoint ranges, in order. A
+lookup is a bisection, 1 µs whether there are ten networks or a hundred thousand.
 
 Source: nginx ngx_stream_access_module.c, which compares with one rule after the other.
 """
@@ -79,7 +79,7 @@ def parse_network(text: str) -> Network:
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A line of a file of networks that is none."""
+    """A line of a file of networks that names no network."""
 
     number: int
     text: str
@@ -154,7 +154,7 @@ class Table:
     def owner(self, host: str) -> int:
         """Return the number of the first network that `host`, an IP address, is in; -1: none.
 
-        An IPv4 address that is mapped into IPv6 is the IPv4 address.
+        An IPv4 address that is mapped into IPv6 counts as the IPv4 address.
         """
         if ":" not in host:
             return self._v4.owner(int.from_bytes(inet_pton(AF_INET, host), "big"))
@@ -166,7 +166,7 @@ class Table:
 
 
 class Access:
-    """The rules of a listener, ready to be asked. Networks are forgotten once they are painted."""
+    """The rules of a listener, ready to be asked. It forgets networks once it has painted them."""
 
     __slots__ = ("_for_unix", "_table", "rules")
 
@@ -185,7 +185,7 @@ class Access:
         return self._for_unix if host == "unix:" else self._table.owner(host)
 
     def denies(self, host: str) -> Rule | None:
-        """Return the rule that turns a client away, None if it may come in."""
+        """Return the rule that turns a client away, None if the client may come in."""
         number = self.decides(host)
         rule = self.rules[number] if number >= 0 else None
         return None if rule is None or rule.is_allowed else rule

@@ -1,12 +1,12 @@
 """Announcing: the PROXY header that tells a backend who the client is (`proxy_protocol`).
 
-`header_for` makes it of what a session knows. A TCP session sends it in one write with the client's
-first bytes, ahead of everything else (`proxy/tcp.py::TcpSession.established`); a UDP session in
-front of each datagram (`proxy/udp_announcing.py`). The checks of such backends announce nobody
-(`wire/proxy_protocol.py::ANNOUNCES_NOBODY`).
+`header_for` makes it from what a session knows. A TCP session sends it in one write with the
+client's first bytes, ahead of everything else (`proxy/tcp.py::TcpSession.established`); a UDP
+session in front of each datagram (`proxy/udp_announcing.py`). The checks of such backends announce
+nobody (`wire/proxy_protocol.py::ANNOUNCES_NOBODY`).
 
-A client that a proxy in front has announced is announced again, as is the address that it asked
-there: both belong to one connection, the client's.
+If a proxy in front has announced the client, nginy announces that client again, with the address
+that it asked there: both belong to one connection, the client's.
 
 nginx: `ngx_proxy_protocol_write` in `ngx_proxy_protocol.c`, which writes version 1.
 """
@@ -40,8 +40,8 @@ def version_for(settings: ProxySettings, backend: Backend) -> str:
 def header_for(session: Session, version: str, pass_tlvs: bool = False) -> bytes:
     """Return the header of a session: "v1", or "v2" with CRC32C, UNIQUE_ID and the client's TLS.
 
-    With `pass_tlvs`, what a proxy in front has said goes on with a "v2", as far as a header has
-    room for it.
+    With `pass_tlvs`, a "v2" also passes on the TLVs of a proxy in front, if a header has room for
+    them.
     """
     client, arrival = session.client, session.arrival
     source = client.sockaddr
@@ -70,7 +70,8 @@ def header_for(session: Session, version: str, pass_tlvs: bool = False) -> bytes
 def _built(
     session: Session, source: Place, destination: Place, received: Tlvs, is_udp: bool
 ) -> bytes:
-    """Return a header of v2 that has more to say than others, or is about unix sockets."""
+    """Return a header of v2 with a UNIQUE_ID and the TLVs in `received`, as far as there is
+    room."""
     passed = tuple(each for each in received if each[0] != Type.CRC32C)
     if value_of(passed, Type.UNIQUE_ID) is None:
         passed += ((int(Type.UNIQUE_ID), unique_id(session)),)
@@ -81,8 +82,8 @@ def _built(
 
 
 def _seen(session: Session) -> Tlvs:
-    """Return what nginy itself has seen of the client's TLS, which it has terminated, or only read
-    the first message of: then the name that the client asked for is all that is certain."""
+    """Return what nginy itself knows of the client's TLS: all if it has terminated it, and only the
+    name that the client asked for if it has read no more than the first message."""
     own = tlvs_of(session.client)
     hello = None if session.arrival is None else session.arrival.hello
     if own or hello is None or not hello.server_name:
@@ -91,14 +92,14 @@ def _seen(session: Session) -> Tlvs:
 
 
 def unique_id(session: Session) -> bytes:
-    """Return a name for the session that no other one has, on no host: host, process, its start
-    and `$session_id`."""
+    """Return a name that no other session has on any host: host, process, its start and
+    `$session_id`."""
     return _identity(os.getpid()) + b"%d" % session.number
 
 
 @lru_cache(maxsize=1)
 def _identity(pid: int) -> bytes:
-    """Return what all unique ids of a process begin with; the time is that of the first one."""
+    """Return the beginning of all unique ids of a process; the time is that of the first one."""
     node = os.uname().nodename[:NODE_MAX_CHARACTERS]
     return f"{node}-{pid:x}-{time.time_ns() // 1_000_000:x}-".encode()
 

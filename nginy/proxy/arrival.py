@@ -21,8 +21,8 @@ NO_HEADER: Final = Header(0, 0)
 class Announced(tuple[Host, Place | None]):
     """A UDP client that a proxy announces in front of its datagrams, as the key of its session.
 
-    Equal are those of one client that have asked one address of the proxy, whatever else their
-    headers say. A tuple, as the table of sessions hashes it for each datagram.
+    Two are equal if one client asked one address of the proxy, whatever else their headers say. It
+    is a tuple, as the table of sessions hashes it for each datagram.
     """
 
     source: Host
@@ -80,7 +80,7 @@ class Arrival:
         """The route that it takes; None for the listener's own target."""
 
     def give_back(self) -> None:
-        """Count the session no more: at its end."""
+        """Stop counting the session, at its end."""
         held, self.held = self.held, ()
         for counts, key in held:
             counts.give_back(key)

@@ -87,7 +87,7 @@ class Attempt:
             self.backend.connect_ms = took_ms
 
     def give_up(self, result: AttemptResult, now_ms: int, upstream: Connection | None) -> None:
-        """End an attempt that has come to no session."""
+        """End an attempt that has led to no session."""
         if self.backend is not None:
             self.backend.missed += 1
         self.end(result, now_ms, upstream)
@@ -101,7 +101,7 @@ class Attempt:
         """Give the backend back to its pool and keep the numbers for the log; only the first call
         counts.
 
-        `upstream` is the connection to the backend, None if it never came to one.
+        `upstream` is the connection to the backend, None if there never was one.
         """
         backend, pool = self.backend, self.pool
         if backend is None:

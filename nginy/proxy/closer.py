@@ -2,7 +2,7 @@
 
 Nothing tracks TCP sessions but the selector, which knows every connection. So a `SessionCloser`
 finds the sessions of one backend by going through all connections. It does that in slices, one a
-turn of the loop, and others are served in between. There are two reasons for it:
+turn of the loop, and others are served in between. Two things make it do so:
 
 - `on_down: close` and `on_down: reset`: `backend/checks/monitor.py` decides whether and when.
 - `proxy_drain_timeout`: a backend has left its upstream, or a listener has been led to another
@@ -42,7 +42,7 @@ Deal = Callable[[Session], None]
 
 
 class SessionCloser:
-    """Ends sessions of backends. Created and closed by the server, one for its loop."""
+    """Ends the sessions of backends. Created and closed by the server, one for its loop."""
 
     __slots__ = ("_connections", "_due_ms", "_loop", "_queue", "_timer")
 
@@ -58,7 +58,7 @@ class SessionCloser:
     def end_sessions(self, backend: Backend, reset: bool, is_wanted: bool = False) -> None:
         """End the sessions that `backend` serves now, from the next turn on.
 
-        It has gone down, or with `is_wanted` an operator wants it.
+        The backend has gone down, or, with `is_wanted`, an operator wants the end.
         """
         reason = Reason.KILLED_BY_OPERATOR if is_wanted else Reason.BACKEND_DOWN
 
@@ -115,7 +115,7 @@ class SessionCloser:
             self._begin()
 
     def _begin(self) -> None:
-        # Those that are opened from here on do not go to a backend that is down or has left.
+        # Sessions that begin from here on do not go to a backend that is down or has left.
         self._connections = iter(self._loop.interest.connections())
         self._loop.soon(self._work, self)
 
@@ -159,7 +159,7 @@ def drain(session: Session) -> None:
     if passed_ms >= timeout_ms:
         session.finalize(Reason.KILLED, "proxy_drain_timeout is over, the backend has left")
     elif passed_ms >= UNANSWERED_MS and isinstance(session, UdpSession) and not session.responses:
-        # A listener that is to go takes no new clients: better an old place than none.
+        # A listener that is about to go takes no new clients: an old backend is better than none.
         newest = session.handler.newest
         if not (isinstance(newest, UdpHandler) and newest.is_draining):
             session.handler.detach(session)

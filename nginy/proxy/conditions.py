@@ -27,7 +27,7 @@ MORE: Final = Verdict.MORE
 
 @dataclass(slots=True)
 class Facts:
-    """What is known of a client that is to take its way."""
+    """What nginy knows of a client whose route it is choosing."""
 
     host: str
     """Its IP address, "unix:" on a unix socket."""
@@ -44,7 +44,7 @@ class Facts:
 
 
 def knows(facts: Facts, head: bytes, hello: Hello | None, *, is_complete: bool) -> None:
-    """Note what a client has sent; if no more comes, what is no hello so far is not TLS."""
+    """Note what a client has sent; if no more will come, an incomplete hello is not TLS."""
     facts.head = head
     # After its hello a client waits for the server's.
     facts.is_complete = is_complete or (hello is not None and hello.is_tls)
@@ -66,7 +66,7 @@ class Condition(ABC):
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The texts with variables that it has filled in."""
+        """The texts with variables that it needs filled in."""
         return ()
 
     @abstractmethod
@@ -242,7 +242,7 @@ class Share(Condition):
 
 @dataclass(frozen=True, slots=True)
 class Known(Condition):
-    """It is known what the client has sent first, or that it sends nothing."""
+    """nginy knows what the client has sent first, or that it sends nothing."""
 
     key = ""
 
@@ -252,11 +252,11 @@ class Known(Condition):
         return True
 
     def judge(self, facts: Facts) -> Verdict:
-        """Wait for a ClientHello, if it is to be one."""
+        """Wait for the rest of a ClientHello, if the bytes begin one."""
         return MORE if facts.hello is None else YES
 
     def said(self, facts: Facts) -> str:
-        """Return what is known."""
+        """Return what nginy knows."""
         return shown(facts.head)
 
 

@@ -1,4 +1,4 @@
-"""Drops: the datagrams of a UDP listener that were not passed on, counted by reason.
+"""Drops: the datagrams that a UDP listener does not pass on, counted by reason.
 
 UDP permits dropping a datagram; an operator has to know how many, and why. This module also logs
 the datagrams for which no session begins, each message at most once a second. A session counts
@@ -19,7 +19,7 @@ DROPS: Final = (
     "shed",  # a new client, with max_sessions reached or while draining
     "access",  # denied by a rule
     "limit",  # a new client, with worker_connections, descriptors or ports used up
-    "truncated",  # too long for the way on, which cannot carry it whole
+    "truncated",  # too long: the way on cannot carry it whole
     "send_error",  # refused by the network or its rules
     "invalid",  # cannot be answered, or cannot be parsed
     "queue_full",  # the socket's send buffer has no room

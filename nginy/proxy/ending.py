@@ -120,7 +120,7 @@ class EndingSession(UpstreamSession):
         dst.pause_write()
         src.pause_read()
         if src.errno:
-            # It broke first, and the session went on only for what it had sent.
+            # It broke first, and the session went on only to deliver what it had sent.
             self._broken(src, dst)
         elif dst.read.eof:
             self._broken(dst, src)
@@ -129,7 +129,7 @@ class EndingSession(UpstreamSession):
             dst.loop.post(dst.read)
 
     def _broken(self, src: Connection, dst: Connection) -> None:
-        """End the session, as `src` has broken and everything it sent has been read."""
+        """End the session, as `src` has broken and nginy has read everything it sent."""
         is_client = src is self.client
         reason = Reason.CLIENT_RESET if is_client else Reason.BACKEND_RESET
         detail = "" if src.errno in RESETS else failure_text("recv", src.errno)
@@ -149,7 +149,7 @@ class EndingSession(UpstreamSession):
         """End the session as soon as `dst` has taken everything that `src` has sent, or has taken
         nothing for the idle timeout.
 
-        Nothing is read from `dst` meanwhile. A close with unread bytes makes the kernel send a
+        nginy reads nothing from `dst` meanwhile. A close with unread bytes makes the kernel send a
         reset (RFC 2525 §2.17), so the close waits as well, even where nobody wants a reset.
         """
         dst.drop_buffer()
@@ -182,7 +182,7 @@ class EndingSession(UpstreamSession):
 
     def finalize(self, reason: Reason, detail: str = "", reset: bool = False) -> None:
         """End the session; a side whose stream nginy cuts short sees a reset."""
-        # The usual end is asked for first: to hash a member of an Enum takes a Python call.
+        # Test for the usual end first: hashing a member of an Enum takes a Python call.
         if reason is not Reason.COMPLETED and reason in CUTS and not reset and self.end is None:
             for c in self._cut_off(reason in IDLE):
                 c.close(reset=True)
@@ -252,7 +252,7 @@ class EndingSession(UpstreamSession):
             self.finalize(self._idle_reason(client, upstream))
 
     def _note_progress(self, client: Connection, upstream: Connection, now_ms: int) -> None:
-        """Count it as activity if a peer's kernel has taken bytes since the last call.
+        """Count bytes that a peer's kernel has taken since the last call as activity.
 
         The timer alone asks. When it first finds bytes unsent, nobody knows how long they have been
         waiting, so a side that stops taking bytes has one to two timeouts.

@@ -4,13 +4,13 @@ Each listener has a protocol handler, which turns what arrives into sessions: `T
 `proxy/tcp.py`), `UdpHandler` (in `proxy/udp.py`), or the handlers of `proxy/reply.py` for built-in
 answers. The base class here holds the listener's settings, its upstream, its counters and its log.
 
-**A session keeps the settings it was accepted with**; new sessions take the new ones. For a handler
-never changes once it serves. A reload makes another one, which takes over what belongs to the
-listener (its counts, the table of UDP sessions). The old one lives on for its sessions, with its
-settings, its upstream, its hash key and its access log. An upstream, however, is one object for
-all. Its backends, their health, weights and limits, its queue and its `max_session_time` are those
-of the moment at which a session chooses a backend, waits or connects. If a reload leads a listener
-to another upstream, its clients that still wait in a queue go there like those that come now.
+**A session keeps the settings it was accepted with**; new sessions take the new ones. This holds
+because a handler never changes once it serves. A reload makes another one, which takes over what
+belongs to the listener (its counts, the table of UDP sessions). The old one lives on for its
+sessions, with its settings, its upstream, its hash key and its access log. An upstream, however, is
+one object for all. A session finds its backends, their health, weights and limits, its queue and
+its `max_session_time` as they are when it chooses a backend, waits or connects. If a reload leads a
+listener to another upstream, clients that still wait in a queue go there like new ones.
 
 nginx: `ngx_stream_core_srv_conf_t` with the proxy module's `ngx_stream_proxy_srv_conf_t`.
 
@@ -134,7 +134,7 @@ class ProtocolHandler:
         knows which of the machine's it was."""
 
     def use_logger(self, logger: logging.Logger) -> None:
-        """Have its sessions say what happens to them to `logger`."""
+        """Make its sessions log to `logger`."""
         self.logger = logger
         self.is_verbose = logger.isEnabledFor(logging.INFO)
 
@@ -144,7 +144,7 @@ class ProtocolHandler:
 
     @property
     def leads_to(self) -> str | None:
-        """The upstream that its clients go to, for those who look; None if it answers itself."""
+        """The upstream that its clients go to, for display; None if it answers itself."""
         return None
 
     def proxies(self) -> "Sequence[ProxyHandler]":
@@ -152,7 +152,7 @@ class ProtocolHandler:
         return ()
 
     def follows(self, before: "ProtocolHandler | None") -> bool:
-        """Whether it may take over from `before`: what a listener does may change only so far."""
+        """Whether it may take over from `before`, which must be of the same kind."""
         return before is not None and self.kind == before.kind
 
     def owns(self, session: Session) -> bool:
@@ -197,7 +197,8 @@ class ProtocolHandler:
 
 
 class Destination:
-    """The pool that a listener leads to; successive handlers with the same pool share it."""
+    """The pool that a listener leads to; successive handlers with the same pool share this
+    object."""
 
     __slots__ = ("left_at_ms",)
 

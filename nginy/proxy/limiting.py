@@ -1,11 +1,11 @@
-"""Limiting: the phases that hold a client to the limits of its key (`limit_conn` and its like).
+"""Limiting: the phases that hold a client to the limits of its key (`limit_conn` and its kin).
 
-A key is a text with variables, such as `$remote_addr`; a session whose key is empty is not counted.
-Counts belong to a zone: listeners that name one zone share its counts, and a reload keeps them.
-Each process counts its own sessions; several workers have a count each.
+A key is a text with variables, such as `$remote_addr`; nginy does not count a session whose key is
+empty. Counts belong to a zone: listeners that name one zone share its counts, and a reload keeps
+them. Each process counts its own sessions; several workers have a count each.
 
-What is counted for each key is in `proxy/limits.py`. What a session holds it gives back at its end
-(`proxy/arrival.py::Arrival.give_back`), also if a later phase refuses it.
+`proxy/limits.py` has the counts for each key. A session gives back what it holds at its end
+(`proxy/arrival.py::Arrival.give_back`), even if a later phase refuses it.
 
 nginx: ngx_stream_limit_conn_module.c.
 """
@@ -40,7 +40,7 @@ class Zones:
         self._rates: WeakValueDictionary[tuple[str, int, int], Rates] = WeakValueDictionary()
 
     def counts(self, zone: str, max_keys: int) -> Counts:
-        """Return the sessions at a time of a zone, those there are or new ones."""
+        """Return the counts of a zone's sessions, the existing ones or new ones."""
         counts = self._counts.get(zone)
         if counts is None:
             counts = self._counts[zone] = Counts(max_keys)
@@ -48,7 +48,7 @@ class Zones:
         return counts
 
     def rates(self, zone: str, rate: int, burst: int, max_keys: int) -> Rates:
-        """Return the buckets of a zone; another rate or burst begins with full ones."""
+        """Return the buckets of a zone; a changed rate or burst begins with full ones."""
         rates = self._rates.get((zone, rate, burst))
         if rates is None:
             rates = self._rates[zone, rate, burst] = Rates(rate, burst, max_keys)
@@ -107,7 +107,7 @@ def _key_of(key: Key, session: Session) -> bytes:
 
 
 def _over(session: Session, text: str, *, is_dry_run: bool, level: int) -> PhaseResult:
-    """Refuse a session, or say that it would have been refused."""
+    """Refuse a session, or in a dry run log that it would have been refused."""
     if not is_dry_run:
         session.arrived().log_level = level
         return Refusal(Reason.OVER_LIMIT, text, "limit")

@@ -2,16 +2,16 @@
 
 - `Counts` sessions of a key at a time (`limit_conn`);
 - `Rates`  new sessions of a key in a second (`limit_conn_rate`);
-- `Pace`   bytes in a second of one direction of a session (`proxy_upload_rate` and its like).
+- `Pace`   bytes in a second of one direction of a session (`proxy_upload_rate` and its kin).
 
-Pure: keys, numbers and the time go in, verdicts and delays come out. What a key is made of, and
-what becomes of a session over a limit, is decided in `proxy/limiting.py`; sessions that keep a pace
-are in `proxy/pacing.py`.
+Pure: keys, numbers and the time go in, verdicts and delays come out. `proxy/limiting.py` decides
+what a key is made of and what becomes of a session over a limit; `proxy/pacing.py` has the sessions
+that keep a pace.
 
 The one idea: a stranger can make up keys without end, so a table never grows beyond its bound, and
 a key costs one number. `Rates` is a token bucket for each key, kept as the instant at which the
 bucket will be full again (the virtual scheduling form of the generic cell rate algorithm, ITU-T
-I.371 annex A): nothing runs while nobody comes, and a bucket that is full need not be kept.
+I.371 annex A): nothing runs while nobody comes, and the table need not keep a full bucket.
 
 nginx: ngx_stream_limit_conn_module.c; the rate of new sessions is HAProxy's src_conn_rate, as a
 bucket.
@@ -25,7 +25,7 @@ MAX_KEYS: Final = 100_000
 
 
 class Counts:
-    """Sessions at a time for each key. A key without a session is not kept."""
+    """Sessions at a time for each key. It keeps no key without a session."""
 
     __slots__ = ("__weakref__", "_counts", "max_keys")
 
@@ -44,7 +44,7 @@ class Counts:
     def take(self, key: bytes, most: int) -> bool:
         """Count one more session of `key`, unless it has `most` already or the table is full.
 
-        Returns whether it was counted. Each one counted goes back by `give_back`.
+        Returns whether it did. The caller gives each counted session back with `give_back`.
         """
         count = self._counts.get(key, 0)
         if count >= most or (not count and len(self._counts) >= self.max_keys):
@@ -64,8 +64,8 @@ class Counts:
 class Rates:
     """New sessions in a second for each key: `rate` on average, `burst` at once.
 
-    With more than `max_keys` of them the key that was idle for longest is forgotten: it is given a
-    full bucket too early, and nobody else is.
+    With more than `max_keys` keys it forgets the one that was idle longest: that key alone gets a
+    full bucket too early.
     """
 
     __slots__ = ("__weakref__", "_full_at_us", "_interval_us", "_room_us", "max_keys")
@@ -78,7 +78,7 @@ class Rates:
         """Key -> when its bucket is full again; who was seen longest ago comes first."""
 
     def __len__(self) -> int:
-        """Return how many keys are remembered."""
+        """Return how many keys it remembers."""
         return len(self._full_at_us)
 
     def take(self, key: bytes, now_ms: int) -> bool:
@@ -93,9 +93,9 @@ class Rates:
         return is_allowed
 
     def _forget(self, now_us: int) -> None:
-        """Drop the oldest keys while their buckets are full, two at most, or the table is.
+        """Drop at most two of the oldest keys, while their buckets are full or the table is.
 
-        Two for each that comes in: the table shrinks by itself, and no call takes long.
+        As two go for each that comes, the table shrinks by itself, and no call takes long.
         """
         for _ in range(2):
             oldest = next(iter(self._full_at_us))
@@ -110,7 +110,8 @@ class Pace:
     """Bytes in a second in one direction of a session. Created when the direction begins, with a
     burst to spend at once.
 
-    What was not used may be made up for, up to `BURST_MS`; so a pause does not lead to a flood.
+    The direction may make up for unused time, but only up to `BURST_MS`, so a pause does not lead
+    to a flood.
     """
 
     __slots__ = ("_paid_until_us", "rate")
@@ -135,19 +136,20 @@ class Pace:
     def is_short(self, now_ms: int) -> bool:
         """Whether so little may pass now that it is better to wait for more, if there is more.
 
-        Else a sender that is too fast would be read from in every turn, by as many bytes as one
-        millisecond brings.
+        Otherwise nginy would read from a fast sender in every turn, as few bytes as one millisecond
+        allows.
         """
         return self.allowance(now_ms) < self.rate * self.BURST_MS // 4000
 
     def spend(self, count: int) -> None:
-        """Count `count` bytes; it may be more than was allowed, and is paid for by waiting."""
+        """Count `count` bytes, which may exceed the allowance; waiting pays for the rest."""
         self._paid_until_us += count * 1_000_000 / self.rate
 
     def delay_ms(self, now_ms: int) -> int:
         """Return how long to wait until about half a burst may pass, at least 1 ms.
 
-        Not until one byte may pass: each waking costs the same, however little it moves.
+        Waiting for a single byte would be too short: each wakeup costs the same, however little it
+        moves.
         """
         ready_at_us = self._paid_until_us + self.BURST_MS * 500
         return max(1, math.ceil(ready_at_us / 1000) - now_ms)

@@ -2,7 +2,8 @@
 
 A text with variables says from which address a session connects: its client's own, say, so that
 backends see that one, if the routes bring their answers back here (`transparent`). A text that
-comes out empty leaves the choice to the system, as does one that is no address; the log says so.
+comes out empty leaves the choice to the system. So does one that is no address, and the log says
+so.
 
 nginx: `ngx_stream_proxy_set_local` in `ngx_stream_proxy_module.c`.
 """
@@ -23,7 +24,7 @@ def transparent(address: Address) -> TransparentAddress:
 
 
 class LocalEnd:
-    """Works out the address that a session connects to its backend from."""
+    """Works out the address from which a session connects to its backend."""
 
     __slots__ = ("_is_transparent", "_limited", "_render")
 
@@ -51,7 +52,7 @@ class LocalEnd:
 def parse_local_end(text: str) -> Address:
     """Return the address of "192.0.2.1", "2001:db8::1" or either with a port, as in "[...]:80".
 
-    Brackets are for both families here, as one text has to do for all clients.
+    Both families may have brackets here, as one text has to do for all clients.
     """
     host, bracket, port = text.removeprefix("[").partition("]")
     if bracket and ":" not in host:

@@ -1,15 +1,15 @@
-"""Lookups: what the configuration's own variables are worked out by: `map`, `geo`, `split`.
+"""Lookups: how the configuration's own variables get their values: `map`, `geo`, `split`.
 
 A lookup takes the text of another variable and returns the number of the value that it stands for,
 -1 for the default. Pure: texts in, numbers out. `proxy/variables.py` fills in both ends, once a
-session; `config/variables.py` reads what is configured and refuses what is wrong with it.
+session; `config/variables.py` reads the configuration and refuses mistakes in it.
 
 - `Map`    by the text itself: exact, then the longest `*.suffix` of a host name, then patterns;
 - `Geo`    by the longest network that an address is in;
 - `Split`  by a hash of the text: the same clients get the same value every time.
 
-The one idea: the same answers as nginx's, so that whoever comes from there finds his clients where
-they were. That goes down to the hash, and to how percentages are rounded.
+The one idea: the same answers as nginx's, so that users who come from there find their clients
+where they were. That goes down to the hash, and to the rounding of percentages.
 
 nginx: ngx_stream_map_module.c, ngx_stream_geo_module.c, ngx_stream_split_clients_module.c,
 ngx_murmurhash.c.
@@ -40,7 +40,7 @@ _SHARE: Final = re.compile(r"(\d{0,3})(?:\.(\d{1,2}))?%", re.ASCII)
 
 
 class Lookup(Protocol):
-    """How a text is turned into the number of a value."""
+    """Turns a text into the number of a value."""
 
     def find(self, text: str) -> Found:
         """Return the number of the value that `text` stands for."""
@@ -58,14 +58,14 @@ class Definition:
 
 
 class Map:
-    """Values by a text, whose case does not matter, or by a pattern."""
+    """Values by a text, in any case, or by a pattern."""
 
     __slots__ = ("_exact", "_has_hostnames", "_patterns", "_prefixes", "_suffixes")
 
     def __init__(self, keys: Sequence[str | re.Pattern[str]], *, has_hostnames: bool) -> None:
         """Number the keys as they come; with `has_hostnames` "*.a.b", ".a.b" and "a.*" are masks.
 
-        Patterns are tried in their order, and after all texts.
+        It tries patterns in their order, after all texts.
         """
         self._has_hostnames = has_hostnames
         self._exact: dict[str, int] = {}
@@ -91,7 +91,7 @@ class Map:
             yield self._exact, key
 
     def find(self, text: str) -> Found:
-        """Return the value of `text`; of a host name with a dot at its end, as without."""
+        """Return the value of `text`; a dot at the end of a host name does not count."""
         if self._has_hostnames:
             text = text.removesuffix(".")
         low = text.lower()
@@ -131,13 +131,13 @@ class Geo:
 
     def __init__(self, networks: Iterable[tuple[Network, int]]) -> None:
         """Take networks, each with the number of its value; several may share one. O(n log n)."""
-        # Of networks that overlap, the table has the one with the lowest number on top.
+        # Where networks overlap, the table has the one with the lowest number on top.
         listed = sorted(networks, key=lambda each: each[0].last - each[0].first)
         self._table = Table((network, place) for place, (network, _) in enumerate(listed))
         self._values = (*(number for _, number in listed), -1)
 
     def find(self, text: str) -> Found:
-        """Return the value of an address; a text that is none has the default."""
+        """Return the value of an address; any other text has the default."""
         try:
             return self._values[self._table.owner(text)], None
         except (OSError, ValueError):  # such as "unix:", or ""

@@ -2,7 +2,7 @@
 
 A stranger's datagram must cost little: nginy counts and logs no session before all phases have let
 the client pass. So the phases see a stand-in for a session. It knows who the client is and which
-address it asked, and rules and keys are about nothing else.
+address it asked, and rules and keys ask for nothing else.
 
 Tested in tests/proxy/test_access_live.py.
 """
@@ -54,7 +54,7 @@ def admitted(
 ) -> Newcomer | None:
     """Run the handler's phases for a client; if one refuses it, drop its datagram, return None.
 
-    `arrival` is what a PROXY header has said of it.
+    `arrival` is what a PROXY header has said of the client.
     """
     newcomer = Newcomer(handler, client, bytes(data), drops.limited)
     newcomer.arrival = arrival

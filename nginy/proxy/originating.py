@@ -1,12 +1,12 @@
 """TLS with backends: how a session that has connected to one shakes hands with it (`proxy_tls`).
 
-A handshake is a part of connecting: it has the same time, its failure is a failed connect, which
-counts against the backend and leads to the next one, and the log says what did not verify.
-Certificates are verified unless that is switched off (nginx's default is off). `UpstreamTls` holds
-what all sessions of a listener share, the sessions of TLS to be resumed among them.
+A handshake is a part of connecting. It shares the time to connect, and its failure is a failed
+connect, which counts against the backend and leads to the next one; the log says what did not
+verify. nginy verifies certificates unless told not to (nginx verifies none by default).
+`UpstreamTls` holds what all sessions of a listener share, including the TLS sessions to resume.
 
-Each step is queued (`event/handshakes.py`), as it costs so much. `proxy/upstream.py` connects
-before, and goes on after it.
+Each step waits in a queue (`event/handshakes.py`), as it costs so much. `proxy/upstream.py`
+connects before the handshake, and goes on after it.
 
 nginx: `ngx_stream_proxy_ssl_init_connection`, `ngx_stream_proxy_ssl_handshake` and
 `ngx_stream_proxy_ssl_name` in `ngx_stream_proxy_module.c`.
@@ -50,7 +50,7 @@ class UpstreamTls:
         self._sessions: dict[str, SSLSession] = {}
 
     def name_for(self, backend: Backend) -> str:
-        """Return whose certificate is expected."""
+        """Return the name that the backend's certificate must have."""
         if self.name or backend.address.is_unix:
             return self.name
         host = backend.name.rpartition(":")[0].strip("[]")
@@ -61,7 +61,8 @@ class UpstreamTls:
         return self._sessions.get(backend.addr_text)
 
     def remember(self, place: str, session: SSLSession | None) -> None:
-        """Keep the last session with the backend at `place`, for the next one to be resumed."""
+        """Keep the last TLS session with the backend at `place`, for the next connection to
+        resume."""
         if session is None:
             return
         self._sessions.pop(place, None)
@@ -83,7 +84,7 @@ class BackendHandshake:
         owner: Owner,
         ended: Callable[[str], None],
     ) -> None:
-        """Have `ended` called with the reason of a failure, or with "" if all is well."""
+        """Call `ended` at the end with the reason of a failure, or with "" if all is well."""
         self._tls = tls
         self._name = tls.name_for(backend)
         self._owner = owner
@@ -123,7 +124,8 @@ class BackendHandshake:
             self._ended(self._failure(c))
 
     def _refusal(self, c: TlsConnection) -> str:
-        """Return what is wrong with the name of a certificate that OpenSSL was not told of."""
+        """Return what is wrong with the certificate's name, if OpenSSL did not know which to
+        expect."""
         if not self._tls.verifies or self._tls.sends_name:
             return ""
         why = name_failure(c.tls.object.getpeercert() or {}, self._name)

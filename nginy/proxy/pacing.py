@@ -3,8 +3,8 @@
 
 A `PacedSession` is a TCP session that reads no more than its pace allows. What has to wait stays in
 the kernel, whose window slows the sender down. Reading pauses, and a timer resumes it, some twenty
-times a second while there is more to move than allowed. Sessions of listeners without a rate are
-none of these, and pay nothing.
+times a second while there is more to move than allowed. Listeners without a rate have plain TCP
+sessions, which pay nothing.
 
 The arithmetic is in `proxy/limits.py::Pace`. A paced direction takes no pipe: a pipe would take
 more at once than a slow pace allows.
@@ -45,7 +45,7 @@ class PacedSession(TcpSession):
             self._upload.spend(self.client.received)
 
     def _read_handler(self, event: Event) -> None:
-        """Pass on as much as the pace allows now; there is more to come if that is not all."""
+        """Pass on as much as the pace allows now, and come back for the rest."""
         src, upstream = event.data, self.upstream
         is_upload = src is self.client
         pace = self._upload if is_upload else self._download
@@ -92,7 +92,7 @@ class PacedSession(TcpSession):
             super()._read_handler(event)
 
     def _tls_read_handler(self, event: Event) -> None:
-        """Do the same: what it calls encrypts and decrypts by itself."""
+        """Do the same: the methods that it calls encrypt and decrypt."""
         self._read_handler(event)
 
     def _pause(self, src: Connection, event: Event, pace: Pace) -> None:
@@ -117,7 +117,8 @@ class PacedSession(TcpSession):
         detail: str = "",
         reset: bool = False,
     ) -> None:
-        """End the session once `dst` has what was sent; no pause ends in reading on."""
+        """End the session once `dst` has all bytes; cancel the pauses, whose ends would resume
+        reading."""
         if self.upstream is not None:
             for event in (self.upstream.read, self.upstream.write):
                 if event.timer is not None:

@@ -3,7 +3,7 @@
 A text is exact, a suffix ("*.example.com", which is every name below it and not the name itself),
 or after a "~" a regular expression. Pure; `proxy/conditions.py` has the conditions that use them.
 
-`check_name` and `check_protocol` refuse what no client can ever send, as a slip in a name is a
+`check_name` and `check_protocol` refuse what no client can ever send: a slip in a name makes a
 route that nobody takes and nobody misses, until the day it matters.
 
 nginx: `map` with `hostnames`, less its masks at the end of a name.
@@ -46,7 +46,7 @@ class Patterns:
 
 
 def check_name(text: str) -> str:
-    """Return a text of `sni` as it is compared; raises InvalidValueError."""
+    """Return a text of `sni` in the form to compare; raises InvalidValueError."""
     if text.startswith("~"):
         parse_pattern(text)
         return text
@@ -79,7 +79,7 @@ def _encoded(name: str) -> str | None:
 
 
 def check_protocol(text: str) -> str:
-    """Return a text of `alpn` as it is compared; raises InvalidValueError."""
+    """Return a text of `alpn` in the form to compare; raises InvalidValueError."""
     if text.startswith("~"):
         parse_pattern(text)
     elif not text or not text.isascii() or not text.isprintable() or " " in text:

@@ -3,15 +3,15 @@
     accept -> real address -> limits -> access -> content (`proxy_pass` or `return`) -> log
 
 A handler has a list of phases, in nginx's order (`ngx_stream.h`, `NGX_STREAM_POST_ACCEPT_PHASE` and
-the following), and only those that its listener is configured with. Most listeners have none; their
-sessions go to their content at once.
+the following), and only those that its listener's configuration asks for. Most listeners have none;
+their sessions go to their content at once.
 
 A phase lets the session pass to the next one, has it wait, or refuses it. `enter` runs them for a
 TCP session, which ends when a phase refuses it. `proxy/newcomer.py` runs them for a UDP client: it
 drops and counts a refused datagram, and begins no session.
 
 Each phase is a thin layer around a pure module such as `proxy/access.py`, which decides.
-`config/phases.py` makes the list of what is configured.
+`config/phases.py` makes the list from the configuration.
 
 nginx: `ngx_stream_core_run_phases` in `ngx_stream_core_module.c`.
 

@@ -1,19 +1,20 @@
 """Preread: a client's first bytes decide on its way, and stay where they are.
 
 The phase `ChooseRoute` asks the routes of a listener (`proxy/routes.py`). Where they depend on what
-the client sends, it looks without taking (MSG_PEEK), as often as more has come. So nothing has to
-be replayed: whoever reads next, a backend's session or a TLS handshake, finds the stream from its
-first byte on, also behind a PROXY header.
+the client sends, it looks without taking (MSG_PEEK), each time more has come. So nobody has to
+replay anything: whoever reads next, a backend's session or a TLS handshake, finds the stream from
+its first byte on, also behind a PROXY header.
 
 A client may wait for the server to speak first, as those of SSH, SMTP and MySQL do. If nothing has
-come in time, the route is chosen as if nothing had been sent. A ClientHello that does not fit into
-the buffer, is wrong, or stays incomplete ends the session; what is no hello is judged as it is.
+come in time, the phase chooses as for a client that sends nothing. A ClientHello that does not fit
+into the buffer, is wrong, or stays incomplete ends the session; the routes judge anything else as
+it is.
 
 The one idea: wait for more, not for something. With edges, new bytes are a new report. Without, a
 peeked socket stays readable and would wake the loop in every turn, so SO_RCVLOWAT (socket(7)) asks
 for one byte more than was seen. FIN counts as readable whatever it asks; if nothing is new then,
 that is the end of the stream. The kernel does not heed SO_RCVLOWAT on unix sockets (`unix_poll`),
-which are looked at by timer.
+so a timer looks at those.
 
 nginx: ngx_stream_ssl_preread_module.c, and `ngx_stream_core_preread_phase`, which reads into a
 buffer of `preread_buffer_size`.
@@ -72,7 +73,7 @@ class ChooseRoute(Phase):
                 return verdict
         preread = Preread(session, client, rest)
         preread.phase, preread.facts, preread.seen = self, facts, 0
-        # Who speaks first has mostly done so by now, and needs neither a timer nor another event.
+        # A client that speaks first has mostly done so by now: no timer, and no other event.
         verdict = preread.look()
         if verdict is Passage.WAIT:
             preread.wait(self.timeout_ms)
@@ -143,7 +144,7 @@ class Preread(Reading):
         return self.phase.choose(self.session, self.facts)
 
     def late(self) -> PhaseResult:
-        """Choose by what has come; not inside a ClientHello, as its name may be still to come."""
+        """Choose by what has come; not inside a ClientHello, whose name may still come."""
         self._restore()
         if self.facts.hello is None and self.facts.head:
             return Refusal(Reason.PREREAD_LATE, Reason.PREREAD_LATE.sentence, "invalid")
@@ -160,7 +161,7 @@ class Preread(Reading):
         self._restore()
         return Refusal(Reason.BAD_PREREAD, detail, "invalid")
 
-    # Waiting for more than there is, where the selector reports what there is again and again.
+    # Waiting for more than there is, where the selector keeps reporting what there is.
 
     def _await_more(self, count: int) -> None:
         client = self.client
@@ -169,7 +170,7 @@ class Preread(Reading):
             client.socket.setsockopt(SOL_SOCKET, SO_RCVLOWAT, count + 1)
 
     def _restore(self) -> None:
-        """Have the selector report any byte again."""
+        """Make the selector report any byte again."""
         client = self.client
         if self.seen and not client.loop.interest.is_edge_triggered:
             if client.socket.family == AF_UNIX:

@@ -42,7 +42,7 @@ class Reading(ABC):
         """Decide without what has not come in time."""
 
     def wait(self, timeout_ms: int) -> None:
-        """Have the loop call when there is more to read, or it is late."""
+        """Make the loop call when there is more to read, or when time is up."""
         client = self.client
         loop = client.loop
         client.action = self.action
@@ -54,7 +54,7 @@ class Reading(ABC):
     def _read_handler(self, _event: Event) -> None:
         verdict = self.look()
         if verdict is not Passage.WAIT:
-            # There may be more, which a selector that reports edges has reported with this event.
+            # There may be more, which an edge-triggered selector has reported with this event.
             self.client.read.ready = True
             self._end(verdict)
 

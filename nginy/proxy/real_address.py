@@ -1,13 +1,13 @@
 """The real address: a proxy in front of nginy announces its client in a PROXY header.
 
 The phase `RealAddress` reads the header before anything else is read. From then on the announced
-client is the client, for access rules, limits, hash keys, variables and logs. What the socket says
-is left in `$realip_remote_addr`.
+client is the client, for access rules, limits, hash keys, variables and logs. `$realip_remote_addr`
+keeps what the socket says.
 
 The one idea: take exactly the header from the kernel, whatever pieces it comes in. The phase looks
 first (MSG_PEEK). As long as what it sees can become a header, all of it is header, and is taken; so
-nothing is reported twice, and a level-triggered selector does not spin. Of the piece that completes
-the header only the header's part is taken, and what follows stays for the next reader.
+the selector reports nothing twice, and a level-triggered one does not spin. From the piece that
+completes the header it takes only the header's part, and what follows stays for the next reader.
 
 `proxy/udp_header.py` reads the headers of datagrams. The format is in `wire/proxy_protocol.py`.
 nginx: `ngx_stream_proxy_protocol_handler` in `ngx_stream_handler.c`, which looks once and refuses a
@@ -40,8 +40,8 @@ class RealAddress(Phase):
     __slots__ = ("_accepts_others", "_is_sender", "_timeout_ms")
 
     def __init__(self, senders: Access, accepts_others: bool, timeout_ms: int) -> None:
-        """The rules of `senders` fit those who are to send a header, and nobody else; others are
-        refused, or served as clients without a header."""
+        """The rules of `senders` fit those who must send a header, and nobody else;
+        `accepts_others` serves the others without one, else the phase refuses them."""
         self._is_sender = sender_test(senders)
         self._accepts_others = accepts_others
         self._timeout_ms = timeout_ms
@@ -63,8 +63,8 @@ class RealAddress(Phase):
 
 
 def sender_test(senders: Access) -> Callable[[str], bool]:
-    """Return what tells whether a host may send headers; it remembers the answers, as proxies are
-    few, and ask often."""
+    """Return a test whether a host may send headers; it remembers the answers, as proxies are few
+    and come often."""
 
     @lru_cache(maxsize=SENDERS_REMEMBERED)
     def is_sender(host: str) -> bool:
@@ -118,7 +118,7 @@ class HeaderReading(Reading):
 def announce(session: Session, header: Header) -> None:
     """Make the client that a header announces the session's client.
 
-    A header that announces no client of the internet, as those of a proxy's own checks (LOCAL,
+    A header that announces no client of the internet, such as that of a proxy's own check (LOCAL,
     UNKNOWN), leaves the address as it is. One that speaks of UDP counts as well: a proxy may bring
     by TCP what it was asked by UDP (dnsdist).
     """

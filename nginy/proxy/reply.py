@@ -5,7 +5,8 @@ sends until the client closes, or has taken the answer and had a few seconds. A 
 bytes makes the kernel send a reset, which throws away the rest of the answer (nginx's HTTP side
 knows this as `lingering_close`). An end that cuts the answer short is a reset.
 
-On a UDP listener each datagram gets one in return, and is a session of its own, as in nginx.
+On a UDP listener each datagram gets one datagram in return, and is a session of its own, as in
+nginx.
 """
 
 import logging
@@ -67,12 +68,12 @@ class DatagramReplyHandler(ProtocolHandler):
         self.drops = Drops()
 
     def use_logger(self, logger: logging.Logger) -> None:
-        """Have `logger` told of dropped datagrams as well."""
+        """Report dropped datagrams to `logger` as well."""
         super().use_logger(logger)
         self.drops.logger = logger
 
     def take_over(self, before: ProtocolHandler) -> None:
-        """Go on counting where the handler that served the listener before has stopped."""
+        """Go on counting where the previous handler of the listener has stopped."""
         super().take_over(before)
         if isinstance(before, DatagramReplyHandler):
             self.drops = before.drops
@@ -80,7 +81,7 @@ class DatagramReplyHandler(ProtocolHandler):
     def datagram_handler(
         self, receiver: DatagramReceiver, sockaddr: SockAddr, local: bytes, data: memoryview
     ) -> None:
-        """Answer a datagram, unless it comes from port 0, to which none can be sent (RFC 768)."""
+        """Answer a datagram, unless it comes from port 0, to which nobody can send (RFC 768)."""
         if not sockaddr[1]:
             return
         client = SharedConnection(receiver, sockaddr, local)
@@ -111,7 +112,7 @@ class DatagramReplyHandler(ProtocolHandler):
 
 
 class ReplySession(Session):
-    """A client that is told something and sent away."""
+    """A client that gets its answer and is sent away."""
 
     __slots__ = ("_unsent_bytes",)
 

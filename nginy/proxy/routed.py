@@ -1,4 +1,4 @@
-"""Routed listeners: whose clients go different ways.
+"""Routed listeners: those whose clients go different ways.
 
 A listener with `routes`, or with `proxy_pass: $name`, has no content of its own. Behind it stands a
 handler for each target that a client has taken so far, as if each were a listener by itself:
@@ -7,12 +7,12 @@ share what belongs to the listener: its name, its settings, its counts, its logs
 table of sessions.
 
 A TCP client is accepted as an `ArrivingSession`, which passes the phases and knows nothing of
-backends. At their end, when the route is chosen (`proxy/preread.py`), its connection goes to a
-session of the target, with its number, its start and what the phases have found out. A UDP client
-has no session before that anyway (`proxy/newcomer.py`).
+backends. After them, when the route is known (`proxy/preread.py`), its connection goes to a session
+of the target, with its number, its start and what the phases have found out. A UDP client has no
+session before that anyway (`proxy/newcomer.py`).
 
-A reload makes another routed handler. Those who are established stay with the handler that they
-have; its successor for the same upstream, if there is one, takes it over like any other.
+A reload makes another routed handler. Established sessions stay with the handler that they have;
+its successor for the same upstream, if there is one, takes it over like any other.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -73,10 +73,10 @@ class Contents:
         return handler
 
     def target_of(self, session: Session) -> Target:
-        """Return where a session goes that no phase has refused."""
+        """Return the target of a session that no phase has refused."""
         route = None if session.arrival is None else session.arrival.route
         target = self.default if route is None else route.target
-        assert target is not None  # the phase refuses whom no route fits
+        assert target is not None  # the phase refuses clients that no route fits
         name = self._names.get(target.proxy_pass or "")
         return target if name is None else Target(name(session))
 
@@ -127,11 +127,11 @@ class RoutedHandler(ProtocolHandler):
         self.contents = contents
 
     def accept_handler(self, client: Connection) -> None:
-        """Let a client that was just accepted arrive."""
+        """Begin an arriving session for a client that was just accepted."""
         self.begin(ArrivingSession(self, client))
 
     def session_for(self, session: ArrivingSession) -> Session:
-        """Return what a session becomes, for the same client."""
+        """Return the session of the target that an arriving one becomes, for the same client."""
         handler = self.contents.handler(self, self.contents.target_of(session))
         assert isinstance(handler, TcpHandler | ReplyHandler)
         return handler.session_of(session.client)

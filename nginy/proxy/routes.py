@@ -1,14 +1,14 @@
 """Routes: which way a client takes, by who it is and by its first bytes.
 
-Routes stand in an order, and the first whose conditions all hold decides. Pure: what is known of a
-client goes in, a route comes out, or the word that more bytes are needed. `proxy/preread.py` looks
-at the bytes; `proxy/routed.py` follows the route; `config/routes.py` reads the keys.
+The first route whose conditions all hold decides. Pure: what nginy knows of a client goes in, a
+route comes out, or the verdict that it takes more bytes to tell. `proxy/preread.py` looks at the
+bytes; `proxy/routed.py` follows the route; `config/routes.py` reads the keys.
 
-A condition has three verdicts (`wire/expect.py::Verdict`), and so has the table. A route that does
-not hold whatever may come is passed over; the first that is undecided makes the client wait, since
-it would take precedence. So no client waits for bytes that its route does not depend on.
+A condition has three verdicts (`wire/expect.py::Verdict`), and so has the table. The table passes
+over a route that cannot hold, whatever may come; the first undecided one makes the client wait,
+since it would take precedence. So no client waits for bytes that its route does not depend on.
 
-The one idea: names are looked up and not searched for. Once a client has said which server it
+The one idea: look names up instead of searching for them. Once a client has said which server it
 wants, only routes can hold that list this name or a suffix of it, and those that ask for no name or
 by a pattern. The table has the former by name. A thousand routes by `sni` cost as much as one.
 
@@ -33,7 +33,7 @@ class Target:
 
     @property
     def is_denied(self) -> bool:
-        """Whether clients are turned away."""
+        """Whether it turns clients away."""
         return self.proxy_pass is None and self.answer is None
 
     def __str__(self) -> str:
@@ -57,7 +57,7 @@ class Route:
         return any(condition.needs_bytes for condition in self.conditions)
 
     def judge(self, facts: Facts) -> Verdict:
-        """Tell whether all conditions hold: one that does not is enough to know."""
+        """Tell whether all conditions hold: one that does not is enough for a NO."""
         verdict = YES
         for condition in self.conditions:
             judged = condition.judge(facts)
@@ -136,7 +136,7 @@ class RouteTable:
         return found[0] if len(found) == 1 else merge(*found)
 
     def on_port(self, port: int) -> "RouteTable":
-        """Return the table of those routes alone that may hold on a port."""
+        """Return the table of only those routes that may hold on a port."""
         facts = Facts("", port, str)
         routes = [
             route

@@ -1,4 +1,4 @@
-"""Session: one client's exchange, and the one reason for which it ends.
+"""Session: one client's exchange, and the one reason why it ends.
 
 A `ProtocolHandler` creates every session, whatever its protocol. The session lives through the
 handlers of its connections, and ends in `finalize`, once. That gives its backend back, closes both
@@ -77,7 +77,7 @@ class Reason(Enum):
         self.sentence = sentence
         self.level = level
 
-    # By identity: Enum's own one is written in Python, and takes 0.3 us of each session.
+    # By identity: Enum's own hash is written in Python, and takes 0.3 us of each session.
     __hash__ = object.__hash__
 
 
@@ -99,7 +99,7 @@ BEFORE_CONTENT: Final = frozenset(
 
 @dataclass(slots=True)
 class ListenerCounters(Counters):
-    """What is counted for a listener, over all reloads."""
+    """The counters of a listener, over all reloads."""
 
     open: int = 0
     """Sessions that go on now."""
@@ -118,7 +118,7 @@ class SessionHandler(Protocol):
 
     @property
     def counters(self) -> ListenerCounters:
-        """What is counted for the listener."""
+        """The counters of the listener."""
 
     @property
     def name(self) -> str:
@@ -130,11 +130,11 @@ class SessionHandler(Protocol):
 
     @property
     def local_sockaddr(self) -> SockAddr | None:
-        """The address that clients ask; None if each client's socket has to be asked."""
+        """The address that clients ask; None if only each client's socket knows it."""
 
     @property
     def logger(self) -> logging.Logger:
-        """What sessions say what happens to them to."""
+        """The logger that sessions write to."""
 
     @property
     def is_verbose(self) -> bool:
@@ -195,8 +195,8 @@ class Session:
 
     @property
     def context(self) -> ConnectionContext:
-        """The facts of the client, made when they are asked for: a session at rest has no need of
-        them, and most never are asked."""
+        """The facts of the client, made on demand: a session at rest does not need them, and most
+        sessions never do."""
         client, handler = self.client, self.handler
         return ConnectionContext(
             client.number,
@@ -207,7 +207,7 @@ class Session:
         )
 
     def arrived(self) -> Arrival:
-        """Return what phases have found out about the client, to add something to it."""
+        """Return what the phases have found out about the client, for one to add to it."""
         if self.arrival is None:
             self.arrival = Arrival(self.client.sockaddr)
         return self.arrival
@@ -280,7 +280,7 @@ class Session:
         """End the session after a bug in one of its handlers, or for want of memory."""
         is_starved = isinstance(sys.exc_info()[1], MemoryError)
         self.finalize(Reason.RESOURCE if is_starved else Reason.BUG, reset=True)
-        # Only if the bug is in the ending itself is there anything left to close.
+        # Something is left to close only if the bug is in the ending itself.
         self.client.close(reset=True)
         if self.upstream is not None:
             self.upstream.close(reset=True)

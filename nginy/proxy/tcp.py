@@ -1,4 +1,4 @@
-"""The pump: what comes from one side of a TCP session goes to the other.
+"""The pump: it passes the bytes of each side of a TCP session to the other.
 
 One function serves both directions, as in nginx (`ngx_stream_proxy_process`). It reads into a
 buffer that the whole loop shares and sends at once; most of the time that is all: receive, send,
@@ -6,11 +6,11 @@ done. If the other side does not take everything, the connection that the bytes 
 rest, and nginy stops reading it; the write handler goes on when there is room. So a session at rest
 owns no memory, and one that is stuck owns at most one read each way.
 
-How much is read at a time grows with the transfer: `proxy_buffer_size` at first, doubling for a
-connection that has filled several reads in a row, as long as the budget for unsent bytes of the
-whole process lasts (`event/budget.py`). Large pieces stay in the kernel, on their way through a
-pipe (`event/pipe.py`); without pipes, reads grow up to 1 MiB. Once the budget is spent, nothing is
-kept at all: bytes stay in the kernel until the other side takes them.
+The size of a read grows with the transfer: `proxy_buffer_size` at first, doubling for a connection
+that has filled several reads in a row, as long as the budget for unsent bytes of the whole process
+lasts (`event/budget.py`). Large pieces stay in the kernel, on their way through a pipe
+(`event/pipe.py`); without pipes, reads grow up to 1 MiB. Once the budget is spent, nginy keeps
+nothing at all: bytes stay in the kernel until the other side takes them.
 
 `proxy/ending.py` ends a direction or the session (EOF, a reset, idleness); `proxy/upstream.py` gets
 the connection to a backend.
@@ -43,7 +43,7 @@ That saves a quarter to a half of the CPU time of a bulk transfer with reads of 
 def read_sizes(memory: memoryview, buffer_size: int) -> tuple[memoryview, ...]:
     """Return the views to read into after 0, 1, 2 ... full reads in a row.
 
-    They are made once, as a slice costs 50 ns and a message has two of them otherwise.
+    The handler makes them once, as a slice costs 50 ns, and each message would need two.
     """
     first = memory[: min(buffer_size, len(memory))]
     views = [first] * (FULL_READS_BEFORE_BULK + 1)
@@ -260,7 +260,7 @@ class TcpSession(EndingSession):
         kernel only those that were sent.
 
         This costs a call and a copy more, and no memory whatever the other side takes. Returns
-        False if it cannot be done, as the bytes are encrypted.
+        False if that is impossible, as the bytes are encrypted.
         """
         if not src.is_plain:
             return False
@@ -297,7 +297,8 @@ class TcpSession(EndingSession):
         return count or src.recv(memory)
 
     def _splice(self, src: Connection, dst: Connection) -> bool:
-        """Do as `_pump` does, but leave the bytes in the kernel; False if that cannot be had."""
+        """Do as `_pump` does, but leave the bytes in the kernel; return False if that is
+        impossible."""
         if not (self.handler.settings.splice and src.is_plain and dst.is_plain):
             return False
         loop = src.loop

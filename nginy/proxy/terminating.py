@@ -1,12 +1,12 @@
 """Terminating TLS: the phase in which a listener with `tls` shakes hands with its clients.
 
-`ServerTls` says how: which certificate for which name, and what else is asked. The phase reads the
-client's first message itself, before OpenSSL does. So the certificate is chosen before anything is
-computed, a client that speaks no TLS is told apart (and told so, if it speaks HTTP), and the log
-can say what a client offered that is turned away. Then the bytes go to OpenSSL, and
+`ServerTls` says how: which certificate for which name, and what else to ask for. The phase reads
+the client's first message itself, before OpenSSL does. So it chooses the certificate before
+anything costs CPU time, recognizes a client that speaks no TLS (and tells it so, if it speaks
+HTTP), and can log what a client offered that it turns away. Then the bytes go to OpenSSL, and
 `event/tls.py::TlsConnection` takes the place of the plain connection for the rest of the session.
 
-Each step is queued (`event/handshakes.py`), as it costs so much.
+Each step waits in a queue (`event/handshakes.py`), as it costs so much.
 
 nginx: `ngx_stream_ssl_handler` and `ngx_stream_ssl_servername` in `ngx_stream_ssl_module.c`,
 `ngx_http_ssl_handshake` for plain HTTP.
@@ -113,7 +113,7 @@ class ServerHandshake:
         self._is_queued = False
 
     def wait(self) -> None:
-        """Have the loop call when the client has sent something, or is late."""
+        """Make the loop call when the client has sent something, or is late."""
         client = self._client
         loop = client.loop
         client.action = "TLS handshaking"
@@ -139,7 +139,7 @@ class ServerHandshake:
                 self._end(refusal)
                 return
         if not isinstance(client, TlsConnection):
-            if client.read.ready:  # more, or a FIN, of which no edge will tell
+            if client.read.ready:  # more, or a FIN, which no edge will report
                 self._handler(client.read)
             return
         outcome = client.handshake()
@@ -191,7 +191,7 @@ class ServerHandshake:
         return None
 
     def _not_tls(self) -> Refusal:
-        """Return what has come instead of TLS; answer HTTP."""
+        """Return a refusal that says what has come instead of TLS; answer HTTP."""
         client = self._client
         if HTTP_REQUEST.match(self._held):
             client.send(HTTP_ANSWER)

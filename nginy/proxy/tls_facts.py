@@ -1,8 +1,8 @@
 """What the two sides of a TLS connection have agreed on, for variables and PROXY headers.
 
-Each `TlsFact` is a function from a connection to a text, "" for what there is not. Nothing is kept:
-OpenSSL knows it all as long as the connection is referred to, also after its close, and most
-sessions are never asked.
+Each `TlsFact` is a function from a connection to a text, "" if there is no such fact. nginy keeps
+none of them: OpenSSL knows them as long as somebody refers to the connection, even after its close,
+and most sessions are never asked.
 
 Names and forms are nginx's (`ngx_stream_ssl_module.c`, `ngx_event_openssl.c`): `r` or `.` for a
 session that was resumed or not, RFC 2253 for names, SHA-1 for fingerprints.
@@ -52,7 +52,7 @@ def _cipher(c: TlsConnection) -> str:
 
 
 def _verify(c: TlsConnection) -> str:
-    # One that is not right ends the handshake.
+    # A wrong one ends the handshake.
     return "SUCCESS" if certificate_of(c) else "NONE"
 
 
@@ -110,7 +110,7 @@ OF_BACKENDS: Final[Mapping[str, TlsFact]] = {
 
 
 def fact_of(c: ConnectionBase | None, fact: TlsFact) -> str:
-    """Return a fact of a connection, "" if it has no TLS or never came to it."""
+    """Return a fact of a connection, "" if it has no TLS or never began it."""
     if not isinstance(c, TlsConnection) or not c.tls.is_established:
         return ""
     return fact(c)

@@ -7,8 +7,8 @@ its session, one of a new client begins a session, if the limits permit.
 A session may let its key go before it ends (`proxy_requests`). Then the client's next datagram
 begins a new session, with a new choice of a backend, while the old one may still get answers. A
 client whose backend has gone down does not stay with it either: its next datagram gets a new
-decision at once. So does a datagram that was not sent because its send() reported the refusal of
-an earlier one.
+decision at once. So does a datagram whose send() failed because it reported the refusal of an
+earlier one.
 
 The handler drops a datagram that it cannot pass on, which UDP permits, and counts it by reason,
 which an operator needs. `proxy/udp_session.py` has the sessions, `event/datagram.py` the sockets.
@@ -64,13 +64,13 @@ class UdpHandler(UdpHandlerBase):
         """Takes what new clients send meanwhile, with the PROXY header; None: it is dropped."""
 
     def take_over(self, before: ProtocolHandler) -> None:
-        """Find the sessions of the handler that served the listener before."""
+        """Find the sessions of the listener's previous handler."""
         super().take_over(before)
         if isinstance(before, UdpHandler):
             self.share(before)
 
     def share(self, other: "UdpHandler") -> None:
-        """Have what belongs to the listener in common with another handler of it."""
+        """Share what belongs to the listener with another handler of it."""
         self.table = other.table
         self.detached = other.detached
         self.firsts = other.firsts
@@ -85,7 +85,7 @@ class UdpHandler(UdpHandlerBase):
     def datagram_handler(
         self, receiver: DatagramReceiver, sender: Sender, local: bytes, data: memoryview
     ) -> None:
-        """Pass a datagram of a client on."""
+        """Pass on a client's datagram."""
         key: ClientKey = (sender, local) if local else sender
         session = self.table.get(key)
         if session is not None:
@@ -126,9 +126,9 @@ class UdpHandler(UdpHandlerBase):
         local: bytes,
         data: memoryview,
     ) -> bool:
-        """Hold a datagram until all of this event are received, to send it with others like it.
+        """Hold a datagram until all of this event have come, to send it with others like it.
 
-        Returns False if it has to be sent at once; those before it have been sent then.
+        Returns False if the caller has to send it at once, after those before it, which have gone.
         """
         run = receiver.put_off.get(session)
         if run is not None:
@@ -196,7 +196,8 @@ class UdpHandler(UdpHandlerBase):
         return self.session_class(self, client)
 
     def _why_not(self, sockaddr: SockAddr) -> tuple[str, str] | None:
-        """Return why a new client can have no session, and how its datagram is counted."""
+        """Return why a new client can have no session, and the reason to count its datagram
+        under."""
         loop = self.loop
         max_sessions = self.settings.max_sessions
         if self.is_draining:
@@ -209,7 +210,7 @@ class UdpHandler(UdpHandlerBase):
             # A datagram cannot wait as TCP clients do, and must not take what they wait for.
             return "limit", "descriptors are used up"
         if not sockaddr[1]:
-            # RFC 768: port 0 means that no reply is expected, and none can be sent to it.
+            # RFC 768: port 0 means that the sender expects no reply, and nobody can send one to it.
             return "invalid", "datagram from port 0"
         return None
 

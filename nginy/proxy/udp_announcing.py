@@ -1,7 +1,7 @@
 """UDP sessions that announce their client: a PROXY header of version 2 in front of each datagram.
 
 Header and payload are one datagram, so a backend finds both or none. What comes back carries no
-header. A datagram that has no room left for the header is dropped, and the log says by how many
+header. The session drops a datagram that has no room left for the header, and logs by how many
 bytes it is too long: the two ends have to agree on smaller ones.
 
 `proxy/announcing.py` makes the header, once for each session. `proxy/udp.py::UdpHandler.announce`
@@ -43,7 +43,7 @@ class AnnouncingSession(UdpSession):
     def forward(self, data: memoryview) -> bool:
         """Send a datagram of the client to the backend behind the header, or drop it.
 
-        Otherwise as `UdpSession.forward`.
+        The contract is that of `UdpSession.forward`.
         """
         client, upstream, handler = self.client, self.upstream, self.handler
         if upstream is None:
@@ -92,8 +92,8 @@ class AnnouncingSession(UdpSession):
 
 
 def _room(upstream: DatagramConnection, size: int) -> int:
-    """Return how many bytes a datagram may have that was too long with `size`: what UDP can say, or
-    what the way to the backend takes in one piece."""
+    """Return how many bytes a datagram may have, as `size` was too many: the limit of UDP, or of
+    the way to the backend."""
     sock = upstream.socket
     if sock.family == AF_INET6:
         largest = LARGEST_V6

@@ -2,8 +2,8 @@
 
 The handler of a UDP listener finds a session by the key of its client. The session, in turn, asks
 the handler for three things: to let that key go, to keep a first datagram while its backend may
-still refuse it, and to count what could not be passed on. Both sides are built on this module, so
-neither needs the other one.
+still refuse it, and to count what it could not pass on. Both sides build on this module, so neither
+needs the other one.
 
 `proxy/udp.py` has the handler, `proxy/udp_opening.py` and `proxy/udp_session.py` have the sessions.
 
@@ -35,7 +35,7 @@ ClientKey = Sender | tuple[Sender, bytes]
 
 
 class KeyedSession(Session):
-    """A session that the datagrams of one client lead to, as long as it holds the client's key."""
+    """A session that gets the datagrams of one client, as long as it holds the client's key."""
 
     __slots__ = ("key",)
 
@@ -66,7 +66,7 @@ class UdpHandlerBase(ProxyHandler, ABC):
         """The first datagrams of the newest sessions, until they are answered."""
 
     def use_logger(self, logger: logging.Logger) -> None:
-        """Have `logger` told of dropped datagrams as well."""
+        """Report dropped datagrams to `logger` as well."""
         super().use_logger(logger)
         self.drops.logger = logger
 
@@ -79,7 +79,7 @@ class UdpHandlerBase(ProxyHandler, ABC):
 
     @abstractmethod
     def announce(self, session: KeyedSession, backend: Backend) -> None:
-        """Have a session send its backend the PROXY header that the backend expects, if any."""
+        """Make a session send its backend the PROXY header that the backend expects, if any."""
 
     @abstractmethod
     def detach(self, session: KeyedSession) -> None:

@@ -2,15 +2,15 @@
 
 A `HeaderReader` stands between a UDP listener's socket and its handler (`proxy/udp.py`). Each
 datagram of a proxy is a header of version 2 and the client's payload. The reader takes the header
-off, and hands the payload on as the announced client's. That client is who has the session, for
-access rules, limits, hash keys, variables and logs; answers go back to the proxy, without a header.
-The check of a proxy itself (LOCAL) is served as the proxy's own datagram.
+off, and hands the payload on as the announced client's. The session is that client's, for access
+rules, limits, hash keys, variables and logs; answers go back to the proxy, without a header. A
+check of the proxy itself (LOCAL) counts as the proxy's own datagram.
 
 With `standalone`, a header may also come alone, once, ahead of the datagrams of its client; from
-then on, what this peer sends without a header is that client's (as Cloudflare does it).
+then on, whatever this peer sends without a header is that client's (as Cloudflare does it).
 
-The one idea: the header of a client hardly ever changes, so what it means is remembered by its
-bytes. Reading one, with its checksum, takes 20 µs, and looking it up less than 1 µs.
+The one idea: the header of a client hardly ever changes, so the reader remembers what its bytes
+mean. Reading one, with its checksum, takes 20 µs, and looking it up less than 1 µs.
 
 `proxy/real_address.py` does the same for TCP. Source: haproxy doc/proxy-protocol.txt, revision of
 2026-04-27. nginx reads no header over UDP.
@@ -61,7 +61,7 @@ class HeaderReader:
     def datagram_handler(
         self, receiver: DatagramReceiver, sockaddr: SockAddr, local: bytes, data: memoryview
     ) -> None:
-        """Hand on a datagram as the client's that its header announces, or drop it."""
+        """Hand on a datagram as that of the client in its header, or drop it."""
         handler = self._handler
         if handler.heir is not None and not self._is_known(sockaddr, local, data):
             # Whole: the heir may have other rules for proxies, or take none.
@@ -141,7 +141,7 @@ class HeaderReader:
                 del noted[next(iter(noted))]
 
     def _noted(self, key: ClientKey) -> Announced | None:
-        """Return for whom a peer speaks that sends no header."""
+        """Return the client for whom a peer that sends no header speaks, None if there is none."""
         if not self._is_standalone:
             return None
         noted = self._handler.announcements

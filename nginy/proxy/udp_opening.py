@@ -64,11 +64,11 @@ class UdpOpening(KeyedSession):
         """End the session, unless it was active meanwhile."""
 
     def open(self, failure: ConnectFailure | None = None) -> bool:
-        """Choose a backend and open a socket to it; if that fails, the session ends and False is
-        returned.
+        """Choose a backend and open a socket to it; if that fails, end the session and return
+        False.
 
-        Where connecting fails, another backend is tried: no byte has gone out. `failure` is what
-        made an end of earlier attempts.
+        If connecting fails, it tries another backend, as no byte has gone out. `failure` is what
+        ended an earlier attempt.
         """
         handler, client = self.handler, self.client
         settings = handler.settings
@@ -105,7 +105,7 @@ class UdpOpening(KeyedSession):
             self._give_up(failure)
 
     def _give_up(self, failure: ConnectFailure) -> None:
-        """End an attempt that has failed, as another one follows."""
+        """End a failed attempt, as another one follows."""
         if not failure.is_ours:
             self.log(Reason.BACKEND_UNREACHABLE.level, failure.text)
         self._tried += (self.backend,)
@@ -154,7 +154,7 @@ class UdpOpening(KeyedSession):
         return self._requests == 1 and first is not None and self.move_on(call, code, first)
 
     def move_on(self, call: str, code: int, first: bytes | memoryview) -> bool:
-        """Try another backend with the first datagram; return False if none may be tried.
+        """Try another backend with the first datagram; return False if it may try none.
 
         The session may have ended after a True: no further backend was usable.
         """

@@ -2,9 +2,9 @@
 
 What a backend sends too fast waits in the session's own socket: reading pauses, and a timer resumes
 it. What a client sends too fast cannot wait: all clients share the listener's socket, and a queue
-for each would be theirs to fill. So it is dropped, which UDP permits, and counted as `limit`. A
-datagram passes whole as soon as anything may pass, and those behind it pay for it by waiting; none
-is ever split.
+for each would be theirs to fill. So the session drops it, which UDP permits, and counts it as
+`limit`. A datagram passes whole as soon as anything may pass, and those behind it pay for it by
+waiting; nothing ever splits one.
 
 The idle timeout rests while answers wait. The arithmetic is in `proxy/limits.py::Pace`; TCP's
 sessions with a pace are in `proxy/pacing.py`.

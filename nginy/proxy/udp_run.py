@@ -1,10 +1,10 @@
-"""Run: datagrams of a flood that one client has sent one after the other, and that leave together.
+"""Run: datagrams of a flood that came from one client in a row, and that leave together.
 
-While datagrams come faster than they are received, those of one client and one length gather in a
+While datagrams come faster than nginy receives them, those of one client and one length gather in a
 `Run` until all datagrams of the event are there, then leave by one call, which the kernel cuts up
-again (UDP_SEGMENT of udp(7)). They arrive as if each had been sent by itself. The receiver holds
-the runs of an event (`event/datagram.py::DatagramReceiver`) and has each finished at its end; no
-run outlives the event, so the datagrams stay where they were received.
+again (UDP_SEGMENT of udp(7)). They arrive as if each had left by itself. The receiver holds the
+runs of an event (`event/datagram.py::DatagramReceiver`) and has each finished at its end; no run
+outlives the event, so the datagrams stay where they were received.
 
 If the session ends meanwhile, the rest of its run goes on like any datagrams of the client.
 
@@ -52,7 +52,7 @@ class Run:
 
 
 def may_wait(session: UdpSession, datagram: memoryview) -> bool:
-    """Whether a datagram may wait for others like it: if nothing depends on its being sent."""
+    """Whether a datagram may wait for others like it: nothing may depend on its departure."""
     settings = session.handler.settings
     return (
         settings.udp_offload

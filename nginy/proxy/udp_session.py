@@ -1,12 +1,12 @@
 """UDP sessions: the way of a client's datagrams to a backend, and of the answers back.
 
-A session has a socket of its own, connected to its backend. Each datagram of the client is sent on
-it, and what comes back on it goes to the client through the listener's socket. A datagram is never
-cut; one that cannot be sent is counted in the handler's `drops`. When datagrams come faster than
-they are received, those of one length leave together (`proxy/udp_run.py`).
+A session has a socket of its own, connected to its backend. It sends each datagram of the client on
+that socket, and what comes back goes to the client through the listener's socket. It never cuts a
+datagram, and counts one that it cannot send in the handler's `drops`. When datagrams come faster
+than nginy receives them, those of one length leave together (`proxy/udp_run.py`).
 
-No datagram reaches two backends. One that certainly reached nobody may be sent to another one, as
-the first of a session: see `proxy/udp_opening.py`.
+No datagram reaches two backends. Only the first of a session, if it certainly reached nobody, may
+go to another one: see `proxy/udp_opening.py`.
 
 The session ends well when the answers it expects are there (`proxy_responses`), or when it has been
 idle and lacks none. It ends badly, and that counts against the backend, when answers are missing
@@ -82,12 +82,12 @@ class UdpSession(UdpOpening):
 
     @property
     def requests(self) -> int:
-        """Datagrams of the client that were sent on."""
+        """Datagrams that the session has passed on to the backend."""
         return self._requests
 
     @property
     def responses(self) -> int:
-        """Datagrams of the backend, those included that could not be sent to the client."""
+        """Datagrams of the backend, including those that did not get to the client."""
         return self._responses
 
     # From the client to the backend.
@@ -95,9 +95,9 @@ class UdpSession(UdpOpening):
     def forward(self, data: memoryview) -> bool:
         """Send a datagram of the client to the backend, or drop it.
 
-        Returns False, with the session ended, if it was not sent because the system had news of an
-        earlier datagram: that the backend cannot be reached (ICMP). Then it may begin a new
-        session. The session may be complete, and ended, after a True as well.
+        Returns False, with the session ended, if send() reported instead that an earlier datagram
+        did not reach the backend (ICMP). Then this one may begin a new session. After True the
+        session may have ended too, because it was complete.
         """
         client, upstream, handler = self.client, self.upstream, self.handler
         if upstream is None:
@@ -132,7 +132,7 @@ class UdpSession(UdpOpening):
         return False
 
     def send_run(self, run: list[memoryview]) -> list[memoryview]:
-        """Send datagrams of one length; return those that are left as the session has ended."""
+        """Send datagrams of one length; return those that are left if the session has ended."""
         upstream = self.upstream
         if self.end is not None or upstream is None:
             return run
@@ -159,10 +159,10 @@ class UdpSession(UdpOpening):
         return upstream.send_run(run)
 
     def has_lost_backend(self) -> bool:
-        """Whether the backend is down, or was taken out by failures since this session began.
+        """Whether the backend is down, or failures have taken it out since this session began.
 
-        One that is draining, or was removed from the configuration, keeps the sessions it has; so
-        does one that failures have out while no other backend is usable. A session that began
+        A draining backend, or one that has left the configuration, keeps the sessions it has; so
+        does one that failures have taken out while no other backend is usable. A session that began
         after the failures is the probe: it shows whether the backend works again.
         """
         backend, attempt = self.backend, self._attempt
@@ -175,7 +175,8 @@ class UdpSession(UdpOpening):
     # From the backend to the client.
 
     def _upstream_read_handler(self, event: Event) -> None:
-        """Pass on one answer; if there are more the event comes again, cheaper than to try."""
+        """Pass on one answer; if there are more the event comes again, which is cheaper than
+        trying."""
         upstream, client = event.data, self.client
         loop = upstream.loop
         memory = loop.memory
@@ -212,7 +213,7 @@ class UdpSession(UdpOpening):
             self._drop(code)
 
     def _drop(self, code: int) -> None:
-        """Count a datagram that could not be sent, by its errno."""
+        """Count a datagram that the socket did not take, by its errno."""
         if code == errno.EMSGSIZE:
             reason = "truncated"
         elif code in QUEUE_FULL:

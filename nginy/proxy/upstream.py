@@ -37,7 +37,7 @@ from nginy.proxy.session import BEFORE_CONTENT, Reason, Session
 
 
 class Connecting(Enum):
-    """How connecting stands after a step of it."""
+    """How far connecting has come after one step."""
 
     UNDER_WAY = "under way"
     """The loop calls back."""
@@ -129,7 +129,7 @@ class UpstreamSession(Session, ABC):
     # Waiting in the pool's queue.
 
     def _wait(self, queue: WaitingQueue) -> None:
-        """Join the queue: after a call in vain in the old place, with the time that is left."""
+        """Join the queue; after a call in vain, in the old place and with the time that is left."""
         self._ticket = queue.join(self, self.handler.loop.clock.now_ms, self._ticket)
         if self._ticket is None:
             if queue.is_open:
@@ -191,7 +191,7 @@ class UpstreamSession(Session, ABC):
         return UNDER_WAY
 
     def _connect_handler(self, event: Event) -> None:
-        """The connect has ended, one way or the other."""
+        """Go on after the connect, which has succeeded or failed."""
         upstream = event.data
         code = connect_errno(event)
         if code:
@@ -217,7 +217,7 @@ class UpstreamSession(Session, ABC):
         BackendHandshake(upstream, tls, backend, self, self._tls_ended)
 
     def _tls_ended(self, failure: str) -> None:
-        """The handshake has ended: with "" well."""
+        """Go on after the handshake; `failure` is "" if it went well."""
         upstream = self.upstream
         if failure:
             self._try_next(ConnectFailure("handshake", errno.EPROTO, is_ours=False, detail=failure))
@@ -226,7 +226,7 @@ class UpstreamSession(Session, ABC):
 
     def _connected(self, upstream: Connection) -> None:
         """Exchange bytes from now on."""
-        # Idleness is held against `active_at_ms`: it begins now, however long connecting took.
+        # Idleness counts from `active_at_ms`: it begins now, however long connecting took.
         now_ms = upstream.active_at_ms = self.handler.loop.clock.now_ms
         self.attempt.connected(now_ms)
         backend = self.attempt.backend
@@ -247,7 +247,7 @@ class UpstreamSession(Session, ABC):
         self._retry(errno.ETIMEDOUT, "" if is_plain else "TLS handshake with upstream timed out")
 
     def _retry(self, code: int, detail: str = "") -> None:
-        """Try another backend, as connecting to this one has ended with an errno."""
+        """Try another backend, as connecting to this one has failed with an errno."""
         self._try_next(ConnectFailure("connect", code, code in OUR_ERRORS, detail))
 
     def _try_next(self, failure: ConnectFailure) -> None:
@@ -318,7 +318,7 @@ class UpstreamSession(Session, ABC):
             tls.remember(backend.addr_text, upstream.tls.object.session)
 
     def _client_waits_handler(self, event: Event) -> None:
-        """While connecting, bytes of the client wait in the kernel; only its going away counts."""
+        """Leave the client's bytes in the kernel while connecting; only notice if it goes away."""
         client = event.data
         if event.error:
             gone = client.take_error() != 0

@@ -6,13 +6,13 @@ One table, from a name to a Python expression about the session `s`. Names and m
 `$session_id`, `$requests` and `$responses`.
 
 The one idea: a text with variables becomes a single f-string when the configuration is built, so
-that a line of the access log is one expression and not a call for each of its parts. It is put
-together as a syntax tree, from the table's expressions and the text's constants: nothing in a
-configuration is ever read as code. (A line of the format `main` takes 1.6 µs so; a list of
-functions, called and joined, took 4.7.)
+that a line of the access log is one expression and not a call for each of its parts. The compiler
+puts it together as a syntax tree, from the table's expressions and the text's constants: Python
+never reads anything in a configuration as code. (A line of the format `main` takes 1.6 µs so; a
+list of functions, called and joined, took 4.7.)
 
 A configuration may define variables of its own (`proxy/lookups.py`). A session works one out when
-it is first asked for, and keeps the value; whoever wants the value of a variable, for whatever
+somebody first asks for it, and keeps the value; whoever wants the value of a variable, for whatever
 purpose, compiles a text that names it. So there is one way to ask.
 
 The caller that compiles decides what to escape, and how: see `nginy/text/escape.py`.
@@ -265,7 +265,8 @@ def names_in(text: str) -> list[str]:
 
 
 def needs_preread(text: str, definitions: Mapping[str, Definition]) -> bool:
-    """Whether a variable in `text`, or one that it is worked out from, comes from first bytes."""
+    """Whether a variable in `text`, or one that it depends on, comes from the client's first
+    bytes."""
     return bool(needed(text, PREREAD_VARIABLES, definitions))
 
 
@@ -276,7 +277,7 @@ def needed(text: str, names: Collection[str], definitions: Mapping[str, Definiti
             return name
         defined = definitions.get(name)
         texts = () if defined is None else (defined.source, *defined.values)
-        # Without this one, as a configuration that is being checked may lead in a circle.
+        # Without this one, as a configuration that nginy still checks may lead in a circle.
         others = {key: each for key, each in definitions.items() if key != name}
         found = next(filter(None, (needed(each, names, others) for each in texts)), "")
         if found:
@@ -292,8 +293,8 @@ def is_variable(name: str, names: frozenset[str]) -> bool:
 class Variables:
     """Compiles texts with variables; holds the time of day they share.
 
-    `definitions` are the configuration's own variables. They hold for what is compiled here: after
-    a reload others are compiled elsewhere, and sessions keep those they began with.
+    `definitions` are the configuration's own variables. They hold for what this object compiles: a
+    reload makes another object, and sessions keep the variables they began with.
     """
 
     def __init__(self, clock: Clock, definitions: Mapping[str, Definition] = NONE_DEFINED) -> None:
@@ -308,8 +309,8 @@ class Variables:
         """Return what renders `text` for a session, foreign values passed through `escape`.
 
         An empty value shows as `empty` if there is an `escape`, by default as in nginx's logs.
-        Raises KeyError for a name that is neither in `VARIABLES` nor defined; the configuration has
-        checked that.
+        Raises KeyError for a name that is neither in `VARIABLES` nor defined, which the
+        configuration has ruled out.
         """
         render: Render = self._compile(text, "s", escape, empty)
         return render
@@ -354,7 +355,7 @@ class Variables:
     # Variables of the configuration.
 
     def _value_of(self, session: Session, name: str) -> str:
-        """Return the value of a defined variable, which is worked out once for a session."""
+        """Return the value of a defined variable, worked out once for each session."""
         arrival = session.arrival
         if arrival is None:
             arrival = session.arrival = Arrival(session.client.sockaddr)
@@ -379,7 +380,8 @@ class Variables:
         return work_out
 
     def _value(self, text: str) -> str | Callable[..., str]:
-        """Return a value as it is, or what fills in its variables and what a pattern has found."""
+        """Return a value as it is, or a function that fills in its variables and a pattern's
+        groups."""
         return self._compile(text, "s, m", None, "") if "$" in text else text
 
     def _now(self) -> TimeText:
