@@ -122,6 +122,15 @@ def _backend_hint(text: str) -> str | None:
     return f'has "{words[0]}" behind the address: {_backend_answer(address, words)}'
 
 
+def _target_hint(text: str) -> str | None:
+    """Return the same for proxy_pass. In nginx's http, `http://web` may mean an upstream."""
+    answer, match = _backend_hint(text), _URL.fullmatch(text)
+    if answer is None or match is None or not re.fullmatch(r"[\w-]+", match[2]):
+        return answer
+    name = match[2]
+    return answer.replace(f" {name}:", f" {name} for an upstream of that name, or {name}:", 1)
+
+
 def _resolver_hint(text: str) -> str | None:
     """Return the mapping for nginx's "resolver 192.0.2.1 192.0.2.2 valid=30s"."""
     words = text.split()
@@ -191,6 +200,6 @@ _ANSWERS: Final[Mapping[str, Callable[[str], str | None]]] = {
     "listen": _listen_hint,
     "nameservers": _resolver_hint,
     "proxy_bind": _bind_hint,
-    "proxy_pass": _backend_hint,
+    "proxy_pass": _target_hint,
     "user": _user_hint,
 }

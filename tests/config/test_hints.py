@@ -114,6 +114,14 @@ VALUES_WRITTEN = [
         "listeners: {listen: 127.0.0.1:80, proxy_pass: 'http://web:80/'}\n",
         "is a URL, expected web:80",
     ),
+    (
+        "listeners: {listen: 127.0.0.1:80, proxy_pass: 'http://web'}\n",
+        "is a URL, expected web for an upstream of that name, or web:80",
+    ),
+    (
+        "listeners: {listen: 127.0.0.1:80, proxy_pass: 'https://web.internal'}\n",
+        "is a URL, expected web.internal:443",
+    ),
     (balance("ip_hash"), "expected {hash: $remote_addr, consistent: on}"),
     (balance("source"), "expected {hash: $remote_addr, consistent: on}"),
     (balance("hash $remote_addr consistent"), "expected {hash: $remote_addr, consistent: on}"),
