@@ -60,17 +60,17 @@ Usage:
   nginy (-h | -v | -V | --help-config | --man | --completion SHELL)
 
 nginy plan prints what a reload with CONFIG would change, and changes nothing.
-nginy explain prints which way a client, such as 10.1.2.3 or 10.1.2.3:5000, takes
-through CONFIG from a listener, named by its name or its address. FIRST is what it
-sends first: sni=NAME, alpn=PROTOCOL,..., starts=BYTES or is_tls=on.
-nginy check makes every health check of CONFIG once, and prints how it went; the exit
-status is 0 if all have passed. With -v it prints what was sent and received.
-nginy status prints how the nginy that runs CONFIG is.
-nginy drain lets the sessions of a backend, such as web/10.0.0.1:80, end and gives it
-no new ones; maint takes it out as well, and stops its checks; ready takes both back.
-nginy weight gives it another weight. The file is not changed: a restart, or a reload
-with another value, ends this.
-nginy sessions lists those that go on, or those that fit all filters, such as
+nginy explain prints where CONFIG sends a client, such as 10.1.2.3 or 10.1.2.3:5000,
+that connects to LISTENER, a name or an address. FIRST is what the client sends first:
+sni=NAME, alpn=PROTOCOL,..., starts=BYTES or is_tls=on.
+nginy check runs every health check of CONFIG once and prints the results; the exit
+status is 0 if all pass. With -v it also prints what was sent and received.
+nginy status prints the state of the nginy that runs CONFIG.
+nginy drain gives a backend, such as web/10.0.0.1:80, no new sessions and lets the old
+ones end; maint takes it out of service and stops its checks; ready undoes both.
+nginy weight changes its weight. None of this changes the file: a restart, or a reload
+with another value in the file, undoes it.
+nginy sessions lists all current sessions, or those that match all filters, such as
 client=10.0.0.0/8, backend=10.0.0.1:80, state=established or min_age=10m.
 
 Options:
@@ -78,26 +78,26 @@ Options:
   -T             Check CONFIG, print it with every default filled in, and exit.
   -s SIGNAL      Tell the nginy that runs CONFIG to stop, quit, reload or reopen.
                  (stop: at once; quit: when sessions have ended; reload: read
-                 CONFIG again, and say what came of it; reopen: open log files
-                 again, and say which could not be opened.)
+                 CONFIG again and print the outcome; reopen: reopen log files
+                 and print which could not be opened.)
   -c FILE        The configuration, as with nginx; for plan, the file to compare
-                 with, instead of the configuration that runs.
-  --json         Print what the admin interface answers.
-  --check        Print whether nginy is ready, and exit with 0 if it is, with 2 if it
-                 is not, with 1 if it does not answer.
-  --top BY       The twenty sessions with most bytes, age or idle time.
-  --follow       Show what begins and ends, until Ctrl-C.
+                 with, instead of the running configuration.
+  --json         Print the answer of the admin interface.
+  --check        Print whether nginy is ready, and exit with 0 if it is, 2 if it is
+                 not, or 1 if it does not answer.
+  --top BY       Show the twenty sessions with the most bytes, age or idle time.
+  --follow       Show sessions as they begin and end, until Ctrl-C.
   --kill         End these sessions.
   --wait TIME    Return when the last session of the backend has ended, or when it is
-                 ready, after 60s, say, at the latest, with the exit status 2.
-  --for TIME     Take it back by itself after this time.
-  --reason TEXT  Why, for the log.
+                 ready. After TIME, such as 60s, give up with the exit status 2.
+  --for TIME     Undo the change after this time.
+  --reason TEXT  The reason, for the log.
   -v --version   Print the version and exit.
-  -V             Print the version, those of Python and PyYAML, and exit.
+  -V             Print the versions of nginy, Python and PyYAML, and exit.
   --help-config  Print every key that CONFIG may have, and exit.
   --man          Print the manual page nginy(8), and exit.
   --completion SHELL
-                 Print what makes bash, zsh or fish complete this, and exit.
+                 Print the completion script for bash, zsh or fish, and exit.
   -h --help      Print this and exit.
 """
 
@@ -160,11 +160,11 @@ def _mistake(typed: Sequence[str]) -> str:
     given = [option for word in typed for option in _options_in(word)]
     exclusive = [option for option in ("-t", "-T", "-s") if option in given]
     if len(exclusive) > 1:
-        return f"{' and '.join(exclusive)} do not go together"
+        return f"{' and '.join(exclusive)} cannot be combined"
     words = [word for word in typed if not word.startswith("-")]
     if words and "-s" not in given and words[0] in SIGNALS_BY_NAME:
         return f"unknown command {quote(words[0])}{did_you_mean(f'-s {words[0]}')}"
-    return "an argument is missing or one too many" if words else "no configuration file"
+    return "missing or extra argument" if words else "no configuration file"
 
 
 def _options_in(word: str) -> list[str]:
@@ -224,7 +224,7 @@ def _use(config: Config, arguments: Mapping[str, str]) -> int:
         return _test(config, path, is_dump=bool(arguments["-T"]))
     if arguments["-s"]:
         if config.pid is None:
-            raise NginyError(f'{path} has no "pid" file, by which -s finds the process')
+            raise NginyError(f'{path} sets no "pid" file, which -s needs to find the process')
         if arguments["-s"] == "reload":
             return _tell_outcome(ask.reload_by_request(config, path))
         return _signal(config.pid, arguments["-s"])
@@ -336,7 +336,7 @@ def _tell_outcome(outcome: ReloadOutcome) -> int:
     for warning in outcome.warnings:
         _tell(f"[warn] {warning}")
     if outcome.needs_restart:
-        _tell(f"[warn] takes a restart: {', '.join(outcome.needs_restart)}")
+        _tell(f"[warn] needs a restart: {', '.join(outcome.needs_restart)}")
     return _show("\n".join(outcome.changes or ("nothing changes",)))
 
 

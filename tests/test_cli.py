@@ -202,14 +202,14 @@ def test_a_wrong_command_line_prints_the_usage_and_fails(capsys: Capture, argv: 
         (["--config", "a.yml"], 'unknown option "--config" (did you mean "-c"?), expected'),
         (["-f", "a.yml"], 'unknown option "-f" (did you mean "-c"?), expected'),
         (["reload", "a.yml"], 'unknown command "reload" (did you mean "-s reload"?)'),
-        (["-t", "-s", "stop", "a.yml"], "-t and -s do not go together"),
-        (["-T", "a.yml", "-t"], "-t and -T do not go together"),
-        (["-s", "stop", "a.yml", "b.yml"], "an argument is missing or one too many"),
+        (["-t", "-s", "stop", "a.yml"], "-t and -s cannot be combined"),
+        (["-T", "a.yml", "-t"], "-t and -T cannot be combined"),
+        (["-s", "stop", "a.yml", "b.yml"], "missing or extra argument"),
         ([], "no configuration file"),
         (["-t"], "no configuration file"),
         (["-s"], "no configuration file"),
-        (["-t", "a.yml", "b.yml"], "an argument is missing or one too many"),
-        (["explain", "a.yml"], "an argument is missing or one too many"),
+        (["-t", "a.yml", "b.yml"], "missing or extra argument"),
+        (["explain", "a.yml"], "missing or extra argument"),
     ],
 )
 def test_what_is_wrong_with_a_command_line_is_said(
@@ -262,7 +262,7 @@ def test_s_knows_four_signals(tmp_path: pathlib.Path, capsys: Capture) -> None:
 
 def test_s_needs_a_pid_file(tmp_path: pathlib.Path, capsys: Capture) -> None:
     path = write(tmp_path, LISTENER)
-    message = f'nginy: [emerg] {path} has no "pid" file, by which -s finds the process'
+    message = f'nginy: [emerg] {path} sets no "pid" file, which -s needs to find the process'
     assert outcome(capsys, "-s", "stop", path) == (1, "", [message])
 
 

@@ -216,7 +216,7 @@ def overview(subject: Subject) -> Slices[Facts]:
     samples.add(_sample(found))
     found["problems"] = [*_problems(subject, found["upstreams"]), *found["problems"]]
     if subject.needs_restart:
-        sentence = f"takes a restart: {', '.join(subject.needs_restart)}"
+        sentence = f"needs a restart: {', '.join(subject.needs_restart)}"
         found["problems"].append(_problem("notice", sentence, None))
     result, at_ms = subject.last_reload or (None, 0)
     last_reload = None if result is None else {"result": result, "at": utc_text(at_ms)}

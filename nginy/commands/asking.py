@@ -74,7 +74,7 @@ def ask_json(config: Config, path: str, message: Message) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        raise NginyError("the answer makes no sense") from None
+        raise NginyError("the answer is malformed") from None
 
 
 def refusal(code: int, text: str) -> NginyError:
@@ -135,8 +135,8 @@ def _exchange(address: Address, request: bytes, timeout_s: float, pid: int | Non
                 answer += data
     except OSError as error:
         reason = "no answer in time" if error.errno is None else f"{error.errno}: {error.strerror}"
-        text = f"{address} cannot be asked ({reason}); does nginy run?"
+        text = f"{address} cannot be asked ({reason}); is nginy running?"
         raise NginyError(text) from error
     if not answer:
-        raise NoAnswerError(f"{address} has closed the connection without an answer")
+        raise NoAnswerError(f"{address} closed the connection without an answer")
     return answer

@@ -166,7 +166,7 @@ def _phase_lines(way: Way) -> Generator[str, None, bool]:
         number = access.decides(way.context.remote_addr)
         count = len(access.rules)
         if number < 0:
-            yield f"access    none of {count} rules fits: allowed"
+            yield f"access    none of {count} rules matches: allowed"
         else:
             yield f"access    {access.rules[number]} (rule {number + 1} of {count})"
         if access.denies(way.context.remote_addr):

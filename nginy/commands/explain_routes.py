@@ -53,7 +53,7 @@ def parse_first_bytes(words: Sequence[str]) -> FirstBytes:
         name, equals, value = word.partition("=")
         if name not in WORDS or not equals:
             hint = did_you_mean(closest(name, WORDS))
-            text = f"{quote(word)} says nothing of a client{hint}, expected"
+            text = f"{quote(word)} does not describe a client{hint}, expected"
             raise NginyError(f"{text} {', '.join(f'{each}=...' for each in WORDS)}")
         said[name] = value
     if said.get("is_tls", "on") not in ("on", "off"):
@@ -61,7 +61,7 @@ def parse_first_bytes(words: Sequence[str]) -> FirstBytes:
     is_tls = said.get("is_tls") == "on" or "sni" in said or "alpn" in said
     if is_tls and ("starts" in said or said.get("is_tls") == "off"):
         other = "starts" if "starts" in said else "is_tls=off"
-        raise NginyError(f"{other} does not go with sni, alpn or is_tls=on")
+        raise NginyError(f"{other} cannot be combined with sni, alpn or is_tls=on")
     if is_tls:
         alpn = tuple(filter(None, said.get("alpn", "").split(",")))
         return FirstBytes(TLS_HEAD, Hello(True, said.get("sni", "").lower(), alpn))
@@ -116,5 +116,5 @@ def route_lines(
     default = default_of(listener)
     if default is None:
         end = "its datagrams are dropped" if listener.protocol == "udp" else "status 403"
-        yield f"choice    none: {end}, no route fits"
+        yield f"choice    none: {end}, no route matches"
     yield default or Target()

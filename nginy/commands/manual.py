@@ -32,7 +32,7 @@ line, with the file, the line and the column if the configuration is wrong. A co
 with another status says so above."""
 
 ENVIRONMENT: Final = {
-    "NOTIFY_SOCKET, WATCHDOG_USEC": "If a service manager sets them, nginy tells it what it does, "
+    "NOTIFY_SOCKET, WATCHDOG_USEC": "If a service manager sets them, nginy reports its state, "
     "and that it is not stuck.",
     "LISTEN_FDS": "How many listening sockets a service manager passes on. nginy recognizes them "
     "by their addresses.",

@@ -126,7 +126,7 @@ def _settings(old: Config, new: Config) -> Found:
         if before != after:
             details = tuple(_differences("", row.kind.write(before), row.kind.write(after)))
             details = details or ("a file that it names has changed",)
-            effect = "takes a restart" if name in NEEDS_RESTART else ""
+            effect = "needs a restart" if name in NEEDS_RESTART else ""
             yield Change(name, CHANGED, details, effect)
 
 

@@ -37,7 +37,7 @@ def status(config: Config, path: str, *, is_json: bool, is_check: bool) -> tuple
     try:
         return 0, "\n".join(render(json.loads(text)))
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise NginyError("the answer makes no sense; --json shows it") from None
+        raise NginyError("the answer is malformed; --json shows it") from None
 
 
 def render(overview: Any) -> Iterator[str]:

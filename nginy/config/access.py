@@ -86,7 +86,7 @@ class Networks(Kind[NetworkList]):
         table = Access(read)
         for number in table.idle():
             if read[number][1] or read[number][0].is_for_unix:
-                text = f"{quote(table.rules[number].text)} says nothing new: it is in those before"
+                text = f"{quote(table.rules[number].text)} is redundant: earlier entries contain it"
                 findings.warn(items[number].mark, text)
         return NetworkList(tuple(rule.text for rule, _ in read), table)
 
@@ -192,7 +192,7 @@ def _read_file(path: str, mark: Mark, findings: Findings) -> tuple[Sequence[Netw
         text = f"{quote(bad.text)} {bad.error.clause}, {expected}{did_you_mean(bad.error.hint)}"
         findings.report(Mark(path, bad.number, 1), text)
     if len(wrong) > BAD_LINES_MAX:
-        more = f"{len(wrong) - BAD_LINES_MAX} more lines of {quote_path(path)} are no networks"
+        more = f"{len(wrong) - BAD_LINES_MAX} more lines of {quote_path(path)} are not networks"
         findings.report(mark, more)
     if not networks and not wrong:
         findings.warn(mark, f"{quote_path(path)} has no network, so its rule never applies")

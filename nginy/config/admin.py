@@ -83,12 +83,12 @@ class AdminListener(Entry):
     hosts: tuple[str, ...] | None = key(
         OrWords(Text("a host name", r"[A-Za-z0-9._-]+")),
         "off",
-        "Names that clients may ask by, besides IP addresses and localhost.",
+        "Host names that requests may use, besides IP addresses and localhost.",
     )
     token_file: str | None = key(
         OrOff(FilePath()),
         "off",
-        "Clients must show the token in this file: 32 characters at least, mode 0600 or 0640.",
+        "Clients must send the token in this file: 32 characters at least, mode 0600 or 0640.",
     )
 
     def may(self, address: Address) -> str:
@@ -100,12 +100,12 @@ class AdminListener(Entry):
 ADMIN: Final = key(
     OrWords(Record(AdminListener, "an admin listener", shorthand="listen"), auto=True),
     "auto",
-    "Where nginy tells about itself; auto is a unix socket beside the pid file.",
+    "Where nginy answers questions about itself; auto is a unix socket beside the pid file.",
 )
 READY: Final = key(
     MapOf(Integer(0), "numbers of backends", lambda: 1),
     "{min_up: 1}",
-    "nginy is ready with so many usable backends of each upstream (min_up), or of one by its name.",
+    "nginy is ready with this many usable backends of each upstream (min_up), or of one by name.",
     blank=lambda: {"min_up": 1},
 )
 

@@ -109,7 +109,7 @@ class HashKey(Template):
         """Explain where nginx's option behind the key goes."""
         words = text.split()
         if "consistent" in words[1:]:
-            return f'has "consistent" behind the key, expected {hash_options(words)} in the braces'
+            return f'has "consistent" after the key, expected {hash_options(words)} in the braces'
         return super().advice("", text)
 
 
@@ -155,7 +155,7 @@ class BalanceKind(Kind[Balance]):
             raise findings.refuse(name.mark, text)
         for option, value in options:
             if option.text not in method.options:
-                text = f"{option.text} does not go with {name.text}"
+                text = f"{option.text} cannot be combined with {name.text}"
                 raise findings.refuse(option.mark, text)
             values[option.text] = OPTIONS[option.text].read(value, findings)
         make: Callable[..., Balance] = Balance

@@ -40,14 +40,14 @@ class LocalAddress(ScalarKind[Address | str]):
         found = PORT_WITHOUT_BRACKETS.fullmatch(text)
         if found is not None:
             raise InvalidValueError(
-                "has a port behind an address without brackets", f"[{found[1]}]:{found[2]}"
+                "has a port after an address without brackets", f"[{found[1]}]:{found[2]}"
             )
         if re.search(r"\s", text):
             raise InvalidValueError("has a blank")
         return self._text.parse_among(text, mark, findings)
 
     def advice(self, key: str, text: str) -> str | None:
-        """Explain nginx's words behind the address."""
+        """Explain nginx's words after the address."""
         return super().advice("proxy_bind", text)
 
     def write(self, value: Address | str) -> Plain:

@@ -83,7 +83,7 @@ def target_of(route: Route) -> Target:
 
 
 def default_of(listener: Listener) -> Target | None:
-    """Return where a listener leads those whom no route fits; None turns them away."""
+    """Return where a listener leads clients that no route matches; None turns them away."""
     target = Target(listener.proxy_pass, listener.return_)
     return None if target.is_denied else target
 

@@ -158,7 +158,7 @@ def _check_slow_start(upstream: Upstream, findings: Findings) -> None:
     method = upstream.balance.method
     for backend in upstream.backends:
         if backend.slow_start_ms is not None and method in HASH_METHODS:
-            text = f"slow_start: does not go with balance {quote(method)}"
+            text = f"slow_start: cannot be combined with balance {quote(method)}"
             findings.report(backend.origin.of("slow_start"), text)
 
 
@@ -193,7 +193,7 @@ def _check_headers(listener: Listener, config: Config, findings: Findings) -> No
         return
     returns = [listener.return_, *(route.return_ for route in listener.routes)]
     if accepted is not None and any(text is not None for text in returns):
-        text = "accept_proxy_protocol: does not go with return on udp listeners, expected"
+        text = "accept_proxy_protocol: cannot be combined with return on udp listeners, expected"
         findings.report(origin.of("accept_proxy_protocol"), f"{text} proxy_pass")
     if listener.proxy_protocol == "v1":
         text = 'proxy_protocol: "v1" is for streams, expected off or v2 with udp'
@@ -246,7 +246,7 @@ def _check_limits(listener: Listener, config: Config, findings: Findings) -> Non
         zone = each.zone or each.key_
         mark = each.origin.of("zone" if each.zone else "key")
         if zone in seen:
-            text = f"limit_conn: {quote(zone)} counts this listener already at {seen[zone]}"
+            text = f"limit_conn: {quote(zone)} already counts this listener at {seen[zone]}"
             findings.report(mark, text)
         seen.setdefault(zone, mark)
 

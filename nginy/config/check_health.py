@@ -108,12 +108,10 @@ def _check_keys(check: HealthCheck, findings: Findings) -> None:
         if types is not None and check.type not in types:
             findings.report(mark, f"{name}: is for type {alternatives(*types)}, not {check.type}")
     if check.role is not None and check.user is None and check.type == "mysql":
-        findings.report(origin.of("role"), "role: takes a login, and there is no user")
+        findings.report(origin.of("role"), "role: needs a login, and user is not set")
     is_for_user = check.type not in ("redis", "radius")
     if check.password_file is not None and check.user is None and is_for_user:
-        findings.report(
-            origin.of("password_file"), "password_file: is for a user, and there is none"
-        )
+        findings.report(origin.of("password_file"), "password_file: needs a user, and none is set")
     if check.type == "radius" and check.password_file is None and origin.has("password_file"):
         text = f'health_check: "password_file" is missing, expected {SecretFile.expected}'
         findings.report(origin.mark, text)
@@ -169,7 +167,7 @@ def _check_tls(check: HealthCheck, findings: Findings) -> None:
     elif check.ca is not None:
         _try_tls(ClientTls(authorities=check.ca.content), "ca", check.ca, check, findings)
     if check.certificate is None and check.key_ is not None:
-        findings.report(origin.of("key"), "key: is for a certificate, and there is none")
+        findings.report(origin.of("key"), "key: needs a certificate, and none is set")
     tls = tls_of(check)
     if check.certificate is not None and tls is not None:
         name, file = "certificate", check.key_ or check.certificate

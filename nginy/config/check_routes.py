@@ -51,7 +51,7 @@ def _check_shares(listener: Listener, findings: Findings) -> None:
     """Report shares above 100 % in sum, and keys without a share."""
     for route, part in zip(listener.routes, parts_of(listener.routes), strict=True):
         if part is None and "key" in route.origin.keys and route.origin.has("share"):
-            findings.report(route.origin.of("key"), "key: goes with share")
+            findings.report(route.origin.of("key"), "key: needs share")
         if part is not None and part.total > WHOLE:
             text = f"share: with those before it, it makes {part.total / 100:g}%, expected 100% or"
             findings.report(route.origin.of("share"), f"{text} less")

@@ -106,7 +106,7 @@ def _check_route(route: Route, listener: Listener, findings: Findings, now: Now)
         return
     if route.tls is not None and is_passed_through(route):
         beside = next(key for key in ("passthrough", "is_tls", "starts") if key in origin.keys)
-        text = f"tls: {beside} at {origin.of(beside)} has clients passed through, expected one"
+        text = f"tls: {beside} at {origin.of(beside)} passes clients through, expected one"
         findings.report(origin.of("tls"), text)
     elif route.tls is not None:
         _check_server(route.tls, findings, now)
@@ -129,7 +129,7 @@ def uncovered(config: Config) -> Iterator[tuple[Mark, str]]:
             names = [n for pair in tls.pairs for n in first_of_pem(pair.certificate.content).names]
             for name in route.sni:
                 if not name.startswith("~") and not any(matches(each, name) for each in names):
-                    text = f"no certificate is for {quote(name)}, whose clients are shown another"
+                    text = f"no certificate is for {quote(name)}, so its clients get another one"
                     yield route.origin.of("sni"), f"{text} one"
 
 
@@ -227,7 +227,7 @@ def _check_clients(tls: Tls, findings: Findings) -> bool:
     if tls.verify_client != "off" and tls.client_ca is None and origin.has("client_ca"):
         findings.report(origin.of("verify_client"), "verify_client: expected client_ca beside it")
     elif tls.client_ca is not None and tls.verify_client == "off" and origin.has("verify_client"):
-        text = "client_ca: nobody is asked, expected verify_client: optional or required"
+        text = "client_ca: no client is asked for one, expected verify_client: optional or required"
         findings.report(origin.of("client_ca"), text)
     else:
         return True

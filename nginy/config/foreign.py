@@ -296,7 +296,7 @@ LISTEN_WORDS: Final[Mapping[str, str]] = {
     "accept-proxy": ACCEPT_PROXY,
     "backlog": "expected backlog: {value}",
     "bind": "nginy binds each address separately",
-    "default_server": "whom no route fits, proxy_pass serves",
+    "default_server": "proxy_pass serves clients that no route matches",
     "freebind": "expected freebind: on",
     "http2": NO_HTTP,
     "ipv6only": "an IPv6 listener takes IPv6 clients only",

@@ -123,7 +123,7 @@ class HealthCheck(Entry):
     interval_changing_ms: int | None = key(
         OrOff(DURATION, "auto"),
         "auto",
-        "The same between the results in a row that change this; auto makes no difference.",
+        "The same while results in a row count towards a change; auto changes nothing.",
     )
     timeout_ms: int | None = key(
         OrOff(DURATION, "auto"),
@@ -131,7 +131,7 @@ class HealthCheck(Entry):
         "A check may take this long; auto is 1s, or the time between two checks if that is less.",
     )
     jitter_ms: int | None = key(
-        OrOff(DURATION), "off", "Each check comes up to this much later, at random."
+        OrOff(DURATION), "off", "Each check is late by up to this much, at random."
     )
     fails: int = key(POSITIVE, "3", "This many failed checks in a row take a backend down.")
     passes: int = key(POSITIVE, "2", "This many passed checks in a row bring it back.")
@@ -145,18 +145,18 @@ class HealthCheck(Entry):
     expect: str | None = key(
         EXPECT,
         "off",
-        "The answer, with http its body, begins with this text, or matches it; off takes any.",
+        "The answer (with http, its body) must begin with this text or match it; off accepts any.",
     )
     steps: tuple[Step, ...] = key(
         STEPS,
         "off",
-        "nginy sends and expects several times, instead of send and expect.",
+        "Several exchanges, in place of send and expect.",
         blank=tuple,
     )
     path: str = key(
         WireText("a path such as /health", lambda text: build_request(text, "host")),
         "/",
-        "nginy asks for this path.",
+        "nginy requests this path.",
     )
     host: str | None = key(
         OrOff(WireText("a host's name", lambda text: build_request("/", text)), "auto"),
@@ -169,10 +169,10 @@ class HealthCheck(Entry):
     headers: dict[str, str] = key(
         MapOf(Text("the value of a header", r"[\t -~]*"), "headers", str),
         "{}",
-        "nginy sends these headers, too.",
+        "nginy also sends these headers.",
         blank=dict,
     )
-    body: str = key(WireText(BYTES, unescape), "", "nginy sends this behind the headers.")
+    body: str = key(WireText(BYTES, unescape), "", "nginy sends this after the headers.")
     status: str = key(
         WireText("statuses such as 200 or 200-399", parse_statuses),
         "200-399",
@@ -181,17 +181,17 @@ class HealthCheck(Entry):
     name: str | None = key(
         OrOff(Text("a host's name", r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,252}")),
         "off",
-        "Whom nginy wants to reach (SNI), off is the backend; with dns the records' owner.",
+        "The server to ask for (SNI), off is the backend; with dns, the owner of the records.",
     )
     verify: bool | None = key(
         OrOff(Flag(), "auto"),
         "auto",
-        "The certificate has to be valid, and for `name`; auto is on with https.",
+        "The certificate must be valid, and name `name`; auto is on with https.",
     )
     ca: Pem | None = key(
         OrOff(PemFile(CERTIFICATE), "system"),
         "system",
-        "nginy trusts the certificates in this file; system are those that the system trusts.",
+        "nginy trusts the certificates in this file; system means those that the system trusts.",
     )
     certificate: Pem | None = key(
         OrOff(PemFile(CERTIFICATE)), "off", "nginy shows this certificate, with its chain."
@@ -208,7 +208,7 @@ class HealthCheck(Entry):
         "An answer passes with this response code.",
     )
     address: str | None = key(
-        OrOff(IpAddress()), "off", "The answer must have this address; off takes any, or none."
+        OrOff(IpAddress()), "off", "The answer must have this address; off accepts any, or none."
     )
     transport: str = key(Choice("udp", "tcp"), "udp", "nginy asks the name server this way.")
     command: tuple[str, ...] | None = key(
@@ -218,12 +218,12 @@ class HealthCheck(Entry):
         " NGINY_PORT in its environment; exit status 0 passes.",
     )
     role: str | None = key(
-        OrOff(Choice("master", "slave")), "off", "The server has this role; off takes any."
+        OrOff(Choice("master", "slave")), "off", "The server must have this role; off accepts any."
     )
     user: str | None = key(
         OrOff(Text("the name of a user", r"[^\x00-\x1f]{1,255}")),
         "off",
-        "nginy begins its session as this user; postgres without one as nginy.",
+        "nginy logs in as this user; with postgres, off means the user nginy.",
     )
     password_file: Secret | None = key(
         OrOff(SecretFile()),
@@ -233,7 +233,7 @@ class HealthCheck(Entry):
     database: str | None = key(
         OrOff(Text("the name of a database", r"[^\x00-\x1f]{1,255}"), "auto"),
         "auto",
-        "nginy begins its session with this database; auto is that of the user's name.",
+        "nginy opens this database; auto is the one named after the user.",
     )
 
 

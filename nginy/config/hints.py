@@ -111,7 +111,7 @@ def _listen_hint(text: str) -> str | None:
     word, _, value = words[0].partition("=")
     answer = LISTEN_WORDS.get(word, "expected the address alone, and keys beside it")
     answer = answer.replace("{value}", value or (words[1] if len(words) > 1 else "..."))
-    return f'has "{words[0]}" behind the address: {answer}'
+    return f'has "{words[0]}" after the address: {answer}'
 
 
 def _backend_hint(text: str) -> str | None:
@@ -119,7 +119,7 @@ def _backend_hint(text: str) -> str | None:
     address, *words = text.split() or [""]
     if not words or _list_hint(text) is not None:
         return _list_hint(text) or _url_hint(text, is_listen=False)
-    return f'has "{words[0]}" behind the address: {_backend_answer(address, words)}'
+    return f'has "{words[0]}" after the address: {_backend_answer(address, words)}'
 
 
 def _target_hint(text: str) -> str | None:
@@ -140,22 +140,22 @@ def _resolver_hint(text: str) -> str | None:
     options = dict(word.split("=", 1) for word in words if "=" in word)
     pairs = [f"nameservers: [{servers}]"]
     pairs += [f"{name}: {options[name]}" for name in ("valid", "ipv6") if name in options]
-    return f"has words behind the address, expected {{{', '.join(pairs)}}}"
+    return f"has words after the address, expected {{{', '.join(pairs)}}}"
 
 
 def _bind_hint(text: str) -> str | None:
     """Return the mapping for nginx's "proxy_bind $remote_addr transparent"."""
     words = text.split()
     if words[1:] == ["transparent"]:
-        return f"has a word behind the address, expected {{address: {words[0]}, transparent: on}}"
-    return "has words behind the address, expected the address alone" if words[1:] else None
+        return f"has a word after the address, expected {{address: {words[0]}, transparent: on}}"
+    return "has words after the address, expected the address alone" if words[1:] else None
 
 
 def _user_hint(text: str) -> str | None:
     words = text.split()
     if len(words) != 2:
         return None
-    return f"has a group behind the user, expected {words[0]}: nginy takes the group of that user"
+    return f"has a group after the user, expected {words[0]}: nginy takes the group of that user"
 
 
 def _backend_answer(address: str, words: list[str]) -> str:
@@ -180,10 +180,10 @@ def _method_hint(text: str) -> str | None:
     if not words:
         return None
     if name in ("random", "least_time"):
-        return f"has a word behind the method, expected {{{name}: {words[0]}}}"
+        return f"has a word after the method, expected {{{name}: {words[0]}}}"
     if name in ("hash", "maglev", "rendezvous"):
-        return f"has words behind the method, expected {{{name}: {hash_options(words)}}}"
-    return f"has words behind the method, expected {name}"
+        return f"has words after the method, expected {{{name}: {hash_options(words)}}}"
+    return f"has words after the method, expected {name}"
 
 
 def hash_options(words: list[str]) -> str:

@@ -74,8 +74,8 @@ class LogFormat(Entry):
     escape: str = key(
         Choice("default", "json", "none"),
         "default",
-        "How values become safe: \\xNN for what is no plain text, escapes of JSON, or not at all;"
-        " an empty value shows as - with default.",
+        "How to escape values: \\xNN for what is not plain text, as in JSON, or not at all; default"
+        " shows an empty value as -.",
     )
 
 
@@ -192,7 +192,7 @@ class AccessLogSettings(Entry):
     if_: str | None = key(
         OrOff(Template(VARIABLES)),
         "off",
-        "Whether to log a session: not if this text is then empty or 0.",
+        "A session is not logged if this text is empty or 0 when it ends.",
     )
 
 

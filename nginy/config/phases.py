@@ -34,7 +34,7 @@ class AcceptProxyProtocol(Entry):
         "Whether nginy refuses other clients, or serves them as clients without a header.",
     )
     timeout_ms: int = key(
-        Duration(), "3s", "A header must be complete after this time; not for datagrams."
+        Duration(), "3s", "A header must be complete within this time; not for datagrams."
     )
     standalone: bool = key(
         Flag(),
@@ -47,8 +47,8 @@ class AcceptProxyProtocol(Entry):
 class LimitConn(Entry):
     """How many sessions a key may have at a time. Each worker counts its own."""
 
-    key_: str = key(KEY, None, "A text with variables, by which clients count as one.")
-    max: int = key(Integer(1), None, "A session beyond these is refused, with status 503.")
+    key_: str = key(KEY, None, "A text with variables; clients with the same text count as one.")
+    max: int = key(Integer(1), None, "nginy refuses sessions beyond this many, with status 503.")
     zone: str = key(ZONE, "", "Listeners that name the same zone share its counts.")
     dry_run: bool = key(Flag(), "off", "nginy logs what it would refuse, and refuses nothing.")
     log_level: str = key(LOG_LEVEL, "warn", "A refused session is logged at this level.")
@@ -59,14 +59,16 @@ class LimitConn(Entry):
 class LimitConnRate(Entry):
     """How many sessions a key may begin. Each worker counts its own."""
 
-    key_: str = key(KEY, None, "A text with variables, by which clients count as one.")
+    key_: str = key(KEY, None, "A text with variables; clients with the same text count as one.")
     rate: int = key(Integer(1, 1_000_000), None, "New sessions a second, on average.")
-    burst: int = key(Integer(1), "1", "As many may begin at once.")
+    burst: int = key(Integer(1), "1", "This many may begin at once.")
     zone: str = key(ZONE, "", "Listeners that name the same zone share its counts.")
     dry_run: bool = key(Flag(), "off", "nginy logs what it would refuse, and refuses nothing.")
     log_level: str = key(LOG_LEVEL, "warn", "A refused session is logged at this level.")
     max_keys: int = key(
-        Integer(1), "100000", "A zone has at most this many keys; it forgets the idlest first."
+        Integer(1),
+        "100000",
+        "A zone has at most this many keys; it forgets the most idle first.",
     )
 
 

@@ -22,9 +22,9 @@ class Resolver(Entry):
     valid_ms: int | None = key(
         OrOff(Duration(step_ms=1000)),
         "off",
-        "nginy keeps an answer for this long; off is for its own TTL.",
+        "nginy keeps an answer for this long; off uses its own TTL.",
     )
     hold_ms: int = key(
         Duration(), "30s", "A name must have no address for this long before it loses its backends."
     )
-    ipv6: bool = key(Flag(), "on", "Whether nginy asks for IPv6 addresses, too.")
+    ipv6: bool = key(Flag(), "on", "Whether nginy also asks for IPv6 addresses.")

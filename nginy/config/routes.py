@@ -227,12 +227,12 @@ class Route(Entry):
         NetworksOrOff(), "off", "The client's address is in one of these networks."
     )
     port: tuple[tuple[int, int], ...] = key(
-        ListOrOff(PortRange()), "off", "The client has asked one of these ports of the listener."
+        ListOrOff(PortRange()), "off", "The client has come to one of these ports of the listener."
     )
     sni: tuple[str, ...] = key(
         NAMES,
         "off",
-        "A TLS client asks for one of these servers; a client without a name does not.",
+        "A TLS client asks for one of these servers; a client that names none does not match.",
     )
     alpn: tuple[str, ...] = key(
         PROTOCOLS, "off", "A TLS client offers one of these protocols (ALPN)."
@@ -248,23 +248,27 @@ class Route(Entry):
         "off",
         "The client belongs to this share of all clients; shares with one key follow each other.",
     )
-    key_: str = key(KEY, "$remote_addr", "By what a share tells clients apart.")
+    key_: str = key(KEY, "$remote_addr", "What tells clients apart for a share.")
     when: tuple[Wanted, ...] = key(
-        WhenOrOff(), "off", "Variables have one of the values that are listed for them."
+        WhenOrOff(), "off", "Each variable has one of the values listed for it."
     )
     passthrough: bool = key(
-        Flag(), "off", "Their TLS is not terminated, in spite of the listener's tls."
+        Flag(),
+        "off",
+        "nginy does not terminate these clients' TLS, whatever the listener's tls.",
     )
     tls: Tls | None = key(
         Switch(Record(Tls, "tls")),
         "off",
-        "Their TLS is terminated this way; the listener itself may have no tls, or another one.",
+        "nginy terminates their TLS this way; the listener may have no tls, or another one.",
     )
-    proxy_pass: str | None = key(OrOff(TargetName()), "off", "Where such clients go.")
+    proxy_pass: str | None = key(OrOff(TargetName()), "off", "Where these clients go.")
     return_: str | None = key(
-        OrOff(Template(KEY_VARIABLES, has_bytes=True)), "off", "Or nginy answers with this text."
+        OrOff(Template(KEY_VARIABLES, has_bytes=True)),
+        "off",
+        "nginy answers them with this text.",
     )
-    deny: bool = key(Flag(), "off", "Or nginy turns them away, with status 403.")
+    deny: bool = key(Flag(), "off", "nginy turns these clients away, with status 403.")
     choices: tuple[Possible, ...] = field(default=(), compare=False, repr=False)
     """Where a `proxy_pass` by a variable may lead (targets.py)."""
 
@@ -293,13 +297,11 @@ NO_ROUTE: Final = Route()
 class Preread(Entry):
     """How much nginy looks at before it knows a client's way, and for how long."""
 
-    size_bytes: int = key(
-        Size(1024, 65536), "16k", "A ClientHello that is longer ends the session."
-    )
+    size_bytes: int = key(Size(1024, 65536), "16k", "A longer ClientHello ends the session.")
     timeout_ms: int = key(
         Duration(),
         "30s",
-        "A client that says nothing for so long takes its way as one that is not TLS.",
+        "A client that sends nothing for this long is routed as one without TLS.",
     )
 
 
@@ -307,12 +309,12 @@ ROUTE: Final = RouteRecord()
 ROUTES: Final = key(
     ListOrOff(ROUTE),
     "off",
-    "Ways that clients take instead of proxy_pass or return: the first one decides that holds.",
+    "Where clients go instead of proxy_pass or return: the first route that matches decides.",
     blank=tuple,
 )
 PREREAD: Final = key(
     Record(Preread, "preread", shorthand="size"),
     "16k",
-    "How far nginy looks where a route depends on what a client sends first.",
+    "How far nginy looks if a route depends on what a client sends first.",
     only="tcp",
 )

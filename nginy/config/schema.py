@@ -75,7 +75,9 @@ class NextUpstream(Entry):
 
     tries: int = key(COUNT, "0", "nginy tries at most this many backends; 0 is each of them once.")
     timeout_ms: int | None = key(
-        OrOff(DURATION), "off", "nginy begins no further try later than this after the first."
+        OrOff(DURATION),
+        "off",
+        "nginy begins no further try once this long has passed since the first.",
     )
 
 
@@ -103,7 +105,7 @@ class Listener(Entry):
     proxy_pass: str | None = key(
         OrOff(TargetName()),
         "off",
-        "Where sessions go that take no route.",
+        "Where sessions without a route go.",
     )
     return_: str | None = key(
         OrOff(Template(KEY_VARIABLES, has_bytes=True)),
@@ -116,7 +118,7 @@ class Listener(Entry):
     so_keepalive: SoKeepalive | None = key(
         Keepalive(),
         "{idle: 75s, interval: 15s, count: 4}",
-        "Probes end the sessions of clients that are gone; on takes the system's times.",
+        "Probes end the sessions of clients that are gone; on uses the system's times.",
         blank=SoKeepalive,
         only="tcp",
     )
@@ -131,17 +133,17 @@ class Listener(Entry):
     limit_conn: tuple[LimitConn, ...] = key(
         LIMIT_CONN,
         "off",
-        "How many sessions of a key may go on at a time; each worker counts its own.",
+        "How many sessions with one key may be open at once; each worker counts its own.",
     )
     limit_conn_rate: LimitConnRate | None = key(
         LIMIT_CONN_RATE,
         "off",
-        "How many sessions of a key may begin in a second; each worker counts its own.",
+        "How many sessions with one key may begin in a second; each worker counts its own.",
     )
     access: AccessRules | None = key(
         AccessKind(),
         "off",
-        "Which clients may come in: the first rule that fits decides; without one, a client may.",
+        "Which clients may connect: the first rule that matches decides; if none does, any may.",
     )
     tls: Tls | None = TLS
     tcp_nodelay: bool = key(FLAG, "on", "Small pieces are sent at once, both ways.", only="tcp")
@@ -166,35 +168,38 @@ class Listener(Entry):
     proxy_drain_timeout_ms: int | None = key(
         OrOff(DURATION),
         "off",
-        "A session may stay for this long with a backend that has left the list.",
+        "A session may stay this long with a backend that has left the list.",
         udp_default="30s",
     )
     proxy_next_upstream: NextUpstream | None = key(
         Switch(Record(NextUpstream, "proxy_next_upstream")),
         "on",
-        "nginy tries another backend if one cannot be connected to, or refuses a first datagram.",
+        "nginy tries another backend if one cannot be reached, or refuses a first datagram.",
     )
     proxy_buffer_size_bytes: int = key(
-        Size(1024, 64 << 20), "64k", "A direction holds at most this much unsent.", only="tcp"
+        Size(1024, 64 << 20),
+        "64k",
+        "Each direction holds at most this much unsent data.",
+        only="tcp",
     )
     proxy_splice: bool = key(FLAG, "on", "Long transfers stay in the kernel (Linux).", only="tcp")
     proxy_upload_rate_bytes: int | None = key(
-        OrOff(RATE), "off", "A session passes on this many bytes a second from its client."
+        OrOff(RATE), "off", "A session passes on at most this many bytes a second from its client."
     )
     proxy_download_rate_bytes: int | None = key(
-        OrOff(RATE), "off", "A session passes on this many bytes a second to its client."
+        OrOff(RATE), "off", "A session passes on at most this many bytes a second to its client."
     )
     proxy_bind: ProxyBind | None = key(
-        PROXY_BIND, "off", "nginy connects to backends from this address, maybe the client's own."
+        PROXY_BIND,
+        "off",
+        "nginy connects to backends from this address, which may be the client's own.",
     )
     proxy_protocol: str = key(
         Choice("off", "v1", "v2"),
         "off",
         "A PROXY header tells backends who the client is; a backend's own key wins. UDP has v2.",
     )
-    pass_tlvs: bool = key(
-        FLAG, "off", "A header of v2 also says what an accepted one has said (TLVs)."
-    )
+    pass_tlvs: bool = key(FLAG, "off", "A header of v2 also passes on the TLVs of an accepted one.")
     proxy_tls: ProxyTls | None = PROXY_TLS
     proxy_socket_keepalive: bool = key(
         FLAG, "off", "TCP keepalive probes find backends that are gone.", only="tcp"
@@ -228,7 +233,7 @@ class Listener(Entry):
     error_log: ErrorLogSettings | None = key(
         ERROR_LOG,
         "auto",
-        "What nginy says of this listener's sessions; auto is the log at the top.",
+        "Where messages about this listener's sessions go; auto is the log at the top.",
     )
     choices: tuple[Possible, ...] = field(default=(), compare=False, repr=False)
     """Where a `proxy_pass` by a variable may lead (targets.py)."""
@@ -254,7 +259,9 @@ class Config(Entry):
         "16384",
         "A worker holds at most this many connections, to clients and backends together.",
     )
-    max_checks: int = key(POSITIVE, "100", "At most this many health checks at once; more wait.")
+    max_checks: int = key(
+        POSITIVE, "100", "At most this many health checks run at once; others wait."
+    )
     worker_shutdown_timeout_ms: int | None = key(
         OrOff(DURATION),
         "30s",
@@ -271,7 +278,7 @@ class Config(Entry):
         "nginy becomes this user once all listeners are bound; only root can.",
     )
     pid: str | None = key(
-        OrOff(FilePath()), "off", "Holds the process id; -s and plan need it. systemd names one."
+        OrOff(FilePath()), "off", "Holds the process id; -s and plan need it. systemd sets one."
     )
     admin: tuple[AdminListener, ...] | None = ADMIN
     ready: dict[str, int] = READY
@@ -305,13 +312,13 @@ class Config(Entry):
     variables: dict[str, VariableSettings] = key(
         VARIABLES_KIND,
         "{}",
-        "Each name is a variable that is worked out from others, once for a session.",
+        "Each name is a variable computed from others, once for each session.",
         blank=dict,
     )
     upstreams: dict[str, Upstream] = key(
         MapOf(UPSTREAM, "upstreams", Upstream),
         "{}",
-        "Each name is a group of backends that proxy_pass may lead to.",
+        "Each name is a group of backends that proxy_pass may name.",
         blank=dict,
     )
     listeners: tuple[Listener, ...] = key(

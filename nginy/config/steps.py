@@ -60,13 +60,13 @@ class Step(Entry):
         r"nginy sends this; \x24 is a dollar sign.",
     )
     expect: str | None = key(
-        EXPECT, "off", "The answer begins with this text, or matches it; off goes on at once."
+        EXPECT, "off", "The answer must begin with this text or match it; off goes on at once."
     )
     timeout_ms: int | None = key(
         OrOff(Duration()), "off", "The answer may take this long; off is as long as the check."
     )
     label: str = key(
-        Text("a name for reasons", r"[^\x00-\x1f\"]*"), "", "Reasons name the step by this."
+        Text("a name for reasons", r"[^\x00-\x1f\"]*"), "", "The name of the step in reasons."
     )
 
 
@@ -96,7 +96,7 @@ def check_steps(
 ) -> None:
     """Report steps that do nothing, timeouts without effect, and what stands `beside` steps."""
     for name, mark in beside.items() if steps else ():
-        findings.report(mark, f"{name}: belongs in a step, as there are steps")
+        findings.report(mark, f"{name}: belongs in a step when there are steps")
     for step in steps:
         if not step.origin.has("send", "expect", "timeout"):
             continue

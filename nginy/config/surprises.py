@@ -56,7 +56,7 @@ def _of_upstream(name: str, upstream: Upstream) -> Warnings:
         text = f"the key {quote(balance.key)} has no variable, so one backend gets every client"
         yield origin.of("balance"), f"{text} (did you mean ${meant}?)"
     if upstream.agent_check is not None and balance.method in HASH_METHODS:
-        text = f"balance {balance.method} keeps its weights, those of agent_check do not act on it"
+        text = f"balance {balance.method} ignores the weights of agent_check"
         yield origin.of("agent_check"), text
     yield from _unended_lines(upstream)
 
@@ -147,4 +147,4 @@ def _of_tls(config: Config) -> Warnings:
         for tls in terminations(listener):
             if tls.key_log is not None:
                 text = f"key_log: ALL TLS KEYS of this listener go to {quote(tls.key_log)}"
-                yield tls.origin.of("key_log"), f"{text}, WHO HAS IT READS ALL THAT IS SENT"
+                yield tls.origin.of("key_log"), f"{text}, WHOEVER HAS IT CAN READ ALL TRAFFIC"

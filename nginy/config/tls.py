@@ -47,7 +47,7 @@ class Tls(Entry):
     certificates: tuple[CertificatePair, ...] | None = key(
         OrWords(Record(CertificatePair, "a certificate")),
         "off",
-        "The certificate whose names fit what the client asks for serves, else the first.",
+        "nginy shows the one whose names match what the client asks for, else the first.",
     )
     certificate: Pem | None = key(
         OrOff(CERTIFICATES), "off", "The only certificate, in place of certificates."
@@ -59,15 +59,15 @@ class Tls(Entry):
     unknown_sni: str = key(
         Choice("default", "reject"),
         "default",
-        "Clients that ask for a name of no certificate get the first one, or are refused.",
+        "Clients that ask for a name without a certificate get the first one, or are refused.",
     )
     client_ca: Pem | None = key(
-        OrOff(CERTIFICATES), "off", "Client certificates of these authorities are accepted."
+        OrOff(CERTIFICATES), "off", "nginy accepts client certificates of these authorities."
     )
     verify_client: str = key(
         Choice("off", "optional", "required"),
         "off",
-        "Whether a client may, or has to, show a certificate; a bad one is refused.",
+        "Whether a client may, or must, show a certificate; a bad one is refused.",
     )
     protocols: tuple[str, ...] = key(
         VERSIONS, "[TLSv1.2, TLSv1.3]", "The versions of TLS.", blank=lambda: PROTOCOLS
@@ -76,9 +76,9 @@ class Tls(Entry):
     alpn: tuple[str, ...] | None = key(
         ALPN, "off", "Application protocols; a client that offers none of these is refused."
     )
-    session_tickets: bool = key(Flag(), "on", "Clients that come back need no full handshake.")
+    session_tickets: bool = key(Flag(), "on", "Returning clients need no full handshake.")
     handshake_timeout_ms: int = key(
-        Duration(), "60s", "A handshake must be complete after this time."
+        Duration(), "60s", "A handshake must be complete within this time."
     )
     ragged_eof: bool = key(
         Flag(), "off", "A stream without close_notify counts as complete (for old clients)."
@@ -86,7 +86,7 @@ class Tls(Entry):
     key_log: str | None = key(
         OrOff(FilePath()),
         "off",
-        "For debugging: the keys of all sessions go to this file, and who has it reads all.",
+        "For debugging: the keys of all sessions go to this file, which opens all traffic.",
     )
 
     @property
@@ -108,17 +108,17 @@ class ProxyTls(Entry):
     """How nginy speaks TLS to backends."""
 
     verify: bool = key(
-        Flag(), "on", "nginy refuses backends whose certificate is not right (nginx: off)."
+        Flag(), "on", "nginy refuses backends without a valid certificate (nginx: off)."
     )
     ca: Pem | None = key(
-        OrOff(CERTIFICATES, "system"), "system", "Whose certificates nginy accepts."
+        OrOff(CERTIFICATES, "system"), "system", "nginy accepts certificates of these authorities."
     )
     name: str | None = key(
         OrOff(Text("a host name or an address", r"[\w.:-]+"), "auto"),
         "auto",
-        "Whose certificate a backend has to show; auto is the host of its address.",
+        "The name that a backend's certificate must have; auto is the host of its address.",
     )
-    sni: bool = key(Flag(), "on", "nginy tells the backend whom it asks for.")
+    sni: bool = key(Flag(), "on", "nginy sends this name to the backend (SNI).")
     certificate: Pem | None = key(
         OrOff(CERTIFICATES), "off", "The certificate that nginy shows to backends."
     )
@@ -137,7 +137,7 @@ class ProxyTls(Entry):
 TLS: Final = key(
     Switch(Record(Tls, "tls")),
     "off",
-    "nginy terminates TLS, and shows this certificate.",
+    "nginy terminates TLS with this certificate.",
     only="tcp",
 )
 PROXY_TLS: Final = key(

@@ -368,7 +368,7 @@ class FilePath(ScalarKind[str]):
             raise InvalidValueError("is not a path")
         if not re.search(r"[/.]", text):
             hint = None if text in ON_WORDS | OFF_WORDS else f"./{text}"
-            raise InvalidValueError("is a word and not a path", hint)
+            raise InvalidValueError("is a word, not a path", hint)
         if re.search(r"\s[^\s/.]+$", text):
             raise InvalidValueError("has a word after the path")
         return os.path.abspath(os.path.join(os.path.dirname(mark.file), text))

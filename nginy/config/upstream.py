@@ -49,7 +49,7 @@ class Backend(Entry):
         COUNT, "1", "This many failures within fail_timeout take the backend out; 0 never does."
     )
     fail_timeout_ms: int = key(
-        SECONDS, "10s", "How long failures count, and how long the backend stays out then."
+        SECONDS, "10s", "How long failures count, and how long the backend then stays out."
     )
     slow_start_ms: int | None = key(
         OrOff(DURATION), "off", "How long the weight of a recovered backend takes to grow back."
@@ -59,12 +59,12 @@ class Backend(Entry):
     proxy_protocol: str = key(
         Choice("auto", "off", "v1", "v2"),
         "auto",
-        "Sessions begin with this version of the PROXY header; auto is the listener's.",
+        "The version of the PROXY header that begins a session; auto is the listener's.",
     )
     resolve: bool = key(
         FLAG,
         "off",
-        "nginy resolves the name again whenever an answer expires, not only at a start.",
+        "nginy resolves the name again whenever an answer expires, not only at the start.",
     )
     service: str | None = key(
         OrOff(Text("a service such as http or _http._tcp", r"[\w-]+(\.[\w-]+)*")),
@@ -78,7 +78,7 @@ class Backend(Entry):
 class Queue(Entry):
     """Where clients wait while every backend is at max_conns."""
 
-    size: int = key(POSITIVE, "100", "At most this many clients wait; nginy turns more away.")
+    size: int = key(POSITIVE, "100", "At most this many clients wait; nginy turns others away.")
     timeout_ms: int = key(DURATION, "60s", "A client waits for at most this long.")
 
 
@@ -102,7 +102,7 @@ class Upstream(Entry):
         AGENT_CHECK, "off", "nginy asks an agent beside each backend how much load it can take."
     )
     eject: Eject | None = key(
-        EJECT, "off", "A backend stays out for longer each time that its sessions fail."
+        EJECT, "off", "A backend stays out longer each time its sessions fail."
     )
     fail_open: float | None = key(
         FAIL_OPEN,

@@ -48,28 +48,28 @@ class VariableSettings(Entry):
     map: str | None = key(
         OrOff(SOURCE),
         "off",
-        "Values by this text: exact ones, then ~regular expressions in their order (~* if case does"
-        " not matter), whose groups the value may name as $1 or $name.",
+        "Looks up this text: exact matches first, then ~regular expressions in order (~* ignores"
+        " case); a value may name their groups as $1 or $name.",
     )
     geo: str | None = key(
         OrOff(SOURCE),
         "off",
-        "Values by networks, of which the smallest counts that this address is in; {file: PATH}"
-        " among them names a file with a network and its value on each line.",
+        "Looks up this address: the smallest network that contains it counts; {file: PATH} among"
+        " the values names a file with a network and its value on each line.",
     )
     split: str | None = key(
         OrOff(SOURCE),
         "off",
-        "Values by shares such as 5%: the same text gets the same value every time, as in nginx.",
+        "Chooses by shares such as 5%: the same text always gets the same value, as in nginx.",
     )
     hostnames: bool = key(
         Flag(),
         "off",
-        "With map, *.suffix, .suffix (the name itself, too) and prefix.* stand for host names; the"
-        " longest counts.",
+        "With map, *.suffix, .suffix (also the name itself) and prefix.* match host names; the"
+        " longest match counts.",
     )
-    values: Values = key(ValuesKind(), "{}", "What the variable may be.", blank=Values)
-    default: str = key(Text("a text with variables"), "", "What it is otherwise.")
+    values: Values = key(ValuesKind(), "{}", "What the variable can be.", blank=Values)
+    default: str = key(Text("a text with variables"), "", "The value if nothing matches.")
     definition: Definition | None = field(default=None, compare=False, repr=False)
     """Ready to be asked; None if something is wrong."""
 
@@ -99,7 +99,7 @@ class VariableKind(Record[VariableSettings]):
             raise findings.refuse(origin.mark, text)
         method = methods[0]
         if settings.hostnames and method != "map":
-            findings.report(origin.of("hostnames"), f"hostnames: does not go with {method}")
+            findings.report(origin.of("hostnames"), f"hostnames: cannot be combined with {method}")
         if not settings.values.texts and origin.has("values"):
             text = '"values" is missing, expected a mapping'
             findings.report(origin.mark, f"{text} of what is looked up to values")

@@ -184,7 +184,7 @@ class AdminSet:
 
     def _lease_handler(self, _timer: Timer) -> None:
         for change in self.subject.book.expire(self._loop.clock.now_ms):
-            tell(self.subject, f"the time of {change} is over", change.place)
+            tell(self.subject, f"{change} has expired", change.place)
         self._apply()
 
     def __str__(self) -> str:

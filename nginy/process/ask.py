@@ -119,12 +119,12 @@ def _await_outcome(
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
-            raise NginyError(f"nginy, PID {pid}, has ended and did not {asked_for}") from None
+            raise NginyError(f"nginy, PID {pid}, ended and did not {asked_for}") from None
         try:
             outcome = read()
         except NginyError:
             if not os.path.exists(path):
-                text = f"nginy, PID {pid}, is about to end and does not {asked_for}"
+                text = f"nginy, PID {pid}, is about to end and will not {asked_for}"
                 raise NginyError(text) from None
             outcome = None  # it has only just begun
         if outcome is not None and outcome.began_ms >= asked_ms:

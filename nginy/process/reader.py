@@ -41,7 +41,7 @@ class ReadResult:
     """What came of reading: a configuration to change to, or what is wrong with the file."""
 
     config: Config | None
-    """What the file says, but for what takes a restart."""
+    """What the file says, except what needs a restart."""
     text: str = ""
     """The configuration as `nginy -T` shows it."""
     difference: Difference | None = None

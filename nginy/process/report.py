@@ -53,7 +53,7 @@ class ReloadOutcome:
             more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
             return f"reload refused: {self.problems[0]}{more}"
         if self.needs_restart:
-            return f"reloaded; takes a restart: {', '.join(self.needs_restart)}"
+            return f"reloaded; needs a restart: {', '.join(self.needs_restart)}"
         return "reloaded"
 
     def to_json(self) -> str:

@@ -70,7 +70,7 @@ class Retiring:
 
     def _deadline_handler(self, _timer: Timer) -> None:
         logger.warning(
-            "worker_shutdown_timeout is over, closing the sessions that are left: %d, listener: %s",
+            "worker_shutdown_timeout has passed, closing the remaining sessions: %d, listener: %s",
             self.handler.sessions,
             self.handler.name,
         )

@@ -184,7 +184,7 @@ class Server:
 def draining_status(sessions: int, timeout_ms: int | None) -> str:
     """Return what a graceful end waits for, and until when."""
     if not sessions:
-        return "no session is left to wait for"
+        return "no sessions are left"
     until = "" if timeout_ms is None else f", until {_time_in(timeout_ms)} at most"
     return f"waiting for {sessions} session{'s' if sessions > 1 else ''} to end{until}"
 

@@ -102,7 +102,9 @@ class SingleProcess:
     def abort(self) -> None:
         """Go on after a bug in a reload, or without the memory for it."""
         self._is_committing = False
-        self.control.refused("the reload broke off, as the line before says; it may be half done")
+        self.control.refused(
+            "the reload failed, as the line before says; some of it may be in effect"
+        )
 
     def reopen_logs(self) -> None:
         """Open all logs anew."""

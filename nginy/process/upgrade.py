@@ -84,7 +84,7 @@ class Upgrade:
     def _ended(self, _code: int) -> None:
         successor, self._successor = self._successor, None
         if successor is not None:
-            logger.error("process %d has ended, so this one stays", successor.pid)
+            logger.error("process %d has ended, so this one goes on", successor.pid)
             self._undo()
 
     def _undo(self) -> None:

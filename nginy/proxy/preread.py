@@ -53,7 +53,7 @@ class ChooseRoute(Phase):
     texts: Mapping[str, Callable[[Session], str]]
     """What fills in each text with variables that a route names."""
     has_default: bool
-    """Whether a client that no route fits goes to the listener's own target."""
+    """Whether a client that no route matches goes to the listener's own target."""
     size_bytes: int
     timeout_ms: int
 

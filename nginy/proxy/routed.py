@@ -56,7 +56,7 @@ class Contents:
         """What works out the name of an upstream, by its text in the configuration ("$site")."""
         self._by_target: dict[Target, ProtocolHandler] = {}
         self.default = default
-        """The listener's own target, for clients that no route fits."""
+        """The listener's own target, for clients that no route matches."""
         self.pools = pools
         """The pools of all targets that are upstreams."""
         self.nobody = nobody
@@ -76,7 +76,7 @@ class Contents:
         """Return the target of a session that no phase has refused."""
         route = None if session.arrival is None else session.arrival.route
         target = self.default if route is None else route.target
-        assert target is not None  # the phase refuses clients that no route fits
+        assert target is not None  # the phase refuses clients that no route matches
         name = self._names.get(target.proxy_pass or "")
         return target if name is None else Target(name(session))
 
@@ -138,7 +138,7 @@ class RoutedHandler(ProtocolHandler):
 
     @property
     def leads_to(self) -> str | None:
-        """Where those go that no route fits."""
+        """Where clients go that no route matches."""
         return self.contents.leads_to
 
     def proxies(self) -> Sequence[ProxyHandler]:
@@ -188,7 +188,7 @@ class RoutedDatagramHandler(UdpHandler):
 
     @property
     def leads_to(self) -> str | None:
-        """Where those go that no route fits."""
+        """Where clients go that no route matches."""
         return self.contents.leads_to
 
     def proxies(self) -> Sequence[ProxyHandler]:

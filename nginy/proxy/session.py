@@ -62,7 +62,7 @@ class Reason(Enum):
     BAD_PREREAD = (400, "CR", "bad first message", logging.INFO)
     PREREAD_LATE = (400, "cR", "the ClientHello was not complete in time", logging.INFO)
     DENIED = (403, "PR", "denied by access", logging.INFO)
-    NO_ROUTE = (403, "PR", "no route fits", logging.INFO)
+    NO_ROUTE = (403, "PR", "no route matches", logging.INFO)
     QUEUE_FULL = (503, "PC", "too many clients are waiting for a backend", logging.ERROR)
     OVER_LIMIT = (503, "PC", "over a limit", logging.WARNING)
     RESOURCE = (500, "RC", "no descriptor, port or memory", logging.CRITICAL)

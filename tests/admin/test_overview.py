@@ -76,7 +76,7 @@ def test_a_problem_is_a_sentence_with_its_beginning_and_the_worst_comes_first() 
             ),
             ("warning", "names: 10.0.0.4:53 unresolved: no answer in time", since),
             ("warning", "web: 10.0.0.1:80 unresolved: the name is gone", since),
-            ("notice", "takes a restart: workers", None),
+            ("notice", "needs a restart: workers", None),
         ]
 
 

@@ -163,7 +163,7 @@ def test_the_access_rule_that_decides_is_told(tmp_path: pathlib.Path) -> None:
         "choice    none: status 403, denied by access",
     ]
     assert told("127.0.0.1:80/tcp", "11.1.2.3")[0] == "access    allow 11.0.0.0/8 (rule 2 of 2)"
-    assert told("127.0.0.1:80/tcp", "12.1.2.3")[0] == "access    none of 2 rules fits: allowed"
+    assert told("127.0.0.1:80/tcp", "12.1.2.3")[0] == "access    none of 2 rules matches: allowed"
     assert told("127.0.0.1:80/udp", "10.1.2.3")[1] == (
         "choice    none: its datagrams are dropped, denied by access"
     )

@@ -82,11 +82,12 @@ def test_who_is_turned_away_is_told_by_what(tmp_path: pathlib.Path) -> None:
         "choice    none: status 403, denied by this route",
     ]
     assert (
-        told(tmp_path, "10.1.2.3", "is_tls=on")[-1] == "choice    none: status 403, no route fits"
+        told(tmp_path, "10.1.2.3", "is_tls=on")[-1]
+        == "choice    none: status 403, no route matches"
     )
     assert told(tmp_path, "10.1.2.3", listener="127.0.0.1:80/udp") == [
         "route 1   no: starts x, but first bytes nothing",
-        "choice    none: its datagrams are dropped, no route fits",
+        "choice    none: its datagrams are dropped, no route matches",
     ]
     assert told(tmp_path, "10.1.2.3", listener="127.0.0.1:81") == [
         "route 1   no: from 192.0.2.1, but 10.1.2.3",
@@ -116,11 +117,11 @@ def test_words_say_what_a_client_sends(words: tuple[str, ...], expected: FirstBy
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("snl=a",), '"snl=a" says nothing of a client (did you mean "sni"?), expected sni=...,'),
-        (("sni",), '"sni" says nothing of a client'),
+        (("snl=a",), '"snl=a" does not describe a client (did you mean "sni"?), expected sni=...,'),
+        (("sni",), '"sni" does not describe a client'),
         (("is_tls=maybe",), 'is_tls: "maybe" is not valid, expected on or off'),
-        (("sni=a", "starts=x"), "starts does not go with sni, alpn or is_tls=on"),
-        (("sni=a", "is_tls=off"), "is_tls=off does not go with sni, alpn or is_tls=on"),
+        (("sni=a", "starts=x"), "starts cannot be combined with sni, alpn or is_tls=on"),
+        (("sni=a", "is_tls=off"), "is_tls=off cannot be combined with sni, alpn or is_tls=on"),
         ((r"starts=\q",), r'starts: "\\q": an escape is one of'),
     ],
 )

@@ -150,11 +150,11 @@ def test_without_a_deadline_the_sessions_of_a_removed_listener_just_go_on(
             "worker_connections changed: 10 -> 20",
         ),
         ("pid: off", "pid: /a/b", "pid changed: off -> /a/b"),
-        ("user: a", "user: b", "user changed: a -> b (takes a restart)"),
+        ("user: a", "user: b", "user changed: a -> b (needs a restart)"),
         (
             "event_method: poll",
             "event_method: select",
-            "event_method changed: poll -> select (takes a restart)",
+            "event_method changed: poll -> select (needs a restart)",
         ),
         (
             "error_log: {path: stderr, level: info}",

@@ -60,7 +60,7 @@ def test_defaults_may_have_rules(tmp_path: pathlib.Path) -> None:
         ("[deny all]", '"deny all", expected {allow: ...} or {deny: ...} with '),
         ("[{allow: '::1', deny: all}]", "a mapping of 2 keys, expected {allow: ...}"),
         ("[{deny: {path: a.txt}}]", "a mapping, expected {file: PATH}"),
-        ("[{deny: {file: blocked}}]", 'file: "blocked" is a word and not a path'),
+        ("[{deny: {file: blocked}}]", 'file: "blocked" is a word, not a path'),
         ("[{deny: {file: no.txt}}]", '"no.txt" cannot be read: No such file or directory'),
         ("[{deny: {file: ./.}}]", "is not a file, expected a file"),
     ],
@@ -91,7 +91,7 @@ def test_a_file_of_something_else_is_reported_within_bounds(tmp_path: pathlib.Pa
     write(tmp_path, "x\n" * 1000, "blocked.txt")
     found = refusals(tmp_path, listening("{deny: {file: blocked.txt}}"))
     assert len(found) == 21
-    assert '980 more lines of "blocked.txt" are no networks' in found[-1]
+    assert '980 more lines of "blocked.txt" are not networks' in found[-1]
 
 
 def test_a_rule_that_never_decides_is_warned_of(tmp_path: pathlib.Path) -> None:

@@ -66,7 +66,7 @@ def test_a_text_with_variables_is_worked_out_for_each(tmp_path: pathlib.Path, te
         ),
         ("proxy_bind: $remote", "names unknown variables ($remote)"),
         ("proxy_bind: $bytes_sent", "which is known only when a session ends"),
-        ("proxy_bind: $remote_addr x", "has words behind the address"),
+        ("proxy_bind: $remote_addr x", "has words after the address"),
         ("proxy_bind: {transparent: on}", '"address" is missing'),
         ("proxy_bind: {address: 192.0.2.1, transparent: often}", 'transparent: "often"'),
         ("proxy_bind: on", 'proxy_bind: "on" is a host name'),

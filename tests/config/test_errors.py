@@ -288,7 +288,7 @@ CASES = [
     (
         "access_log: [./x, off]\n" + LISTENER,
         (
-            ':1:19: access_log: "off" is a word and not a path, expected the path of a file,'
+            ':1:19: access_log: "off" is a word, not a path, expected the path of a file,'
             " stderr, stdout or syslog:HOST:PORT"
         ),
     ),

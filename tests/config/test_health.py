@@ -187,7 +187,7 @@ def test_a_password_needs_a_user_but_for_redis(tmp_path: pathlib.Path) -> None:
     (tmp_path / "secret.txt").write_text("s3cret")
     keys = "health_check: {type: %s, password_file: secret.txt}"
     assert settings(tmp_path, keys % "redis").probe is not None
-    text = "password_file: is for a user, and there is none"
+    text = "password_file: needs a user, and none is set"
     assert problem(tmp_path, keys % "mqtt") == text
 
 
@@ -323,7 +323,7 @@ def test_hash_methods_keep_their_weights(tmp_path: pathlib.Path) -> None:
         ("health_check: {role: master}", "role: is for type redis, mysql or postgres, not tcp"),
         (
             "health_check: {type: mysql, role: master}",
-            "role: takes a login, and there is no user",
+            "role: needs a login, and user is not set",
         ),
         (
             "health_check: {type: redis, role: leader}",
@@ -352,7 +352,7 @@ def test_hash_methods_keep_their_weights(tmp_path: pathlib.Path) -> None:
         ),
         (
             "health_check: {steps: [{send: x}], send: y}",
-            "send: belongs in a step, as there are steps",
+            "send: belongs in a step when there are steps",
         ),
         ("health_check: {steps: [{label: a}]}", "a step that neither sends nor expects anything"),
         (
@@ -467,7 +467,7 @@ def test_slow_start_does_not_go_with_a_hash(tmp_path: pathlib.Path) -> None:
         "{address: 127.0.0.1:80, slow_start: 5s}",
         balance="balance: {hash: $remote_addr}\n    ",
     )
-    assert text == 'slow_start: does not go with balance "hash"'
+    assert text == 'slow_start: cannot be combined with balance "hash"'
 
 
 def test_https_verifies_unless_told_otherwise(tmp_path: pathlib.Path) -> None:
@@ -523,7 +523,7 @@ def test_files_of_tls_that_are_of_no_use_are_refused(tmp_path: pathlib.Path) -> 
     for keys, message in (
         ("ca: broken.pem", f'ca: "{broken}" holds a certificate that is broken'),
         ("ca: other.key", f'ca: "other.key" holds no certificate, {A_CERTIFICATE}, or system'),
-        ("key: other.key", "key: is for a certificate, and there is none"),
+        ("key: other.key", "key: needs a certificate, and none is set"),
         ("certificate: one.crt", f'certificate: "{certificate}" needs a key'),
         (
             "certificate: one.crt, key: other.key",

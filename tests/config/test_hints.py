@@ -88,7 +88,7 @@ def test_a_foreign_key_is_answered(tmp_path: pathlib.Path, text: str, advice: st
 
 
 VALUES_WRITTEN = [
-    (listening("0.0.0.0:53 udp"), 'has "udp" behind the address: expected protocol: udp'),
+    (listening("0.0.0.0:53 udp"), 'has "udp" after the address: expected protocol: udp'),
     (listening("0.0.0.0:443 ssl"), "expected tls: {certificate: site.pem, key: site.key}"),
     (listening("0.0.0.0:80 backlog=5"), "expected backlog: 5"),
     (listening("0.0.0.0:80;"), 'ends in a ";", expected 0.0.0.0:80'),
@@ -131,7 +131,7 @@ VALUES_WRITTEN = [
     (balance("uri"), "does not read HTTP"),
     (
         balance("{hash: $remote_addr consistent}"),
-        'has "consistent" behind the key, expected $remote_addr, consistent: on in the braces',
+        'has "consistent" after the key, expected $remote_addr, consistent: on in the braces',
     ),
     (
         balance("{hash: $remote_addr x}"),
@@ -144,7 +144,7 @@ VALUES_WRITTEN = [
     ("user: nobody nogroup\n" + LISTENER, "nginy takes the group of that user"),
     (
         in_listener("proxy_bind: $remote_addr transparent"),
-        "has a word behind the address, expected {address: $remote_addr, transparent: on}",
+        "has a word after the address, expected {address: $remote_addr, transparent: on}",
     ),
     (in_listener("proxy_bind: 127.0.0.1 eth0"), "expected the address alone"),
     (in_listener("protocol: http"), "does not read HTTP, expected tcp"),
@@ -178,7 +178,7 @@ VALUES_WRITTEN = [
     ),
     ("pid: /run/nginy.pid;\n" + LISTENER, 'ends in a ";", expected /run/nginy.pid'),
     (balance("{hash: $remote_addr;}"), 'ends in a ";", expected $remote_addr'),
-    (balance("{random: two least_conn}"), "has words behind the method, expected two"),
+    (balance("{random: two least_conn}"), "has words after the method, expected two"),
     ("pid: nginy\n" + LISTENER, '(did you mean "./nginy"?)'),
     ("access_log: on\n" + LISTENER, "stderr, stdout or syslog:HOST:PORT"),
 ]
@@ -242,7 +242,7 @@ def test_a_value_that_stands_for_its_record_is_named_by_the_key_that_was_typed(
     tmp_path: pathlib.Path,
 ) -> None:
     (message,) = refusals(tmp_path, "access_log: on\n" + LISTENER)
-    assert message.startswith('nginy.yml:1:13: access_log: "on" is a word and not a path')
+    assert message.startswith('nginy.yml:1:13: access_log: "on" is a word, not a path')
 
 
 def test_no_foreign_word_is_one_of_nginys_own() -> None:

@@ -195,7 +195,7 @@ METHODS = (
         ("{hash: x, bounded_load: 2}", "28: balance: bounded_load needs consistent: true"),
         ("{least_conn: x}", "41: balance: least_conn takes no value, expected it alone"),
         ("{random: three}", '37: balance: "three" is not known, expected two'),
-        ("{random: two, consistent: on}", "42: balance: consistent does not go with random"),
+        ("{random: two, consistent: on}", "42: balance: consistent cannot be combined with random"),
         ("{hash: x, consistent: maybe}", '50: balance: "maybe" is not valid, expected on or off'),
         (
             "{hash: $x}",
@@ -320,7 +320,7 @@ def test_words_that_are_no_error_log(tmp_path: pathlib.Path) -> None:
     text = "listeners: {listen: 127.0.0.1:80, return: x, error_log: "
     assert refusals(tmp_path, f"{text}on}}") == [
         (
-            'nginy.yml:1:57: error_log: "on" is a word and not a path, expected the path of a file,'
+            'nginy.yml:1:57: error_log: "on" is a word, not a path, expected the path of a file,'
             " stderr, stdout or syslog:HOST:PORT"
         )
     ]

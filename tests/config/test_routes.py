@@ -138,7 +138,7 @@ def test_an_address_in_a_route_has_an_upstream(tmp_path: pathlib.Path) -> None:
         ("share: 101%, deny: on", 'share: "101%" is above 100%'),
         ("share: 0%, deny: on", 'share: "0%" is too small'),
         ("share: 1.234%, deny: on", 'share: "1.234%" is not a share'),
-        ("key: $remote_addr, deny: on", "key: goes with share"),
+        ("key: $remote_addr, deny: on", "key: needs share"),
         ("share: 5%, key: $status, deny: on", "is known only when a session ends"),
         ("when: {$nosuch: x}, deny: on", "names unknown variables ($nosuch)"),
         ("when: {$status: 200}, deny: on", "is known only when a session ends"),
@@ -169,7 +169,7 @@ def test_a_mistake_has_its_place_and_what_was_expected(
         ("protocol: udp, routes: {is_tls: on, deny: on}", "is_tls: is for tcp listeners, this"),
         (
             "protocol: udp, accept_proxy_protocol: {from: all}, routes: {starts: x, return: y}",
-            "accept_proxy_protocol: does not go with return on udp listeners",
+            "accept_proxy_protocol: cannot be combined with return on udp listeners",
         ),
         ("ssl_preread: on", "nginy looks at first bytes where a route needs them"),
         ("sni: a", "expected routes: [{sni: www.example.com, proxy_pass: web}]"),

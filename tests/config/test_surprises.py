@@ -67,7 +67,7 @@ def test_a_key_without_a_variable_is_warned_of(tmp_path: pathlib.Path, key: str,
 def test_weights_that_do_not_act_are_warned_of(tmp_path: pathlib.Path) -> None:
     keys = "balance: {maglev: $remote_addr}\n    agent_check: 99"
     assert warned(tmp_path, serving(keys)) == [
-        "nginy.yml:6:18: balance maglev keeps its weights, those of agent_check do not act on it"
+        "nginy.yml:6:18: balance maglev ignores the weights of agent_check"
     ]
     assert warned(tmp_path, serving("agent_check: 99")) == []
 

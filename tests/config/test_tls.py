@@ -104,7 +104,7 @@ def tls_of(config: Config) -> Tls:
         ),
         (
             f"{GOOD}, client_ca: DIR/good.pem",
-            "client_ca: nobody is asked, expected verify_client: optional or required",
+            "client_ca: no client is asked for one, expected verify_client: optional or required",
         ),
         (
             f"{GOOD}, protocols: [TLSv1.1]",

@@ -111,7 +111,7 @@ def variable(text: str) -> str:
         ("{geo: $pid, values: {10.0.0.1/8: b}}", '(did you mean "10.0.0.0/8"?)'),
         ("{geo: $pid, values: {'::/0': a, '::0/0': b}}", '"::0/0" has another value at '),
         ("{geo: $pid, values: {file: no.txt}}", 'no.txt" cannot be read: No such file or director'),
-        ("{geo: $pid, values: {file: no}}", 'values: "no" is a word and not a path, expected the '),
+        ("{geo: $pid, values: {file: no}}", 'values: "no" is a word, not a path, expected the '),
         ("{split: $pid, values: {x: a}}", 'values: "x" is not a share, expected a share such as 5'),
         (
             "{split: $pid, values: {0%: a}}",
@@ -119,7 +119,10 @@ def variable(text: str) -> str:
         ),
         ("{split: $pid, values: {'*': a}}", 'values: "*" is not a share, expected the rest in def'),
         ("{split: $pid, values: {60%: a, 41%: b}}", "values: the shares add up to 101%, expected "),
-        ("{geo: $pid, values: {'::': b}, hostnames: on}", "v: hostnames: does not go with geo"),
+        (
+            "{geo: $pid, values: {'::': b}, hostnames: on}",
+            "v: hostnames: cannot be combined with geo",
+        ),
         ("{mapp: $pid, values: {a: b}}", 'unknown key "mapp" in a variable (did you mean "map"?)'),
     ],
 )

@@ -50,7 +50,7 @@ def test_an_outcome_in_a_sentence() -> None:
     assert [outcome.summary for outcome in OUTCOMES] == [
         "reloaded",
         "reload refused: a.yml:1:1: wrong (and 1 more)",
-        "reloaded; takes a restart: workers",
+        "reloaded; needs a restart: workers",
     ]
 
 

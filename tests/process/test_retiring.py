@@ -38,7 +38,7 @@ def test_the_sessions_end_at_the_deadline_in_slices(
     retired.limit(1000)
     harness.advance(900)
     assert front.handler.sessions == sessions
-    with expect_log("worker_shutdown_timeout is over"):  # type: ignore[operator]
+    with expect_log("worker_shutdown_timeout has passed"):  # type: ignore[operator]
         harness.clock.advance(200)  # type: ignore[attr-defined]
         harness.loop.turn(0)
     assert front.handler.sessions == sessions - KILL_SLICE // 2
@@ -52,7 +52,7 @@ def test_one_that_is_taken_back_ends_no_further_session(
 ) -> None:
     retired = retiring(harness, front)
     retired.limit(1000)
-    with expect_log("worker_shutdown_timeout is over"):  # type: ignore[operator]
+    with expect_log("worker_shutdown_timeout has passed"):  # type: ignore[operator]
         harness.clock.advance(1100)  # type: ignore[attr-defined]
         harness.loop.turn(0)
     left = front.handler.sessions

@@ -401,7 +401,7 @@ def test_a_route_that_denies_and_one_that_is_missing(harness: Harness) -> None:
     front.ended.clear()
     front.connect().send(b"x")
     missing = front.only()
-    assert (missing.status, missing.termination, missing.reason) == (403, "PR", "no route fits")
+    assert (missing.status, missing.termination, missing.reason) == (403, "PR", "no route matches")
 
 
 def test_a_backend_is_told_the_name_that_a_client_passed_through_has_asked_for(

@@ -161,7 +161,7 @@ def test_status_says_how_it_is_and_check_makes_it_an_exit_status(directory: path
         nginy.stop()
     status, out, errors = run_once("status", "--check", str(nginy.path))
     assert (status, out) == (1, "")
-    assert "does nginy run?" in errors[0]
+    assert "is nginy running?" in errors[0]
 
 
 def test_while_sessions_end_it_says_so(directory: pathlib.Path) -> None:

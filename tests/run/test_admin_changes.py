@@ -120,7 +120,7 @@ def test_a_lease_goes_back_by_itself(place: Place, tmp_path: pathlib.Path) -> No
         [change] = place.ask("GET", "/changes")[1]["changes"]
         assert (change["key"], change["value"]) == ("state", "maint")
         assert change["until"] is not None
-        nginy.said(f"the time of {name} in maintenance is over")
+        nginy.said(f"{name} in maintenance has expired")
         wait_until(lambda: place.backend()["state"] == "up")
         assert place.ask("GET", "/changes")[1]["changes"] == []
         nginy.stop()

@@ -75,8 +75,8 @@ def test_what_takes_a_restart_is_said_until_there_is_one(
 ) -> None:
     with Nginy(tmp_path, config(workers, here, "hi")) as nginy:
         nginy.write(config(workers, here, "hi", "event_method: poll\n"))
-        change = "~ event_method changed: auto -> poll (takes a restart)\n"
-        warning = "nginy: [warn] takes a restart: event_method"
+        change = "~ event_method changed: auto -> poll (needs a restart)\n"
+        warning = "nginy: [warn] needs a restart: event_method"
         for _ in range(2):
             assert run_once("-s", "reload", str(nginy.path)) == (0, change, [warning])
         _, out, _ = run_once("plan", str(nginy.path))
@@ -169,7 +169,7 @@ def test_an_outcome_survives_its_json() -> None:
         (ReloadOutcome(0, 0), "reloaded"),
         (
             ReloadOutcome(0, 0, needs_restart=("user", "workers")),
-            "reloaded; takes a restart: user, workers",
+            "reloaded; needs a restart: user, workers",
         ),
         (ReloadOutcome(0, 0, problems=("one",)), "reload refused: one"),
         (ReloadOutcome(0, 0, problems=("one", "two", "three")), "reload refused: one (and 2 more)"),
@@ -207,7 +207,7 @@ def test_a_process_that_removes_its_pid_file_is_about_to_end(tmp_path: pathlib.P
     with pytest.raises(NginyError, match="no answer from PID"):
         reload(str(path), answer_ms=50)
     signal.signal(signal.SIGHUP, lambda *_: path.unlink())
-    with pytest.raises(NginyError, match="is about to end and does not reload"):
+    with pytest.raises(NginyError, match="is about to end and will not reload"):
         reload(str(path))
 
 

@@ -206,7 +206,7 @@ def test_sessions_of_a_removed_listener_end_at_the_deadline(site: Site, backend:
     client, _ = site.exchange(backend)
     reload(nginy, only_extra(site, port, head))
     assert client.recv(1) == b""
-    nginy.said("worker_shutdown_timeout is over")
+    nginy.said("worker_shutdown_timeout has passed")
     session = nginy.session()
     assert (session["termination"], session["reason"]) == ("KD", "closed at the drain deadline")
     assert is_open(site.host, port)
@@ -226,7 +226,7 @@ def test_a_listener_that_comes_back_saves_its_sessions_from_the_deadline(
     nginy.write(f"{head}\nlisteners: [{{listen: {site.address}, proxy_pass: {backend.name}}}]\n")
     with socket.create_connection((site.host, port), timeout=PATIENCE_S) as lingering:
         nginy.send_signal(signal.SIGHUP)
-        nginy.said("worker_shutdown_timeout is over, closing the sessions that are left: 1")
+        nginy.said("worker_shutdown_timeout has passed, closing the remaining sessions: 1")
         assert lingering.recv(100) == b"extra"
     check(*ends)
     site.exchange(backend)
@@ -344,7 +344,7 @@ def test_a_file_that_cannot_be_opened_leaves_the_listeners_as_they_were(
 def test_what_takes_a_restart_is_said(site: Site, backend: Listening) -> None:
     nginy = site.start([backend.name], "event_method: poll")
     said = reload(nginy, site.config([backend.name], "event_method: select"))
-    assert any("event_method changed: poll -> select (takes a restart)" in line for line in said)
+    assert any("event_method changed: poll -> select (needs a restart)" in line for line in said)
     site.exchange(backend)
 
 

@@ -88,7 +88,7 @@ def test_every_state_is_told_in_its_turn(
         stopping = heard(manager)
         assert stopping["STOPPING"] == "1"
         assert stopping["STATUS"] == (
-            "no session is left to wait for"
+            "no sessions are left"
             if workers == 1
             else "waiting for the sessions of 2 workers to end"
         )

@@ -44,7 +44,7 @@ class Reopening:
             if process.send("reopen", str(self._number)):
                 self._waiting.add(process)
             else:
-                self._problems[f"{process} does not take the message"] = None
+                self._problems[f"{process} does not accept the message"] = None
         self._loop.timers.start(self._timer, self._loop.clock.now_ms + ANSWER_MS)
         self._look()
 

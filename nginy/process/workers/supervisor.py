@@ -194,7 +194,7 @@ class Supervisor:
             if not self.crew.processes:
                 self.loop.running = False
         elif self._stage is Stage.STARTING:
-            self._fail(f"{process} has ended before it could serve")
+            self._fail(f"{process} ended before it could serve")
         else:
             self._voting.died(process)
 

@@ -160,7 +160,7 @@ class Voting:
                 vote.waiting.add(process.index)
                 is_told = process.send("sockets", fds=self._chair.sockets_for(process, vote))
                 if not (is_told and process.send("reload", vote.number, [fd])):
-                    self._call_off(vote, f"{process} does not take the message")
+                    self._call_off(vote, f"{process} does not accept the message")
                     return
         finally:
             os.close(fd)
