@@ -136,7 +136,7 @@ def test_a_successor_asked_for_during_a_start_comes_after_it(start: Start) -> No
     successor = int(start.pid_path.read_text())
     assert int(old_path.read_text()) == start.process.pid != successor
     os.kill(successor, signal.SIGTERM)
-    wait_until(lambda: start.has_said("so this one stays"))
+    wait_until(lambda: start.has_said("so this one goes on"))
 
 
 @pytest.mark.slow

@@ -89,7 +89,7 @@ def test_sessions_that_outlast_the_deadline_are_closed(
 ) -> None:
     with Nginy(tmp_path, place.config(worker_shutdown_timeout="300ms")) as nginy:
         client, upstream = place.session()
-        assert any("are left: 1" in line for line in nginy.stop(signal.SIGQUIT))
+        assert any("remaining sessions: 1" in line for line in nginy.stop(signal.SIGQUIT))
         assert (client.recv(1), upstream.recv(1)) == (b"", b"")
         session = nginy.session()
         assert session["termination"] == "KD"

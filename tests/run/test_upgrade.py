@@ -121,7 +121,7 @@ def test_a_successor_that_cannot_start_changes_nothing(
     with Nginy(tmp_path, config(workers, here, tmp_path, "return: old")) as nginy:
         nginy.write("listeners: nonsense\n")
         nginy.send_signal(signal.SIGUSR2)
-        nginy.said("so this one stays")
+        nginy.said("so this one goes on")
         wait_until(nginy.pid_path.exists)
         assert nginy.pid == nginy.process.pid
         assert ask(here) == b"old"
