@@ -3,8 +3,9 @@
 `ServerTls` says how: which certificate for which name, and what else to ask for. The phase reads
 the client's first message itself, before OpenSSL does. So it chooses the certificate before
 anything costs CPU time, recognizes a client that speaks no TLS (and tells it so, if it speaks
-HTTP), and can log what a client offered that it turns away. Then the bytes go to OpenSSL, and
-`event/tls.py::TlsConnection` takes the place of the plain connection for the rest of the session.
+HTTP, after which it reads the request to its end), and can log what a client offered that it turns
+away. Then the bytes go to OpenSSL, and `event/tls.py::TlsConnection` takes the place of the plain
+connection for the rest of the session.
 
 Each step waits in a queue (`event/handshakes.py`), as it costs so much.
 
@@ -44,6 +45,10 @@ HTTP_ANSWER: Final = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n"
     b"Content-Length: %d\r\n\r\n%b" % (len(HTTP_TEXT), HTTP_TEXT)
 )
+
+LINGER_MS: Final = 5000
+"""A client that speaks HTTP has this long to end its request and to close (nginx
+`lingering_timeout`). A close with unread bytes is a reset, which may overtake the answer."""
 
 VERSION_FAILURES: Final = frozenset(
     ("UNSUPPORTED_PROTOCOL", "VERSION_TOO_LOW", "NO_PROTOCOLS_AVAILABLE", "UNKNOWN_PROTOCOL")
@@ -100,7 +105,16 @@ class TlsPhase(Phase):
 class ServerHandshake:
     """A handshake on its way. Lives as long as the client's handlers refer to it."""
 
-    __slots__ = ("_client", "_held", "_hello", "_is_queued", "_rest", "_session", "_tls")
+    __slots__ = (
+        "_client",
+        "_held",
+        "_hello",
+        "_is_queued",
+        "_refusal",
+        "_rest",
+        "_session",
+        "_tls",
+    )
 
     def __init__(self, session: Session, client: Connection, tls: ServerTls, rest: Phases) -> None:
         self._session = session
@@ -110,6 +124,8 @@ class ServerHandshake:
         self._held = b""
         """The client's first message as far as it has come."""
         self._hello: Hello = NOT_TLS
+        self._refusal: Refusal | None = None
+        """Why it ends, while the rest of a plain request is dropped."""
         self._is_queued = False
 
     def wait(self) -> None:
@@ -131,7 +147,7 @@ class ServerHandshake:
         """Take what has come and go on as far as that leads."""
         self._is_queued = False
         client = self._client
-        if client.fd < 0:
+        if client.fd < 0 or self._refusal is not None:
             return
         if client.is_plain:
             refusal = self._read_hello()
@@ -139,7 +155,8 @@ class ServerHandshake:
                 self._end(refusal)
                 return
         if not isinstance(client, TlsConnection):
-            if client.read.ready:  # more, or a FIN, which no edge will report
+            # There may be more, or a FIN, which no edge will report.
+            if client.read.ready and self._refusal is None:
                 self._handler(client.read)
             return
         outcome = client.handshake()
@@ -190,14 +207,34 @@ class ServerHandshake:
         client.tls.is_ragged = tls.is_ragged
         return None
 
-    def _not_tls(self) -> Refusal:
-        """Return a refusal that says what has come instead of TLS; answer HTTP."""
+    def _not_tls(self) -> Refusal | None:
+        """Return what has come instead of TLS; answer HTTP, and end later."""
+        if not HTTP_REQUEST.match(self._held):
+            return _refused(f"client speaks no TLS, {shown(self._held)} came")
         client = self._client
-        if HTTP_REQUEST.match(self._held):
-            client.send(HTTP_ANSWER)
-            client.shutdown()
-            return _refused("client speaks plain HTTP")
-        return _refused(f"client speaks no TLS, {shown(self._held)} came")
+        self._held = b""
+        self._refusal = _refused("client speaks plain HTTP")
+        client.send(HTTP_ANSWER)
+        client.shutdown()
+        client.read.handler, client.write.handler = self._discard_handler, ignore
+        timer, loop = client.write.timer, client.loop
+        if timer is not None:
+            loop.timers.start(timer, loop.clock.now_ms + LINGER_MS)
+        if client.read.ready:
+            loop.post(client.read)
+        return None
+
+    def _discard_handler(self, event: Event) -> None:
+        """Drop a part of the request; at its end, the session ends."""
+        client = self._client
+        count = client.recv(client.loop.memory)
+        client.received = 0
+        if count == AGAIN:
+            return
+        if count <= 0:
+            self._end(self._refusal)
+        elif event.ready:
+            client.loop.post(event)
 
     def _send_alert(self, description: int) -> None:
         self._client.send(bytes((21, 3, 3, 0, 2, 2, description)))
@@ -215,7 +252,8 @@ class ServerHandshake:
         return tls_failure(tls.failure, tls.verify_code, tls.verify_message)
 
     def _timer_handler(self, _timer: Timer) -> None:
-        self._end(Refusal(Reason.HANDSHAKE_LATE, Reason.HANDSHAKE_LATE.sentence, "invalid"))
+        late = Refusal(Reason.HANDSHAKE_LATE, Reason.HANDSHAKE_LATE.sentence, "invalid")
+        self._end(self._refusal or late)
 
     def _end(self, refusal: Refusal | None) -> None:
         """Go on after the wait."""

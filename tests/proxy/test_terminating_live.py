@@ -14,7 +14,7 @@ from nginy.proxy.access import ALL, Access, Rule
 from nginy.proxy.pacing import PacedSession
 from nginy.proxy.real_address import RealAddress
 from nginy.proxy.tcp import TcpHandler
-from nginy.proxy.terminating import HTTP_ANSWER, ServerTls, TlsPhase
+from nginy.proxy.terminating import HTTP_ANSWER, LINGER_MS, ServerTls, TlsPhase
 
 from kit import ends
 from kit.harness import Front, Harness
@@ -151,11 +151,34 @@ def test_a_client_without_a_common_protocol_is_rejected(place: Place) -> None:
 def test_plain_http_is_answered_as_http(place: Place) -> None:
     client = place.front.connect()
     client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert place.reason() == "TLS handshake failed: client speaks plain HTTP"
     place.harness.turn_until(lambda: client.is_over)
+    client.finish()
+    assert place.reason() == "TLS handshake failed: client speaks plain HTTP"
     assert (client.received, client.errno) == (HTTP_ANSWER, 0)
     head, _, body = HTTP_ANSWER.partition(b"\r\n\r\n")
     assert b"Content-Length: %d" % len(body) in head
+
+
+def test_a_long_plain_request_is_read_to_its_end_and_answered(place: Place) -> None:
+    client = place.front.connect()
+    client.send(b"POST / HTTP/1.1\r\nContent-Length: 8000000\r\n\r\n" + bytes(8_000_000))
+    client.finish()
+    assert place.reason() == "TLS handshake failed: client speaks plain HTTP"
+    assert (client.received, client.errno, place.front.ended[0].bytes_received) == (
+        HTTP_ANSWER, 0, 0,
+    )  # fmt: skip
+
+
+def test_a_plain_request_without_end_is_waited_for_some_seconds(place: Place) -> None:
+    client = place.front.connect()
+    client.send(b"POST / HTTP/1.1\r\nContent-Length: 8000000\r\n\r\n")
+    place.harness.turn_until(lambda: client.received == HTTP_ANSWER)
+    for _ in range(9):
+        client.send(b"x")
+        place.harness.advance(LINGER_MS // 10)
+    assert not place.front.ended
+    place.harness.advance(LINGER_MS // 5)
+    assert place.reason() == "TLS handshake failed: client speaks plain HTTP"
 
 
 def test_what_is_no_tls_is_shown(place: Place) -> None:
@@ -394,6 +417,7 @@ def test_handshakes_leave_no_garbage_however_they_end(place: Place, wildcard: pa
         distrusting = place.connect(context=trusting(wildcard))
         speaking_http, leaving = front.connect(), front.connect()
         speaking_http.send(b"GET / HTTP/1.0\r\n\r\n")
+        speaking_http.finish()
         leaving.finish()
         end_all(well, distrusting, speaking_http, leaving)
         silent = front.connect()
