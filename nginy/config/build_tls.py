@@ -12,7 +12,7 @@ Tested in tests/config/test_tls.py.
 import contextlib
 import os
 import ssl
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from ssl import SSLContext, SSLError
 
 from nginy.config.pem import Pem
@@ -44,16 +44,24 @@ class TlsContexts:
         self._servers: dict[Tls, ServerTls] = {}
         self._clients: dict[tuple[ClientTls, str], UpstreamTls] = {}
 
-    def prepare(self, config: Config) -> "TlsContexts":
-        """Return the contexts that `config` needs, those in use among them; raise NginyError."""
+    def prepare(self, config: Config) -> Generator[None, None, "TlsContexts"]:
+        """Return the contexts that `config` needs, those in use among them; raise NginyError.
+
+        Yields after each context that had to be made.
+        """
         prepared = TlsContexts()
         for listener in config.listeners:
             for tls in terminations(listener):
                 if tls not in prepared._servers:
-                    prepared._servers[tls] = self._servers.get(tls) or server_tls(tls)
+                    made = self._servers.get(tls) or (yield from server_tls(tls))
+                    prepared._servers[tls] = made
             if listener.proxy_tls is not None:
                 key = client_key(listener.proxy_tls)
-                prepared._clients[key] = self._clients.get(key) or upstream_tls(*key)
+                if key not in prepared._clients:
+                    found = self._clients.get(key)
+                    prepared._clients[key] = found or upstream_tls(*key)
+                    if found is None:
+                        yield
         return prepared
 
     def server(self, tls: Tls | None) -> ServerTls | None:
@@ -134,13 +142,16 @@ def upstream_tls(settings: ClientTls, name: str) -> UpstreamTls:
     return UpstreamTls(context, name, verifies=settings.verify, sends_name=settings.sends_name)
 
 
-def server_tls(tls: Tls) -> ServerTls:
-    """Return how a listener with these keys terminates TLS."""
-    contexts = [server_context(tls, pair) for pair in tls.pairs]
+def server_tls(tls: Tls) -> Generator[None, None, ServerTls]:
+    """Return how a listener with these keys terminates TLS; yield after each certificate."""
+    contexts: list[SSLContext] = []
     by_name: dict[str, SSLContext] = {}
-    for pair, context in zip(tls.pairs, contexts, strict=True):
+    for pair in tls.pairs:
+        context = server_context(tls, pair)
+        contexts.append(context)
         for name in first_of_pem(pair.certificate.content).names:
             by_name.setdefault(name, context)
+        yield
     return ServerTls(
         default=contexts[0],
         by_name=by_name,

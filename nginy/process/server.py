@@ -79,10 +79,10 @@ class Server:
         step.
         """
         pools = yield from self.pools.prepare(config)
+        tls = yield from self.services.prepare_tls(config)
         with contextlib.ExitStack() as undo:
             opened = self.services.open(config)
             undo.callback(close_listeners, opened)
-            tls = self.services.prepare_tls(config)
             self.logs.open(config)
             undo.pop_all()
         return Prepared(config, opened, pools, tls)

@@ -144,14 +144,15 @@ class ServiceSet:
             neighbors.add(listener.options, listener.socket)
         return neighbors
 
-    def prepare_tls(self, config: schema.Config) -> TlsContexts:
-        """Make what `config` needs for TLS and is not there yet; raises NginyError."""
+    def prepare_tls(self, config: schema.Config) -> Steps[TlsContexts]:
+        """Make what `config` needs for TLS and is not there yet, a certificate in each step;
+        raises NginyError."""
         return self._tls.prepare(config)
 
     def begin(self, config: schema.Config, tls: TlsContexts | None = None) -> Steps[None]:
         """Work out what `apply` needs; logs and pools are in step with `config`."""
-        self._tls = tls or self.prepare_tls(config)
-        return self._maker.begin(config, self._tls)
+        self._tls = tls or (yield from self.prepare_tls(config))
+        yield from self._maker.begin(config, self._tls)
 
     def apply(self, config: schema.Config, opened: Mapping[ListenKey, Listener]) -> None:
         """Listen where `config` says and nowhere else; call `begin` first."""

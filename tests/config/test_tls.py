@@ -17,6 +17,7 @@ from nginy.config.surprises import surprises
 from nginy.config.targets import by_upstream
 from nginy.config.tls import Tls
 from nginy.errors import ConfigError
+from nginy.process.gradual import at_once
 
 from kit.configs import loaded, refusals
 from kit.tls import make_certificate
@@ -123,7 +124,7 @@ def test_what_does_not_go_together_is_one_problem(
 
 def test_an_encrypted_key_opens_with_its_password(load: Load) -> None:
     keys = "certificate: DIR/locked.pem, key: DIR/locked.pem, password_file: DIR/secret"
-    assert server_tls(tls_of(load(keys))).by_name.keys() == {"locked.test"}
+    assert at_once(server_tls(tls_of(load(keys)))).by_name.keys() == {"locked.test"}
 
 
 def test_settings_reach_openssl(load: Load) -> None:
@@ -133,7 +134,7 @@ def test_settings_reach_openssl(load: Load) -> None:
         " client_ca: DIR/other.pem, verify_client: optional, session_tickets: off,"
         " unknown_sni: reject, alpn: [h2, http/1.1], ragged_eof: on, handshake_timeout: 5s"
     )
-    made = server_tls(tls_of(load(keys)))
+    made = at_once(server_tls(tls_of(load(keys))))
     context = made.default
     assert context is made.by_name["good.test"] is not made.by_name["other.test"]
     assert context.minimum_version == context.maximum_version == ssl.TLSVersion.TLSv1_3
@@ -147,8 +148,8 @@ def test_settings_reach_openssl(load: Load) -> None:
 def test_a_reload_keeps_the_contexts_of_what_is_the_same(load: Load, files: pathlib.Path) -> None:
     keys = GOOD
     first, again = load(keys), load(keys)
-    contexts = TlsContexts().prepare(first)
-    assert contexts.prepare(again).server(tls_of(again)) is contexts.server(tls_of(first))
+    contexts = at_once(TlsContexts().prepare(first))
+    assert at_once(contexts.prepare(again)).server(tls_of(again)) is contexts.server(tls_of(first))
     before = (files / "good.pem").read_text()
     try:
         # As certbot does: another file under the same path.
@@ -156,9 +157,17 @@ def test_a_reload_keeps_the_contexts_of_what_is_the_same(load: Load, files: path
         renewed = load(keys)
     finally:
         (files / "good.pem").write_text(before)
-    made = contexts.prepare(renewed).server(tls_of(renewed))
+    made = at_once(contexts.prepare(renewed)).server(tls_of(renewed))
     assert made is not None
     assert made.by_name.keys() == {"other.test"}
+
+
+def test_contexts_are_made_one_by_one_with_time_between_them(load: Load) -> None:
+    other = "certificate: DIR/other.pem, key: DIR/other.pem"
+    config = load(f"certificates: [{{{GOOD}}}, {{{other}}}]")
+    contexts = at_once(TlsContexts().prepare(config))
+    assert len(list(TlsContexts().prepare(config))) == 2
+    assert not list(contexts.prepare(config))  # they are there
 
 
 @pytest.mark.parametrize(
@@ -201,7 +210,7 @@ def test_a_key_log_is_warned_of_and_not_written_by_a_test(
     (warning,) = surprises(config)
     assert "key_log: ALL TLS KEYS of this listener go to" in warning
     assert not path.exists()
-    assert server_tls(tls_of(config)).default.keylog_filename == str(path)
+    assert at_once(server_tls(tls_of(config))).default.keylog_filename == str(path)
 
 
 @pytest.mark.parametrize(
@@ -245,7 +254,7 @@ def test_settings_towards_backends_reach_openssl(
     )
     text = f"listeners: {{listen: 127.0.0.1:80, proxy_pass: 192.0.2.1:443, proxy_tls: {{{keys}}}}}"
     config = loaded(tmp_path, text)
-    made = TlsContexts().prepare(config).client(config.listeners[0])
+    made = at_once(TlsContexts().prepare(config)).client(config.listeners[0])
     assert made is not None
     assert (made.name, made.verifies, made.sends_name) == ("x.test", True, False)
     assert made.context.minimum_version == ssl.TLSVersion.TLSv1_3
