@@ -140,7 +140,7 @@ class Backend:
 
     @property
     def own_conns(self) -> int:
-        """Those of `conns` that this process has."""
+        """How many of `conns` are this process's own."""
         return self.conns
 
     def take(self) -> None:
@@ -172,7 +172,7 @@ class Backend:
         return self.down and self.health.state is not State.EJECTED
 
     def reweigh(self, weight: int) -> None:
-        """Use another weight than configured for now; the effect of failures on it stays."""
+        """Use another weight than the configured one for now; failures go on lowering it."""
         gained = max(weight - self.weight, 0)
         self.effective_weight = min(self.effective_weight + gained, weight)
         self.weight = weight

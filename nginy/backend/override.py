@@ -1,8 +1,8 @@
 """Override: what an operator has set for a backend while nginy runs, in place of the file's values.
 
-The admin interface keeps the book of changes: who, why, until when (`admin/changes.py`). Here is
-what a backend sees of it. Each worker has the same overrides, so the supervisor sends them as JSON,
-and `parse` takes only what it knows.
+The admin interface keeps the book of changes: who, why, until when (`admin/changes.py`). This
+module has what a backend sees of it. Each worker has the same overrides, so the supervisor sends
+them as JSON, and `parse` takes only what it knows.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ class Override:
     """Who has set it, and when."""
 
     def to_json(self) -> dict[str, object]:
-        """Return plain values, without those that are not set."""
+        """Return plain values, leaving out those that are None."""
         found = {
             "mode": None if self.mode is None else self.mode.value,
             "weight": self.weight,

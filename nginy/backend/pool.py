@@ -137,7 +137,7 @@ class BackendPool:
         self._begin_round()
 
     def _begin_round(self) -> None:
-        """Let go by what comes before the phase, once there are backends."""
+        """Skip the picks that come before the phase, once there are backends."""
         primaries = [b for b in self.backends if not b.settings.backup]
         if not self._phase or len(primaries) < 2:
             return
@@ -150,7 +150,7 @@ class BackendPool:
         """Take note of a change of `backend` that choices depend on; every such change comes here.
 
         Choices depend on `conns`, `fails`, `down`, weights and limits. Among many backends the
-        balancers keep sorted lists (`balancer/turns.py`), which miss a change that is not told.
+        balancers keep sorted lists (`balancer/turns.py`), which miss a change that nobody reports.
         """
         for balancer in self._sorted:
             balancer.look_at(backend)
@@ -170,7 +170,7 @@ class BackendPool:
         for backend in set(self.backends) - set(backends):
             backend.down = True
             self._failing.pop(backend, None)
-        if self._sorted:  # those that stay may have been given other settings
+        if self._sorted:  # those that stay may have got other settings
             for backend in self.backends:
                 self.changed(backend)
         for backend in backends:
@@ -217,13 +217,13 @@ class BackendPool:
         return f"<BackendPool {self.name} {list(self.backends)}>"
 
     def pick(self, key: bytes, tried: Collection[Backend], now_s: int) -> Backend | None:
-        """Choose a backend for a session and count the session; None if none can be tried.
+        """Choose a backend for a session and count the session; None if there is none to try.
 
-        `tried` have failed this session before. Give each picked backend back by one `release`.
+        `tried` have failed this session before. Give each picked backend back with one `release`.
         """
         single = self._single
         if single is not None and not (
-            # Nothing at all speaks against it, as far as one look can tell.
+            # One look finds nothing at all that speaks against it.
             key
             or tried
             or single.down
@@ -257,8 +257,8 @@ class BackendPool:
     def _pick_failing(self, tried: Collection[Backend], now_s: int) -> Backend | None:
         """Choose among backends that only failures keep out, because no other is left.
 
-        This is the backend's probe: if it goes well, its failures are forgotten. A client that can
-        wait for a working backend does that instead.
+        This is the backend's probe: if it goes well, the pool forgets its failures. A client that
+        can wait for a working backend does that instead.
         """
         if self.queue is not None and self.queue.is_open and self.is_full(tried, now_s):
             return None
@@ -281,7 +281,8 @@ class BackendPool:
             self.queue.call_next()
 
     def set_queue(self, settings: QueueSettings | None, peers: Peers | None = None) -> None:
-        """Have newcomers wait as `settings` say, or not at all; those who wait already go on.
+        """Make newcomers wait as `settings` say, or not at all; those who wait already go on
+        waiting.
 
         `peers` are the queues of other workers for this upstream.
         """
@@ -310,8 +311,8 @@ class BackendPool:
     def failed(self, backend: Backend, now_s: int) -> None:
         """Count a failed attempt.
 
-        Nothing is held against the last backend that could serve. nginx spares only one that is
-        alone in its list.
+        The pool holds nothing against the last backend that could serve. nginx spares a backend
+        only if it is alone in its list.
         """
         backend.failures += 1
         if all(other.is_held_back for other in self.backends if other is not backend):
@@ -321,7 +322,7 @@ class BackendPool:
         if backend not in self.backends:  # it has left; only its old sessions fail
             return
         was_out = self._failing.pop(backend, False)
-        # Not its `max_fails` of the moment, which is 0 while health is ignored.
+        # Not its present `max_fails`, which is 0 while nginy ignores health.
         is_out = 0 < backend.settings.max_fails <= backend.fails
         self._failing[backend] = is_out or was_out
         if is_out and self.watcher is not None:
@@ -343,7 +344,7 @@ class BackendPool:
         return self._failing.pop(backend, False)
 
     def has_lost(self, backend: Backend, now_s: int) -> bool:
-        """Whether failures have `backend` out, and another one is usable in its place."""
+        """Whether failures have taken `backend` out, and another one is usable in its place."""
         return has_failed(backend, now_s) and any(
             is_usable(other, now_s) for other in self.backends
         )
@@ -365,7 +366,7 @@ class BackendPool:
         return self._reasons
 
     def turn_away(self, now_s: int) -> str:
-        """Count a client that no backend can serve; return why, as `why_none` says it."""
+        """Count a client that no backend can serve; return why, in the words of `why_none`."""
         reasons = self.why_none((), now_s)
         self.turned_away[kind_of(reasons)] += 1
         return reasons

@@ -10,7 +10,7 @@ different tags into one free row at the same moment; the one that then finds the
 on, with its count, to the next row. All workers look for a tag in the same rows in the same order,
 so they meet in the end.
 
-A single worker has none of this: its `Backend` counts in itself.
+A single worker has none of this: its `Backend` counts by itself.
 """
 
 from hashlib import blake2b
@@ -87,7 +87,7 @@ class WorkerCounts:
 
     @property
     def phase(self) -> float:
-        """Where this worker begins to go round the backends, from 0 to 1; see
+        """Where this worker begins its round of the backends, from 0 to 1; see
         `BackendPool.begin_at`."""
         return self.worker / self._counts.workers
 
@@ -169,8 +169,8 @@ class SharedBackend(Backend):
 class PeerQueues:
     """Since when the first client in each worker's queue for an upstream has waited; `Peers`.
 
-    Each worker's loop has a time of its own, less the pauses in which it did not run; what is
-    shared is the machine's.
+    Each worker's loop has a time of its own, less the pauses in which it did not run; the workers
+    share the machine's.
     """
 
     __slots__ = ("_clock", "_column", "_counts", "_own_ms", "_row", "_tag", "_tag_cell")

@@ -34,7 +34,7 @@ REFUSALS: Final = ("full", "failed", "down", "unresolved")
 
 
 def why_not(backend: Backend, tried: Collection[Backend], now_s: int) -> str:
-    """Say in a word of `ORDER` why a backend does not serve a client who has tried some."""
+    """Say in a word of `ORDER` why a backend does not serve a client that has tried some."""
     if backend in tried:
         return TRIED
     if backend.down:
@@ -68,7 +68,8 @@ def kind_of(reasons: str) -> str:
 
 
 def out_until_ms(backend: Backend, now_s: int) -> int | None:
-    """Return when a backend that failures have out is tried again; None if they have not."""
+    """Return when nginy tries a backend again that failures have taken out; None if they have
+    not."""
     if not has_failed(backend, now_s):
         return None
     return (backend.checked_s + backend.fail_timeout_s + 1) * 1000

@@ -1,13 +1,13 @@
 """WaitingQueue: clients that wait for a backend because all are at `max_conns`.
 
 A pool may have one (key `queue`). A client that finds every usable backend full joins the queue,
-unless it is too long already. Each time that a session gives its backend back, the client that has
-waited longest is called and chooses again. A newcomer does not pass those who wait. If a reload
-takes the key away, the queue is closed: those who wait go on waiting as they were told to, and
-nobody joins them.
+unless it is too long already. Each time a session gives its backend back, the queue calls the
+client that has waited longest, which chooses again. A newcomer does not pass those who wait. If a
+reload takes the key away, the queue closes: those who wait go on waiting as before, and nobody
+joins them.
 
-Several workers have a queue each for one upstream, and share its backends. They know of each other
-how long the first one has waited (`Peers`), so a worker leaves a free backend to another whose
+Several workers have a queue each for one upstream, and share its backends. Each knows how long the
+first client of the others has waited (`Peers`), so a worker leaves a free backend to another whose
 first client has waited longer; that one finds it when it looks (`look`), a moment later.
 
 The queue only keeps the order. How long a client waits, and what happens then, is up to the session
@@ -96,7 +96,7 @@ class WaitingQueue:
     def join(self, waiter: Waiter, now_ms: int, ticket: Ticket | None = None) -> Ticket | None:
         """Join the queue and return the ticket; None if the queue is full or closed.
 
-        A waiter that was called in vain brings its ticket and has its place again, however long the
+        A waiter that was called in vain brings its ticket and gets its place back, however long the
         queue is.
         """
         if ticket is None:
@@ -137,7 +137,7 @@ class WaitingQueue:
     def look(self, free: int) -> None:
         """Call as many as there are free backends, which other workers may have given back.
 
-        If another worker is to have them, and does not take them, this one does after a while.
+        If another worker comes first but does not take them, this one does after a while.
         """
         if not free:
             self._looks = 0

@@ -4,7 +4,7 @@ The agent listens on a port of its own beside the backend and answers each conne
 (`wire/agent.py`). `health` decides what its words do to a backend, `monitor` applies that, and
 `dialog` carries the inquiry.
 
-The one idea: an agent that cannot be reached changes nothing. It says more about a backend than a
+The one idea: an agent that nginy cannot reach changes nothing. It says more about a backend than a
 health check can see; it is not one more way to be down. So the log tells when a failure here begins
 and ends, and that is all.
 
@@ -77,7 +77,8 @@ class AgentWatch:
         self._failure = self._unknown = ""
 
     def apply(self, settings: AgentSettings, position: int, total: int) -> None:
-        """Begin to ask, as the one at `position` among `total`, or go on with other settings."""
+        """Begin to ask, for the backend at `position` among `total`, or go on with other
+        settings."""
         self._settings = settings
         loop = self._checker.loop
         if self._schedule.next_at_ms is None:
@@ -113,7 +114,7 @@ class AgentWatch:
             self.turn_has_come()
 
     def turn_has_come(self) -> None:
-        """Ask: no more checks are under way than there may be."""
+        """Ask: the number of open checks permits it."""
         settings, now_ms = self._settings, self._checker.loop.clock.now_ms
         self._schedule.start(settings.interval_ms, now_ms)
         self._schedule.plan(settings.interval_ms, 0, now_ms, self._rng)
@@ -127,7 +128,7 @@ class AgentWatch:
 
     @property
     def name(self) -> str:
-        """Reasons begin with no name: the log line has it."""
+        """No name for reasons to begin with: the log line has it."""
         return ""
 
     def script(self, talk: Talk, _target: Target) -> Script[None]:

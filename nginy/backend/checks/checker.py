@@ -41,8 +41,8 @@ class ProbeSettings:
     """What a check asks, and how: the part of `health_check` that is not policy.
 
     `transport` is "tcp", "udp" or "exec". `port` takes the place of the backend's own. With `tls`
-    the server is asked within TLS, where `name` is whom to reach; None is the backend by the name
-    that the configuration has for it. exec runs `command` and has no question.
+    the check asks within TLS, of the server called `name`; None is the name that the configuration
+    has for the backend. exec runs `command` and has no question.
     """
 
     question: Question = CONNECT_ONLY
@@ -107,7 +107,7 @@ class Checker:
             check.start(address, deadline_ms)
             return check
         talk = self._make_talk(probe.question, self._target(address), is_datagram=False)
-        # It says that the connection is nobody's, but the proxy's own.
+        # It says that the connection is the proxy's own, and no client's.
         head = ANNOUNCES_NOBODY.get(version, b"")
         inquiry = Inquiry(talk, head)
         if probe.tls is not None:
@@ -118,13 +118,13 @@ class Checker:
     def _contexts_of(self, tls: ClientTls) -> ClientContexts:
         contexts = self._contexts.get(tls)
         if contexts is None:
-            if len(self._contexts) >= MAX_CONTEXTS:  # those of former configurations
+            if len(self._contexts) >= MAX_CONTEXTS:  # from former configurations
                 self._contexts.clear()
             contexts = self._contexts[tls] = ClientContexts(tls)
         return contexts
 
     def ask(self, question: Question, address: Address, deadline_ms: int, ended: Ended) -> Check:
-        """Ask a question that is no health check, such as the load check."""
+        """Ask a question other than a health check's, such as the load check's."""
         inquiry = Inquiry(Talk(question, self._target(address)))
         return self._converse(inquiry, address, deadline_ms, ended)
 
@@ -164,7 +164,7 @@ def question_key(probe: ProbeSettings, check: CheckSettings, backend: Backend) -
 
 
 def host_of(address: Address, name: str) -> str:
-    """Return the host of a backend by its configured name, which has a port, or its address."""
+    """Return the host in a backend's configured name, which has a port, or in its address."""
     if address.is_unix:
         return "localhost"
     host = name.rpartition(":")[0].strip("[]")

@@ -1,10 +1,10 @@
 """DatagramCheck: one inquiry to a server by UDP.
 
 It differs from `dialog` in what UDP lacks: there is no connection to make and to end. An ICMP
-message that nobody listens fails the check; silence fails it too, unless the talk takes silence for
-an answer.
+message saying that nobody listens fails the check; silence fails it too, unless the talk takes
+silence for an answer.
 
-What is said, and what the answers mean, a `Talk` knows (`wire/checks/talk.py`).
+A `Talk` (`wire/checks/talk.py`) knows what to say, and what the answers mean.
 
 Tested in tests/backend/checks/test_checker_live.py.
 """
@@ -101,11 +101,11 @@ class DatagramCheck:
             ended(result)
 
     def cancel(self) -> None:
-        """Give up: the owner is not told."""
+        """Give up without telling the owner."""
         self.close()
 
     def close(self) -> None:
-        """Close the socket at once; the owner is not told."""
+        """Close the socket at once, without telling the owner."""
         self._ended = None
         self._talk.close()
         self._open.discard(self)

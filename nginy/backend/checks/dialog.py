@@ -56,7 +56,7 @@ LINGERING: Final = "waiting for the end"
 class Result:
     """How a check has ended: it passed, unless `failure` says in a clause why it did not.
 
-    With `is_ours` the check could not be made for a reason of our own, so the backend has neither
+    With `is_ours` we could not make the check, for a reason of our own, so the backend has neither
     passed nor failed. With `is_silent` it passed because nothing came.
     """
 
@@ -74,7 +74,7 @@ Ended = Callable[[Result], None]
 
 @dataclass(frozen=True, slots=True)
 class Inquiry:
-    """What to say to a server, and whether within TLS; `server_name` is whom to reach."""
+    """What to say to a server, and whether within TLS; `server_name` is the server's name there."""
 
     talk: Talk
     head: bytes = b""
@@ -122,11 +122,11 @@ class Dialog:
         """Why the certificate was refused, in short, while it is looked at once more."""
 
     def __repr__(self) -> str:
-        """Show what is being done, and the connection."""
+        """Show what it is doing, and the connection."""
         return f"<Dialog {self._action} {self._c!r}>"
 
     def start(self, address: Address, deadline_ms: int) -> None:
-        """Connect, and have a result by `deadline_ms`; the owner may be told before this
+        """Connect, and have a result by `deadline_ms`; it may tell the owner before this
         returns."""
         self._address = address
         self._deadline_ms = deadline_ms
@@ -356,7 +356,7 @@ class Dialog:
         self._finish(PASSED)
 
     def close(self) -> None:
-        """Close the connection at once; the owner is not told."""
+        """Close the connection at once, without telling the owner."""
         self._ended = None
         self._talk.close()
         self._disconnect()

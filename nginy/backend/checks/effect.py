@@ -1,9 +1,9 @@
 """HealthEffect: what health does to the choice of a backend.
 
-Balancing algorithms know nothing of health. They read four numbers of a backend, and these are
-worked out here whenever something has changed: `down`, `weight`, `max_conns` and `max_fails`. So
-all that is known about health costs nothing at a pick. `fail_open` belongs here too: when too few
-backends are up, the numbers come out as if all were.
+Balancing algorithms know nothing of health. They read four numbers of a backend: `down`, `weight`,
+`max_conns` and `max_fails`. This module works those out whenever something has changed, so health
+costs nothing at a pick. `fail_open` belongs here too: when too few backends are up, the numbers
+come out as if all were.
 
 `monitor` says when to work them out, and for which backends.
 
@@ -72,7 +72,7 @@ class HealthEffect:
             pool.queue.call_all()
 
     def update_fail_open(self, now_ms: int, *, is_heard: bool = False) -> None:
-        """Begin or stop to ignore health; with `is_heard` another worker logs it."""
+        """Begin or stop ignoring health; with `is_heard` another worker logs it."""
         pool = self._pool
         is_open = self._is_fail_open(now_ms)
         if is_open is pool.is_fail_open:

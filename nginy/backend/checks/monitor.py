@@ -1,13 +1,13 @@
 """PoolMonitor: what becomes of each change in the health of a pool's backends.
 
 The monitor of a pool has a `BackendWatch` for each backend, as they come and go. Every change of a
-backend's health ends up here: the monitor logs it once, with its reason, has `effect` turn it into
-the numbers that balancing reads, tells other workers by the `relay`, and ends the sessions of a
-backend that went down if `on_down` says so. Failures of sessions arrive here too, and eject a
+backend's health ends up here: the monitor logs it once, with its reason, lets `effect` turn it into
+the numbers that balancing reads, tells other workers through the `relay`, and ends the sessions of
+a backend that went down if `on_down` says so. Failures of sessions arrive here too, and eject a
 backend where the configuration says so.
 
 `health` decides what a backend's state is, and why. `proxy/closer.py` closes sessions; the server
-passes it in.
+passes that in.
 
 The one idea: nothing here decides about one backend, and nothing in `health` knows of the others.
 
@@ -109,7 +109,7 @@ class PoolMonitor:
         self.sync()
 
     def sync(self) -> None:
-        """Take over the pool's list: watch new backends, and those that have left no more.
+        """Follow the pool's list: watch new backends, and stop watching those that have left.
 
         A backend that returns has the health that it left with.
         """
@@ -147,7 +147,7 @@ class PoolMonitor:
         """Do what follows from what a backend's `Health` has heard.
 
         `change` is what it returned; without one, weight and limit may still have changed. With
-        `is_heard` another worker has found it out, and logged it.
+        `is_heard` another worker has found it out and logged it.
         """
         watch = self._watches.get(backend)
         if watch is None:
@@ -165,12 +165,13 @@ class PoolMonitor:
             self._end_sessions_of(backend)
 
     def set_mode(self, backend: Backend, mode: Mode, reason: str) -> None:
-        """Do what an operator says about a backend; of several workers, the one that asks logs."""
+        """Do what an operator says about a backend; of several workers, only the one that asks logs
+        it."""
         change = backend.health.set_mode(mode, reason, self.now_ms)
         self.follow_up(backend, change, is_heard=not self.is_asking)
 
     def override(self, overrides: Overrides) -> bool:
-        """Have these values hold for backends, and those of the configuration for all others.
+        """Apply these values to their backends, and the configuration's to all others.
 
         Returns whether a weight has changed.
         """
@@ -185,7 +186,7 @@ class PoolMonitor:
         return backend.settings.weight if backend.override is None else backend.override.weight or 0
 
     def _set(self, backend: Backend) -> None:
-        """Take over what an operator has set for a backend, or no longer does."""
+        """Apply what an operator has set for a backend, or has set no longer."""
         wanted = self._overrides.get(_key(backend)) or self._overrides.get((backend.name, ""))
         before, backend.override = backend.override, wanted
         mode_before = None if before is None else before.mode
@@ -225,7 +226,7 @@ class PoolMonitor:
                 self.check_passed(backend)
 
     def recite(self) -> Iterator[tuple[BackendKey, Finding]]:
-        """Return all findings so far."""
+        """Yield all findings so far."""
         for backend in self._watches:
             health = backend.health
             if health.checks_total:
@@ -234,7 +235,7 @@ class PoolMonitor:
                 yield _key(backend), health.agent_said
 
     def lead_changed(self) -> None:
-        """Begin to ask, or stop."""
+        """Begin asking, or stop."""
         for watch in self._watches.values():
             watch.applied = None
         self._begin()
@@ -271,7 +272,7 @@ class PoolMonitor:
         self._effect.update_fail_open(self.now_ms)
 
     def served_again(self, backend: Backend) -> None:
-        """Log that a backend works which failures had out; see `pool.Watcher`."""
+        """Log that a backend works again after failures had it out; see `pool.Watcher`."""
         if backend.health.is_ejected:
             self.follow_up(backend, backend.health.readmit("it served a client", self.now_ms))
         else:

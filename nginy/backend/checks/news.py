@@ -2,7 +2,7 @@
 
 `monitor` decides what is news; here are the words. A listener, such as the admin interface, gets
 each piece as a `BackendEvent`. Where several workers serve, one of them tells what checks have
-found, and each tells what its own sessions have.
+found, and each tells what its own sessions have found.
 
 Tested in tests/backend/checks/test_monitor.py.
 """
@@ -19,7 +19,7 @@ from nginy.log.limit import RateLimited, similar
 
 logger = logging.getLogger("nginy.backend")
 
-# An operator has not asked for these.
+# No operator has asked for these.
 BAD_NEWS = frozenset({State.EJECTED, State.DOWN, State.UNRESOLVED})
 
 
@@ -62,7 +62,8 @@ class News:
                 self._tell(backend, "state", change.reason, *words)
 
     def out(self, backend: Backend, *, is_alone: bool) -> None:
-        """Tell that failures of sessions have a backend out; `is_alone` if no other is usable."""
+        """Tell that failures of sessions have taken a backend out; `is_alone` if no other is
+        usable."""
         text = f"out for {backend.settings.fail_timeout_s}s: {backend.fails} failed (max_fails)"
         if is_alone:
             text += "; tried all the same while no other is usable"
@@ -70,7 +71,7 @@ class News:
         self._tell(backend, "out", text)
 
     def back(self, backend: Backend) -> None:
-        """Tell that a backend works which failures had out."""
+        """Tell that a backend works again after failures had it out."""
         logger.log(NOTICE, "%s: back", self._subject(backend))
         self._tell(backend, "back", "back")
 

@@ -1,11 +1,10 @@
 """The checks that are under way, how many there may be, and who waits for a turn.
 
 Each check takes a descriptor, and a crowd of them takes the time of the sessions. So there are at
-most `max_checks` at once, and what is due beyond that waits in the order of its coming: later than
+most `max_checks` at once, and those due beyond that wait, first come, first served: later than
 planned, but never lost. A few backends that hang do not fill it up, as each of them has one check.
 
-Who asks for a turn is a `watch` or an `agent`; what takes one is a `dialog`, a `datagram` or a
-`program`.
+A `watch` or an `agent` asks for a turn; a `dialog`, a `datagram` or a `program` takes it.
 """
 
 import logging
@@ -42,7 +41,7 @@ class Waiter(Protocol):
     """Somebody who wants to begin a check."""
 
     def turn_has_come(self) -> None:
-        """Begin now, if that is still wanted."""
+        """Begin now, if still necessary."""
 
     def abort(self) -> None:
         """Go on after a bug in that."""
@@ -100,7 +99,7 @@ class OpenChecks:
         self._busy.add(check)
 
     def has_result(self, check: Check) -> None:
-        """Note that a check only waits for the end of its connection: another one may begin."""
+        """Note that a check now only waits for the end of its connection: another one may begin."""
         self._busy.discard(check)
         if self._waiting:
             self._loop.soon(self._turn_over, self)
@@ -129,7 +128,7 @@ class OpenChecks:
         return False
 
     def _warn(self, waiting_ms: int) -> None:
-        """Log that checks come late, unless that is soon over, as at the start of a large pool."""
+        """Log that checks come late, unless that soon passes, as at the start of a large pool."""
         if waiting_ms < PATIENCE_MS or len(self._busy) < self.limit:
             return
         suppressed = self._limited.admit("", self._loop.clock.now_ms)

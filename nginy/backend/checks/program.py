@@ -4,8 +4,8 @@ The program gets the backend's address in its environment, no input, and nowhere
 0 passes. The program leads a process group, and the deadline kills all of it.
 
 `event/child.py` watches the child process, so the loop never waits for it. Only a few may run at a
-time: more would starve the traffic that the checks are for. A program that cannot be started is our
-error, and says nothing about the backend.
+time: more would starve the traffic that the checks are for. If the program cannot start, that is
+our error, and says nothing about the backend.
 
 `checker` has the other kinds of checks. Source of the idea: HAProxy, `option external-check`.
 
@@ -73,7 +73,7 @@ class ProgramCheck:
                 setsigdef=RESTORED_SIGNALS,
             )
         except OSError as error:
-            # It is not there, or may not be run: no backend is to blame.
+            # It is not there, or nginy may not run it: no backend is to blame.
             self._tell(Result(f"cannot run {command[0]}: {error.strerror}", is_ours=True))
             return
         self._child = Child(self._loop, pid, self._process_ended)
@@ -122,7 +122,7 @@ class ProgramCheck:
         self._kill()
 
     def close(self) -> None:
-        """Kill the program and let go of it; process 1 reaps it as we end."""
+        """Kill the program and forget it; process 1 reaps it as we end."""
         self._ended = None
         self._kill()
         self._forget()

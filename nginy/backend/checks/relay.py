@@ -1,19 +1,19 @@
 """Relay: all workers know what the checks of one worker find out.
 
 With several workers, one of them leads: it asks the backends and their agents, once for all. The
-others ask nothing, and take over its findings as if they were their own. So each backend is checked
-as often as `interval` says, however many workers there are, and one worker logs what follows. The
-leader's answers of name servers travel in the same way (`names/queries.py`).
+others ask nothing, and adopt its findings as if they were their own. So each backend is checked as
+often as `interval` says, however many workers there are, and one worker logs what follows. The name
+servers' answers to the leader travel in the same way (`names/queries.py`).
 
 This is the side of the checks. The way between the processes belongs to the worker
 (`process/workers/worker.py`), which does four things:
 
-- It calls `lead` before it makes the first pool, and `lead(True)` when it is chosen, as the last
-  leader has died.
+- It calls `lead` before it makes the first pool, and `lead(True)` when it becomes the leader
+  because the last one has died.
 - It sets `send` to a function that takes a text to the other workers, and returns False if that is
   not possible now.
 - It calls `receive` with each text from another worker.
-- It calls `recite` when a worker has joined, which then hears at once what was found before.
+- It calls `recite` when a worker has joined, so that it hears at once all earlier findings.
 
 The one idea: a finding says what is, not what has changed: the word of the check, and how many
 results in a row support it. So a finding may be lost or come twice, and of two about one backend
@@ -66,7 +66,7 @@ class Member(Protocol):
     """An upstream's monitor, as the relay sees it."""
 
     def lead_changed(self) -> None:
-        """Begin or stop to ask, as `Relay.is_leading` says."""
+        """Begin or stop asking, as `Relay.is_leading` says."""
 
     def hear(self, key: BackendKey, finding: Finding) -> None:
         """Take over a finding; ignore one about an unknown backend."""
@@ -94,7 +94,7 @@ class Relay:
         """Lead, as a worker without others does."""
         self._loop = loop
         self._members: dict[str, Member] = {}
-        # The latest finding of each kind about each backend, the first to come first.
+        # The latest finding of each kind about each backend, the oldest first.
         self._unsent: dict[Subject, Finding | Answer] = {}
         self._timer = Timer(self._resend_handler, self)
         self.is_leading = True
@@ -156,7 +156,7 @@ class Relay:
                 member.hear(key, finding)
 
     def recite(self) -> None:
-        """Tell all findings so far, because a worker has joined that does not know them."""
+        """Tell all findings so far, because a worker that does not know them has joined."""
         if self.is_leading:
             for upstream, member in self._members.items():
                 for key, finding in member.recite():
@@ -171,7 +171,7 @@ class Relay:
     def tell_answer(self, name: str, record_type: RecordType, answer: Answer) -> None:
         """Tell the other workers an answer of a name server, soon.
 
-        They hear nothing of an answer that is too long for a message, and ask themselves.
+        They do not hear an answer that is too long for a message, and ask for themselves.
         """
         subject: Subject = "", (name, record_type.name), Answer
         if len(json.dumps(_item(subject, answer))) + 2 <= TEXT_MAX_CHARACTERS:
@@ -209,7 +209,7 @@ class Relay:
 
 
 def _item(subject: Subject, finding: Finding | Answer) -> list[object]:
-    """Return what stands for a finding in a text."""
+    """Return the item that stands for a finding in a text."""
     upstream, (name, address), _ = subject
     if isinstance(finding, Answer):
         return ["name", name, address, *answer_items(finding)]

@@ -1,14 +1,14 @@
-"""Backends that are one server in several upstreams: it is asked once, and all hear the answer.
+"""Backends that are one server in several upstreams: nginy asks it once, and all hear the answer.
 
-Two watches ask the same if the address that they ask, what they ask and how often are equal
+Two watches ask the same if they ask one address the same question at the same interval
 (`checker.question_key`). They form a group: when the check of one is due, it begins for all, and
 its result is that of all. A watch that comes to a group, after a reload as well, begins with what
 the others have found.
 
 `watch` makes the checks; nothing here has a timer.
 
-The one idea: each watch has a schedule and a health of its own, as if it were alone. Only the
-question is shared.
+The one idea: each watch has a schedule and a health of its own, as if it were alone. They share
+only the question.
 """
 
 from collections.abc import Hashable, Iterable
@@ -25,10 +25,10 @@ class Sharer(Protocol):
     backend: Backend
 
     def begin_check(self) -> bool:
-        """Begin to wait for a result, if the backend is to be checked now."""
+        """Begin to wait for a result, if the backend needs a check now."""
 
     def note_check(self, check: Check) -> None:
-        """Take the check that has begun, or the part in it, for giving it up."""
+        """Keep the check that has begun, or a part in it, to be able to give it up."""
 
     def check_ended(self, result: Result) -> None:
         """Take the result."""
@@ -46,13 +46,13 @@ class Groups:
         self._groups: dict[Hashable, Group] = {}
 
     def join(self, key: Hashable, sharer: Sharer) -> Group:
-        """Return the group of those with this question, which now has one more."""
+        """Add a watch to the group of those with this question, and return the group."""
         group = self._groups.setdefault(key, [])
         group.append(sharer)
         return group
 
     def leave(self, key: Hashable, sharer: Sharer) -> None:
-        """Ask no more with the others."""
+        """Leave the group."""
         group = self._groups[key]
         group.remove(sharer)
         if not group:
@@ -95,7 +95,7 @@ class Part:
         self._sharer = sharer
 
     def cancel(self) -> None:
-        """Give up without being told."""
+        """Give up, and hear no result."""
         self._shared.give_up(self._sharer)
 
     def close(self) -> None:

@@ -177,7 +177,7 @@ class BackendWatch:
         self._close_agent()
 
     def _join_group(self) -> None:
-        """Ask with those who ask the same; a new backend knows at once what they have found."""
+        """Join the watches that ask the same; a new backend learns at once what they have found."""
         monitor, settings = self._monitor, self._monitor.settings
         key: Hashable = None
         if settings.probe and settings.check and not self.backend.address.is_name:
@@ -284,7 +284,7 @@ class BackendWatch:
             sharer.note_check(Part(shared, sharer))
 
     def begin_check(self) -> bool:
-        """Begin to wait for a result, if the backend is to be checked now."""
+        """Begin to wait for a result, if the backend needs a check now."""
         monitor, health = self._monitor, self.backend.health
         if not monitor.is_asking or health.schedule.next_at_ms is None:
             return False
@@ -312,7 +312,7 @@ class BackendWatch:
         self._check = None
         monitor, health = self._monitor, self.backend.health
         if result.is_ours:
-            # No check was made, which says nothing about the backend.
+            # There was no check, so this says nothing about the backend.
             health.deadline_at_ms = None
             monitor.news.not_checked(self.backend, result.failure, monitor.now_ms)
             return

@@ -4,8 +4,8 @@ Too many failures are nginx's `max_fails` within `fail_timeout` (`nginy.balancer
 sessions from an ejected backend, `group` limits how many are out at a time. Here is the arithmetic.
 
 The one idea: a backend that fails again soon after its return stays out longer each time, base x
-number of ejections in a row, up to a maximum. Every base spent in service takes one off the number.
-So a flapping backend does less and less harm, and a mended one is forgiven.
+number of ejections in a row, up to a maximum. Every `base` that it spends in service takes one off
+that number. So a flapping backend does less and less harm, and a mended one is forgiven.
 
 Source: Envoy, outlier detection, "Ejection algorithm" (base_ejection_time, max_ejection_time,
 max_ejection_percent). Envoy forgives one ejection an analysis interval; nginy has no such interval.

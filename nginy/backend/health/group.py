@@ -4,7 +4,7 @@
 of them.
 
 The one idea: too few backends are worse than bad ones. So ejection stops at a share of the group,
-and if less than a share is up (`fail_open`), all that can be tried are tried.
+and if less than a share is up (`fail_open`), nginy tries all that it can.
 
 Source: Envoy, outlier detection (max_ejection_percent) and "Panic threshold".
 """
@@ -21,10 +21,10 @@ def may_eject(settings: EjectSettings, ejected: int, total: int) -> bool:
 
 
 def is_fail_open(up: int, total: int, threshold: float) -> bool:
-    """Say whether so few of a group are up that health is ignored (`fail_open`).
+    """Say whether so few of a group are up that nginy ignores health (`fail_open`).
 
     `total` leaves out the backends that are out on purpose: ignoring health would not bring them
-    back. `up` counts those of the rest that neither a check nor failures of sessions have out.
-    The share is compared strictly: at the threshold itself health still counts.
+    back. `up` counts those of the rest that neither a check nor failures of sessions have out. The
+    comparison is strict: at the threshold itself health still counts.
     """
     return total > 0 and up / total < threshold

@@ -1,4 +1,4 @@
-"""The health of one backend: what is said about it, what follows, and why.
+"""The health of one backend: what each cause says about it, what follows, and why.
 
 The states, the causes and the table of transitions are in `states`; the grid of checks is in
 `schedule`, the arithmetic of ejection in `eject`, what concerns several backends in `group`.
@@ -115,7 +115,7 @@ class Health:
         return f"<Health {self.state} {self.reason!r} +{self.passes_in_row} -{self.fails_in_row}>"
 
     def can_serve(self, *, fail_open: bool = False) -> bool:
-        """Say whether new sessions may go to the backend.
+        """Tell whether new sessions may go to the backend.
 
         `fail_open` ignores what checks, agent and failures say, and heeds what is deliberate.
         """
@@ -128,7 +128,7 @@ class Health:
 
     @property
     def is_deliberately_out(self) -> bool:
-        """Whether an operator, the agent or its name has the backend out, whatever else is said."""
+        """Whether an operator, the agent or its name keeps the backend out, whatever else holds."""
         return self._voices.are_deliberate
 
     @property
@@ -159,7 +159,7 @@ class Health:
 
         Results so far, a running check and the grid stay, so frequent reloads do not put off checks
         for ever; a new interval counts from the last check. New checks do not take out a serving
-        backend; `initial` is for a backend that is new itself.
+        backend; `initial` is only for a new backend.
         """
         before, self._settings = self._settings, settings
         if settings is None or before is None:
@@ -173,8 +173,8 @@ class Health:
     def begin_checks(self, position: int, total: int, now_ms: int, rng: random.Random) -> None:
         """Plan the first check of the backend at `position`, from 0, among `total`.
 
-        Plans nothing without an active check, if a check is planned already, or in a state that is
-        not checked; leaving that state will plan one.
+        Plans nothing without an active check, with a check planned already, or in a state that gets
+        no checks; leaving that state will plan one.
         """
         settings = self._settings
         if settings is None or self.schedule.next_at_ms is not None or self.state in UNCHECKED:
@@ -203,8 +203,8 @@ class Health:
     ) -> StateChange | None:
         """Take the result of the running check: None if it passed, else a clause on the failure.
 
-        A check that passes `is_silent` if it has heard nothing. A result that comes after checks
-        were paused or removed is ignored.
+        A check that passes `is_silent` if it has heard nothing. It ignores a result that comes
+        after checks have been paused or removed.
         """
         settings = self._settings
         if settings is None or self.deadline_at_ms is None:
@@ -248,7 +248,7 @@ class Health:
         return self._conclude(Cause.CHECK, reason, now_ms)
 
     def learn(self, other: "Health", now_ms: int) -> StateChange | None:
-        """Begin where another backend is that is asked the same: it is the same server.
+        """Begin with what another backend with the same question knows: it is the same server.
 
         Call `begin_checks` next. A backend that has results of its own, or a plan, keeps them.
         """
@@ -281,7 +281,7 @@ class Health:
         return self._conclude(max(moved, key=self._voices.word), "; ".join(reasons), now_ms)
 
     def forget_agent(self, now_ms: int) -> StateChange | None:
-        """Take back all that an agent has said: the configuration has it no more."""
+        """Take back all that an agent has said: it has left the configuration."""
         for cause in (Cause.AGENT_MODE, Cause.AGENT_CONDITION, Cause.AGENT_WEIGHT):
             self._voices.set(cause, State.UP, "")
         self.agent_percent = 100
@@ -339,7 +339,7 @@ class Health:
         return StateChange(before, after, cause, reason)
 
     def _pause_or_resume(self, before: State, now_ms: int) -> None:
-        """Stop checks when entering a state that is not checked; start them when leaving it."""
+        """Stop checks when entering a state without checks; start them when leaving it."""
         if self._settings is None or (before in UNCHECKED) is (self.state in UNCHECKED):
             return
         if self.state in UNCHECKED:
@@ -350,7 +350,7 @@ class Health:
             self.schedule.resume(now_ms)
 
     def _note_recovery(self, now_ms: int) -> None:
-        """Note when slow start begins, and count times of being down."""
+        """Note when slow start begins, and count how often the backend was down."""
         if self.state is State.DOWN:
             self.unhealthy_total += 1
         if self.state is State.UP and self._is_cold:

@@ -1,6 +1,6 @@
 """The last results of a backend's checks: when each began, how long it took, and how it went.
 
-Ten thousand backends are checked, so a result is one number: 320 bytes a backend and not 2,000.
+nginy may check ten thousand backends, so a result is one number: 320 bytes a backend and not 2,000.
 
 Pure; `checks/watch.py` notes results, the admin interface shows them.
 """

@@ -3,12 +3,12 @@
 `health` knows what its result means; `checks` has the timers and sockets.
 
 The one idea: checks start on a grid of slots one interval apart, and each slot gets a jitter of its
-own. So jitter never adds up, and a dead backend is detected after fails x interval, give or take
-one jitter, however long each check takes. The grids of a group's backends are shifted, which
+own. So jitter never adds up, and nginy detects a dead backend after fails x interval, give or take
+one jitter, however long each check takes. Each backend of a group has its grid shifted, which
 spreads their first checks over one interval.
 
-The next check is never lost: `next_at_ms` is set when a check starts, not when its result comes,
-and never lies in the past. It is None only while checks are paused.
+The next check is never lost: starting a check sets `next_at_ms`, not its result, and it never lies
+in the past. It is None only while checks are paused.
 """
 
 import random
@@ -21,9 +21,9 @@ from nginy.backend.health.results import CheckResults
 class CheckSettings:
     """How a backend is checked: the part of `health_check` that is policy.
 
-    `interval_changing_ms` is for while a row of results has begun that would change the state; None
-    is the interval of the state. `fails` and `passes` are results in a row, `is_initially_up` is
-    `initial: up`. The jitter must be less than all intervals.
+    `interval_changing_ms` holds while a row of results is under way that would change the state;
+    None stands for the state's own interval. `fails` and `passes` are results in a row,
+    `is_initially_up` is `initial: up`. The jitter must be less than all intervals.
     """
 
     interval_ms: int
@@ -55,7 +55,7 @@ class CheckSchedule:
     def start(self, interval_ms: int, now_ms: int) -> None:
         """Enter the slot of a check that starts now.
 
-        Outside of its slot the grid begins anew from now. So a delay of whole slots (a stopped
+        Outside its slot, the grid begins anew from now. So a delay of whole slots (a stopped
         process, a slow turn) causes no burst of missed checks, and a check ahead of its time does
         not put off the next one.
         """
@@ -82,5 +82,5 @@ class CheckSchedule:
         self.next_at_ms = None
 
     def resume(self, now_ms: int) -> None:
-        """Plan a check at once: the backend has left a state that is not checked."""
+        """Plan a check at once: the backend has left a state without checks."""
         self._next_slot_at_ms = self.next_at_ms = now_ms

@@ -1,7 +1,7 @@
 """The states of a backend, their causes, and the one table of transitions.
 
-`voices` holds what is said about one backend at the moment, `health` its counters and its weight.
-This module has no state of its own.
+`voices` holds what the causes say about one backend at the moment, `health` its counters and its
+weight. This module has no state of its own.
 
 The one idea: **each cause has a voice, and the worst word counts.** Seven causes speak about a
 backend, each for itself: an operator's "ready" does not undo an agent's "drain", and the end of an
@@ -10,9 +10,10 @@ changes. The backend's state is the worst word; `State` is in that order:
 
     up < checking < ejected < draining < down < unresolved < maintenance
 
-The order follows what becomes of sessions. Draining is worse than ejected: it is wanted, and does
-not end by itself. Down is worse than draining: a draining backend that dies must not keep its old
-sessions. Without an address and in maintenance no checks are made, so nothing below is known.
+The order follows what becomes of sessions. Draining is worse than ejected: somebody wants it, and
+it does not end by itself. Down is worse than draining: a draining backend that dies must not keep
+its old sessions. Without an address and in maintenance nginy makes no checks, so it knows nothing
+below those.
 
 The diagram in README.md is `diagram()`; a test compares them.
 
@@ -140,7 +141,7 @@ TRANSITIONS: Final = (
 
 LOOKUP: Final = {(t.cause, t.before, t.trigger): t for t in TRANSITIONS}
 
-# `fail_open` does not override these: they are wanted, or there is no address.
+# `fail_open` does not override these: somebody wants them, or there is no address.
 DELIBERATE: Final = frozenset({State.DRAINING, State.UNRESOLVED, State.MAINTENANCE})
 
 # No checks in these: there is nowhere to send one, or its failure is expected.

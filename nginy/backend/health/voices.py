@@ -22,7 +22,7 @@ MODE_TRIGGERS: Final = {
     Mode.MAINT: Trigger.MAINT,
 }
 
-# Going through an enum takes longer than all else that a backend is made of.
+# Iterating over an enum takes longer than making all the rest of a backend.
 _NO_OBJECTION: Final = dict.fromkeys(Cause, State.UP)
 _NO_REASONS: Final = dict.fromkeys(Cause, "")
 

@@ -2,8 +2,8 @@
 
 A host takes up to two questions, A and AAAA; a service takes one for its SRV records and two more
 for each of their targets. `merge` and `join` make one `Resolution` of what came back. They decide
-what one failing part may do to the rest: it keeps what was known of that part, it never hides an
-answer about another part, and it is asked for again soon.
+what one failing part may do to the rest: it keeps its earlier answer, it never hides an answer
+about another part, and nginy asks for it again soon.
 
 `queries` asks and remembers; `watch` knows what a resolution means to an upstream.
 """
@@ -58,7 +58,7 @@ class Resolution:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What there is to say to one question now.
+    """What nginy knows about one question now.
 
     `is_stale`: no server answered it this time, so `answer` is from before, or None.
     """
@@ -111,7 +111,7 @@ def _addresses(replies: Iterable[Reply]) -> tuple[str, ...]:
 def answers_ttl_ms(answers: Sequence[Answer], valid_ms: int | None) -> int:
     """Return how long the answers hold together: as long as the one that ends first.
 
-    `valid_ms` overrides what answers say that found something.
+    `valid_ms` overrides the TTL of answers that found something.
     """
     if valid_ms is not None and all(a.outcome is Outcome.FOUND for a in answers):
         return valid_ms
@@ -121,7 +121,7 @@ def answers_ttl_ms(answers: Sequence[Answer], valid_ms: int | None) -> int:
 
 
 def preferred(services: Iterable[Srv]) -> list[Srv]:
-    """Return the SRV records to use, in a lasting order, the preferred first."""
+    """Return the SRV records to use, in a stable order, the preferred first."""
     return sorted(services, key=_preference)[:MAX_ENDPOINTS]
 
 
@@ -135,8 +135,8 @@ def join(
     """Return the endpoints of a service, from its SRV records and the addresses of their targets.
 
     `listing` is the outcome of the query for the records. `port` takes the place of the ports of
-    the records; 0 leaves those. A record with port 0 is left out: registries list services like
-    that when they have registered no port.
+    the records; 0 leaves those. It leaves out a record with port 0: registries list a service like
+    that if it has registered no port.
     """
     usable = [srv for srv in services if port or srv.port]
     left_out = tuple(

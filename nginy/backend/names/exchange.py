@@ -1,13 +1,14 @@
-"""One query to the name servers: over UDP, again or at another server; over TCP where it must be.
+"""One query to the name servers: over UDP, repeated or to another server, and over TCP if
+necessary.
 
-An `Exchange` asks one query until a server answers it, or all were asked in vain, and tells its
-owner once. `queries` decides what is asked and remembers the answers, `resolver` turns hosts and
-services into queries, and `nginy.wire.dns` has the messages.
+An `Exchange` sends one query until a server answers it, or none of them has, and tells its owner
+once. `queries` decides what to ask and remembers the answers, `resolver` turns hosts and services
+into queries, and `nginy.wire.dns` has the messages.
 
 The one idea: only an answer to this very query ends the wait. Each attempt has a connected socket
 of its own, so the kernel chooses a port that no attacker can foresee, and passes on datagrams of
-that one server alone. The id is random (RFC 5452 §4). Anything else that arrives is dropped, and a
-server that sends too much of it is asked over TCP, where guessing does not help.
+that one server alone. The id is random (RFC 5452 §4). It drops anything else that arrives, and asks
+a server that sends too much of it over TCP, where guessing does not help.
 
 The second round asks without EDNS where the first one failed: some servers, and some firewalls in
 front of them, drop or refuse what they do not know (RFC 6891 §7).
@@ -231,7 +232,7 @@ class Exchange:
     # Over TCP.
 
     def _ask_over_tcp(self) -> None:
-        """Ask the same server, over a connection; it has as much time again."""
+        """Ask the same server over a connection, with as much time again."""
         self._disconnect()
         c = connect_stream(self._loop, self._server)
         if isinstance(c, ConnectFailure):
@@ -302,7 +303,8 @@ class Exchange:
             self._finish(answer, "")
 
     def _refused(self, answer: Answer) -> None:
-        """Ask on, as the server cannot tell: the same one without EDNS if it may be that."""
+        """Ask on, as the server cannot tell: the same one without EDNS if that may be the
+        reason."""
         self._refusal = answer
         self._note(answer.reason)
         self._no_edns.add(self._server)
@@ -313,7 +315,7 @@ class Exchange:
             self._ask_next()
 
     def _is_unfinished(self, canonical: str) -> bool:
-        """Whether an answer without a record ends at another name than was asked for."""
+        """Whether an answer without a record ends at another name than the query's."""
         return canonical != self._query.name.lower().removesuffix(".")
 
     def _ask_again(self, name: str) -> None:

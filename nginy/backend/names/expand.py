@@ -1,4 +1,4 @@
-"""From one configured name and its endpoints to backends: pure, and in a lasting order.
+"""From one configured name and its endpoints to backends: pure, and in a stable order.
 
 The order matters: hash methods must make the same choice on every node, whatever the order of an
 answer. `watch` knows the endpoints; `members` takes the backends.
@@ -24,7 +24,7 @@ MAX_SRV_WEIGHT: Final = 100
 
 @dataclass(slots=True)
 class _Share:
-    """One address, with what all endpoints there come to."""
+    """One address, with the sum of all endpoints there."""
 
     endpoint: Endpoint
     weight: int
@@ -85,7 +85,7 @@ def address_of(endpoint: Endpoint) -> Address:
 
 
 def refusal(address: Address) -> str:
-    """Return why no client may be sent to an address that a name has, "" if there is no reason.
+    """Return why nginy must send no client to an address that a name has, "" if it may.
 
     0.0.0.0 and :: lead back to this very machine, and a group of machines serves no session.
     """

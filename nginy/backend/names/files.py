@@ -1,9 +1,10 @@
 """The files that come before any name server: /etc/hosts and /etc/resolv.conf, as they are now.
 
 `SystemFiles` reads both, and reads them again when they have changed: a DHCP client or a VPN
-rewrites resolv.conf while nginy runs. It compares what stat() says, at most once a second, when a
-name is asked for. The files are small and local, so reading one does not hold the loop. A file that
-disappears while nginy runs, or becomes unreadable, is about to be replaced: its last content stays.
+rewrites resolv.conf while nginy runs. When somebody asks for a name, it compares what stat() says,
+at most once a second. The files are small and local, so reading one does not hold up the loop. A
+file that disappears while nginy runs, or becomes unreadable, will soon have a successor: its last
+content stays.
 
 `wire/hosts.py` knows what the files mean; `resolver` uses them.
 """
@@ -69,7 +70,7 @@ class SystemFiles:
 
     def _read(self, path: str) -> bytes | None:
         """Return a file's content, or None if nginy cannot read it."""
-        # First the signature: a change in between is seen the next time.
+        # First the signature: the next look then sees a change made in between.
         found = signature(path)
         if found is not None:
             self._signatures[path] = found
@@ -90,7 +91,7 @@ class SystemFiles:
 
 
 def signature(path: str) -> Signature | None:
-    """Return what tells a changed file; None if there is none."""
+    """Return a value that changes with the file; None if there is no file."""
     try:
         status = os.stat(path)
     except OSError:

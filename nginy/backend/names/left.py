@@ -32,7 +32,7 @@ class LeftBackends:
             backend.left_at_ms = None
         kept = [b for b in self.backends if b not in present and not _is_over(b, now_ms)]
         for backend in before:
-            # What stands for a name without an address has nothing to remember.
+            # A stand-in for a name without an address has nothing to remember.
             if backend not in present and not backend.address.is_name:
                 backend.left_at_ms = now_ms
                 kept.append(backend)

@@ -2,13 +2,13 @@
 
 `Members` keeps a pool in step with what the configuration lists and with what its names stand for
 (`watch`). A backend that stays is the same object and keeps its state. One that leaves gets no new
-sessions, and is remembered for a while, so that it is the same one if it returns: its sessions
-still count for `max_conns`, and what is known of its health still holds.
+sessions, and the pool remembers it for a while, so that it is the same one if it returns: its
+sessions still count for `max_conns`, and its health still holds.
 
-The list changes at once, the tables of hash methods follow. Filling a ring for 1,000 backends takes
-100 ms, so it is done in slices, one a turn, while the old table serves; backends that left are down
-meanwhile. A build that has begun is finished before the next one begins, or a list that changes all
-the time would never get its table.
+The list changes at once, and the tables of hash methods follow. Filling a ring for 1,000 backends
+takes 100 ms, so it goes in slices, one a turn, while the old table serves; backends that left are
+down meanwhile. Each build ends before the next one begins, or a list that changes all the time
+would never get its table.
 
 A reload that brings new names is no outage: the present list serves until they are resolved, or
 until it is certain that they have no address.
@@ -90,7 +90,7 @@ class Members:
     ) -> None:
         """Make the pool, at once, and begin to resolve its names.
 
-        `refuse` says why an address that a name has cannot be used.
+        `refuse` says why the pool cannot use an address that a name has.
         """
         self._loop = resolver.loop
         self._make_backend = make_backend
@@ -269,7 +269,8 @@ class Members:
         return wanted
 
     def _must_wait(self, wanted: Sequence[BackendSettings]) -> bool:
-        """Return whether the present list serves on, as answers about new names are missing."""
+        """Return whether the present list goes on serving, as answers about new names are
+        missing."""
         if not self._is_new or not has_address(self.pool.backends):
             return False
         return self._is_settling or not (has_address(wanted) or self._is_certain)

@@ -1,4 +1,4 @@
-"""Queries to the name servers: what was answered last, and what is being asked now.
+"""Queries to the name servers: the last answers, and the questions under way.
 
 `Queries` answers from memory as long as an answer holds. Callers that ask the same share one
 exchange, and few exchanges run at a time. Each query is about one name and one type; `resolver`
@@ -7,8 +7,8 @@ knows which names make up a host or a service, `exchange` how to ask.
 With several workers, one of them leads and asks for all (`checks/relay.py`). The others wait for
 its answers a moment, and ask themselves only if none comes.
 
-The one idea: an answer is kept beyond its time. When no server answers, the reply says so and
-carries what was answered last (RFC 8767).
+The one idea: keep an answer beyond its time. When no server answers, the reply says so and carries
+the last answer (RFC 8767).
 
 Tested in tests/backend/names/test_resolver_live.py.
 """
@@ -96,7 +96,7 @@ class Queries:
         self.tell: Tell | None = None
 
     def apply(self, servers: Sequence[Address], timeout_ms: int, valid_ms: int | None) -> None:
-        """Ask these servers from now on, and believe no earlier answer but for want of one."""
+        """Ask these servers from now on, and use an earlier answer only if none of them answers."""
         self._servers = servers
         self._timeout_ms = timeout_ms
         self._valid_ms = valid_ms
@@ -120,7 +120,7 @@ class Queries:
         self._running.clear()
 
     def ask(self, name: str, record_type: RecordType, replied: Replied) -> None:
-        """Have `replied` called once: from memory, with the answer to the same query, or to a new
+        """Call `replied` once: from memory, with the answer to a query under way, or to a new
         one."""
         key = name.lower(), record_type
         known = self._known.get(key)
@@ -142,7 +142,7 @@ class Queries:
         """Take over an answer that another worker has got."""
         key = name.lower(), record_type
         if key in self._running:
-            return  # its own answer is near
+            return  # our own answer is near
         for queue in (self._queue, self._ipv6_queue):
             if key in queue:
                 queue.remove(key)
@@ -151,7 +151,7 @@ class Queries:
         self._reply(key, Reply(record_type, answer))
 
     def stop_waiting(self) -> None:
-        """Ask now what waits for another worker's answer: this one leads from now on."""
+        """Ask now instead of waiting for another worker's answers: this one leads from now on."""
         waiting, self._waiting = tuple(self._waiting), {}
         self._enqueue(waiting)
 

@@ -1,14 +1,14 @@
 """Names to addresses without blocking: /etc/hosts first, then the name servers, with a memory.
 
-A `Resolver` is asked for the addresses of a host, or for the endpoints of a service, and calls back
-once, at once where it knows already. `getaddrinfo` would stop the loop for as long as a name server
+A `Resolver` looks up the addresses of a host, or the endpoints of a service, and calls back once,
+immediately if it knows them already. `getaddrinfo` would stop the loop for as long as a name server
 is silent; this never does. `queries` asks and remembers, and `answers` says what answers mean
 together. `watch` keeps asking, and `members` keeps a pool in step.
 
 The one idea: a name means here what it means to every other program of the machine, with the same
 files and the same search list (glibc's), but nothing waits.
 
-With `nameservers` in the configuration, names are taken as they stand, as nginx's resolver does;
+With `nameservers` in the configuration, it takes names as they stand, as nginx's resolver does;
 without, they go through the search list of resolv.conf.
 
 nginx: `ngx_resolver.c`.
@@ -49,7 +49,7 @@ RESOLV_CONF_PATH: Final = "/etc/resolv.conf"
 
 @dataclass(frozen=True, slots=True)
 class ResolverSettings:
-    """What the configuration says of names."""
+    """What the configuration says about names."""
 
     nameservers: tuple[Address, ...] = ()
     """None: those of resolv.conf."""
@@ -89,7 +89,7 @@ class Resolver:
         self._lookups: set[Lookup] = set()
 
     def apply(self, settings: ResolverSettings) -> None:
-        """Take settings over, read both files, and believe no earlier answer but for want of one.
+        """Adopt settings, read both files, and use an earlier answer only if no server answers.
 
         Reading takes no longer than reading the configuration, which comes before it.
         """
@@ -106,7 +106,7 @@ class Resolver:
     # Files.
 
     def _take_files(self) -> None:
-        """Ask the name servers that are named now, and anew."""
+        """Ask the name servers that the files now name, and ask everything anew."""
         settings = self.settings
         servers = settings.nameservers or tuple(
             _nameserver(text, self._port) for text in self._files.conf.nameservers
@@ -140,7 +140,7 @@ class Resolver:
     # Hosts.
 
     def resolve(self, host: str, resolved: Resolved) -> None:
-        """Have `resolved` called with the addresses of a host, once."""
+        """Call `resolved` once, with the addresses of a host."""
         self._look_at_files()
         addresses = self._listed(host)
         if addresses:
@@ -153,9 +153,9 @@ class Resolver:
     ) -> None:
         """Ask for one candidate after the other, until one exists.
 
-        A domain whose servers fail is passed over as glibc does it, and the failure, `failed`, is
-        what remains if no other name exists. Two things end the search: silence, which says nothing
-        of any name, and a failure about a name that was found before and may come back.
+        It passes over a domain whose servers fail, as glibc does, and returns to that failure,
+        `failed`, if no other name exists. Two things end the search: silence, which says nothing of
+        any name, and a failure about a name that existed before and may come back.
         """
         name, *others = names
 
@@ -195,7 +195,7 @@ class Resolver:
     # Services.
 
     def resolve_service(self, service: str, host: str, port: int, resolved: Resolved) -> None:
-        """Have `resolved` called with the endpoints of a service, once: nginx's `service=`.
+        """Call `resolved` once, with the endpoints of a service: nginx's `service=`.
 
         `port` takes the place of the ports of its records; 0 leaves those.
         """
@@ -239,14 +239,14 @@ class Resolver:
 
 
 class Lookup:
-    """One name asked for in one family or both. Created by the `Resolver`; tells it once."""
+    """The lookup of one name in one family or both. Created by the `Resolver`; tells it once."""
 
     __slots__ = ("_name", "_replies", "_resolved", "_resolver", "_timer", "types")
 
     def __init__(
         self, resolver: Resolver, name: str, types: Sequence[RecordType], resolved: Resolved
     ) -> None:
-        """Have `resolved` called when all replies are in, or enough of them."""
+        """Call `resolved` when all replies are in, or enough of them."""
         self._resolver = resolver
         self._name = name
         self.types = types
@@ -255,7 +255,7 @@ class Lookup:
         self._timer: Timer | None = None
 
     def collect(self, reply: Reply) -> None:
-        """Take a reply; one that comes too late is only remembered."""
+        """Take a reply; ignore one that comes too late, which `queries` remembers anyway."""
         if self._resolved is None:
             return
         self._replies[reply.type] = reply
@@ -268,7 +268,7 @@ class Lookup:
             loop.timers.start(self._timer, loop.clock.now_ms + PATIENCE_MS)
 
     def close(self) -> None:
-        """Wait no more; the callback is not called."""
+        """Wait no more, and do not call back."""
         self._resolved = None
         if self._timer is not None:
             self._resolver.loop.timers.cancel(self._timer)
@@ -298,6 +298,6 @@ def _service_query(service: str, host: str) -> str:
 
 
 def _nameserver(text: str, port: int) -> Address:
-    """Return the address of a name server as resolv.conf writes it, with an IPv6 zone maybe."""
+    """Return the address of a name server as resolv.conf writes it, maybe with an IPv6 zone."""
     family = socket.AF_INET6 if ":" in text else socket.AF_INET
     return Address(family, text, port)

@@ -1,8 +1,8 @@
-"""What is known of the name servers themselves: which are silent, and which do not know EDNS.
+"""What nginy knows of the name servers themselves: which are silent, and which do not know EDNS.
 
 A dead server must not cost every query its timeout, so the resolver asks the others first. A server
-that drops or refuses queries with EDNS (RFC 6891 §7) gets them without it from then on. Both hold
-for a while only, as servers come back and are replaced.
+that drops or refuses queries with EDNS (RFC 6891 §7) gets them without it from then on. It forgets
+both after a while, as servers come back and give way to others.
 
 State and time go in, an order comes out; `exchange` sends the queries.
 
@@ -48,7 +48,7 @@ class ServerMemory:
         self._silent_until_ms.pop(server, None)
 
     def note_plain(self, server: Address, now_ms: int) -> None:
-        """Note that a server answered without EDNS what it did not answer with it."""
+        """Note that a server answered a query without EDNS that it did not answer with it."""
         self._plain_until_ms[server] = now_ms + PLAIN_MS
 
     def has_edns(self, server: Address, now_ms: int) -> bool:

@@ -1,8 +1,8 @@
 """Answers of name servers as one worker tells them to another: to values of JSON, and back.
 
 `queries` decides what to tell and believes what it is told, `checks/relay.py` carries the texts.
-What comes from another worker is checked as if it came from a stranger: that worker has heard it
-from the network.
+The parser checks what comes from another worker as if it came from a stranger: that worker has
+heard it from the network.
 """
 
 from typing import Final
@@ -13,7 +13,7 @@ TYPES: Final = (RecordType.A, RecordType.AAAA, RecordType.SRV)
 
 
 def answer_items(answer: Answer) -> list[object]:
-    """Return what stands for an answer in a text."""
+    """Return the items that stand for an answer in a text."""
     services = [[s.priority, s.weight, s.port, s.target] for s in answer.services]
     return [
         answer.outcome.name,

@@ -1,16 +1,16 @@
 """What a configured name stands for, kept up to date: the link between resolver and pool.
 
 A `NameWatch` asks the resolver for one name, and again at its TTL, and says when the endpoints
-behind it have changed. `expand` makes backends of them, `members` brings the pool's list in step;
-how names are resolved is in `resolver`.
+behind it have changed. `expand` makes backends of them, `members` brings the pool's list in step,
+and `resolver` resolves names.
 
-The one idea: silence changes nothing. A name server that cannot be reached, or refuses, leaves the
-endpoints as they were. Only its word that there is no such name, or no such record, empties them,
-and only if it stands by it for a while (`hold`): one wrong answer among good ones must not leave
-clients without a backend.
+The one idea: silence changes nothing. A name server that refuses, or that nobody can reach, leaves
+the endpoints as they were. Only its word that there is no such name, or no such record, empties
+them, and only if it stands by it for a while (`hold`): one wrong answer among good ones must not
+leave clients without a backend.
 
-nginy asks for a name without `resolve` until it has an answer, and then no more until a reload. It
-means the same in nginx, which does not start before.
+nginy asks for a name without `resolve` until it has an answer, and then no more until a reload. The
+absence of `resolve` means the same in nginx, which does not start without an answer.
 
 nginx: `ngx_stream_upstream_zone_module.c` (`resolve`), `ngx_stream_upstream_add_server` in
 `ngx_stream_upstream.c` (without). HAProxy: `hold nx`.
@@ -104,7 +104,7 @@ class NameWatch:
 
     @property
     def is_certain(self) -> bool:
-        """Whether `endpoints` are what the name stands for: not none for want of an answer."""
+        """Whether `endpoints` are what the name stands for, and not empty for want of an answer."""
         since_ms = self._empty_since_ms
         return bool(self.endpoints) or (
             since_ms is not None and self._loop.clock.now_ms >= since_ms + self._hold_ms
@@ -128,7 +128,7 @@ class NameWatch:
             self._resolver.resolve(host, self._resolved)
 
     def close(self) -> None:
-        """Ask no more, and ignore an answer that is still to come."""
+        """Ask no more, and ignore an answer that may still come."""
         self._is_closed = True
         self._loop.timers.cancel(self._timer)
         del self._timer  # which refers to this watch as well: see `BackendWatch.close`
@@ -143,8 +143,8 @@ class NameWatch:
         self._start(MAX_RETRY_MS)
 
     def _recalled(self) -> tuple[Endpoint, ...]:
-        """Return what the resolver knows already: the name may have been used with another port,
-        in another upstream or in another spelling."""
+        """Return what the resolver knows already: somebody may have used the name with another
+        port, in another upstream or in another spelling."""
         host, port = self.address.host, self.address.port
         if self.service:
             known = self._resolver.recall_service(self.service, host, port)
@@ -178,7 +178,7 @@ class NameWatch:
             self._found_none(resolution, reason)
 
     def _usable(self, resolution: Resolution) -> tuple[tuple[Endpoint, ...], str]:
-        """Return the endpoints that clients may be sent to; and why others may not, logged once."""
+        """Return the endpoints that may get clients, and log once why others may not."""
         left_out = list(resolution.left_out)
         endpoints = []
         for endpoint in resolution.endpoints or self._at_port(resolution.addresses):
@@ -194,7 +194,8 @@ class NameWatch:
         return tuple(endpoints), "; ".join(left_out) or resolution.reason
 
     def _found_none(self, resolution: Resolution, reason: str) -> None:
-        """Take an answer that leaves nothing: at once where there is nothing, or after `hold`."""
+        """Take an answer that leaves nothing: at once if there is nothing already, else after
+        `hold`."""
         now_ms = self._loop.clock.now_ms
         is_first = self._empty_since_ms is None
         if is_first:
