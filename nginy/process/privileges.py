@@ -100,7 +100,7 @@ def reading_warnings(config: schema.Config) -> list[str]:
         return []
     return [
         f'user "{config.user}" cannot read "{path}", so a reload will be refused: let it read the'
-        " file, or have two workers, whose supervisor stays root"
+        " file, or use two workers, whose supervisor stays root"
         for path in sorted({pem.path for pem in files_of_tls(config)})
         if not _may(entry, path, stat.S_IRUSR, stat.S_IRGRP, stat.S_IROTH)
     ]

@@ -2,7 +2,7 @@
 
 Each call waits until it is done: recv() for the client's next bytes, sendall() until the backend
 has taken them. While one client thinks, all others wait in the kernel's queue. An answer that comes
-before its question, or in two pieces, is not passed on in time. Next: lossy.py.
+before its question, or in two pieces, is passed on late. Next: lossy.py.
 
 Tested in tests/tour/test_programs_live.py.
 """

@@ -6,10 +6,10 @@ What it adds to buffered.py:
 - Interest is a flag. A socket is registered once. Whether its session waits for a direction is a
   flag in that direction's `Event` (`active`), and a change costs no system call.
 - Edges. epoll reports a change, not a state, so the event remembers the report (`ready`) until a
-  call says "not now". A handler that stops earlier, to give others their turn, has to post its
-  event, as no report will come. Quick trials do not find this trap; forgetful.py falls into it.
-- Timers. A silent session ends. Its deadline is not moved for each byte: the timer fires early,
-  looks when the last byte was, and goes back to sleep for the rest.
+  call says "not now". A handler that stops earlier, to give others their turn, must post its
+  event, because no report will come. Quick trials miss this trap; forgetful.py falls into it.
+- Timers. A silent session ends. A byte does not move its deadline: the timer fires early, looks
+  when the last byte came, and goes back to sleep for the rest.
 
 What it cannot do, nginy does: very many timers (event/timer.py), datagrams (proxy/udp.py), more
 than one backend (backend/pool.py), ends with a reason (proxy/ending.py).
@@ -136,7 +136,7 @@ class Session:
         loop.resume(self.upstream.write)
 
     def connected(self) -> None:
-        """Begin to pass on bytes; those of the client may have come, and been reported, before."""
+        """Begin to pass on bytes; epoll may have reported those of the client before."""
         self.upstream.write.active = False
         for src, dst in ((self.client, self.upstream), (self.upstream, self.client)):
             src.read.handler = dst.write.handler = partial(self.move, src, dst)

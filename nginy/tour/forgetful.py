@@ -1,4 +1,4 @@
-"""The proxy of evented.py with one line less: what stops at its quota is not posted.
+"""The proxy of evented.py less one line: it does not post an event that stops at its quota.
 
 It passes every quick trial. But epoll has reported the bytes that are left over, and reports each
 change once. If nothing more comes from that side, those bytes are never read, and both sides wait

@@ -33,7 +33,7 @@ class LossyProxy:
                 self.pass_on(sock, self.peers[sock])
 
     def accept(self) -> None:
-        """Take one client in and connect it to the backend."""
+        """Accept one client and connect it to the backend."""
         client, _ = self.listener.accept()
         upstream = socket.create_connection(self.backend)  # waits, and so do all clients
         self.peers |= {client: upstream, upstream: client}
