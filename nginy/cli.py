@@ -68,8 +68,8 @@ status is 0 if all pass. With -v it also prints what was sent and received.
 nginy status prints the state of the nginy that runs CONFIG.
 nginy drain gives a backend, such as web/10.0.0.1:80, no new sessions and lets the old
 ones end; maint takes it out of service and stops its checks; ready undoes both.
-nginy weight changes its weight. None of this changes the file: a restart, or a reload
-with another value in the file, undoes it.
+nginy weight changes the weight of a backend. None of this changes the file: a restart,
+or a reload with another value in the file, undoes it.
 nginy sessions lists all current sessions, or those that match all filters, such as
 client=10.0.0.0/8, backend=10.0.0.1:80, state=established or min_age=10m.
 

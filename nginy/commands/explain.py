@@ -153,7 +153,7 @@ def _phase_lines(way: Way) -> Generator[str, None, bool]:
             yield f"choice    none: {end}, others are refused"
             return True
         if is_sender:
-            yield "client    from here on, the one that the header names; as if it named none:"
+            yield "client    from here on the one in the header; shown as if the header named none:"
     for limit in listener.limit_conn:
         key = quote(way.visitor.filled_in(limit.key_))
         yield f"limit     {limit.max} sessions at a time for the key {key} (limit_conn)"

@@ -16,20 +16,20 @@ from nginy.commands.usage import Usage
 
 SIGNALS: Final = {
     "TERM, INT": "nginy ends at once",
-    "QUIT": "after `shutdown_grace`, nginy accepts no more; it ends with the last session, or at "
+    "QUIT": "nginy stops accepting after `shutdown_grace`; it ends with the last session, or at "
     "`worker_shutdown_timeout`; a second QUIT, or TERM, ends it at once",
     "HUP": "nginy reads the file again and applies all of it, or nothing; the log says why, and "
-    "`-s reload` waits for it and prints it",
-    "USR1": "nginy opens its log files again, after a rename; one that cannot be opened stays as "
-    "it is, the error log says so, and `-s reopen` prints it and fails",
-    "USR2": "nginy starts its program again, which inherits the listening sockets; QUIT to the old "
-    "process completes the upgrade",
+    "`-s reload` waits for the outcome and prints it",
+    "USR1": "nginy reopens its log files, after a rename; if it cannot open one, it keeps the old "
+    "one, the error log says so, and `-s reopen` prints that and fails",
+    "USR2": "nginy starts its program again, and the new process inherits the listening sockets; "
+    "QUIT to the old process completes the upgrade",
 }
 
 EXIT_STATUS: Final = """\
 0 if all went well, also after TERM, INT and QUIT. 1 if not: standard error says why, one sentence a
-line, with the file, the line and the column if the configuration is wrong. A command or an option
-with another status says so above."""
+line, with the file, the line and the column if the configuration is wrong. The commands and options
+above name any other status."""
 
 ENVIRONMENT: Final = {
     "NOTIFY_SOCKET, WATCHDOG_USEC": "If a service manager sets them, nginy reports its state, "

@@ -182,7 +182,7 @@ def test_a_proxy_and_a_stranger_are_told_apart(tmp_path: pathlib.Path) -> None:
 
     assert told("127.0.0.1:80", "10.1.2.3") == [
         "header    a PROXY header is read from this client (accept_proxy_protocol)",
-        "client    from here on, the one that the header names; as if it named none:",
+        "client    from here on the one in the header; shown as if the header named none:",
     ]
     assert told("127.0.0.1:80", "11.1.2.3") == [
         "header    a PROXY header is read from others than this client (accept_proxy_protocol)",
