@@ -68,12 +68,15 @@ def log_hint(text: str, option: str, words: frozenset[str]) -> str | None:
     `option` is the key of the log that takes `words`: format or level.
     """
     path, *rest = text.split() or [""]
+    if option == "format" and path == "combined" and not rest:
+        return "is a format of HTTP and no path, expected {path: stderr, format: main}"
     if not rest and path in words:
         return f"is a {option} and no path, expected {{path: stderr, {option}: {path}}}"
     if not rest or "/" in rest[-1]:
         return None
     name, has_value, value = rest[0].rpartition("=")
-    pair = f"{name}: {value}" if has_value else f"{option}: {rest[0]}"
+    word = "main" if (option, rest[0]) == ("format", "combined") else rest[0]
+    pair = f"{name}: {value}" if has_value else f"{option}: {word}"
     return f'has "{rest[0]}" after the path, expected {{path: {path}, {pair}}}'
 
 

@@ -181,6 +181,14 @@ VALUES_WRITTEN = [
     (balance("{random: two least_conn}"), "has words after the method, expected two"),
     ("pid: nginy\n" + LISTENER, '(did you mean "./nginy"?)'),
     ("access_log: on\n" + LISTENER, "stderr, stdout or syslog:HOST:PORT"),
+    (
+        "access_log: combined\n" + LISTENER,
+        "is a format of HTTP and no path, expected {path: stderr, format: main}",
+    ),
+    (
+        "access_log: /tmp/x combined\n" + LISTENER,
+        'has "combined" after the path, expected {path: /tmp/x, format: main}',
+    ),
 ]
 
 
