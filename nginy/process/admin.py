@@ -1,13 +1,13 @@
 """AdminSet: the admin interface of a process, in step with its configuration.
 
-What `services.py` is for listeners, this is for those of the admin interface: `prepare` does what
-can fail, `commit` cannot fail. A listener whose address stays keeps its socket and its clients, and
-gets other settings. A unix socket is the user's alone from the moment at which it exists.
+This is for the admin interface's listeners what `services.py` is for the others: `prepare` does
+what can fail, `commit` cannot fail. A listener whose address stays keeps its socket and its
+clients, and gets new settings. A unix socket belongs to the user alone from the moment it exists.
 
-The socket beside the pid file, which nobody has asked for, keeps no nginy from starting: if it
-cannot be bound, that is a line of the log.
+Nobody has asked for the socket beside the pid file, so it keeps no nginy from starting: if binding
+it fails, the log says so.
 
-What the interface says and to whom is decided in the package `admin`.
+The package `admin` decides what the interface says, and to whom.
 
 Tested in tests/run/test_admin.py.
 """
@@ -51,7 +51,7 @@ logger = logging.getLogger("nginy.server")
 
 @dataclass(slots=True)
 class PreparedAdmin:
-    """What the interface is to become."""
+    """What `commit` will make of the interface."""
 
     config: schema.Config
     settings: dict[Address, DoorSettings] = field(default_factory=dict)
@@ -87,7 +87,7 @@ class AdminSet:
     def prepare(self, config: schema.Config, inherited: Inherited) -> PreparedAdmin:
         """Read tokens and bind addresses, or raise NginyError and change nothing.
 
-        What is returned goes to `commit` or to `undo`.
+        Give the result to `commit` or to `undo`.
         """
         prepared = PreparedAdmin(config)
         try:
@@ -128,11 +128,11 @@ class AdminSet:
             door = Door(self._server, listener.address, settings)
             self._doors[address] = (listener, door)
             listener.start(self._loop, door.accept_handler)
-            self._loop.connections -= 1  # as its clients, it is not one of worker_connections
+            self._loop.connections -= 1  # like its clients, it is not one of worker_connections
             self._untold.append(f"{listener} ({settings.access})")
 
     def _follow(self, config: schema.Config) -> None:
-        """Know what the configuration says; what operators have set gives way to it."""
+        """Learn what the configuration says; what operators have set gives way to it."""
         subject = self.subject
         subject.ready = config.ready
         subject.metrics_backends = config.metrics_backends
@@ -154,7 +154,7 @@ class AdminSet:
             self._apply()
 
     def controlled_by(self, control: Control) -> None:
-        """Have operators who come this way obeyed as those who send signals."""
+        """Let `control` obey operators who come this way like those who send signals."""
         self.subject.obey = control.obey
         self.subject.is_reloading = control.is_reloading
 
@@ -165,7 +165,7 @@ class AdminSet:
     # What operators have set.
 
     def _apply(self) -> None:
-        """Have all who serve know what holds, without waiting for them."""
+        """Tell all who serve what holds, without waiting for them."""
         subject = self.subject
         if subject.crew is None:
             subject.override(subject.book.overrides())
@@ -175,7 +175,7 @@ class AdminSet:
         self._plan_lease()
 
     def _plan_lease(self) -> None:
-        """Wake up when the next lease is over; without one, not at all."""
+        """Set the timer for the end of the next lease, if there is one."""
         next_at_ms = self.subject.book.next_at_ms
         if next_at_ms is None:
             self._loop.timers.cancel(self._timer)
@@ -264,7 +264,7 @@ class AdminSet:
 
 
 def serves(subject: Subject, server: Server) -> None:
-    """Have the interface know what a server serves."""
+    """Tell the interface what a server serves."""
     subject.fronts = server.services.fronts
     subject.pools = server.pools.pools
     subject.monitor = server.pools.monitor
@@ -302,7 +302,7 @@ def _open(entry: AdminListener, address: Address, inherited: Inherited) -> Liste
     finally:
         os.umask(before)
     try:
-        if group_id >= 0:  # else not called at all: etc/nginy.service does not allow it
+        if group_id >= 0:  # else make no call: etc/nginy.service does not allow it
             os.chown(address.path, -1, group_id)
         os.chmod(address.path, entry.mode)
     except OSError as error:
@@ -312,7 +312,7 @@ def _open(entry: AdminListener, address: Address, inherited: Inherited) -> Liste
 
 
 def _close(listener: Listener) -> None:
-    """Close a listener, and remove the path of a unix socket if that is permitted.
+    """Close a listener, and remove the path of a unix socket if the system permits it.
 
     The user that nginy has become may not be allowed to; the next start replaces the file.
     """

@@ -49,7 +49,7 @@ def send_signal(path: str, number: signal.Signals) -> int:
 
 
 def reload_by_request(config: Config, config_path: str) -> ReloadOutcome:
-    """Have the process reload by a request to its admin interface, or else by a signal.
+    """Make the process reload by a request to its admin interface, or else by a signal.
 
     Raises NginyError if there is no answer.
     """
@@ -79,7 +79,7 @@ def _outcome(fields: Mapping[str, Any]) -> ReloadOutcome:
 
 
 def reload(path: str, answer_ms: int = ANSWER_MS) -> ReloadOutcome:
-    """Have the process of the pid file `path` reload, and wait for what comes of it.
+    """Make the process of the pid file `path` reload, and wait for the outcome.
 
     Raises NginyError if there is no answer.
     """
@@ -96,7 +96,7 @@ def _await_reload(path: str, pid: int, asked_ms: int, answer_ms: int) -> ReloadO
 
 
 def reopen(path: str, answer_ms: int = ANSWER_MS) -> ReopenOutcome:
-    """Have the process of the pid file `path` open its logs again, and wait as `reload` does."""
+    """Make the process of the pid file `path` open its logs again, and wait as `reload` does."""
     asked_ms = monotonic_ms()
     pid = send_signal(path, signal.SIGUSR1)
 
@@ -114,7 +114,7 @@ def _await_outcome(
     until_ms: int,
     asked_ms: int,
 ) -> Outcome:
-    """Return what is read, once it began at `asked_ms` or later; raises NginyError."""
+    """Read until the outcome began at `asked_ms` or later, and return it; raises NginyError."""
     while monotonic_ms() < until_ms:
         try:
             os.kill(pid, 0)

@@ -1,4 +1,4 @@
-"""Binding all addresses of a configuration: in which order, and everything that is in the way.
+"""Binding all addresses of a configuration: the order, and everything that is in the way.
 
 A start or a reload that cannot bind says so of each address and names its holder, so that one look
 is enough. `binding_problems` finds the same for `nginy -t`, without a start: it binds each address
@@ -47,7 +47,7 @@ def in_binding_order(
 
 
 def in_ranges(listeners: Iterable[Listener]) -> Iterator[str]:
-    """Yield where is listened, for the log: ports of one host that follow each other as a range."""
+    """Yield the addresses of listeners, for the log: consecutive ports of one host as a range."""
     for udp, run in groupby(listeners, key=lambda listener: listener.options.udp):
         written = ListenAddresses().write(tuple(listener.address for listener in run))
         for where in written if isinstance(written, list) else [written]:
@@ -88,8 +88,8 @@ def _is_in_use(error: NginyError) -> bool:
 
 
 def _explained(error: NginyError, holders: Holders) -> str:
-    """Return the message, with the holder of an address that is in use, and with the address that
-    it holds if that is another one."""
+    """Return the message, with the holder of an address in use, and the address it holds if that is
+    another one."""
     if not isinstance(error, ListenError) or not _is_in_use(error):
         return str(error)
     address, udp = error.options.address, error.options.udp
@@ -100,10 +100,10 @@ def _explained(error: NginyError, holders: Holders) -> str:
 
 
 def _ownership(pid_path: str | None, path: str) -> Callable[[int], bool]:
-    """Return what tells whether a process is the nginy that runs the configuration of `path`.
+    """Return a test whether a process is the nginy that runs the configuration of `path`.
 
-    It is one of its workers too, and the systemd that keeps sockets for it. Process 0 stands for a
-    holder that cannot be seen: if an nginy runs, it is taken for that.
+    One of its workers counts, too, and so does the systemd that keeps sockets for it. Process 0
+    stands for a holder that nobody can see: if an nginy runs, the test takes the holder for it.
     """
     running = -1
     if pid_path is not None:
@@ -130,7 +130,7 @@ def _parent_of(pid: int) -> int:
 
 
 def _runs(pid: int, path: str) -> bool:
-    """Whether a process has been started as nginy with the configuration file `path`."""
+    """Whether a process is nginy, started with the configuration file `path`."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
         directory = os.readlink(f"/proc/{pid}/cwd")

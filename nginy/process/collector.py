@@ -1,9 +1,9 @@
-"""When Python's cyclic garbage collector looks through what there is.
+"""When Python's cyclic garbage collector goes through the objects there are.
 
 A reload of 10,000 backends makes some 10^5 objects that stay. The collector would look through them
-as they come, which takes up to 70 ms a time, and later through all of them at once, which takes
-200 ms (CPython 3.11). So it pauses during a reload, and passes over what is there at the end, now
-and later. Nothing is lost by that: what nginy lets go of leaves no cycle behind (see
+as they come, which takes up to 70 ms a time, and later through all of them at once, which takes 200
+ms (CPython 3.11). So it pauses during a reload, and from then on passes over the objects that are
+there at its end. That loses nothing: what nginy lets go of leaves no cycle behind (see
 `Connection.close`), so reference counts free it.
 
 Tested in tests/run/test_reload.py.
@@ -18,15 +18,14 @@ YOUNG_OBJECTS: Final = 10_000
 
 
 def pause_collector() -> None:
-    """Have the collector rest, before many objects come that stay."""
+    """Stop the collector, before many objects come that stay."""
     gc.disable()
 
 
 def resume_collector() -> None:
-    """Have the collector work, and pass over all that there is now.
-
-    There is next to nothing to be found, so young objects are looked through less often than by
-    default. This saves 2 to 5 % of a short UDP session.
+    """Start the collector again, and make it pass over all that there is now. There is next to
+    nothing for it to find, so it looks at young objects less often than by default. This saves 2 to
+    5 % of a short UDP session.
     """
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS)

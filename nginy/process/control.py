@@ -1,9 +1,9 @@
 """Control: the one process that operators and service managers deal with.
 
-It hears the signals, reads the configuration when told to, keeps the pid file and the text of what
-runs beside it, tells the service manager, and starts a successor. The `Controlled` does what a
-signal asks for: the one process that serves (`single.py`), or the supervisor of several workers
-(`workers/supervisor.py`).
+It hears the signals, reads the configuration when told to, keeps the pid file and, beside it, the
+text of the running configuration, tells the service manager, and starts a successor. The
+`Controlled` does what a signal asks for: the one process that serves (`single.py`), or the
+supervisor of several workers (`workers/supervisor.py`).
 
 The signals are nginx's (`ngx_process_cycle.c`): TERM and INT end at once, QUIT ends gracefully, HUP
 reads the configuration again, USR1 reopens the logs, USR2 starts a successor (`upgrade.py`). It
@@ -58,13 +58,13 @@ class Controlled(Protocol):
         """Begin to bring everything in step; `Control.reloaded` or `Control.refused` ends it."""
 
     def reload_ended(self, outcome: ReloadOutcome) -> None:
-        """Hear what a reload has come to."""
+        """Learn the outcome of a reload."""
 
     def reopen_logs(self) -> None:
         """Begin to open all logs again; `Control.reopened` ends it."""
 
     def quit(self, *, has_successor: bool) -> str:
-        """Begin to end gracefully, and return what is waited for.
+        """Begin to end gracefully, and say what that waits for.
 
         A successor may serve from copies of the listening sockets.
         """
@@ -147,7 +147,7 @@ class Control:
         self.obey(number)
 
     def is_reloading(self) -> bool:
-        """Whether the configuration is being read, or applied."""
+        """Whether a reload is reading the configuration, or applying it."""
         return self._is_changing or self._reader.is_reading
 
     def obey(self, number: signal.Signals) -> None:
@@ -226,11 +226,11 @@ class Control:
             return
         self.notifier.ready(f"{self._serving}; {outcome.summary}")
         if is_outdated:
-            # Asked for while a reload was going on, and the file may have changed since.
+            # Somebody asked during the reload, and the file may have changed since.
             self.reload()
 
     def reopened(self, problems: Sequence[str]) -> None:
-        """Say which logs could not be opened again, and why, to whoever has asked for it."""
+        """Tell whoever asked which logs could not be opened again, and why."""
         if self._pid_file is not None:
             outcome = ReopenOutcome(self._reopening_began_ms, tuple(problems))
             try:

@@ -1,7 +1,7 @@
 """The error logs of one process: the one at the top of the file, and those of listeners.
 
 The one at the top gets what all of nginy says. A listener may have another one for what its
-sessions say, or another level of the same; each file is opened once. A session goes on with the
+sessions say, or another level of the same; each file is open only once. A session goes on with the
 log that it began with, so a file stays open as long as a handler refers to a logger of it.
 
 `log/error_log.py` makes the lines. Only `logs.py` uses this module.
@@ -31,7 +31,7 @@ class ErrorLogs:
     """Error logs by path. Created, changed and closed by the `LogSet`."""
 
     def __init__(self, want_flush: Callable[[], None]) -> None:
-        """Have `want_flush` called when lines wait."""
+        """Call `want_flush` when lines wait."""
         self._want_flush = want_flush
         self._logs: dict[str, ErrorLog] = {}
         self._main: ErrorLog | None = None
@@ -43,12 +43,12 @@ class ErrorLogs:
         self._silent = logging.Logger(SESSIONS, logging.CRITICAL + 1)
 
     def __iter__(self) -> Iterator[ErrorLog]:
-        """Return those that are open."""
+        """Yield those that are open."""
         return iter(list(self._logs.values()))
 
     def open(self, config: schema.Config) -> None:
-        """Open what `config` names; raises OSError or ValueError with a `path`, and changes
-        nothing then."""
+        """Open what `config` names, or change nothing and raise OSError or ValueError with a
+        `path`."""
         opened: dict[str, ErrorLog] = {}
         for path in paths_of(config):
             if path not in self._logs and path not in opened:
@@ -69,7 +69,8 @@ class ErrorLogs:
         main.set_level(config.error_log.level)
 
     def logger(self, settings: ErrorLogSettings | None) -> logging.Logger:
-        """Return what the sessions of a listener write to; None is the log at the top."""
+        """Return the logger that a listener's sessions write to; None stands for the log at the
+        top."""
         if settings is None:
             return logging.getLogger(SESSIONS)
         if settings == SILENT:

@@ -1,7 +1,7 @@
 """Gradual: work that is too long for one turn of the loop, done a step a turn.
 
-The work is a generator that yields where a turn may end, about every 10 ms. What it does between
-two steps is up to its author: others see the state that it leaves at a yield. A reload of 10,000
+The work is a generator that yields where a turn may end, about every 10 ms. Its author decides what
+it does between two yields: others see the state that it leaves at a yield. A reload of 10,000
 backends takes 0.2 s (CPython 3.11), and no client waits for more than a step of it.
 """
 
@@ -27,7 +27,7 @@ def at_once(steps: Steps[T]) -> T:
 
 
 class Gradual:
-    """Does one piece of work at a time. Its owner is aborted if a step has a bug."""
+    """Does one piece of work at a time. A bug in a step aborts its owner."""
 
     __slots__ = ("_loop", "_owner", "_steps")
 

@@ -1,9 +1,9 @@
-"""Handlers: what serves the clients of a listener, made of its keys.
+"""Handlers: they serve the clients of a listener; this module makes them from its keys.
 
 A reload makes a new handler for each address, so that the sessions of the one before keep its
 settings; the new one takes over what belongs to the listener. A listener with routes has one that
-leads to others (`proxy/routed.py`); those are made when a client first needs them, from what was
-configured when the handler in front was made.
+leads to others (`proxy/routed.py`); it makes those when a client first needs them, from the
+configuration of its own making.
 
 `services.py` decides when handlers are made and which sockets they serve; `config/build.py` makes
 settings of the configuration's keys.
@@ -72,7 +72,7 @@ class _Common:
 
 
 class _Outline(NamedTuple):
-    """What the handlers of an entry need of it, as far as its addresses are not asked for."""
+    """What the handlers of an entry need of it, apart from its addresses."""
 
     settings: schema.Listener
     """Keeps the entry alive, whose identity is the key."""
@@ -112,7 +112,7 @@ class HandlerMaker:
     def begin(self, config: schema.Config, tls: TlsContexts) -> Steps[None]:
         """Make handlers for `config` from now on; logs and pools are in step with it.
 
-        What can be worked out before the first of them is, in steps.
+        This works out, in steps, all that it can before the first of them.
         """
         self._tls = tls
         self._config = config
@@ -158,7 +158,7 @@ class HandlerMaker:
         return handler
 
     def must_wait(self, settings: schema.Listener, before: ProtocolHandler) -> str:
-        """Return the name of an upstream that `before` has to serve for until it is ready.
+        """Return the name of an upstream that is not ready, so that `before` has to go on serving.
 
         "" if there is none, or if `make` finds a way for it: a listener without routes keeps its
         pool until the new one is ready.
@@ -171,7 +171,7 @@ class HandlerMaker:
         return next((name for name in names if not self._pools.is_ready(name)), "")
 
     def _pool(self, settings: schema.Listener, before: ProtocolHandler | None) -> BackendPool:
-        """Return where sessions go: to the pool of before until the configured one is ready."""
+        """Return the pool that sessions go to: the former one until the configured one is ready."""
         name = settings.proxy_pass or ""
         if isinstance(before, ProxyHandler) and not self._pools.is_ready(name):
             return before.pool

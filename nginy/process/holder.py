@@ -1,10 +1,10 @@
-"""Who holds an address: the first question of a person whose program cannot bind one.
+"""Who holds an address: the first question of anybody whose program cannot bind one.
 
 Linux tells it in two steps (proc(5)): /proc/self/net/tcp and its sisters have the inode of each
 socket with its local address, and /proc/PID/fd says which process has a descriptor of that inode.
-The link /proc/net is not there where a service sees processes alone (ProcSubset=pid). The second
-step looks at every descriptor of the machine, so this is for a start or a reload that has failed
-anyway. The answer leaves out what cannot be found out, such as the descriptors of another user's
+The link /proc/net is missing where a service sees only processes (ProcSubset=pid). The second step
+looks at every descriptor of the machine, so this is for a start or a reload that has failed anyway.
+The answer leaves out what nginy cannot find out, such as the descriptors of another user's
 processes; nothing here raises.
 
 `binding.py` makes a message of the answer.
@@ -27,7 +27,7 @@ _UNCONNECTED: Final = "07"
 
 
 class Holders:
-    """Who holds addresses. /proc is read once, at the first questions, however many there are."""
+    """Who holds addresses. It reads /proc once, at the first questions, however many there are."""
 
     __slots__ = ("_owners", "_proc", "_tables")
 
@@ -37,7 +37,7 @@ class Holders:
         self._tables: dict[str, dict[str, list[list[str]]]] = {}
 
     def of(self, address: Address, udp: bool = False) -> list[int]:
-        """Return the ids of the processes that listen on `address`, as far as they can be seen."""
+        """Return the ids of the processes that listen on `address`, as far as we can see them."""
         if address.is_unix:
             inodes = set(_unix_inodes(address, self._proc))
         else:

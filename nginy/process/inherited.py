@@ -42,7 +42,7 @@ class Inherited:
         self.add(adopt([*passed, *handed]))
 
     def listener(self, options: ListenOptions, neighbors: Sequence[_socket.socket]) -> Listener:
-        """Return a listener, made of a socket that is there or a new one; raises ListenError."""
+        """Return a listener with an inherited socket, or else a new one; raises ListenError."""
         sock = self.take(options.key)
         if sock is None:
             return bound_listener(options, neighbors)
@@ -55,8 +55,7 @@ class Inherited:
         return bool(self._sockets.get(key))
 
     def take(self, key: ListenKey) -> _socket.socket | None:
-        """Return a socket bound to that address, which is the caller's then; None if there is
-        none.
+        """Return a socket bound to that address, which the caller then owns; None if there is none.
 
         Of several, the one that came first.
         """
@@ -73,7 +72,7 @@ class Inherited:
     def warn_and_close(self) -> None:
         """Close what no listener has taken, and say so: its sender meant it to be served."""
         unwanted = [sock.getsockname() for socks in self._sockets.values() for sock in socks]
-        # First: from the moment that the log says so, a client is refused and not reset.
+        # First: once the log says so, the kernel refuses a client instead of resetting it.
         self.close()
         for address in unwanted:
             logger.warning(
@@ -90,7 +89,7 @@ def bound_listener(options: ListenOptions, neighbors: Sequence[_socket.socket] =
 
 
 def adopt(fds: Iterable[int]) -> list[_socket.socket]:
-    """Return inherited descriptors as sockets that do not wait and that nobody inherits further.
+    """Return inherited descriptors as sockets that do not block and that no child inherits.
 
     A descriptor that is not a socket stays as it is, with a warning.
     """
@@ -110,7 +109,7 @@ def adopt(fds: Iterable[int]) -> list[_socket.socket]:
 
 
 def key_of(sock: _socket.socket) -> ListenKey | None:
-    """Return what a socket listens on; None for one that no listener can be made of."""
+    """Return what a socket listens on; None if it cannot serve a listener."""
     name = sock.getsockname()
     is_udp = sock.type == socket.SOCK_DGRAM
     if not is_udp and not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):

@@ -1,4 +1,4 @@
-"""The open logs of one process: what is open, when it is flushed, how it is reopened.
+"""The open logs of one process: which are open, when to flush them, how to reopen them.
 
 The configuration names an error log and any number of access logs; several of those may write to
 one file, in one format or in several. `LogSet` opens each file once, hands out what a listener
@@ -6,7 +6,7 @@ needs in order to log its sessions, and starts a timer whenever lines wait to be
 an idle process has no timer and no wakeup for its logs.
 
 A session writes to the access log it was accepted with. So a file that a reload no longer names
-stays open until the last such session has ended, and is reopened with the others.
+stays open until the last such session has ended, and reopens with the others.
 
 `log/error_log.py` and `proxy/variables.py` make the lines, and `log/file.py` writes them without
 waiting. Only the server uses this module.
@@ -100,7 +100,7 @@ class LogSet:
         self._close_files()
 
     def _close_files(self) -> None:
-        """Close the files that are neither configured nor written to."""
+        """Close the files that nobody configures any more or writes to."""
         used = {*self._wanted, *self._used.values()}
         for path in [path for path in self._files if path not in used]:
             self._files.pop(path).close()
@@ -109,7 +109,7 @@ class LogSet:
             self._varied.close()
 
     def define(self, variables: Mapping[str, VariableSettings]) -> None:
-        """Let what is compiled from now on know the variables of a configuration."""
+        """Make the variables of a configuration known to whatever is compiled from now on."""
         if variables != self._defined:
             self._defined = variables
             self._variables = Variables(self._loop.clock, definitions(variables))
@@ -119,7 +119,7 @@ class LogSet:
     def session_logger(
         self, access_logs: Sequence[AccessLogSettings], formats: Mapping[str, LogFormat]
     ) -> Callable[[Session], None] | None:
-        """Return what logs a listener's sessions, None if it has no access log."""
+        """Return a function that logs a listener's sessions, None if it has no access log."""
         logs = [self._session_logger(each, formats) for each in access_logs]
         if len(logs) <= 1:
             return logs[0] if logs else None
@@ -145,7 +145,7 @@ class LogSet:
         flush_ms = settings.flush_ms or FLUSH_AGAIN_MS
         render = self._renderer(log_format)
         wanted = self._condition(settings)
-        # Bytes of a value that are no UTF-8 stay the bytes they are only if nothing is escaped.
+        # Bytes of a value that are not UTF-8 stay as they are only without escaping.
         errors = "surrogateescape" if log_format.escape == "none" else "backslashreplace"
         if "$" in settings.path:
             path = self._variables.compile(settings.path, escape_path, "_")
@@ -157,7 +157,7 @@ class LogSet:
         return AccessLog(sink, render, buffer_bytes, flush_ms, wanted, errors)
 
     def _condition(self, settings: AccessLogSettings) -> Callable[[Session], bool] | None:
-        """Return which sessions get a line, None for all."""
+        """Return a test which sessions get a line, None for all."""
         if settings.if_ is None:
             return None if settings.empty else is_worth_a_line
         value = self._variables.compile(settings.if_)
@@ -171,11 +171,11 @@ class LogSet:
 
     @property
     def compiler(self) -> Callable[[str], Callable[[Session], str]]:
-        """What compiles texts as `compile` does now, whatever a reload will make of that."""
+        """A function that compiles texts as `compile` does now, whatever a reload changes."""
         return self._variables.compile
 
     def compile(self, text: str) -> Callable[[Session], str]:
-        """Return what fills in a text's variables, without escaping."""
+        """Return a function that fills in a text's variables, without escaping."""
         return self._variables.compile(text)
 
     def reopen(self) -> list[str]:
@@ -206,8 +206,8 @@ class LogSet:
                 if stat.S_ISREG(os.stat(path).st_mode):
                     os.chown(path, uid, gid)
             except OSError:
-                # Not a file (stderr, syslog:), or one that stays writable through its descriptor
-                # only.
+                # Not a file (stderr, syslog:), or one that stays writable only through its
+                # descriptor.
                 continue
 
     def close(self) -> None:
@@ -225,7 +225,7 @@ class LogSet:
         return "the access logs"
 
     def abort(self) -> None:
-        """Go on: a bug in flushing is not the end of the logs."""
+        """Go on: a bug in one flush does not end the logs."""
 
     def _open_file(self, path: str, notice: Callable[[int, str], str]) -> LogFile:
         try:
@@ -270,7 +270,7 @@ class LogSet:
             _logger.log(NOTICE, text, file.path, file.lost_lines)
 
     def _renderer(self, log_format: LogFormat) -> Callable[[Session], str]:
-        """Return what makes a line (nginx: ngx_stream_log_compile_format)."""
+        """Return a function that makes a line (nginx: ngx_stream_log_compile_format)."""
         if log_format.escape == "none":
             return self._variables.compile(log_format.text)
         if log_format.escape == "json":

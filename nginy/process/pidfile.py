@@ -7,7 +7,7 @@ more, PATH.reload and PATH.reopen, have the outcome of the last reload and of th
 the logs (`report.py`). Only nginy's own user can read these three.
 
 nginy opens the files once, before it drops privileges, and rewrites them in place: the user that it
-becomes may have no right to create files there. Where it may not even remove them in the end, it
+becomes may have no right to create files there. If it may not even remove them in the end, it
 empties them. Their first line names the process they belong to, so that no reader takes the words
 of a killed nginy for those of the next one.
 
@@ -42,19 +42,19 @@ class _Companion:
         self._fd = os.open(path, flags, 0o600)
 
     def rewrite(self, text: str) -> None:
-        """Put `text` in the place of what there is; raises OSError if the disk is full."""
+        """Replace the content with `text`; raises OSError if the disk is full."""
         data = f"{_first_line(os.getpid(), text)}{text}".encode(errors="surrogateescape")
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, data, 0)
 
     def rename(self, path: str) -> None:
-        """Rename the file, if that is possible."""
+        """Rename the file, if possible."""
         with contextlib.suppress(OSError):
             os.rename(self.path, path)
         self.path = path
 
     def remove(self) -> None:
-        """Remove the file, or empty it where that is not permitted."""
+        """Remove the file, or empty it if the system does not permit that."""
         try:
             os.unlink(self.path)
         except OSError:
@@ -68,7 +68,7 @@ class PidFile:
     __slots__ = ("_outcome", "_reopening", "_text", "path")
 
     def __init__(self, path: str, text: str) -> None:
-        """Write the files; raises NginyError, and leaves none then."""
+        """Write all files, or none of them and raise NginyError."""
         self.path = path
         self._text: _Companion | None = None
         self._outcome: _Companion | None = None
@@ -79,7 +79,7 @@ class PidFile:
         except OSError as error:
             raise _cannot_open(path, error) from error
         try:
-            # In this order: with the text the process is known to be ready.
+            # In this order: the text tells others that the process is ready.
             self._outcome = _Companion(outcome_path(path))
             self._outcome.rewrite("")
             self._reopening = _Companion(reopening_path(path))
@@ -96,12 +96,12 @@ class PidFile:
             self._text.rewrite(text)
 
     def note_outcome(self, text: str) -> None:
-        """Note what the last reload has come to; raises OSError if the disk is full."""
+        """Note the outcome of the last reload; raises OSError if the disk is full."""
         if self._outcome is not None:
             self._outcome.rewrite(text)
 
     def note_reopening(self, text: str) -> None:
-        """Note what opening the logs again has come to; raises OSError if the disk is full."""
+        """Note the outcome of reopening the logs; raises OSError if the disk is full."""
         if self._reopening is not None:
             self._reopening.rewrite(text)
 
@@ -123,7 +123,7 @@ class PidFile:
             os.chown(path, uid, gid)
 
     def remove(self) -> None:
-        """Remove all files, or empty them where that is not permitted."""
+        """Remove all files, or empty them if the system does not permit that."""
         try:
             os.unlink(self.path)
         except OSError:
@@ -138,7 +138,7 @@ class PidFile:
 def open_pid_file(current: PidFile | None, path: str | None, text: str) -> PidFile | None:
     """Return the pid file to go over to: `current` if it has that path, a new one, or none.
 
-    Raises NginyError if a new one cannot be written, or belongs to another nginy.
+    Raises NginyError if nginy cannot write a new one, or another nginy owns it.
     """
     if path is None or (current is not None and current.path == path):
         return None if path is None else current
@@ -147,7 +147,7 @@ def open_pid_file(current: PidFile | None, path: str | None, text: str) -> PidFi
 
 
 def refuse_owned(path: str) -> None:
-    """Raise NginyError if a nginy that runs has written this pid file; note a stale one."""
+    """Raise NginyError if a running nginy has written this pid file; note a stale one."""
     try:
         pid = read_pid(path)
     except NginyError:
@@ -160,7 +160,7 @@ def refuse_owned(path: str) -> None:
 
 
 def _is_nginy(pid: int) -> bool:
-    """Whether the process was started as nginy; after a reboot the id may be any program's."""
+    """Whether the process is an nginy; after a reboot the id may be any program's."""
     try:
         arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
@@ -183,17 +183,17 @@ def replace_pid_file(
 
 
 def text_path(path: str) -> str:
-    """Return where the configuration is kept that belongs to a pid file."""
+    """Return the path of the configuration that belongs to a pid file."""
     return f"{path}.conf"
 
 
 def outcome_path(path: str) -> str:
-    """Return where the outcome of the last reload is kept that belongs to a pid file."""
+    """Return the path of the last reload's outcome that belongs to a pid file."""
     return f"{path}.reload"
 
 
 def reopening_path(path: str) -> str:
-    """Return where the outcome of the last reopening is kept that belongs to a pid file."""
+    """Return the path of the last reopening's outcome that belongs to a pid file."""
     return f"{path}.reopen"
 
 
@@ -221,15 +221,15 @@ def read_running(path: str) -> str:
 
 
 def read_outcome(path: str, pid: int) -> str:
-    """Return what the last reload of process `pid` has come to, as text; raises NginyError.
+    """Return the outcome of the last reload of process `pid` as text; raises NginyError.
 
-    "" if there was none, or while it is being written.
+    "" if there was none, or while the process is writing it.
     """
     return _read_companion(outcome_path(path), pid) or ""
 
 
 def read_reopening(path: str, pid: int) -> str:
-    """Return what the last reopening of process `pid` has come to; otherwise as `read_outcome`."""
+    """Return the outcome of the last reopening of process `pid`, as `read_outcome` does."""
     return _read_companion(reopening_path(path), pid) or ""
 
 
@@ -241,7 +241,7 @@ def _read_companion(path: str, pid: int) -> str | None:
 
 
 def _first_line(pid: int, text: str) -> str:
-    """Return what tells whose text it is, and whether it is whole."""
+    """Return the line that tells whose text it is, and whether it is whole."""
     return f"# written by nginy, PID {pid}, {len(text)} characters\n"
 
 

@@ -1,6 +1,6 @@
 """PoolSet: the pools of a whole process, in step with the configuration and with the name servers.
 
-What `logs.py` is for logs, this is for upstreams: the server calls `apply` and takes pools by name.
+This is for upstreams what `logs.py` is for logs: the server calls `apply` and takes pools by name.
 The package `backend` has what belongs to one pool: its `members`, their names in `resolver`, and
 `monitor`, which decides which of them may serve. `config/build.py` and `config/build_health.py`
 make settings of the configuration's keys.
@@ -52,7 +52,7 @@ NAMES_WAIT_MS: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class PreparedPool:
-    """What an upstream of the configuration is to become."""
+    """What `apply` will make of an upstream of the configuration."""
 
     backends: tuple[BackendSettings, ...]
     balancing: Balancing
@@ -110,7 +110,7 @@ class PoolSet:
         self._counts = counts
         self._look_timer = Timer(self._look_again_handler, self)
         self._rng = random.Random()
-        # The ids of questions to name servers must not be foreseen.
+        # Nobody may foresee the ids of questions to name servers.
         self._resolver = Resolver(loop, random.SystemRandom())
         self._checker = Checker(loop)
         self._closer = SessionCloser(loop)
@@ -136,20 +136,20 @@ class PoolSet:
         """Callbacks for each pool that is not ready to serve yet."""
 
     def __getitem__(self, name: str) -> BackendPool:
-        """Return the pool of an upstream that is configured."""
+        """Return the pool of a configured upstream."""
         return self._upstreams[name].members.pool
 
     def pools(self) -> list[BackendPool]:
-        """Return the pools of all upstreams that are configured."""
+        """Return the pools of all configured upstreams."""
         return [upstream.members.pool for upstream in self._upstreams.values()]
 
     def monitor(self, name: str) -> PoolMonitor | None:
-        """Return what watches over the backends of an upstream; None if it is not configured."""
+        """Return the monitor of an upstream's backends; None if no such upstream is configured."""
         upstream = self._upstreams.get(name)
         return None if upstream is None else upstream.monitor
 
     def override(self, overrides: Mapping[str, Overrides]) -> None:
-        """Have what operators have set hold, by upstream, and nothing else of the kind."""
+        """Apply what operators have set, by upstream, and end all earlier overrides."""
         self._overrides = overrides
         for name, upstream in self._upstreams.items():
             wanted = overrides.get(name, {})
@@ -189,7 +189,7 @@ class PoolSet:
         self._configured = frozenset(prepared)
         self._listeners = config.listeners
         self._own = OwnListeners(config)
-        # Sessions keep what they began with, so no value that there ever was is dropped.
+        # Sessions keep what they began with, so this drops no value that there ever was.
         self._drain_times_ms |= {
             listener.proxy_drain_timeout_ms
             for listener in config.listeners
@@ -213,7 +213,7 @@ class PoolSet:
         self._changes = changes
 
     def apply(self) -> None:
-        """Bring the pools in step that were there; those that left serve the sessions they have.
+        """Bring the existing pools in step; those that left serve the sessions they have.
 
         They change by slices if there are many backends: each takes its new list and settings in
         one turn, but not all pools in the same.
@@ -221,7 +221,7 @@ class PoolSet:
         self._change_some()
 
     def _change_some(self) -> None:
-        """Have pools take over what a reload has changed, so many that a turn stays short."""
+        """Apply what a reload has changed to as many pools as a short turn allows."""
         backends = 0
         while self._changes and backends < SLICE_BACKENDS:
             name = next(iter(self._changes))
@@ -239,7 +239,7 @@ class PoolSet:
         pool.max_session_time_ms = wanted.max_session_time_ms
 
     def _set_queue(self, pool: BackendPool, settings: QueueSettings | None) -> None:
-        """Have clients wait; with several workers, look what the others have given back."""
+        """Make clients wait; with several workers, look for what the others have given back."""
         if self._counts is None:
             pool.set_queue(settings)
             return
@@ -264,13 +264,13 @@ class PoolSet:
         return "clients that wait for backends which workers share"
 
     def abort(self) -> None:
-        """Go on after a bug, with what is left of a reload; a queue that a client joins is looked
-        at again."""
+        """Go on after a bug, with the rest of a reload; the next client that joins a queue restarts
+        the looking."""
         if self._changes:
             self._loop.soon(self._change_some, self)
 
     def finish(self) -> None:
-        """Let go of the upstreams that left, unless a listener still waits for one that comes."""
+        """Retire the upstreams that left, unless a listener still waits for a new one."""
         if self._waiting:
             return
         now_ms = self._loop.clock.now_ms
@@ -320,12 +320,12 @@ class PoolSet:
             self.drain()
 
     def drain(self) -> None:
-        """See to the sessions that have lost their place: a backend has left, or a listener has
-        been led to another pool."""
+        """See to the sessions that have lost their place: a backend has left, or a listener leads
+        to another pool."""
         self._closer.drain(self._drain_times_ms)
 
     def _refuse(self, name: str, address: Address) -> str:
-        """Return why no client of an upstream may be sent to an address that a name has."""
+        """Return why nginy must send no client of an upstream to an address that a name has."""
         reason = refusal(address)
         for protocol in ("tcp", "udp"):
             if not reason and self._leads_back(protocol, address, name, set()):
@@ -345,12 +345,12 @@ class PoolSet:
         backends = [backend for pool in pools for backend in pool.backends]
         return any(self._leads_back(protocol, b.address, name, seen) for b in backends)
 
-    # Names that are not known yet.
+    # Names without an answer so far.
 
     def is_ready(self, name: str) -> bool:
         """Return whether the pool of an upstream can take clients.
 
-        One whose names are new waits for answers about them, or for the word that there are none.
+        One with new names waits for answers about them, or for the word that there are none.
         """
         return self._upstreams[name].members.are_ready
 
@@ -370,10 +370,9 @@ class PoolSet:
         self.finish()
 
     def await_names(self) -> None:
-        """Turn the loop until all names are resolved, at most for `NAMES_WAIT_MS`.
-
-        Only for a start, when no client is served yet: clients wait in the kernel's queue meanwhile
-        instead of being turned away.
+        """Turn the loop until all names are resolved, for at most `NAMES_WAIT_MS`. Only for a
+        start, which serves no client yet: meanwhile clients wait in the kernel's queue instead of
+        being turned away.
         """
         deadline_ms = self._loop.clock.now_ms + NAMES_WAIT_MS
         while not all(each.members.are_settled for each in self._upstreams.values()):

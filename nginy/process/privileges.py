@@ -67,7 +67,7 @@ def drop_privileges(user: str | None) -> None:
 
 
 def rotation_warnings(config: schema.Config) -> list[str]:
-    """Return which logs cannot be opened again, after a rotation, by the user that nginy becomes.
+    """Return which logs the user that nginy becomes cannot open again after a rotation.
 
     With several workers the supervisor, which stays root, does it for them.
     """
@@ -118,7 +118,7 @@ def _may_write(entry: pwd.struct_passwd, directory: str) -> bool:
 
 
 def _may(entry: pwd.struct_passwd, path: str, owner: int, group: int, others: int) -> bool:
-    """Whether the mode of a file grants a user what is needed of it as owner, group or neither."""
+    """Whether the mode of a file grants a user the bits `owner`, `group` or `others`, as fits."""
     try:
         status = os.stat(path)
     except OSError:
@@ -140,7 +140,7 @@ def _entry(user: str) -> pwd.struct_passwd:
 
 
 def cap_descriptors(descriptors_max: int | None) -> None:
-    """Have the system give no descriptor that the event method cannot watch; None: it has no limit.
+    """Let the system give no descriptor that the event method cannot watch; None: it has no limit.
 
     select() fails as a whole if it is given one too high, and takes the process with it.
     """

@@ -1,9 +1,9 @@
 """Reads a configuration while the loop goes on, for a reload under load.
 
-Reading and checking a file of 1,000 backends takes 50 ms (CPython 3.11), and cannot be cut into
-slices. So a child process does it, and finds what is different from the configuration that runs.
-It is forked, as it needs no start-up and nothing but the path; it sends the result back over a
-socket and ends. The loop unpacks the result a piece a turn.
+Reading and checking a file of 1,000 backends takes 50 ms (CPython 3.11), and nothing can cut it
+into slices. So a child process does it, and finds the differences from the configuration that runs.
+A fork is enough, as the child needs no start-up and nothing but the path; it sends the result back
+over a socket and ends. The loop unpacks the result a piece a turn.
 
 The child keeps no descriptor of its parent's open (event/child.py). Where the system has no room
 for a child, or the child dies, the loop reads the file itself, and for once it waits.
@@ -38,7 +38,7 @@ from nginy.process.report import Difference, difference, monotonic_ms
 
 @dataclass(frozen=True, slots=True)
 class ReadResult:
-    """What came of reading: a configuration to change to, or what is wrong with the file."""
+    """The result of reading: a configuration to change to, or what is wrong with the file."""
 
     config: Config | None
     """What the file says, except what needs a restart."""
@@ -106,7 +106,7 @@ class ConfigReader:
         running: Callable[[], Config],
         finished: Callable[[ReadResult], None],
     ) -> None:
-        """Have `finished` called, in a turn of `loop`, with the result of each `start`.
+        """Call `finished`, in a turn of `loop`, with the result of each `start`.
 
         `running` returns the configuration that runs.
         """
@@ -124,7 +124,8 @@ class ConfigReader:
         """When the last reading began (`report.monotonic_ms`)."""
 
     def start(self) -> None:
-        """Begin to read; if that is under way, read once more after it, for the file may differ."""
+        """Begin to read; if a reading is under way, read once more after it, as the file may
+        differ."""
         if self._connection is not None:
             self._is_outdated = True
             return
@@ -153,7 +154,7 @@ class ConfigReader:
 
     @property
     def is_reading(self) -> bool:
-        """Whether the file is being read."""
+        """Whether a reading is under way."""
         return self._connection is not None
 
     def close(self) -> None:
@@ -170,14 +171,14 @@ class ConfigReader:
             self._child = None
 
     def leave(self) -> None:
-        """Let go of the descriptors: in a fork of the process that reads."""
+        """Close the descriptors: in a fork of the process that reads."""
         if self._connection is not None:
             self._connection.close()
         if self._child is not None:
             self._child.close()
 
     def abort(self) -> None:
-        """Go on without the result, after a bug in what was done with it."""
+        """Go on without the result, after a bug in the use of it."""
         self.close()
 
     def _read_handler(self, _event: Event) -> None:
@@ -203,13 +204,13 @@ class ConfigReader:
             self._unpacking.start(self._unpack(bytes(data)))
 
     def _unpack(self, data: bytes) -> Steps[None]:
-        """Hand over what the child has sent; where it has not come to an end, read here."""
-        pause_collector()  # control.py has it resume
+        """Hand over what the child has sent; if that is not whole, read here."""
+        pause_collector()  # control.py resumes it
         try:
             result = yield from unpack(data)
         except (pickle.UnpicklingError, EOFError):
             result = self._read()
-        yield  # what is done with the result takes time as well
+        yield  # using the result takes time as well
         self._finished(result)
 
     def _read_here(self) -> Steps[None]:
@@ -220,7 +221,7 @@ class ConfigReader:
         return read(self._path, self._environ, self._running())
 
     def _send_result(self, sock: socket.socket) -> int:
-        """Send what comes of reading: in the child."""
+        """Read, and send the result: in the child."""
         keep_only(sock.fileno())
         sock.sendall(pack(self._read()))
         return 0

@@ -77,7 +77,7 @@ def outcome_of(text: str) -> ReloadOutcome | None:
 
 @dataclass(frozen=True, slots=True)
 class ReopenOutcome:
-    """What has come of opening the logs again. A log that a problem names goes on as before."""
+    """The outcome of reopening the logs. A log that a problem names goes on as before."""
 
     began_ms: int
     """When it began, by the clock of `ReloadOutcome.began_ms`."""
@@ -104,7 +104,7 @@ def monotonic_ms() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What a configuration that was read has different from the one that runs."""
+    """How a configuration that was read differs from the one that runs."""
 
     warnings: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
@@ -116,7 +116,8 @@ class Difference:
 def difference(before: schema.Config, config: schema.Config) -> Difference:
     """Find what a reload of `config` changes, and what of it may surprise.
 
-    With 10,000 backends this takes 90 ms (CPython 3.11), so a process that serves has it done.
+    With 10,000 backends this takes 90 ms (CPython 3.11), so a process that serves leaves it to a
+    child.
     """
     changes = plan(before, config).changes
     return Difference(

@@ -28,8 +28,8 @@ KILL_SLICE: Final = 250
 class Retiring:
     """A handler that gets no new clients, until its last session has ended or the deadline comes.
 
-    `listener` is the one to be closed then: sessions of UDP answer through its socket. None if it
-    is closed already, or goes on with another handler.
+    It then closes `listener`: sessions of UDP answer through its socket. None if that is closed
+    already, or goes on with another handler.
     """
 
     __slots__ = ("_is_over", "_loop", "_timer", "handler", "key", "listener")
@@ -45,7 +45,7 @@ class Retiring:
         self._timer = Timer(self._deadline_handler, self)
 
     def limit(self, timeout_ms: int | None) -> None:
-        """Have the sessions end in `timeout_ms` at the latest; None: whenever they do."""
+        """End the sessions after `timeout_ms` at the latest; None: they end by themselves."""
         if timeout_ms is not None:
             self._loop.timers.start(self._timer, self._loop.clock.now_ms + timeout_ms)
 

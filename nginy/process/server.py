@@ -1,13 +1,13 @@
 """Server: what serves clients, whether it is all of nginy or one worker of several.
 
 A `Server` owns the loop, the logs, the pools and the listeners. Starting and reloading are one
-thing: `apply` brings what is running in step with a configuration, and at the start nothing is
-running yet. The server first does what can fail (opening a log, binding an address), and changes
-nothing until all of it has worked. So a bad configuration leaves everything as it was.
+thing: `apply` brings what runs in step with a configuration, and at the start nothing runs yet. The
+server first does what can fail (opening a log, binding an address), and changes nothing until all
+of it has worked. So a bad configuration leaves everything as it was.
 
 A server hears no signal, reads no configuration file and writes no pid file: its owner does, which
-is `single.py` or `workers/worker.py`. `config/build.py` makes objects of what is configured; the
-turn itself is in `event/loop.py`.
+is `single.py` or `workers/worker.py`. `config/build.py` makes objects of the configuration;
+`event/loop.py` has the turn itself.
 
 nginx: `ngx_init_cycle`, `ngx_worker_process_cycle`.
 
@@ -49,7 +49,7 @@ class Prepared:
 
 
 class Server:
-    """A loop and what is served on it. Created, run and closed by its owner."""
+    """A loop and all that it serves. Created, run and closed by its owner."""
 
     def __init__(self, event_method: str = "auto", counts: WorkerCounts | None = None) -> None:
         """Open nothing but the loop.
@@ -75,8 +75,7 @@ class Server:
     def prepare(self, config: schema.Config) -> Steps[Prepared]:
         """Do what can fail: open what `config` needs, or raise NginyError and change nothing.
 
-        What is returned goes to `commit` or to `undo`. Sockets and logs are opened in the last
-        step.
+        Give the result to `commit` or to `undo`. The last step opens sockets and logs.
         """
         pools = yield from self.pools.prepare(config)
         tls = yield from self.services.prepare_tls(config)
@@ -88,10 +87,9 @@ class Server:
         return Prepared(config, opened, pools, tls)
 
     def commit(self, prepared: Prepared) -> Steps[None]:
-        """Bring everything in step with what was prepared.
-
-        The pools that are new come first, some in each step, and what the handlers of listeners
-        need. All the rest changes in one step; what is no longer needed goes in the last.
+        """Bring everything in step with what was prepared. First come new pools, some in each step,
+        and what the handlers of listeners need. All the rest changes in one step; the last drops
+        what is no longer needed.
         """
         config = prepared.config
         yield from self.pools.add(config, prepared.pools)
@@ -122,7 +120,7 @@ class Server:
     def run(self, started: Callable[[], None]) -> None:
         """Serve until `stop`, or until `quit` has let the last session finish.
 
-        `started` is called right before the first turn.
+        It calls `started` right before the first turn.
         """
         started()
         resume_collector()
@@ -141,7 +139,7 @@ class Server:
         """End gracefully: after `shutdown_grace` accept no more, then let the sessions finish.
 
         `has_successor`: another process has copies of the listening sockets, and serves. Returns
-        what is waited for, and until when.
+        what that waits for, and until when.
         """
         self._has_successor = has_successor
         grace_ms = self.config.shutdown_grace_ms
@@ -178,7 +176,7 @@ class Server:
         return "the listeners of this process"
 
     def abort(self) -> None:
-        """Go on: a bug in one timer of the server is not the end of the sessions."""
+        """Go on: a bug in one timer of the server does not end the sessions."""
 
 
 def draining_status(sessions: int, timeout_ms: int | None) -> str:

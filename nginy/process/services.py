@@ -1,11 +1,11 @@
 """ServiceSet: all listeners of a process with their handlers, in step with the configuration.
 
-What `logs.py` is for logs and `pools.py` for upstreams, this is for listeners. Binding may fail,
-so `open` does it before anything changes; `apply` cannot fail. A listener whose address stays keeps
+This is for listeners what `logs.py` is for logs and `pools.py` for upstreams. Binding may fail, so
+`open` does it before anything changes; `apply` cannot fail. A listener whose address stays keeps
 its socket, its counters and its sessions; new sessions get a new handler.
 
-A service that is no longer wanted retires (`retiring.py`). If its address is wanted again before
-its last session has ended, the set takes the service back with all it has.
+A service that nobody wants any more retires (`retiring.py`). If a reload wants its address again
+before its last session has ended, the set takes the service back with all it has.
 
 `config/build.py` makes settings of the configuration's keys.
 
@@ -46,7 +46,7 @@ logger = logging.getLogger("nginy.server")
 
 @dataclass(slots=True)
 class Service:
-    """A listener that is open, and the handler that its clients are given to."""
+    """An open listener, and the handler that gets its clients."""
 
     listener: Listener
     handler: ProtocolHandler
@@ -81,7 +81,7 @@ class ServiceSet:
         """What waits for its last session to end; `let_go` takes it out then."""
 
     def __bool__(self) -> bool:
-        """Return whether anything is listened on."""
+        """Return whether there is any listener."""
         return bool(self._services)
 
     def listeners(self) -> list[Listener]:
@@ -115,7 +115,7 @@ class ServiceSet:
     def open(self, config: schema.Config) -> dict[ListenKey, Listener]:
         """Bind every address of `config` that is not bound yet: all of them, or none.
 
-        Raises NginyError. What is returned goes to `apply`, or to `close_listeners` to be undone.
+        Raises NginyError. Give the result to `apply`, or to `close_listeners` to undo it.
         """
         bound = {each.key for each in self.retiring if each.listener is not None}
         opened: dict[ListenKey, Listener] = {}
@@ -186,7 +186,7 @@ class ServiceSet:
         return lambda sockaddr, data: take(sockaddr, local, data)
 
     def _tell(self) -> None:
-        """Log where is listened now, and where no more: a range of ports is one line."""
+        """Log the new listeners and those that are gone: a range of ports is one line."""
         for text, listeners in (("no longer ", self._ended), ("", self._begun)):
             for where in in_ranges(listeners):
                 logger.log(NOTICE, "%slistening on %s", text, where)
@@ -195,9 +195,9 @@ class ServiceSet:
     def retire_all(self, timeout_ms: int | None, *, has_successor: bool = False) -> None:
         """Take no new clients anywhere, and let the sessions end within `timeout_ms`.
 
-        A successor has copies of the sockets. Then nothing more is received from those of UDP, not
-        even for sessions: what arrives is for one of two processes, and only the successor can
-        serve those who are new.
+        A successor has copies of the sockets. Then this process receives nothing more from those of
+        UDP, not even for sessions: a datagram reaches one of two processes, and only the successor
+        can serve new clients.
         """
         for key, service in list(self._services.items()):
             self._retire(key, timeout_ms)
@@ -257,7 +257,7 @@ class ServiceSet:
             self._begun.append(listener)
 
     def _unready(self, handler: ProtocolHandler, settings: schema.Listener) -> str:
-        """Return the upstream that a handler is to lead to and does not yet; "" if it does."""
+        """Return the upstream that a handler should lead to and does not yet; "" if it does."""
         name = settings.proxy_pass or ""
         if not isinstance(handler, ProxyHandler) or isinstance(handler, RoutedDatagramHandler):
             return ""
@@ -299,7 +299,7 @@ class ServiceSet:
         self._ended.append(listener)
 
     def _present(self, key: ListenKey) -> tuple[Listener | None, ProtocolHandler | None]:
-        """Return what there is for an address, in service or about to go."""
+        """Return the listener and handler of an address, in service or retiring."""
         service = self._services.get(key)
         if service is not None:
             return service.listener, service.handler
@@ -307,7 +307,8 @@ class ServiceSet:
         return (None, None) if retiring is None else (retiring.listener, retiring.handler)
 
     def _take_back(self, key: ListenKey) -> Retiring | None:
-        """Return what was about to go and is wanted again: a handler with its sessions."""
+        """Return the retiring service that the configuration wants again: a handler with its
+        sessions."""
         same = [each for each in self.retiring if each.key == key]
         if not same:
             return None
@@ -326,7 +327,7 @@ def close_listeners(opened: Mapping[ListenKey, Listener]) -> None:
 
 
 def _leave(listener: Listener) -> None:
-    """Receive nothing from a socket any more; datagrams can still be sent from it."""
+    """Receive nothing from a socket any more; it can still send datagrams."""
     listener.pause()
     if listener.connection is not None:
         # What arrives for the successor would wake this process.

@@ -24,7 +24,7 @@ from nginy.process.server import Server
 
 
 class SingleProcess:
-    """One process that serves and can be told what to do. Created and run by `run`."""
+    """One process that serves and obeys a control. Created and run by `run`."""
 
     def __init__(self, path: str, environ: Mapping[str, str], event_method: str = "auto") -> None:
         """Open nothing but the loop; `path` is the configuration file that a reload reads."""
@@ -42,7 +42,7 @@ class SingleProcess:
     def start(self, config: schema.Config) -> None:
         """Begin to listen as `config` says, or raise NginyError."""
         prepared = at_once(self.server.prepare(config))
-        # Before the names of backends are waited for: the interface says that nginy starts.
+        # Before the wait for the names of backends: the interface says that nginy starts.
         self.admin.commit(self.admin.prepare(config, self.server.services.inherited))
         at_once(self.server.commit(prepared))
         self._text = dump(config) if config.pid is not None else ""
@@ -64,7 +64,7 @@ class SingleProcess:
     # What the control asks for.
 
     def listeners(self) -> Sequence[Listener]:
-        """Return what clients come to, and those who ask."""
+        """Return the listeners of clients, and those of the admin interface."""
         return [*self.server.services.listeners(), *self.admin.listeners()]
 
     def change_to(self, config: schema.Config, text: str) -> None:
@@ -94,7 +94,7 @@ class SingleProcess:
         self.control.reloaded(config)
 
     def _end_reload(self) -> None:
-        """Call off a reload that is under way, or end it now where it is too late for that."""
+        """Call off a reload that is under way, or finish it now if it is too late for that."""
         if self._is_committing:
             self._reload.finish()
         self._reload.close()
@@ -111,14 +111,14 @@ class SingleProcess:
         self.control.reopened(self.server.logs.reopen())
 
     def quit(self, *, has_successor: bool) -> str:
-        """Begin to end gracefully, and return what is waited for."""
+        """Begin to end gracefully, and say what that waits for."""
         self._end_reload()
         status = self.server.quit(has_successor=has_successor)
         self.admin.draining(status, has_successor=has_successor)
         return status
 
     def reload_ended(self, outcome: ReloadOutcome) -> None:
-        """Have the admin interface know what a reload has come to."""
+        """Tell the admin interface the outcome of a reload."""
         self.admin.reload_ended(outcome)
 
     def stop(self) -> None:

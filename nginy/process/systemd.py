@@ -38,9 +38,10 @@ class Notifier:
     __slots__ = ("_address", "_socket", "variables", "watchdog_usec")
 
     def __init__(self, environ: MutableMapping[str, str], pid: int = 0) -> None:
-        """Take what is for `pid`, ours, out of `environ`: what nginy starts is no service.
+        """Take what is for `pid`, ours, out of `environ`: programs that nginy starts are no
+        service.
 
-        The socket is opened now, and kept: a process without a free descriptor is still alive.
+        It opens the socket now and keeps it: a process without a free descriptor is still alive.
         """
         path = environ.pop("NOTIFY_SOCKET", "")
         watched_pid = environ.pop("WATCHDOG_PID", str(pid))
@@ -95,9 +96,8 @@ class Notifier:
 
 
 class Watchdog:
-    """Has the service manager know that the loop turns. Created and closed by `Control`.
-
-    With several workers it is the supervisor's loop; that one replaces a worker which is stuck.
+    """Tells the service manager that the loop turns. Created and closed by `Control`. With several
+    workers it is the supervisor's loop; the supervisor replaces a worker that is stuck.
     """
 
     __slots__ = ("_loop", "_notifier", "_period_ms", "_timer")

@@ -1,4 +1,4 @@
-"""Another nginy program takes over, and no client notices: what USR2 begins.
+"""What USR2 begins: another nginy program takes over, and no client notices.
 
 The running process starts the program again, from the same command line, and leaves it copies of
 its listening sockets: their numbers are in the variable NGINY, as "5;6;7;". From then on both

@@ -47,9 +47,8 @@ class Channel:
         closed: Callable[[], None],
         max_fds: int = 0,
     ) -> None:
-        """Have `received` called with each message of up to `max_fds` descriptors.
-
-        `closed` is called when the process at the other end is gone.
+        """Call `received` with each message of up to `max_fds` descriptors. Call `closed` when the
+        process at the other end is gone.
         """
         sock.setblocking(False)
         self._socket = sock
@@ -64,9 +63,9 @@ class Channel:
     def send(self, word: str, text: str = "", fds: Sequence[int] = ()) -> bool:
         """Send a message, in several parts if there are many descriptors.
 
-        Return False if it cannot be sent, or not wholly: the other process does not read, or the
-        system has no room for more descriptors in flight. That the other process is gone is no
-        such failure, since everyone hears of that by itself.
+        Return False if not all of it leaves: the other process does not read, or the system has no
+        room for more descriptors in flight. The end of the other process is no such failure, since
+        `closed` reports that.
         """
         if self._connection.fd < 0:
             return True
@@ -89,7 +88,7 @@ class Channel:
         self._connection.close()
 
     def abort(self) -> None:
-        """Go on: a bug in what one message does must not make the process deaf to the next."""
+        """Go on: a bug in handling one message must not make the process deaf to the next."""
 
     def _read_handler(self, event: Event) -> None:
         c = self._connection

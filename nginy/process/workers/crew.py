@@ -2,8 +2,8 @@
 
 Each worker has a number, which is its column in the shared counts and its place in each group of
 sockets. When a process dies, the crew starts another one under the same number: at once, but at
-most once a second, or a worker that cannot live would keep the machine busy. It kills a worker that
-is alive and does not answer, and so replaces it as well.
+most once a second, since a worker that always dies would keep the machine busy. It kills a worker
+that is alive and does not answer, and so replaces it as well.
 
 `supervisor.py` decides what to tell the workers, and what follows from their answers.
 
@@ -88,12 +88,12 @@ class WorkerProcess:
         self.child.send_signal(number)
 
     def kill(self, why: str) -> None:
-        """End it at once, whatever state it is in, as it does not do what it has to."""
+        """End it at once, whatever state it is in, as it fails to do its work."""
         logger.error("%s %s, killing it", self, why)
         self.send_signal(signal.SIGKILL)
 
     def close(self) -> None:
-        """Let go of it: without its channel it ends."""
+        """Close its channel, without which it ends."""
         self.channel.close()
         self.child.close()
 
@@ -139,8 +139,8 @@ class Crew:
     ) -> None:
         """Fork nobody yet.
 
-        In a worker process `run` is called; here `received` is, with a worker's word and text, and
-        `died`, before the next one is started.
+        A worker process calls `run`. This one calls `received` with a worker's word and text, and
+        `died` before it starts the next one.
         """
         self._ping_ms = ping_ms
         self._ping_timer = Timer(self._ping_handler, self)
@@ -168,7 +168,7 @@ class Crew:
         return [process for process in self.processes.values() if process.is_serving]
 
     def start(self) -> None:
-        """Fork those that are missing and may be started; those that may not, later."""
+        """Fork the missing workers that may start now, and the others later."""
         if self.is_held:
             return
         if not self._ping_timer.is_running:
@@ -192,7 +192,7 @@ class Crew:
             process.send_signal(number)
 
     def close(self) -> None:
-        """Let go of the channels, which ends the workers that are left."""
+        """Close the channels, which ends the remaining workers."""
         self.dismiss()
         self._loop.timers.cancel(self._ping_timer)
         for process in self.processes.values():
@@ -204,7 +204,7 @@ class Crew:
         return "the workers"
 
     def abort(self) -> None:
-        """Go on: a bug in starting a worker is not the end of the others."""
+        """Go on: a bug in starting a worker does not end the others."""
 
     def _worker_ended(self, process: WorkerProcess, code: int) -> None:
         text = f"exited on signal {-code}" if code < 0 else f"exited with code {code}"
@@ -252,7 +252,7 @@ class Crew:
 
     def _be_worker(self, index: int, ours: socket.socket, theirs: socket.socket) -> int:
         """Run the worker in this process, a child."""
-        # The signals of a terminal reach the supervisor alone, which passes them on once.
+        # The signals of a terminal reach only the supervisor, which passes them on once.
         os.setpgid(0, 0)
         ours.close()
         for process in self.processes.values():

@@ -1,8 +1,8 @@
 """Lead: which worker asks backends and name servers for all, and how the others hear of it.
 
 One worker leads from the start on, and what it finds goes to the others through the supervisor. If
-it dies, another one takes its place; a worker that joins hears again all that was found before.
-What a finding is, and what follows from it, is up to `backend/checks/relay.py`; here it is text.
+it dies, another one takes its place; a worker that joins hears all earlier findings again. What a
+finding is, and what follows from it, is up to `backend/checks/relay.py`; here it is text.
 
 Tested in tests/run/test_one_asks.py.
 """
@@ -20,7 +20,7 @@ class Lead:
         self._leader: WorkerProcess | None = None
 
     def begin(self) -> None:
-        """Have a worker lead before any serves: they wait for the names that it asks for."""
+        """Let a worker lead before any serves: they wait for the names that it asks for."""
         for process in [*self._crew.processes.values()][:1]:
             self.joined(process)
 
@@ -40,14 +40,15 @@ class Lead:
                 self.joined(heir)
 
     def recite(self) -> None:
-        """Have all findings told again: a worker may have missed one."""
+        """Make the leader tell all findings again: a worker may have missed one."""
         if self._leader is not None:
             self._leader.send("recite")
 
     def pass_on(self, process: WorkerProcess, text: str) -> None:
         """Tell all other workers what `process` has found.
 
-        One that does not listen hears the next finding, or its missing answers to pings end it.
+        A worker that does not listen hears the next finding, or dies of its missing answers to
+        pings.
         """
         for other in self._crew.processes.values():
             if other is not process:

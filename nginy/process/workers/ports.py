@@ -4,7 +4,7 @@ Each address has as many sockets as there are workers, with SO_REUSEPORT (socket
 gives each socket its share of the clients, and the datagrams of one UDP client always to the same.
 The supervisor holds a copy of all of them, so the queue of a worker that dies waits for its
 successor. All workers share one unix socket, or one that another program has bound without
-SO_REUSEPORT: the first of them to come accepts.
+SO_REUSEPORT: whichever comes first accepts.
 
 The supervisor itself accepts no client. So it must close its copies in time: a socket that it alone
 has open takes clients that no process will ever serve.
@@ -45,8 +45,7 @@ class PortSet:
 
     def open(self, config: schema.Config) -> Ports:
         """Return sockets for the addresses of `config` that are not served yet: all, or none.
-
-        Raises NginyError. What is returned goes to `apply`, or to `undo`.
+        Raises NginyError. Give the result to `apply` or to `undo`.
         """
         opened: Ports = {}
         errors: list[NginyError] = []
@@ -73,11 +72,10 @@ class PortSet:
         _close({key: group for key, group in opened.items() if key not in self._retired})
 
     def apply(self, config: schema.Config, opened: Ports) -> None:
-        """Take over what `open` has returned for `config`, and close what it does not name.
-
-        UDP sockets only retire. The workers answer old clients from theirs, and while the kernel
-        has the whole group it finds the right worker for each; closed, or taken back, they are
-        later. Where a wildcard goes on, they are closed at once: they would keep its clients.
+        """Adopt what `open` has returned for `config`, and close what it does not name. UDP sockets
+        only retire. The workers answer old clients from theirs, and while the kernel has the whole
+        group it finds the right worker for each; closing them, or taking them back, comes later.
+        Where a wildcard goes on, this closes them at once: they would keep its clients.
         """
         wanted = wanted_by(config)
         for key in [key for key in self._ports if key not in wanted]:
@@ -90,7 +88,7 @@ class PortSet:
             self._ports[key] = group
 
     def listeners(self) -> list[Listener]:
-        """Return all sockets that clients come to."""
+        """Return all sockets that get clients."""
         return [listener for group in self._ports.values() for listener in group]
 
     def retire_all(self) -> None:
@@ -160,7 +158,7 @@ class PortSet:
     def _fill(
         self, group: list[Listener], options: ListenOptions, neighbors: Sequence[socket]
     ) -> None:
-        """Bind what `group` lacks, as far as an inherited socket lets others be bound beside it."""
+        """Bind what `group` lacks, as far as an inherited socket permits others beside it."""
         if not group:
             # With SO_REUSEPORT alone nobody would notice that another nginy has the address.
             bound_listener(options, neighbors).close()

@@ -1,8 +1,8 @@
-"""Reopening: all workers open their logs again, and say which could not be opened.
+"""Reopening: all workers open their logs again, and say which they could not open.
 
 The supervisor opens its own logs first: it may create files that a worker may not, and gives them
 to the user that the workers have become. Then each worker opens its logs and answers with its
-problems, one a line. Those that do not answer in `ANSWER_MS` are named.
+problems, one a line. The outcome names those that do not answer within `ANSWER_MS`.
 
 Tested in tests/run/test_ask.py.
 """
@@ -18,7 +18,7 @@ ANSWER_MS: Final = 2_000
 
 
 class Reopening:
-    """The last time that all workers were to open their logs. Created and closed by the
+    """The last time that all workers had to open their logs. Created and closed by the
     supervisor."""
 
     __slots__ = ("_crew", "_ended", "_loop", "_number", "_problems", "_timer", "_waiting")

@@ -1,12 +1,12 @@
-"""Reports: what the supervisor's admin interface knows of the workers, and how it comes there.
+"""Reports: what the supervisor's admin interface knows of the workers, and how it learns that.
 
 The supervisor asks all workers at once, and hands each a file without a name that has the question
-in it. A worker makes the answer in slices, as any other, writes it over the question, and says when
-it is there. Whoever takes longer than `ANSWER_MS` is missing from the answer, and named. Who asks
-the same meanwhile waits for the same replies.
+in it. A worker makes the answer in slices, like any other, writes it over the question, and says
+when it is there. A worker that takes longer than `ANSWER_MS` is missing from the answer, which
+names it. A client that asks the same meanwhile waits for the same replies.
 
-What a worker writes is text from a process with fewer rights; a `Source` says what is taken of it.
-The words between the two are listed in `worker.py`.
+What a worker writes is text from a process with fewer rights; a `Source` says what to take of it.
+`worker.py` lists the words between the two.
 
 Tested in tests/run/test_admin_workers.py.
 """
@@ -113,7 +113,8 @@ class Reports:
         """Those under way, by the text of the question."""
 
     def ask(self, question: Question, done: Done) -> None:
-        """Ask all workers, unless the same is being asked, and call when they have answered."""
+        """Ask all workers, unless the same question is under way, and call when they have
+        answered."""
         text = question.to_json()
         present = self._rounds.get(text)
         if present is not None and question.kind != OVERRIDING.name:
@@ -122,7 +123,7 @@ class Reports:
         self._number += 1
         asked = Round(self._number, question, self._finish)
         asked.calls.append(done)
-        # A change is asked again though the same is under way: it need not be the same then.
+        # A change goes out again even if the same is under way: by then it need not be the same.
         self._rounds[text if present is None else f"{text}{self._number}"] = asked
         for process in self._crew.serving():
             asked.asked += 1
@@ -157,7 +158,7 @@ class Reports:
             os.close(fd)
 
     def heard(self, process: WorkerProcess, word: str, text: str) -> bool:
-        """Take a message of a worker; return False if it is for somebody else."""
+        """Take a worker's message; return False if it is for somebody else."""
         if word == "event":
             add_event(self._subject.events, self._loop.clock.wall_ms(), text)
         elif word == "reported":
@@ -200,7 +201,7 @@ class Reports:
 
 
 def add_event(events: Events, wall_ms: int, text: str) -> None:
-    """Add what a worker has told; what cannot be read is dropped."""
+    """Add what a worker has told, unless it cannot be read."""
     with contextlib.suppress(ValueError, RecursionError):
         found = json.loads(text)
         if isinstance(found, dict):
@@ -216,7 +217,7 @@ class Reporter:
         self._jobs: deque[tuple[str, int, Slices[bytes]]] = deque()
 
     def begin(self, number: str, fds: Sequence[int]) -> None:
-        """Answer the question in a file that was handed over."""
+        """Answer the question in a file that the supervisor has handed over."""
         if len(fds) == 1:
             self._jobs.append((number, fds[0], self._make(fds[0])))
             self._subject.loop.soon(self._work, self)

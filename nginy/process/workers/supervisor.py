@@ -2,8 +2,8 @@
 
 The supervisor keeps what must outlive a worker: the listening sockets (`ports.py`), the shared
 counts (`backend/shared.py`), the pid file, and the right to bind privileged ports, which workers
-give up with `user`. A worker that dies is replaced by one with the same sockets, so clients wait a
-moment in the kernel's queue and nobody is refused.
+give up with `user`. It replaces a worker that dies by one with the same sockets, so clients wait a
+moment in the kernel's queue and none is refused.
 
 For a reload the supervisor opens what it has to open; then the workers vote (`vote.py`). Nothing
 changes unless all are ready.
@@ -120,7 +120,7 @@ class Supervisor:
         self._lead.begin()
 
     def run(self) -> None:
-        """Watch over the workers until the end; NginyError: they could not be started."""
+        """Watch over the workers until the end; raises NginyError if they cannot start."""
         self.loop.run()
         if self._failure:
             raise NginyError(self._failure)
@@ -133,7 +133,7 @@ class Supervisor:
         sockets = self.ports.leave_to(index)
         self.logs.close()
         self.loop.close()
-        # The first leader knows it before it resolves names that no name server is asked for.
+        # The first leader knows it before it resolves names that need no name server.
         is_leading = index == 0 and self._stage is Stage.STARTING
         return serve(self.config, sock, sockets, self._counts.for_worker(index), is_leading)
 
@@ -201,21 +201,21 @@ class Supervisor:
     # What the control asks for.
 
     def listeners(self) -> Sequence[Listener]:
-        """Return what clients come to, and those who ask."""
+        """Return the listeners of clients, and those of the admin interface."""
         return [*self.ports.listeners(), *self.admin.listeners()]
 
     def reload_ended(self, outcome: ReloadOutcome) -> None:
-        """Have the admin interface know what a reload has come to."""
+        """Tell the admin interface the outcome of a reload."""
         self.admin.reload_ended(outcome)
 
     def reopen_logs(self) -> None:
-        """Have all processes open their logs again."""
+        """Make all processes open their logs again."""
         problems = self.logs.reopen()
         give_away(self.config.user, self.logs)
         self._reopening.begin(problems)
 
     def change_to(self, config: schema.Config, text: str) -> None:
-        """Have the workers vote on a change to `config`."""
+        """Let the workers vote on a change to `config`."""
         try:
             self._voting.begin(config, text)
         except NginyError as error:
@@ -267,7 +267,7 @@ class Supervisor:
 
     def changed(self, vote: Vote) -> None:
         """Say what has changed."""
-        # Of a new backend a worker may have heard before it knew it.
+        # A worker may have heard of a new backend before it knew it.
         self._lead.recite()
         self.control.reloaded(vote.config)
 
@@ -279,8 +279,8 @@ class Supervisor:
     def quit(self, *, has_successor: bool) -> str:
         """End gracefully: the workers let their sessions finish, and say how many there are."""
         self._begin_end()
-        # Now, though the workers may accept for a while: a socket of theirs has to be closed with
-        # the worker that has it.
+        # Now, though the workers may accept for a while: a worker's socket has to close with the
+        # worker.
         self.ports.retire_all()
         for process in self.crew.processes.values():
             if not (has_successor and process.send("succeeded")):
@@ -315,7 +315,7 @@ class Supervisor:
             self.loop.running = False
 
     def close(self) -> None:
-        """Close everything; a worker that is still there ends with its channel."""
+        """Close everything; any remaining worker ends with its channel."""
         self.crew.close()
         self._reports.close()
         self._reopening.close()
@@ -333,7 +333,7 @@ class Supervisor:
         return "the supervisor"
 
     def abort(self) -> None:
-        """Go on: a bug in one timer is not the end of the workers."""
+        """Go on: a bug in one timer does not end the workers."""
 
 
 def run(config: schema.Config, path: str, workers: int, patience: Patience = PATIENCE) -> int:

@@ -2,12 +2,12 @@
 
 It is the two-phase commit of the textbooks, with the supervisor as coordinator: first each worker
 opens what the new configuration needs and says whether that worked, then all of them change or none
-does. Nothing is written down for a crash: a worker that dies simply starts again with what was
-decided. One that says nothing in time has no vote: it is killed, and its successor starts with what
-the others have.
+does. Nobody writes anything down for a crash: a worker that dies simply starts again with what was
+decided. One that says nothing in time has no vote: the supervisor kills it, and its successor
+starts with what the others have.
 
-Here are the questions, the answers and the count. `supervisor.py` opens and changes what is its
-own, `worker.py` answers.
+This module has the questions, the answers and the count. `supervisor.py` opens and changes its own
+part, `worker.py` answers.
 
 Tested in tests/run/test_workers.py.
 """
@@ -40,7 +40,7 @@ class Patience:
 
 
 class Vote:
-    """A reload that the workers are asked about, and are then told to do."""
+    """A reload: the workers vote on it, and then do it."""
 
     __slots__ = ("admin", "config", "is_decided", "number", "ports", "text", "waiting")
 
@@ -151,7 +151,7 @@ class Voting:
         return "the vote of the workers"
 
     def abort(self) -> None:
-        """Go on: a bug in the timer is not the end of the workers."""
+        """Go on: a bug in the timer does not end the workers."""
 
     def _ask(self, vote: Vote, processes: Sequence[WorkerProcess]) -> None:
         fd = write_config(vote.config)
@@ -174,7 +174,7 @@ class Voting:
         self._chair.refused(reason)
 
     def _decide(self, vote: Vote) -> None:
-        """Have the workers change, and then the supervisor."""
+        """Make the workers change, and then the supervisor."""
         vote.is_decided = True
         for process in self._crew.processes.values():
             if process.is_serving and process.send("commit", vote.number):
@@ -206,6 +206,6 @@ class Voting:
         for index in sorted(self._vote.waiting):
             process = self._crew.processes[index]
             process.kill("has not reloaded")
-            # It may take its time to die, if it waits for a disk.
+            # It may take a while to die, if it waits for a disk.
             process.is_serving = False
             self.died(process)

@@ -4,8 +4,8 @@ A worker binds nothing and reads no file. It gets its sockets and its configurat
 supervisor, the first ones by inheriting them at the fork, later ones through its `Channel`, and it
 has its own loop, its own logs and its own sessions.
 
-A reload is a vote (two-phase commit): `reload` has the worker open what it needs, which it answers
-with `ready` or `refused`; then comes `commit`, answered with `done`, or `abort`. So either all
+A reload is a vote (two-phase commit). At `reload` the worker opens what it needs, and answers
+`ready` or `refused`; then comes `commit`, which it answers with `done`, or `abort`. So either all
 workers change, or none.
 
 | from the supervisor | | from the worker | |
@@ -198,7 +198,7 @@ class Worker:
         self.channel.send("done", number)
 
     def _end_reload(self) -> None:
-        """Leave a reload that is under way, or end it now where it is too late for that."""
+        """Leave a reload that is under way, or finish it now if it is too late for that."""
         if self._is_committing:
             self._reload.finish()
         self._reload.close()
@@ -209,7 +209,7 @@ class Worker:
 
     def _forget(self) -> None:
         self._prepared = None
-        # What is left is a second copy of a UDP socket that has not been closed yet.
+        # Anything left is a second copy of a UDP socket that nobody has closed yet.
         self.server.services.inherited.close()
         resume_collector()
 
@@ -240,7 +240,7 @@ def serve(
 def write_config(config: schema.Config) -> int:
     """Return a descriptor of a nameless file with the configuration; raises OSError.
 
-    The worker need not be able to read the files that it was made from.
+    The worker may be unable to read the files it comes from.
     """
     fd = os.memfd_create("nginy-config")
     with open(fd, "wb", closefd=False) as file:
