@@ -2,8 +2,8 @@
 
 `server.py` is the one to read: it takes requests from clients (`client.py`), asks the guard
 (`guard.py`) whether they may ask, finds their route (`routes.py`) and makes answers in slices, one
-a turn of the loop. What an answer says is taken from the `Subject` (`subject.py`), which is all
-that is known here of the process around it.
+a turn of the loop. Answers take what they say from the `Subject` (`subject.py`), which is all that
+the package knows of the process around it.
 
 The one idea: the data path never waits. A turn does one slice of one answer, after all that clients
 of nginy need; clients, answers and their bytes are bounded in number; and nothing here has a timer

@@ -2,8 +2,8 @@
 
 Every answer forbids what a browser might do with it: keep it, guess another type, load anything, or
 show it inside another site's page. JSON is made in slices, since a list may be long: `encode` is a
-generator that yields between them and returns the text. The values are taken first, by whoever
-calls it, so that what it says is of one moment.
+generator that yields between them and returns the text. Its caller takes the values first, so that
+the answer shows one moment.
 
 Source: RFC 9110 §8 and §15, RFC 9112 §4 and §6.
 """
@@ -24,7 +24,7 @@ Facts: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Work that waits for something, and looks again after so long."""
+    """Work that waits for something, and looks again after this time."""
 
     duration_ms: int
 
@@ -99,7 +99,7 @@ class Answer:
 
 
 def refusal(error: RequestError, hint: str = "") -> Answer:
-    """Return the answer to a request that is refused."""
+    """Return the answer that refuses a request."""
     told = {"code": error.code, "message": str(error), "hint": hint or None}
     fields: tuple[str, ...] = ()
     if error.status == HTTPStatus.UNAUTHORIZED:

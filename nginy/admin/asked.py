@@ -1,6 +1,6 @@
 """Asked: a request with the names in its path, and its parameters and body as checked values.
 
-What is wrong with them is said in one sentence each, with the name that was probably meant.
+Each mistake in them gets one sentence, with the name that the client probably meant.
 """
 
 import json
@@ -80,7 +80,7 @@ def bad(message: str, code: str = "bad_parameter") -> RequestError:
 
 
 def closest(text: str, names: Iterable[str]) -> str | None:
-    """Return the name that was probably meant."""
+    """Return the name that somebody probably meant."""
     found = get_close_matches(text[:TEXT_MAX_CHARACTERS], list(names), 1)
     return found[0] if found else None
 

@@ -59,7 +59,7 @@ ADDED: Final = ("sessions_total", "received", "sent", "failures")
 
 
 def backend_row(subject: Subject, pool: BackendPool, backend: Backend) -> Facts:
-    """Return what there is to say of a backend."""
+    """Return all facts about a backend."""
     clock, health, settings = subject.loop.clock, backend.health, backend.settings
     now_ms = clock.now_ms
     now_s = now_ms // 1000
@@ -114,7 +114,7 @@ def _members(pool: BackendPool) -> Iterator[Backend]:
 
 
 def _fits(backend: Backend, pool: BackendPool, wanted: Details, now_s: int) -> bool:
-    """Whether a backend is one of those that a question is about."""
+    """Whether a question is about this backend."""
     if wanted.get("address") not in (None, backend.addr_text, backend.name):
         return False
     if wanted.get("name") not in (None, backend.name):
@@ -185,7 +185,7 @@ BACKENDS: Final = Source(
 
 
 def _health(subject: Subject, wanted: Details) -> Slices[Facts]:
-    """Return what is said about one backend, and by whom."""
+    """Return what each cause says about one backend."""
     facts = yield from collect(subject, {**wanted, "limit": 1})
     monitor = subject.monitor(wanted["upstream"])
     if monitor is None or not facts["backends"]:

@@ -2,9 +2,9 @@
 
 A change concerns one key of one backend (`state`, `weight`, `max_conns`) and keeps the value that
 the file had for it. A reload whose file has another value ends the change: the file always wins,
-and the log says so. Else the change stays. A change may be a lease, which ends by itself.
+and the log says so. Otherwise the change stays. A change may be a lease, which ends by itself.
 
-Pure: times are arguments, and `overrides` is what backends are to be told
+Pure: times are arguments, and `overrides` returns what to tell the backends
 (`backend/override.py`).
 """
 
@@ -60,9 +60,8 @@ class Book:
         return iter(sorted(self._changes.values(), key=lambda change: change.number))
 
     def set(self, change: Change) -> Change | None:
-        """Take a change, which gets a number; return None if it is what the file says.
-
-        A change of the same key of that backend ends.
+        """Take a change, which gets a number; return None if it is what the file says. It ends an
+        earlier change of the same key of that backend.
         """
         identity = change.place, change.key
         self._changes.pop(identity, None)

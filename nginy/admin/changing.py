@@ -1,8 +1,8 @@
 """Changing: what each PATCH, POST and DELETE does.
 
-A change is checked whole before anything happens; then it is one line of the log, one event and an
-entry in the book (`changes.py`), and all who serve hear of it (`overriding.py`). A change while a
-reload is under way is refused, since nobody could say which came first.
+A function checks all of a change before anything happens; then it makes one line of the log, one
+event and an entry in the book (`changes.py`), and all who serve hear of it (`overriding.py`). It
+refuses a change while a reload is under way, since nobody could say which came first.
 
 Tested in tests/run/test_admin_changes.py.
 """
@@ -131,7 +131,7 @@ def _note(
 
 
 def tell(subject: Subject, text: str, place: tuple[str, str, str] | None = None) -> None:
-    """Log what an operator has done, or what has become of it, and make it an event."""
+    """Log what an operator has done, or what became of it, and make it an event."""
     logger.log(NOTICE, "%s", text)
     upstream, backend_text = (None, None) if place is None else (place[0], place[2] or place[1])
     event = {"kind": "operator", "text": text, "upstream": upstream, "backend": backend_text}
@@ -158,7 +158,7 @@ def _refuse_during_reload(subject: Subject) -> None:
 
 
 def reload(subject: Subject, asked: Asked) -> Slices[Answer]:
-    """Read the configuration again, and answer when that has been applied or refused."""
+    """Read the configuration again, and answer when nginy has applied or refused it."""
     asked.body(())
     _refuse_during_reload(subject)
     count, clock = subject.reloads.total(), subject.loop.clock

@@ -1,14 +1,14 @@
 """AdminClient: one connection of the admin interface, a request at a time.
 
-A client is read until its request is whole, then not at all until it has its answer: requests that
-it sends ahead wait in the kernel. Whatever it does, it cannot stay for long: each of its states has
-a deadline that bytes do not put off.
+nginy reads a client until its request is whole, then not at all until it has its answer: requests
+that it sends ahead wait in the kernel. Whatever it does, it cannot stay for long: each of its
+states has a deadline that bytes do not put off.
 
  ┌──> reading ──> answering ──> sending ──┬──> lingering ──> closed
  └────────────────────────────────────────┘    if the connection cannot go on
 
-Lingering is for a client that is refused while it still sends. Closing at once would send a reset,
-and the reset would overtake the answer (RFC 9112 §9.6).
+Lingering is for a client that gets a refusal while it still sends. Closing at once would send a
+reset, and the reset would overtake the answer (RFC 9112 §9.6).
 
 nginx: `ngx_http_wait_request_handler`, `ngx_http_set_lingering_close`.
 
@@ -48,7 +48,7 @@ class Door(Protocol):
     """What a client needs of the listener that it came through (`server.py`)."""
 
     def requested(self, client: "AdminClient", request: Request) -> None:
-        """Have the request answered."""
+        """Answer the request, or refuse it."""
 
     def hold(self, count: int) -> None:
         """Note bytes of an answer that begin to wait; a negative count ends that."""
@@ -68,7 +68,7 @@ class AdminClient:
         self._received = bytearray()
         self._unsent: memoryview | None = None
         self._closes = self._head_only = False
-        # Not one of worker_connections: it has to get in when they are used up.
+        # Not one of worker_connections: it has to get in when no more of them are free.
         c.loop.connections -= 1
         c.data = self
         c.action = "answering an admin client"
@@ -119,7 +119,7 @@ class AdminClient:
             c.loop.post(event)
 
     def _look(self) -> None:
-        """Have a request answered, if it is whole."""
+        """Pass a request on, if it is whole."""
         if not self.is_open:
             return
         try:
@@ -138,7 +138,7 @@ class AdminClient:
         self._door.requested(self, request)
 
     def refuse(self, error: RequestError) -> None:
-        """Answer what is no request, or not wanted, and close."""
+        """Answer bytes that are no request, or a request that is refused, and close."""
         self._closes = True
         self._c.pause_read()
         self._wait(SEND_MS)
@@ -147,7 +147,7 @@ class AdminClient:
     # Answering.
 
     def answer(self, answer: Answer) -> None:
-        """Send the answer; the next request is looked at when all of it has left."""
+        """Send the answer; look at the next request when all of it has left."""
         data = answer.to_bytes(has_body=not self._head_only, keeps_alive=not self._closes)
         self._head_only = False
         self._unsent = memoryview(data)

@@ -1,4 +1,4 @@
-"""Events: what has happened of late, numbered, for whoever comes and asks.
+"""Events: what has happened lately, numbered, for whoever asks.
 
 Changes of backends, reloads, changes by operators and ends of workers stand in one ring, with the
 time by the wall clock. A client that has read up to some number asks for what came after it.
@@ -35,7 +35,7 @@ Event = dict[str, Any]
 
 
 class Events:
-    """The ring, and the changes of backends, which are remembered for longer."""
+    """The ring, and the changes of backends, which it keeps for longer."""
 
     def __init__(self) -> None:
         self.last = 0

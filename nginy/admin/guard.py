@@ -1,10 +1,10 @@
-"""Who may ask: the rules that a request passes before it is looked at.
+"""Who may ask: the rules that a request passes before anybody looks at it.
 
 Pure: a request and the time go in, a refusal comes out. The order is fixed. Host is first, so that
-a page of another site that has its name resolve to our address (DNS rebinding) learns nothing, not
-even whether a token is right. The token is next; then what only changes need: the right to change,
-JSON, and a sender that is no foreign page. There are no cookies and no CORS fields, so a browser
-that comes from elsewhere has nothing to send along and reads no answer.
+a page of another site whose name resolves to our address (DNS rebinding) learns nothing, not even
+whether a token is right. The token is next; then what only changes need: the right to change, JSON,
+and a sender that is no foreign page. There are no cookies and no CORS fields, so a browser that
+comes from elsewhere has nothing to send along and reads no answer.
 
 Source: RFC 9110 §7.4 (misdirected requests), RFC 6750 §2.1 (bearer tokens), the Fetch standard
 (Origin), Fetch Metadata (Sec-Fetch-Site).
@@ -49,7 +49,7 @@ class TokenBrake:
         self._failures = 0
 
     def is_on(self, now_ms: int) -> bool:
-        """Whether no token is looked at now."""
+        """Whether to look at no token now."""
         if now_ms - self._began_ms >= 1000:
             self._failures = 0
         return self._failures >= FAILURES_PER_S
@@ -69,7 +69,8 @@ def may_connect(settings: DoorSettings, host: str) -> bool:
 def check(
     request: Request, settings: DoorSettings, address: Address, brake: TokenBrake, now_ms: int
 ) -> None:
-    """Raise RequestError if the request may not be answered; `address` is where it has come to."""
+    """Raise RequestError if nginy must not answer the request; `address` is where it has
+    arrived."""
     # No browser reaches a unix socket, so any name will do there.
     if not address.is_unix:
         _check_host(request, settings, address)

@@ -1,4 +1,4 @@
-"""The sessions that go on: found as `proxy/closer.py` finds them, some hundreds a turn.
+"""The open sessions, which this finds as `proxy/closer.py` does, some hundreds a turn.
 
 Nobody keeps a list of TCP sessions; the selector knows them by their connections. Those that begin
 while a walk is under way may be missing, none comes twice.
@@ -19,7 +19,7 @@ SLICE: Final = 500
 
 
 def walk(loop: Loop, look: Callable[[Session], object]) -> Slices[None]:
-    """Have `look` called with each session, once."""
+    """Call `look` once with each session."""
     seen: set[int] = set()
 
     def look_once(owner: object) -> None:
@@ -44,7 +44,7 @@ def walk(loop: Loop, look: Callable[[Session], object]) -> Slices[None]:
 
 
 def live_bytes(loop: Loop) -> Slices[dict[int, list[int]]]:
-    """Return bytes received and sent by the sessions that go on, by the id of their counters."""
+    """Return the bytes that open sessions have received and sent, by the id of their counters."""
     found: dict[int, list[int]] = {}
 
     def add(session: Session) -> None:

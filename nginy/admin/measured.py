@@ -1,8 +1,8 @@
-"""What Prometheus is told: everything that is counted, of one process or of several workers.
+"""What Prometheus learns: all counts of one process or of several workers.
 
-The rows of listeners, upstreams and backends are those of the other answers; here they are
-collected together, with what the system says of the process and what the loop has measured.
-`metrics.py` makes text of it.
+The rows of listeners, upstreams and backends are those of the other answers; this module collects
+them, with what the system says of the process and what the loop has measured. `metrics.py` makes
+text of it.
 
 A worker that has died leaves its counters behind (`add_departed`), so that no sum falls.
 
@@ -118,7 +118,7 @@ def _backends(subject: Subject, name: str | None, backends_max: int, facts: Fact
 
 
 def add_departed(facts: Facts, gone: Facts, upstream: str | None) -> None:
-    """Add the counters of workers that have died; what no longer is there stays away."""
+    """Add the counters of workers that have died, but none of what no longer exists."""
     if facts["listeners"]:
         known = {(each["name"], each["protocol"]): each for each in facts["listeners"]}
         for each in gone["listeners"]:

@@ -1,7 +1,7 @@
 """What several workers say of themselves, made into one answer.
 
-Each worker reports what a `Source` collects, as JSON. Sums are added up, of states the worst
-counts. What a worker says is text from a process with fewer rights: see `shape.py`.
+Each worker reports what a `Source` collects, as JSON. Counts add up, and of several states the
+worst counts. What a worker says is text from a process with fewer rights: see `shape.py`.
 
 Pure: reports go in, one report comes out.
 """
@@ -37,8 +37,8 @@ def merge_rows(
 ) -> list[Facts]:
     """Return the rows of all reports, those with equal members `key` made into one.
 
-    Members of `added` are added up; `join` does what else there is to do with the row that is known
-    and another one of its kind.
+    It adds up the members in `added`; `join` merges the rest of a known row and another one of its
+    kind.
     """
     found: dict[tuple[Any, ...], Facts] = {}
     for rows in reports:

@@ -197,7 +197,7 @@ def _histogram(
 
 
 def prepare(facts: Facts) -> Slices[None]:
-    """Work out the labels of backends; one that stands there twice is one series."""
+    """Work out the labels of backends; one that is there twice is one series."""
     found: dict[str, Facts] = {}
     for index, row in enumerate(facts["backends"], 1):
         text = row["labels"] = labels(upstream=row["upstream"], backend=row["address"])

@@ -1,8 +1,8 @@
 """Overriding: how changes by operators reach the backends, here or in every worker.
 
-The book is kept by the one process that operators deal with (`changes.py`). It tells all that holds
-each time, so a worker that starts later, or that has missed a message, is right after the next one.
-With it goes what is done once: failures that are forgiven, sessions that are closed.
+The one process that operators deal with keeps the book (`changes.py`). Each message has all that
+holds, so a worker that starts later, or has missed a message, is right after the next one. A
+message also carries what to do once: forgive failures, close sessions.
 
 Tested in tests/run/test_admin_changes.py.
 """
@@ -23,7 +23,7 @@ Overrides = dict[str, dict[tuple[str, str], Override]]
 
 
 def details(book: Book, act: Mapping[str, object] | None = None) -> dict[str, Any]:
-    """Return all that holds as JSON, and what is to be done once: see `act_on`."""
+    """Return all that holds as JSON, and what to do once: see `act_on`."""
     found = [
         {"upstream": upstream, "name": name, "address": address, **override.to_json()}
         for upstream, group in book.overrides().items()

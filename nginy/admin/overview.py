@@ -1,8 +1,8 @@
-"""What is being served, by whom, and whether all is well: the overview, and the two probes.
+"""What nginy serves, by which backends, and whether all is well: the overview, and the two probes.
 
 Each function is a generator that looks at some hundreds of backends, yields, and goes on in the
-next turn: see `answer.py`. What it says of a backend is what `backend/pool.py` and
-`backend/health/health.py` say; nothing is worked out anew here.
+next turn: see `answer.py`. It says of a backend what `backend/pool.py` and
+`backend/health/health.py` say, and works out nothing anew.
 """
 
 import time
@@ -139,7 +139,7 @@ def merge(reports: Sequence[Facts]) -> Facts:
         "connections": {"now": 0, "limit": 0, **sum_members(reports, "connections")},
         "bytes": {"received": 0, "sent": 0, **sum_members(reports, "bytes")},
         "loop": {
-            # Of several workers, the share of their time together.
+            # With several workers, the share of their total time.
             "busy_s": sum(r["loop"]["busy_s"] for r in reports) / max(len(reports), 1),
             "lags": [sum(counts) for counts in zip(*_lags(reports), strict=False)],
         },

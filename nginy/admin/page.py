@@ -1,11 +1,11 @@
-"""The page: what is being served, by whom, and whether all is well, in a browser.
+"""The page: what nginy serves, by which backends, and whether all is well, in a browser.
 
 Pure: an overview and the rows of backends go in, HTML comes out, complete without a script. The
 script (`page_assets.py`) only asks for the same page again and puts its parts in place, so there
 is one place that knows how things look. All text from outside goes through html.escape, and the
 policy in `answer.py` lets the browser load nothing from elsewhere.
 
-State is told by colour, by shape and by word, never by colour alone.
+Color, shape and a word show each state, never color alone.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -152,7 +152,7 @@ def _since(at: str | None) -> str:
 
 
 def _clock(at: str | None) -> str:
-    """Return the time of day of an instant, with all of it as its title."""
+    """Return the time of day of an instant, with its full text as the title."""
     return "" if not at else f'<time datetime="{_t(at)}" title="{_t(at)}">{_t(at[11:19])}</time>'
 
 
@@ -206,7 +206,7 @@ def _figures(overview: Facts, samples: Sequence[Sample]) -> str:
 
 
 def _rates(samples: Sequence[Sample], name: str) -> list[float]:
-    """Return what a count has grown by a second, from one sample to the next."""
+    """Return the growth of a count per second, from one sample to the next."""
     return [
         max(getattr(b, name) - getattr(a, name), 0) / max(b.at_s - a.at_s, 0.001)
         for a, b in pairwise(samples)

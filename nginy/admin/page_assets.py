@@ -1,8 +1,8 @@
-"""The style sheet and the script of the page. Both are ours, and nothing else is loaded.
+"""The style sheet and the script of the page. Both are ours, and the page loads nothing else.
 
-The script asks for the page each two seconds and puts its parts in place of the old ones, so it
-knows nothing of what they mean. It stops in tabs that nobody sees, and says since when what is
-shown is old if nginy does not answer. Buttons appear only with it, and where changes are allowed.
+The script asks for the page every two seconds and puts its parts in place of the old ones, so it
+knows nothing of what they mean. It stops in tabs that nobody sees, and if nginy does not answer,
+says how old the page is. Buttons appear only with it, and where changes are allowed.
 
 Tested in tests/admin/test_page.py.
 """

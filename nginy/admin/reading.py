@@ -1,7 +1,7 @@
 """Reading: what each GET answers, beside the overview.
 
 Each function is a route's; see `routes.py`. It knows how a path and its parameters become a
-question, and how facts become an answer. The facts themselves are collected in `backends.py` and
+question, and how facts become an answer. The modules that collect the facts are `backends.py` and
 `upstreams.py`.
 
 Tested in tests/admin/test_server_live.py.
@@ -143,7 +143,7 @@ def backend(subject: Subject, asked: Asked) -> Slices[Answer]:
 
 
 def health(subject: Subject, asked: Asked) -> Slices[Answer]:
-    """Answer what is said about a backend, and by whom."""
+    """Answer what each cause says about a backend."""
     wanted = {"upstream": asked.names["U"], "address": asked.names["B"]}
     facts = yield from known(subject, HEALTH, wanted)
     if not facts["backends"] or not facts.get("health"):
@@ -176,7 +176,7 @@ def changes(subject: Subject, asked: Asked) -> Slices[Answer]:
 
 
 def last_reload(subject: Subject, asked: Asked) -> Slices[Answer]:
-    """Answer what the last reload has come to."""
+    """Answer with the outcome of the last reload."""
     members: Facts = {**subject.stamp(), "result": None, **subject.outcome}
     return (yield from json_answer(asked, members))
 

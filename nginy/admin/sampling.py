@@ -1,7 +1,7 @@
-"""Samples: what the rates and the small charts are made of.
+"""Samples: the material of the rates and the small charts.
 
-A sample is taken when somebody looks, at most one a second, so history exists while it is watched
-and there is no timer. A pause of a minute begins it anew.
+The page takes a sample when somebody looks, at most one a second, so history exists while somebody
+watches it and there is no timer. A pause of a minute begins it anew.
 
 Pure.
 """
@@ -52,7 +52,7 @@ class Samples:
         return tuple(self._ring)
 
     def rate(self, name: str) -> float | None:
-        """Return by how much a count grows a second now; None if that is not known yet."""
+        """Return by how much a count grows a second now; None if nobody knows yet."""
         if len(self._ring) < 2:
             return None
         before, last = self._ring[-2], self._ring[-1]

@@ -1,4 +1,4 @@
-"""`/metrics`: what of everything Prometheus asks for, and in which format.
+"""`/metrics`: which part of all metrics Prometheus asks for, and in which format.
 
 Tested in tests/run/test_admin_metrics.py.
 """

@@ -1,10 +1,10 @@
-"""AdminServer: takes requests to their answers, a slice of work in a turn.
+"""AdminServer: it makes answers to requests, one slice of work in a turn.
 
 There is one for the process, and a `Door` for each of its listeners. The answers that take more
 than one slice stand in a queue, and each turn does one slice of the first of them; then the next
-one is first. So two answers share what one would take, and `/healthz`, which takes no slice at all,
-waits for neither. What is asked for by `Loop.soon` runs in step 6 of a turn, after all handlers of
-the data path.
+one is first. So two answers share the slices of one, and `/healthz`, which takes no slice at all,
+waits for neither. Calls by `Loop.soon` run in step 6 of a turn, after all handlers of the data
+path.
 
 An answer that waits, for workers or for something to happen, stands in no queue meanwhile: its job
 has a timer, or the crew calls when the workers have answered.
@@ -91,7 +91,8 @@ class AdminServer:
         self._current: Job | None = None
 
     def begin(self, client: AdminClient, request: Request, access: str) -> None:
-        """Answer a request that may be answered, now or in the next turns; raises RequestError."""
+        """Answer a request that has passed the guard, now or in the next turns; raises
+        RequestError."""
         route, names = find(request, access)
         asked = Asked(request, names, access, client.sender)
         made = route.make(self.subject, asked)
@@ -104,7 +105,7 @@ class AdminServer:
         self.enqueue(Job(self, client, made))
 
     def enqueue(self, job: Job) -> None:
-        """Have the next slice of an answer done in one of the next turns."""
+        """Put an answer into the queue, for its next slice in one of the next turns."""
         self._queue.append(job)
         self.loop.soon(self._work, self)
 
@@ -189,7 +190,7 @@ class Door:
             client.answer(refusal(error))
 
     def _is_locked(self, request: Request) -> bool:
-        """Whether to show a page that shows nothing yet: a browser has no token to begin with."""
+        """Whether to send a page without contents: a browser has no token to begin with."""
         return (
             bool(self.settings.token)
             and request.method in ("GET", "HEAD")

@@ -1,4 +1,4 @@
-"""Sessions: which go on, chosen by a filter; and their end, if an operator wants it.
+"""Sessions: the open ones that fit a filter; and their end, if an operator wants it.
 
 An id is PID.NUMBER, as in the log ("17758#0: *13"), so it is never used again. Lists are in the
 order of ids and come in pages. `top` keeps a heap of the largest while it goes through, so it sorts
@@ -95,7 +95,7 @@ def _bytes(session: Session) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which sessions are meant; None means any."""
+    """Which sessions somebody means; None means any."""
 
     listener: str | None = None
     upstream: str | None = None
@@ -110,7 +110,7 @@ class Filter:
     """Numbers of sessions of this process."""
 
     def fits(self, session: Session, now_ms: int) -> bool:
-        """Whether a session is one of them; what costs least is looked at first."""
+        """Whether a session is one of them; the cheapest test comes first."""
         handler = session.handler
         return (
             (self.ids is None or session.number in self.ids)
@@ -132,7 +132,7 @@ class Filter:
 
 
 def parse_filter(wanted: Details, pid: int) -> Filter:
-    """Return the filter of a question; its values were checked when it was asked."""
+    """Return the filter of a question, which checked the values when it came in."""
     client, ids = wanted.get("client"), wanted.get("ids")
     return Filter(
         wanted.get("listener"),
@@ -161,7 +161,7 @@ def split_id(text: str) -> tuple[int, int]:
 
 
 def session_row(subject: Subject, session: Session, pid: int) -> Facts:
-    """Return what there is to say of a session."""
+    """Return all facts about a session."""
     client, upstream, now_ms = session.client, session.upstream, subject.loop.clock.now_ms
     unsent = sum(
         len(c.buffer) for c in (client, upstream) if c is not None and c.buffer is not None
@@ -247,7 +247,7 @@ def _collect(subject: Subject, wanted: Details) -> Slices[Facts]:
 
 
 def _attempts(subject: Subject, session: Session) -> list[Facts]:
-    """Return all that was tried for a session."""
+    """Return all attempts of a session."""
     upstream = session.upstream
     found = []
     for attempt in session.attempts:
@@ -271,7 +271,7 @@ def _attempts(subject: Subject, session: Session) -> list[Facts]:
 
 
 def order_key(session: Facts) -> tuple[int, int]:
-    """Return what sessions of several workers are put in order by."""
+    """Return the key that orders the sessions of several workers."""
     try:
         return split_id(session["id"])
     except ValueError:
@@ -308,7 +308,7 @@ class Killer:
         self._timer = Timer(self._next_handler, self)
 
     def work(self) -> int:
-        """End the first ones, have the others ended later; return how many were ended now."""
+        """End the first ones now and the others later; return how many ended now."""
         count = 0
         slice_ = min(self._per_second, KILL_SLICE)
         while self._sessions and count < slice_:

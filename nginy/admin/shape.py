@@ -1,8 +1,8 @@
-"""Shapes: what is taken of a value from another process, and what is dropped.
+"""Shapes: what to take of a value from another process, and what to drop.
 
-A worker has fewer rights than its supervisor, so nothing that it writes is trusted. A shape takes
-any value and returns one of its kind: what does not fit becomes 0, "" or None, what is too long is
-cut, and members that nobody has named are gone.
+A worker has fewer rights than its supervisor, which trusts nothing that it writes. A shape takes
+any value and returns one of its kind: a value that does not fit becomes 0, "" or None, a long one
+is cut, and members that nobody has named are gone.
 
 Pure. `merge.py` and the modules that collect facts compose shapes of these.
 """

@@ -1,7 +1,7 @@
-"""Source: one kind of facts, how they are collected, and how those of several workers are merged.
+"""Source: one kind of facts, how to collect them, and how to merge those of several workers.
 
-Whoever serves clients collects: the one process, or each of several workers. `known` is what
-answers use: it collects here, or has the workers asked, and returns the same facts in either case.
+Whoever serves clients collects: the one process, or each of several workers. Answers use `known`:
+it collects here, or asks the workers, and returns the same facts in either case.
 
 Tested in tests/run/test_admin_workers.py.
 """

@@ -1,7 +1,7 @@
 """Subject: what the admin interface is about, and all that it knows of the process around it.
 
-The process fills it in, and changes it at a reload (`process/admin.py`). Nothing is copied for it:
-listeners and upstreams are asked for when somebody asks.
+The process fills it in, and changes it at a reload (`process/admin.py`). It copies nothing: it
+looks listeners and upstreams up when somebody asks.
 
 Tested in tests/admin/test_overview.py.
 """

@@ -1,6 +1,6 @@
-"""Upstreams and listeners, one row each, with all that is counted for them.
+"""Upstreams and listeners, one row each, with all their counts.
 
-The overview has a screenful of the same; here is everything, for programs. Ports of one listener
+The overview has a screenful of the same; this has everything, for programs. Ports of one listener
 share its name and are one row.
 """
 
@@ -163,14 +163,14 @@ def _front(subject: Subject, front: Front) -> Facts:
 
 
 def _tell_bytes(counters: ListenerCounters, ended: tuple[int, int], live: list[int]) -> None:
-    """Note what there is to tell of bytes: never less than before, though a session that ends
-    meanwhile may be missing."""
+    """Note the bytes to report: never less than before, though a session that ends meanwhile may be
+    missing."""
     counters.told_received = max(counters.told_received, ended[0] + live[0])
     counters.told_sent = max(counters.told_sent, ended[1] + live[1])
 
 
 def count_bytes(subject: Subject) -> Slices[None]:
-    """Bring what is told of bytes up to date, with those of the sessions that go on."""
+    """Bring the reported bytes up to date, with those of open sessions."""
     ended = {
         id(counters): (counters, (counters.bytes_received, counters.bytes_sent))
         for counters in (front.handler.counters for front in subject.fronts())

@@ -1,9 +1,9 @@
 """The access log: a line a session, rendered by a template of the proxy, buffered or not.
 
 Lines go into a `file.LogFile`, which several access logs may share, or into one whose path the
-session decides (`open_files.py`). `proxy/variables.py` has the
-variables of a line, `text/escape.py` the escaping of values. `process/logs.py` opens access logs
-and starts the timer of a buffered one.
+session decides (`open_files.py`). `proxy/variables.py` has the variables of a line,
+`text/escape.py` the escaping of values. `process/logs.py` opens access logs and starts the timer of
+a buffered one.
 
 Source: nginx ngx_stream_log_module.c ngx_stream_log_handler.
 """
@@ -24,11 +24,11 @@ _logger = logging.getLogger("nginy.access")
 class AccessLog(Generic[T]):
     """One access log in one format. Its owner closes the `sink`, which several may share.
 
-    `render` makes the text of a line, without a newline, from a session. `is_wanted`
-    says which sessions get a line; None is all. With `buffer_bytes` of 0 each line is written at
-    once. Otherwise lines wait until they fill the buffer, or until the owner's timer of `flush_ms`
-    calls `flush`; the sink's `want_flush` says when to start that timer. `errors` says what becomes
-    of characters that have no UTF-8, as in str.encode.
+    `render` makes the text of a line, without a newline, from a session. `is_wanted` says which
+    sessions get a line; None is all. With `buffer_bytes` of 0 it writes each line at once.
+    Otherwise lines wait until they fill the buffer, or until the owner's timer of `flush_ms` calls
+    `flush`; the sink's `want_flush` says when to start that timer. `errors` says what becomes of
+    characters that have no UTF-8, as in str.encode.
     """
 
     __slots__ = (

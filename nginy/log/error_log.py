@@ -6,9 +6,9 @@ Lines go into a `file.LogFile`, which never waits and never raises, so that a fu
 syslog server costs lines and nothing else. Levels are in `levels`, the brake for messages that
 repeat in `limit`, the log of sessions in `access_log`.
 
-Only `process/logs.py` opens error logs: it calls `flush` from its timers and `reopen` on USR1.
-All others call ``logging.getLogger("nginy.proxy")`` and the like; a session
-writes to the logger of its listener.
+Only `process/logs.py` opens error logs: it calls `flush` from its timers and `reopen` on USR1. All
+others call ``logging.getLogger("nginy.proxy")`` and the like; a session writes to the logger of its
+listener.
 
 Source: nginx ngx_log.c ngx_log_error_core.
 """
@@ -107,7 +107,8 @@ class ErrorLog(logging.Handler):
         return line
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Say where a message could not be formatted; logging would print to standard error."""
+        """Log which call has a message that does not format; logging would print to standard
+        error."""
         place = f"{os.path.basename(record.pathname)}:{record.lineno}"
         message = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
         text = f"log message at {place} cannot be formatted: {escape_control(message)}"
@@ -128,7 +129,7 @@ class ErrorLog(logging.Handler):
         logger.addHandler(self)
 
     def detach(self) -> None:
-        """Write nothing any more but what a listener's sessions say.
+        """Write only what a listener's sessions say from now on.
 
         With the last error log gone the logger is as it was before `attach`.
         """
@@ -179,11 +180,11 @@ def _traceback(error: BaseException) -> str:
     """Return the traceback as text, without source lines where the source cannot be read.
 
     A program that runs from an archive reads them anew each time, and an upgrade may have put
-    another archive in its place: then zlib fails, or the text is none.
+    another archive in its place: then zlib fails, or the bytes are not text.
     """
     try:
         return "".join(traceback.format_exception(error))
-    except Exception:  # noqa: BLE001 - what failed must not hide what is being reported
+    except Exception:  # noqa: BLE001 - this failure must not hide the reported one
         frames = [
             f'  File "{frame.f_code.co_filename}", line {line}, in {frame.f_code.co_name}\n'
             for frame, line in traceback.walk_tb(error.__traceback__)

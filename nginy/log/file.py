@@ -50,10 +50,11 @@ class LogFile:
     """One open log. Its creator closes it; access logs of one path share one.
 
     `path` is ``stderr``, ``stdout``, ``syslog:HOST:PORT``, ``syslog:unix:/path`` or a file.
-    `limit_bytes` bounds what waits. `want_flush` is called when bytes stay behind: the owner then
-    calls `flush` a little later (the access log's `flush` time, or a second); it may be called
-    again before that. It is also called when writing begins to fail and when it works again, so
-    that the owner looks at `trouble`. `notice` renders the line about lost lines.
+    `limit_bytes` bounds what waits. It calls `want_flush` when bytes stay behind: the owner then
+    calls `flush` a little later (the access log's `flush` time, or a second), and may hear
+    `want_flush` again before that. It also calls `want_flush` when writing begins to fail and when
+    it works again, so that the owner looks at `trouble`. `notice` renders the line about lost
+    lines.
 
     Raises OSError when the destination cannot be opened, ValueError for a malformed syslog server.
     """
@@ -102,7 +103,7 @@ class LogFile:
 
     @property
     def trouble(self) -> str:
-        """Why lines cannot be written, "" where they can or where a slow reader loses none."""
+        """Why lines cannot leave, "" if they can or if a slow reader loses none."""
         if self._failing and (self._unreported_lines or self._why != _SLOW):
             return self._why
         return ""

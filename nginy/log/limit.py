@@ -35,7 +35,7 @@ class RateLimited:
     def admit(self, key: Hashable, now_ms: int) -> int | None:
         """Return None to stay silent, or how many were suppressed since the key last got through.
 
-        `now_ms` is monotonic time. The first message of a key is always admitted, with 0.
+        `now_ms` is monotonic time. The first message of a key always gets through, with 0.
         """
         entry = self._keys.get(key)
         if entry is not None and now_ms - entry[0] < self._interval_ms:
@@ -51,7 +51,7 @@ class RateLimited:
         return entry[1] if entry is not None else 0
 
     def __len__(self) -> int:
-        """Return how many keys are remembered."""
+        """Return how many keys it remembers."""
         return len(self._keys)
 
 

@@ -1,8 +1,8 @@
 """Open files: log files whose paths sessions choose, of which only so many are open at a time.
 
 The path of an access log may have variables, and a client may have a say in them. So the number of
-open files is bounded: the one that was written to longest ago is closed for the next. It is opened
-again when its turn comes.
+open files has a bound: the next one takes the place of the one that got its last line longest ago,
+which opens again when its turn comes.
 
 `file.LogFile` is one of the files; `access_log` knows which one a session is for.
 
@@ -29,7 +29,7 @@ class OpenFiles:
     __slots__ = ("_files", "_max_files", "_open", "lost_lines")
 
     def __init__(self, open_file: Callable[[str], LogFile], max_files: int = MAX_FILES) -> None:
-        """Have files opened by `open_file`, which raises OSError for one that cannot be."""
+        """Open files by `open_file`, which raises OSError if it cannot."""
         self._open = open_file
         self._max_files = max_files
         self._files: dict[str, LogFile] = {}

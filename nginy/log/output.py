@@ -69,12 +69,10 @@ class Output(Protocol):
         """
 
     def write(self, chunk: bytes | bytearray) -> int:
-        """Write of `chunk` what can be written without waiting.
-
-        Returns how many bytes were taken; 0 means none fits now. Raises `DatagramReturnedError`, or
-        another OSError when nothing was taken and waiting does not help. After EPIPE the next
-        reader has not seen the beginning of the line; after EMSGSIZE the first line can never
-        leave.
+        """Write as much of `chunk` as possible without waiting. Returns how many bytes were taken;
+        0 means none fits now. Raises `DatagramReturnedError`, or another OSError when nothing was
+        taken and waiting does not help. After EPIPE the next reader has not seen the beginning of
+        the line; after EMSGSIZE the first line can never leave.
         """
 
     def reopen(self) -> bool:
@@ -165,8 +163,8 @@ class FileOutput:
 class SharedOutput:
     """An inherited descriptor, whose open file description other processes use as well.
 
-    It is duplicated at once: if the original were closed, its number could come back as a client's
-    connection, and log lines must not go there. The caller keeps the original.
+    It is duplicated at once: if somebody closed the original, its number could come back as a
+    client's connection, and log lines must not go there. The caller keeps the original.
     `rwf_nowait` is the kernel's flag for a write that does not wait, 0 where there is none.
     """
 
@@ -176,7 +174,7 @@ class SharedOutput:
         self._fd = _reopen_terminal(fd) if os.isatty(fd) else os.dup(fd)
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLOUT)
-        # Not for regular files, where EAGAIN need not ever end.
+        # Not for regular files, where EAGAIN may never end.
         self._nowait = 0 if stat.S_ISREG(os.fstat(self._fd).st_mode) else rwf_nowait
         self.chunk_bytes = PIPE_BUF
 
@@ -253,8 +251,8 @@ def _reopen_terminal(fd: int) -> int:
 class SyslogOutput:
     """A syslog server as ``syslog:HOST:PORT`` or ``syslog:unix:/path``: a datagram a line.
 
-    The socket is opened at the first line, and again after the receiver of a unix socket went
-    away. Over UDP a loss shows only where the host sends ICMP back.
+    The first line opens the socket, and so does the first one after the receiver of a unix socket
+    went away. Over UDP a loss shows only where the host sends ICMP back.
     """
 
     __slots__ = ("_address", "_family", "_host", "_now_s", "_socket", "_time", "chunk_bytes")

@@ -1,7 +1,7 @@
 """Socket addresses as values: "127.0.0.1:80", "[::1]:80" and "unix:/run/x", parsed and printed.
 
-An Address is compared and hashed by meaning: IPv6 texts are brought to their shortest form first,
-so that [0:0::1]:80 and [::1]:80 are one address. Nothing here looks a name up; that is
+Addresses compare and hash by meaning: an Address keeps the shortest form of an IPv6 text, so that
+[0:0::1]:80 and [::1]:80 are one address. Nothing here looks a name up; that is
 backend/names/resolver.py's work, off the loop.
 
 The parse functions take what nginx's `listen`, `server` and `proxy_bind` take (ngx_parse_url in
@@ -90,7 +90,7 @@ class Address:
         return f"{self.host_text}:{self.port}"
 
     def for_port(self, port: int) -> "Address":
-        """Return the address that one with an offset stands for, for a client that asked `port`."""
+        """Return the address that one with an offset stands for if the client has asked `port`."""
         return Address(self.family, self.host, port + (self.offset or 0))
 
 
@@ -122,7 +122,7 @@ def parse_address(text: str) -> Address:
 def parse_peer(text: str) -> Address:
     """Return an address as parse_address() does, or a host name; without a port, that has port 0.
 
-    "10.0.0.5:+0" has the port that a client has asked, plus what is behind the plus sign.
+    "10.0.0.5:+0" has the port that a client has asked, plus the number behind the plus sign.
 
     Names are those of RFC 1123 §2.1 with underscores: labels of up to 63 characters, 253 in all.
     """

@@ -64,7 +64,7 @@ def parse_duration_ms(text: str) -> int:
 
 
 def _meant_duration(text: str) -> str | None:
-    """Return what "10sec", "5 minutes" or "1.5s" was meant to be."""
+    """Return the duration that "10sec", "5 minutes" or "1.5s" probably means."""
     match = _LONG_DURATION.fullmatch(text)
     unit = _LONG_UNITS.get(match[2].lower()) if match else None
     if match is None or unit is None:

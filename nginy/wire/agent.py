@@ -1,7 +1,7 @@
 """A load agent's answer: one line of words, HAProxy's agent-check protocol.
 
 `backend/checks/agent.py` connects to the agent; `backend/health/health.py` decides what its words
-do to a backend. Here is only the line.
+do to a backend. This module knows only the line.
 
 The line ends at the first CR or LF. Spaces, tabs and commas separate words, which may stand in any
 order and case; of two words of one kind the last counts. "#" starts a description, which goes to

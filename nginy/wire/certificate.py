@@ -1,11 +1,11 @@
-"""What a certificate says of itself: for which names it is, from when, and until when.
+"""What a certificate says of itself: its names, and the times from when and until when it holds.
 
 The standard library reads a certificate only as a part of a handshake, and nginy has to know before
-the first one. `parse` takes just these few fields; whether a signature is right and an issuer
-trusted is OpenSSL's business. Where the files come from: `config/pem.py`.
+the first one. `parse` takes just these few fields; OpenSSL decides whether a signature is right and
+an issuer trusted. `config/pem.py` reads the files.
 
-The one idea: DER is a tree of tag, length and value, so a reader of ten lines walks it, and all
-that is not asked for is skipped by its length.
+The one idea: DER is a tree of tag, length and value, so a reader of ten lines walks it, and skips
+by its length whatever nobody asks for.
 
 Source: X.690 §8 (DER), RFC 5280 §4.1 (certificates), §4.2.1.6 (subject alternative name).
 """

@@ -1,13 +1,13 @@
 """The first message of TLS, as far as it says which way a client may go: name, protocols, versions.
 
 `parse` looks at the head of a stream without taking anything from it. It checks no cryptography and
-keeps no keys: what it reads, everyone on the way can read. Which backend a name leads to is decided
-in `nginy.proxy`; TLS itself is the business of the standard library.
+keeps no keys: what it reads, everyone on the way can read. `nginy.proxy` decides which backend a
+name leads to; TLS itself is the business of the standard library.
 
 The one idea: a hello is a message in records, in segments. None of the three has to end where
 another does: a message may span records (post-quantum key shares make hellos of 1.8 KB and more), a
-record may hold more than the message, and both may be cut anywhere. So the records are taken apart
-first, and the message is read when it is whole. Lengths that do not fit into each other make it
+record may hold more than the message, and both may be cut anywhere. So `parse` takes the records
+apart first, and reads the message when it is whole. Lengths that do not fit into each other make it
 wrong.
 
 Source: RFC 8446 §4.1.2 (ClientHello), §5.1 (records), RFC 6066 §3 (server_name), RFC 7301 §3.1
@@ -131,7 +131,7 @@ def _message(data: bytes) -> bytes | None:
 def _parse_message(message: bytes) -> Hello:
     """Read the body of a ClientHello: the lengths in it lead from one field to the next.
 
-    By places in the bytes, and not by a reader that takes fields off: that took three times as
+    It goes by places in the bytes, without a reader that takes fields off: that took three times as
     long, and each TLS client of a listener with routes waits for it.
     """
     server_name = ""

@@ -9,9 +9,9 @@ and goes on waiting, as a forged or late datagram must not end a lookup. A malfo
 the right id and question raises MalformedAnswerError, so that a log can say so. What a server did
 answer, good or bad, is a value: an `Answer` with its `Outcome`.
 
-Only records of the queried name, or of the name to which its aliases lead, are believed. The
-additional section is read for its extended RCODE and otherwise ignored: addresses there are hearsay
-(RFC 2181 §5.4.1), so the targets of SRV records have queries of their own, as in nginx.
+The parser believes only records of the queried name, or of the name to which its aliases lead. It
+reads the additional section for its extended RCODE and otherwise ignores it: addresses there are
+hearsay (RFC 2181 §5.4.1), so the targets of SRV records have queries of their own, as in nginx.
 
 Read first: `dns_names`.
 """
@@ -27,7 +27,7 @@ from nginy.wire.errors import MalformedAnswerError, WireError
 
 # DNS flag day 2020: the largest datagram that crosses the IPv6 minimum MTU of 1280 unfragmented.
 EDNS_PAYLOAD_BYTES: Final = 1232
-MIN_TTL_S: Final = 1  # with a TTL of 0, a name would be asked for without a pause
+MIN_TTL_S: Final = 1  # with a TTL of 0, nginy would ask for a name without a pause
 MAX_TTL_S: Final = 604_800  # RFC 8767 §4: a week caps what a typing error would keep for years
 NEGATIVE_TTL_S: Final = 5  # for "no such name" without a SOA; nginx's ngx_resolver_t.resend_timeout
 MAX_ALIASES: Final = 16  # links of a CNAME chain; as many as common recursive servers follow
@@ -107,7 +107,7 @@ class Answer:
     `ttl_s` is the least TTL of the records used, aliases included, within MIN_TTL_S and MAX_TTL_S;
     for EMPTY and NO_NAME it is how long that holds (RFC 2308 §5). `canonical` is the name at the
     end of the aliases: a server that leaves the chain unfinished answers EMPTY, with another
-    canonical name than was asked for, and that name can then be asked for.
+    canonical name than the query's, which the next query can ask for.
     """
 
     outcome: Outcome
@@ -151,7 +151,7 @@ def encode_query(query: Query, *, edns: bool = True) -> bytes:
 
     `edns` announces that answers up to EDNS_PAYLOAD_BYTES are welcome; a server that answers
     FORMERR does not know EDNS: ask it again without (RFC 6891 §7). Raises WireError if the name is
-    none.
+    not valid.
     """
     header = HEADER.pack(query.id, RECURSION_DESIRED, 1, 0, 0, int(edns))
     question = encode_name(query.name) + QUESTION.pack(query.type, CLASS_IN)
@@ -176,7 +176,7 @@ def parse_response(message: bytes, query: Query) -> Answer:
     """Return what the message answers to the query.
 
     Raises WireError if it answers anything else, and MalformedAnswerError if it answers this query
-    and is malformed; wait on, in either case. A truncated message is not read beyond its question
+    and is malformed; wait on, in either case. It reads a truncated message only up to its question
     (RFC 2181 §9). Cost: linear in the message, which holds some 5,000 records at most.
     """
     if len(message) < HEADER_BYTES:

@@ -2,13 +2,13 @@
 
 Messages made of such names are in `dns`; files that map names to addresses are in `hosts`.
 
-The one idea: a name is kept as its *canonical wire form*, uncompressed and in lower case
+The one idea: keep a name as its *canonical wire form*, uncompressed and in lower case
 (`b"\\x03www\\x07example\\x03com\\x00"`). Two names are the same if and only if these bytes are,
 whatever odd bytes a label holds; a dot inside a label cannot pass for a border between two. Length
 octets are at most 63, below every letter, so `bytes.lower()` leaves them alone.
 
-Compression (RFC 1035 §4.1.4) is where parsers are attacked: pointers that loop, point forward or
-out of the message, and names built of many pointers so that decoding them takes quadratic time.
+Compression (RFC 1035 §4.1.4) is where attackers strike: pointers that loop, point forward or out of
+the message, and names built of many pointers so that decoding them takes quadratic time.
 `NameReader` follows only pointers that go strictly backward, and remembers every suffix it has
 decoded, so a whole message costs time in proportion to its length.
 
@@ -34,7 +34,7 @@ PLAIN_BYTES: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_")
 def encode_name(name: str) -> bytes:
     """Return the canonical wire form of a host name; a dot at its end is allowed.
 
-    Names beyond ASCII are refused; they have an `xn--` form.
+    It refuses names beyond ASCII; they have an `xn--` form.
     Raises WireError. Source: RFC 1035 §3.1.
     """
     try:
@@ -64,7 +64,7 @@ def is_host_name(name: str) -> bool:
 def name_text(wire: bytes) -> str:
     r"""Return a canonical wire form as text without a final dot; the root alone is ".".
 
-    Bytes that `encode_name` would not take are written \DDD (RFC 1035 §5.1), so the text is
+    It writes bytes that `encode_name` would not take as \DDD (RFC 1035 §5.1), so the text is
     printable and `encode_name` refuses to send it out again.
     """
     labels: list[str] = []

@@ -21,8 +21,8 @@ from typing import Final
 from nginy.wire.errors import WireError
 from nginy.wire.shown import shown
 
-# An answer longer than this is judged by its head. It also bounds what a regular expression that
-# backtracks can cost, as the loop waits for it.
+# The head of a longer answer decides. This also bounds what a regular expression that backtracks
+# can cost, as the loop waits for it.
 MAX_ANSWER_BYTES: Final = 4096
 
 ESCAPE: Final = re.compile(rb"\\(x[0-9A-Fa-f]{2}|.|$)", re.DOTALL)
@@ -51,7 +51,7 @@ def unescape(text: str) -> bytes:
     r"""Return the bytes of a text with \xNN, \r, \n, \t, \\ and quotes; the rest is UTF-8.
 
     A lone surrogate is the byte it stands for (PEP 383). Raises WireError on any other escape, so
-    that a typing error is not sent to a backend.
+    that no typing error goes to a backend.
     """
     return ESCAPE.sub(_unescape_one, text.encode("utf-8", "surrogateescape"))
 
@@ -94,7 +94,7 @@ class Expect:
         return head.startswith(self.prefix)
 
     def end(self, received: bytes) -> int:
-        """Return where the expected part of an answer ends whose verdict is YES."""
+        """Return where the expected part ends, of an answer whose verdict is YES."""
         match = None if self.pattern is None else self.pattern.search(received[:MAX_ANSWER_BYTES])
         return len(self.prefix) if match is None else match.end()
 

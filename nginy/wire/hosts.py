@@ -1,11 +1,11 @@
 """The files that come before a name server: /etc/hosts (hosts(5)) and resolv.conf (resolver(5)).
 
-Here are the contents only; `backend/names/files.py` reads the files. The messages to the name
-servers are in `dns`.
+This module knows only their contents; `backend/names/files.py` reads the files. `dns` has the
+messages to the name servers.
 
 The one idea: do as the C library does, so that a name means the same to nginy as to `ping` on the
-same machine. Lines that make no sense are skipped, never an error: the files are not nginy's own,
-and the C library skips them too.
+same machine. It skips lines that make no sense instead of raising an error: the files are not
+nginy's own, and the C library skips them too.
 """
 
 import socket
@@ -95,7 +95,7 @@ def _lines(content: bytes, comment_marks: str) -> list[list[str]]:
 
 
 def _address(text: str) -> str:
-    """Return an IP address in its shortest form, with its zone; "" for what is none."""
+    """Return an IP address in its shortest form, with its zone; "" for any other text."""
     host, percent, zone = text.partition("%")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     if percent and (not zone or family == socket.AF_INET):

@@ -1,10 +1,10 @@
 """As much HTTP/1 as a health check speaks: a request out, the status of the answer in.
 
-`checks/http.py` has the check, and reads bodies. nginy proxies below HTTP:
-nothing here ever sees a client's bytes.
+`checks/http.py` has the check, and reads bodies. nginy proxies below HTTP: nothing here ever sees a
+client's bytes.
 
-The one idea: bytes that cannot become a status line are refused at once, because a wrong answer
-should be found as quickly as a closed port. Interim answers (1xx) are passed over.
+The one idea: refuse bytes at once that cannot become a status line, because a check should find a
+wrong answer as quickly as a closed port. The parser passes over interim answers (1xx).
 
 Source: RFC 9112 §3 and §4, RFC 9110 §15.2. As nginx does, a status line may lack its reason and the
 space ahead of it, and may end in LF alone.

@@ -1,8 +1,8 @@
 """The header of the PROXY protocol: who the client behind a proxy is, in front of its first byte.
 
 `parse` reads a header of either version from the head of a stream or of a datagram, `build_v1` and
-`build_v2` write one. The TLVs of v2 are in `proxy_tlv`. Which clients may send a header, how long
-they may take, and what a session does with what it says is decided in `nginy.proxy`.
+`build_v2` write one. The TLVs of v2 are in `proxy_tlv`. `nginy.proxy` decides which clients may
+send a header, how long they may take, and what a session does with it.
 
 The one idea: a header is all or nothing. It may come in any number of pieces, so `parse` says
 "more" as long as what came can become a header, and raises once it cannot. A receiver never

@@ -1,8 +1,8 @@
 """Headers of the PROXY protocol, one after the other, that differ in little.
 
-A proxy announces one client after the other with the same address asked and the same TLVs but for
-the end of a unique id. `RepeatedHeader` works out all that stays the same once. What it makes is
-byte for byte what `proxy_protocol.build_v2` makes, which takes four times as long.
+A proxy announces one client after the other with the same destination and the same TLVs but for the
+end of a unique id. `RepeatedHeader` works out only once all that stays the same. Its headers are
+byte for byte those of `proxy_protocol.build_v2`, which takes four times as long.
 
 The one idea: a CRC is linear. The checksum of a text is that of the text with zeros in some places,
 xor what each byte in these places adds, which depends on nothing but the byte and its distance from
@@ -33,7 +33,7 @@ ByteTable = tuple[int, ...]
 def byte_table(distance: int) -> ByteTable:
     """Return what a byte adds to the CRC32C of a text that goes on for `distance` bytes after it.
 
-    Bits add up as bytes do, so eight of them are worked out and the others put together.
+    Bits add up as bytes do, so this works out eight of them and puts the others together.
     """
     zeros = crc32c(bytes(1 + distance))
     bits = [crc32c(bytes((1 << bit,)) + bytes(distance)) ^ zeros for bit in range(8)]

@@ -2,8 +2,8 @@
 
 A TLV is a type (1 byte), a length (2 bytes, big-endian) and a value. This module takes a block of
 them apart and puts one together, and knows the two with an inside: CRC32C, which guards the whole
-header, and SSL, which has flags, a verdict and TLVs of its own. Addresses, commands and signatures
-are in `proxy_protocol`; what a session makes of a TLV is decided in `nginy.proxy`.
+header, and SSL, which has flags, a verdict and TLVs of its own. `proxy_protocol` has addresses,
+commands and signatures; `nginy.proxy` decides what a session makes of a TLV.
 
 The one idea: lengths are a stranger's claims. A TLV that is longer than the block it stands in
 makes the whole header wrong, as does an SSL block that is shorter than its fixed part.

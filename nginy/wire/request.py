@@ -2,7 +2,7 @@
 
 The parser is strict where two readings of one request could differ (RFC 9112 §2.2, §5, §6.3): lines
 end in CRLF, a field has no blank before its colon and no second line, and a body has exactly one
-Content-Length. What it refuses it refuses with the status and the sentence that the client gets.
+Content-Length. A refusal has the status and the sentence that the client gets.
 
 The one idea: `parse_request` is a pure function of everything received so far. It returns None
 until the request is whole, so its caller keeps one buffer and no state. Limits bound that buffer.
@@ -37,7 +37,7 @@ ONLY_ONCE: Final = ("host", "content-length", "transfer-encoding", "authorizatio
 
 
 class RequestError(WireError):
-    """A request that cannot be answered as meant; the message is a sentence for its sender."""
+    """A request that nginy refuses; the message is a sentence for its sender."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)

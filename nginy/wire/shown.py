@@ -1,8 +1,8 @@
 r"""Bytes that a peer has sent, as a message shows them.
 
 "The answer is not as expected" helps nobody who cannot see the answer. `shown` returns its head in
-quotes, safe for one line of a log, and names what is often met by mistake: TLS where plain text
-was expected. Which message it goes into is decided in `backend/checks/`.
+quotes, safe for one line of a log, and names a common mistake: TLS in place of plain text.
+`backend/checks/` decides which message it goes into.
 
 The one idea: 64 bytes are enough to recognize a protocol, and too few to leak much of what it says.
 """

@@ -6,7 +6,7 @@ of them keeps that client waiting. So the verdict comes with the first byte that
 
 The one idea: a pattern that can match a longer text matches a shorter one as well, if each of its
 characters may also be the end of the text. `partial` rewrites it so: "ab" becomes
-"(?:a|\Z)(?:b|\Z)". What that does not match, no further byte can mend.
+"(?:a|\Z)(?:b|\Z)". If that does not match, no further byte can help.
 
 Where the rewriting does not know a construct (a look-ahead, a reference to a group), only a
 complete text decides.
@@ -74,8 +74,8 @@ def parse_starts(text: str) -> Starts:
 def partial(pattern: bytes) -> bytes | None:
     r"""Return a pattern that matches each text which more bytes may turn into a match of `pattern`.
 
-    None if it has a construct that is not known here. To match at the end is enough: a repetition
-    of "(?:a|\Z)" stops there, as it cannot repeat nothing.
+    None if it has an unknown construct. A match at the end is enough: a repetition of "(?:a|\Z)"
+    stops there, as it cannot repeat nothing.
     """
     written = []
     place = 0

@@ -1,13 +1,13 @@
 """Why TLS has failed, in words that an operator knows.
 
 OpenSSL names a failure by a constant such as TLSV1_ALERT_UNKNOWN_CA, and a certificate that it does
-not accept by a number. `tls_failure` puts both into words; `certificate_failure` says what a
-certificate is for, or since when it is none any more, where somebody has got hold of it.
+not accept by a number. `tls_failure` puts both into words; `certificate_failure` says, if there is
+a certificate to look at, what it is for or since when it has expired.
 
 `nginy/event/tls.py` has the connections, `backend/checks/dialog.py` and others ask.
 
-The one idea: what is said is a clause, to stand behind a colon. What is not listed keeps OpenSSL's
-name, which search engines know.
+The one idea: each text is a clause, to stand behind a colon. A failure without words here keeps
+OpenSSL's name, which search engines know.
 
 Source: OpenSSL, `ssl/ssl_err.c` and `crypto/x509/x509_txt.c`; RFC 8446 §6 for the alerts.
 """

@@ -1,6 +1,6 @@
-"""The dns check: a question, and the response code or the address that it is answered with.
+"""The dns check: a question, and the response code or the address in its answer.
 
-Over UDP a datagram that answers another question is passed over, as a resolver does: a late or
+Over UDP it passes over a datagram that answers another question, as a resolver does: a late or
 forged one must not end the check. A server that answers with a code but repeats no question could
 not read ours, and has said so.
 
@@ -87,7 +87,7 @@ def _read(talk: Talk) -> Script[bytes]:
 
 
 def _is_answer(message: bytes, number: int, question: bytes) -> bool:
-    """Say whether a message answers our question, or says that it could not be read."""
+    """Say whether a message answers our question, or says that the server could not read it."""
     if len(message) < HEADER.size:
         return False
     identifier, flags, questions, *_ = HEADER.unpack_from(message)
@@ -96,5 +96,5 @@ def _is_answer(message: bytes, number: int, question: bytes) -> bool:
     if not questions:
         return bool(flags & RCODE)
     end = HEADER.size + len(question)
-    # A server may repeat a name in other letters than it was sent.
+    # A server may repeat a name in another case than ours.
     return questions == 1 and message[HEADER.size : end].lower() == question.lower()

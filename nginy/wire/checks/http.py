@@ -85,7 +85,7 @@ def _head(talk: Talk) -> Script[dict[bytes, bytes]]:
 def _judge_body(
     talk: Talk, expect: Expect, fields: dict[bytes, bytes], *, is_empty: bool
 ) -> Script[None]:
-    """Read the body until the expectation is met or cannot be met."""
+    """Read the body until it meets the expectation or cannot meet it any more."""
     body = bytearray()
     is_chunked = fields.get(b"transfer-encoding", b"").lower().endswith(b"chunked")
     left = 0 if is_empty else _length(fields)

@@ -1,4 +1,5 @@
-"""The mysql check: the server's greeting, with a user a login, with a role whether it takes writes.
+"""The mysql check: the server's greeting; with a user a login; with a role, whether it takes
+writes.
 
 Without a user the check only reads the greeting. MySQL counts such clients, and refuses their host
 after max_connect_errors of them without a login in between; so a user is the better way, one

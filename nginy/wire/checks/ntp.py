@@ -1,6 +1,6 @@
 """The ntp check: one request of a client, and whether the server's clock is set.
 
-A server answers even while its clock is not set, and says so; it then fails. So does one that tells
+A server whose clock is not set answers all the same, and says so: it fails. So does one that tells
 its clients to go away (a kiss-o'-death packet).
 
 Source: RFC 5905 §7.3, §7.4 and §8.

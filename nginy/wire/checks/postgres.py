@@ -7,7 +7,7 @@ is starting up, shutting down or out of connections says so by a code, which is 
 With a password it logs in (SCRAM-SHA-256), and with a role it asks whether the server is in
 recovery: then it is a standby and takes no writes.
 
-The goodbye is Terminate once the session is ours. Before that a silent end is the polite one:
+The goodbye is Terminate once the session is ours. Before that, a silent end is more polite:
 PostgreSQL logs nothing for it, and a complaint for a Terminate in place of a password.
 
 Source: PostgreSQL's manual, "Frontend/Backend Protocol" (startup, SASL, simple query, message

@@ -1,8 +1,8 @@
 """The radius check: Status-Server, which asks a server how it is and counts as no login.
 
 It works on both ports: the one for logins answers Access-Accept, the one for accounting answers
-Accounting-Response. Both sides prove that they know the shared secret; a datagram without the proof
-is passed over, as the RFC asks.
+Accounting-Response. Both sides prove that they know the shared secret; the check passes over a
+datagram without the proof, as the RFC asks.
 
 Source: RFC 5997 §3 and §4; RFC 2865 §3 and RFC 2866 §3 for the response authenticator; RFC 3579
 §3.2 for Message-Authenticator.
@@ -28,7 +28,7 @@ HEAD: Final = struct.Struct(">BBH16s")  # code, identifier, length, authenticato
 
 @dataclass(frozen=True, slots=True)
 class RadiusCheck:
-    """Expects an answer that is made with `secret`."""
+    """Expects an answer made with `secret`."""
 
     secret: bytes = field(repr=False)
     name = "radius"

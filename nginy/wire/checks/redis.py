@@ -1,7 +1,7 @@
-"""The redis check: PING, and with a role whether the server is master or slave.
+"""The redis check: PING, and with a role, whether the server is master or slave.
 
-A server that loads its data or has lost its master answers PING by an error, and fails. AUTH comes
-first if there is a password; QUIT is the goodbye.
+A server that loads its data or has lost its master answers PING with an error, and fails. AUTH
+comes first if there is a password; QUIT is the goodbye.
 
 Source: redis.io, "Redis serialization protocol specification", "AUTH" and "ROLE".
 

@@ -1,7 +1,7 @@
 """SCRAM-SHA-256, the client's side: a login that shows the password to nobody.
 
-The server learns that we know the password, and we learn that it knows it, too. Here are the texts
-of the exchange; `postgres` carries them.
+The server learns that we know the password, and we learn that it knows it, too. This module has the
+texts of the exchange; `postgres` carries them.
 
 Two texts are ours: `first` opens, and `answer` replies to the server's. What the server says last
 must be the signature that `answer` returns.

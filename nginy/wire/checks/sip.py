@@ -1,6 +1,6 @@
 """The sip check: OPTIONS over UDP, and the status of the answer.
 
-An answer belongs to our request if it has our Call-ID; others are passed over, and so are
+An answer belongs to our request if it has our Call-ID; the check passes over others, and over
 provisional ones (1xx).
 
 Source: RFC 3261 §8.1.1, §11 and §7.2; RFC 3581 for rport.
@@ -50,7 +50,7 @@ class SipCheck:
 
 
 def _request(target: Target, host: str, call: str) -> bytes:
-    """Return a request of which the server needs to keep nothing."""
+    """Return a request that leaves the server nothing to keep."""
     server = f"sip:{target.address.host_text}:{target.address.port}"
     token = target.token(6).hex()
     lines = (

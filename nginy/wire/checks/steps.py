@@ -1,12 +1,12 @@
 r"""Checks in the operator's own words: `send` and `expect` once, or `steps`, several times.
 
-Each step sends a text, then reads until its expectation is met; a step without one goes on at once.
-What a step sends may name $address, $port and $hostname; \x24 is a dollar sign. A step with a label
-is named in its reasons, and steps of several without one by their number.
+Each step sends a text, then reads until the answer meets its expectation; a step without one goes
+on at once. What a step sends may name $address, $port and $hostname; \x24 is a dollar sign. The
+reasons of a step begin with its label, or with its number if there are several steps.
 
-The one idea: an answer ends where the next step sends. What has come by then and was not matched
-belongs to the answer before, as with HAProxy's `tcp-check`. Steps that only expect read on behind
-what the step before has matched.
+The one idea: an answer ends where the next step sends. Bytes that have come by then and match
+nothing belong to the answer before, as with HAProxy's `tcp-check`. Steps that only expect read on
+after the match of the step before.
 
 Source: nginx Plus, `match` (ngx_stream_upstream_hc_module); HAProxy configuration manual,
 `tcp-check send` and `tcp-check expect`.
@@ -88,7 +88,7 @@ def _go(step: CheckStep, talk: Talk, target: Target) -> Script[None]:
 
 
 def _expect(expect: Expect, talk: Talk) -> Script[None]:
-    """Read until the expectation is met, and drop what it has matched."""
+    """Read until the answer meets the expectation, and drop the match."""
     while True:
         received = bytes(talk.received)
         if talk.is_eof and not received:

@@ -8,7 +8,7 @@ then `receive` with whatever has come, and does what each `Step` says, until one
 The one idea: a script reads like the dialog in its RFC, top to bottom, and never knows in what
 pieces the bytes came. The talk holds them until the script has what it asked for.
 
-What a server may say in one talk is bounded, so an endless stream ends the check.
+A talk takes only so many bytes of a server, so an endless stream ends the check.
 """
 
 from collections.abc import Callable, Generator
@@ -34,7 +34,7 @@ class CheckFailedError(WireError):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The server that a check asks, and what a script may not find out by itself.
+    """The server that a check asks, and what a script cannot find out by itself.
 
     `hostname` is this machine's name. `token` returns that many random bytes.
     """
@@ -179,8 +179,8 @@ class Talk:
     def prefix(self, wanted: bytes) -> Script[None]:
         """Wait until what comes next begins with `wanted`, and leave it unread.
 
-        Raises CheckFailedError at the first wrong byte, so a server that speaks something else is
-        found at once.
+        Raises CheckFailedError at the first wrong byte, so it finds out at once that a server
+        speaks something else.
         """
         while not self.received.startswith(wanted):
             if not wanted.startswith(self.received):
@@ -205,5 +205,5 @@ class Talk:
         return bytes(self.received)
 
     def unexpected(self) -> CheckFailedError:
-        """Return the failure that something else has come than should have."""
+        """Return the failure that something unexpected has come."""
         return CheckFailedError(f"the answer is not as expected: {self.came()}")
