@@ -12,7 +12,7 @@ from nginy.event.loop import Loop
 from nginy.proxy.context import ConnectionContext
 from nginy.proxy.lookups import Definition
 from nginy.proxy.session import SESSIONS, ListenerCounters, Session
-from nginy.proxy.variables import Variables
+from nginy.proxy.texts import Variables
 from nginy.text.address import SockAddr
 
 

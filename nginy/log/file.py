@@ -167,6 +167,7 @@ class LogFile:
             return
         self._want_flush = None
         self.flush()
+        self._notice = lost_notice  # the owner's would refer back to it
         self._is_closed = True
         self.lost_lines += self._pending.count(b"\n")
         self._pending.clear()

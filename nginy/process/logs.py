@@ -34,7 +34,7 @@ from nginy.log.levels import NOTICE
 from nginy.log.open_files import OpenFiles
 from nginy.process.error_logs import CannotOpenError, ErrorLogs
 from nginy.proxy.session import Reason, Session
-from nginy.proxy.variables import Variables
+from nginy.proxy.texts import Variables
 from nginy.text.escape import escape_default, escape_json, escape_path
 
 FLUSH_AGAIN_MS = 1000

@@ -42,17 +42,21 @@ class Retiring:
         self.handler = handler
         self.listener = listener
         self._is_over = False
-        self._timer = Timer(self._deadline_handler, self)
+        self._timer: Timer | None = None
 
     def limit(self, timeout_ms: int | None) -> None:
         """End the sessions after `timeout_ms` at the latest; None: they end by themselves."""
         if timeout_ms is not None:
+            self._timer = Timer(self._deadline_handler, self)
             self._loop.timers.start(self._timer, self._loop.clock.now_ms + timeout_ms)
 
     def cancel(self) -> None:
         """Take back the deadline: end no further session."""
         self._is_over = False
-        self._loop.timers.cancel(self._timer)
+        if self._timer is not None:
+            self._loop.timers.cancel(self._timer)
+            # It refers back here, and only the cyclic collector would find the two.
+            self._timer = None
 
     def close(self) -> None:
         """Close what is still open."""

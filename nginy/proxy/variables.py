@@ -5,20 +5,10 @@ One table, from a name to a Python expression about the session `s`. Names and m
 (`ngx_stream_variables.c`, `ngx_stream_upstream.c`), but for nginy's own `$termination`, `$reason`,
 `$session_id`, `$requests` and `$responses`.
 
-The one idea: a text with variables becomes a single f-string when the configuration is built, so
-that a line of the access log is one expression and not a call for each of its parts. The compiler
-puts it together as a syntax tree, from the table's expressions and the text's constants: Python
-never reads anything in a configuration as code. (A line of the format `main` takes 1.6 µs so; a
-list of functions, called and joined, took 4.7.)
-
-A configuration may define variables of its own (`proxy/lookups.py`). A session works one out when
-somebody first asks for it, and keeps the value; whoever wants the value of a variable, for whatever
-purpose, compiles a text that names it. So there is one way to ask.
-
-The caller that compiles decides what to escape, and how: see `nginy/text/escape.py`.
+`proxy/texts.py` compiles texts with variables. A configuration may define variables of its own
+(`proxy/lookups.py`).
 """
 
-import ast
 import os
 import re
 import socket
@@ -27,14 +17,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from nginy import __version__
-from nginy.event.clock import Clock
-from nginy.proxy.arrival import NO_HEADER, Arrival
+from nginy.proxy.arrival import NO_HEADER
 from nginy.proxy.context import host_of, net_of, packed_of, port_of
 from nginy.proxy.lookups import Definition
 from nginy.proxy.session import Session
 from nginy.proxy.tls_facts import OF_BACKENDS, OF_CLIENTS, fact_of
 from nginy.text.address import SockAddr
-from nginy.text.times import TimeText
 from nginy.wire.client_hello import NOT_TLS, Hello
 from nginy.wire.proxy_protocol import Header, Place
 from nginy.wire.proxy_tlv import SslType, Type, parse_ssl, value_of
@@ -42,9 +30,9 @@ from nginy.wire.proxy_tlv import SslType, Type, parse_ssl, value_of
 Render = Callable[[Session], str]
 """Fills in a text's variables for a session."""
 
-_REFERENCE: Final = re.compile(r"\$(?:(\w+)|\{(\w+)\})", re.ASCII)
+REFERENCE: Final = re.compile(r"\$(?:(\w+)|\{(\w+)\})", re.ASCII)
 _NAMES: Final = re.compile(r"\$(?:(\w*)|\{(\w+)\})", re.ASCII)
-_NUMBERED: Final = re.compile(r"proxy_protocol_tlv_(0x[0-9A-Fa-f]{2})", re.ASCII)
+NUMBERED: Final = re.compile(r"proxy_protocol_tlv_(0x[0-9A-Fa-f]{2})", re.ASCII)
 
 TLV_NAMES: Final[Mapping[str, int]] = {
     "alpn": Type.ALPN,
@@ -138,7 +126,8 @@ def _limit_status_of(session: Session) -> str:
     return "" if session.arrival is None else session.arrival.limit_status
 
 
-def _tlv(argument: str) -> Variable:
+def tlv(argument: str) -> Variable:
+    """Return the variable of a TLV whose name, or number, is a Python expression."""
     return Variable(f"tlv_of(s, {argument})", is_foreign=True, may_be_empty=True)
 
 
@@ -168,7 +157,7 @@ FIXED: Final[Mapping[str, Variable]] = {
     "proxy_protocol_port": Variable("port_of(header_of(s).source)", may_be_empty=True),
     "proxy_protocol_server_addr": Variable("addr_of(header_of(s).destination)", may_be_empty=True),
     "proxy_protocol_server_port": Variable("port_of(header_of(s).destination)", may_be_empty=True),
-    **{f"proxy_protocol_tlv_{name}": _tlv(repr(name)) for name in TLV_NAMES},
+    **{f"proxy_protocol_tlv_{name}": tlv(repr(name)) for name in TLV_NAMES},
     "protocol": Variable("s.handler.protocol"),
     "limit_conn_status": Variable("limit_status_of(s)", may_be_empty=True),
     "realip_remote_addr": Variable("host_of(peer_of(s))"),
@@ -236,7 +225,7 @@ KEY_VARIABLES: Final = frozenset(
 NONE_DEFINED: Final[Mapping[str, Definition]] = {}
 
 
-_FUNCTIONS: Final = {
+FUNCTIONS: Final = {
     "addr_of": _addr_of,
     "fact_of": fact_of,
     "getpid": os.getpid,
@@ -287,113 +276,4 @@ def needed(text: str, names: Collection[str], definitions: Mapping[str, Definiti
 
 def is_variable(name: str, names: frozenset[str]) -> bool:
     """Tell whether a text that may use `names` may use this one: a TLV's number goes anywhere."""
-    return name in names or _NUMBERED.fullmatch(name) is not None
-
-
-class Variables:
-    """Compiles texts with variables; holds the time of day they share.
-
-    `definitions` are the configuration's own variables. They hold for what this object compiles: a
-    reload makes another object, and sessions keep the variables they began with.
-    """
-
-    def __init__(self, clock: Clock, definitions: Mapping[str, Definition] = NONE_DEFINED) -> None:
-        self._clock = clock
-        self._time_text = TimeText(clock.wall_ms() // 1000)
-        self._definitions = definitions
-        self._work_out = {name: self._worker(each) for name, each in definitions.items()}
-
-    def compile(
-        self, text: str, escape: Callable[[str], str] | None = None, empty: str = "-"
-    ) -> Render:
-        """Return what renders `text` for a session, foreign values passed through `escape`.
-
-        An empty value shows as `empty` if there is an `escape`, by default as in nginx's logs.
-        Raises KeyError for a name that is neither in `VARIABLES` nor defined, which the
-        configuration has ruled out.
-        """
-        render: Render = self._compile(text, "s", escape, empty)
-        return render
-
-    def _compile(
-        self, text: str, parameters: str, escape: Callable[[str], str] | None, empty: str
-    ) -> Callable[..., str]:
-        """Return the f-string that a text is, as a function of `s`, and of a match `m` if it is
-        among the parameters."""
-        parts: list[ast.expr] = []
-        end = 0
-        for match in _REFERENCE.finditer(text):
-            parts.append(ast.Constant(text[end : match.start()]))
-            variable = self._variable(match[1] or match[2], has_match="m" in parameters)
-            parts.append(_formatted(variable, empty if escape is not None else None))
-            end = match.end()
-        parts.append(ast.Constant(text[end:]))
-        tree = ast.parse(f"lambda {parameters}: None", mode="eval")
-        assert isinstance(tree.body, ast.Lambda)
-        tree.body.body = ast.JoinedStr(parts)
-        names = {
-            **_FUNCTIONS,
-            "escape": escape,
-            "now": self._now,
-            "value_of": self._value_of,
-            "wall_ms": self._clock.wall_ms,
-        }
-        code = compile(ast.fix_missing_locations(tree), "<text with variables>", "eval")
-        render: Callable[..., str] = eval(code, names)
-        return render
-
-    def _variable(self, name: str, *, has_match: bool) -> Variable:
-        if name in self._definitions:
-            return Variable(f"value_of(s, {name!r})", is_foreign=True)
-        number = _NUMBERED.fullmatch(name)
-        if number is not None:
-            return _tlv(repr(number[1]))
-        if has_match and name not in VARIABLES:  # a group of the pattern
-            return Variable(f"m[{int(name) if name.isdecimal() else name!r}] or ''")
-        return FIXED[name] if name in FIXED else TIMES[name]
-
-    # Variables of the configuration.
-
-    def _value_of(self, session: Session, name: str) -> str:
-        """Return the value of a defined variable, worked out once for each session."""
-        arrival = session.arrival
-        if arrival is None:
-            arrival = session.arrival = Arrival(session.client.sockaddr)
-        if arrival.values is None:
-            arrival.values = {}
-        value = arrival.values.get(name)
-        if value is None:
-            value = arrival.values[name] = self._work_out[name](session)
-        return value
-
-    def _worker(self, definition: Definition) -> Render:
-        """Return what works a defined variable out."""
-        source = self.compile(definition.source)
-        find = definition.lookup.find
-        values = [self._value(text) for text in definition.values]
-
-        def work_out(session: Session) -> str:
-            number, match = find(source(session))
-            value = values[number]
-            return value if isinstance(value, str) else value(session, match)
-
-        return work_out
-
-    def _value(self, text: str) -> str | Callable[..., str]:
-        """Return a value as it is, or a function that fills in its variables and a pattern's
-        groups."""
-        return self._compile(text, "s, m", None, "") if "$" in text else text
-
-    def _now(self) -> TimeText:
-        self._time_text.update(self._clock.wall_ms() // 1000)
-        return self._time_text
-
-
-def _formatted(variable: Variable, empty: str | None) -> ast.FormattedValue:
-    """Return a variable's place in an f-string; with `empty` it is escaped and never empty."""
-    expression = variable.expression
-    if empty is not None and variable.is_foreign:
-        expression = f"escape({expression})"
-    if empty is not None and variable.may_be_empty:
-        expression = f"({expression}) or {empty!r}"
-    return ast.FormattedValue(ast.parse(expression, mode="eval").body, -1)
+    return name in names or NUMBERED.fullmatch(name) is not None

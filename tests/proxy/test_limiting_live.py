@@ -10,7 +10,7 @@ from nginy.proxy.access import ALL, Access, Rule
 from nginy.proxy.limiting import LimitConn, LimitConnRate, Zones
 from nginy.proxy.phases import AccessPhase, Phase
 from nginy.proxy.session import Reason, Session
-from nginy.proxy.variables import Variables
+from nginy.proxy.texts import Variables
 
 from kit.clock import FakeClock
 from kit.datagrams import UdpBackend, udp_proxy

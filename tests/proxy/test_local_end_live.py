@@ -7,7 +7,7 @@ import pytest
 from nginy.errors import InvalidValueError
 from nginy.proxy.handler import ProxyHandler
 from nginy.proxy.local_end import LocalEnd, parse_local_end, transparent
-from nginy.proxy.variables import Variables
+from nginy.proxy.texts import Variables
 from nginy.text.address import Address, TransparentAddress
 
 from kit.datagrams import UdpBackend, udp_proxy

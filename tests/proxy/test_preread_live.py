@@ -13,7 +13,7 @@ from nginy.balancer.round_robin import RoundRobin
 from nginy.proxy.access import ALL, Access, Rule
 from nginy.proxy.conditions import IsTls, Protocols, ServerName, StartsWith, When
 from nginy.proxy.real_address import RealAddress
-from nginy.proxy.variables import Variables
+from nginy.proxy.texts import Variables
 from nginy.text.address import Address, parse_address
 from nginy.wire.client_hello import parse
 from nginy.wire.errors import WireError

@@ -8,7 +8,8 @@ from nginy import __version__
 from nginy.proxy.context import as_bytes, packed_of
 from nginy.proxy.handler import ProxyHandler
 from nginy.proxy.lookups import Definition, Found, Map, parse_pattern
-from nginy.proxy.variables import VARIABLES, Variables, seconds
+from nginy.proxy.texts import Variables
+from nginy.proxy.variables import VARIABLES, seconds
 from nginy.text.address import parse_address, sockaddr_text
 from nginy.text.escape import escape_default
 

@@ -284,32 +284,61 @@ def longest_turn_ms(process: SingleProcess) -> float:
     return max(turns_ms)
 
 
+WEB = "upstreams: {NAME: {backends: ['127.0.0.1:TARGET', 'localhost:TARGET']}}\n"
+TO = "variables: {to: {map: $protocol, values: {TCP: NAME}, default: $other}, "
+TO += "other: {map: $remote_port, values: {7: NAME}, default: NAME}}\n"
+GONE = {
+    "checks": "upstreams: {NAME: {backends: ['127.0.0.1:TARGET', 'localhost:TARGET'], "
+    "health_check: {interval: 1h}, agent_check: {port: TARGET, interval: 1h}, queue: {size: 5}}}\n"
+    "listeners: {listen: '127.0.0.1:PORT', proxy_pass: NAME}\n",
+    "udp": f"{WEB}listeners: {{listen: '127.0.0.1:PORT', protocol: udp, proxy_pass: NAME}}\n",
+    "variables": f"{WEB}{TO}listeners: {{listen: '127.0.0.1:PORT', proxy_pass: $to}}\n",
+    "variables of UDP": f"{WEB}{TO}"
+    "listeners: {listen: '127.0.0.1:PORT', protocol: udp, proxy_pass: $to}\n",
+    "routes": f"{WEB}listeners: {{listen: '127.0.0.1:PORT', proxy_pass: NAME, "
+    "routes: [{sni: a.example, proxy_pass: NAME}, {starts: SSH-, return: no}]}\n",
+    "logs": f"{WEB}{TO}log_formats: {{x: $status $to $time_local}}\n"
+    "listeners: {listen: '127.0.0.1:PORT', proxy_pass: NAME, error_log: NAME.log, "
+    "access_log: [{path: a.log, format: x, if: $to}, {path: by-$to.log, format: x}]}\n",
+    "phases": f"{WEB}listeners: {{listen: '127.0.0.1:PORT', proxy_pass: NAME, "
+    "limit_conn: {key: $remote_addr, max: 10, zone: a}, access: [{allow: 127.0.0.1}], "
+    "proxy_download_rate: 100k, proxy_bind: 127.0.0.1}\n",
+    "return": "listeners: {listen: '127.0.0.1:PORT', return: NAME}\n",
+}
+
+
+@pytest.mark.parametrize("kind", GONE)
 def test_what_a_reload_removes_leaves_nothing_for_the_cyclic_collector(
-    tmp_path: pathlib.Path,
+    tmp_path: pathlib.Path, kind: str
 ) -> None:
     path = tmp_path / "nginy.yml"
     target = free_port("127.0.0.1")
 
-    def config(upstream: str) -> Config:
-        path.write_text(
-            "error_log: {path: error.log, level: crit}\n"
-            f"listeners: {{listen: 127.0.0.1:{free_port('127.0.0.1')}, proxy_pass: {upstream}}}\n"
-            "upstreams:\n"
-            f"  {upstream}:\n"
-            f"    backends: ['127.0.0.1:{target}', 'localhost:{target}']\n"
-            "    health_check: {interval: 1h}\n"
-            f"    agent_check: {{port: {target}, interval: 1h}}\n"
-            "    queue: {size: 5}\n"
-        )
+    def config(name: str) -> Config:
+        text = GONE[kind].replace("NAME", name).replace("TARGET", str(target))
+        kind_of_socket = socket.SOCK_DGRAM if "udp" in text else socket.SOCK_STREAM
+        port = str(free_port("127.0.0.1", kind_of_socket))
+        head = "error_log: {path: error.log, level: crit}\n"
+        path.write_text(head + text.replace("PORT", port))
         return load(str(path), {})
 
     server = Server()
     try:
         server.apply(config("before"))
+        (listener,) = server.services.listeners()
         with no_garbage():
+            with socket.socket(type=listener.socket.type) as client:
+                client.connect(listener.socket.getsockname())
+                client.send(b"hello")
+                for _ in range(10):
+                    server.loop.turn(1)
+            del listener
             server.apply(config("after"))
+            for _ in range(10):
+                server.loop.turn(1)
+            server.services.let_go()
             server.loop.turn(0)
-        assert [b.name for b in server.pools["after"].backends][:1] == [f"127.0.0.1:{target}"]
+        assert len(server.services.listeners()) == 1
     finally:
         server.close()
 

@@ -51,6 +51,12 @@ def pid_of(node: Machine) -> int:
     return int((node.directory / "nginy.pid").read_text())
 
 
+def has_pid_file(node: Machine) -> bool:
+    """Tell whether the pid file is there and has its number, which a start writes last."""
+    path = node.directory / "nginy.pid"
+    return path.exists() and bool(path.read_text())
+
+
 def is_running(pid: int) -> bool:
     """Tell whether a process runs; one that has ended and waits for its parent does not."""
     try:
@@ -72,9 +78,7 @@ def upgrade_nginy(node: Machine) -> None:
     before = pid_of(node)
     os.kill(before, signal.SIGUSR2)
     wait_until(
-        lambda: (
-            (node.directory / "nginy.pid").exists() and pid_of(node) != before and is_ready(node)
-        ),
+        lambda: has_pid_file(node) and pid_of(node) != before and is_ready(node),
         f"the successor on {node.name}",
     )
     os.kill(before, signal.SIGQUIT)
