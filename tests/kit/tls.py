@@ -164,6 +164,8 @@ class HalfClosingEnd(End):
         """Do what can be done now."""
         if self.is_closed:
             return False
+        if self.failure and not self.is_established:
+            return False  # another try would raise whatever errno is left (CPython 3.13)
         try:
             if not self.is_established:
                 self.tls.do_handshake()
