@@ -4,6 +4,7 @@ import gc
 import logging
 import pathlib
 import resource
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
@@ -34,7 +35,12 @@ ExpectLog = Callable[..., AbstractContextManager[list[logging.LogRecord]]]
 
 
 def pytest_configure() -> None:
-    """Allow the descriptors that some tests open; a system's default may be 1024."""
+    """Allow the descriptors that some tests open, of which a system may allow 1024 by default.
+
+    And hear Ctrl-C, as do the programs that tests start: what a script runs in the background
+    begins with SIGINT ignored.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
