@@ -34,7 +34,7 @@ from nginy.proxy.phases import Passage, Phase, PhaseResult, Phases, Refusal
 from nginy.proxy.reading import Reading
 from nginy.proxy.routes import Route, RouteTable
 from nginy.proxy.session import Reason, Session
-from nginy.wire.client_hello import NOT_TLS, Hello, parse
+from nginy.wire.client_hello import NOT_TLS, Hello, Records, parse
 from nginy.wire.errors import WireError
 from nginy.wire.expect import Verdict
 
@@ -72,7 +72,7 @@ class ChooseRoute(Phase):
             if verdict is not Passage.WAIT:
                 return verdict
         preread = Preread(session, client, rest)
-        preread.phase, preread.facts, preread.seen = self, facts, 0
+        preread.phase, preread.facts, preread.seen, preread.records = self, facts, 0, None
         # A client that speaks first has mostly done so by now: no timer, and no other event.
         verdict = preread.look()
         if verdict is Passage.WAIT:
@@ -97,12 +97,14 @@ class ChooseRoute(Phase):
 class Preread(Reading):
     """What a client sends first, until a route is chosen."""
 
-    __slots__ = ("facts", "phase", "seen")
+    __slots__ = ("facts", "phase", "records", "seen")
 
     action = "prereading client data"  # nginx
 
     phase: ChooseRoute
     facts: Facts
+    records: Records | None
+    """Those of a ClientHello that was not whole at the first look."""
     seen: int
     """How many bytes there were at the last look."""
 
@@ -132,7 +134,7 @@ class Preread(Reading):
         """Choose by the first bytes, which may be all that will come."""
         is_full = len(head) >= self.phase.size_bytes
         try:
-            hello = parse(head)
+            hello = parse(head, self.records)
         except WireError as error:
             return self._bad(f"bad ClientHello: {error}")
         if hello is None and head and has_ended:
@@ -166,6 +168,8 @@ class Preread(Reading):
     def _await_more(self, count: int) -> None:
         client = self.client
         self.seen = count
+        if self.records is None:
+            self.records = Records()
         if not client.loop.interest.is_edge_triggered and client.socket.family != AF_UNIX:
             client.socket.setsockopt(SOL_SOCKET, SO_RCVLOWAT, count + 1)
 

@@ -26,7 +26,7 @@ from nginy.event.timer import Timer
 from nginy.event.tls import DONE, TlsConnection, start_tls
 from nginy.proxy.phases import Passage, Phase, PhaseResult, Phases, Refusal, enter, refuse
 from nginy.proxy.session import Reason, Session
-from nginy.wire.client_hello import NOT_TLS, Hello, parse
+from nginy.wire.client_hello import NOT_TLS, Hello, Records, parse
 from nginy.wire.errors import WireError
 from nginy.wire.shown import shown
 from nginy.wire.tls_failure import tls_failure
@@ -110,6 +110,7 @@ class ServerHandshake:
         "_held",
         "_hello",
         "_is_queued",
+        "_records",
         "_refusal",
         "_rest",
         "_session",
@@ -123,6 +124,8 @@ class ServerHandshake:
         self._rest = rest
         self._held = b""
         """The client's first message as far as it has come."""
+        self._records: Records | None = None
+        """Those of a first message that has not come in one piece."""
         self._hello: Hello = NOT_TLS
         self._refusal: Refusal | None = None
         """Why it ends, while the rest of a plain request is dropped."""
@@ -179,11 +182,12 @@ class ServerHandshake:
         self._held += memory[:count]
         client.received = 0  # the session counts what is within TLS
         try:
-            hello = parse(self._held)
+            hello = parse(self._held, self._records)
         except WireError as error:
             self._send_alert(DECODE_ERROR)
             return _refused(f"bad ClientHello, {error}")
         if hello is None:
+            self._records = self._records or Records()
             if len(self._held) <= MAX_HELLO_BYTES:
                 return None
             return _refused(f"a ClientHello of more than {MAX_HELLO_BYTES} bytes")

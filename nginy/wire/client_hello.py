@@ -65,11 +65,11 @@ extension_head: Final = struct.Struct(">HH").unpack_from
 """Reads the kind of an extension, and its length."""
 
 
-def parse(data: bytes) -> Hello | None:
+def parse(data: bytes, records: "Records | None" = None) -> Hello | None:
     """Return what a client says in its first bytes, None if more are needed to tell.
 
     Bytes that are no TLS at all are an answer, `NOT_TLS`. Raises WireError for a ClientHello that
-    is wrong.
+    is wrong. Who asks again about the same stream keeps its `records`.
     """
     if not data:
         return None
@@ -86,7 +86,7 @@ def parse(data: bytes) -> Hello | None:
             whole = not data[6] and length <= MAX_RECORD_BYTES
             if whole and len(data) >= RECORD_HEAD_BYTES + length:
                 return _parse_message(data[BODY_AT : RECORD_HEAD_BYTES + length])
-    message = _message(data)
+    message = (records or Records()).message(data)
     return None if message is None else _parse_message(message)
 
 
@@ -104,28 +104,55 @@ def _parse_sslv2_form(data: bytes) -> Hello | None:
     return Hello(is_tls=True, version=VERSIONS.get(version, "SSLv2"))
 
 
-def _message(data: bytes) -> bytes | None:
-    """Return the body of the ClientHello, gathered from its records; None if it is not whole."""
-    gathered = bytearray()
-    place = 0
-    while True:
-        if gathered and gathered[0] != CLIENT_HELLO:
-            raise WireError("the first handshake message is no ClientHello")
-        if len(gathered) >= MESSAGE_HEAD_BYTES:
-            end = MESSAGE_HEAD_BYTES + int.from_bytes(gathered[1:MESSAGE_HEAD_BYTES], "big")
-            if len(gathered) >= end:
-                return bytes(gathered[MESSAGE_HEAD_BYTES:end])
-        head = data[place : place + RECORD_HEAD_BYTES]
+class Records:
+    """The message in a stream's first records, gathered as far as they have come.
+
+    Each call goes on where the last one has ended: a client may send a byte at a time, in records
+    of one byte, and must not have all of them read again for each.
+    """
+
+    __slots__ = ("_gathered", "_left", "_place")
+
+    def __init__(self) -> None:
+        self._gathered = bytearray()
+        self._place = 0
+        """What of the stream is gathered."""
+        self._left = 0
+        """Bytes of the present record that have not come yet."""
+
+    def message(self, data: bytes) -> bytes | None:
+        """Return the body of the ClientHello, None if it is not whole; `data` is the stream from
+        its first byte on."""
+        gathered = self._gathered
+        while True:
+            if gathered and gathered[0] != CLIENT_HELLO:
+                raise WireError("the first handshake message is no ClientHello")
+            if len(gathered) >= MESSAGE_HEAD_BYTES:
+                end = MESSAGE_HEAD_BYTES + int.from_bytes(gathered[1:MESSAGE_HEAD_BYTES], "big")
+                if len(gathered) >= end:
+                    return bytes(gathered[MESSAGE_HEAD_BYTES:end])
+            if not self._left and not self._begin_record(data):
+                return None
+            piece = data[self._place : self._place + self._left]
+            if not piece:
+                return None
+            gathered += piece
+            self._place += len(piece)
+            self._left -= len(piece)
+
+    def _begin_record(self, data: bytes) -> bool:
+        """Read the head of the next record; return whether it is there."""
+        head = data[self._place : self._place + RECORD_HEAD_BYTES]
         if (head and head[0] != HANDSHAKE) or (len(head) > 1 and head[1] != 3):
             raise WireError("a record in the middle of the ClientHello is of another kind")
         if len(head) < RECORD_HEAD_BYTES:
-            return None
+            return False
         length = int.from_bytes(head[3:], "big")
         if not 0 < length <= MAX_RECORD_BYTES:
             raise WireError(f"a record of {length} bytes is not allowed here")
-        place += RECORD_HEAD_BYTES
-        gathered += data[place : place + length]
-        place = min(place + length, len(data))
+        self._place += RECORD_HEAD_BYTES
+        self._left = length
+        return True
 
 
 def _parse_message(message: bytes) -> Hello:

@@ -4,9 +4,10 @@ import pathlib
 import random
 import ssl
 from collections import Counter
+from typing import Any
 
 import pytest
-from nginy.wire.client_hello import NOT_TLS, Hello, parse
+from nginy.wire.client_hello import NOT_TLS, Hello, Records, parse
 from nginy.wire.errors import WireError
 
 HELLOS = pathlib.Path(__file__).parent / "hellos"
@@ -125,6 +126,34 @@ def test_each_head_of_a_hello_asks_for_more(name: str) -> None:
     data, _ = CASES[name]
     step = 1 if len(data) < 2000 else 97
     assert [size for size in range(0, len(data), step) if parse(data[:size]) is not None] == []
+
+
+@cases
+def test_a_hello_that_comes_a_byte_at_a_time_is_the_same(name: str) -> None:
+    data, expected = CASES[name]
+    kept = Records()
+    step = 1 if len(data) < 2000 else 97
+    for size in range(0, len(data), step):
+        assert parse(data[:size], kept) is None
+    assert parse(data, kept) == expected
+
+
+def test_no_record_is_read_again_for_each_byte_that_comes() -> None:
+    """A client could keep the loop busy for minutes with 64 KB in records of one byte."""
+
+    class Counted(bytes):
+        taken = 0
+
+        def __getitem__(self, key: Any) -> Any:
+            Counted.taken += 1
+            return super().__getitem__(key)
+
+    data = records(b"\x01" + vector(3, bytes(2000)), 1)
+    kept = Records()
+    for size in range(1000, 11_000, 10):
+        assert parse(Counted(data[:size]), kept) is None
+    # A head and a byte of 1,833 records, and a few looks each time: not 1,000 times 1,000.
+    assert Counted.taken < 20_000
 
 
 @pytest.mark.parametrize("highest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
