@@ -49,7 +49,8 @@ class VariableSettings(Entry):
         OrOff(SOURCE),
         "off",
         "Looks up this text: exact matches first, then ~regular expressions in order (~* ignores"
-        " case); a value may name their groups as $1 or $name.",
+        " case), which match no text of more than 1,000 characters; a value may name their groups"
+        " as $1 or $name.",
     )
     geo: str | None = key(
         OrOff(SOURCE),

@@ -13,7 +13,7 @@ from typing import Final
 
 from nginy.proxy.access import Access
 from nginy.proxy.context import as_bytes
-from nginy.proxy.lookups import murmur_hash2
+from nginy.proxy.lookups import PATTERN_MAX_CHARACTERS, murmur_hash2
 from nginy.proxy.patterns import Patterns
 from nginy.wire.client_hello import NOT_TLS, Hello
 from nginy.wire.expect import Verdict
@@ -286,9 +286,10 @@ class When(Condition):
         if self.is_late and facts.hello is None:
             return MORE
         value = facts.text(self.texts[0])
-        if value in self.values or any(pattern.search(value) for pattern in self.patterns):
+        if value in self.values:
             return YES
-        return NO
+        is_short = len(value) <= PATTERN_MAX_CHARACTERS
+        return YES if is_short and any(each.search(value) for each in self.patterns) else NO
 
     def said(self, facts: Facts) -> str:
         """Return the value."""

@@ -34,6 +34,9 @@ WHOLE: Final = 10_000
 """All clients, in hundredths of a percent."""
 HOSTNAME_MAX_CHARACTERS: Final = 255
 """RFC 1035 §2.3.4. A longer text, which a client may send, has no suffix to be looked for."""
+PATTERN_MAX_CHARACTERS: Final = 1000
+"""Of a text that patterns are tried on. A client may send a name of 16,000 letters, and a pattern
+that looks for its match from each of them takes a second then, while the loop waits."""
 
 _NAMED_GROUP: Final = re.compile(r"\(\?<(?=[A-Za-z_])")
 _SHARE: Final = re.compile(r"(\d{0,3})(?:\.(\d{1,2}))?%", re.ASCII)
@@ -100,7 +103,7 @@ class Map:
             number = self._by_mask(low)
         if number is not None:
             return number, None
-        if text:
+        if 0 < len(text) <= PATTERN_MAX_CHARACTERS:
             for pattern, number in self._patterns:
                 match = pattern.search(text)
                 if match is not None:

@@ -27,7 +27,7 @@ from nginy.wire.starts import parse_starts
 
 TLS = Hello(True, "a.example", ("h2", "http/1.1"), "TLSv1.3")
 NET = Access([(Rule(True, "10.0.0.0/8"), (parse_network("10.0.0.0/8"),))])
-VALUES = {"$zone": "inside", "$remote_addr": "10.1.2.3"}
+VALUES = {"$zone": "inside", "$remote_addr": "10.1.2.3", "$long": "a" * 1001}
 
 
 def facts(
@@ -72,6 +72,8 @@ def facts(
         (When("zone", frozenset(), (re.compile("^in"),)), facts(), YES),
         (When("zone", frozenset({"inside"}), (), True), facts(), MORE),
         (When("zone", frozenset({"inside"}), (), True), facts(NOT_TLS), YES),
+        (When("long", frozenset(), (re.compile("a"),)), facts(), NO),
+        (When("long", frozenset({"a" * 1001})), facts(), YES),
         (Share("$remote_addr", 0, 1 << 32), facts(), YES),
         (Share("$remote_addr", 0, 0), facts(), NO),
         (Share("$remote_addr", 0, 1 << 32, True), facts(), MORE),
