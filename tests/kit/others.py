@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 
-from kit.program import wait_until
+from kit.program import PATIENCE_S, needs, wait_until
 
 LISTEN = "0A"  # TCP_LISTEN
 STREAM_MODULE = pathlib.Path("/usr/lib/nginx/modules/ngx_stream_module.so")
@@ -29,6 +29,31 @@ def serving(
     finally:
         process.kill()
         process.wait()
+
+
+def running_nginx(
+    text: str, address: tuple[str, int], directory: pathlib.Path
+) -> contextlib.AbstractContextManager[str]:
+    """Run nginx with this configuration until the block ends, as `serving` does."""
+    (directory / "nginx.conf").write_text(text)
+    argv = (needs("nginx", "nginx"), "-p", str(directory), "-c", "nginx.conf", "-e", "stderr")
+    return serving(argv, address, directory)
+
+
+def output_of(*argv: str, given: str = "", patience_s: float = PATIENCE_S) -> str:
+    """Run a client to its end, which must be a success; return what it has printed."""
+    done = subprocess.run(
+        argv,
+        input=given,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        timeout=patience_s,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
 
 
 def is_open(address: tuple[str, int]) -> bool:

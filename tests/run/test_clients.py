@@ -4,18 +4,16 @@ A program that is not installed skips its test, naming Debian's package. Everyth
 address of 127.0.0.0/8 that is drawn for the run.
 """
 
-import contextlib
 import json
 import pathlib
 import re
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from kit.faults import Site
-from kit.others import serving
-from kit.program import PATIENCE_S, Nginy, free_port, needs, own_host
+from kit.others import output_of, running_nginx, serving
+from kit.program import Nginy, free_port, needs, own_host
 
 NGINX_CONF = """
 daemon off;
@@ -35,31 +33,10 @@ BULK_BYTES = 32 << 20
 
 
 @pytest.fixture
-def site(tmp_path: pathlib.Path) -> Iterator[Site]:
-    with contextlib.closing(Site(tmp_path)) as made:
-        yield made
-
-
-@pytest.fixture
 def addresses() -> list[tuple[str, int]]:
     """Two addresses for servers."""
     host = own_host()
     return [(host, free_port(host)), (host, free_port(host))]
-
-
-def output_of(*argv: str, given: str = "") -> str:
-    """Run a client to its end, which must be a success; return what it has printed."""
-    done = subprocess.run(
-        argv,
-        input=given,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
 
 
 def all_ended_well(nginy: Nginy) -> int:
@@ -75,9 +52,7 @@ def all_ended_well(nginy: Nginy) -> int:
 def web(site: Site, addresses: list[tuple[str, int]], tmp_path: pathlib.Path) -> Iterator[Nginy]:
     """nginy in front of nginx on two addresses, which answer "one" and "two"."""
     one, two = ("{}:{}".format(*address) for address in addresses)
-    (tmp_path / "nginx.conf").write_text(NGINX_CONF.format(one, two))
-    argv = (needs("nginx", "nginx"), "-p", str(tmp_path), "-c", "nginx.conf", "-e", "stderr")
-    with serving(argv, addresses[1], tmp_path):
+    with running_nginx(NGINX_CONF.format(one, two), addresses[1], tmp_path):
         yield site.start([one, two])
 
 

@@ -6,7 +6,6 @@ by turn in tests/proxy; here are the process, its logs and its limits.
 """
 
 import contextlib
-import pathlib
 import resource
 import select
 import signal
@@ -31,12 +30,6 @@ from kit.servers import FullPort, RefusingPort
 
 SOON = "200ms"
 """A timeout that a test waits for."""
-
-
-@pytest.fixture
-def site(tmp_path: pathlib.Path) -> Iterator[Site]:
-    with contextlib.closing(Site(tmp_path)) as made:
-        yield made
 
 
 @pytest.fixture

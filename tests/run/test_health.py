@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kit.program import PATIENCE_S, Nginy, free_port, needs, own_host, wait_until
+from kit.program import PATIENCE_S, Nginy, free_port, needs, wait_until
 
 INTERVAL_S = 0.1
 JITTER_S = 0.025
@@ -75,11 +75,6 @@ def ask(address: tuple[str, int], command: bytes) -> bytes:
     with socket.create_connection(address, timeout=PATIENCE_S) as sock:
         sock.sendall(command + b"\r\n")
         return sock.recv(1000)
-
-
-@pytest.fixture
-def host() -> str:
-    return own_host()
 
 
 @pytest.fixture

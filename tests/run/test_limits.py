@@ -28,13 +28,6 @@ NETWORK = ("unshare", "-rn", "sh", "-c", TWO_PORTS, "sh")
 
 
 @pytest.fixture
-def site(tmp_path: pathlib.Path) -> Iterator[Site]:
-    """nginy is not running yet: `start` it."""
-    with contextlib.closing(Site(tmp_path)) as made:
-        yield made
-
-
-@pytest.fixture
 def backend() -> Iterator[Listening]:
     with contextlib.closing(Listening()) as made:
         yield made

@@ -18,17 +18,11 @@ from collections.abc import Iterator
 import pytest
 
 from kit.faults import Listening, Site, check, receive_all
-from kit.others import load_stream, serving
-from kit.program import Nginy, free_port, needs, wait_until
+from kit.others import load_stream, running_nginx
+from kit.program import Nginy, free_port, wait_until
 from kit.servers import RefusingPort
 
 TIME = r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d"
-
-
-@pytest.fixture
-def site(tmp_path: pathlib.Path) -> Iterator[Site]:
-    with contextlib.closing(Site(tmp_path)) as made:
-        yield made
 
 
 @pytest.fixture
@@ -369,14 +363,11 @@ listeners:
 
 @pytest.mark.real
 def test_escapes_and_conditions_are_those_of_nginx(site: Site, tmp_path: pathlib.Path) -> None:
-    program = needs("nginx", "nginx")
     theirs = (site.host, free_port(site.host))
     directory = tmp_path / "nginx"
     directory.mkdir()
     text = NGINX_LOGS.format(load=load_stream(), front="{}:{}".format(*theirs))
-    (directory / "nginx.conf").write_text(text)
-    argv = (program, "-p", str(directory), "-c", "nginx.conf", "-e", "stderr")
-    with serving(argv, theirs, directory), socket.create_connection(theirs) as sock:
+    with running_nginx(text, theirs, directory), socket.create_connection(theirs) as sock:
         receive_all(sock)
         # The check whether it serves was a client, too.
         wait_until(lambda: (directory / "c.log").read_bytes().count(b"\n") == 2)

@@ -70,11 +70,6 @@ class NameServer:
 
 
 @pytest.fixture
-def host() -> str:
-    return own_host()
-
-
-@pytest.fixture
 def name_server(tmp_path: pathlib.Path, host: str) -> Iterator[NameServer]:
     server = NameServer(tmp_path, host)
     yield server

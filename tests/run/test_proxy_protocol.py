@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from kit.others import load_stream, serving
-from kit.program import PATIENCE_S, Nginy, free_port, needs, own_host, wait_until
+from kit.others import load_stream, running_nginx, serving
+from kit.program import PATIENCE_S, Nginy, free_port, needs, wait_until
 
 CLIENT = "127.0.0.77"
 
@@ -80,11 +80,6 @@ HAPROXY_SEES = '"%[src]:%[src_port] [%[dst_port]]"'
 
 
 @pytest.fixture
-def host() -> str:
-    return own_host()
-
-
-@pytest.fixture
 def nginy(tmp_path: pathlib.Path, host: str) -> Iterator[tuple[Nginy, str]]:
     """nginy behind proxies, telling its client who it is; and its address."""
     address = f"{host}:{free_port(host)}"
@@ -112,12 +107,9 @@ def ask(address: tuple[str, int]) -> tuple[str, str]:
 def test_a_client_is_seen_through_nginx(
     nginy: tuple[Nginy, str], host: str, tmp_path: pathlib.Path
 ) -> None:
-    program = needs("nginx", "nginx")
     front = (host, free_port(host))
     text = NGINX_SENDS.format(load=load_stream(), front="{}:{}".format(*front), back=nginy[1])
-    (tmp_path / "nginx.conf").write_text(text)
-    argv = (program, "-p", str(tmp_path), "-c", "nginx.conf", "-e", "stderr")
-    with serving(argv, front, tmp_path):
+    with running_nginx(text, front, tmp_path):
         answer, own = ask(front)
     assert answer == f"{own} 127.0.0.1"
 
@@ -166,12 +158,9 @@ def seen_behind(
 def test_nginx_behind_nginy_sees_the_client(
     host: str, tmp_path: pathlib.Path, version: str
 ) -> None:
-    program = needs("nginx", "nginx")
     address = (host, free_port(host))
     back = "{}:{}".format(*address)
-    (tmp_path / "nginx.conf").write_text(NGINX_ACCEPTS.format(back=back))
-    argv = (program, "-p", str(tmp_path), "-c", "nginx.conf", "-e", "stderr")
-    with serving(argv, address, tmp_path):
+    with running_nginx(NGINX_ACCEPTS.format(back=back), address, tmp_path):
         answer, true = seen_behind(back, version, tmp_path, host)
         assert answer == true
         client = true.partition(" ")[0]
@@ -183,13 +172,10 @@ def test_nginx_behind_nginy_sees_the_client(
 def test_nginxs_stream_behind_nginy_sees_the_client(
     host: str, tmp_path: pathlib.Path, version: str
 ) -> None:
-    program = needs("nginx", "nginx")
     address = (host, free_port(host))
     back = "{}:{}".format(*address)
     text = NGINX_STREAM_ACCEPTS.format(load=load_stream(), back=back)
-    (tmp_path / "nginx.conf").write_text(text)
-    argv = (program, "-p", str(tmp_path), "-c", "nginx.conf", "-e", "stderr")
-    with serving(argv, address, tmp_path):
+    with running_nginx(text, address, tmp_path):
         answer, true = seen_behind(back, version, tmp_path, host, "off", b"")
         assert answer == true
         client = true.partition(" ")[0]

@@ -187,12 +187,6 @@ def certificate(tmp_path: pathlib.Path) -> pathlib.Path:
 
 
 @pytest.fixture
-def site(tmp_path: pathlib.Path) -> Iterator[Site]:
-    with contextlib.closing(Site(tmp_path)) as made:
-        yield made
-
-
-@pytest.fixture
 def servers(site: Site, certificate: pathlib.Path, seeded: random.Random) -> Iterator[list[Server]]:
     """Two servers. Each has something of its own to say."""
     made = [Server(site.host, certificate, seeded.randbytes(BULK_BYTES)) for _ in range(2)]

@@ -29,13 +29,6 @@ def other() -> Iterator[Listening]:
     made.close()
 
 
-@pytest.fixture
-def site(tmp_path: pathlib.Path) -> Iterator[Site]:
-    made = Site(tmp_path)
-    yield made
-    made.close()
-
-
 def reload(nginy: Nginy, config: str) -> list[str]:
     """Have a configuration applied; return what nginy said meanwhile."""
     return _reload(nginy, config, "configuration reloaded")

@@ -9,24 +9,17 @@ import pathlib
 import re
 import signal
 import socket
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from kit.faults import Listening, Site, receive_all
 from kit.names import NameServer
-from kit.others import load_stream, serving
+from kit.others import load_stream, output_of, running_nginx, serving
 from kit.program import PATIENCE_S, Nginy, free_port, needs, own_host, run_once, wait_until
 from kit.tls import make_certificate
 
 Address = tuple[str, int]
-
-
-@pytest.fixture
-def site(tmp_path: pathlib.Path) -> Iterator[Site]:
-    with contextlib.closing(Site(tmp_path)) as made:
-        yield made
 
 
 @pytest.fixture
@@ -37,21 +30,6 @@ def addresses() -> list[Address]:
 
 def text_of(address: Address) -> str:
     return "{}:{}".format(*address)
-
-
-def output_of(*argv: str, given: str = "") -> str:
-    done = subprocess.run(
-        argv,
-        input=given,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-        timeout=PATIENCE_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
 
 
 # One port, as with sslh.
@@ -109,9 +87,7 @@ def web(addresses: list[Address], tmp_path: pathlib.Path) -> Iterator[tuple[Addr
     http, https, *_ = addresses
     certificate = make_certificate(tmp_path, "a.test", names="subjectAltName=DNS:a.test,DNS:b.test")
     config = NGINX.format(certificate=certificate, http=text_of(http), https=text_of(https))
-    (tmp_path / "nginx.conf").write_text(config)
-    argv = (needs("nginx", "nginx"), "-p", str(tmp_path), "-c", "nginx.conf", "-e", "stderr")
-    with serving(argv, https, tmp_path):
+    with running_nginx(config, https, tmp_path):
         yield http, https
 
 
@@ -183,8 +159,6 @@ def test_shares_are_of_the_clients_that_nginx_gives_them(
 ) -> None:
     front, low, high, _ = addresses
     clients = [f"127.9.{n >> 6}.{n & 63}" for n in range(1, 200)]
-    (tmp_path / "nginx.conf").write_text(SPLIT.format(load=load_stream(), front=text_of(front)))
-    argv = (needs("nginx", "nginx"), "-p", str(tmp_path), "-c", "nginx.conf", "-e", "stderr")
     routes = "".join(
         f"  - {{share: {share}, return: {name}}}\n"
         for share, name in (("33.3%", "one"), ("0.5%", "two"), ("12%", "three"))
@@ -199,7 +173,7 @@ def test_shares_are_of_the_clients_that_nginx_gives_them(
         with socket.create_connection(address, source_address=(client, 0)) as sock:
             return receive_all(sock).decode()
 
-    with serving(argv, front, tmp_path):
+    with running_nginx(SPLIT.format(load=load_stream(), front=text_of(front)), front, tmp_path):
         expected = {client: answer(front, client) for client in clients}
     found = {client: f"{answer(low, client)} {answer(high, client)}" for client in clients}
     assert found == expected

@@ -21,12 +21,6 @@ AT_ONCE = 100
 
 
 @pytest.fixture
-def site(tmp_path: pathlib.Path) -> Iterator[Site]:
-    with contextlib.closing(Site(tmp_path)) as made:
-        yield made
-
-
-@pytest.fixture
 def backend() -> Iterator[Listening]:
     with contextlib.closing(Listening()) as made:
         yield made

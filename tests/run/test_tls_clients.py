@@ -3,7 +3,6 @@
 A program that is not installed skips its test, naming Debian's package.
 """
 
-import contextlib
 import os
 import pathlib
 import pwd
@@ -15,8 +14,8 @@ from collections.abc import Iterator
 import pytest
 
 from kit.faults import Site
-from kit.others import serving
-from kit.program import PATIENCE_S, Nginy, free_port, needs, own_host
+from kit.others import output_of, running_nginx, serving
+from kit.program import Nginy, free_port, needs, own_host
 from kit.tls import Authority
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
@@ -44,12 +43,6 @@ http {{
 
 
 @pytest.fixture
-def site(tmp_path: pathlib.Path) -> Iterator[Site]:
-    with contextlib.closing(Site(tmp_path)) as made:
-        yield made
-
-
-@pytest.fixture
 def authority(tmp_path: pathlib.Path) -> Authority:
     return Authority(tmp_path / "authority")
 
@@ -65,21 +58,6 @@ def addresses() -> list[Address]:
     """Addresses for servers."""
     host = own_host()
     return [(host, free_port(host)) for _ in range(3)]
-
-
-def output_of(*argv: str, given: str = "", patience_s: float = PATIENCE_S) -> str:
-    """Run a client to its end, which must be a success; return what it has printed."""
-    done = subprocess.run(
-        argv,
-        input=given,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=patience_s,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
 
 
 def keys(pem: pathlib.Path, **more: object) -> dict[str, object]:
@@ -99,9 +77,7 @@ def web(
     (tmp_path / "page.html").write_text("<title>t</title><p id=p>it works</p>\n")
     (tmp_path / "large").write_bytes(b"0123456789abcdef" * (1 << 17))
     text = NGINX_CONF.format(plain, tmp_path, secure, pem, authority.certificate)
-    (tmp_path / "nginx.conf").write_text(text)
-    argv = (needs("nginx", "nginx"), "-p", str(tmp_path), "-c", "nginx.conf", "-e", "stderr")
-    with serving(argv, addresses[1], tmp_path):
+    with running_nginx(text, addresses[1], tmp_path):
         yield [plain, secure]
 
 

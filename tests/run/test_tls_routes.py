@@ -18,12 +18,6 @@ from kit.tls import make_certificate, trusting
 
 
 @pytest.fixture
-def site(tmp_path: pathlib.Path) -> Iterator[Site]:
-    with contextlib.closing(Site(tmp_path)) as made:
-        yield made
-
-
-@pytest.fixture
 def backends() -> Iterator[list[Listening]]:
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(contextlib.closing(Listening())) for _ in range(3)]

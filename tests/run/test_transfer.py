@@ -7,7 +7,6 @@ every size and pace; here it is the process, its signals and its limits that are
 import collections
 import contextlib
 import hashlib
-import pathlib
 import random
 import signal
 import time
@@ -46,12 +45,6 @@ class Plans:
 
 def digest(data: bytes | bytearray) -> bytes:
     return hashlib.sha256(data).digest()
-
-
-@pytest.fixture
-def site(tmp_path: pathlib.Path) -> Iterator[Site]:
-    with contextlib.closing(Site(tmp_path)) as made:
-        yield made
 
 
 @pytest.fixture

@@ -14,14 +14,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from kit.program import PATIENCE_S, Fields, Nginy, free_port, needs, own_host, wait_until
+from kit.program import PATIENCE_S, Fields, Nginy, free_port, needs, wait_until
 
 QUERIES = "".join(f"host{i}.example A\n" for i in range(100))
-
-
-@pytest.fixture
-def host() -> str:
-    return own_host()
 
 
 @contextlib.contextmanager

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import pytest
 
 from kit.faults import Listening, receive_all
-from kit.others import load_stream, serving
-from kit.program import Nginy, free_port, needs, own_host, wait_until
+from kit.others import load_stream, running_nginx
+from kit.program import Nginy, free_port, own_host, wait_until
 
 NGINX = """
 {load}
@@ -94,13 +94,10 @@ def answers(address: tuple[str, int], clients: Sequence[str]) -> list[str]:
 
 @pytest.mark.real
 def test_map_geo_and_split_give_each_client_what_nginx_gives_it(tmp_path: pathlib.Path) -> None:
-    program = needs("nginx", "nginx")
     host = own_host()
     theirs, ours = (host, free_port(host)), (host, free_port(host))
     text = NGINX.format(load=load_stream(), front="{}:{}".format(*theirs))
-    (tmp_path / "nginx.conf").write_text(text)
-    argv = (program, "-p", str(tmp_path), "-c", "nginx.conf", "-e", "stderr")
-    with serving(argv, theirs, tmp_path):
+    with running_nginx(text, theirs, tmp_path):
         expected = answers(theirs, CLIENTS)
     with Nginy(tmp_path, NGINY.format(front="{}:{}".format(*ours))):
         assert answers(ours, CLIENTS) == expected
