@@ -17,8 +17,6 @@ nginx: `ngx_ssl_create_connection`, `ngx_ssl_handshake`, `ngx_ssl_recv`, `ngx_ss
 """
 
 import contextlib
-import errno
-from _socket import SHUT_WR
 from ssl import MemoryBIO, SSLContext, SSLError, SSLSession, SSLWantReadError
 
 from nginy.event.connection import AGAIN, EOF, Connection
@@ -84,19 +82,12 @@ class TlsConnection(RecordConnection):
             self.write.handler = self._shutdown_handler
             self.resume_write()
         else:
-            self._finish_sending()
+            super().shutdown()
 
     def _shutdown_handler(self, _event: Event) -> None:
         if self.flush_records() != AGAIN:
             self.pause_write()
-            self._finish_sending()
-
-    def _finish_sending(self) -> None:
-        try:
-            self.socket.shutdown(SHUT_WR)
-        except OSError as error:
-            if error.errno != errno.ENOTCONN:
-                self.failed(self.write, error)
+            super().shutdown()
 
     def say_goodbye(self) -> bool:
         """Send close_notify; return False if it waits for room, with FIN behind it.
