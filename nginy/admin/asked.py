@@ -4,7 +4,7 @@ Each mistake in them gets one sentence, with the name that the client probably m
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Final
@@ -52,9 +52,7 @@ class Asked:
         text = self.request.query.get(name)
         known = tuple(words)
         if text is not None and text not in known:
-            meant = closest(text, known)
-            hint = f', did you mean "{meant}"?' if meant else ""
-            raise bad(f"{name} is not one of {', '.join(known)}{hint}")
+            raise bad(f"{name} is not one of {', '.join(known)}{did_you_mean(text, known)}")
         return text
 
     def body(self, known: Iterable[str]) -> dict[str, Any]:
@@ -66,11 +64,7 @@ class Asked:
         names = tuple(known)
         if not isinstance(members, dict):
             raise RequestError(400, "bad_json", f"expected an object with {', '.join(names)}")
-        for name in members:
-            if name not in names:
-                meant = closest(name, names)
-                hint = f', did you mean "{meant}"?' if meant else f", expected {', '.join(names)}"
-                raise RequestError(400, "unknown_field", f'"{name[:50]}" is not known{hint}')
+        check_names(members, names, "unknown_field")
         return members
 
 
@@ -83,6 +77,20 @@ def closest(text: str, names: Iterable[str]) -> str | None:
     """Return the name that somebody probably meant."""
     found = get_close_matches(text[:TEXT_MAX_CHARACTERS], list(names), 1)
     return found[0] if found else None
+
+
+def did_you_mean(text: str, names: Iterable[str], otherwise: str = "") -> str:
+    """Return the end of a sentence about an unknown name; `otherwise` if no name is like it."""
+    meant = closest(text, names)
+    return f', did you mean "{meant}"?' if meant else otherwise
+
+
+def check_names(members: Iterable[str], known: Sequence[str], code: str) -> None:
+    """Refuse members whose names are not known."""
+    for name in members:
+        if name not in known:
+            hint = did_you_mean(name, known, f", expected {', '.join(known)}")
+            raise bad(f'"{name[:50]}" is not known{hint}', code)
 
 
 def duration_ms(name: str, text: object) -> int:

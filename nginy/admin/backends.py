@@ -5,7 +5,7 @@
 `upstreams.py`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from nginy.admin.answer import Facts, Slices
@@ -91,7 +91,7 @@ def backend_row(subject: Subject, pool: BackendPool, backend: Backend) -> Facts:
         },
         "max_conns": {"file": settings.max_conns, "now": backend.max_conns},
         "conns": backend.conns,
-        "sessions_total": counters.sessions + backend.missed + backend.own_conns,
+        "sessions_total": backend.sessions_total,
         "received": counters.bytes_received,
         "sent": counters.bytes_sent,
         "failures": backend.failures,
@@ -107,7 +107,7 @@ def backend_row(subject: Subject, pool: BackendPool, backend: Backend) -> Facts:
     }
 
 
-def _members(pool: BackendPool) -> Iterator[Backend]:
+def members_of(pool: BackendPool) -> Iterator[Backend]:
     """Yield the backends of a pool, and those that have left it and still serve."""
     yield from pool.backends
     yield from (backend for backend in pool.left if backend.conns)
@@ -132,7 +132,7 @@ def collect(subject: Subject, wanted: Details) -> Slices[Facts]:
     matched = looked_at = 0
     pools = [pool for pool in subject.pools() if pool.name == wanted["upstream"]]
     for pool in pools:
-        for backend in list(_members(pool)):
+        for backend in list(members_of(pool)):
             looked_at += 1
             if looked_at % ROWS_A_SLICE == 0:
                 yield None
@@ -168,7 +168,7 @@ def join(known: Facts, other: Facts) -> None:
 KEY: Final = ("upstream", "name", "address")
 
 
-def _merge(reports: list[Facts]) -> Facts:
+def _merge(reports: Sequence[Facts]) -> Facts:
     return {
         "is_known": any(each["is_known"] for each in reports),
         "backends": merge_rows((each["backends"] for each in reports), KEY, ADDED, join),
@@ -180,7 +180,7 @@ BACKENDS: Final = Source(
     "backends",
     collect,
     row(is_known=flag, backends=rows(BACKEND), matched=number),
-    lambda reports: _merge(list(reports)),
+    _merge,
 )
 
 
@@ -191,7 +191,7 @@ def _health(subject: Subject, wanted: Details) -> Slices[Facts]:
     if monitor is None or not facts["backends"]:
         return facts
     address = facts["backends"][0]["address"]
-    backend = next((b for b in _members(monitor.pool) if b.addr_text == address), None)
+    backend = next((b for b in members_of(monitor.pool) if b.addr_text == address), None)
     if backend is not None:
         facts["health"] = [_health_row(subject, monitor, backend)]
     return facts
@@ -225,7 +225,7 @@ HEALTH_ROW: Final = row(
 )
 
 
-def _merge_health(reports: list[Facts]) -> Facts:
+def _merge_health(reports: Sequence[Facts]) -> Facts:
     """Take the words of the worker that asks: the others hear them from it."""
     merged = _merge(reports)
     found = [each for report in reports for each in report["health"]]
@@ -238,7 +238,7 @@ HEALTH: Final = Source(
     "health",
     _health,
     row(is_known=flag, backends=rows(BACKEND), matched=number, health=rows(HEALTH_ROW, 1)),
-    lambda reports: _merge_health(list(reports)),
+    _merge_health,
 )
 
 

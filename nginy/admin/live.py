@@ -2,8 +2,6 @@
 
 Nobody keeps a list of TCP sessions; the selector knows them by their connections. Those that begin
 while a walk is under way may be missing, none comes twice.
-
-
 """
 
 from collections.abc import Callable

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from nginy.admin.answer import Answer, Facts, Slices
-from nginy.admin.asked import Asked, bad, closest, duration_ms, json_answer, whole_number
+from nginy.admin.asked import Asked, bad, check_names, duration_ms, json_answer, whole_number
 from nginy.admin.changing import tell
 from nginy.admin.sessions import KILL, LIMIT, ORDERS, SESSIONS, STATES, order_key, split_id
 from nginy.admin.source import known, stamp
@@ -76,18 +76,10 @@ def _bytes(value: object) -> int:
     return int(text)
 
 
-def _check_names(names: Mapping[str, Any], expected: tuple[str, ...]) -> None:
-    for name in names:
-        if name not in expected:
-            meant = closest(name, expected)
-            hint = f', did you mean "{meant}"?' if meant else f", expected {', '.join(expected)}"
-            raise bad(f'"{name[:50]}" is not known{hint}', "unknown_parameter")
-
-
 def sessions(subject: Subject, asked: Asked) -> Slices[Answer]:
     """Answer with the sessions that fit, a page of them, or the largest."""
     query = asked.request.query
-    _check_names(query, PARAMETERS)
+    check_names(query, PARAMETERS, "unknown_parameter")
     by = asked.word("by", ORDERS)
     top = asked.number("top", 0, LIMIT)
     if bool(top) is not bool(by):
@@ -153,7 +145,7 @@ def kill(subject: Subject, asked: Asked) -> Slices[Answer]:
     chosen = members.get("filter")
     if not isinstance(chosen, dict) or not chosen:
         raise bad('expected a filter, such as {"client": "10.0.0.0/8"}', "filter_missing")
-    _check_names(chosen, FILTERS)
+    check_names(chosen, FILTERS, "unknown_parameter")
     most = whole_number("max", members.get("max", LIMIT), 1, LIMIT)
     per_second = whole_number("per_second", members.get("per_second", NO_PACE), 1, NO_PACE)
     for name in ("dry_run", "reset"):

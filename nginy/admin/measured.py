@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from nginy.admin.answer import Facts, Slices
-from nginy.admin.backends import ADDED, BACKEND, KEY, ROWS_A_SLICE, backend_row, join
+from nginy.admin.backends import ADDED, BACKEND, KEY, ROWS_A_SLICE, backend_row, join, members_of
 from nginy.admin.merge import add_members, merge_rows
 from nginy.admin.shape import number, real, row, rows, table, text
 from nginy.admin.source import Details, Source
@@ -25,6 +25,7 @@ from nginy.admin.upstreams import (
     LISTENER,
     UPSTREAM,
     collect_upstreams,
+    histogram_row,
     join_histograms,
     listener_rows,
     merge_listeners,
@@ -71,8 +72,8 @@ def process_row(subject: Subject) -> Facts:
         "connections": loop.connections,
         "connections_limit": loop.max_connections,
         "buffered_bytes": loop.budget.used_bytes,
-        "turns": {"counts": list(turns.counts), "sum_ms": turns.sum_ms},
-        "lags": {"counts": list(lags.counts), "sum_ms": lags.sum_ms},
+        "turns": histogram_row(turns),
+        "lags": histogram_row(lags),
         "lost_lines": dict(subject.lost_lines()),
         "admin_s": subject.admin_ns / 1e9,
     }
@@ -106,7 +107,7 @@ def _backends(subject: Subject, name: str | None, backends_max: int, facts: Fact
     for pool in subject.pools():
         if name not in (None, pool.name):
             continue
-        members = [*pool.backends, *(backend for backend in pool.left if backend.conns)]
+        members = list(members_of(pool))
         if len(facts["backends"]) + len(members) > backends_max:
             facts["omitted"] += len(members)
             continue

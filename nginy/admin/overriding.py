@@ -23,7 +23,7 @@ Overrides = dict[str, dict[tuple[str, str], Override]]
 
 
 def details(book: Book, act: Mapping[str, object] | None = None) -> dict[str, Any]:
-    """Return all that holds as JSON, and what to do once: see `act_on`."""
+    """Return all that holds as JSON, and what to do once: see `_act_on`."""
     found = [
         {"upstream": upstream, "name": name, "address": address, **override.to_json()}
         for upstream, group in book.overrides().items()
@@ -47,8 +47,9 @@ def _collect(subject: Subject, wanted: Details) -> Slices[Facts]:
     act = wanted.get("act")
     if act is not None:
         monitor = subject.monitor(act["upstream"])
-        for backend in () if monitor is None else _named(monitor, act):
-            act_on(monitor, backend, act)
+        if monitor is not None:
+            for backend in _named(monitor, act):
+                _act_on(monitor, backend, act)
     return {"is_done": True}
 
 
@@ -58,10 +59,8 @@ def _named(monitor: PoolMonitor, act: Details) -> Iterator[Backend]:
             yield backend
 
 
-def act_on(monitor: PoolMonitor | None, backend: Backend, act: Details) -> None:
+def _act_on(monitor: PoolMonitor, backend: Backend, act: Details) -> None:
     """Forgive failures of a backend (`forgive`), and close its sessions (`sessions`)."""
-    if monitor is None:
-        return
     if act.get("forgive"):
         monitor.check_passed(backend)
     if act.get("sessions") in ("close", "reset"):

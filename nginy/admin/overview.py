@@ -17,7 +17,7 @@ from nginy.admin.sampling import Sample
 from nginy.admin.shape import flag, number, optional, real, row, rows, table, text
 from nginy.admin.source import Details, Source, known, stamp
 from nginy.admin.subject import Front, Subject
-from nginy.admin.upstreams import count_bytes
+from nginy.admin.upstreams import count_bytes, told_counts
 from nginy.backend.backend import Backend
 from nginy.backend.health.states import State
 from nginy.backend.pool import BackendPool
@@ -265,16 +265,12 @@ def _sample(found: Facts) -> Sample:
 
 def _front(front: Front) -> dict[str, object]:
     handler = front.handler
-    counters = handler.counters
     return {
         "name": handler.name,
         "address": front.address,
         "protocol": handler.protocol.lower(),
         "to": handler.leads_to,
-        "sessions": counters.open,
-        "sessions_total": counters.sessions + counters.open,
-        "received": max(counters.told_received, counters.bytes_received),
-        "sent": max(counters.told_sent, counters.bytes_sent),
+        **told_counts(handler.counters),
         "retiring": front.is_retiring,
     }
 

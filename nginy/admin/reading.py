@@ -10,7 +10,7 @@ Tested in tests/admin/test_server_live.py.
 from typing import Final
 
 from nginy.admin.answer import TEXT, Answer, Facts, Pause, Slices
-from nginy.admin.asked import Asked, closest, json_answer
+from nginy.admin.asked import Asked, closest, did_you_mean, json_answer
 from nginy.admin.backends import BACKENDS, HEALTH, LIMIT, health_of
 from nginy.admin.overview import ROWS_MAX, overview, unreadiness
 from nginy.admin.source import known, stamp
@@ -183,8 +183,7 @@ def last_reload(subject: Subject, asked: Asked) -> Slices[Answer]:
 
 def no_upstream(subject: Subject, name: str) -> RequestError:
     """Return the refusal of a name that no upstream has."""
-    meant = closest(name, subject.balances)
-    hint = f', did you mean "{meant}"?' if meant else ""
+    hint = did_you_mean(name, subject.balances)
     return RequestError(404, "upstream_not_found", f'there is no upstream "{name[:100]}"{hint}')
 
 

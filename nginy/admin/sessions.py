@@ -152,10 +152,8 @@ def parse_filter(wanted: Details, pid: int) -> Filter:
 
 def split_id(text: str) -> tuple[int, int]:
     """Return process and number of an id; raises ValueError."""
-    pid, dot, number_text = text.partition(".")
-    if not (dot and pid.isascii() and pid.isdecimal()):
-        raise ValueError(f"{text[:50]} is no id of a session")
-    if not (number_text.isascii() and number_text.isdecimal() and len(text) <= 40):
+    pid, _, number_text = text.partition(".")
+    if not (text.isascii() and pid.isdecimal() and number_text.isdecimal() and len(text) <= 40):
         raise ValueError(f"{text[:50]} is no id of a session")
     return int(pid), int(number_text)
 
@@ -248,11 +246,10 @@ def _collect(subject: Subject, wanted: Details) -> Slices[Facts]:
 
 def _attempts(subject: Subject, session: Session) -> list[Facts]:
     """Return all attempts of a session."""
-    upstream = session.upstream
     found = []
     for attempt in session.attempts:
         connected_at_ms = attempt.connected_at_ms
-        is_open = attempt.backend is not None and upstream is not None
+        upstream = session.upstream if attempt.backend is not None else None
         found.append(
             {
                 "address": attempt.address,
@@ -261,10 +258,8 @@ def _attempts(subject: Subject, session: Session) -> list[Facts]:
                 if connected_at_ms is None
                 else connected_at_ms - attempt.started_at_ms,
                 "errno": attempt.errno,
-                "received": upstream.received
-                if is_open and upstream is not None
-                else attempt.bytes_received,
-                "sent": upstream.sent if is_open and upstream is not None else attempt.bytes_sent,
+                "received": attempt.bytes_received if upstream is None else upstream.received,
+                "sent": attempt.bytes_sent if upstream is None else upstream.sent,
             }
         )
     return found

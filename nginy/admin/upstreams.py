@@ -54,7 +54,8 @@ LISTENER: Final = row(
 )
 
 
-def _histogram(histogram: Histogram) -> Facts:
+def histogram_row(histogram: Histogram) -> Facts:
+    """Return the counts of durations, and their sum."""
     return {"counts": list(histogram.counts), "sum_ms": histogram.sum_ms}
 
 
@@ -66,7 +67,7 @@ def _upstream(subject: Subject, pool: BackendPool) -> Slices[Facts]:
         if number_of % BACKENDS_A_SLICE == 0:
             yield None
         conns += backend.conns
-        total += backend.counters.sessions + backend.missed + backend.own_conns
+        total += backend.sessions_total
         if backend.left_at_ms is None:
             word = str(backend.health.state)
             states[word] = states.get(word, 0) + 1
@@ -86,7 +87,7 @@ def _upstream(subject: Subject, pool: BackendPool) -> Slices[Facts]:
         },
         "no_backend": dict(pool.turned_away),
         "retries": pool.retries,
-        "connects": _histogram(pool.connects),
+        "connects": histogram_row(pool.connects),
         "leaving": [
             {"address": backend.addr_text, "conns": backend.conns}
             for backend in pool.left
@@ -150,15 +151,22 @@ def _front(subject: Subject, front: Front) -> Facts:
         "addresses": [front.address],
         "protocol": handler.protocol.lower(),
         "to": handler.leads_to,
-        "sessions": counters.open,
-        "sessions_total": counters.sessions + counters.open,
-        "received": max(counters.told_received, counters.bytes_received),
-        "sent": max(counters.told_sent, counters.bytes_sent),
+        **told_counts(counters),
         "ended": dict(counters.terminations),
         "drops": dict(handler.drops) if isinstance(handler, UdpHandler) else {},
         "accept_pauses": 0 if listener is None else listener.pauses,
         "accept_paused_until": subject.wall_text(paused_until_ms) if is_paused else None,
         "retiring": front.is_retiring,
+    }
+
+
+def told_counts(counters: ListenerCounters) -> Facts:
+    """Return the sessions and bytes of a listener, as reported."""
+    return {
+        "sessions": counters.open,
+        "sessions_total": counters.sessions + counters.open,
+        "received": max(counters.told_received, counters.bytes_received),
+        "sent": max(counters.told_sent, counters.bytes_sent),
     }
 
 

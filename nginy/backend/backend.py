@@ -143,6 +143,11 @@ class Backend:
         """How many of `conns` are this process's own."""
         return self.conns
 
+    @property
+    def sessions_total(self) -> int:
+        """How many sessions have come to it, those included that then went to another one."""
+        return self.counters.sessions + self.missed + self.own_conns
+
     def take(self) -> None:
         """Count one more session."""
         self.conns += 1
