@@ -1,10 +1,9 @@
 """What bin/nginy and bin/test do before nginy can be imported: find a Python and the packages.
 
-In order: a Python of 3.10 or newer, this one or another on PATH, and an optimized one if nobody has
-chosen one; the packages, if this Python
-has them; else a private environment, made once; else one command for the reader to type. Nothing
-is installed where it need not be, and never outside the checkout, or the user's cache directory
-where the checkout cannot be written.
+In order: a Python of 3.10 or newer, this one or another on PATH, and an optimized one unless a
+virtual environment is active; the packages, if this Python has them; else a private environment,
+made once; else one command for the reader to type. Nothing is installed where it need not be, and
+never outside the checkout, or the user's cache directory where the checkout cannot be written.
 
 A private environment is complete or absent: it is built under another name, renamed when it is
 done, and never changed afterwards. Starts at the same time are serialized by a file lock, which
@@ -94,7 +93,7 @@ def is_optimized():
 def run_optimized_python(needed):
     """Become the first optimized Python on PATH that has the modules `needed`, if there is one.
 
-    An environment that somebody has entered is a choice, and stays.
+    Not from inside a virtual environment: its user has chosen that Python.
     """
     if sys.prefix != sys.base_prefix:
         return

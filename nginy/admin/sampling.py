@@ -1,7 +1,7 @@
 """Samples: the material of the rates and the small charts.
 
-The page takes a sample when somebody looks, at most one a second, so history exists while somebody
-watches it and there is no timer. A pause of a minute begins it anew.
+Each answer of the page takes a sample, at most one a second. So there is a history only while the
+page is open, and there is no timer. A pause of a minute begins the history anew.
 
 Pure.
 """

@@ -74,7 +74,7 @@ class Subject:
     override: Callable[[Mapping[str, Overrides]], None] = _nothing
     """Has what operators have set hold for backends, by upstream."""
     samples: Samples = field(default_factory=Samples)
-    """What the rates are made of, while somebody looks."""
+    """From which the page works out its rates, while it is open."""
     book: Book = field(default_factory=Book)
     """What operators have set."""
     obey: Callable[[signal.Signals], None] = _nothing

@@ -1,4 +1,4 @@
-"""Histogram: how many durations fell below each of a few bounds.
+"""Histogram: counts durations by the first of a few bounds that they do not exceed.
 
 Pure: the caller measures, and passes milliseconds. Counting costs a bisection among a dozen bounds,
 cheap enough for each session.
@@ -17,7 +17,7 @@ TURN_BOUNDS_MS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 1000)
 
 
 class Histogram:
-    """Counts of durations up to each of some bounds, and of those above all of them."""
+    """Counts of durations: one for each bound, which includes it, and one for those above all."""
 
     __slots__ = ("bounds_ms", "counts", "sum_ms")
 

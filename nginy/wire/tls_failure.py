@@ -1,8 +1,8 @@
 """Why TLS has failed, in words that an operator knows.
 
 OpenSSL names a failure by a constant such as TLSV1_ALERT_UNKNOWN_CA, and a certificate that it does
-not accept by a number. `tls_failure` puts both into words; `certificate_failure` says, if there is
-a certificate to look at, what it is for or since when it has expired.
+not accept by a number. `tls_failure` puts both into words. `certificate_failure` says more if there
+is a certificate to look at: since when it has expired, how long until it is valid, whom it is for.
 
 `nginy/event/tls.py` has the connections, `backend/checks/dialog.py` and others ask.
 

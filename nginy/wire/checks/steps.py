@@ -2,7 +2,8 @@ r"""Checks in the operator's own words: `send` and `expect` once, or `steps`, se
 
 Each step sends a text, then reads until the answer meets its expectation; a step without one goes
 on at once. What a step sends may name $address, $port and $hostname; \x24 is a dollar sign. The
-reasons of a step begin with its label, or with its number if there are several steps.
+reasons of a step begin with its label; those of a step without a label begin with its number, if
+there are several steps.
 
 The one idea: an answer ends where the next step sends. Bytes that have come by then and match
 nothing belong to the answer before, as with HAProxy's `tcp-check`. Steps that only expect read on
