@@ -162,12 +162,8 @@ class IsTls(Condition):
     """The client begins with a ClientHello, or does not."""
 
     key = "is_tls"
+    needs_bytes = True
     wanted: bool
-
-    @property
-    def needs_bytes(self) -> bool:
-        """It does."""
-        return True
 
     def judge(self, facts: Facts) -> Verdict:
         """Wait for the first byte, or for the whole hello."""
@@ -186,12 +182,8 @@ class StartsWith(Condition):
     """The client's first bytes are these."""
 
     key = "starts"
+    needs_bytes = True
     starts: Starts
-
-    @property
-    def needs_bytes(self) -> bool:
-        """It does."""
-        return True
 
     def judge(self, facts: Facts) -> Verdict:
         """Compare as far as they have come."""
@@ -245,11 +237,7 @@ class Known(Condition):
     """nginy knows what the client has sent first, or that it sends nothing."""
 
     key = ""
-
-    @property
-    def needs_bytes(self) -> bool:
-        """Always."""
-        return True
+    needs_bytes = True
 
     def judge(self, facts: Facts) -> Verdict:
         """Wait for the rest of a ClientHello, if the bytes begin one."""
