@@ -37,7 +37,7 @@ from nginy.process.logs import LogSet
 from nginy.process.pools import PoolSet
 from nginy.process.retiring import Retiring, sessions_of
 from nginy.proxy.handler import ProtocolHandler, ProxyHandler
-from nginy.proxy.routed import RoutedDatagramHandler
+from nginy.proxy.routed import Routed
 from nginy.proxy.udp import UdpHandler
 from nginy.text.address import Address, SockAddr
 
@@ -259,7 +259,7 @@ class ServiceSet:
     def _unready(self, handler: ProtocolHandler, settings: schema.Listener) -> str:
         """Return the upstream that a handler should lead to and does not yet; "" if it does."""
         name = settings.proxy_pass or ""
-        if not isinstance(handler, ProxyHandler) or isinstance(handler, RoutedDatagramHandler):
+        if not isinstance(handler, ProxyHandler) or isinstance(handler, Routed):
             return ""
         return "" if handler.pool is self._pools[name] else name
 

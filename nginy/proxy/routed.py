@@ -113,7 +113,29 @@ class ArrivingSession(Session):
         session.start()
 
 
-class RoutedHandler(ProtocolHandler):
+class Routed(ProtocolHandler):
+    """What the routed handlers of TCP and UDP have in common: all that `contents` answers."""
+
+    __slots__ = ()
+
+    contents: Contents
+
+    @property
+    def leads_to(self) -> str | None:
+        """Where clients go that no route matches."""
+        return self.contents.leads_to
+
+    def proxies(self) -> Sequence[ProxyHandler]:
+        """Return the handlers behind it that lead to an upstream."""
+        return self.contents.proxies()
+
+    def take_over(self, before: ProtocolHandler) -> None:
+        """Go on where `before` did, whether it had routes or not."""
+        super().take_over(before)
+        self.contents.take_over(self, before)
+
+
+class RoutedHandler(Routed):
     """Gives the sessions of a TCP listener to the handlers of their targets."""
 
     __slots__ = ("contents",)
@@ -136,22 +158,8 @@ class RoutedHandler(ProtocolHandler):
         assert isinstance(handler, TcpHandler | ReplyHandler)
         return handler.session_of(session.client)
 
-    @property
-    def leads_to(self) -> str | None:
-        """Where clients go that no route matches."""
-        return self.contents.leads_to
 
-    def proxies(self) -> Sequence[ProxyHandler]:
-        """Return the handlers behind it that lead to an upstream."""
-        return self.contents.proxies()
-
-    def take_over(self, before: ProtocolHandler) -> None:
-        """Go on where `before` did, whether it had routes or not."""
-        super().take_over(before)
-        self.contents.take_over(self, before)
-
-
-class RoutedDatagramHandler(UdpHandler):
+class RoutedDatagramHandler(Routed, UdpHandler):
     """Finds the sessions of a UDP listener, and begins them for the handlers of their targets."""
 
     __slots__ = ("contents",)
@@ -185,17 +193,3 @@ class RoutedDatagramHandler(UdpHandler):
         for each in self.contents.proxies():
             if isinstance(each, UdpHandler):
                 each.drain(is_draining)
-
-    @property
-    def leads_to(self) -> str | None:
-        """Where clients go that no route matches."""
-        return self.contents.leads_to
-
-    def proxies(self) -> Sequence[ProxyHandler]:
-        """Return the handlers behind it that lead to an upstream."""
-        return self.contents.proxies()
-
-    def take_over(self, before: ProtocolHandler) -> None:
-        """Go on where `before` did, whether it had routes or not."""
-        super().take_over(before)
-        self.contents.take_over(self, before)
