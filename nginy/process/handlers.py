@@ -37,7 +37,7 @@ from nginy.proxy.limiting import Zones
 from nginy.proxy.lookups import Definition
 from nginy.proxy.pacing import PacedSession
 from nginy.proxy.reply import DatagramReplyHandler, ReplyHandler
-from nginy.proxy.routed import Contents, RoutedDatagramHandler, RoutedHandler
+from nginy.proxy.routed import Contents, Routed, RoutedDatagramHandler, RoutedHandler
 from nginy.proxy.routes import Target
 from nginy.proxy.session import Session
 from nginy.proxy.tcp import TcpHandler
@@ -49,28 +49,6 @@ SLICE_LISTENERS: Final = 200
 """Entries that `begin` looks at in one step: some 3 ms."""
 
 
-class _Common:
-    """What all addresses of one entry of the configuration share."""
-
-    __slots__ = ("compile_text", "names", "pools", "settings", "tables")
-
-    def __init__(
-        self,
-        settings: schema.Listener,
-        config: schema.Config,
-        pools: PoolSet,
-        compile_text: Compile,
-    ) -> None:
-        self.settings = settings
-        self.compile_text = compile_text
-        defined = definitions(config.variables)
-        is_late = awaits_hello(settings, config, defined)
-        self.tables = RouteTables(settings, defined, is_late=is_late)
-        self.pools = {name: pools[name] for name in upstreams_of(settings)}
-        texts = [each.proxy_pass or "" for each in entries_of(settings) if is_by_variable(each)]
-        self.names = {text: compile_text(text) for text in texts}
-
-
 class _Outline(NamedTuple):
     """What the handlers of an entry need of it, apart from its addresses."""
 
@@ -78,6 +56,29 @@ class _Outline(NamedTuple):
     """Keeps the entry alive, whose identity is the key."""
     is_routed: bool
     proxy: ProxySettings
+
+
+class _Common:
+    """What all addresses of one entry of the configuration share."""
+
+    __slots__ = ("compile_text", "names", "outline", "pools", "tables")
+
+    def __init__(
+        self,
+        outline: _Outline,
+        config: schema.Config,
+        pools: PoolSet,
+        compile_text: Compile,
+    ) -> None:
+        settings = outline.settings
+        self.outline = outline
+        self.compile_text = compile_text
+        defined = definitions(config.variables)
+        is_late = awaits_hello(settings, config, defined)
+        self.tables = RouteTables(settings, defined, is_late=is_late)
+        self.pools = {name: pools[name] for name in upstreams_of(settings)}
+        texts = [each.proxy_pass or "" for each in entries_of(settings) if is_by_variable(each)]
+        self.names = {text: compile_text(text) for text in texts}
 
 
 class HandlerMaker:
@@ -138,15 +139,16 @@ class HandlerMaker:
     ) -> ProtocolHandler:
         """Return the handler of one address of a listener, which takes over from `before`."""
         handler: ProtocolHandler
-        if self._outline(settings).is_routed:
-            handler = self._routed_handler(settings, listener)
+        outline = self._outline(settings)
+        if outline.is_routed:
+            handler = self._routed_handler(outline, listener)
         else:
             compile_text = self._logs.compiler
             if settings.return_ is not None:
-                handler = self._reply_handler(settings, listener, settings.return_, compile_text)
+                handler = self._reply_handler(outline, listener, settings.return_, compile_text)
             else:
                 pool = self._pool(settings, before)
-                handler = self._proxy_handler(settings, listener, pool, compile_text)
+                handler = self._proxy_handler(outline, listener, pool, compile_text)
             tls = self._tls.phase(settings)
             handler.phases = build.phases(settings, self._zones, compile_text, tls)
         log, formats = settings.access_log, self._config.log_formats
@@ -163,9 +165,7 @@ class HandlerMaker:
         "" if there is none, or if `make` finds a way for it: a listener without routes keeps its
         pool until the new one is ready.
         """
-        if not self._outline(settings).is_routed and not isinstance(
-            before, RoutedHandler | RoutedDatagramHandler
-        ):
+        if not self._outline(settings).is_routed and not isinstance(before, Routed):
             return ""
         names = upstreams_of(settings)
         return next((name for name in names if not self._pools.is_ready(name)), "")
@@ -177,42 +177,44 @@ class HandlerMaker:
             return before.pool
         return self._pools[name]
 
-    def _routed_handler(self, settings: schema.Listener, listener: Listener) -> ProtocolHandler:
+    def _routed_handler(self, outline: _Outline, listener: Listener) -> ProtocolHandler:
+        settings = outline.settings
         common = self._common.get(id(settings))
         if common is None:
-            common = _Common(settings, self._config, self._pools, self._logs.compiler)
+            common = _Common(outline, self._config, self._pools, self._logs.compiler)
             self._common[id(settings)] = common
-        content = partial(self._content, settings, listener, common)
+        content = partial(self._content, listener, common)
         default = default_of(settings)
         contents = Contents(content, default, common.pools, build.nobody(), common.names)
         make = RoutedDatagramHandler if listener.options.udp else RoutedHandler
         name = build.listener_name(settings, listener.options)
-        proxy = build.proxy_settings(settings, self._auto_sessions)
-        handler = make(self._loop, name, listener.address, proxy, contents)
+        handler = make(self._loop, name, listener.address, outline.proxy, contents)
         choose = common.tables.phase(listener.address.port, common.compile_text)
         tls = self._tls.phase(settings)
         handler.phases = build.phases(settings, self._zones, common.compile_text, tls, choose)
         return handler
 
-    def _content(
-        self, settings: schema.Listener, listener: Listener, common: _Common, target: Target
-    ) -> ProtocolHandler:
-        """Return the handler behind a routed one for clients that go to `target`."""
+    def _content(self, listener: Listener, common: _Common, target: Target) -> ProtocolHandler:
+        """Return the handler behind a routed one for clients that go to `target`.
+
+        A reload may have come meanwhile: all that it needs of the configuration is in `common`.
+        """
+        outline, compile_text = common.outline, common.compile_text
         if target.proxy_pass is None:
-            return self._reply_handler(settings, listener, target.answer or "", common.compile_text)
+            return self._reply_handler(outline, listener, target.answer or "", compile_text)
         pool = common.pools[target.proxy_pass]
-        return self._proxy_handler(settings, listener, pool, common.compile_text)
+        return self._proxy_handler(outline, listener, pool, compile_text)
 
     def _proxy_handler(
         self,
-        settings: schema.Listener,
+        outline: _Outline,
         listener: Listener,
         pool: BackendPool,
         compile_text: Compile,
     ) -> ProtocolHandler:
         make: type[UdpHandler | TcpHandler] = UdpHandler if listener.options.udp else TcpHandler
+        settings, proxy = outline.settings, outline.proxy
         name = build.listener_name(settings, listener.options)
-        proxy = self._outline(settings).proxy
         handler = make(self._loop, name, listener.address, pool, proxy)
         handler.hash_key = compile_text(pool.key) if pool.key else None
         handler.bind_of = build.local_end(settings.proxy_bind, compile_text)
@@ -224,12 +226,11 @@ class HandlerMaker:
         return handler
 
     def _reply_handler(
-        self, settings: schema.Listener, listener: Listener, answer: str, compile_text: Compile
+        self, outline: _Outline, listener: Listener, answer: str, compile_text: Compile
     ) -> ProtocolHandler:
         make = DatagramReplyHandler if listener.options.udp else ReplyHandler
-        name = build.listener_name(settings, listener.options)
-        proxy = build.proxy_settings(settings, self._auto_sessions)
+        name = build.listener_name(outline.settings, listener.options)
         text = compile_text(answer)
-        handler = make(self._loop, name, listener.address, proxy)
+        handler = make(self._loop, name, listener.address, outline.proxy)
         handler.text = lambda session: text(session).encode("utf-8", "surrogateescape")
         return handler

@@ -163,3 +163,21 @@ def test_names_without_a_certificate_are_warned_of_and_explain_says_who_is_termi
     for name, said in (("mine", "terminated, as said at"), ("theirs", "passed through")):
         told = explain(config, "127.0.0.1:80", "10.1.2.3", (f"sni={name}.test",))
         assert f"tls       {said}" in told
+
+
+def test_a_client_that_waits_for_its_route_keeps_the_tls_that_a_reload_removes(
+    site: Site, backends: list[Listening]
+) -> None:
+    one = backends[0]
+    routes = [{"starts": "ab", "proxy_pass": one.name}]
+    nginy = site.run(config_of(site, proxy_tls={"verify": False}, routes=routes, **{"return": "x"}))
+    waiting = site.connect()
+    waiting.sendall(b"a")
+    later = site.connect()  # nginy accepts in the order of arrival
+    later.sendall(b"z")
+    assert later.recv(9) == b"x"
+    nginy.write(config_of(site, routes=routes, **{"return": "x"}))
+    nginy.send_signal(signal.SIGHUP)
+    nginy.said("configuration reloaded", 1)
+    waiting.sendall(b"b")
+    assert one.accept().recv(1) == b"\x16"  # a handshake record
