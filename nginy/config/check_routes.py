@@ -157,9 +157,8 @@ def _and_suffixes(name: str) -> Iterator[str]:
 
 def _covers(first: Route, second: Route) -> bool:
     """Whether `first` takes every client that `second` asks for."""
-    if first.from_ is not None and not (
-        second.from_ is not None and _has_all(first.from_.texts, second.from_.texts)
-    ):
+    asked_from = ("all",) if second.from_ is None else second.from_.texts
+    if first.from_ is not None and not _has_all(first.from_.texts, asked_from):
         return False
     if first.port and not (second.port and _within(first.port, second.port)):
         return False
