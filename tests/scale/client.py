@@ -19,13 +19,17 @@ from collections.abc import Callable
 
 CLIENTS = [f"10.0.0.{number}" for number in range(10, 50)]
 PORTS = range(40001, 40011)
-PATIENCE_S = 2.0
+PATIENCE_S = 5.0
+"""A lost SYN is sent again after 1 s, and again after 1 or 2 s more, as the kernel is set."""
 DNS_PATIENCE_S = 0.3
 PACE_S = 0.01
 QUESTIONS = 20
 """Of a `long` session, PERIOD_S apart."""
 PERIOD_S = 0.1
 RESET_AT_CLOSE = struct.pack("ii", 1, 0)
+
+NO_CONNECTION = "no connection"
+"""How the reason begins why a client did not even get a connection."""
 
 Record = tuple[str, float, float, str, str]
 """Kind, begin, end, client, and the answer or what went wrong, which begins with "!"."""
@@ -61,9 +65,9 @@ def connect(address: str, client: str, port: int = 0) -> socket.socket:
     try:
         sock.bind((client, port))
         sock.connect((address, 80))
-    except OSError:
+    except OSError as error:
         sock.close()
-        raise
+        raise OSError(f"{NO_CONNECTION}: {error.strerror or error}") from None
     return sock
 
 

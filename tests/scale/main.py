@@ -23,7 +23,8 @@ ALONE: Final = (
 CANNOT: Final = 77
 
 COLUMNS: Final = (
-    *("connections", "failed", "lost", "questions", "unanswered", "in vain, s", "silence, s"),
+    *("connections", "failed", "lost", "turned away", "questions", "unanswered"),
+    *("in vain, s", "silence, s"),
     *("changed backend", "flows", "moved", "moved to another backend", "handed over"),
 )
 """Of the table; `etc/scale-out/README.md` says what they mean."""

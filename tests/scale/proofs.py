@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
-from scale.client import Record
+from scale.client import NO_CONNECTION, Record
 from scale.network import Machine, Network, wait_until
 from scale.nodes import (
     PAIR_SERVICE,
@@ -199,12 +199,15 @@ def records_of(clients: "subprocess.Popen[str]") -> list[Record]:
 
 
 def outage(records: Sequence[Record], began_s: float) -> Numbers:
-    """Return what a death has cost: what was there before it, what came after it, for how long."""
+    """Return what a death has cost: sessions that were established, clients that got no connection,
+    and how long it was felt."""
     failed = [each for each in records if each[4].startswith("!") and each[0] != "dns"]
     answered = sorted(each[2] for each in records if not each[4].startswith("!"))
+    turned_away = [each for each in failed if each[4].startswith(f"!{NO_CONNECTION}")]
     lost = [each[1] - began_s for each in records if each[4].startswith("!")]
     return {
-        "lost": sum(each[1] < began_s for each in failed),
+        "lost": len(failed) - len(turned_away),
+        "turned away": len(turned_away),
         "in vain, s": max(0.0, *lost) if lost else 0.0,
         "silence, s": max(
             (after - before for before, after in itertools.pairwise(answered)),

@@ -48,6 +48,7 @@ def test_a_pair_answers_again_in_less_than_three_seconds(name: str) -> None:
     assert numbers["in vain, s"] < 3
     assert numbers["changed backend"] == 0
     assert numbers["lost"] > 0  # else nobody was there
+    assert numbers["turned away"] <= 8  # a handshake under way, for each client at most
 
 
 @pytest.mark.real
@@ -66,6 +67,7 @@ def test_the_death_of_one_of_four_moves_its_flows_alone_and_no_client_to_another
     assert 0 < numbers["moved"] < numbers["flows"] / 3
     assert numbers["moved to another backend"] == 0
     assert numbers["changed backend"] == 0
+    assert numbers["turned away"] <= 8  # a handshake under way, for each client at most
     assert numbers["in vain, s"] < 3
     # 4 clients that ask every 10 ms: what they lose is what the dead node had, until it is missed
     assert numbers["unanswered"] <= 4 * 3
@@ -98,12 +100,13 @@ def test_what_was_lost_is_counted() -> None:
     records: list[Record] = [
         ("long", 0.0, 2.0, "a", "!Connection reset by peer"),
         ("short", 0.5, 0.6, "a", "b1 n1"),
-        ("short", 1.25, 1.5, "a", "!Connection refused"),
+        ("short", 1.25, 1.5, "a", "!no connection: Connection refused"),
         ("dns", 1.1, 1.4, "a", "!timed out"),
         ("short", 2.0, 2.6, "a", "b1 n2"),
     ]
     assert outage(records, 1.0) == {
         "lost": 1,
+        "turned away": 1,
         "in vain, s": 0.25,
         "silence, s": 2.0,
     }
