@@ -22,6 +22,7 @@ from nginy.config.build_tls import files_of_tls
 from nginy.errors import NginyError
 from nginy.event.pipe import PIPES_MAX
 from nginy.log.levels import NOTICE
+from nginy.process.error_logs import paths_of as error_log_paths
 from nginy.process.logs import access_logs
 
 logger = logging.getLogger("nginy.server")
@@ -71,14 +72,11 @@ def rotation_warnings(config: schema.Config) -> list[str]:
 
     With several workers the supervisor, which stays root, does it for them.
     """
-    if config.user is None or config.workers != 1 or os.geteuid() != 0:
+    entry = _successor_of_root(config)
+    if entry is None:
         return []
-    paths = {log.path for log in access_logs(config)} | {config.error_log.path}
+    paths = {*(log.path for log in access_logs(config)), *error_log_paths(config)}
     directories = sorted({os.path.dirname(path) for path in paths if path.startswith("/")})
-    try:
-        entry = pwd.getpwnam(config.user)
-    except KeyError:  # which is another problem
-        return []
     return [
         f'user "{config.user}" cannot create files in "{directory}", so the logs there cannot be'
         " reopened after a rotation: give it the directory, or rotate with copytruncate"
@@ -92,11 +90,8 @@ def reading_warnings(config: schema.Config) -> list[str]:
 
     With several workers the supervisor, which stays root, reads them.
     """
-    if config.user is None or config.workers != 1 or os.geteuid() != 0:
-        return []
-    try:
-        entry = pwd.getpwnam(config.user)
-    except KeyError:  # which is another problem
+    entry = _successor_of_root(config)
+    if entry is None:
         return []
     return [
         f'user "{config.user}" cannot read "{path}", so a reload will be refused: let it read the'
@@ -104,6 +99,16 @@ def reading_warnings(config: schema.Config) -> list[str]:
         for path in sorted({pem.path for pem in files_of_tls(config)})
         if not _may(entry, path, stat.S_IRUSR, stat.S_IRGRP, stat.S_IROTH)
     ]
+
+
+def _successor_of_root(config: schema.Config) -> pwd.struct_passwd | None:
+    """Return the user whom the only process becomes; None if it stays what it is, or fails to."""
+    if config.user is None or config.workers != 1 or os.geteuid() != 0:
+        return None
+    try:
+        return pwd.getpwnam(config.user)
+    except KeyError:  # which is another problem
+        return None
 
 
 def _may_write(entry: pwd.struct_passwd, directory: str) -> bool:

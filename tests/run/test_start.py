@@ -250,6 +250,9 @@ def test_logs_that_the_user_cannot_open_again_are_a_warning(
     public_directory.chmod(0o755)
     write(public_directory, f"workers: 2\n{text}")
     assert warning not in run_once("-t", path)[2]
+    own = f"{{listen: '{here}', return: hello, error_log: {public_directory}/own.log}}"
+    write(public_directory, f"user: nobody\nlisteners: {own}\n")
+    assert warning in run_once("-t", path)[2]
 
 
 def test_user_is_for_root_alone(tmp_path: pathlib.Path, here: str) -> None:
