@@ -337,7 +337,9 @@ def tls_of(check: HealthCheck) -> ClientTls | None:
 
 def server_name_of(check: HealthCheck) -> str | None:
     """Return whom TLS is to reach, None for the host that is asked."""
-    if check.type not in TLS_TYPES or check.name is not None:
-        return check.name if check.type in TLS_TYPES else None
+    if check.type not in TLS_TYPES:
+        return None
+    if check.name is not None:
+        return check.name
     host = PORT_OF_HOST.sub("", check.host or "").strip("[]")
     return host if host and is_host_name(host) else None

@@ -8,12 +8,11 @@ Whether a certificate and a key go together is found out where they are used.
 Tested in tests/config/test_health.py.
 """
 
-import os
 from dataclasses import dataclass, field
 from typing import Final
 
 from nginy.config.node import Mark
-from nginy.config.types import FilePath, Plain, ScalarKind
+from nginy.config.types import FilePath, Plain, ScalarKind, read_head
 from nginy.errors import InvalidValueError
 
 MAX_PEM_BYTES: Final = 1 << 20
@@ -42,13 +41,7 @@ class PemFile(ScalarKind[Pem]):
     def parse(self, text: str, mark: Mark) -> Pem:
         """Return the file's content; raise InvalidValueError if it is no such file."""
         path = self.path.parse(text, mark)
-        try:
-            # Without O_NONBLOCK a FIFO would wait for its writer.
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-            with open(descriptor, "rb") as file:
-                content = file.read(MAX_PEM_BYTES + 1) or b""
-        except OSError as error:
-            raise InvalidValueError(f"cannot be read ({error.strerror})") from None
+        content = read_head(path, MAX_PEM_BYTES + 1)
         if len(content) > MAX_PEM_BYTES or self.holds not in content:
             raise InvalidValueError(f"holds no {self.what}")
         return Pem(path, content)

@@ -7,12 +7,11 @@ password, and a missing file is a mistake with its place.
 Tested in tests/config/test_health.py.
 """
 
-import os
 from dataclasses import dataclass, field
 from typing import Final
 
 from nginy.config.node import Mark
-from nginy.config.types import FilePath, Plain, ScalarKind
+from nginy.config.types import FilePath, Plain, ScalarKind, read_head
 from nginy.errors import InvalidValueError
 
 MAX_SECRET_BYTES: Final = 1024
@@ -38,13 +37,7 @@ class SecretFile(ScalarKind[Secret]):
     def parse(self, text: str, mark: Mark) -> Secret:
         """Return the password; raise InvalidValueError if the file has none."""
         path = self.path.parse(text, mark)
-        try:
-            # Without O_NONBLOCK a FIFO would wait for its writer.
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-            with open(descriptor, "rb") as file:
-                content = file.read(MAX_SECRET_BYTES + 1) or b""
-        except OSError as error:
-            raise InvalidValueError(f"cannot be read ({error.strerror})") from None
+        content = read_head(path, MAX_SECRET_BYTES + 1)
         password = content.rstrip(b"\r\n")
         if not password:
             raise InvalidValueError("is empty")

@@ -376,3 +376,14 @@ class FilePath(ScalarKind[str]):
     def write(self, value: str) -> Plain:
         """Return the absolute path."""
         return value
+
+
+def read_head(path: str, count: int) -> bytes:
+    """Return the first `count` bytes of a file; raise InvalidValueError if it cannot be read."""
+    try:
+        # Without O_NONBLOCK a FIFO would wait for its writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(descriptor, "rb") as file:
+            return file.read(count) or b""
+    except OSError as error:
+        raise InvalidValueError(f"cannot be read ({error.strerror})") from None
