@@ -19,7 +19,7 @@ from nginy.admin.source import Details, Source, known, stamp
 from nginy.admin.subject import Front, Subject
 from nginy.admin.upstreams import count_bytes, told_counts
 from nginy.backend.backend import Backend
-from nginy.backend.health.states import State
+from nginy.backend.health.states import TROUBLES, State
 from nginy.backend.pool import BackendPool
 from nginy.event.histogram import TURN_BOUNDS_MS, quantile_s
 from nginy.event.meter import meter_of
@@ -33,8 +33,6 @@ LISTS: Final = ("listeners", "upstreams", "problems")
 BACKENDS_A_SLICE: Final = 500
 """Backends looked at in one turn: some 0.4 ms."""
 WORDS: Final = {state: str(state) for state in State}
-PROBLEMS: Final = frozenset({State.EJECTED, State.DOWN, State.UNRESOLVED})
-"""States that nobody has asked for."""
 
 
 @dataclass(slots=True)
@@ -46,7 +44,7 @@ class Group:
     sessions: int = 0
     states: dict[str, int] = field(default_factory=dict)
     troubled: list[Backend] = field(default_factory=list)
-    """The first `ROWS_MAX` of the backends in one of `PROBLEMS`."""
+    """The first `ROWS_MAX` of the backends in one of `TROUBLES`."""
     since_at_ms: int | None = None
     """When the last of those that are not up went; None if all are up."""
 
@@ -59,7 +57,7 @@ class Group:
         self.sessions += backend.conns
         if not self.pool.why_not(backend, now_s):
             self.usable += 1
-        if state in PROBLEMS and len(self.troubled) < ROWS_MAX:
+        if state in TROUBLES and len(self.troubled) < ROWS_MAX:
             self.troubled.append(backend)
         if state is not State.UP:
             self.since_at_ms = max(self.since_at_ms or 0, health.since_at_ms)

@@ -12,15 +12,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from nginy.backend.backend import Backend
-from nginy.backend.health.states import State, StateChange
+from nginy.backend.health.states import TROUBLES, StateChange
 from nginy.backend.pool import BackendPool
 from nginy.log.levels import NOTICE
 from nginy.log.limit import RateLimited, similar
 
 logger = logging.getLogger("nginy.backend")
-
-# No operator has asked for these.
-BAD_NEWS = frozenset({State.EJECTED, State.DOWN, State.UNRESOLVED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +53,7 @@ class News:
         """Tell of changes of a backend's state."""
         for change in changes:
             if change is not None:
-                level = logging.WARNING if change.after in BAD_NEWS else NOTICE
+                level = logging.WARNING if change.after in TROUBLES else NOTICE
                 logger.log(level, "%s: %s", self._subject(backend), change)
                 words = str(change.before), str(change.after), change.cause.value
                 self._tell(backend, "state", change.reason, *words)

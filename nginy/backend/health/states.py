@@ -144,6 +144,9 @@ LOOKUP: Final = {(t.cause, t.before, t.trigger): t for t in TRANSITIONS}
 # `fail_open` does not override these: somebody wants them, or there is no address.
 DELIBERATE: Final = frozenset({State.DRAINING, State.UNRESOLVED, State.MAINTENANCE})
 
+# No operator has asked for these: they are bad news.
+TROUBLES: Final = frozenset({State.EJECTED, State.DOWN, State.UNRESOLVED})
+
 # No checks in these: there is nowhere to send one, or its failure is expected.
 UNCHECKED: Final = frozenset({State.UNRESOLVED, State.MAINTENANCE})
 
