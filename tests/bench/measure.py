@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,8 +21,9 @@ from typing import Final
 from bench import processes
 from bench.contenders import Command, Contender, Setup
 from bench.generator import TLS_GENERATOR, Generator, GeneratorError, Load, parse
-from bench.processes import ProcessGroup, wait_until
+from bench.processes import ProcessGroup
 from bench.works import Figure, Work
+from kit.waiting import comes_true
 
 START_TIMEOUT_S: Final = 10.0
 CHECKS_BEGIN_S: Final = 2.0  # the first ones come at once, as many as are due since the start
@@ -292,7 +293,7 @@ def _running(
         command = contender.command(setup)
         log = directory / "output.log"
         with ProcessGroup(command.argv, bench.cpus(work)[0], log) as proxy:
-            if not wait_until(lambda: _is_serving(proxy, command, setup), START_TIMEOUT_S):
+            if not comes_true(lambda: _is_serving(proxy, command, setup), START_TIMEOUT_S):
                 raise MeasureError(f"{contender.name} did not start: {_last_words(directory)}")
             yield _Arena(setup, backend, proxy, command)
             if proxy.process.poll() is not None:
@@ -349,7 +350,8 @@ def _read_line(generator: ProcessGroup) -> None:
 
 def _pause(generator: ProcessGroup, seconds: float) -> None:
     """Let time pass, cut short if the generator ends before."""
-    wait_until(lambda: generator.process.poll() is not None, seconds)
+    with suppress(subprocess.TimeoutExpired):
+        generator.process.wait(seconds)
 
 
 def _result(generator: ProcessGroup, timeout_s: float = LOAD_SPARE_S) -> Load:

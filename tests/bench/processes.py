@@ -21,10 +21,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from kit.waiting import comes_true
+
 PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 PR_SET_CHILD_SUBREAPER: Final = 36
 END_TIMEOUT_S: Final = 5.0
-POLL_S: Final = 0.005
 
 
 class ProcessGroup:
@@ -90,7 +91,7 @@ class ProcessGroup:
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 pipe.close()
-        wait_until(self._is_reaped, END_TIMEOUT_S)
+        comes_true(self._is_reaped, END_TIMEOUT_S)
         _adopt_orphans(False)
 
     def _is_reaped(self) -> bool:
@@ -134,16 +135,6 @@ def _all_processes() -> list[tuple[int, str, int]]:
         state, _, _, session = stat.rpartition(")")[2].split()[:4]
         found.append((int(name), state, int(session)))
     return found
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
-    """Poll until `condition` holds. Return whether it did within `timeout_s`."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(POLL_S)
-    return True
 
 
 def resident_bytes(pids: Sequence[int]) -> int:

@@ -21,9 +21,10 @@ from bench.curve import curve, points
 from bench.generator import Generator, GeneratorError, c_generator, parse, python_generator
 from bench.main import congestion_control, run_rounds
 from bench.measure import Bench, MeasureError, Sample, take_sample
-from bench.processes import ProcessGroup, wait_until
+from bench.processes import ProcessGroup
 from bench.summary import ratios, rows, spread, verdicts
 from bench.works import WORKS, Work
+from kit.waiting import comes_true
 
 pytestmark = pytest.mark.slow  # no part of nginy, and many of them start programs
 
@@ -79,7 +80,7 @@ def sleeper(tmp_path: Path) -> Iterator[ProcessGroup]:
     )
     cpus = os.sched_getaffinity(0)
     with ProcessGroup([sys.executable, "-c", code], cpus, tmp_path / "log") as group:
-        assert wait_until(lambda: len(group.pids()) == 2, 10)
+        assert comes_true(lambda: len(group.pids()) == 2, 10)
         yield group
 
 
@@ -216,14 +217,14 @@ def test_nothing_survives_the_end_of_the_benchmark(number: signal.Signals, tmp_p
             started.update(_descendants(process.pid))
             return any(b"ping" in _command_line(pid) for pid in started)
 
-        assert wait_until(has_started, 15)
+        assert comes_true(has_started, 15)
         process.send_signal(number)
         output, errors = process.communicate(timeout=10)
     assert (
         process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
     )
     assert b"Traceback" not in errors + output
-    assert wait_until(lambda: not any(map(_is_running, started)), 5)
+    assert comes_true(lambda: not any(map(_is_running, started)), 5)
 
 
 def _is_running(pid: int) -> bool:

@@ -36,6 +36,8 @@ from nginy import __file__ as package_file
 from nginy.errors import NginyError
 from nginy.process.pidfile import read_running
 
+from kit.waiting import comes_true
+
 CHECKOUT = pathlib.Path(package_file).parent.parent
 PROGRAM = tuple(shlex.split(os.environ.get("NGINY_PROGRAM", ""))) or (
     sys.executable,
@@ -43,7 +45,6 @@ PROGRAM = tuple(shlex.split(os.environ.get("NGINY_PROGRAM", ""))) or (
 )
 """What the tests start. With NGINY_PROGRAM, a command line, they try another build of nginy."""
 PATIENCE_S = 10.0
-POLL_S = 0.002
 # With this variable in it, each start would compile all of nginy anew: a tenth of a second.
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/usr/local/sbin"))
@@ -81,14 +82,9 @@ def needs(program: str, package: str) -> str:
 
 
 def wait_until(condition: Callable[[], object], waiting_for: str = "") -> None:
-    """Return as soon as `condition()` is true; fail the test if it is not within `PATIENCE_S`.
-
-    For what the kernel reports to nobody, such as a file that grows.
-    """
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, f"waited in vain for {waiting_for or condition}"
-        select.select((), (), (), POLL_S)
+    """Return as soon as `condition()` is true; fail the test if it is not within `PATIENCE_S`."""
+    came = comes_true(condition, PATIENCE_S)
+    assert came, f"waited in vain for {waiting_for or condition}"
 
 
 def run_once(*arguments: str, prefix: Sequence[str] = ()) -> tuple[int, str, list[str]]:
@@ -181,8 +177,9 @@ class Nginy:
             lines = [line for line in self.errors if re.search(pattern, line)]
             if len(lines) >= count:
                 return lines
-            assert time.monotonic() < deadline_s, f"nothing like {pattern!r} in {self.errors}"
-            self._read(POLL_S if self._is_silent else PATIENCE_S)
+            may_come = time.monotonic() < deadline_s and not self._is_silent
+            assert may_come, f"nothing like {pattern!r} in {self.errors}"
+            self._read(PATIENCE_S)
 
     def _read(self, timeout_s: float) -> bool:
         """Take what nginy has written to standard error; return whether there was any."""

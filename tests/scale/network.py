@@ -13,14 +13,15 @@ import pathlib
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
+
+from kit.waiting import comes_true
 
 CHECKOUT = pathlib.Path(__file__).parents[2]
 FILES = CHECKOUT / "etc" / "scale-out"
 CLIENT = str(pathlib.Path(__file__).with_name("client.py"))
 PATIENCE_S = 30.0
-POLL_S = 0.02
+POLL_S = 0.02  # most conditions start programs
 PROGRAMS = {
     "ip": "iproute2",
     "nft": "nftables",
@@ -43,11 +44,8 @@ def shell(*command: str) -> str:
 
 def wait_until(condition: Callable[[], object], what: str) -> None:
     """Return as soon as the condition holds."""
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        if time.monotonic() > deadline_s:
-            raise RuntimeError(f"waited in vain for {what}")
-        time.sleep(POLL_S)
+    if not comes_true(condition, PATIENCE_S, POLL_S):
+        raise RuntimeError(f"waited in vain for {what}")
 
 
 class Machine:

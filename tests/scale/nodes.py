@@ -99,6 +99,18 @@ def start_pair_node(node: Machine, peer: str) -> None:
     node.start("keepalived", "-n", "-P", "-l", "-D", "-f", str(config), *places)
 
 
+def start_again(node: Machine) -> None:
+    """Start the nginy of a pair's node, and wait until keepalived has found it ready twice."""
+    before = _times_believed(node)
+    start_nginy(node)
+    wait_until(lambda: _times_believed(node) > before, f"keepalived of {node.name}")
+
+
+def _times_believed(node: Machine) -> int:
+    text = (node.directory / "keepalived.log").read_text(errors="replace")
+    return text.count("VRRP_Script(nginy) succeeded")
+
+
 def has_address(node: Machine) -> bool:
     return PAIR_SERVICE in node.run("ip", "address", "show", "dev", "eth0")
 

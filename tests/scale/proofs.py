@@ -10,6 +10,7 @@ import pathlib
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import partial
 from typing import Final
 
@@ -23,6 +24,7 @@ from scale.nodes import (
     has_address,
     hops,
     is_ready,
+    start_again,
     start_many,
     start_nginy,
     start_pair_node,
@@ -41,20 +43,16 @@ RECOVERY_S: Final = 5.0
 
 def pair_kill(directory: pathlib.Path) -> Numbers:
     """The active nginy of a pair is killed with -9."""
-    network = Network(directory, 2)
-    try:
+    with closing(Network(directory, 2)) as network:
         active, _ = start_pair(network)
         return under_load(
             network, PAIR_SERVICE, CLIENTS_A_PROOF, lambda: active.kill("nginy"), is_death=True
         )
-    finally:
-        network.close()
 
 
 def pair_death(directory: pathlib.Path) -> Numbers:
     """The active node of a pair loses its power."""
-    network = Network(directory, 2)
-    try:
+    with closing(Network(directory, 2)) as network:
         active, _ = start_pair(network)
         return under_load(
             network,
@@ -63,33 +61,26 @@ def pair_death(directory: pathlib.Path) -> Numbers:
             lambda: active.die(network.router),
             is_death=True,
         )
-    finally:
-        network.close()
 
 
 def pair_drain(directory: pathlib.Path) -> Numbers:
     """The active node of a pair is drained and comes back, then the other one."""
-    network = Network(directory, 2)
-    try:
+    with closing(Network(directory, 2)) as network:
         nodes = start_pair(network)
 
         def drain() -> None:
             for node, other in (nodes, nodes[::-1]):
                 drain_nginy(node)
                 wait_until(partial(has_address, other), "the other node to take over")
-                start_nginy(node)
-                time.sleep(3)  # keepalived believes it after two checks
+                start_again(node)
 
         numbers = under_load(network, PAIR_SERVICE, BRIEF_CLIENTS, drain)
         return {**numbers, "handed over": handed_over(network)}
-    finally:
-        network.close()
 
 
 def many_death(directory: pathlib.Path) -> Numbers:
     """One of four nodes loses its power."""
-    network = Network(directory, 4)
-    try:
+    with closing(Network(directory, 4)) as network:
         start_many(network)
         before = network.flows(SERVICE)
         victim = network.nodes[1]
@@ -98,14 +89,11 @@ def many_death(directory: pathlib.Path) -> Numbers:
         )
         wait_until(lambda: len(hops(network.router)) == 3, "the node to leave the group")
         return {**numbers, **moved(before, network.flows(SERVICE))}
-    finally:
-        network.close()
 
 
 def many_upgrade(directory: pathlib.Path) -> Numbers:
     """All four nodes get another process, one after the other; no route changes."""
-    network = Network(directory, 4)
-    try:
+    with closing(Network(directory, 4)) as network:
         start_many(network)
 
         def upgrade() -> None:
@@ -113,14 +101,11 @@ def many_upgrade(directory: pathlib.Path) -> Numbers:
                 upgrade_nginy(node)
 
         return under_load(network, SERVICE, BRIEF_CLIENTS, upgrade)
-    finally:
-        network.close()
 
 
 def many_restart(directory: pathlib.Path) -> Numbers:
     """All four nodes are drained, ended and started again, one after the other."""
-    network = Network(directory, 4)
-    try:
+    with closing(Network(directory, 4)) as network:
         start_many(network)
 
         def restart() -> None:
@@ -132,8 +117,6 @@ def many_restart(directory: pathlib.Path) -> Numbers:
 
         numbers = under_load(network, SERVICE, BRIEF_CLIENTS, restart)
         return {**numbers, "handed over": handed_over(network)}
-    finally:
-        network.close()
 
 
 PROOFS: Final[dict[str, Callable[[pathlib.Path], Numbers]]] = {
