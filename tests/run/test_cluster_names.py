@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from kit.others import is_open
 from kit.program import PATIENCE_S, Nginy, free_port, needs, own_host, run_once, wait_until
 
 pytestmark = pytest.mark.real
@@ -83,11 +84,7 @@ class Bind:
         conf.write_text(CONF.format(**values))
         command = [needs("named", "bind9"), "-g", "-c", str(conf)]
         self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        wait_until(self._is_ready, "named")
-
-    def _is_ready(self) -> bool:
-        with socket.socket() as sock:
-            return sock.connect_ex((self.host, self.port)) == 0
+        wait_until(lambda: is_open((self.host, self.port)), "named")
 
     def stop(self) -> None:
         if self.process is not None:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from kit.others import is_open
 from kit.program import PATIENCE_S, Nginy, free_port, needs, own_host, wait_until
 
 NAME = "web.example"
@@ -56,11 +57,7 @@ class NameServer:
                 *self.records,
             ]
         )
-        wait_until(self._is_ready, "dnsmasq")
-
-    def _is_ready(self) -> bool:
-        with socket.socket() as sock:
-            return sock.connect_ex((self.host, self.port)) == 0
+        wait_until(lambda: is_open((self.host, self.port)), "dnsmasq")
 
     def stop(self) -> None:
         if self.process is not None:
