@@ -48,13 +48,11 @@ def ready_arguments(node: Machine) -> list[str]:
 
 
 def pid_of(node: Machine) -> int:
-    return int((node.directory / "nginy.pid").read_text())
-
-
-def has_pid_file(node: Machine) -> bool:
-    """Tell whether the pid file is there and has its number, which a start writes last."""
-    path = node.directory / "nginy.pid"
-    return path.exists() and bool(path.read_text())
+    """The number in the pid file, which a start writes last; 0 while it is not there."""
+    try:
+        return int((node.directory / "nginy.pid").read_text() or 0)
+    except FileNotFoundError:  # renamed for a successor
+        return 0
 
 
 def is_running(pid: int) -> bool:
@@ -78,7 +76,7 @@ def upgrade_nginy(node: Machine) -> None:
     before = pid_of(node)
     os.kill(before, signal.SIGUSR2)
     wait_until(
-        lambda: has_pid_file(node) and pid_of(node) != before and is_ready(node),
+        lambda: pid_of(node) not in (0, before) and is_ready(node),
         f"the successor on {node.name}",
     )
     os.kill(before, signal.SIGQUIT)
