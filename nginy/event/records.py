@@ -33,6 +33,10 @@ RECORD_BYTES: Final = 16384
 """The most that one record carries (RFC 8446 §5.1)."""
 BATCH_BYTES: Final = 4 * RECORD_BYTES
 """What is encrypted for one call of the kernel: more saves nothing, and may have to be kept."""
+UNSENT_MAX_BYTES: Final = 4 * BATCH_BYTES
+"""One batch is the most that is kept of the owner's. The rest is answers of TLS itself, such as the
+alert that refuses a renegotiation, and a peer may ask for any number without reading one."""
+UNREAD: Final = "it asks for answers that it does not read"
 
 CUT: Final = "UNEXPECTED_EOF_WHILE_READING"
 """OpenSSL's word for a stream that ended without close_notify."""
@@ -117,6 +121,7 @@ class RecordConnection(Connection):
             count = self._decrypt(memory, size)
             if count != AGAIN:
                 return count
+        quota = BATCH_BYTES
         while True:
             outcome = self.receive_records(size)
             if outcome <= 0:
@@ -126,10 +131,15 @@ class RecordConnection(Connection):
                 return count
             if not rev.ready:
                 return AGAIN
+            quota -= outcome
+            if quota <= 0:
+                # Messages of TLS's own, which a peer may send as fast as they are read.
+                self.loop.post(rev)
+                return AGAIN
 
     def _decrypt(self, memory: memoryview, size: int) -> int:
         """Decrypt what is whole into `memory`; return a count, EOF, AGAIN or ERROR."""
-        tls = self.tls
+        tls, rev = self.tls, self.read
         incoming, read = tls.incoming, tls.object.read
         count = 0
         tls.has_more = False
@@ -148,14 +158,22 @@ class RecordConnection(Connection):
             return self._read_ended(count)
         except SSLError as error:
             return self._read_failed(error, count)
-        if tls.outgoing.pending:
-            self.flush_records()  # the answer to a message of TLS's own
+        if tls.outgoing.pending and not self._may_answer():
+            return ERROR
         if not count:
             return AGAIN
         if count == size or incoming.pending:
-            tls.has_more = self.read.ready = True
+            tls.has_more = rev.ready = True
         self.received += count
         return count
+
+    def _may_answer(self) -> bool:
+        """Answer messages of TLS's own; return whether the peer reads the answers."""
+        self.flush_records()
+        if len(self.tls.unsent) <= UNSENT_MAX_BYTES:
+            return True
+        self._broken(self.read, UNREAD)
+        return False
 
     def _take_early(self, memory: memoryview) -> int:
         tls = self.tls
@@ -345,17 +363,17 @@ class RecordConnection(Connection):
         if tls.is_ragged and tls.is_established:
             rev.eof = True
             return EOF
-        tls.failure = CUT
-        rev.error = True
-        self.errno = errno.EPROTO
-        return ERROR
+        return self._broken(rev, CUT)
 
     def violated(self, event: Event, error: SSLError) -> int:
         """Note in OpenSSL's words why the connection is broken."""
         tls = self.tls
-        tls.failure = error.reason or name_of(str(error))
         tls.verify_code = getattr(error, "verify_code", 0)
         tls.verify_message = getattr(error, "verify_message", "")
+        return self._broken(event, error.reason or name_of(str(error)))
+
+    def _broken(self, event: Event, failure: str) -> int:
+        self.tls.failure = failure
         event.error = True
         event.ready = False
         self.errno = errno.EPROTO

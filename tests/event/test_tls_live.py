@@ -1,6 +1,9 @@
 """TLS between two connections of one loop: the same outcomes as without."""
 
+import contextlib
+import hmac
 import pathlib
+import socket
 import ssl
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -8,6 +11,7 @@ from functools import partial
 import pytest
 from nginy.event.connection import AGAIN, EOF, ERROR, Connection
 from nginy.event.event import Event
+from nginy.event.records import BATCH_BYTES, UNREAD, UNSENT_MAX_BYTES
 from nginy.event.tls import DONE, TlsConnection, start_tls
 
 from kit import ends
@@ -278,3 +282,110 @@ def test_a_peer_that_speaks_no_tls_is_named(harness: Harness) -> None:
     harness.turn_until(lambda: c.tls.failure)
     assert c.tls.failure in {"WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG"}
     c.close()
+
+
+class Renegotiator:
+    """A client of TLS 1.2 that asks for new handshakes and nothing else. It uses no cipher, as it
+    makes its records by hand (RFC 5246 §6)."""
+
+    def __init__(self, pair: Pair, directory: pathlib.Path) -> None:
+        for context in (pair.client_context, pair.server_context):
+            context.maximum_version = ssl.TLSVersion.TLSv1_2
+            context.set_ciphers("ECDHE-ECDSA-NULL-SHA:@SECLEVEL=0")
+        pair.server_context.options |= ssl.OP_NO_RENEGOTIATION
+        pair.client_context.keylog_filename = str(directory / "keys")
+        self.socket = pair.client.socket
+        self.server = start_tls(pair.server, pair.server_context, is_server=True)
+        pair.outcomes[pair.client] = DONE
+        self.server.read.handler = pair.go_on
+        self.server.resume_read()
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = pair.client_context.wrap_bio(incoming, outgoing, server_hostname="example.test")
+        seen = b""
+        while len(pair.outcomes) < 2 or client.version() is None:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                client.do_handshake()
+            if data := outgoing.read():
+                self.socket.send(data)
+            pair.harness.turn()
+            with contextlib.suppress(BlockingIOError):
+                data = self.socket.recv(65536)
+                seen += data
+                incoming.write(data)
+        _, client_random, secret = (directory / "keys").read_text().splitlines()[-1].split()
+        seed = seen[11:43] + bytes.fromhex(client_random)
+        self._key = prf(bytes.fromhex(secret), b"key expansion" + seed)[:20]
+        self._number = 1
+
+    def requests(self, count: int) -> bytes:
+        """The heads of so many ClientHellos, which are enough for an answer."""
+        made = []
+        for _ in range(count):
+            head = b"\x16\x03\x03"
+            hello = b"\x01\0\0\0"
+            counted = self._number.to_bytes(8, "big") + head + b"\0\x04" + hello
+            made.append(head + b"\0\x18" + hello + hmac.digest(self._key, counted, "sha1"))
+            self._number += 1
+        return b"".join(made)
+
+
+def prf(secret: bytes, seed: bytes) -> bytes:
+    """As many bytes as one round of RFC 5246 §5 makes."""
+    return hmac.digest(secret, hmac.digest(secret, seed, "sha256") + seed, "sha256")
+
+
+def test_a_client_that_reads_no_answers_to_its_renegotiations_is_broken(
+    pair: Pair, tmp_path: pathlib.Path
+) -> None:
+    """OpenSSL answers each, into memory: a stranger could fill all there is."""
+    client = Renegotiator(pair, tmp_path)
+    pair.server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    pair.client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    ended: list[int] = []
+    most = 0
+    client.server.read.handler = receiver(bytearray(), ended)
+    client.server.resume_read()
+    rest = client.requests(30_000)
+    while rest and not ended:
+        with contextlib.suppress(BlockingIOError):
+            rest = rest[client.socket.send(rest[:16384]) :]
+        pair.harness.turn()
+        most = max(most, len(client.server.tls.unsent))
+    assert ended == [ERROR]
+    assert client.server.tls.failure == UNREAD
+    assert most < 2 * UNSENT_MAX_BYTES
+
+
+def test_a_client_that_only_renegotiates_does_not_hold_the_loop(
+    pair: Pair, tmp_path: pathlib.Path
+) -> None:
+    client = Renegotiator(pair, tmp_path)
+    server = client.server
+    looks = 0
+
+    class Endless:
+        """A socket that always has more to read, and takes every answer."""
+
+        family = server.socket.family
+
+        def recv_into(self, memory: memoryview, _size: int) -> int:
+            nonlocal looks
+            looks += 1
+            if looks > 100:
+                raise AssertionError
+            data = client.requests(len(memory[:8192]) // 29)
+            memory[: len(data)] = data
+            return len(data)
+
+        def send(self, data: bytes) -> int:
+            return len(data)
+
+    kernel = server.socket
+    server.socket = Endless()  # type: ignore[assignment]
+    server.read.ready = True
+    size = 8192 // 29 * 29
+    assert server.recv(memoryview(bytearray(size))) == AGAIN
+    server.socket = kernel
+    assert looks == -(-BATCH_BYTES // size)
+    # It goes on in the next turn.
+    assert server.read.posted
