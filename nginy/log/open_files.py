@@ -35,7 +35,7 @@ class OpenFiles:
         self._files: dict[str, LogFile] = {}
         """The one that was asked for last comes last."""
         self.lost_lines = 0
-        """Of files that could not be opened."""
+        """Of files that could not be opened, and of those that are closed by now."""
 
     def get(self, path: str) -> LogFile | None:
         """Return the file of a path; None if it cannot be opened, and its line is lost."""
@@ -61,6 +61,10 @@ class OpenFiles:
         """Return those that are open."""
         return list(self._files.values())
 
+    def lost(self) -> int:
+        """Return how many lines were lost, those of open files among them."""
+        return self.lost_lines + sum(file.lost_lines for file in self._files.values())
+
     def flush(self) -> None:
         """Write what waits."""
         for file in self._files.values():
@@ -75,6 +79,7 @@ class OpenFiles:
         file = self._files.pop(path)
         before = file.lost_lines
         file.close()
+        self.lost_lines += file.lost_lines
         if file.lost_lines > before:
             text = lost_text(file.lost_lines - before, "the file had to be closed")
             _logger.error('write() to "%s" failed, %s', path, text)

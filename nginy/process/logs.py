@@ -188,7 +188,7 @@ class LogSet:
 
     def lost(self) -> dict[str, int]:
         """Return how many lines of access logs and of error logs were lost."""
-        access = sum(file.lost_lines for file in self._files.values())
+        access = sum(file.lost_lines for file in self._files.values()) + self._varied.lost()
         return {"access": access, "error": sum(log.sink.lost_lines for log in self._error_logs)}
 
     def flush(self) -> None:
@@ -245,9 +245,12 @@ class LogSet:
 
     def _flush_handler(self, _timer: Timer) -> None:
         self.flush()
-        for file in (*self._files.values(), *self._varied.open_now()):
+        files = (*self._files.values(), *self._varied.open_now())
+        for file in files:
             if bool(file.trouble) != (file.path in self._troubled):
                 self._tell(file)
+        # Clients may choose paths, and a full disk fails them all: keep none that is closed.
+        self._troubled.intersection_update([file.path for file in files])
 
     def _tell(self, file: LogFile) -> None:
         """Say in the error log that an access log fails, or that it works again.

@@ -80,4 +80,6 @@ def test_lines_that_a_closed_file_takes_with_it_are_counted(
     file.write(b"x\n")
     with expect_log('write.. to "/dev/full" failed, 1 log line lost: the file had to be closed'):
         files.get(str(tmp_path / "a"))
+    assert files.lost() == 1
     files.close()
+    assert files.lost() == 1
