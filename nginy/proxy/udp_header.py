@@ -30,6 +30,8 @@ from nginy.text.address import SockAddr
 from nginy.wire.errors import WireError
 from nginy.wire.proxy_protocol import SIGNATURE, V1_HEAD, V2_HEAD, parse
 
+HEADER_MAX_BYTES: Final = 1024
+"""Of what is remembered 100,000 times. dnsdist takes 512 unless it is told otherwise."""
 HEADERS_MAX: Final = 10_000
 """Headers whose meaning is remembered; some 600 bytes each."""
 ANNOUNCEMENTS_MAX: Final = 100_000
@@ -121,6 +123,9 @@ class HeaderReader:
         head = bytes(data[:size])
         known = self._known.get(head)
         if known is None:
+            if size > HEADER_MAX_BYTES:
+                allowed = f"{HEADER_MAX_BYTES} are allowed in a datagram"
+                raise WireError(f"a header of {size} bytes, {allowed}")
             header = parse(head)
             if header is None:
                 raise WireError("it is cut off")

@@ -158,6 +158,9 @@ def test_rules_and_limits_are_about_the_announced_client(harness: Harness, expec
     assert zones.counts("z", 9).count(b"192.0.2.7") == 1
 
 
+LARGE = header(tlvs=((0xE0, bytes(1000)),))
+
+
 @pytest.mark.parametrize(
     ("data", "why"),
     [
@@ -167,6 +170,7 @@ def test_rules_and_limits_are_about_the_announced_client(harness: Harness, expec
         (header()[:13], "it is cut off"),
         (build_v1(CLIENT, SERVER) + b"hello", "version 1 is for streams"),
         (header()[:-1] + b"!hello", "the checksum is wrong"),
+        (LARGE + b"?", f"a header of {len(LARGE)} bytes, 1024 are allowed in a datagram"),
     ],
 )
 def test_a_datagram_without_a_good_header_is_dropped_and_counted(
