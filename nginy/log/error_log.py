@@ -43,6 +43,8 @@ _SEVERITIES: Final = (
 BURST: Final = 10
 """Warnings and errors of one kind that get through in a second. A backend that refuses thousands
 of clients a second would fill the disk with one sentence."""
+MESSAGE_MAX_CHARACTERS: Final = 2048
+"""A name or a list that a client has sent may be part of a message. nginx: NGX_MAX_ERROR_STR."""
 
 
 UNBRAKED: Final = frozenset({"nginy.server", "nginy.log", "nginy.backend"})
@@ -99,7 +101,7 @@ class ErrorLog(logging.Handler):
         self._time.update(record.created)
         number = getattr(record, "number", None)
         connection = f"*{number} " if number is not None else ""
-        message = escape_control(record.getMessage())
+        message = escape_control(_cut(record.getMessage()))
         line = f"{self._prefix(record.levelno)}{connection}{message}"
         if record.exc_info and record.exc_info[1] is not None:
             below = _traceback(record.exc_info[1]).splitlines()
@@ -191,3 +193,9 @@ def _traceback(error: BaseException) -> str:
         ]
         kind = f"{type(error).__name__}: {error}"
         return f"Traceback (most recent call last):\n{''.join(frames)}{kind}"
+
+
+def _cut(message: str) -> str:
+    """Return a message, without its end if it is long."""
+    more = len(message) - MESSAGE_MAX_CHARACTERS
+    return message if more <= 0 else f"{message[:-more]}... ({more} characters more)"

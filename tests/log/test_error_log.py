@@ -6,7 +6,7 @@ import socket
 import zlib
 
 import pytest
-from nginy.log.error_log import BURST, setup_error_log
+from nginy.log.error_log import BURST, MESSAGE_MAX_CHARACTERS, setup_error_log
 from nginy.log.levels import EMERG, LEVELS, NOTICE
 from nginy.log.limit import RateLimited, similar
 from nginy.text.times import TimeText
@@ -75,6 +75,14 @@ def test_nothing_reaches_the_handlers_of_the_root_logger(tmp_path, caplog):
 def test_a_peer_cannot_forge_a_line_nor_command_the_terminal(error_log):
     error_log.logger.info("name %s", "x\n2026/11/23 00:00:00 [crit] 1#0: forged\x1b[2J")
     assert error_log.messages() == [r"name x\x0A2026/11/23 00:00:00 [crit] 1#0: forged\x1B[2J"]
+
+
+def test_a_peer_cannot_make_a_line_long(error_log):
+    error_log.logger.info("unknown name %s", "a" * 60_000)
+    error_log.logger.info("%s", "b" * MESSAGE_MAX_CHARACTERS)
+    long, whole = error_log.messages()
+    assert long == f"unknown name {'a' * (MESSAGE_MAX_CHARACTERS - 13)}... (57965 characters more)"
+    assert whole == "b" * MESSAGE_MAX_CHARACTERS
 
 
 def test_bytes_that_are_no_text_are_written_as_hexadecimal(error_log):
