@@ -53,7 +53,7 @@ log has to name every backend that is down."""
 
 
 class ErrorLog(logging.Handler):
-    """Writes log records as nginx writes its error log; made by `setup_error_log`.
+    """Writes log records as nginx writes its error log; made by `process/error_logs.py`.
 
     A record's extra ``number`` is the connection's: ``logger.error(..., extra={"number": 12})``.
     Its ``kind`` says what repeats, where the message does not.
@@ -159,23 +159,6 @@ class ErrorLog(logging.Handler):
 
     def _lost_notice(self, lines: int, why: str) -> str:
         return f"{self._prefix(logging.WARNING)}{lost_text(lines, why)}"
-
-
-def setup_error_log(
-    path: str,
-    level: str,
-    *,
-    want_flush: Callable[[], None] | None = None,
-) -> ErrorLog:
-    """Open `path` and attach it to the logger ``nginy``; the caller closes the result.
-
-    `level` is one of `levels.LEVELS`. For another file after a reload: set up the new one, then
-    close the old. Raises what `LogFile` raises, before anything changed.
-    """
-    error_log = ErrorLog(path, want_flush=want_flush)
-    error_log.attach()
-    error_log.set_level(level)
-    return error_log
 
 
 def _traceback(error: BaseException) -> str:

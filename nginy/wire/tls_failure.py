@@ -16,8 +16,6 @@ import ssl
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-VERIFY_FAILED: Final = "CERTIFICATE_VERIFY_FAILED"
-
 NOT_YET_VALID, EXPIRED, NAME_MISMATCH, ADDRESS_MISMATCH = 9, 10, 62, 64
 SHOWN_BY_CERTIFICATE: Final = frozenset({NOT_YET_VALID, EXPIRED, NAME_MISMATCH, ADDRESS_MISMATCH})
 """Verification failures of which the certificate itself tells more: see `certificate_failure`."""

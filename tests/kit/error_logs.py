@@ -4,7 +4,7 @@ import logging
 import re
 from contextlib import contextmanager
 
-from nginy.log.error_log import setup_error_log
+from nginy.log.error_log import ErrorLog
 
 LINE = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[(?P<level>\w+)\] (?P<pid>\d+)#0: (?P<rest>.*)")
 
@@ -14,6 +14,14 @@ def parts_of(line: str) -> re.Match[str]:
     match = LINE.fullmatch(line)
     assert match is not None, line
     return match
+
+
+def setup_error_log(path: str, level: str) -> ErrorLog:
+    """Open `path` and attach it to the logger ``nginy``; the caller closes the result."""
+    error_log = ErrorLog(path)
+    error_log.attach()
+    error_log.set_level(level)
+    return error_log
 
 
 class ErrorLogFile:

@@ -6,12 +6,12 @@ import socket
 import zlib
 
 import pytest
-from nginy.log.error_log import BURST, MESSAGE_MAX_CHARACTERS, setup_error_log
+from nginy.log.error_log import BURST, MESSAGE_MAX_CHARACTERS
 from nginy.log.levels import EMERG, LEVELS, NOTICE
 from nginy.log.limit import RateLimited, similar
 from nginy.text.times import TimeText
 
-from kit.error_logs import ErrorLogFile, error_log_in, parts_of
+from kit.error_logs import ErrorLogFile, error_log_in, parts_of, setup_error_log
 
 
 @pytest.mark.parametrize("level", LEVELS)

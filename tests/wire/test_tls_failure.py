@@ -7,7 +7,6 @@ from nginy.wire.tls_failure import (
     NAME_MISMATCH,
     NOT_YET_VALID,
     VERIFICATIONS,
-    VERIFY_FAILED,
     certificate_failure,
     matches,
     tls_failure,
@@ -47,7 +46,7 @@ def test_a_reason_is_put_into_words(reason: str, words: str) -> None:
     ],
 )
 def test_what_a_certificate_lacks_is_put_into_words(code: int, message: str, words: str) -> None:
-    assert tls_failure(VERIFY_FAILED, code, message) == words
+    assert tls_failure("CERTIFICATE_VERIFY_FAILED", code, message) == words
 
 
 @pytest.mark.parametrize(
