@@ -58,6 +58,10 @@ def _of_upstream(name: str, upstream: Upstream) -> Warnings:
     if upstream.agent_check is not None and balance.method in HASH_METHODS:
         text = f"balance {balance.method} ignores the weights of agent_check"
         yield origin.of("agent_check"), text
+    check = upstream.health_check
+    if check is not None and check.type == "mysql" and check.user is None:
+        text = "health_check mysql without a user counts as a connect error: MySQL blocks us after"
+        yield check.origin.of("type"), f"{text} 100 (max_connect_errors), expected a user"
     yield from _unended_lines(upstream)
 
 

@@ -22,7 +22,7 @@ from nginy.event.event import Event, ignore
 from nginy.event.timer import Owner
 from nginy.event.tls import DONE, TlsConnection, start_tls
 from nginy.wire.dns_names import is_host_name
-from nginy.wire.tls_failure import name_failure, tls_failure
+from nginy.wire.tls_failure import handshake_failure, name_failure
 
 SESSIONS_MAX: Final = 1000
 """Backends whose last session is kept, 1 to 2 KB each."""
@@ -136,5 +136,5 @@ class BackendHandshake:
         tls = c.tls
         why = "backend reset the connection"
         if tls.failure:
-            why = tls_failure(tls.failure, tls.verify_code, tls.verify_message)
+            why = handshake_failure(tls.failure, tls.verify_code, tls.verify_message)
         return f"TLS handshake with upstream failed: {why}"

@@ -41,6 +41,8 @@ VERIFICATIONS: Final = {
 }
 """By OpenSSL's X509_V_ERR_…; the rest keeps OpenSSL's text."""
 
+CUT: Final = "UNEXPECTED_EOF_WHILE_READING"
+"""What OpenSSL calls the end of a connection without a farewell."""
 NOT_TLS: Final = "what came is not TLS"
 SAID: Final = "the other side says: "
 REASONS: Final = {
@@ -49,7 +51,7 @@ REASONS: Final = {
     "RECORD_LAYER_FAILURE": NOT_TLS,  # OpenSSL 3.2 and later
     "HTTP_REQUEST": "plain HTTP came",
     "HTTPS_PROXY_REQUEST": "plain HTTP came",
-    "UNEXPECTED_EOF_WHILE_READING": "cut off without a farewell (close_notify)",
+    CUT: "cut off without a farewell (close_notify)",
     "NO_SHARED_CIPHER": "no shared cipher",
     "NO_SUITABLE_KEY_SHARE": "no shared key exchange",
     "NO_SUITABLE_SIGNATURE_ALGORITHM": "no shared signature algorithm",
@@ -95,6 +97,13 @@ def tls_failure(reason: str, verify_code: int = 0, verify_message: str = "") -> 
         return REASONS.get(reason, reason)
     found = VERIFICATIONS.get(verify_code)
     return found or verify_message.rstrip(".") or f"certificate not accepted ({verify_code})"
+
+
+def handshake_failure(reason: str, verify_code: int = 0, verify_message: str = "") -> str:
+    """Return why a handshake has failed with a server, which may have no TLS."""
+    if reason == CUT:
+        return "the server closed the connection in the middle of the handshake"
+    return tls_failure(reason, verify_code, verify_message)
 
 
 def certificate_failure(certificate: Certificate, name: str, now_s: float) -> str:

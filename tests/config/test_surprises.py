@@ -31,6 +31,16 @@ def test_an_upstream_that_can_serve_nobody_is_warned_of(tmp_path: pathlib.Path) 
     ]
 
 
+def test_a_check_that_mysql_counts_as_an_error_is_warned_of(tmp_path: pathlib.Path) -> None:
+    assert warned(tmp_path, serving("health_check: {type: mysql, user: nginy}")) == []
+    assert warned(tmp_path, serving("health_check: mysql")) == [
+        (
+            "nginy.yml:5:19: health_check mysql without a user counts as a connect error: MySQL"
+            " blocks us after 100 (max_connect_errors), expected a user"
+        )
+    ]
+
+
 def test_a_backend_that_is_there_twice_is_warned_of(tmp_path: pathlib.Path) -> None:
     repeated = "127.0.0.1:1, 127.0.0.1:2, {address: '127.0.0.1:1', weight: 2}"
     assert warned(tmp_path, serving("", repeated)) == [

@@ -5,13 +5,18 @@ itself is marked `program` as well: with `-m "not slow or program"` it runs in e
 """
 
 import contextlib
+import os
 import pathlib
+import tempfile
 from collections.abc import Iterator
 
 import pytest
+from nginy.event.clock import MonotonicClock
 
+from kit.asked import Checks
 from kit.faults import Site
-from kit.program import own_host
+from kit.harness import Harness
+from kit.program import free_port, own_host
 
 HERE = pathlib.Path(__file__).parent
 INNER_LOOP = ("test_newcomer.py", "test_readme.py")
@@ -38,3 +43,27 @@ def site(tmp_path: pathlib.Path) -> Iterator[Site]:
     """An address and a directory for nginy, which is not running yet: `start` or `run` it."""
     with contextlib.closing(Site(tmp_path)) as made:
         yield made
+
+
+@pytest.fixture
+def place() -> tuple[str, int]:
+    """An address and a port for a server that is not ours."""
+    host = own_host()
+    return host, free_port(host)
+
+
+@pytest.fixture
+def checks() -> Iterator[Checks]:
+    """Health checks on a loop of their own."""
+    with Harness(clock=MonotonicClock()) as harness:
+        made = Checks(harness)
+        yield made
+        made.checker.close()
+
+
+@pytest.fixture
+def open_directory() -> Iterator[pathlib.Path]:
+    """A directory that servers under users of their own can get to."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield pathlib.Path(name)

@@ -37,6 +37,7 @@ from nginy.wire.checks.talk import Step, Talk
 from nginy.wire.tls_failure import (
     SHOWN_BY_CERTIFICATE,
     certificate_failure,
+    handshake_failure,
     name_failure,
     tls_failure,
 )
@@ -195,7 +196,7 @@ class Dialog:
         elif c.tls.failure:
             self._handshake_failed(c)
         else:
-            self._finish(call_failed("recv", c.errno))
+            self._finish(self._broken("recv", c))
 
     def _handshake_failed(self, c: TlsConnection) -> None:
         """Say why; for some certificates, take a look first, and say more.
@@ -203,7 +204,7 @@ class Dialog:
         OpenSSL shows no certificate that it refuses. So a second connection asks for it again, and
         lets it pass.
         """
-        words = tls_failure(c.tls.failure, c.tls.verify_code, c.tls.verify_message)
+        words = handshake_failure(c.tls.failure, c.tls.verify_code, c.tls.verify_message)
         if self._refusal or c.tls.verify_code not in SHOWN_BY_CERTIFICATE or not self._address:
             self._finish(self._tls_result(words))
             return
@@ -233,7 +234,8 @@ class Dialog:
         """Return the failure of a call on a connection that may have TLS."""
         if isinstance(c, TlsConnection) and c.tls.failure:
             return self._tls_result(tls_failure(c.tls.failure), "TLS failed")
-        return call_failed(call, c.errno)
+        result = call_failed(call, c.errno)
+        return result if result.is_ours else Result(self._talk.lost(result.failure))
 
     def _ask(self, c: Connection) -> None:
         self._action = SENDING
@@ -292,9 +294,10 @@ class Dialog:
         self._loop.post(event)
 
     def _deadline_handler(self, _timer: Timer) -> None:
-        is_waiting = self._action == WAITING
-        text = self._talk.late() if is_waiting else f"timed out while {self._action}"
-        self._finish(Result(text))
+        if self._action == WAITING:
+            self._finish(Result(self._talk.late()))
+        else:
+            self._finish(Result(self._talk.in_words(f"timed out while {self._action}")))
 
     # The end.
 

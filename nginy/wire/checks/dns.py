@@ -54,11 +54,11 @@ class DnsCheck:
         query = HEADER.pack(number, RECURSION_DESIRED, 1, 0, 0, 0) + question
         talk.expected = f"{self.rcode} for {self.domain} {self.record}"
         yield query if talk.is_datagram else frame(query)
-        message = yield from _read(talk)
+        message = yield from _read(talk, number)
         while not _is_answer(message, number, question):
             if not talk.is_datagram:
                 raise WireError("the answer is to another question")
-            message = yield from _read(talk)
+            message = yield from _read(talk, number)
         self._judge(message, number)
 
     def _judge(self, message: bytes, number: int) -> None:
@@ -78,10 +78,12 @@ class DnsCheck:
             raise CheckFailedError(f"{came} came, {self.address} was expected")
 
 
-def _read(talk: Talk) -> Script[bytes]:
-    """Read one message."""
+def _read(talk: Talk, number: int) -> Script[bytes]:
+    """Read one message; over TCP its number must be ours, as nothing else can come there."""
     if talk.is_datagram:
         return (yield from talk.datagram())
+    if (yield from talk.peek(LENGTH.size + 2))[LENGTH.size :] != number.to_bytes(2, "big"):
+        raise talk.unexpected()
     (length,) = LENGTH.unpack((yield from talk.take(LENGTH.size)))
     return (yield from talk.take(length))
 

@@ -61,6 +61,9 @@ def _status(talk: Talk) -> Script[int]:
     """Wait for the status of the final answer, and leave all unread."""
     while True:
         received = bytes(talk.received)
+        if not received:
+            yield from talk.more()
+            continue
         try:
             status = parse_status(received, is_eof=talk.is_eof)
         except WireError as error:

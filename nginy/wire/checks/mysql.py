@@ -121,10 +121,11 @@ def scramble(plugin: bytes, password: bytes, salt: bytes) -> bytes:
 
 def _read_packet(talk: Talk) -> Script[tuple[int, bytes]]:
     """Read one packet, its number and its payload; raise CheckFailedError if it is an error."""
-    head = yield from talk.take(4)
+    head = yield from talk.peek(4)
     length = int.from_bytes(head[:3], "little")
     if not 0 < length <= MAX_ANSWER_BYTES:
-        raise WireError(f"{shown(head)} came, {talk.expected} was expected")
+        raise talk.unexpected()
+    yield from talk.take(4)
     packet = yield from talk.take(length)
     if packet[0] == ERR:
         raise CheckFailedError(_error(packet))

@@ -131,10 +131,11 @@ def _message(kind: bytes, body: bytes) -> bytes:
 def _read_message(talk: Talk) -> Script[tuple[bytes, bytes]]:
     """Read one message: its kind and its body; raise CheckFailedError if it is an error."""
     yield from talk.begins_with_one_of(KINDS)
-    head = yield from talk.take(5)
+    head = yield from talk.peek(5)
     (length,) = struct.unpack(">I", head[1:])
     if not 4 <= length <= MAX_MESSAGE_BYTES:
-        raise WireError("a message of the server has no valid length")
+        raise talk.unexpected()
+    yield from talk.take(5)
     body = yield from talk.take(length - 4)
     if head[:1] == ERROR:
         code, text = parse_error(body)

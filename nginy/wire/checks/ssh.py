@@ -32,9 +32,9 @@ class SshCheck:
     def script(self, talk: Talk, _target: Target) -> Script[None]:
         """Read lines up to the identification."""
         talk.expected = '"SSH-2.0-"'
-        line = yield from talk.line()
+        line = first = yield from talk.line()
         while not line.startswith(b"SSH-"):
-            talk.expected = f'"SSH-2.0-" after {shown(line)}'
+            talk.expected = f'"SSH-2.0-" after {shown(first)}'
             line = yield from talk.line()
         if not IDENTIFICATION.match(line):
             raise CheckFailedError(f'{shown(line)} came, "SSH-2.0-" was expected')

@@ -115,7 +115,7 @@ class Talk:
                     return Step(tuple(sends), timeout_ms=self.timeout_ms)
                 sends.append(said)
         except WireError as error:
-            return Step(tuple(sends), is_over=True, failure=self._reason(str(error)))
+            return Step(tuple(sends), is_over=True, failure=self.in_words(str(error)))
         return Step(tuple(sends), is_over=True)
 
     def receive(self, data: bytes | memoryview, *, is_eof: bool = False) -> Step:
@@ -139,9 +139,15 @@ class Talk:
     def late(self) -> str:
         """Return why the check fails if nothing more comes in time."""
         text = "no answer in time" if self.is_datagram else "timed out while waiting for the answer"
-        return self._reason(f"{text}: {self.came()}")
+        return self.in_words(f"{text}: {self.came()}")
 
-    def _reason(self, text: str) -> str:
+    def lost(self, text: str) -> str:
+        """Return why the check fails if the connection breaks, for which `text` has the call."""
+        is_open = self.received or self.expected
+        return self.in_words(f"{text}: {self.came()}" if is_open else text)
+
+    def in_words(self, text: str) -> str:
+        """Return a reason that begins with the protocol, or with the step."""
         return f"{self.stage}: {text}" if self.stage else text
 
     # The script's side.

@@ -199,6 +199,19 @@ class TestTcp:
         result = checks.result(backend.name, question=single(expect=parse_expect("+")))
         assert "reset by peer" in result.failure
 
+    def test_a_reset_in_place_of_an_answer_says_what_was_expected(
+        self, harness: Harness, checks: Checks
+    ) -> None:
+        backend = speaker(harness, b"hello\n")
+        checks.start(backend.name, question=Polite())
+        harness.turn_until(lambda: backend.ends and backend.end.received)
+        backend.end.reset()
+        harness.turn_until(lambda: checks.results)
+        text = (
+            "polite: recv() failed (104: Connection reset by peer): nothing came, ok was expected"
+        )
+        assert checks.results == [Result(text)]
+
     def test_a_backend_that_never_stops_talking_is_left_after_100_ms(
         self, harness: Harness, checks: Checks
     ) -> None:
@@ -383,12 +396,20 @@ class TestTls:
         result = checks.result(backend.name, tls=ANY)
         assert result == Result("TLS handshake failed (what came is not TLS)")
 
+    def test_a_backend_that_closes_on_a_hello_fails(self, harness: Harness, checks: Checks) -> None:
+        backend = speaker(harness, b"", at_once_eof=True)
+        assert checks.result(backend.name, tls=ANY, question=HttpCheck(name="https")) == Result(
+            "https: the server closed the connection in the middle of the handshake"
+        )
+
+    @pytest.mark.parametrize("name", ["", "https"])
     def test_a_handshake_that_gets_no_answer_fails_at_the_deadline(
-        self, harness: Harness, checks: Checks
+        self, harness: Harness, checks: Checks, name: str
     ) -> None:
         backend = harness.add(SilentBackend())
-        result = checks.at_deadline(backend.name, tls=ANY)
-        assert result == Result("timed out while shaking hands (TLS)")
+        result = checks.at_deadline(backend.name, tls=ANY, question=HttpCheck(name=name))
+        stage = f"{name}: " if name else ""
+        assert result == Result(f"{stage}timed out while shaking hands (TLS)")
         harness.advance(FIN_WAIT_MS + 10)
 
 

@@ -109,12 +109,23 @@ def test_no_answer_is_a_bug(answer: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "noise", [b"1\r\nx\r\n", b"0000000a\r\n", b"1;" + b"x" * 90 + b"\r\nx\r\n"]
+    ("begin", "noise"),
+    [
+        (CHUNKED, b"1\r\nx\r\n"),
+        (CHUNKED, b"0000000a\r\n"),
+        (CHUNKED, b"1;" + b"x" * 90 + b"\r\nx\r\n"),
+        (HEAD + b"\r\n", b"x"),
+        (HEAD + b"Content-Length: 99999999\r\n\r\n", b"x\n"),
+        (HEAD, b"A: b\r\n"),
+        (HEAD + b"A: ", b"x"),
+        (b"HTTP/1.1 200 ", b"x"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    ],
 )
-def test_endless_chunks_end_the_check(noise: bytes) -> None:
+def test_an_endless_answer_ends_the_check(begin: bytes, noise: bytes) -> None:
     talk = Talk(OK, TARGET)
     talk.begin()
-    step = talk.receive(CHUNKED)
+    step = talk.receive(begin)
     count = 0
     while not step.is_over:
         step = talk.receive(noise * 100)

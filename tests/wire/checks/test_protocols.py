@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import pytest
 from nginy.text.address import parse_address
+from nginy.wire.checks.dns import DnsCheck
+from nginy.wire.checks.http import HttpCheck
 from nginy.wire.checks.ldap import BIND_REQUEST, UNBIND_REQUEST, LdapCheck
 from nginy.wire.checks.mail import ImapCheck, Pop3Check, SmtpCheck
 from nginy.wire.checks.mqtt import MqttCheck
@@ -17,9 +19,13 @@ from nginy.wire.checks.postgres import TERMINATE, PostgresCheck
 from nginy.wire.checks.redis import RedisCheck
 from nginy.wire.checks.scram import answer
 from nginy.wire.checks.ssh import SshCheck
+from nginy.wire.checks.steps import CheckStep, StepsCheck, parse_template
 from nginy.wire.checks.talk import MAX_TALK_BYTES, Question, Talk, Target
+from nginy.wire.expect import parse_expect
+from nginy.wire.shown import shown
 
 TARGET = Target(parse_address("192.0.2.1:25"), "here.test", bytes)
+RANDOM = Target(parse_address("192.0.2.1:25"), "here.test", b"\xa5".__mul__)
 MUTATIONS = 5000
 """Of all conversations in one protocol."""
 QUIT = b"*1\r\n$4\r\nQUIT\r\n"
@@ -75,6 +81,21 @@ LAST, THEIRS = answer(FIRST, SERVER_FIRST, b"pw")
 IN_RECOVERY = message(b"Q", b"SELECT pg_is_in_recovery()\0")
 ERR = packet(0, b"\xff\x69\x04Host 'h' is blocked")
 DENIED = packet(2, b"\xff\x15\x04#28000Access denied")
+
+
+def step(send: str, expect: str) -> CheckStep:
+    return CheckStep(parse_template(send), parse_expect(expect), has_variables=True)
+
+
+STEPS = StepsCheck(
+    (
+        step("", "~^220 .*\n"),
+        step("EHLO $hostname\r\n", "~(?m)^250 .*\n"),
+        step("QUIT\r\n", "ab"),
+        step("", "cd"),
+        step("", "~e"),
+    )
+)
 
 
 def recovery(value: bytes) -> bytes:
@@ -337,6 +358,17 @@ CASES = {
         "mysql: the answer to a query is not one value",
         COM_QUIT,
     ),
+    "steps": Case(
+        STEPS,
+        [b"220 mail.test\r\n", b"250-SIZE\r\n250 HELP\r\n", b"abcd.e"],
+        [EHLO, b"QUIT\r\n"],
+    ),
+    "steps fail": Case(
+        STEPS,
+        [b"220 mail.test\r\n", b"250 HELP\r\n", b"abd"],
+        [EHLO, b"QUIT\r\n"],
+        'step 4: the answer is not as expected: "d" came, "cd" was expected',
+    ),
     "mysql is old": Case(
         MysqlCheck(), [packet(0, b"\x0a3.23\0abc")], [], "mysql: the server is older than MySQL 4.1"
     ),
@@ -422,6 +454,48 @@ def test_an_endless_stream_ends_the_check(case: Case, noise: bytes) -> None:
         step = talk.receive(noise * 1000)
         count += len(noise) * 1000
     assert count <= MAX_TALK_BYTES + len(noise) * 1000
+
+
+GREETINGS = {
+    "redis": b"-ERR wrong number of arguments\r\n",
+    "smtp": b"220 mail.test ESMTP\r\n",
+    "pop3": b"+OK ready\r\n",
+    "imap": b"* OK [CAPABILITY IMAP4rev1] hi\r\n",
+    "ssh": b"SSH-2.0-OpenSSH_9.2\r\nInvalid SSH identification string.\r\n",
+    "mysql": packet(0, GREETING),
+    "postgres": message(b"E", b"SFATAL\0C08P01\0Mno PostgreSQL user name\0\0"),
+    "ldap": bound(2),
+    "mqtt": b"\x20\2\0\1",
+    "http": b"HTTP/1.1 400 Bad Request\r\nServer: x\r\n\r\n",
+}
+"""What a server says to a client, unasked or to something that it does not understand."""
+QUESTIONS = (
+    *(RedisCheck("master"), MysqlCheck("nginy"), PostgresCheck(), SmtpCheck(), Pop3Check()),
+    *(ImapCheck(), LdapCheck(), MqttCheck(), SshCheck(), HttpCheck(name="http")),
+    DnsCheck("a.test"),
+)
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.name)
+def test_a_server_of_another_protocol_fails_and_is_shown(question: Question) -> None:
+    for protocol, said in GREETINGS.items():
+        if protocol == question.name:
+            continue
+        talk = Talk(question, RANDOM)
+        talk.begin()
+        step = talk.receive(said)
+        if not step.is_over:
+            assert talk.late().startswith(f"{question.name}: timed out")
+            step = talk.receive(b"", is_eof=True)
+        assert step.failure.startswith(f"{question.name}: ")
+        if (question.name, protocol) not in READ_ON:
+            assert shown(said[:4])[:-1] in step.failure
+    step = Talk(question, RANDOM).receive(b"", is_eof=True)
+    assert "the connection was closed without an answer: nothing came, " in step.failure
+
+
+READ_ON = {("postgres", "mysql"), ("mysql", "postgres"), ("mysql", "mqtt")}
+"""What can be the beginning of a message, so that the failure comes with the next one."""
 
 
 @pytest.mark.parametrize(
