@@ -107,7 +107,7 @@ def files_of_tls(config: Config) -> Iterator[Pem]:
 def is_passed_through(route: Route) -> bool:
     """Return whether the clients of a route keep their TLS, or have none.
 
-    Whose first bytes were asked for as they came, or were to be no TLS, cannot shake hands.
+    No handshake is possible on a route that asks for the first bytes as they come, or for no TLS.
     """
     return route.passthrough or route.is_tls is False or route.starts is not None
 

@@ -274,7 +274,7 @@ class Route(Entry):
 
 
 class RouteRecord(Record[Route]):
-    """A route; what it does not ask is not shown."""
+    """A route; `-T` does not show what it does not ask."""
 
     def __init__(self) -> None:
         super().__init__(Route, "a route")

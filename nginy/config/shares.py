@@ -35,7 +35,7 @@ class Part:
 
     @property
     def is_last(self) -> bool:
-        """Whether nobody is left behind it."""
+        """Whether no client is left for a part behind it."""
         return self.total == WHOLE
 
 

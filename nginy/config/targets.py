@@ -27,7 +27,7 @@ Entry = TypeVar("Entry", Listener, Route)
 
 
 def entries_of(listener: Listener) -> tuple[Listener | Route, ...]:
-    """Return the listener and its routes: all that may have a `proxy_pass`."""
+    """Return whatever may have a `proxy_pass`: the listener and its routes."""
     return (listener, *listener.routes)
 
 
