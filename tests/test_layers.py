@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import nginy
 
+from kit.sources import parsed
+
 ROOT = pathlib.Path(nginy.__file__).parent
 
 # Everyone may import these: values and names, nothing that runs.
@@ -127,7 +129,7 @@ def layer_offences(sources: Sources) -> list[str]:
         if not layer:
             wrong.append(f"{module} belongs to no layer")
             continue
-        found = imported_names(module, ast.walk(ast.parse(source)))
+        found = imported_names(module, ast.walk(parsed(source)))
         names = {name.removeprefix("nginy.") for name in found if name.startswith("nginy.")}
         used = {longest_prefix(name, ALLOWED) or name for name in names} - {"__version__", layer}
         extra = used - ALLOWED[layer] - (LEAVES if layer != "errors" else set())
@@ -140,7 +142,7 @@ def forbidden_offences(sources: Sources) -> list[str]:
     for module, source in sources.items():
         is_pure = longest_prefix(module.removeprefix("nginy."), PURE)
         forbidden = FORBIDDEN | (IMPURE if is_pure else set())
-        names = imported_names(module, ast.walk(ast.parse(source)))
+        names = imported_names(module, ast.walk(parsed(source)))
         roots = {name.split(".")[0] for name in names}
         wrong += [f"{module} imports {name}" for name in sorted(roots & forbidden)]
     return wrong
@@ -158,7 +160,7 @@ def local_import_offences(sources: Sources) -> list[str]:
     """Imports inside functions, but for those of `LOCAL_IMPORTS`."""
     wrong = []
     for module, source in sources.items():
-        for function in ast.walk(ast.parse(source)):
+        for function in ast.walk(parsed(source)):
             if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
                 names = imported_names(module, ast.walk(function))
                 names = {n for n in names if not longest_prefix(n, LOCAL_IMPORTS.get(module, ()))}
@@ -174,7 +176,7 @@ def import_graph(
     graph: dict[str, set[str]] = {}
     for module, source in sources.items():
         targets = set()
-        for name in imported_names(module, walk(ast.parse(source))):
+        for name in imported_names(module, walk(parsed(source))):
             target = name if name in modules else name.rpartition(".")[0]
             if target in modules:
                 targets.add(target)

@@ -12,6 +12,8 @@ import re
 import nginy
 import pytest
 
+from kit.sources import parsed
+
 PACKAGE = pathlib.Path(nginy.__file__).parent
 TESTS = PACKAGE.parent / "tests"
 
@@ -31,7 +33,7 @@ def untested(package: pathlib.Path, tests: pathlib.Path) -> list[str]:
         path = module.relative_to(package)
         beside = [tests / path.parent / f"test_{path.stem}{end}.py" for end in ("", "_live")]
         has_own = any(file.exists() for file in beside)
-        elsewhere = ELSEWHERE.search(ast.get_docstring(ast.parse(module.read_text())) or "")
+        elsewhere = ELSEWHERE.search(ast.get_docstring(parsed(module.read_text())) or "")
         if elsewhere is None and not has_own:
             wrong.append(f"{path} has no {beside[0].relative_to(tests)}, and names no other")
         elif elsewhere is not None and has_own:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 import nginy
 
+from kit.sources import parsed
+
 PACKAGE = pathlib.Path(nginy.__file__).parent
 CHECKOUT = PACKAGE.parent
 
@@ -35,7 +37,7 @@ def sources_under(directory: pathlib.Path) -> Sources:
 
 
 def functions(source: str) -> Iterator[Function]:
-    return (node for node in ast.walk(ast.parse(source)) if isinstance(node, Function))
+    return (node for node in ast.walk(parsed(source)) if isinstance(node, Function))
 
 
 def line_count(function: Function) -> int:
@@ -87,7 +89,7 @@ def is_excused(node: ast.AST) -> bool:
 def undocumented(sources: Sources) -> list[str]:
     wrong = []
     for path, source in sources.items():
-        tree = ast.parse(source)
+        tree = parsed(source)
         if not ast.get_docstring(tree):
             wrong.append(f"{path} has no docstring")
         for name, node in public_definitions(tree.body):
@@ -101,7 +103,7 @@ def repeated_module_docstrings(sources: Sources) -> list[str]:
     first: dict[str, str] = {}
     wrong = []
     for path, source in sources.items():
-        docstring = ast.get_docstring(ast.parse(source)) or ""
+        docstring = ast.get_docstring(parsed(source)) or ""
         for text in {docstring, docstring.partition("\n")[0]}:
             if text and text in first and first[text] != path:
                 wrong.append(f"{path} opens as {first[text]} does")
@@ -116,7 +118,7 @@ def sleeps(sources: Sources) -> list[str]:
         f"{path}:{node.lineno} sleeps"
         for path, source in sources.items()
         if "sleep" in source  # few have the word, and to parse all of them takes long
-        for node in ast.walk(ast.parse(source))
+        for node in ast.walk(parsed(source))
         if isinstance(node, ast.Call) and ast.unparse(node.func) in {"time.sleep", "sleep"}
     ]
 

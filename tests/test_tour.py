@@ -12,6 +12,8 @@ from collections.abc import Iterator
 
 import nginy
 
+from kit.sources import parsed
+
 PACKAGE = pathlib.Path(nginy.__file__).parent
 CHECKOUT = PACKAGE.parent
 TOUR = PACKAGE / "README.md"
@@ -60,7 +62,7 @@ def definitions(tree: ast.AST) -> Iterator[tuple[str, ast.AST]]:
 
 def has_symbol(source: str, symbol: str) -> bool:
     """Tell whether a module defines `symbol`, dotted for a member: a method, field or constant."""
-    nodes: list[ast.AST] = [ast.parse(source)]
+    nodes: list[ast.AST] = [parsed(source)]
     for name in symbol.split("."):
         inner = [pair for node in nodes for pair in definitions(node)]
         # a class's fields are where __init__ sets them

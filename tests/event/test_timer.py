@@ -210,14 +210,15 @@ def test_a_timer_says_in_words_what_it_is_for() -> None:
 
 def test_whoever_owns_a_timer_has_a_name_in_words() -> None:
     modules = [info.name for info in pkgutil.walk_packages(nginy.__path__, "nginy.")]
+    its_own = re.compile(r"Timer\(self\.\w+, self\)")
+    imported = [importlib.import_module(name) for name in modules if "__main__" not in name]
     classes = {
         each
-        for name in modules
-        if "__main__" not in name
-        for each in vars(importlib.import_module(name)).values()
-        if isinstance(each, type) and each.__module__.startswith("nginy.")
+        for module in imported
+        if its_own.search(inspect.getsource(module))
+        for each in vars(module).values()
+        if isinstance(each, type) and each.__module__ == module.__name__
     }
-    its_own = re.compile(r"Timer\(self\.\w+, self\)")
     owners = {each for each in classes if its_own.search(inspect.getsource(each))}
     assert len(owners) > 20
     assert [each for each in owners if each.__str__ is object.__str__] == []

@@ -17,6 +17,8 @@ import pytest
 from kit.program import CHECKOUT, ENVIRONMENT, PATIENCE_S, own_host
 
 EXAMPLE = CHECKOUT / "etc" / "nginy.yml"
+pytestmark = pytest.mark.slow
+
 LISTENERS = 4  # lines: neighboring ports share one
 
 

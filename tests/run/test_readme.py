@@ -18,6 +18,8 @@ import pytest
 
 from kit.program import CHECKOUT, ENVIRONMENT, PATIENCE_S, Nginy, needs, own_host, run_once
 
+pytestmark = pytest.mark.slow
+
 README = (CHECKOUT / "README.md").read_text()
 EXAMPLE = (CHECKOUT / "etc" / "nginy.yml").read_text()
 LISTENERS = EXAMPLE.count("listen: 127.0.0.1:")
@@ -145,7 +147,6 @@ def test_what_the_demonstration_says_at_its_start(demonstration: tuple[str, str]
     assert STAMP.sub(r"\1 ", demonstration[1]) == STAMP.sub(r"\1 ", TYPED[STARTED].output)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("line", ASKED)
 def test_what_the_demonstration_answers(line: str, demonstration: tuple[str, str]) -> None:
     needs(*ASKED[line])
