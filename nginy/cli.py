@@ -10,14 +10,14 @@ escapes when it compiles them, and no user of nginy can do anything about that.
 """
 
 import contextlib
+import errno
 import os
 import platform
-import re
 import signal
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
 import yaml
 
@@ -31,12 +31,11 @@ from nginy.commands.plan import render_plan
 from nginy.commands.reference import render_reference
 from nginy.commands.sessions import Choice, sessions
 from nginy.commands.status import status
-from nginy.commands.usage import parse_usage
+from nginy.commands.usage import mistake, parse_usage
 from nginy.config.check_files import check_files
 from nginy.config.check_tls import validities
 from nginy.config.dump import dump
 from nginy.config.load import load, service_pid_file
-from nginy.config.node import closest, did_you_mean, quote
 from nginy.config.schema import Config
 from nginy.config.surprises import surprises
 from nginy.errors import ConfigError, NginyError
@@ -56,6 +55,7 @@ Usage:
   nginy status [--json | --check] CONFIG
   nginy (drain | maint | ready) [--wait TIME] [--for TIME] [--reason TEXT] CONFIG BACKEND
   nginy sessions [--top BY | --follow | --kill] CONFIG [FILTER ...]
+  nginy top [-d SECONDS] [--ascii] CONFIG
   nginy weight [--for TIME] [--reason TEXT] CONFIG BACKEND NUMBER
   nginy (-h | -v | -V | --help-config | --man | --completion SHELL)
 
@@ -72,6 +72,8 @@ nginy weight changes the weight of a backend. None of this changes the file: a r
 or a reload with another value in the file, undoes it.
 nginy sessions lists all current sessions, or those that match all filters, such as
 client=10.0.0.0/8, backend=10.0.0.1:80, state=established or min_age=10m.
+nginy top shows upstreams, listeners, sessions and events on a screen that it draws
+anew each second; F1 names its keys.
 
 Options:
   -t             Check CONFIG and the files it names, and exit.
@@ -88,6 +90,8 @@ Options:
   --top BY       Show the twenty sessions with the most bytes, age or idle time.
   --follow       Show sessions as they begin and end, until Ctrl-C.
   --kill         End these sessions.
+  -d SECONDS     Draw the screen so often, instead of each second.
+  --ascii        Draw it in ASCII alone.
   --wait TIME    Return when the last session of the backend has ended, or when it is
                  ready. After TIME, such as 60s, give up with the exit status 2.
   --for TIME     Undo the change after this time.
@@ -101,20 +105,8 @@ Options:
   -h --help      Print this and exit.
 """
 
-COMMANDS: Final = ("plan", "explain", "check", "status", "sessions", "weight", *STATES)
+COMMANDS: Final = ("plan", "explain", "check", "status", "sessions", "top", "weight", *STATES)
 """Those that answer a question about a configuration, or about the nginy that runs it."""
-WITH_VALUE: Final = "sc"
-"""The options of one letter that take a value, which may follow without a blank."""
-
-FOREIGN_OPTIONS: Final = {
-    "--config": "-c",
-    "--dump": "-T",
-    "--reload": "-s",
-    "--test": "-t",
-    "-f": "-c",
-}
-"""Options of other programs, and those of nginy that do the same."""
-
 SIGNALS_BY_NAME: Final = {
     "stop": signal.SIGTERM,
     "quit": signal.SIGQUIT,
@@ -133,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = docopt(USAGE, argv, help=False)
     except DocoptExit as error:
         typed = sys.argv[1:] if argv is None else argv
-        _tell(_mistake(typed))
+        _tell(mistake(USAGE, typed, SIGNALS_BY_NAME))
         print(error, file=sys.stderr)
         return 1
     arguments["CONFIG"] = arguments["CONFIG"] or arguments["-c"]
@@ -145,40 +137,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments["-t"] or arguments["-T"]:
             _tell(f"configuration file {arguments['CONFIG']} test failed")
     return 1
-
-
-def _mistake(typed: Sequence[str]) -> str:
-    """Return what is wrong with a command line that docopt refuses."""
-    known = sorted(set(re.findall(r"(?m)^  (-\w)\b|(--[a-z-]+)", USAGE)))
-    options = [short or long for short, long in known]
-    for word in typed:
-        for option in _options_in(word):
-            if option not in options:
-                meant = FOREIGN_OPTIONS.get(option) or closest(option, options)
-                hint = did_you_mean(meant)
-                return f"unknown option {quote(option)}{hint}, expected {', '.join(options)}"
-    given = [option for word in typed for option in _options_in(word)]
-    exclusive = [option for option in ("-t", "-T", "-s") if option in given]
-    if len(exclusive) > 1:
-        return f"{' and '.join(exclusive)} cannot be combined"
-    words = [word for word in typed if not word.startswith("-")]
-    if words and "-s" not in given and words[0] in SIGNALS_BY_NAME:
-        return f"unknown command {quote(words[0])}{did_you_mean(f'-s {words[0]}')}"
-    return "missing or extra argument" if words else "no configuration file"
-
-
-def _options_in(word: str) -> list[str]:
-    """Return the options in one word of the command line; -tc has two."""
-    if word.startswith("--"):
-        return [word.partition("=")[0]]
-    if not word.startswith("-") or word == "-":
-        return []
-    found = []
-    for letter in word[1:]:
-        found.append(f"-{letter}")
-        if letter in WITH_VALUE:
-            break
-    return found
 
 
 def _act(arguments: Mapping[str, str]) -> int:
@@ -251,15 +209,9 @@ def _answer(config: Config, arguments: Mapping[str, str]) -> int:
         asked = check(config, arguments["UPSTREAM"])
         _show(render_checks(asked, is_verbose=bool(arguments["--version"])))
         return 0 if all(each.is_fine for each in asked) else 1
-    if arguments["sessions"]:
-        choice = Choice(
-            arguments["FILTER"],
-            arguments["--top"],
-            is_kill=bool(arguments["--kill"]),
-            is_follow=bool(arguments["--follow"]),
-        )
+    if arguments["sessions"] or arguments["top"]:
         with contextlib.suppress(KeyboardInterrupt):  # how --follow ends
-            all(_print(line) for line in sessions(config, path, choice))
+            all(_print(line) for line in _shown(config, arguments))
         return 0
     if not arguments["status"]:
         return _change(config, arguments)
@@ -267,6 +219,23 @@ def _answer(config: Config, arguments: Mapping[str, str]) -> int:
     code, text = status(config, path, is_json=is_json, is_check=is_check)
     _show(text)
     return code
+
+
+def _shown(config: Config, arguments: Mapping[str, Any]) -> Iterator[str]:
+    """Yield lines for as long as they come."""
+    path = arguments["CONFIG"]
+    if arguments["top"]:
+        # Most commands, and a start, need none of its code.
+        from nginy.commands.top.front import parse_wishes, top  # noqa: PLC0415
+
+        return top(config, path, parse_wishes(arguments["-d"], is_ascii=bool(arguments["--ascii"])))
+    choice = Choice(
+        arguments["FILTER"],
+        arguments["--top"],
+        is_kill=bool(arguments["--kill"]),
+        is_follow=bool(arguments["--follow"]),
+    )
+    return sessions(config, path, choice)
 
 
 def _change(config: Config, arguments: Mapping[str, str]) -> int:
@@ -376,10 +345,13 @@ def _show(text: str) -> int:
 
 
 def _print(text: str) -> bool:
-    """Print to stdout; a reader that closes early (`| head`) is no error, but False."""
+    """Print to stdout; a reader that closes early (`| head`, a terminal that is gone) is no error,
+    but False."""
     try:
         print(text, end="" if text.endswith("\n") else "\n", flush=True)
-    except BrokenPipeError:
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EIO):
+            raise
         # Python flushes stdout again at exit, and would complain then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return False

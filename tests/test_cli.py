@@ -194,7 +194,7 @@ def test_a_wrong_command_line_prints_the_usage_and_fails(capsys: Capture, argv: 
     [
         (
             ["-q", "a.yml"],
-            'unknown option "-q", expected --check, --completion, --follow, --for, --help',
+            'unknown option "-q", expected --ascii, --check, --completion, --follow, --for',
         ),
         (["-tq", "a.yml"], 'unknown option "-q", expected'),
         (["--hlep"], 'unknown option "--hlep" (did you mean "--help"?), expected'),
@@ -219,7 +219,7 @@ def test_what_is_wrong_with_a_command_line_is_said(
     assert status == 1
     assert lines[0].startswith(f"nginy: {said}")
     if "unknown option" in said:
-        assert lines[0].endswith("--version, --wait, -T, -V, -c, -h, -s, -t, -v")
+        assert lines[0].endswith("--version, --wait, -T, -V, -c, -d, -h, -s, -t, -v")
 
 
 def test_the_configuration_may_follow_c_as_with_nginx(

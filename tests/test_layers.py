@@ -149,8 +149,9 @@ def forbidden_offences(sources: Sources) -> list[str]:
 
 
 LOCAL_IMPORTS = {
-    # docopt warns as it is compiled; several workers are rare, and one need not load their modules.
-    "nginy.cli": {"docopt", "nginy.process.workers"},
+    # docopt warns as it is compiled; several workers are rare, and one need not load their modules;
+    # nor need who serves load what draws on a terminal.
+    "nginy.cli": {"docopt", "nginy.process.workers", "nginy.commands.top"},
     # What the module does has to come before anything else is imported.
     "nginy.__main__": {"nginy.cli"},
 }

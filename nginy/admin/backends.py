@@ -121,16 +121,28 @@ def _fits(backend: Backend, pool: BackendPool, wanted: Details, now_s: int) -> b
         return False
     if wanted.get("state") not in (None, str(backend.health.state)):
         return False
+    words = wanted.get("words")
+    if words and not _matches(backend, pool, words):
+        return False
     usable = wanted.get("usable")
     return usable is None or usable is not bool(pool.why_not(backend, now_s))
 
 
+def _matches(backend: Backend, pool: BackendPool, words: Sequence[str]) -> bool:
+    """Whether the text of a backend has all words."""
+    health = backend.health
+    text = f"{pool.name}/{backend.addr_text} {backend.name} {health.state} {health.reason}".lower()
+    return all(word in text for word in words)
+
+
 def collect(subject: Subject, wanted: Details) -> Slices[Facts]:
-    """Return the backends of one upstream that fit, from `after` on."""
+    """Return the backends that fit, of one upstream or of all, from `after` on."""
+    wanted = {**wanted, "words": str(wanted.get("match") or "").lower().split()}
     after, limit = int(wanted.get("after", 0)), int(wanted.get("limit", LIMIT))
     found: list[Facts] = []
     matched = looked_at = 0
-    pools = [pool for pool in subject.pools() if pool.name == wanted["upstream"]]
+    upstream = wanted["upstream"]
+    pools = [pool for pool in subject.pools() if upstream in (None, pool.name)]
     for pool in pools:
         for backend in list(members_of(pool)):
             looked_at += 1

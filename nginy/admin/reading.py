@@ -94,22 +94,24 @@ def drops(subject: Subject, asked: Asked) -> Slices[Answer]:
 
 
 def backends(subject: Subject, asked: Asked) -> Slices[Answer]:
-    """Answer with the backends of an upstream that fit."""
+    """Answer with the backends that fit, of one upstream or of all."""
     query = asked.request.query
     usable = asked.word("usable", YES_NO)
     limit = asked.number("limit", LIMIT, LIMIT)
     after = asked.number("after", 0)
+    upstream = asked.names.get("U")
     wanted = {
-        "upstream": asked.names["U"],
+        "upstream": upstream,
         "state": asked.word("state", map(str, State)),
         "usable": None if usable is None else YES_NO[usable],
         "name": query.get("name"),
+        "match": query.get("match"),
         "after": after,
         "limit": limit,
     }
     facts = yield from known(subject, BACKENDS, wanted)
-    if not facts["is_known"]:
-        raise no_upstream(subject, asked.names["U"])
+    if upstream is not None and not facts["is_known"]:
+        raise no_upstream(subject, upstream)
     rows = facts["backends"]
     end = after + len(rows)
     members = {

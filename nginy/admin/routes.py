@@ -71,9 +71,10 @@ ROUTES: Final = (
     _get(f"{API}upstreams/U", "one of them", reading.upstreams),
     _get(
         f"{API}upstreams/U/backends",
-        "its backends; state=, usable= and name= choose, after= and limit= page",
+        "its backends; state=, usable=, name= and match= choose, after= and limit= page",
         reading.backends,
     ),
+    _get(f"{API}backends", "those of all upstreams, chosen and paged likewise", reading.backends),
     _get(ONE, "one of them; wait=idle or wait=usable, with timeout=, waits", reading.backend),
     _get(f"{ONE}/health", "what each cause says, the last checks and changes", reading.health),
     _get(

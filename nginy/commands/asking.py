@@ -43,11 +43,28 @@ class Message:
     """Only this process is asked, on a unix socket, and no other that may have the address."""
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A message as bytes, and where to send them."""
+
+    address: Address
+    """One that can be connected to."""
+    data: bytes
+    wait_s: float = 0
+    pid: int | None = None
+
+
 def ask(config: Config, path: str, message: Message) -> tuple[int, str]:
     """Return status and body of the answer; raises NginyError without one.
 
     `path` is that of the configuration.
     """
+    request = prepare(config, path, message)
+    return parse(request.address, _exchange(request))
+
+
+def prepare(config: Config, path: str, message: Message) -> Request:
+    """Return the request of a message; raises NginyError if there is nobody to ask."""
     method = message.method
     entry, address = _admin_of(config, path, is_change=method != "GET")
     lines = [f"{method} {message.target} HTTP/1.1", f"Host: {_host(address)}", "Connection: close"]
@@ -57,13 +74,23 @@ def ask(config: Config, path: str, message: Message) -> tuple[int, str]:
     if method != "GET":
         data = json.dumps(message.body or {}).encode()
         lines += ["Content-Type: application/json", f"Content-Length: {len(data)}"]
-    head = "".join(f"{line}\r\n" for line in (*lines, ""))
-    answer = _exchange(address, head.encode() + data, ANSWER_S + message.wait_s, message.pid)
-    head_bytes, _, found = answer.partition(b"\r\n\r\n")
-    words = head_bytes.split(b" ", 2)
+    head = "".join(f"{line}\r\n" for line in (*lines, "")).encode()
+    return Request(_reachable(address), head + data, message.wait_s, message.pid)
+
+
+def parse(address: Address, answer: bytes) -> tuple[int, str]:
+    """Return status and body of a whole answer; raises NginyError for anything else."""
+    head, _, found = answer.partition(b"\r\n\r\n")
+    words = head.split(b" ", 2)
     if len(words) < 3 or not words[0].startswith(b"HTTP/1.") or not words[1].isdigit():
         raise NginyError(f"{address} does not answer as nginy does")
     return int(words[1]), found.decode("utf-8", "replace")
+
+
+def may_change(config: Config, path: str) -> bool:
+    """Whether the configuration has a place where changes are allowed."""
+    entry, address = _admin_of(config, path, is_change=True)
+    return entry.may(address) == "full"
 
 
 def ask_json(config: Config, path: str, message: Message) -> Any:
@@ -122,21 +149,26 @@ def _peer_pid(sock: socket.socket) -> int:
     return int(struct.unpack("3i", data)[0])
 
 
-def _exchange(address: Address, request: bytes, timeout_s: float, pid: int | None) -> bytes:
+def unreachable(address: Address, error: OSError) -> NginyError:
+    """Return the error for an address that does not answer."""
+    reason = "no answer in time" if error.errno is None else f"{error.errno}: {error.strerror}"
+    return NginyError(f"{address} cannot be asked ({reason}); is nginy running?")
+
+
+def _exchange(request: Request) -> bytes:
+    address, pid = request.address, request.pid
     try:
         with socket.socket(address.family) as sock:
-            sock.settimeout(timeout_s)
-            sock.connect(_reachable(address).sockaddr)
+            sock.settimeout(ANSWER_S + request.wait_s)
+            sock.connect(address.sockaddr)
             if pid is not None and _peer_pid(sock) != pid:
                 raise NginyError(f"{address} is not the socket of process {pid}")
-            sock.sendall(request)
+            sock.sendall(request.data)
             answer = b""
             while len(answer) < ANSWER_MAX_BYTES and (data := sock.recv(65536)):
                 answer += data
     except OSError as error:
-        reason = "no answer in time" if error.errno is None else f"{error.errno}: {error.strerror}"
-        text = f"{address} cannot be asked ({reason}); is nginy running?"
-        raise NginyError(text) from error
+        raise unreachable(address, error) from error
     if not answer:
         raise NoAnswerError(f"{address} closed the connection without an answer")
     return answer

@@ -2,14 +2,30 @@
 
 docopt reads the text in order to parse a command line; this reads it for whatever else has to know
 what can be typed: the manual page (`manual.py`) and what shells complete (`completion.py`). So an
-option or a command that is in the text is everywhere.
+option or a command that is in the text is everywhere. Of a line that docopt refuses, `mistake` says
+in one sentence what is wrong.
 
 The text is that of `cli.py`. Not here: what any of it does.
 """
 
 import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
+
+from nginy.config.node import closest, did_you_mean, quote
+
+WITH_VALUE: Final = "scd"
+"""The options of one letter that take a value, which may follow without a blank."""
+
+FOREIGN_OPTIONS: Final = {
+    "--config": "-c",
+    "--dump": "-T",
+    "--reload": "-s",
+    "--test": "-t",
+    "-f": "-c",
+}
+"""Options of other programs, and those of nginy that do the same."""
 
 _OPTION: Final = re.compile(r"^  (?=-)", re.MULTILINE)
 _NAME: Final = re.compile(r"(?<![\w-])--?[A-Za-z][\w-]*")
@@ -86,3 +102,37 @@ def _command(name: str, lines: tuple[str, ...], options: tuple[Option, ...], pro
         tuple(re.findall(r"\b[A-Z]+\b", bare)),
         " ".join(about[1].split()) if name and about else "",
     )
+
+
+def mistake(text: str, typed: Sequence[str], signals: Collection[str]) -> str:
+    """Return what is wrong with a command line that docopt refuses; `signals` are those of -s."""
+    known = sorted(set(re.findall(r"(?m)^  (-\w)\b|(--[a-z-]+)", text)))
+    options = [short or long for short, long in known]
+    for word in typed:
+        for option in _options_in(word):
+            if option not in options:
+                meant = FOREIGN_OPTIONS.get(option) or closest(option, options)
+                hint = did_you_mean(meant)
+                return f"unknown option {quote(option)}{hint}, expected {', '.join(options)}"
+    given = [option for word in typed for option in _options_in(word)]
+    exclusive = [option for option in ("-t", "-T", "-s") if option in given]
+    if len(exclusive) > 1:
+        return f"{' and '.join(exclusive)} cannot be combined"
+    words = [word for word in typed if not word.startswith("-")]
+    if words and "-s" not in given and words[0] in signals:
+        return f"unknown command {quote(words[0])}{did_you_mean(f'-s {words[0]}')}"
+    return "missing or extra argument" if words else "no configuration file"
+
+
+def _options_in(word: str) -> list[str]:
+    """Return the options in one word of the command line; -tc has two."""
+    if word.startswith("--"):
+        return [word.partition("=")[0]]
+    if not word.startswith("-") or word == "-":
+        return []
+    found = []
+    for letter in word[1:]:
+        found.append(f"-{letter}")
+        if letter in WITH_VALUE:
+            break
+    return found

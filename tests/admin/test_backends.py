@@ -10,7 +10,7 @@ from nginy.balancer.round_robin import RoundRobin
 from nginy.text.address import parse_address
 from nginy.wire.agent import Mode
 
-from kit.admin import Made, done, pool
+from kit.admin import Made, done, pool, take_down
 
 
 def rows(made: Made, **wanted: object) -> list[dict[str, Any]]:
@@ -129,3 +129,21 @@ def test_health_is_told_by_the_worker_that_asks() -> None:
         for each in (hears, asks)
     ]
     assert HEALTH.merge(reports)["health"] == [asks]
+
+
+def test_a_text_chooses_among_all_upstreams_and_pages_count_what_fits() -> None:
+    web, mail = pool("web", "10.0.0.1:80", "10.0.0.2:80"), pool("mail", "10.0.0.1:25")
+    take_down(web, 1, "the name is Gone")
+    made = Made(web, mail)
+
+    def found(match: str, **more: object) -> list[str]:
+        return [f"{row['upstream']}/{row['address']}" for row in rows(made, match=match, **more)]
+
+    with made:
+        every = {"upstream": None}
+        assert found("", **every) == ["web/10.0.0.1:80", "web/10.0.0.2:80", "mail/10.0.0.1:25"]
+        assert found("10.0.0.1", **every) == ["web/10.0.0.1:80", "mail/10.0.0.1:25"]
+        assert found("10.0.0.1", after=1, **every) == ["mail/10.0.0.1:25"]
+        assert found("GONE unresolved", **every) == ["web/10.0.0.2:80"]
+        assert found("web/10") == ["web/10.0.0.1:80", "web/10.0.0.2:80"]
+        assert found("gone 10.0.0.1") == []

@@ -1,0 +1,139 @@
+"""Snapshot: what nginy said in one round of questions, and how fast its counts grow.
+
+Rates are differences between two snapshots of the same process. A count that has fallen, or one of
+another process, has no rate.
+
+Pure: facts and times go in.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Final
+
+Facts = Mapping[str, Any]
+
+BACKENDS: Final = "upstreams"
+LISTENERS: Final = "listeners"
+SESSIONS: Final = "sessions"
+EVENTS: Final = "events"
+VIEWS: Final = (BACKENDS, LISTENERS, SESSIONS, EVENTS)
+HISTORY: Final = 60
+"""Rates of new sessions that are kept for the small chart."""
+
+COUNTED: Final = {
+    BACKENDS: "sessions_total",
+    LISTENERS: "sessions_total",
+    SESSIONS: "attempts",
+}
+"""What counts the beginnings in a row of each view."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Growth a second; None if nobody knows."""
+
+    new: float | None = None
+    received: float | None = None
+    sent: float | None = None
+
+    def __add__(self, other: "Rates") -> "Rates":
+        """Return the rates of two together."""
+        return Rates(
+            _plus(self.new, other.new),
+            _plus(self.received, other.received),
+            _plus(self.sent, other.sent),
+        )
+
+
+def _plus(a: float | None, b: float | None) -> float | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return a + b
+
+
+UNKNOWN: Final = Rates()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One round."""
+
+    at_s: float
+    overview: Facts
+    view: str = BACKENDS
+    rows: Sequence[Facts] = ()
+    """Of the view: backends, listeners, sessions or events."""
+    more: int = 0
+    """Rows that nginy has, and has not sent."""
+    details: Facts | None = None
+    """More about one row."""
+    about: str = ""
+    """The key of that row."""
+    counts: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+    rates: Mapping[str, Rates] = field(default_factory=dict)
+    """By the keys of rows; "" is nginy as a whole."""
+    history: tuple[float, ...] = ()
+
+    @property
+    def pid(self) -> object:
+        """Which process has answered."""
+        return self.overview.get("pid")
+
+    def age_s(self, at: str | None) -> float | None:
+        """Return how long ago an instant was, by nginy's own clock."""
+        if at is None:
+            return None
+        try:
+            return (_instant(self.overview["at"]) - _instant(at)).total_seconds()
+        except (KeyError, TypeError, ValueError):
+            return None
+
+
+def _instant(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def key_of(view: str, row: Facts) -> str:
+    """Return what makes a row the same one in the next snapshot."""
+    if view == BACKENDS:
+        return f"{row['upstream']}/{row['address']}"
+    if view == LISTENERS:
+        return f"{row['name']} {row['protocol']}"
+    return str(row["id"] if view == SESSIONS else row["seq"])
+
+
+def take(before: Snapshot | None, taken: Snapshot) -> Snapshot:
+    """Return a snapshot with its rates, which the one before tells."""
+    counts = _counts(taken)
+    rates: dict[str, Rates] = {}
+    history: tuple[float, ...] = ()
+    if before is not None and before.pid == taken.pid:
+        passed_s = taken.at_s - before.at_s
+        history = before.history
+        for key, now in counts.items():
+            known = before.counts.get(key)
+            if known is not None and passed_s > 0:
+                rates[key] = Rates(
+                    *(_rate(a, b, passed_s) for a, b in zip(known, now, strict=True))
+                )
+        new = rates.get("", UNKNOWN).new
+        if new is not None:
+            history = (*history, new)[-HISTORY:]
+    return replace(taken, counts=counts, rates=rates, history=history)
+
+
+def _rate(before: int, now: int, passed_s: float) -> float | None:
+    return (now - before) / passed_s if now >= before else None
+
+
+def _counts(taken: Snapshot) -> dict[str, tuple[int, int, int]]:
+    overview = taken.overview
+    bytes_ = overview["bytes"]
+    counts = {"": (int(overview["sessions"]["total"]), bytes_["received"], bytes_["sent"])}
+    counted = COUNTED.get(taken.view)
+    if counted is not None:
+        for row in taken.rows:
+            both = row["received"], row["sent"]
+            counts[key_of(taken.view, row)] = (int(row[counted]), *both)
+    return counts
