@@ -1,5 +1,8 @@
 """The ssh check: the server's identification.
 
+OpenSSH 9.8 and later count each client without a login as one second of a penalty, and refuse it
+for a while at 15: so an interval above one second is fine (sshd_config, PerSourcePenalties).
+
 The server speaks first; lines ahead of its identification do not count. The goodbye is our
 identification and SSH_MSG_DISCONNECT, since OpenSSH logs an error for a client that just leaves.
 
