@@ -4,23 +4,37 @@ A change concerns one key of one backend (`state`, `weight`, `max_conns`) and ke
 the file had for it. A reload whose file has another value ends the change: the file always wins,
 and the log says so. Otherwise the change stays. A change may be a lease, which ends by itself.
 
-Pure: times are arguments, and `overrides` returns what to tell the backends
-(`backend/override.py`).
+That a backend is there at all is a key as well, `backend`. Its value is added where the file has
+none, and removed where it has one; a file that says the same as the operator ends the change.
+
+Pure: times are arguments. `overrides` returns what to tell the backends (`backend/override.py`),
+`listings` what to tell their lists (`backend/listing.py`).
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+import json
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+from nginy.backend.backend import BackendSettings
+from nginy.backend.listing import Listing
 from nginy.backend.override import Override
 from nginy.text.times import utc_text
 from nginy.wire.agent import Mode
 
 KEYS: Final = ("state", "weight", "max_conns")
+BACKEND: Final = "backend"
+"""The key whose values are added and removed."""
+CHANGES_MAX: Final = 1000
+PLAIN: Final = re.compile(r"[A-Za-z0-9_./+][A-Za-z0-9_./+:-]*[A-Za-z0-9_./+-]|[A-Za-z0-9]")
+"""Text that needs no quotes in YAML."""
 WORDS: Final = {"ready": "ready", "drain": "draining", "maint": "in maintenance"}
 
 FileValues = Mapping[str, str | int]
 """What the configuration says about a backend, by key."""
+Values = Mapping[tuple[str, str], FileValues]
+"""The same for all backends, by upstream and name."""
 Place = tuple[str, str, str]
 """Upstream, name and address; an address "" stands for all that the name has."""
 
@@ -40,12 +54,29 @@ class Change:
     """By the wall clock."""
     until_at_ms: int | None = None
     """By the loop's clock: when it goes back by itself; None: it does not."""
+    keys: Mapping[str, object] = field(default_factory=dict)
+    """Of an added backend, as in YAML."""
+    settings: BackendSettings | None = None
+    """The same, for its upstream."""
 
     def __str__(self) -> str:
         """Return "web/10.0.0.1:80 draining", as log lines have it."""
         upstream, name, address = self.place
-        value = WORDS.get(str(self.value), f"{self.key} {self.value}")
-        return f"{upstream}/{address or name} {value}"
+        value = self.value if self.key == BACKEND else f"{self.key} {self.value}"
+        return f"{upstream}/{address or name} {WORDS.get(str(self.value), value)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """A backend that an operator wants to add, or what is wrong with it."""
+
+    problems: tuple[Mapping[str, object], ...] = ()
+    """Each with `key` and `text`."""
+    keys: Mapping[str, object] = field(default_factory=dict)
+    """Those that were set, as in YAML."""
+    settings: BackendSettings | None = None
+    moved_percent: float | None = None
+    """How many keys of a hash method go to another backend; None for other methods."""
 
 
 class Book:
@@ -58,6 +89,10 @@ class Book:
     def __iter__(self) -> Iterator[Change]:
         """Yield them, the oldest first."""
         return iter(sorted(self._changes.values(), key=lambda change: change.number))
+
+    def __len__(self) -> int:
+        """Return how many there are; `CHANGES_MAX` bounds it."""
+        return len(self._changes)
 
     def set(self, change: Change) -> Change | None:
         """Take a change, which gets a number; return None if it is what the file says. It ends an
@@ -88,10 +123,36 @@ class Book:
         times = [c.until_at_ms for c in self._changes.values() if c.until_at_ms is not None]
         return min(times, default=None)
 
-    def follow(self, values: Mapping[tuple[str, str], FileValues]) -> list[str]:
+    def values(self, file_values: Values) -> dict[tuple[str, str], FileValues]:
+        """Return what each backend has without changes of its keys: with those that are added, and
+        without those that are removed."""
+        found = dict(file_values)
+        for change in self:
+            if change.settings is not None:
+                found.setdefault(change.place[:2], values_of(change.settings))
+            elif change.key == BACKEND:
+                found.pop(change.place[:2], None)
+        return found
+
+    def follow(self, file_values: Values, upstreams: Collection[str]) -> list[str]:
         """Take the configuration of a reload, and say which changes have ended with it."""
         told = []
-        for change in list(self):
+        for change in [each for each in self if each.key == BACKEND]:
+            is_there = change.place[:2] in file_values
+            if change.place[0] not in upstreams:
+                told.append(f"{change} by an operator is dropped: the upstream is gone")
+            elif change.settings is not None and is_there:
+                told.append(f"{change} by an operator: the file now has it, and what it says holds")
+            elif change.settings is None and not is_there:
+                told.append(f"{change} by an operator: the file no longer has it, either")
+            else:
+                continue
+            del self._changes[change.place, change.key]
+        return told + self._follow_keys(self.values(file_values))
+
+    def _follow_keys(self, values: Values) -> list[str]:
+        told = []
+        for change in [each for each in self if each.key != BACKEND]:
             upstream, name, _ = change.place
             said = values.get((upstream, name))
             if said is None:
@@ -104,6 +165,20 @@ class Book:
             del self._changes[change.place, change.key]
         return told
 
+    def listings(self) -> dict[str, Listing]:
+        """Return what holds for the lists of upstreams."""
+        found: dict[str, Listing] = {}
+        for change in self:
+            if change.key != BACKEND:
+                continue
+            before = found.get(change.place[0], Listing())
+            if change.settings is not None:
+                after = replace(before, added=(*before.added, change.settings))
+            else:
+                after = replace(before, removed=before.removed | {change.place[1]})
+            found[change.place[0]] = after
+        return found
+
     def overrides(self) -> dict[str, dict[tuple[str, str], Override]]:
         """Return what holds for backends, by upstream, name and address.
 
@@ -111,6 +186,8 @@ class Book:
         """
         found: dict[str, dict[tuple[str, str], Override]] = {}
         for change in self:
+            if change.key == BACKEND:
+                continue
             upstream, *key = change.place
             name, address = key
             group = found.setdefault(upstream, {})
@@ -137,6 +214,7 @@ class Book:
                 "key": change.key,
                 "value": change.value,
                 "file_value": change.file_value,
+                **({"keys": dict(change.keys)} if change.keys else {}),
                 "by": change.by,
                 "reason": change.reason or None,
                 "at": utc_text(change.at_ms),
@@ -151,21 +229,47 @@ class Book:
         """Return the lines to put into the configuration, so that the changes last."""
         lines = ["upstreams:"]
         upstream = name = ""
+        added = {each.place[:2]: each for each in self if each.settings is not None}
         for change in sorted(self, key=lambda each: (each.place, each.number)):
             if change.place[0] != upstream:
                 upstream, name = change.place[0], ""
-                lines += [f"  {upstream}:", "    backends:"]
+                lines += [f"  {_scalar(upstream)}:", "    backends:"]
+            if change.key == BACKEND and change.settings is None:
+                lines.append(f"      # without {change.place[1]}")
+                continue
             if change.place[1] != name:
                 name = change.place[1]
-                lines.append(f"      - address: {name}")
-            lines += [f"        {line}" for line in _yaml(change)]
+                lines.append(f"      - address: {_scalar(name)}")
+                keys = dict(added[upstream, name].keys) if (upstream, name) in added else {}
+                held = {each.key for each in self if each.place[:2] == (upstream, name)}
+                left_out = {"address", *held, *({"down"} if "state" in held else ())}
+                lines += [
+                    f"        {key}: {_scalar(str(value))}"
+                    for key, value in keys.items()
+                    if key not in left_out
+                ]
+            if change.key != BACKEND:
+                lines.append(f"        {_yaml(change)}")
         return "\n".join(lines if len(lines) > 1 else ["# nothing has changed"]) + "\n"
 
 
-def _yaml(change: Change) -> Iterator[str]:
+def _scalar(text: str) -> str:
+    """Return a text as YAML reads it back: as it is, or in double quotes as in JSON."""
+    return text if PLAIN.fullmatch(text) else json.dumps(text)
+
+
+def _yaml(change: Change) -> str:
     if change.key != "state":
-        yield f"{change.key}: {change.value}"
-    elif change.value == "drain":
-        yield "# draining has no key; to take the backend out, write down: on"
-    else:
-        yield f"down: {'on' if change.value == 'maint' else 'off'}"
+        return f"{change.key}: {change.value}"
+    if change.value == "drain":
+        return "# draining has no key; to take the backend out, write down: on"
+    return f"down: {'on' if change.value == 'maint' else 'off'}"
+
+
+def values_of(settings: BackendSettings) -> FileValues:
+    """Return the values of a backend that changes compare with."""
+    return {
+        "state": "maint" if settings.down else "ready",
+        "weight": settings.weight,
+        "max_conns": settings.max_conns,
+    }

@@ -15,7 +15,7 @@ from typing import Any, Final
 from nginy.admin.answer import Answer, Facts, Pause, Slices
 from nginy.admin.asked import Asked, bad, duration_ms, json_answer, one_line, whole_number
 from nginy.admin.backends import BACKENDS
-from nginy.admin.changes import WORDS, Change
+from nginy.admin.changes import CHANGES_MAX, WORDS, Change
 from nginy.admin.overriding import OVERRIDING, details
 from nginy.admin.reading import no_backend, no_upstream
 from nginy.admin.source import known, stamp
@@ -37,7 +37,7 @@ LOOK_MS: Final = 20
 def backend(subject: Subject, asked: Asked) -> Slices[Answer]:
     """Set values of one backend, or of all addresses of a name."""
     members = _checked(asked.body(FIELDS))
-    _refuse_during_reload(subject)
+    refuse_during_reload(subject)
     upstream = asked.names["U"]
     wanted: Facts = {"upstream": upstream, "address": asked.names.get("B")}
     if wanted["address"] is None:
@@ -52,9 +52,10 @@ def backend(subject: Subject, asked: Asked) -> Slices[Answer]:
     row = facts["backends"][0]
     name, address = row["name"], row["address"] if "name" not in wanted else ""
     place = upstream, name, address
-    values = subject.file_values.get((upstream, name))
+    values = subject.book.values(subject.file_values).get((upstream, name))
     if values is None:
         raise RequestError(409, "backend_leaving", f"{address or name} has left the configuration")
+    refuse_too_many(subject)
     _note(subject, asked, place, members, values)
     act = {
         "upstream": upstream,
@@ -140,27 +141,38 @@ def tell(subject: Subject, text: str, place: tuple[str, str, str] | None = None)
 
 def undo(subject: Subject, asked: Asked) -> Slices[Answer]:
     """End one change, or all."""
-    _refuse_during_reload(subject)
+    refuse_during_reload(subject)
     number = asked.names.get("N")
     gone = subject.book.remove(lambda change: number in (None, str(change.number)))
     if number is not None and not gone:
         raise RequestError(404, "change_not_found", f"there is no change {number[:20]}")
     for change in gone:
         tell(subject, f"operator {asked.sender} took back: {change}", change.place)
+    # With an added backend go the changes of its keys.
+    for text in subject.book.follow(subject.file_values, subject.balances):
+        tell(subject, text)
     subject.changed()
     facts = yield from known(subject, OVERRIDING, details(subject.book))
     return (yield from json_answer(asked, {**stamp(subject, facts), "undone": len(gone)}))
 
 
-def _refuse_during_reload(subject: Subject) -> None:
+def refuse_during_reload(subject: Subject) -> None:
+    """Refuse a change while a reload is under way."""
     if subject.is_reloading():
         raise RequestError(409, "reload_under_way", "a reload is under way, try again after it")
+
+
+def refuse_too_many(subject: Subject) -> None:
+    """Refuse one more change if there are as many as the book may have."""
+    if len(subject.book) >= CHANGES_MAX:
+        text = f"{CHANGES_MAX} changes hold already, put them into the file"
+        raise RequestError(409, "too_many_changes", text)
 
 
 def reload(subject: Subject, asked: Asked) -> Slices[Answer]:
     """Read the configuration again, and answer when nginy has applied or refused it."""
     asked.body(())
-    _refuse_during_reload(subject)
+    refuse_during_reload(subject)
     count, clock = subject.reloads.total(), subject.loop.clock
     logger.log(NOTICE, "operator %s reloads", asked.sender)
     subject.obey(signal.SIGHUP)

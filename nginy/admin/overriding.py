@@ -17,9 +17,11 @@ from nginy.admin.source import Details, Source
 from nginy.admin.subject import Subject
 from nginy.backend.backend import Backend
 from nginy.backend.checks.monitor import PoolMonitor
+from nginy.backend.listing import Listing, parse_listing
 from nginy.backend.override import Override, parse
 
 Overrides = dict[str, dict[tuple[str, str], Override]]
+Listings = dict[str, Listing]
 
 
 def details(book: Book, act: Mapping[str, object] | None = None) -> dict[str, Any]:
@@ -29,11 +31,20 @@ def details(book: Book, act: Mapping[str, object] | None = None) -> dict[str, An
         for upstream, group in book.overrides().items()
         for (name, address), override in group.items()
     ]
-    return {"overrides": found, "act": None if act is None else dict(act)}
+    return {
+        "overrides": found,
+        "listings": {name: each.to_json() for name, each in book.listings().items()},
+        "act": None if act is None else dict(act),
+    }
+
+
+def parse_listings(wanted: Details) -> Listings:
+    """Return the listings that `details` has made; raises ValueError or KeyError."""
+    return {str(name): parse_listing(each) for name, each in wanted["listings"].items()}
 
 
 def parse_overrides(wanted: Details) -> Overrides:
-    """Return what `details` has made; raises ValueError or KeyError."""
+    """Return the overrides that `details` has made; raises ValueError or KeyError."""
     found: Overrides = {}
     for each in wanted["overrides"]:
         key = str(each["name"]), str(each["address"])
@@ -42,7 +53,7 @@ def parse_overrides(wanted: Details) -> Overrides:
 
 
 def _collect(subject: Subject, wanted: Details) -> Slices[Facts]:
-    subject.override(parse_overrides(wanted))
+    subject.override(parse_overrides(wanted), parse_listings(wanted))
     yield None
     act = wanted.get("act")
     if act is not None:

@@ -129,11 +129,15 @@ def backend(subject: Subject, asked: Asked) -> Slices[Answer]:
     clock = subject.loop.clock
     deadline_ms = clock.now_ms + asked.duration_ms("timeout", WAIT_MS, WAIT_MAX_MS)
     wanted = {"upstream": asked.names["U"], "address": asked.names["B"]}
+    row: Facts | None = None
     while True:
         facts = yield from known(subject, BACKENDS, wanted)
-        if not facts["backends"]:
+        if facts["backends"]:
+            row = facts["backends"][0]
+        elif row is None or wait != "idle":
             raise (yield from no_backend(subject, facts, wanted))
-        row = facts["backends"][0]
+        else:  # it was leaving, and its last session has ended
+            row = {**row, "upstream": None, "conns": 0}
         row.pop("upstream")
         if wait is None:
             break

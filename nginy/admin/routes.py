@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from nginy.admin import changing, front, looking, reading
+from nginy.admin import adding, changing, front, looking, reading
 from nginy.admin.answer import Answer, Slices
 from nginy.admin.asked import Asked, closest, json_answer
 from nginy.admin.scraping import metrics
@@ -102,6 +102,14 @@ ROUTES: Final = (
         changing.backend,
         "full",
     ),
+    Route(
+        "POST",
+        f"{API}upstreams/U/backends",
+        "add a backend, with keys as in the file",
+        adding.add,
+        "full",
+    ),
+    Route("DELETE", ONE, "remove it; sessions=close ends its sessions", adding.remove, "full"),
     Route("DELETE", f"{API}changes", "take back what operators have set", changing.undo, "full"),
     Route("DELETE", f"{API}changes/N", "take back one change", changing.undo, "full"),
     Route("POST", f"{API}reload", "read the configuration again", changing.reload, "full"),

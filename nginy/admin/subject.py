@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from nginy.admin.answer import Facts, Question, Replies
-from nginy.admin.changes import Book, FileValues
+from nginy.admin.answer import Facts, Question, Replies, Slices
+from nginy.admin.changes import Book, FileValues, Newcomer
 from nginy.admin.events import Events
 from nginy.admin.sampling import Samples
 from nginy.backend.checks.monitor import Overrides, PoolMonitor
+from nginy.backend.listing import Listing
 from nginy.backend.pool import BackendPool
 from nginy.event.listener import Listener
 from nginy.event.loop import Loop
@@ -52,6 +53,16 @@ def _no_monitor(_: str) -> PoolMonitor | None:
     return None
 
 
+def _no_newcomer(_upstream: str, _keys: Facts) -> Slices[Newcomer]:
+    """Know no configuration."""
+    yield from ()
+    return Newcomer()
+
+
+def _no_changes(_overrides: Mapping[str, Overrides], _listings: Mapping[str, Listing]) -> None:
+    """Do nothing: nobody serves here."""
+
+
 def _nothing_changed() -> None:
     """Do nothing: nobody has said what to do."""
 
@@ -71,8 +82,10 @@ class Subject:
     """Finds what watches over the backends of an upstream."""
     events: Events = field(default_factory=Events)
     """What has happened so far."""
-    override: Callable[[Mapping[str, Overrides]], None] = _nothing
-    """Has what operators have set hold for backends, by upstream."""
+    override: Callable[[Mapping[str, Overrides], Mapping[str, Listing]], None] = _no_changes
+    """Has what operators have set hold for backends, and for their lists, by upstream."""
+    newcomer: Callable[[str, Facts], Slices[Newcomer]] = _no_newcomer
+    """Reads the keys of a backend to be added to an upstream."""
     samples: Samples = field(default_factory=Samples)
     """From which the page works out its rates, while it is open."""
     book: Book = field(default_factory=Book)

@@ -7,18 +7,15 @@ The kinds of the table (config/schema.py) compare and print values, so a new key
 itself. Upstreams, backends and listeners match by their name, address or path; their order in the
 file does not matter.
 
-For hash methods, `moved_share` creates both pools and compares where some thousand keys go.
+For hash methods, `moving.py` says how many keys go elsewhere.
 """
 
-import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
-from nginy.backend.backend import Backend
-from nginy.backend.pool import BackendPool
-from nginy.config import build
+from nginy.commands.moving import moved_share
 from nginy.config import upstream as upstream_keys
 from nginy.config.addresses import ListenAddresses
 from nginy.config.record import Entry, Record
@@ -42,9 +39,6 @@ MARKS: Final = {ADDED: "+", REMOVED: "-", CHANGED: "~"}
 
 NEEDS_RESTART: Final = frozenset({"event_method", "user", "workers"})
 """Keys that only a start reads."""
-
-SAMPLE_KEYS: Final = 4096
-"""Keys tried for `moved_share`; the share is then right to about 1.5 percent points."""
 
 VALUE_MAX_CHARACTERS: Final = 60
 """How much of one value is shown; a log format may be long."""
@@ -318,38 +312,6 @@ def _text(value: Plain, max_characters: int = VALUE_MAX_CHARACTERS) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-# Keys that move.
-
-
-def moved_share(old: Upstream, new: Upstream) -> float | None:
-    """Return the share of keys, from 0 to 1, that go to another backend; None without keys.
-
-    All backends count as healthy and idle, and a host name as one backend. The cost is that of
-    building the tables of both methods, 0.1 s for 1,000 backends.
-    """
-    if not old.balance.key or not new.balance.key:
-        return None
-    before, after = _pool(old), _pool(new)
-    keys = [b"10.%d.%d.%d" % (n >> 8, n & 255, n * 7 & 255) for n in range(SAMPLE_KEYS)]
-    return sum(_choice(before, key) != _choice(after, key) for key in keys) / SAMPLE_KEYS
-
-
-def _pool(upstream: Upstream) -> BackendPool:
-    """Return a pool for asking; nobody sends anything to it."""
-    backends = [Backend(build.backend_settings(backend)) for backend in upstream.backends]
-    for backend in backends:
-        backend.down = backend.settings.down  # a host name counts without its addresses
-    return BackendPool("", backends, build.balancer_maker(upstream.balance, random.Random(0)))
-
-
-def _choice(pool: BackendPool, key: bytes) -> str:
-    backend = pool.pick(key, (), 0)
-    if backend is None:
-        return ""
-    pool.release(backend)
-    return backend.name
 
 
 # As text.

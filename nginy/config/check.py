@@ -61,18 +61,9 @@ def check(config: Config, findings: Findings) -> None:
     complete() has run: each address in `proxy_pass` has an upstream.
     """
     for upstream in config.upstreams.values():
-        _check_names_of_backends(upstream, findings)
-        _check_backups(upstream, findings)
-        _check_ring(upstream, findings)
-        _check_slow_start(upstream, findings)
-        addresses = [backend.address for backend in upstream.backends]
-        check_health(
-            upstream.health_check, upstream.agent_check, upstream.eject, addresses, findings
-        )
+        check_upstream(upstream, findings)
     for listener in config.listeners:
-        _check_protocol(listener, config, findings)
-        _check_headers(listener, config, findings)
-        _check_ports(listener, config, findings)
+        check_way(listener, config, findings)
         _check_limits(listener, config, findings)
         _check_content(listener, config, findings)
         check_routes(listener, findings)
@@ -90,6 +81,23 @@ def check(config: Config, findings: Findings) -> None:
         text = '"json" is a format of nginy\'s own, expected another name'
         findings.report(config.origin.of("log_formats"), text)
     _check_access_logs(config, findings)
+
+
+def check_upstream(upstream: Upstream, findings: Findings) -> None:
+    """Report mistakes of one upstream and its backends."""
+    _check_names_of_backends(upstream, findings)
+    _check_backups(upstream, findings)
+    _check_ring(upstream, findings)
+    _check_slow_start(upstream, findings)
+    addresses = [backend.address for backend in upstream.backends]
+    check_health(upstream.health_check, upstream.agent_check, upstream.eject, addresses, findings)
+
+
+def check_way(listener: Listener, config: Config, findings: Findings) -> None:
+    """Report what does not go together on the way from a listener to its backends."""
+    _check_protocol(listener, config, findings)
+    _check_headers(listener, config, findings)
+    _check_ports(listener, config, findings)
 
 
 def complete(config: Config, findings: Findings) -> Config:

@@ -28,6 +28,7 @@ from nginy.admin.overriding import OVERRIDING, details
 from nginy.admin.server import AdminServer, Door
 from nginy.admin.subject import Subject
 from nginy.backend.checks.news import BackendEvent
+from nginy.backend.listing import AS_CONFIGURED
 from nginy.config import schema
 from nginy.config.admin import LOOPBACK, AdminListener, admin_listeners, is_loopback, networks
 from nginy.config.check_files import read_token
@@ -40,6 +41,7 @@ from nginy.log.levels import NOTICE
 from nginy.process.binding import refusal
 from nginy.process.control import Control
 from nginy.process.inherited import Inherited
+from nginy.process.newcomers import newcomer
 from nginy.process.report import ReloadOutcome
 from nginy.process.server import Server
 from nginy.proxy.access import Table
@@ -138,8 +140,11 @@ class AdminSet:
         subject.metrics_backends = config.metrics_backends
         upstreams = config.upstreams.items()
         subject.balances = {name: each.balance.method for name, each in upstreams}
+        subject.newcomer = lambda name, keys: newcomer(
+            config, subject.book.listings().get(name, AS_CONFIGURED), name, keys
+        )
         subject.file_values = {
-            (name, str(backend.address)): {
+            (name, backend.address.name): {
                 "state": "maint" if backend.down else "ready",
                 "weight": backend.weight,
                 "max_conns": backend.max_conns,
@@ -147,8 +152,8 @@ class AdminSet:
             for name, each in upstreams
             for backend in each.backends
         }
-        had_changes = any(True for _ in subject.book)
-        for text in subject.book.follow(subject.file_values):
+        had_changes = len(subject.book) > 0
+        for text in subject.book.follow(subject.file_values, subject.balances):
             tell(subject, text)
         if had_changes:
             self._apply()
@@ -168,7 +173,7 @@ class AdminSet:
         """Tell all who serve what holds, without waiting for them."""
         subject = self.subject
         if subject.crew is None:
-            subject.override(subject.book.overrides())
+            subject.override(subject.book.overrides(), subject.book.listings())
         else:
             question = Question(OVERRIDING.name, details(subject.book))
             subject.crew.ask(question, lambda _: None)

@@ -24,7 +24,7 @@ from nginy.backend.checks.monitor import Overrides, PoolMonitor
 from nginy.backend.checks.news import BackendEvent
 from nginy.backend.checks.relay import Relay
 from nginy.backend.checks.settings import MonitorSettings
-from nginy.backend.names.expand import refusal
+from nginy.backend.listing import AS_CONFIGURED, Listing
 from nginy.backend.names.left import REMEMBERED_MS
 from nginy.backend.names.members import Balancing, Members
 from nginy.backend.names.resolver import Resolver
@@ -33,13 +33,12 @@ from nginy.backend.shared import WorkerCounts
 from nginy.backend.waiting import QueueSettings
 from nginy.config import build, schema
 from nginy.config.build_health import monitor_settings, tls_towards
-from nginy.config.check_loops import OwnListeners
-from nginy.config.targets import by_upstream, upstreams_of
+from nginy.config.targets import by_upstream
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
 from nginy.process.gradual import Steps
+from nginy.process.ways_back import WaysBack
 from nginy.proxy.closer import SessionCloser
-from nginy.text.address import Address
 
 SLICE_BACKENDS: Final = 500
 """Backends whose pools are made, or take over a reload, in one turn: 5 to 15 ms."""
@@ -67,6 +66,8 @@ class _Upstream:
 
     members: Members
     monitor: PoolMonitor
+    wanted: PreparedPool
+    """What the configuration says."""
     retired_at_ms: int = 0
     """When it left the configuration, if it has."""
 
@@ -90,16 +91,16 @@ class PoolSet:
         "_configured",
         "_counts",
         "_drain_times_ms",
-        "_listeners",
+        "_listings",
         "_look_timer",
         "_loop",
         "_overrides",
-        "_own",
         "_resolver",
         "_retired",
         "_rng",
         "_upstreams",
         "_waiting",
+        "_ways_back",
         "listener",
         "relay",
     )
@@ -124,12 +125,11 @@ class PoolSet:
         """What upstreams still have to take over of a reload."""
         self._retired: dict[str, _Upstream] = {}
         """Those that have left the configuration and may return."""
-        self._listeners: tuple[schema.Listener, ...] = ()
-        self._own = OwnListeners(schema.Config())
-        """Which listener of ours takes what is sent to an address."""
+        self._ways_back = WaysBack(self._backends_of)
         self._drain_times_ms: set[int] = set()
         self._configured: frozenset[str] = frozenset()
         self._overrides: Mapping[str, Overrides] = {}
+        self._listings: Mapping[str, Listing] = {}
         self.listener: Callable[[BackendEvent], None] | None = None
         """Hears what happens to backends."""
         self._waiting: dict[str, list[Callable[[], None]]] = {}
@@ -148,14 +148,27 @@ class PoolSet:
         upstream = self._upstreams.get(name)
         return None if upstream is None else upstream.monitor
 
-    def override(self, overrides: Mapping[str, Overrides]) -> None:
-        """Apply what operators have set, by upstream, and end all earlier overrides."""
+    def override(self, overrides: Mapping[str, Overrides], listings: Mapping[str, Listing]) -> None:
+        """Apply what operators have set, and added or removed, by upstream. All that they have set
+        before ends."""
+        before, self._listings = self._listings, listings
         self._overrides = overrides
         for name, upstream in self._upstreams.items():
-            wanted = overrides.get(name, {})
-            has_moved = upstream.monitor.override(wanted)
-            if has_moved and not upstream.monitor.settings.has_weights:
-                upstream.members.rebuild()
+            if before.get(name) != listings.get(name):
+                self._list(name, upstream)
+            self._override(name, upstream)
+
+    def _override(self, name: str, upstream: _Upstream) -> None:
+        has_moved = upstream.monitor.override(self._overrides.get(name, {}))
+        if has_moved and not upstream.monitor.settings.has_weights:
+            upstream.members.rebuild()
+
+    def _list(self, name: str, upstream: _Upstream) -> None:
+        """Bring the list of an upstream in step with its configuration and with operators."""
+        upstream.members.apply(self._listed(name, upstream.wanted), upstream.wanted.balancing)
+
+    def _listed(self, name: str, wanted: PreparedPool) -> tuple[BackendSettings, ...]:
+        return self._listings.get(name, AS_CONFIGURED).applied_to(wanted.backends)
 
     def prepare(self, config: schema.Config) -> Steps[dict[str, PreparedPool]]:
         """Work out what `add` and `apply` need."""
@@ -187,8 +200,7 @@ class PoolSet:
         for upstream in self._upstreams.values():
             upstream.members.settled = None
         self._configured = frozenset(prepared)
-        self._listeners = config.listeners
-        self._own = OwnListeners(config)
+        self._ways_back.follow(config)
         # Sessions keep what they began with, so this drops no value that there ever was.
         self._drain_times_ms |= {
             listener.proxy_drain_timeout_ms
@@ -225,9 +237,9 @@ class PoolSet:
         backends = 0
         while self._changes and backends < SLICE_BACKENDS:
             name = next(iter(self._changes))
-            wanted = self._changes.pop(name)
             upstream = self._upstreams[name]
-            upstream.members.apply(wanted.backends, wanted.balancing)
+            wanted = upstream.wanted = self._changes.pop(name)
+            self._list(name, upstream)
             upstream.monitor.apply(wanted.monitor)
             self._set_up(upstream.members.pool, wanted)
             backends += max(len(wanted.backends), 1)
@@ -294,10 +306,10 @@ class PoolSet:
         members = Members(
             self._resolver,
             name,
-            wanted.backends,
+            self._listed(name, wanted),
             wanted.balancing,
             make,
-            partial(self._refuse, name),
+            partial(self._ways_back.refuse, name),
         )
         if self._counts is not None:
             members.pool.begin_at(self._counts.phase)
@@ -307,7 +319,10 @@ class PoolSet:
         )
         monitor.news.listener = self._tell
         members.changed = partial(self._changed, monitor)
-        return _Upstream(members, monitor)
+        upstream = _Upstream(members, monitor, wanted)
+        if name in self._overrides:
+            self._override(name, upstream)
+        return upstream
 
     def _tell(self, event: BackendEvent) -> None:
         if self.listener is not None:
@@ -324,26 +339,9 @@ class PoolSet:
         to another pool."""
         self._closer.drain(self._drain_times_ms)
 
-    def _refuse(self, name: str, address: Address) -> str:
-        """Return why nginy must send no client of an upstream to an address that a name has."""
-        reason = refusal(address)
-        for protocol in ("tcp", "udp"):
-            if not reason and self._leads_back(protocol, address, name, set()):
-                reason = "is a listener of our own, which leads back here"
-        return reason
-
-    def _leads_back(self, protocol: str, address: Address, name: str, seen: set[int]) -> bool:
-        """Return whether a client that connects to `address` may come to the upstream `name`."""
-        index = self._own.find(protocol, address)
-        if index is None or index in seen:
-            return False
-        seen.add(index)
-        targets = upstreams_of(self._listeners[index])
-        if name in targets:
-            return True
-        pools = [self._upstreams[each].members.pool for each in targets if each in self._upstreams]
-        backends = [backend for pool in pools for backend in pool.backends]
-        return any(self._leads_back(protocol, b.address, name, seen) for b in backends)
+    def _backends_of(self, name: str) -> tuple[Backend, ...]:
+        upstream = self._upstreams.get(name)
+        return () if upstream is None else upstream.members.pool.backends
 
     # Names without an answer so far.
 

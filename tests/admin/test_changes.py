@@ -2,8 +2,11 @@
 
 from dataclasses import replace
 
-from nginy.admin.changes import Book, Change
+from nginy.admin.changes import BACKEND, Book, Change
+from nginy.backend.backend import BackendSettings
+from nginy.backend.listing import Listing
 from nginy.backend.override import Override
+from nginy.text.address import parse_address
 from nginy.wire.agent import Mode
 
 PLACE = ("web", "10.0.0.1:80", "10.0.0.1:80")
@@ -59,12 +62,12 @@ def test_the_file_wins_if_it_has_another_value_than_before() -> None:
     book.set(change())
     book.set(change("state", "drain"))
     values = {PLACE[:2]: {**FILE, "weight": 5}}
-    assert book.follow(values) == [
+    assert book.follow(values, {"web"}) == [
         "web/10.0.0.1:80: the file now says weight 5, 3 by an operator is dropped"
     ]
     assert [each.key for each in book] == ["state"]
-    assert book.follow(values) == []
-    assert book.follow({}) == [
+    assert book.follow(values, {"web"}) == []
+    assert book.follow({}, {"web"}) == [
         "web/10.0.0.1:80 draining by an operator is dropped: the backend is gone"
     ]
     assert list(book) == []
@@ -95,3 +98,81 @@ def test_without_a_reason_the_log_says_who() -> None:
     found = book.overrides()["web"][PLACE[1:]]
     assert found.reason == "an operator (uid 0) wants it"
     assert isinstance(found, Override)
+
+
+NEW = BackendSettings("10.0.0.9:80", parse_address("10.0.0.9:80"), weight=2)
+NEW_PLACE = ("web", NEW.name, "")
+
+
+def added() -> Change:
+    keys = {"address": NEW.name, "weight": "2", "slow_start": "5s"}
+    made = Change(0, NEW_PLACE, BACKEND, "added", "absent", "uid 0", "", 0)
+    return replace(made, keys=keys, settings=NEW)
+
+
+def removed() -> Change:
+    return Change(0, ("web", PLACE[1], ""), BACKEND, "removed", "present", "uid 0", "", 0)
+
+
+def test_what_is_added_and_removed_is_a_listing_and_no_override() -> None:
+    book = Book()
+    book.set(added())
+    book.set(removed())
+    assert book.listings() == {"web": Listing((NEW,), frozenset({PLACE[1]}))}
+    assert book.overrides() == {}
+    assert [str(each) for each in book] == ["web/10.0.0.9:80 added", "web/10.0.0.1:80 removed"]
+    values = book.values({PLACE[:2]: FILE})
+    assert values == {NEW_PLACE[:2]: {"state": "ready", "weight": 2, "max_conns": 0}}
+    assert book.rows(0, 0)[0]["keys"] == added().keys
+
+
+def test_a_file_that_says_the_same_as_an_operator_ends_the_change() -> None:
+    book = Book()
+    book.set(added())
+    book.set(removed())
+    book.set(change("weight", 7, place=NEW_PLACE, file_value=2))
+    present = {PLACE[:2]: FILE}
+    assert book.follow(present, {"web"}) == []
+    assert book.follow({NEW_PLACE[:2]: {**FILE, "weight": 5}}, {"web"}) == [
+        "web/10.0.0.9:80 added by an operator: the file now has it, and what it says holds",
+        "web/10.0.0.1:80 removed by an operator: the file no longer has it, either",
+        "web/10.0.0.9:80: the file now says weight 5, 7 by an operator is dropped",
+    ]
+    assert len(book) == 0
+    book.set(added())
+    assert book.follow({}, ()) == [
+        "web/10.0.0.9:80 added by an operator is dropped: the upstream is gone"
+    ]
+
+
+def test_changes_of_an_added_backend_go_with_it() -> None:
+    book = Book()
+    book.set(added())
+    book.set(change("state", "drain", place=NEW_PLACE))
+    book.remove(lambda each: each.key == BACKEND)
+    assert book.follow({PLACE[:2]: FILE}, {"web"}) == [
+        "web/10.0.0.9:80 draining by an operator is dropped: the backend is gone"
+    ]
+
+
+def test_yaml_has_whole_backends_and_quotes_what_needs_quotes() -> None:
+    book = Book()
+    book.set(added())
+    book.set(removed())
+    book.set(change("weight", 7, place=NEW_PLACE, file_value=2))
+    book.set(change("max_conns", 9, place=("a: b", "[::1]:80", "")))
+    assert (
+        book.to_yaml()
+        == """upstreams:
+  "a: b":
+    backends:
+      - address: "[::1]:80"
+        max_conns: 9
+  web:
+    backends:
+      # without 10.0.0.1:80
+      - address: 10.0.0.9:80
+        slow_start: 5s
+        weight: 7
+"""
+    )

@@ -3,7 +3,8 @@
 import pathlib
 
 import pytest
-from nginy.commands.plan import Plan, moved_share, plan, render_plan
+from nginy.commands.moving import moved_share
+from nginy.commands.plan import Plan, plan, render_plan
 from nginy.config.schema import Config
 
 from kit.configs import loaded

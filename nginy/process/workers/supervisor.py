@@ -135,7 +135,8 @@ class Supervisor:
         self.loop.close()
         # The first leader knows it before it resolves names that need no name server.
         is_leading = index == 0 and self._stage is Stage.STARTING
-        return serve(self.config, sock, sockets, self._counts.for_worker(index), is_leading)
+        counts, book = self._counts.for_worker(index), self.admin.subject.book
+        return serve(self.config, sock, sockets, counts, is_leading, book)
 
     def _all_serve(self) -> None:
         """Go from starting to serving: the workers have got through their start."""

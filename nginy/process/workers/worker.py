@@ -40,6 +40,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
+from nginy.admin.changes import Book
 from nginy.admin.subject import Subject
 from nginy.backend.checks.news import BackendEvent
 from nginy.backend.shared import WorkerCounts
@@ -224,10 +225,13 @@ def serve(
     sockets: Sequence[c_socket],
     counts: WorkerCounts,
     is_leading: bool,
+    book: Book,
 ) -> int:
-    """Be a worker until the end, and return the exit status."""
+    """Be a worker until the end, and return the exit status; what stands in `book` holds from the
+    first client on."""
     worker = Worker(config, sock, sockets, counts, is_leading)
     try:
+        worker.server.pools.override(book.overrides(), book.listings())
         worker.run(config)
     except NginyError as error:
         worker.channel.send("refused", f"0 {error}")

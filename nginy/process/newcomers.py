@@ -1,0 +1,146 @@
+"""Newcomers: backends that operators add while nginy runs, checked as those of the file are.
+
+The keys come as JSON and are read by the table of the configuration, so an added backend may have
+what one in the file may have, and mistakes get the same words. What the table cannot know is
+checked against the configuration that runs, by the functions that check the file (`config/check.py`
+and `config/check_loops.py`). A host name has to stand in the file: its addresses come and go.
+
+`admin/adding.py` asks, and puts the backend into the book of changes.
+
+Tested in tests/process/test_newcomers.py.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from nginy.admin.answer import Slices
+from nginy.admin.changes import Newcomer
+from nginy.backend.listing import Listing
+from nginy.commands.moving import moved_share_steps
+from nginy.commands.plan import BACKEND
+from nginy.config import build
+from nginy.config.check import check_upstream, check_way
+from nginy.config.check_loops import OwnListeners, check_loops
+from nginy.config.load import HOMES
+from nginy.config.node import Findings, MappingNode, Mark, Node, RefusedError, ScalarNode
+from nginy.config.node import SequenceNode as List
+from nginy.config.schema import Config
+from nginy.config.targets import upstreams_of
+from nginy.config.upstream import Backend, Upstream
+from nginy.text.address import Address
+
+BODY: Final = Mark("body", 1, 1)
+"""Where mistakes are; a body of JSON has no lines worth a mention."""
+
+
+def newcomer(
+    config: Config, listing: Listing, upstream: str, keys: Mapping[str, Any]
+) -> Slices[Newcomer]:
+    """Return the backend that has these keys, or what is wrong with it.
+
+    `listing` is what operators have changed of the upstream before.
+    """
+    findings = Findings(HOMES)
+    try:
+        made = BACKEND.read(_node(dict(keys)), findings)
+    except RefusedError:
+        return _refused(findings)
+    yield None
+    if made.address.is_name and "address" not in made.origin.bad:
+        text = "is a host name, expected an IP address or a unix socket; names go into the file"
+        findings.report(BODY, f'address: "{made.address.name}" {text}')
+    before = present(config.upstreams[upstream], listing)
+    _check_presence(config.upstreams[upstream], before, made, findings)
+    after = replace(before, backends=(*before.backends, made))
+    check_upstream(after, findings)
+    _check_ways(config, upstream, made, findings)
+    if findings.problems:
+        return _refused(findings)
+    yield None
+    share = yield from moved_share_steps(before, after)
+    return Newcomer(
+        (),
+        {name: BACKEND.keys[name].kind.write(_value(made, name)) for name in keys},
+        build.backend_settings(made),
+        None if share is None else round(100 * share, 1),
+    )
+
+
+def present(upstream: Upstream, listing: Listing) -> Upstream:
+    """Return an upstream as it is now, with what operators have changed of its list."""
+    known = {each.address.name: each for each in upstream.backends}
+    configured = [build.backend_settings(each) for each in upstream.backends]
+    added = {each.name for each in listing.added}
+    return replace(
+        upstream,
+        backends=tuple(
+            known[each.name]
+            if each.name not in added or each.name in known
+            else Backend(address=each.address, weight=each.weight, backup=each.backup)
+            for each in listing.applied_to(configured)
+        ),
+    )
+
+
+def _check_presence(file: Upstream, before: Upstream, made: Backend, findings: Findings) -> None:
+    """Report an address that the upstream has already, or that an operator has removed from it."""
+    if any(each.address == made.address for each in before.backends):
+        findings.report(BODY, f"address: {made.address} is a backend of this upstream already")
+    elif any(each.address == made.address for each in file.backends):
+        text = "is in the file and was removed by an operator, expected that change to be undone"
+        findings.report(BODY, f"address: {made.address} {text}")
+
+
+def _value(backend: Backend, name: str) -> object:
+    value: object = getattr(backend, BACKEND.keys[name].field)
+    return value
+
+
+def _check_ways(config: Config, upstream: str, made: Backend, findings: Findings) -> None:
+    """Report what the listeners that lead to the upstream have against a backend of it."""
+    alone = replace(config.upstreams[upstream], backends=(made,))
+    small = replace(config, upstreams={**config.upstreams, upstream: alone})
+    leading = [each for each in config.listeners if upstream in upstreams_of(each)]
+    for listener in leading:
+        check_way(listener, small, findings)
+    if _is_own(config, made.address):
+        check_loops(small, findings)
+
+
+def _is_own(config: Config, address: Address) -> bool:
+    """Whether a listener of our own may take what is sent there: few have its port, if any."""
+    if address.offset is not None:
+        return True
+    own = OwnListeners(config)
+    return any(own.find(protocol, address) is not None for protocol in ("tcp", "udp"))
+
+
+def _node(value: object) -> Node:
+    """Return a value of JSON as the reader of the configuration takes it."""
+    if isinstance(value, dict):
+        pairs = tuple((ScalarNode(str(name), BODY), _leaf(each)) for name, each in value.items())
+        return MappingNode(pairs, BODY)
+    return _leaf(value)
+
+
+def _leaf(value: object) -> Node:
+    """Return the value of a key; no key of a backend looks into a list or an object."""
+    if isinstance(value, dict):
+        return MappingNode((), BODY)
+    if isinstance(value, list):
+        return List((ScalarNode("", BODY),) if value else (), BODY)
+    if isinstance(value, bool):
+        return ScalarNode("on" if value else "off", BODY)
+    if value is None:
+        return ScalarNode("", BODY)
+    return ScalarNode(str(value), BODY, is_plain=False)
+
+
+def _refused(findings: Findings) -> Newcomer:
+    # The label stands in front of each text, which is the key.
+    problems = []
+    for text in dict.fromkeys(problem.text for problem in findings.problems):
+        key = text.partition(":")[0]
+        problems.append({"key": key if key in BACKEND.keys else None, "text": text})
+    return Newcomer(tuple(problems))
