@@ -5,6 +5,7 @@ itself is marked `program` as well: with `-m "not slow or program"` it runs in e
 """
 
 import contextlib
+import gc
 import os
 import pathlib
 import tempfile
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 from nginy.event.clock import MonotonicClock
+from nginy.process.collector import resume_collector
 
 from kit.asked import Checks
 from kit.faults import Site
@@ -67,3 +69,12 @@ def open_directory() -> Iterator[pathlib.Path]:
     with tempfile.TemporaryDirectory() as name:
         os.chmod(name, 0o755)
         yield pathlib.Path(name)
+
+
+@pytest.fixture
+def collector_as_in_run() -> Iterator[None]:
+    """Have the cyclic collector look through as much as it does in a server that runs."""
+    before = gc.get_threshold()
+    resume_collector()
+    yield
+    gc.set_threshold(*before)

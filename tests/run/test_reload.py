@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import gc
 import json
 import os
 import pathlib
@@ -15,7 +14,6 @@ from collections.abc import Iterator
 import pytest
 from nginy.config.load import load
 from nginy.config.schema import Config
-from nginy.process.collector import resume_collector
 from nginy.process.server import Server
 from nginy.process.single import SingleProcess
 
@@ -341,15 +339,6 @@ def test_what_a_reload_removes_leaves_nothing_for_the_cyclic_collector(
         assert len(server.services.listeners()) == 1
     finally:
         server.close()
-
-
-@pytest.fixture
-def collector_as_in_run() -> Iterator[None]:
-    """Have the cyclic collector look through as much as it does in a server that runs."""
-    before = gc.get_threshold()
-    resume_collector()
-    yield
-    gc.set_threshold(*before)
 
 
 def many_upstreams(count: int, attempt: int, port: int) -> str:

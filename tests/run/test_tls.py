@@ -5,19 +5,32 @@ import contextlib
 import os
 import pathlib
 import random
+import selectors
 import signal
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 
 import pytest
+from nginy.config.load import load
+from nginy.process.single import SingleProcess
 
+from kit import ends
 from kit.faults import Listening, Site, check, receive_all
-from kit.program import PATIENCE_S, run_once
-from kit.tls import make_certificate, trusting
+from kit.program import PATIENCE_S, free_port, own_host, run_once
+from kit.servers import EchoBackend
+from kit.tls import HalfClosingEnd, make_certificate, trusting
 
 MUTATIONS = 10_000
 AT_ONCE = 100
+NEW_CLIENTS = 500
+MAX_TURN_MS = 20
+CROWDS = 5
+"""How often the longest turn is measured anew as long as it is too long: a processor that is shared
+needs up to twice its usual time, and nobody can say for how long."""
+MAX_TURNS = 4
+"""Of the loop, from the message of a connected client to its echo."""
 
 
 @pytest.fixture
@@ -161,3 +174,112 @@ def test_ten_thousand_mutated_hellos_do_no_harm(
         check(client, backend.accept())
     nginy.wait_idle()
     nginy.stop()
+
+
+# A crowd that shakes hands.
+
+
+class Talking:
+    """A client that was here first: says the next thing as soon as it has its echo."""
+
+    def __init__(self, end: HalfClosingEnd) -> None:
+        self.end = end
+        self.rounds = 0
+        self.turns = 0
+        """How many turns the present round has taken so far."""
+        self.most_turns = 0
+
+    def step(self) -> None:
+        self.end.step()
+        self.turns += 1
+        if len(self.end.received) == len(b"ping") * self.rounds:
+            self.most_turns = max(self.most_turns, self.turns)
+            self.rounds += 1
+            self.turns = 0
+            self.end.send(b"ping")
+            self.end.step()
+
+
+class Crowded:
+    """nginy with TLS, turned by the test, so that the time of its clients is not its own."""
+
+    def __init__(self, certificate: pathlib.Path) -> None:
+        self.backend = EchoBackend()
+        self.context = trusting(certificate)
+        self.sockaddr = (own_host(), 0)
+        self.sockaddr = (self.sockaddr[0], free_port(self.sockaddr[0]))
+        path = certificate.parent / "nginy.yml"
+        path.write_text(
+            f"error_log: {{path: {certificate.parent}/error.log, level: crit}}\n"
+            f"listeners: {{listen: '{self.sockaddr[0]}:{self.sockaddr[1]}', proxy_pass: "
+            f"'{self.backend.name}', tls: {{certificate: {certificate}, key: {certificate}}}}}\n"
+        )
+        self.process = SingleProcess(str(path), {})
+        self.process.start(load(str(path), {}))
+        self.talking = Talking(self.connect())
+        self.selector = selectors.DefaultSelector()
+        """Has the clients whose handshakes are not over."""
+
+    def connect(self) -> HalfClosingEnd:
+        return HalfClosingEnd(ends.connect(self.sockaddr).socket, self.context, "example.test")
+
+    def turn(self) -> float:
+        """Let everybody do a step, then turn; return nginy's processor time, in milliseconds."""
+        for key, _ in self.selector.select(0):
+            client: HalfClosingEnd = key.data
+            while not client.is_established and client.step():
+                pass
+            if client.is_established:
+                self.selector.unregister(key.fileobj)
+        self.talking.step()
+        self.backend.step()
+        began_s = time.process_time()
+        self.process.server.loop.turn(0)
+        return (time.process_time() - began_s) * 1000
+
+    def longest_turn_ms(self, count: int) -> float:
+        """Have so many clients shake hands at once; return the longest turn until all have."""
+        loop = self.process.server.loop
+        longest_ms = 0.0
+        new = [self.connect() for _ in range(count)]
+        before = loop.connections
+        while loop.connections < before + count:  # their first messages are to come all at once
+            longest_ms = max(longest_ms, self.turn())
+        for client in new:
+            client.step()
+            self.selector.register(client.socket, selectors.EVENT_READ, client)
+        while self.selector.get_map():
+            longest_ms = max(longest_ms, self.turn())
+        for client in new:
+            client.close()
+        return longest_ms
+
+    def close(self) -> None:
+        self.selector.close()
+        self.talking.end.close()
+        self.backend.close()
+        self.process.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(90)
+@pytest.mark.usefixtures("collector_as_in_run")
+def test_no_turn_is_long_for_the_connected_while_500_clients_shake_hands(
+    tmp_path: pathlib.Path,
+) -> None:
+    # Of the keys in use the one that costs a server most.
+    with contextlib.closing(Crowded(make_certificate(tmp_path, key="rsa:2048"))) as crowded:
+        crowded.longest_turn_ms(1)
+        talking = crowded.talking
+        while not talking.rounds > 1:
+            crowded.turn()
+        longest_ms = []
+        for _ in range(CROWDS):
+            talking.most_turns, before = 0, talking.rounds
+            longest_ms.append(crowded.longest_turn_ms(NEW_CLIENTS))
+            print(f"{longest_ms[-1]:.1f} ms,", talking.rounds - before, "rounds")
+            assert talking.rounds > before + 5
+            assert talking.most_turns <= MAX_TURNS
+            if longest_ms[-1] < MAX_TURN_MS:
+                break
+        assert longest_ms[-1] < MAX_TURN_MS, longest_ms
