@@ -26,6 +26,7 @@ from nginy.commands.check import check, render_checks
 from nginy.commands.completion import SHELLS, render_completion
 from nginy.commands.drain import STATES, Wish, drain
 from nginy.commands.explain import explain
+from nginy.commands.importing.front import READERS, import_file
 from nginy.commands.manual import render_manual
 from nginy.commands.plan import render_plan
 from nginy.commands.reference import render_reference
@@ -57,6 +58,7 @@ Usage:
   nginy sessions [--top BY | --follow | --kill] CONFIG [FILTER ...]
   nginy top [-d SECONDS] [--ascii] CONFIG
   nginy weight [--for TIME] [--reason TEXT] CONFIG BACKEND NUMBER
+  nginy import [-o OUT] [--from PROGRAM] [--strict] FILE
   nginy (-h | -v | -V | --help-config | --man | --completion SHELL)
 
 nginy plan prints what a reload with CONFIG would change, and changes nothing.
@@ -74,6 +76,8 @@ nginy sessions lists all current sessions, or those that match all filters, such
 client=10.0.0.0/8, backend=10.0.0.1:80, state=established or min_age=10m.
 nginy top shows upstreams, listeners, sessions and events on a screen that it draws
 anew each second; F1 names its keys.
+nginy import turns FILE, a configuration of nginx, into one of nginy, and reports what
+is not the same; the exit status is 0 if everything is, 3 if not.
 
 Options:
   -t             Check CONFIG and the files it names, and exit.
@@ -96,6 +100,10 @@ Options:
                  ready. After TIME, such as 60s, give up with the exit status 2.
   --for TIME     Undo the change after this time.
   --reason TEXT  The reason, for the log.
+  -o OUT         Write the configuration to this file, not to standard output.
+  --from PROGRAM
+                 Whose configuration FILE is: nginx. By default nginy finds out.
+  --strict       Write nothing unless everything is the same.
   -v --version   Print the version and exit.
   -V             Print the versions of nginy, Python and PyYAML, and exit.
   --help-config  Print every key that CONFIG may have, and exit.
@@ -144,6 +152,8 @@ def _act(arguments: Mapping[str, str]) -> int:
     page = _page(arguments)
     if page is not None:
         return _show(page)
+    if arguments["import"]:
+        return _import(arguments)
     if (arguments["--version"] and not arguments["check"]) or arguments["-V"]:
         print(_version(in_full=bool(arguments["-V"])), file=sys.stderr)
         return 0
@@ -168,8 +178,23 @@ def _page(arguments: Mapping[str, str]) -> str | None:
     if shell not in SHELLS:
         names = ", ".join(SHELLS)
         raise NginyError(f'invalid option: "--completion {shell}", expected {names}')
-    values = {"SIGNAL": tuple(SIGNALS_BY_NAME), "SHELL": tuple(SHELLS)}
+    values = {
+        "SIGNAL": tuple(SIGNALS_BY_NAME),
+        "SHELL": tuple(SHELLS),
+        "PROGRAM": tuple(READERS),
+    }
     return render_completion(shell, parse_usage(USAGE), values)
+
+
+def _import(arguments: Mapping[str, str]) -> int:
+    """Turn another program's configuration into one of nginy; report what became of it."""
+    strict = bool(arguments["--strict"])
+    out = import_file(arguments["FILE"], arguments["-o"], arguments["--from"], is_strict=strict)
+    if out.text:
+        _print(out.text)
+    for line in out.report:
+        print(line, file=sys.stderr)
+    return out.status
 
 
 def _use(config: Config, arguments: Mapping[str, str]) -> int:

@@ -16,7 +16,7 @@ from typing import Final
 from nginy.commands.usage import Command, Option, Usage
 
 NAMES: Final = "nginy nginy.pyz"
-FILES: Final = {"CONFIG", "FILE"}
+FILES: Final = {"CONFIG", "FILE", "OUT"}
 """Values and arguments that are files."""
 
 Values = Mapping[str, Sequence[str]]

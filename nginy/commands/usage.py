@@ -15,7 +15,7 @@ from typing import Final
 
 from nginy.config.node import closest, did_you_mean, quote
 
-WITH_VALUE: Final = "scd"
+WITH_VALUE: Final = "scdo"
 """The options of one letter that take a value, which may follow without a blank."""
 
 FOREIGN_OPTIONS: Final = {

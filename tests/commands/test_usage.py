@@ -12,6 +12,7 @@ import pytest
 from nginy import __version__
 from nginy.cli import SIGNALS_BY_NAME, USAGE, main
 from nginy.commands.completion import SHELLS, render_completion
+from nginy.commands.importing.front import READERS
 from nginy.commands.manual import SIGNALS, render_manual
 from nginy.commands.reference import VARIABLES_ABOUT, render_reference
 from nginy.commands.usage import Command, Option, Usage, parse_usage
@@ -20,7 +21,11 @@ from nginy.config.schema import CONFIG
 
 from kit.program import CHECKOUT, PATIENCE_S, needs
 
-VALUES = {"SIGNAL": tuple(SIGNALS_BY_NAME), "SHELL": tuple(SHELLS)}
+VALUES = {
+    "SIGNAL": tuple(SIGNALS_BY_NAME),
+    "SHELL": tuple(SHELLS),
+    "PROGRAM": tuple(READERS),
+}
 TEXT = """nginy serves.
 
 Usage:

@@ -1,0 +1,192 @@
+"""`nginy import` from FILE to OUT: the one module of this package that touches files.
+
+It finds out whose configuration FILE is, lets that reader read it, and checks the result with
+nginy's own loader, so that a document that does not load is never handed over without a word. OUT
+is replaced at the end, by a rename: it is the old file or the whole new one.
+"""
+
+import codecs
+import contextlib
+import glob
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from nginy.commands.importing import nginx
+from nginy.commands.importing.model import Files, Imported, refuse
+from nginy.commands.importing.report import DIFFERENT, Fate, render_report, status
+from nginy.commands.importing.tidy import tidy
+from nginy.commands.importing.writer import render
+from nginy.config.load import load
+from nginy.config.node import quote_path
+from nginy.errors import ConfigError, InvalidValueError, NginyError
+
+FILE_MAX_BYTES: Final = 16 << 20
+LISTENING: Final = frozenset({"bind", "frontend", "listen", "proxy_pass", "server"})
+"""Words of directives without which nothing listens."""
+MODE: Final = 0o666
+"""Of a new OUT, less the umask."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A program whose configurations can be read."""
+
+    recognizes: Callable[[str], bool]
+    read: Callable[[str, Files], Imported]
+    expected: str
+    """What one looks like, for a message."""
+
+
+READERS: Final[Mapping[str, Kind]] = {
+    "nginx": Kind(nginx.recognizes, nginx.read, "an nginx.conf with stream { ... }"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of an import."""
+
+    status: int
+    text: str
+    """The configuration; "" if it has gone to OUT, or nowhere."""
+    report: tuple[str, ...]
+
+
+class Disk:
+    """The files of this machine, for the configuration `path`."""
+
+    def __init__(self, path: str) -> None:
+        self.directory = os.path.dirname(os.path.abspath(path))
+
+    def read(self, path: str) -> str:
+        """Return the text of a regular file."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            with open(descriptor, "rb") as file:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    raise InvalidValueError("is not a file")
+                data = file.read(FILE_MAX_BYTES + 1)
+        except OSError as error:
+            raise InvalidValueError(f"cannot be read: {error.strerror}") from None
+        except ValueError as error:
+            if isinstance(error, InvalidValueError):
+                raise
+            raise InvalidValueError("is not a path") from None
+        if len(data) > FILE_MAX_BYTES:
+            raise InvalidValueError("is larger than 16m")
+        return data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+
+    def match(self, pattern: str) -> Sequence[str]:
+        """Return the paths that a pattern matches."""
+        try:
+            return sorted(glob.glob(pattern))
+        except ValueError:  # a zero byte
+            return []
+
+
+def import_file(path: str, out: str | None, kind: str | None, *, is_strict: bool) -> Outcome:
+    """Import the configuration `path`; write the result to `out`, or return it.
+
+    `kind` is a key of READERS, None to find out. With `is_strict`, nothing is written unless
+    everything is the same. Raise NginyError if the configuration cannot be read.
+    """
+    reader = _reader(path, kind)
+    if out is not None:
+        _check_out(out, path)
+    imported = reader.read(path, Disk(path))
+    if not imported.document.listeners:
+        raise _empty(path, imported)
+    text = render(tidy(imported.document))
+    problems = _problems(text, out)
+    lines = [*render_report(imported.entries), *problems]
+    code = max(status(imported.entries), DIFFERENT if problems else 0)
+    if is_strict and code:
+        return Outcome(code, "", (*lines, "nothing is written, as not everything is the same"))
+    if out is not None:
+        _replace(out, text)
+        text = ""
+    return Outcome(code, text, tuple(lines))
+
+
+def _reader(path: str, kind: str | None) -> Kind:
+    """Return the reader for a file, by its name or by the file's text."""
+    if kind is not None and kind not in READERS:
+        raise NginyError(f'invalid option: "--from {kind}", expected {" or ".join(READERS)}')
+    try:
+        text = Disk(path).read(path)
+    except InvalidValueError as error:
+        raise refuse(path, 0, error.clause) from None
+    if kind is not None:
+        return READERS[kind]
+    found = [each for each in READERS.values() if each.recognizes(text)]
+    if not found:
+        expected = " or ".join(each.expected for each in READERS.values())
+        raise refuse(path, 0, f"this is no configuration that nginy knows, expected {expected}")
+    if len(found) > 1:
+        names = " or ".join(f"--from {name}" for name in READERS)
+        raise refuse(path, 0, f"it cannot be told whose configuration this is, expected {names}")
+    return found[0]
+
+
+def _empty(path: str, imported: Imported) -> ConfigError:
+    """Return the error for a configuration of which no listener is left, and the first reason."""
+    text = "nothing of it listens, so there is nothing to import"
+    for entry in imported.entries:
+        if entry.fate is Fate.LEFT_OUT and entry.directive.split()[0] in LISTENING:
+            return refuse(entry.file, entry.line, f"{entry.directive}: {entry.text}; {text}")
+    return refuse(path, 0, text)
+
+
+def _check_out(out: str, path: str) -> None:
+    """Raise NginyError for a place where nothing can be written."""
+    if os.path.isdir(out):
+        raise NginyError(f"{quote_path(out)} is a directory, expected a file")
+    if os.path.exists(out) and os.path.samefile(out, path):
+        raise NginyError(f"{quote_path(out)} is the file to import, expected another one")
+
+
+def _problems(text: str, out: str | None) -> list[str]:
+    """Return what nginy's own loader says of the result, nothing if it loads."""
+    with tempfile.TemporaryDirectory(prefix="nginy-import-") as directory:
+        path = os.path.join(directory, "nginy.yml")
+        with open(path, "wb") as file:
+            file.write(text.encode("utf-8", "surrogateescape"))
+        try:
+            load(path, {})
+        except ConfigError as error:
+            name = out or "nginy.yml"
+            return [
+                f"the result does not load: {str(problem).replace(path, name)}"
+                for problem in error.problems
+            ]
+    return []
+
+
+def _replace(out: str, text: str) -> None:
+    """Put a text in the place of a file: all of it or nothing."""
+    target = os.path.realpath(out)
+    directory = os.path.dirname(target)
+    new = ""
+    try:
+        mode = os.stat(target).st_mode & 0o777 if os.path.exists(target) else MODE & ~_umask()
+        descriptor, new = tempfile.mkstemp(prefix=".nginy-import-", dir=directory)
+        with open(descriptor, "wb") as file:
+            file.write(text.encode("utf-8", "surrogateescape"))
+            file.flush()
+            os.fsync(descriptor)
+        os.chmod(new, mode)
+        os.replace(new, target)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(new)
+        raise NginyError(f"{quote_path(out)} cannot be written: {error.strerror}") from None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
