@@ -125,7 +125,7 @@ def remove(subject: Subject, asked: Asked) -> Slices[Answer]:
 
 def _note_removal(subject: Subject, asked: Asked, place: tuple[str, str, str]) -> None:
     """End all changes of a backend, and hide it if the file has it."""
-    gone = subject.book.remove(lambda change: change.place[:2] == place[:2])
+    gone = subject.book.remove_all_of(place)
     if place[:2] in subject.file_values:
         if not gone:
             refuse_too_many(subject)

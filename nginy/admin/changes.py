@@ -113,6 +113,10 @@ class Book:
             del self._changes[change.place, change.key]
         return gone
 
+    def remove_all_of(self, place: Place) -> list[Change]:
+        """End the changes of a backend, and return them."""
+        return self.remove(lambda change: change.place[:2] == place[:2])
+
     def expire(self, now_ms: int) -> list[Change]:
         """End the leases that are over, and return them."""
         return self.remove(lambda c: c.until_at_ms is not None and c.until_at_ms <= now_ms)

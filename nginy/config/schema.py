@@ -281,6 +281,9 @@ class Config(Entry):
         OrOff(FilePath()), "off", "Holds the process id; -s and plan need it. systemd sets one."
     )
     admin: tuple[AdminListener, ...] | None = ADMIN
+    admin_state: str | None = key(
+        OrOff(FilePath()), "off", "This file keeps what operators change, also over a restart."
+    )
     ready: dict[str, int] = READY
     metrics_backends: int = key(
         COUNT, "1000", "At most this many backends have metrics of their own; each has 16."

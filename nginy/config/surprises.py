@@ -7,7 +7,7 @@ passes that warning on.
 from collections.abc import Iterator
 from typing import Final
 
-from nginy.config.admin import is_loopback
+from nginy.config.admin import admin_listeners, is_loopback
 from nginy.config.balance import KEY_EXAMPLE
 from nginy.config.build_health import proxy_protocols_of
 from nginy.config.build_tls import terminations
@@ -36,7 +36,13 @@ def surprises(config: Config) -> list[str]:
         for mark, text in _of_upstream(name, upstream):
             found.append(Problem(mark.file, mark.line, mark.column, text))
     idle = [each for listener in config.listeners for each in idle_routes(listener)]
-    others = (*_headers(config), *_unused(config), *_open_tokens(config), *_of_tls(config))
+    others = (
+        *_headers(config),
+        *_unused(config),
+        *_open_tokens(config),
+        *_of_tls(config),
+        *_idle_state(config),
+    )
     for mark, text in (*idle, *others, *_conditions(config)):
         found.append(Problem(mark.file, mark.line, mark.column, text))
     return [str(problem) for problem in sorted(set(found))]
@@ -139,6 +145,13 @@ def _open_tokens(config: Config) -> Warnings:
             if entry.token_file is not None and not is_loopback(address):
                 text = f"the token for {address} is sent without TLS, expected a tunnel before it"
                 yield entry.origin.of("token_file"), text
+
+
+def _idle_state(config: Config) -> Warnings:
+    """Find a file for changes where nobody can make any."""
+    if config.admin_state is not None and not admin_listeners(config.admin, config.pid):
+        text = "admin_state keeps nothing without an admin interface, expected admin or pid"
+        yield config.origin.of("admin_state"), text
 
 
 def _of_tls(config: Config) -> Warnings:

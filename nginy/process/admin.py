@@ -41,9 +41,10 @@ from nginy.log.levels import NOTICE
 from nginy.process.binding import refusal
 from nginy.process.control import Control
 from nginy.process.inherited import Inherited
-from nginy.process.newcomers import newcomer
+from nginy.process.newcomers import misfits, newcomer
 from nginy.process.report import ReloadOutcome
 from nginy.process.server import Server
+from nginy.process.state_file import StateFile
 from nginy.proxy.access import Table
 from nginy.text.address import Address
 from nginy.text.times import utc_text
@@ -71,7 +72,10 @@ class AdminSet:
         self._doors: dict[Address, tuple[Listener, Door]] = {}
         self._untold: list[str] = []
         self._timer = Timer(self._lease_handler, self)
-        self.subject.changed = self._plan_lease
+        self._state = StateFile(loop, self.subject.book)
+        self._is_begun = False
+        """Whether the first configuration is known."""
+        self.subject.changed = self._book_changed
 
     def listeners(self) -> Sequence[Listener]:
         """Return what a successor of this process gets copies of."""
@@ -152,9 +156,17 @@ class AdminSet:
             for name, each in upstreams
             for backend in each.backends
         }
+        if self._is_begun:
+            self._state.follow(config.admin_state)
+        else:
+            self._state.begin(config.admin_state)
+        self._is_begun = True
         had_changes = len(subject.book) > 0
         for text in subject.book.follow(subject.file_values, subject.balances):
             tell(subject, text)
+        for change, reason in misfits(config, subject.book):
+            subject.book.remove_all_of(change.place)
+            tell(subject, f"{change} by an operator is dropped: {reason}", change.place)
         if had_changes:
             self._apply()
 
@@ -177,10 +189,11 @@ class AdminSet:
         else:
             question = Question(OVERRIDING.name, details(subject.book))
             subject.crew.ask(question, lambda _: None)
-        self._plan_lease()
+        self._book_changed()
 
-    def _plan_lease(self) -> None:
-        """Set the timer for the end of the next lease, if there is one."""
+    def _book_changed(self) -> None:
+        """Set the timer for the end of the next lease, if there is one, and keep the book."""
+        self._state.changed()
         next_at_ms = self.subject.book.next_at_ms
         if next_at_ms is None:
             self._loop.timers.cancel(self._timer)
@@ -247,8 +260,13 @@ class AdminSet:
             subject.needs_restart = outcome.needs_restart
             self.tell()
 
+    def keep(self) -> None:
+        """Write down what operators have set, as another process is about to read it."""
+        self._state.flush()
+
     def leave(self) -> None:
         """Close what belongs to the parent of this process, which has just been forked."""
+        self._state.leave()
         for listener, door in self._doors.values():
             door.close()
             if listener.connection is not None:
@@ -257,6 +275,7 @@ class AdminSet:
 
     def close(self) -> None:
         """Close all listeners and clients."""
+        self._state.close()
         self._loop.timers.cancel(self._timer)
         for address in list(self._doors):
             self._close(address)

@@ -60,6 +60,9 @@ class Controlled(Protocol):
     def reload_ended(self, outcome: ReloadOutcome) -> None:
         """Learn the outcome of a reload."""
 
+    def keep(self) -> None:
+        """Write down what a successor reads."""
+
     def reopen_logs(self) -> None:
         """Begin to open all logs again; `Control.reopened` ends it."""
 
@@ -165,6 +168,7 @@ class Control:
             self._controlled.reopen_logs()
         elif number == signal.SIGUSR2:
             environ = {**os.environ, **self.notifier.variables}
+            self._controlled.keep()
             self._upgrade.start(self._controlled.listeners(), self._pid_file, environ)
         elif number == signal.SIGQUIT and self._serving and not self.is_ending:
             self._begin_end()

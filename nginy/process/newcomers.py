@@ -10,12 +10,14 @@ and `config/check_loops.py`). A host name has to stand in the file: its addresse
 Tested in tests/process/test_newcomers.py.
 """
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 from nginy.admin.answer import Slices
-from nginy.admin.changes import Newcomer
+from nginy.admin.changes import Book, Change, Newcomer
+from nginy.backend.backend import BackendSettings
 from nginy.backend.listing import Listing
 from nginy.commands.moving import moved_share_steps
 from nginy.commands.plan import BACKEND
@@ -65,6 +67,37 @@ def newcomer(
         build.backend_settings(made),
         None if share is None else round(100 * share, 1),
     )
+
+
+def settings_of(keys: Mapping[str, Any]) -> BackendSettings:
+    """Return the settings of a backend with keys that were right once; raises ValueError."""
+    return build.backend_settings(_known(keys))
+
+
+def _known(keys: Mapping[str, Any]) -> Backend:
+    findings = Findings(HOMES)
+    with contextlib.suppress(RefusedError):
+        made = BACKEND.read(_node(dict(keys)), findings)
+        if not findings.problems:
+            return made
+    raise ValueError(findings.problems[0].text)
+
+
+def misfits(config: Config, book: Book) -> list[tuple[Change, str]]:
+    """Return the added backends that do not go with a configuration which has changed meanwhile,
+    each with the reason."""
+    found = []
+    for change in book:
+        upstream = config.upstreams.get(change.place[0])
+        if change.settings is None or upstream is None:
+            continue
+        findings = Findings(HOMES)
+        made = _known(change.keys)
+        check_upstream(replace(upstream, backends=(*upstream.backends, made)), findings)
+        _check_ways(config, change.place[0], made, findings)
+        if findings.problems:
+            found.append((change, findings.problems[0].text))
+    return found
 
 
 def present(upstream: Upstream, listing: Listing) -> Upstream:

@@ -82,7 +82,16 @@ def rotation_warnings(config: schema.Config) -> list[str]:
         " reopened after a rotation: give it the directory, or rotate with copytruncate"
         for directory in directories
         if not _may_write(entry, directory)
-    ]
+    ] + _state_warnings(config, entry)
+
+
+def _state_warnings(config: schema.Config, entry: pwd.struct_passwd) -> list[str]:
+    """Return whether the user cannot replace the file of changes by operators."""
+    directory = os.path.dirname(config.admin_state or "")
+    if not directory or _may_write(entry, directory):
+        return []
+    text = f'user "{config.user}" cannot create files in "{directory}", so admin_state cannot'
+    return [f"{text} be written: give it the directory, or use two workers"]
 
 
 def reading_warnings(config: schema.Config) -> list[str]:

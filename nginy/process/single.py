@@ -117,6 +117,10 @@ class SingleProcess:
         self.admin.draining(status, has_successor=has_successor)
         return status
 
+    def keep(self) -> None:
+        """Write down what operators have set, for a successor."""
+        self.admin.keep()
+
     def reload_ended(self, outcome: ReloadOutcome) -> None:
         """Tell the admin interface the outcome of a reload."""
         self.admin.reload_ended(outcome)

@@ -205,6 +205,10 @@ class Supervisor:
         """Return the listeners of clients, and those of the admin interface."""
         return [*self.ports.listeners(), *self.admin.listeners()]
 
+    def keep(self) -> None:
+        """Write down what operators have set, for a successor."""
+        self.admin.keep()
+
     def reload_ended(self, outcome: ReloadOutcome) -> None:
         """Tell the admin interface the outcome of a reload."""
         self.admin.reload_ended(outcome)
