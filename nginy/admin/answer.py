@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias, TypeVar
 
+from nginy.admin.pace import BYTE_US, Pace
 from nginy.wire.request import METHODS, RequestError
 
 T = TypeVar("T")
@@ -63,8 +64,10 @@ are sent to it."""
 
 JSON: Final = "application/json"
 TEXT: Final = "text/plain; charset=utf-8"
-ROWS_A_SLICE: Final = 100
-"""Rows made into JSON at a time: 0.3 to 0.4 ms."""
+FREE_US: Final = 1.5
+"""To free a row."""
+DUMPS_US: Final = 3
+"""To make an empty object into JSON."""
 
 HEADERS: Final = (
     "Cache-Control: no-store\r\n"
@@ -84,13 +87,15 @@ class Answer:
     content_type: str = JSON
     fields: tuple[str, ...] = ()
     """More header lines."""
+    pieces: Sequence[bytes] = ()
+    """What follows the body, for one that is too long to be in one piece."""
 
     def to_bytes(self, *, has_body: bool = True, keeps_alive: bool = True) -> bytes:
-        """Return the message; one without a body is the answer to HEAD."""
+        """Return the message without its pieces; one without a body is the answer to HEAD."""
         lines = [
             f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}",
             f"Content-Type: {self.content_type}",
-            f"Content-Length: {len(self.body)}",
+            f"Content-Length: {len(self.body) + sum(map(len, self.pieces))}",
             f"Connection: {'keep-alive' if keeps_alive else 'close'}",
             *self.fields,
         ]
@@ -117,25 +122,40 @@ def dumps(value: object, indent: int | None = None) -> str:
     return json.dumps(value, indent=indent, separators=separators)
 
 
-def encode(members: Mapping[str, object], *, is_pretty: bool) -> Slices[bytes]:
-    """Return an object as JSON, lists by slices."""
+def encode(members: Mapping[str, object], *, is_pretty: bool) -> Slices[list[bytes]]:
+    """Return an object as JSON in pieces, each made in a slice."""
     indent = 2 if is_pretty else None
     end, colon = ("\n", ": ") if is_pretty else ("", ":")
-    parts = []
-    for name, value in members.items():
-        if isinstance(value, list) and value:
-            rows: list[str] = []
-            for row in value:
-                rows.append(_shifted(dumps(row, indent), 4, is_pretty))
-                if len(rows) % ROWS_A_SLICE == 0:
-                    yield None
-            before, after = ("    ", "\n  ") if is_pretty else ("", "")
-            joined = f",{end}".join(f"{before}{row}" for row in rows)
-            text = f"[{end}{joined}{after}]"
-        else:
-            text = _shifted(dumps(value, indent), 2, is_pretty)
-        parts.append(f"{'  ' if is_pretty else ''}{dumps(name)}{colon}{text}")
-    return f"{{{end}{f',{end}'.join(parts)}{end}}}\n".encode("ascii")
+    before, after = ("    ", "\n  ") if is_pretty else ("", "")
+    pieces: list[bytes] = []
+    pace, texts = Pace(), [f"{{{end}"]
+    for place, (name, value) in enumerate(members.items()):
+        texts.append(f"{f',{end}' if place else ''}{'  ' if is_pretty else ''}{dumps(name)}{colon}")
+        if not isinstance(value, list) or not value:
+            texts.append(_shifted(dumps(value, indent), 2, is_pretty))
+            continue
+        texts.append(f"[{end}")
+        for index, row in enumerate(value):
+            text = _shifted(dumps(row, indent), 4, is_pretty)
+            texts.append(f"{f',{end}' if index else ''}{before}{text}")
+            if pace.is_over(DUMPS_US + BYTE_US * len(text)):
+                pieces.append("".join(texts).encode("ascii"))
+                texts.clear()
+                yield None
+        texts.append(f"{after}]")
+    texts.append(f"{end}}}\n")
+    pieces.append("".join(texts).encode("ascii"))
+    return pieces
+
+
+def discard(*lists: list[Any]) -> Slices[None]:
+    """Empty lists that nobody needs any more: to free ten thousand rows at once takes 8 ms."""
+    pace = Pace()
+    for rows in lists:
+        while rows:
+            rows.pop()
+            if pace.is_over(FREE_US):
+                yield None
 
 
 def _shifted(text: str, columns: int, is_pretty: bool) -> str:

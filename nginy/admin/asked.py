@@ -127,5 +127,5 @@ def json_answer(asked: Asked, members: Facts, status: int = 200) -> Slices[Answe
         if unknown:
             raise RequestError(400, "unknown_field", f"fields are {', '.join(members)}")
         members = {name: members[name] for name in names}
-    body = yield from encode(members, is_pretty="pretty" in query)
-    return Answer(status, body)
+    pieces = yield from encode(members, is_pretty="pretty" in query)
+    return Answer(status, b"", pieces=pieces)

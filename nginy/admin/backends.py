@@ -11,6 +11,7 @@ from typing import Final
 from nginy.admin.answer import Facts, Slices
 from nginy.admin.events import Event
 from nginy.admin.merge import merge_rows
+from nginy.admin.pace import ROW_US, Pace
 from nginy.admin.shape import flag, number, optional, real, row, rows, table, text
 from nginy.admin.source import Details, Source
 from nginy.admin.subject import Subject
@@ -20,8 +21,8 @@ from nginy.backend.health.states import Cause, State
 from nginy.backend.pool import BackendPool
 from nginy.backend.unusable import out_until_ms
 
-ROWS_A_SLICE: Final = 50
-"""Backends looked at in one turn: some 0.5 ms."""
+MATCH_US: Final = 2.5
+"""To see whether a backend is one of those that are asked for."""
 LIMIT: Final = 1000
 """Backends in one answer."""
 WORST: Final = {str(state): int(state) for state in State}
@@ -92,8 +93,8 @@ def backend_row(subject: Subject, pool: BackendPool, backend: Backend) -> Facts:
         "max_conns": {"file": settings.max_conns, "now": backend.max_conns},
         "conns": backend.conns,
         "sessions_total": backend.sessions_total,
-        "received": counters.bytes_received,
-        "sent": counters.bytes_sent,
+        "received": counters.received,
+        "sent": counters.sent,
         "failures": backend.failures,
         "checks": {"total": health.checks_total, "failed": health.checks_failed_total},
         "connect_ms": backend.connect_ms,
@@ -109,8 +110,9 @@ def backend_row(subject: Subject, pool: BackendPool, backend: Backend) -> Facts:
 
 def members_of(pool: BackendPool) -> Iterator[Backend]:
     """Yield the backends of a pool, and those that have left it and still serve."""
-    yield from pool.backends
-    yield from (backend for backend in pool.left if backend.conns)
+    backends, left = pool.backends, pool.left  # both at once: a reload may come in between
+    yield from backends
+    yield from (backend for backend in left if backend.conns)
 
 
 def _fits(backend: Backend, pool: BackendPool, wanted: Details, now_s: int) -> bool:
@@ -140,19 +142,20 @@ def collect(subject: Subject, wanted: Details) -> Slices[Facts]:
     wanted = {**wanted, "words": str(wanted.get("match") or "").lower().split()}
     after, limit = int(wanted.get("after", 0)), int(wanted.get("limit", LIMIT))
     found: list[Facts] = []
-    matched = looked_at = 0
+    matched, pace = 0, Pace()
     upstream = wanted["upstream"]
     pools = [pool for pool in subject.pools() if upstream in (None, pool.name)]
     for pool in pools:
-        for backend in list(members_of(pool)):
-            looked_at += 1
-            if looked_at % ROWS_A_SLICE == 0:
+        for backend in members_of(pool):
+            if pace.is_over(MATCH_US):
                 yield None
             if not _fits(backend, pool, wanted, subject.loop.clock.now_ms // 1000):
                 continue
             matched += 1
             if after < matched <= after + limit:
                 found.append(backend_row(subject, pool, backend))
+                if pace.is_over(ROW_US):
+                    yield None
     return {"is_known": bool(pools), "backends": found, "matched": matched}
 
 

@@ -17,6 +17,7 @@ Tested in tests/admin/test_server_live.py.
 
 import socket
 import struct
+from collections.abc import Iterator
 from typing import Final, Protocol
 
 from nginy.admin.answer import Answer, refusal
@@ -37,6 +38,9 @@ KEEPALIVE_MS: Final = 30_000
 """How long a connection may wait for a request."""
 SEND_MS: Final = 30_000
 """How long an answer may take to leave."""
+LONG_BYTES: Final = 8 << 20
+SEND_BYTES_A_S: Final = 1 << 20
+"""A longer one, a trace, may take longer, if the rest is read at this rate."""
 LINGER_MS: Final = 1_000
 CREDENTIALS: Final = "3i"
 """struct ucred of unix(7): process, user and group."""
@@ -60,13 +64,27 @@ class Door(Protocol):
 class AdminClient:
     """Created by its door for an accepted connection, which it owns."""
 
-    __slots__ = ("_c", "_closes", "_door", "_head_only", "_received", "_timer", "_unsent")
+    __slots__ = (
+        "_c",
+        "_closes",
+        "_door",
+        "_head_only",
+        "_held",
+        "_pieces",
+        "_received",
+        "_timer",
+        "_unsent",
+    )
 
     def __init__(self, door: Door, c: Connection) -> None:
         self._c = c
         self._door = door
         self._received = bytearray()
         self._unsent: memoryview | None = None
+        self._pieces: Iterator[bytes] = iter(())
+        """What follows the bytes that are unsent."""
+        self._held = 0
+        """Bytes of the answer that have not left."""
         self._closes = self._head_only = False
         # Not one of worker_connections: it has to get in when no more of them are free.
         c.loop.connections -= 1
@@ -149,9 +167,12 @@ class AdminClient:
     def answer(self, answer: Answer) -> None:
         """Send the answer; look at the next request when all of it has left."""
         data = answer.to_bytes(has_body=not self._head_only, keeps_alive=not self._closes)
+        pieces = () if self._head_only else answer.pieces
         self._head_only = False
-        self._unsent = memoryview(data)
-        self._door.hold(len(data))
+        self._unsent, self._pieces = memoryview(data), iter(pieces)
+        self._held = len(data) + sum(map(len, pieces))
+        self._door.hold(self._held)
+        self._wait(SEND_MS + 1000 * max(self._held - LONG_BYTES, 0) // SEND_BYTES_A_S)
         self._send()
 
     def _write_handler(self, _event: Event) -> None:
@@ -167,8 +188,11 @@ class AdminClient:
             self.close()
             return
         if count > 0:
+            self._held -= count
             self._door.hold(-count)
             unsent = self._unsent = unsent[count:]
+        if not unsent and (piece := next(self._pieces, None)) is not None:
+            unsent = self._unsent = memoryview(piece)
         if not unsent:
             self._sent()
         elif c.write.active and c.write.ready:
@@ -222,9 +246,9 @@ class AdminClient:
         c = self._c
         if c.fd < 0:
             return
-        if self._unsent is not None:
-            self._door.hold(-len(self._unsent))
-            self._unsent = None
+        self._door.hold(-self._held)
+        self._held = 0
+        self._unsent, self._pieces = None, iter(())
         c.loop.connections += 1
         c.close()
         self._door.left(self)

@@ -10,6 +10,7 @@ from nginy.admin.answer import Answer, Facts, Slices
 from nginy.admin.asked import Asked
 from nginy.admin.measured import MEASURED
 from nginy.admin.overview import overview
+from nginy.admin.pace import BYTE_US, Pace
 from nginy.admin.page import LOCKED, Shown, render
 from nginy.admin.page_assets import CSS, JS
 from nginy.admin.source import known
@@ -20,8 +21,8 @@ BACKENDS_SHOWN: Final = 200
 """Of each upstream."""
 BACKENDS_ASKED: Final = 2000
 """Of all together."""
-PIECES_A_SLICE: Final = 25
-"""Some 0.5 ms."""
+TEXT_US: Final = 8
+"""To make a row of a table, beside its letters."""
 
 
 def wants_page(asked: Asked) -> bool:
@@ -54,12 +55,17 @@ def page(subject: Subject, asked: Asked) -> Slices[Answer]:
         subject.samples.all(),
         asked.access == "full",
     )
-    pieces = []
-    for piece in render(shown):
-        pieces.append(piece)
-        if len(pieces) % PIECES_A_SLICE == 0:
+    pieces: list[bytes] = []
+    texts: list[str] = []
+    pace = Pace()
+    for text in render(shown):
+        texts.append(text)
+        if pace.is_over(TEXT_US + BYTE_US * len(text)):
+            pieces.append("".join(texts).encode("utf-8", "replace"))
+            texts.clear()
             yield None
-    return Answer(200, "".join(pieces).encode("utf-8", "replace"), HTML)
+    pieces.append("".join(texts).encode("utf-8", "replace"))
+    return Answer(200, b"", HTML, pieces=pieces)
 
 
 def style(_subject: Subject, _asked: Asked) -> Answer:

@@ -9,11 +9,14 @@ from itertools import islice
 from typing import Final
 
 from nginy.admin.answer import Slices
+from nginy.admin.pace import Pace
+from nginy.backend.backend import Counters
 from nginy.event.loop import Loop
 from nginy.proxy.session import Session
 
-SLICE: Final = 500
-"""Connections looked at in one turn: some 0.2 ms."""
+TELL_US: Final = 0.5
+SLICE: Final = 200
+"""Connections looked at in one turn: some 0.1 ms, and 0.3 ms where each session is looked at."""
 
 
 def walk(loop: Loop, look: Callable[[Session], object]) -> Slices[None]:
@@ -37,18 +40,43 @@ def walk(loop: Loop, look: Callable[[Session], object]) -> Slices[None]:
         yield None
     if not loop.interest.is_edge_triggered:
         # A connection that waits for nothing is not registered there; a timer has its session.
-        for owner in list(loop.timers.owners()):
+        for place, owner in enumerate(loop.timers.owners(), 1):
             look_once(owner)
+            if place % SLICE == 0:
+                yield None
 
 
-def live_bytes(loop: Loop) -> Slices[dict[int, list[int]]]:
-    """Return the bytes that open sessions have received and sent, by the id of their counters."""
-    found: dict[int, list[int]] = {}
+def count_bytes(loop: Loop) -> Slices[None]:
+    """Bring the bytes that counters tell of up to date, with those of open sessions.
+
+    A session that ends before it is looked at may be missing until the next time.
+    """
+    found: dict[int, tuple[Counters, list[int]]] = {}
 
     def add(session: Session) -> None:
-        both = found.setdefault(id(session.handler.counters), [0, 0])
-        both[0] += session.bytes_received
-        both[1] += session.bytes_sent
+        attempt = session.attempts[-1] if session.attempts else None
+        backend = None if attempt is None else attempt.backend
+        both = session.bytes_received, session.bytes_sent
+        _add(found, session.handler.counters, both)
+        if backend is not None:
+            _add(found, backend.counters, both)
 
     yield from walk(loop, add)
-    return found
+    pace = Pace()
+    for counters, (received, sent) in found.values():
+        counters.told_received = max(counters.told_received, received)
+        counters.told_sent = max(counters.told_sent, sent)
+        if pace.is_over(TELL_US):
+            yield None
+
+
+def _add(
+    found: dict[int, tuple[Counters, list[int]]], counters: Counters, live: tuple[int, int]
+) -> None:
+    known = found.get(id(counters))
+    if known is None:
+        # Those of ended sessions, as they are now: what ends from here on is among the live ones.
+        ended = [counters.bytes_received, counters.bytes_sent]
+        known = found[id(counters)] = counters, ended
+    known[1][0] += live[0]
+    known[1][1] += live[1]

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from nginy.admin.answer import Facts, Slices
-from nginy.admin.backends import ADDED, BACKEND, KEY, ROWS_A_SLICE, backend_row, join, members_of
+from nginy.admin.backends import ADDED, BACKEND, KEY, backend_row, join, members_of
 from nginy.admin.merge import add_members, merge_rows
+from nginy.admin.pace import ROW_US, Pace
 from nginy.admin.shape import number, real, row, rows, table, text
 from nginy.admin.source import Details, Source
 from nginy.admin.subject import Subject
@@ -34,6 +35,7 @@ from nginy.admin.upstreams import (
 from nginy.event.histogram import TURN_BOUNDS_MS, Histogram
 from nginy.event.meter import meter_of
 
+DESCRIPTOR_US: Final = 1
 PAGE_BYTES: Final = resource.getpagesize()
 SCOPES: Final = ("process", "listener", "upstream", "backend")
 BACKENDS_MAX: Final = 1000
@@ -56,8 +58,9 @@ PROCESS: Final = row(
 )
 
 
-def process_row(subject: Subject) -> Facts:
+def process_row(subject: Subject) -> Slices[Facts]:
     """Return what the system and the loop say of this process."""
+    open_fds = yield from _open_fds()
     loop, usage = subject.loop, resource.getrusage(resource.RUSAGE_SELF)
     meter = meter_of(loop)
     none = Histogram(TURN_BOUNDS_MS)
@@ -67,7 +70,7 @@ def process_row(subject: Subject) -> Facts:
         "started_s": subject.started_at_ms / 1000,
         "cpu_s": usage.ru_utime + usage.ru_stime,
         "resident_bytes": _resident_bytes(),
-        "open_fds": len(os.listdir("/proc/self/fd")) - 1,
+        "open_fds": open_fds,
         "max_fds": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         "connections": loop.connections,
         "connections_limit": loop.max_connections,
@@ -79,6 +82,18 @@ def process_row(subject: Subject) -> Facts:
     }
 
 
+def _open_fds() -> Slices[int]:
+    """Return how many descriptors are open. Each is an entry of a directory, and there may be a
+    hundred thousand."""
+    count, pace = -1, Pace()  # one is that of the directory itself
+    with os.scandir("/proc/self/fd") as entries:
+        for _ in entries:
+            count += 1
+            if pace.is_over(DESCRIPTOR_US):
+                yield None
+    return count
+
+
 def _resident_bytes() -> int:
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * PAGE_BYTES
@@ -88,7 +103,7 @@ def _collect(subject: Subject, wanted: Details) -> Slices[Facts]:
     scopes = wanted.get("scopes", SCOPES)
     facts: Facts = {"processes": [], "listeners": [], "upstreams": [], "backends": [], "omitted": 0}
     if "process" in scopes:
-        facts["processes"] = [process_row(subject)]
+        facts["processes"] = [(yield from process_row(subject))]
         yield None
     if "listener" in scopes:
         facts["listeners"] = yield from listener_rows(subject)
@@ -103,18 +118,19 @@ def _collect(subject: Subject, wanted: Details) -> Slices[Facts]:
 
 def _backends(subject: Subject, name: str | None, backends_max: int, facts: Facts) -> Slices[None]:
     """Add the rows of backends, whole upstreams at a time, as long as there is room."""
-    looked_at = 0
+    pace = Pace()
     for pool in subject.pools():
         if name not in (None, pool.name):
             continue
-        members = list(members_of(pool))
-        if len(facts["backends"]) + len(members) > backends_max:
-            facts["omitted"] += len(members)
+        count = len(pool.backends) + len(pool.left)
+        if len(facts["backends"]) + count > backends_max:
+            facts["omitted"] += count
+            if pace.is_over(1):
+                yield None
             continue
-        for backend in members:
+        for backend in members_of(pool):
             facts["backends"].append(backend_row(subject, pool, backend))
-            looked_at += 1
-            if looked_at % ROWS_A_SLICE == 0:
+            if pace.is_over(ROW_US):
                 yield None
 
 

@@ -14,13 +14,13 @@ from typing import Any, Final
 
 from nginy.admin.answer import Facts, Slices
 from nginy.admin.backends import WORST
+from nginy.admin.pace import Pace
 from nginy.event.histogram import CONNECT_BOUNDS_MS, TURN_BOUNDS_MS
 
 TEXT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
-ROWS_A_SLICE: Final = 250
-LINES_A_SLICE: Final = 500
-"""Some 0.5 ms."""
+LABEL_US: Final = 2.5
+LINE_US: Final = 1.5
 
 CLASHES: Final = frozenset({"nginy_listener_sessions", "nginy_backend_sessions"})
 """Gauges that share their name with a counter but for _total. OpenMetrics has one family of a name,
@@ -28,6 +28,8 @@ so there the counter's has no type."""
 
 Sample = tuple[str, str, float | None]
 """What follows the name, the labels as text, and the value."""
+LEFT_OUT: Final[Sample] = ("", "", None)
+"""A sample that is not shown, but has taken its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,112 +158,140 @@ def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-def _columns(
-    columns: Sequence[Column], rows: Sequence[Facts], label: Callable[[Facts], str]
-) -> Iterator[Family]:
-    texts = [label(row) for row in rows]
+def _with(text: str, name: str, value: str) -> str:
+    """Return labels with one more."""
+    return f'{text[:-1]},{name}="{_escaped(value)}"}}'
+
+
+def _columns(columns: Sequence[Column], rows: Sequence[Facts]) -> Iterator[Family]:
     for name, kind, about, value_of in columns:
         suffix = "_total" if kind == "counter" else ""
-        samples = ((suffix, text, value_of(row)) for text, row in zip(texts, rows, strict=True))
+        samples = ((suffix, row["labels"], value_of(row)) for row in rows)
         yield Family(name, kind, about, samples)
 
 
-def _by_word(
-    name: str, kind: str, about: str, rows: Iterable[tuple[Facts, Facts]], word: str
-) -> Family:
-    """Return a family with a series for each word of an enum that has been counted."""
-    suffix = "_total" if kind == "counter" else ""
-    samples = (
-        (suffix, labels(**row, **{word: each}), count)
-        for row, counts in rows
-        for each, count in counts.items()
-        if count or each == "--"
-    )
-    return Family(name, kind, about, samples)
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Counts by the words of an enum, which a member of each row has."""
+
+    name: str
+    kind: str
+    help: str
+    member: str
+    label: str
+
+    def family(self, rows: Sequence[Facts]) -> Family:
+        """Return a series for each word that has been counted."""
+        suffix = "_total" if self.kind == "counter" else ""
+        samples = (
+            (suffix, _with(row["labels"], self.label, word), count)
+            if count or word == "--"
+            else LEFT_OUT
+            for row in rows
+            for word, count in row[self.member].items()
+        )
+        return Family(self.name, self.kind, self.help, samples)
 
 
 def _histogram(
-    name: str, about: str, bounds_ms: Sequence[float], rows: Iterable[tuple[Facts, Facts]]
+    name: str, about: str, bounds_ms: Sequence[float], rows: Sequence[Facts], member: str
 ) -> Family:
     def samples() -> Iterator[Sample]:
-        for row, found in rows:
+        for row in rows:
+            text, found = row["labels"], row[member]
             count = 0
             for bound_ms, each in zip((*bounds_ms, None), found["counts"], strict=False):
                 count += each
                 le = "+Inf" if bound_ms is None else repr(bound_ms / 1000)
-                yield "_bucket", labels(**row, le=le), count
-            yield "_sum", labels(**row), found["sum_ms"] / 1000
-            yield "_count", labels(**row), count
+                yield "_bucket", f'{text[:-1]},le="{le}"}}', count
+            yield "_sum", text, found["sum_ms"] / 1000
+            yield "_count", text, count
 
     return Family(name, "histogram", about, samples())
 
 
 def prepare(facts: Facts) -> Slices[None]:
-    """Work out the labels of backends; one that is there twice is one series."""
-    found: dict[str, Facts] = {}
-    for index, row in enumerate(facts["backends"], 1):
-        text = row["labels"] = labels(upstream=row["upstream"], backend=row["address"])
-        found[text] = row
-        if index % ROWS_A_SLICE == 0:
+    """Work out the labels of all rows; a backend that is there twice is one series."""
+    seen: set[str] = set()
+    pace = Pace()
+    for row in reversed(facts["backends"]):  # of two that are the same, the last one counts
+        row["labels"] = labels(upstream=row["upstream"], backend=row["address"])
+        if row["labels"] in seen:
+            row["labels"] = ""
+        seen.add(row["labels"])
+        if pace.is_over(LABEL_US):
             yield None
-    facts["backends"] = list(found.values())
+    if "" in seen:
+        facts["backends"] = [row for row in facts["backends"] if row["labels"]]
+    for row in facts["processes"]:
+        row["labels"] = labels(worker=row["worker"])
+    for row in facts["listeners"]:
+        row["labels"] = labels(listener=row["name"], protocol=row["protocol"])
+        row["ended"] = {"--": 0, **row["ended"]}
+        if pace.is_over(LABEL_US):
+            yield None
+    for row in facts["upstreams"]:
+        row["labels"] = labels(upstream=row["name"])
+        if pace.is_over(LABEL_US):
+            yield None
 
 
 def families(facts: Facts, general: Iterable[Family]) -> Iterator[Family]:
     """Yield all families of prepared facts; `general` are those of the whole of nginy."""
     yield from general
     processes = facts["processes"]
-    yield from _columns(PROCESS, processes, lambda row: labels(worker=row["worker"]))
+    yield from _columns(PROCESS, processes)
     loops = [each for each in processes if each["connections_limit"]]
-    yield from _columns(LOOP, loops, lambda row: labels(worker=row["worker"]))
-    workers = [({"worker": row["worker"]}, row) for row in loops]
-    lost = [(label, row["lost_lines"]) for label, row in workers]
-    yield _by_word(
-        "nginy_log_lines_lost", "counter", "Lines that could not be written", lost, "log"
-    )
+    yield from _columns(LOOP, loops)
+    yield LOST.family(loops)
     turns = "From the selector's return to its next call"
-    found = [(label, row["turns"]) for label, row in workers]
-    yield _histogram("nginy_loop_turn_seconds", turns, TURN_BOUNDS_MS, found)
+    yield _histogram("nginy_loop_turn_seconds", turns, TURN_BOUNDS_MS, loops, "turns")
     late = "How late timers ran"
-    found = [(label, row["lags"]) for label, row in workers]
-    yield _histogram("nginy_loop_timer_lag_seconds", late, TURN_BOUNDS_MS, found)
-    yield from _listeners(facts["listeners"])
-    yield from _upstreams(facts["upstreams"])
-    yield from _columns(BACKEND, facts["backends"], lambda row: str(row["labels"]))
+    yield _histogram("nginy_loop_timer_lag_seconds", late, TURN_BOUNDS_MS, loops, "lags")
+    listeners, upstreams = facts["listeners"], facts["upstreams"]
+    yield from _columns(LISTENER, listeners)
+    yield ENDED.family(listeners)
+    yield DROPPED.family(listeners)
+    yield from _columns(UPSTREAM, upstreams)
+    yield STATES.family(upstreams)
+    yield NO_BACKEND.family(upstreams)
+    about = "How long connecting took"
+    name = "nginy_upstream_connect_seconds"
+    yield _histogram(name, about, CONNECT_BOUNDS_MS, upstreams, "connects")
+    yield from _columns(BACKEND, facts["backends"])
     omitted = ("", "", facts["omitted"])
     about = "Backends without series of their own"
     yield Family("nginy_metrics_backends_omitted", "gauge", about, [omitted])
 
 
-def _listeners(rows: Sequence[Facts]) -> Iterator[Family]:
-    named = [({"listener": row["name"], "protocol": row["protocol"]}, row) for row in rows]
-    texts = {id(row): labels(**label) for label, row in named}
-    yield from _columns(LISTENER, rows, lambda row: texts[id(row)])
-    ended = [(label, {"--": 0, **row["ended"]}) for label, row in named]
-    about = "Sessions that have ended, by termination code"
-    yield _by_word("nginy_listener_ended", "counter", about, ended, "code")
-    dropped = [(label, row["drops"]) for label, row in named]
-    about = "Datagrams that were not passed on"
-    yield _by_word("nginy_listener_dropped", "counter", about, dropped, "reason")
+LOST: Final = Words(
+    "nginy_log_lines_lost", "counter", "Lines that could not be written", "lost_lines", "log"
+)
+ENDED: Final = Words(
+    "nginy_listener_ended",
+    "counter",
+    "Sessions that have ended, by termination code",
+    "ended",
+    "code",
+)
+DROPPED: Final = Words(
+    "nginy_listener_dropped", "counter", "Datagrams that were not passed on", "drops", "reason"
+)
+STATES: Final = Words("nginy_upstream_backends", "gauge", "Backends by state", "states", "state")
+NO_BACKEND: Final = Words(
+    "nginy_upstream_no_backend",
+    "counter",
+    "Clients whom no backend could serve",
+    "no_backend",
+    "why",
+)
 
 
-def _upstreams(rows: Sequence[Facts]) -> Iterator[Family]:
-    named = [({"upstream": row["name"]}, row) for row in rows]
-    yield from _columns(UPSTREAM, rows, lambda row: labels(upstream=row["name"]))
-    states = [(label, row["states"]) for label, row in named]
-    yield _by_word("nginy_upstream_backends", "gauge", "Backends by state", states, "state")
-    refused = [(label, row["no_backend"]) for label, row in named]
-    about = "Clients whom no backend could serve"
-    yield _by_word("nginy_upstream_no_backend", "counter", about, refused, "why")
-    found = [(label, row["connects"]) for label, row in named]
-    about = "How long connecting took"
-    yield _histogram("nginy_upstream_connect_seconds", about, CONNECT_BOUNDS_MS, found)
-
-
-def render(found: Iterable[Family], *, is_openmetrics: bool) -> Slices[bytes]:
-    """Return the text, made in slices."""
+def render(found: Iterable[Family], *, is_openmetrics: bool) -> Slices[list[bytes]]:
+    """Return the text in pieces, each made in a slice."""
+    pieces: list[bytes] = []
     lines: list[str] = []
-    made = 0
+    pace = Pace()
     for family in found:
         name, kind = family.name, family.kind
         # A counter's family has no _total in OpenMetrics, and is called as its samples elsewhere.
@@ -270,15 +300,16 @@ def render(found: Iterable[Family], *, is_openmetrics: bool) -> Slices[bytes]:
             told = f"{name}_total"
         else:
             told = name
-        lines.append(f"# HELP {told} {family.help}.")
-        lines.append(f"# TYPE {told} {kind}")
+        lines.append(f"# HELP {told} {family.help}.\n")
+        lines.append(f"# TYPE {told} {kind}\n")
         for suffix, text, value in family.samples:
-            if value is None:
-                continue
-            lines.append(f"{name}{suffix}{text} {value!r}")
-            made += 1
-            if made % LINES_A_SLICE == 0:
+            if value is not None:
+                lines.append(f"{name}{suffix}{text} {value!r}\n")
+            if pace.is_over(LINE_US):
+                pieces.append("".join(lines).encode())
+                lines.clear()
                 yield None
     if is_openmetrics:
-        lines.append("# EOF")
-    return ("\n".join(lines) + "\n").encode()
+        lines.append("# EOF\n")
+    pieces.append("".join(lines).encode())
+    return pieces

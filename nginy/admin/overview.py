@@ -6,21 +6,25 @@ next turn: see `answer.py`. It says of a backend what `backend/pool.py` and
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeVar
 
-from nginy.admin.answer import ROWS_A_SLICE, Facts, Slices
+from nginy.admin.answer import Facts, Slices
+from nginy.admin.live import count_bytes
 from nginy.admin.merge import merge_rows, sum_members
+from nginy.admin.pace import LOOK_US, ROW_US, Pace
 from nginy.admin.sampling import Sample
 from nginy.admin.shape import flag, number, optional, real, row, rows, table, text
 from nginy.admin.source import Details, Source, known, stamp
 from nginy.admin.subject import Front, Subject
-from nginy.admin.upstreams import count_bytes, told_counts
+from nginy.admin.upstreams import told_counts
 from nginy.backend.backend import Backend
 from nginy.backend.health.states import TROUBLES, State
 from nginy.backend.pool import BackendPool
+from nginy.backend.unusable import OUT, in_counts
 from nginy.event.histogram import TURN_BOUNDS_MS, quantile_s
 from nginy.event.meter import meter_of
 from nginy.text.times import utc_text
@@ -29,9 +33,9 @@ T = TypeVar("T")
 
 ROWS_MAX: Final = 200
 """Of each list in the overview."""
+GROUP_US: Final = 4
+"""To begin to count an upstream."""
 LISTS: Final = ("listeners", "upstreams", "problems")
-BACKENDS_A_SLICE: Final = 500
-"""Backends looked at in one turn: some 0.4 ms."""
 WORDS: Final = {state: str(state) for state in State}
 
 
@@ -47,6 +51,10 @@ class Group:
     """The first `ROWS_MAX` of the backends in one of `TROUBLES`."""
     since_at_ms: int | None = None
     """When the last of those that are not up went; None if all are up."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Why those that are not usable are not."""
+    out_until_s: int = 0
+    """When the first of those that failures have taken out comes back."""
 
     def add(self, backend: Backend, now_s: int) -> None:
         """Count a backend."""
@@ -55,28 +63,36 @@ class Group:
         word = WORDS[state]
         self.states[word] = self.states.get(word, 0) + 1
         self.sessions += backend.conns
-        if not self.pool.why_not(backend, now_s):
+        reason = self.pool.why_not(backend, now_s)
+        if not reason:
             self.usable += 1
+        else:
+            self.reasons[reason] += 1
+        if reason == OUT:
+            until_s = backend.checked_s + backend.fail_timeout_s
+            self.out_until_s = min(self.out_until_s or until_s, until_s)
         if state in TROUBLES and len(self.troubled) < ROWS_MAX:
             self.troubled.append(backend)
         if state is not State.UP:
             self.since_at_ms = max(self.since_at_ms or 0, health.since_at_ms)
 
+    def why_none(self, now_s: int) -> str:
+        """Return why no backend is usable, in the words of the log."""
+        return in_counts(self.reasons, len(self.pool.backends), self.out_until_s - now_s)
+
 
 def count(subject: Subject) -> Slices[list[Group]]:
     """Return all upstreams, counted."""
     groups = []
-    looked_at = 0
+    pace = Pace()
     for pool in subject.pools():
         group = Group(pool)
         for backend in pool.backends:
             group.add(backend, subject.loop.clock.now_ms // 1000)
-            looked_at += 1
-            if looked_at % BACKENDS_A_SLICE == 0:
+            if pace.is_over(LOOK_US):
                 yield None
         groups.append(group)
-        looked_at += 1
-        if looked_at % BACKENDS_A_SLICE == 0:
+        if pace.is_over(GROUP_US):
             yield None
     return groups
 
@@ -84,7 +100,7 @@ def count(subject: Subject) -> Slices[list[Group]]:
 def facts(subject: Subject, _wanted: Details) -> Slices[Facts]:
     """Return what one process knows of itself; a worker reports it as it is."""
     groups = yield from count(subject)
-    yield from count_bytes(subject)
+    yield from count_bytes(subject.loop)
     fronts = subject.fronts()
     yield None
     listeners = yield from _rows(_front, fronts)
@@ -122,10 +138,10 @@ def loop_facts(subject: Subject) -> Facts:
 
 def _rows(make: Callable[[T], Facts], items: Iterable[T]) -> Slices[list[Facts]]:
     """Return a row for each item, made in slices."""
-    rows = []
+    rows, pace = [], Pace()
     for item in items:
         rows.append(make(item))
-        if len(rows) % ROWS_A_SLICE == 0:
+        if pace.is_over(ROW_US):
             yield None
     return rows
 
@@ -284,7 +300,7 @@ def _upstream(subject: Subject, group: Group) -> dict[str, object]:
         "states": group.states,
         "sessions": group.sessions,
         "queue": 0 if queue is None else len(queue),
-        "why_none": None if group.usable else group.pool.why_none((), now_s),
+        "why_none": None if group.usable else group.why_none(now_s),
         "since": None if since_at_ms is None else subject.wall_text(since_at_ms),
     }
 

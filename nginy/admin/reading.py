@@ -9,10 +9,11 @@ Tested in tests/admin/test_server_live.py.
 
 from typing import Final
 
-from nginy.admin.answer import TEXT, Answer, Facts, Pause, Slices
+from nginy.admin.answer import TEXT, Answer, Facts, Pause, Slices, discard
 from nginy.admin.asked import Asked, closest, did_you_mean, json_answer
 from nginy.admin.backends import BACKENDS, HEALTH, LIMIT, health_of
 from nginy.admin.overview import ROWS_MAX, overview, unreadiness
+from nginy.admin.pace import Pace
 from nginy.admin.source import known, stamp
 from nginy.admin.subject import Subject
 from nginy.admin.upstreams import LISTENERS, UPSTREAMS
@@ -24,6 +25,7 @@ WAIT_MS: Final = 60_000
 LOOK_MS: Final = 100
 """How often an answer that waits looks again. Nothing else has to know that somebody waits."""
 EVENTS_WAIT_MS: Final = 30_000
+BALANCE_US: Final = 0.5
 YES_NO: Final = {"true": True, "false": False}
 
 
@@ -58,12 +60,17 @@ def upstreams(subject: Subject, asked: Asked) -> Slices[Answer]:
     """Answer with one upstream, or all."""
     name = asked.names.get("U")
     facts = yield from known(subject, UPSTREAMS, {"name": name})
+    pace = Pace()
     for each in facts["upstreams"]:
         del each["connects"]
         each["balance"] = subject.balances.get(each["name"])
+        if pace.is_over(BALANCE_US):
+            yield None
     if name is None:
         rows = facts["upstreams"]
-        return (yield from json_answer(asked, {**stamp(subject, facts), "upstreams": rows}))
+        answer = yield from json_answer(asked, {**stamp(subject, facts), "upstreams": rows})
+        yield from discard(rows)
+        return answer
     if not facts["upstreams"]:
         raise no_upstream(subject, name)
     return (yield from json_answer(asked, {**stamp(subject, facts), **facts["upstreams"][0]}))
@@ -75,7 +82,9 @@ def listeners(subject: Subject, asked: Asked) -> Slices[Answer]:
     facts = yield from known(subject, LISTENERS, {"name": name})
     if name is None:
         rows = facts["listeners"]
-        return (yield from json_answer(asked, {**stamp(subject, facts), "listeners": rows}))
+        answer = yield from json_answer(asked, {**stamp(subject, facts), "listeners": rows})
+        yield from discard(rows)
+        return answer
     if not facts["listeners"]:
         raise RequestError(404, "listener_not_found", f'there is no listener "{name[:100]}"')
     return (yield from json_answer(asked, {**stamp(subject, facts), **facts["listeners"][0]}))
@@ -120,7 +129,9 @@ def backends(subject: Subject, asked: Asked) -> Slices[Answer]:
         "matched": facts["matched"],
         "next": end if end < facts["matched"] else None,
     }
-    return (yield from json_answer(asked, members))
+    answer = yield from json_answer(asked, members)
+    yield from discard(rows)
+    return answer
 
 
 def backend(subject: Subject, asked: Asked) -> Slices[Answer]:

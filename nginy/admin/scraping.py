@@ -6,7 +6,7 @@ Tested in tests/run/test_admin_metrics.py.
 import platform
 from collections.abc import Iterator
 
-from nginy.admin.answer import Answer, Facts, Slices
+from nginy.admin.answer import Answer, Facts, Slices, discard
 from nginy.admin.asked import Asked, bad
 from nginy.admin.measured import MEASURED, SCOPES, add_departed, process_row
 from nginy.admin.metrics import (
@@ -44,13 +44,14 @@ def metrics(subject: Subject, asked: Asked) -> Slices[Answer]:
         add_departed(facts, gone, upstream)
     if subject.crew is not None and "process" in scopes:
         # The supervisor has no sessions: only what the system says of it counts.
-        own = {**process_row(subject), "worker": "supervisor", "connections_limit": 0}
+        own = {**(yield from process_row(subject)), "worker": "supervisor", "connections_limit": 0}
         facts["processes"].append(own)
     yield from prepare(facts)
     is_open = "application/openmetrics-text" in asked.request.fields.get("accept", "")
     general = list(_general(subject, facts)) if "process" in scopes else []
-    body = yield from render(families(facts, general), is_openmetrics=is_open)
-    return Answer(200, body, OPENMETRICS_TYPE if is_open else TEXT_TYPE)
+    pieces = yield from render(families(facts, general), is_openmetrics=is_open)
+    yield from discard(facts["backends"], facts["upstreams"], facts["listeners"])
+    return Answer(200, b"", OPENMETRICS_TYPE if is_open else TEXT_TYPE, pieces=pieces)
 
 
 def _general(subject: Subject, facts: Facts) -> Iterator[Family]:

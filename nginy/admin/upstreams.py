@@ -4,23 +4,22 @@ The overview has a screenful of the same; this has everything, for programs. Por
 share its name and are one row.
 """
 
+from itertools import chain
 from typing import Final
 
 from nginy.admin.answer import Facts, Slices
-from nginy.admin.live import live_bytes
+from nginy.admin.live import count_bytes
 from nginy.admin.merge import add_members, merge_rows
+from nginy.admin.pace import LOOK_US, ROW_US, Pace
 from nginy.admin.shape import flag, number, optional, real, row, rows, table, text
 from nginy.admin.source import Details, Source
 from nginy.admin.subject import Front, Subject
-from nginy.backend.backend import Backend
 from nginy.backend.pool import BackendPool
 from nginy.event.histogram import Histogram
 from nginy.proxy.session import ListenerCounters
 from nginy.proxy.udp import UdpHandler
 
-BACKENDS_A_SLICE: Final = 500
 LEAVING_MAX: Final = 100
-ROWS_A_SLICE: Final = 50
 
 HISTOGRAM: Final = row(counts=rows(number, 32), sum_ms=real)
 UPSTREAM: Final = row(
@@ -59,12 +58,11 @@ def histogram_row(histogram: Histogram) -> Facts:
     return {"counts": list(histogram.counts), "sum_ms": histogram.sum_ms}
 
 
-def _upstream(subject: Subject, pool: BackendPool) -> Slices[Facts]:
+def _upstream(subject: Subject, pool: BackendPool, pace: Pace) -> Slices[Facts]:
     states: dict[str, int] = {}
     usable = conns = total = 0
-    backends: list[Backend] = [*pool.backends, *pool.left]
-    for number_of, backend in enumerate(backends, 1):
-        if number_of % BACKENDS_A_SLICE == 0:
+    for backend in chain(pool.backends, pool.left):
+        if pace.is_over(LOOK_US):
             yield None
         conns += backend.conns
         total += backend.sessions_total
@@ -99,11 +97,12 @@ def _upstream(subject: Subject, pool: BackendPool) -> Slices[Facts]:
 def collect_upstreams(subject: Subject, wanted: Details) -> Slices[Facts]:
     """Return one upstream, or all."""
     found = []
-    name = wanted.get("name")
+    name, pace = wanted.get("name"), Pace()
     for pool in subject.pools():
         if name in (None, pool.name):
-            found.append((yield from _upstream(subject, pool)))
-            yield None
+            found.append((yield from _upstream(subject, pool, pace)))
+            if pace.is_over(ROW_US):
+                yield None
     return {"upstreams": found}
 
 
@@ -165,39 +164,27 @@ def told_counts(counters: ListenerCounters) -> Facts:
     return {
         "sessions": counters.open,
         "sessions_total": counters.sessions + counters.open,
-        "received": max(counters.told_received, counters.bytes_received),
-        "sent": max(counters.told_sent, counters.bytes_sent),
+        "received": counters.received,
+        "sent": counters.sent,
     }
-
-
-def _tell_bytes(counters: ListenerCounters, ended: tuple[int, int], live: list[int]) -> None:
-    """Note the bytes to report: never less than before, though a session that ends meanwhile may be
-    missing."""
-    counters.told_received = max(counters.told_received, ended[0] + live[0])
-    counters.told_sent = max(counters.told_sent, ended[1] + live[1])
-
-
-def count_bytes(subject: Subject) -> Slices[None]:
-    """Bring the reported bytes up to date, with those of open sessions."""
-    ended = {
-        id(counters): (counters, (counters.bytes_received, counters.bytes_sent))
-        for counters in (front.handler.counters for front in subject.fronts())
-    }
-    live = yield from live_bytes(subject.loop)
-    for key, (counters, both) in ended.items():
-        _tell_bytes(counters, both, live.get(key, [0, 0]))
 
 
 def listener_rows(subject: Subject) -> Slices[list[Facts]]:
     """Return a row for each listener; one with several ports, or with sessions from before a
     reload, is one row."""
-    yield from count_bytes(subject)
-    found = []
-    for number_of, front in enumerate(subject.fronts(), 1):
-        found.append([_front(subject, front)])
-        if number_of % ROWS_A_SLICE == 0:
+    yield from count_bytes(subject.loop)
+    found: dict[tuple[str, str], Facts] = {}
+    pace = Pace()
+    for front in subject.fronts():
+        row = _front(subject, front)
+        known = found.setdefault((row["name"], row["protocol"]), row)
+        if known is not row:
+            _join_listener(known, row)
+            for name in ADDED:
+                known[name] += row[name]
+        if pace.is_over(ROW_US):
             yield None
-    return merge_listeners(found)
+    return list(found.values())
 
 
 def _collect_listeners(subject: Subject, wanted: Details) -> Slices[Facts]:
@@ -216,10 +203,12 @@ def _join_listener(known: Facts, other: Facts) -> None:
     known["accept_paused_until"] = until or None
 
 
+ADDED: Final = ("sessions", "sessions_total", "received", "sent", "accept_pauses")
+
+
 def merge_listeners(reports: list[list[Facts]]) -> list[Facts]:
     """Return the listeners of all reports, each name once."""
-    added = ("sessions", "sessions_total", "received", "sent", "accept_pauses")
-    return merge_rows(reports, ("name", "protocol"), added, _join_listener)
+    return merge_rows(reports, ("name", "protocol"), ADDED, _join_listener)
 
 
 LISTENERS: Final = Source(

@@ -57,6 +57,21 @@ class Counters:
     terminations: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     """Ended sessions by termination code."""
 
+    told_received: int = 0
+    """The most bytes that the admin interface has told of, those of open sessions included, so that
+    no counter ever falls."""
+    told_sent: int = 0
+
+    @property
+    def received(self) -> int:
+        """Bytes from clients, with those of open sessions when the admin interface last looked."""
+        return max(self.told_received, self.bytes_received)
+
+    @property
+    def sent(self) -> int:
+        """The same, to clients."""
+        return max(self.told_sent, self.bytes_sent)
+
     def count(self, termination: str, received: int, sent: int) -> None:
         """Count one ended session."""
         self.sessions += 1

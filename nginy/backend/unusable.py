@@ -6,7 +6,7 @@ Tested in tests/backend/test_pool.py.
 """
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from nginy.backend.backend import Backend
@@ -47,13 +47,19 @@ def why_not(backend: Backend, tried: Collection[Backend], now_s: int) -> str:
 def why_none(backends: Collection[Backend], tried: Collection[Backend], now_s: int) -> str:
     """Say in counts why no backend is left: "2 of 5 down, 2 out for 7s, 1 at max_conns"."""
     counts = Counter(why_not(backend, tried, now_s) for backend in backends)
+    ends_s = (b.checked_s + b.fail_timeout_s for b in backends if b.fails and not b.down)
+    out_s = min(ends_s, default=0) - now_s if OUT in counts else 0
+    return in_counts(counts, len(backends), out_s)
+
+
+def in_counts(counts: Mapping[str, int], total: int, out_s: int) -> str:
+    """Return counts of the words of `ORDER` as text; failures are forgotten in `out_s`."""
     parts: list[str] = []
     for word in sorted(counts, key=ORDER.index):
-        count = f"{counts[word]}" if parts else f"{counts[word]} of {len(backends)}"
+        count = f"{counts[word]}" if parts else f"{counts[word]} of {total}"
         parts.append(f"{count} {word}")
         if word == OUT:
-            ends_s = [b.checked_s + b.fail_timeout_s for b in backends if b.fails and not b.down]
-            parts[-1] += f" for {max(min(ends_s, default=0) - now_s, 1)}s"
+            parts[-1] += f" for {max(out_s, 1)}s"
     return ", ".join(parts) or "it has none"
 
 

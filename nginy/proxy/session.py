@@ -103,10 +103,6 @@ class ListenerCounters(Counters):
 
     open: int = 0
     """Sessions that go on now."""
-    told_received: int = 0
-    """The most bytes that the admin interface has told of, those of open sessions included, so that
-    no counter ever falls."""
-    told_sent: int = 0
 
 
 class SessionHandler(Protocol):

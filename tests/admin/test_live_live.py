@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
-from nginy.admin.live import SLICE, live_bytes, walk
+from nginy.admin.live import SLICE, count_bytes, walk
 from nginy.proxy.session import Session
 
 from kit.admin import done
@@ -36,12 +36,17 @@ def test_each_session_comes_once_and_none_is_missing(harness: Harness) -> None:
     stuck = harness.sessions()[0]
     stuck.client.pause_read()  # type: ignore[attr-defined]
     assert numbers(harness) == [1, 2, 3, 4, 5]
-    bytes_by_listener, _ = done(live_bytes(harness.loop))
-    assert list(bytes_by_listener.values()) == [[25, 25]]
+    served = stuck.attempts[-1].backend
+    assert served is not None
+    done(count_bytes(harness.loop))
+    for counters in (stuck.handler.counters, served.counters):
+        assert (counters.received, counters.sent, counters.bytes_sent) == (25, 25, 0)
     stuck.client.resume_read()  # type: ignore[attr-defined]
     clients[0].reset()
     harness.turn_until(lambda: len(harness.sessions()) == 4)
     assert len(numbers(harness)) == 4
+    done(count_bytes(harness.loop))
+    assert (served.counters.received, served.counters.bytes_received) == (25, 5)
 
 
 def test_many_are_looked_at_in_slices() -> None:

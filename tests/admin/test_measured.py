@@ -44,12 +44,12 @@ def test_counters_of_the_dead_are_added_and_gauges_are_not() -> None:
 
 def test_the_process_is_measured_by_the_real_clock_alone() -> None:
     with Made() as subject:
-        row = process_row(subject)
+        row = done(process_row(subject))[0]
         assert sum(row["turns"]["counts"]) == 0
         assert row["resident_bytes"] > 1 << 20
         subject.loop.close()
         subject.loop = Loop()
-        process_row(subject)
+        done(process_row(subject))[0]
         for _ in range(3):
             subject.loop.turn(0)
-        assert sum(process_row(subject)["turns"]["counts"]) == 3
+        assert sum(done(process_row(subject))[0]["turns"]["counts"]) == 3

@@ -30,8 +30,8 @@ def facts_of(*pools: BackendPool, **wanted: object) -> Any:
 
 def text_of(facts: Any, *, is_openmetrics: bool = False) -> str:
     done(prepare(facts))
-    body, _ = done(render(families(facts, ()), is_openmetrics=is_openmetrics))
-    return str(body.decode())
+    pieces, _ = done(render(families(facts, ()), is_openmetrics=is_openmetrics))
+    return b"".join(pieces).decode()
 
 
 @pytest.mark.parametrize("is_openmetrics", [False, True])
@@ -92,14 +92,15 @@ def test_beyond_the_limit_upstreams_have_no_series_for_backends() -> None:
 def test_many_lines_are_made_in_slices() -> None:
     samples = (("", labels(n=str(i)), i) for i in range(5000))
     family = Family("nginy_many", "gauge", "Many", samples)
-    body, slices = done(render([family], is_openmetrics=False))
-    assert len(read(body.decode(), is_openmetrics=False)["nginy_many"].samples) == 5000
+    pieces, slices = done(render([family], is_openmetrics=False))
+    assert len(read(b"".join(pieces).decode(), is_openmetrics=False)["nginy_many"].samples) == 5000
     assert slices >= 10
 
 
 def test_labels_of_many_backends_are_made_in_slices() -> None:
     row = {"upstream": "web", "address": "10.0.0.1:80"}
     facts = {"backends": [{**row, "address": f"10.0.0.1:{port}"} for port in range(2000)]}
+    facts.update(processes=[], listeners=[], upstreams=[])
     assert done(prepare(facts))[1] > 7
     assert facts["backends"][7]["labels"] == '{upstream="web",backend="10.0.0.1:7"}'
 

@@ -1,7 +1,7 @@
 """The overview and readiness: what they say of listeners, upstreams and what is wrong."""
 
-from nginy.admin.answer import ROWS_A_SLICE
-from nginy.admin.overview import BACKENDS_A_SLICE, ROWS_MAX, overview, unreadiness
+from nginy.admin.overview import ROWS_MAX, overview, unreadiness
+from nginy.admin.pace import LOOK_US, SLICE_US
 from nginy.admin.subject import Front, Subject
 from nginy.proxy.handler import ProxySettings
 from nginy.proxy.reply import ReplyHandler
@@ -9,6 +9,8 @@ from nginy.proxy.tcp import TcpHandler
 from nginy.text.address import parse_address
 
 from kit.admin import Made, done, pool, take_down
+
+ROWS = 100
 
 
 def test_the_overview_of_what_serves_has_no_problems() -> None:
@@ -95,7 +97,7 @@ def test_lists_end_and_say_how_much_is_missing() -> None:
 
 
 def test_many_backends_are_counted_in_slices() -> None:
-    count = 4 * BACKENDS_A_SLICE
+    count = int(4 * SLICE_US / LOOK_US)
     web = pool("web", *(f"10.0.{n >> 8}.{n & 255}:80" for n in range(count)))
     with Made(web) as subject:
         found, slices = done(overview(subject))
@@ -104,16 +106,16 @@ def test_many_backends_are_counted_in_slices() -> None:
 
 
 def test_many_upstreams_listeners_and_problems_are_shown_in_slices() -> None:
-    many = [pool(f"pool{number}", "10.0.0.1:80") for number in range(10 * ROWS_A_SLICE)]
+    many = [pool(f"pool{number}", "10.0.0.1:80") for number in range(10 * ROWS)]
     for each in many:
         take_down(each, 0)
     with Made(*many) as subject:
         address = parse_address("127.0.0.1:80")
         text = ReplyHandler(subject.loop, "text", address, ProxySettings())
-        fronts = [Front("127.0.0.1:80", text)] * (10 * ROWS_A_SLICE)
+        fronts = [Front("127.0.0.1:80", text)] * (10 * ROWS)
         subject.fronts = lambda: fronts
         found, slices = done(overview(subject))
-        assert found["more"]["listeners"] == 10 * ROWS_A_SLICE - ROWS_MAX
+        assert found["more"]["listeners"] == 10 * ROWS - ROWS_MAX
         assert slices > 30
 
 

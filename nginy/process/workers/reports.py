@@ -214,7 +214,7 @@ class Reporter:
     def __init__(self, subject: Subject, send: Callable[[str, str], object]) -> None:
         self._subject = subject
         self._send = send
-        self._jobs: deque[tuple[str, int, Slices[bytes]]] = deque()
+        self._jobs: deque[tuple[str, int, Slices[list[bytes]]]] = deque()
 
     def begin(self, number: str, fds: Sequence[int]) -> None:
         """Answer the question in a file that the supervisor has handed over."""
@@ -222,7 +222,7 @@ class Reporter:
             self._jobs.append((number, fds[0], self._make(fds[0])))
             self._subject.loop.soon(self._work, self)
 
-    def _make(self, fd: int) -> Slices[bytes]:
+    def _make(self, fd: int) -> Slices[list[bytes]]:
         asked = json.loads(os.pread(fd, os.fstat(fd).st_size, 0))
         found = yield from SOURCES[asked["kind"]].collect(self._subject, asked["details"])
         yield None
@@ -240,10 +240,13 @@ class Reporter:
         if self._jobs:
             self._subject.loop.soon(self._work, self)
 
-    def _write(self, number: str, fd: int, data: bytes) -> None:
+    def _write(self, number: str, fd: int, pieces: list[bytes]) -> None:
         with contextlib.suppress(OSError):  # no memory is left: the supervisor waits in vain
-            os.pwrite(fd, data, 0)
-            os.ftruncate(fd, len(data))
+            place = 0
+            for data in pieces:
+                os.pwrite(fd, data, place)
+                place += len(data)
+            os.ftruncate(fd, place)
             self._send("reported", number)
         os.close(fd)
 

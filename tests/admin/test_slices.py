@@ -1,0 +1,90 @@
+"""No answer does much in one turn: every slice of every answer over ten thousand backends.
+
+A slice takes 0.5 ms at most on a machine of 2023; see `admin/pace.py`. Slower machines, and those
+with other things to do, get five times as much here. What is not done in slices takes 5 to 20 ms.
+"""
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from nginy.admin import front, looking, reading, scraping
+from nginy.admin.answer import Answer, Slices
+from nginy.admin.asked import Asked
+from nginy.admin.subject import Front, Subject
+from nginy.backend.pool import BackendPool
+from nginy.proxy.handler import ProxySettings
+from nginy.proxy.tcp import TcpHandler
+from nginy.text.address import parse_address
+from nginy.wire.request import Request
+
+from kit.admin import Made, pool, take_down
+
+BACKENDS = 10_000
+SLICE_MAX_NS = 2_500_000
+RUNS = 3
+
+MADE: dict[str, tuple[Callable[[Subject, Asked], Slices[Answer]], dict[str, str]]] = {
+    "overview": (reading.overview_answer, {}),
+    "readyz": (reading.readyz, {}),
+    "upstreams": (reading.upstreams, {}),
+    "listeners": (reading.listeners, {}),
+    "backends": (reading.backends, {"after": "8000"}),
+    "backends that fit": (reading.backends, {"match": "10.0.39"}),
+    "sessions": (looking.sessions, {}),
+    "page": (front.page, {}),
+    "metrics": (scraping.metrics, {}),
+}
+
+
+def addresses(count: int) -> Iterator[str]:
+    return (f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}:80" for n in range(count))
+
+
+def crowd(kind: str) -> list[BackendPool]:
+    if kind == "thousand upstreams":
+        return [pool(f"web{number}", *addresses(10)) for number in range(BACKENDS // 10)]
+    web = pool("web", *addresses(BACKENDS))
+    if kind == "all down":
+        for place in range(BACKENDS):
+            take_down(web, place, "check failed: connect() failed (111: Connection refused)")
+    return [web]
+
+
+def costs_ns(work: Slices[Answer]) -> list[int]:
+    """Return the CPU time of each slice, and of sending the first bytes as that of the last."""
+    found: list[int] = []
+    while True:
+        began_ns = time.thread_time_ns()
+        try:
+            next(work)
+        except StopIteration as end:
+            end.value.to_bytes()
+            return [*found, time.thread_time_ns() - began_ns]
+        found.append(time.thread_time_ns() - began_ns)
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("kind", ["one upstream", "all down", "thousand upstreams"])
+def test_no_slice_of_any_answer_is_long(kind: str) -> None:
+    pools = crowd(kind)
+    made = Made(*pools)
+    with made as subject:
+        handler = TcpHandler(
+            made.loop, "front", parse_address("127.0.0.1:80"), pools[0], ProxySettings()
+        )
+        fronts = [Front(f"127.0.0.1:{port}", handler) for port in range(len(pools))]
+        subject.fronts = lambda: fronts
+        subject.balances = {each.name: "round_robin" for each in pools}
+        subject.metrics_backends = BACKENDS
+        gc.collect()
+        gc.freeze()
+        worst = {}
+        for name, (make, query) in MADE.items():
+            asked = Asked(Request("GET", ("x",), query, {}, "localhost", b"", keeps_alive=True))
+            runs = [costs_ns(make(subject, asked)) for _ in range(RUNS)]
+            worst[name] = max(min(each) for each in zip(*runs, strict=False))
+        assert {name: ns for name, ns in worst.items() if ns > SLICE_MAX_NS} == {}
