@@ -32,6 +32,7 @@ from nginy.commands.plan import render_plan
 from nginy.commands.reference import render_reference
 from nginy.commands.sessions import Choice, sessions
 from nginy.commands.status import status
+from nginy.commands.trace import TraceWish, trace
 from nginy.commands.usage import mistake, parse_usage
 from nginy.config.check_files import check_files
 from nginy.config.check_tls import validities
@@ -57,6 +58,7 @@ Usage:
   nginy (drain | maint | ready) [--wait TIME] [--for TIME] [--reason TEXT] CONFIG BACKEND
   nginy sessions [--top BY | --follow | --kill] CONFIG [FILTER ...]
   nginy top [-d SECONDS] [--ascii] CONFIG
+  nginy trace [--for TIME] [--anonymous] [-o OUT] CONFIG
   nginy weight [--for TIME] [--reason TEXT] CONFIG BACKEND NUMBER
   nginy import [-o OUT] [--from PROGRAM] [--strict] FILE
   nginy (-h | -v | -V | --help-config | --man | --completion SHELL)
@@ -76,6 +78,8 @@ nginy sessions lists all current sessions, or those that match all filters, such
 client=10.0.0.0/8, backend=10.0.0.1:80, state=established or min_age=10m.
 nginy top shows upstreams, listeners, sessions and events on a screen that it draws
 anew each second; F1 names its keys.
+nginy trace records each turn of the event loop, and what its handlers do, into a file
+that https://ui.perfetto.dev and Chrome's about:tracing show.
 nginy import turns FILE, a configuration of nginx, into one of nginy, and reports what
 is not the same; the exit status is 0 if everything is, 3 if not.
 
@@ -98,9 +102,12 @@ Options:
   --ascii        Draw it in ASCII alone.
   --wait TIME    Return when the last session of the backend has ended, or when it is
                  ready. After TIME, such as 60s, give up with the exit status 2.
-  --for TIME     Undo the change after this time.
+  --for TIME     Undo the change after this time; for trace, record for this time
+                 (default 5s, at most 60s).
+  --anonymous    Leave the addresses of clients out of the trace.
   --reason TEXT  The reason, for the log.
-  -o OUT         Write the configuration to this file, not to standard output.
+  -o OUT         Write to this file; without it, import writes to standard output, and
+                 trace to nginy-trace.json.
   --from PROGRAM
                  Whose configuration FILE is: nginx. By default nginy finds out.
   --strict       Write nothing unless everything is the same.
@@ -113,7 +120,8 @@ Options:
   -h --help      Print this and exit.
 """
 
-COMMANDS: Final = ("plan", "explain", "check", "status", "sessions", "top", "weight", *STATES)
+LOOKING: Final = ("plan", "explain", "check", "status", "sessions", "top", "trace")
+COMMANDS: Final = (*LOOKING, "weight", *STATES)
 """Those that answer a question about a configuration, or about the nginy that runs it."""
 SIGNALS_BY_NAME: Final = {
     "stop": signal.SIGTERM,
@@ -234,7 +242,7 @@ def _answer(config: Config, arguments: Mapping[str, str]) -> int:
         asked = check(config, arguments["UPSTREAM"])
         _show(render_checks(asked, is_verbose=bool(arguments["--version"])))
         return 0 if all(each.is_fine for each in asked) else 1
-    if arguments["sessions"] or arguments["top"]:
+    if arguments["sessions"] or arguments["top"] or arguments["trace"]:
         with contextlib.suppress(KeyboardInterrupt):  # how --follow ends
             all(_print(line) for line in _shown(config, arguments))
         return 0
@@ -254,6 +262,10 @@ def _shown(config: Config, arguments: Mapping[str, Any]) -> Iterator[str]:
         from nginy.commands.top.front import parse_wishes, top  # noqa: PLC0415
 
         return top(config, path, parse_wishes(arguments["-d"], is_ascii=bool(arguments["--ascii"])))
+    if arguments["trace"]:
+        is_anonymous = bool(arguments["--anonymous"])
+        wish = TraceWish(arguments["--for"], arguments["-o"], is_anonymous=is_anonymous)
+        return iter([trace(config, path, wish)])
     choice = Choice(
         arguments["FILTER"],
         arguments["--top"],

@@ -194,7 +194,7 @@ def test_a_wrong_command_line_prints_the_usage_and_fails(capsys: Capture, argv: 
     [
         (
             ["-q", "a.yml"],
-            'unknown option "-q", expected --ascii, --check, --completion, --follow, --for',
+            'unknown option "-q", expected --anonymous, --ascii, --check, --completion, --follow',
         ),
         (["-tq", "a.yml"], 'unknown option "-q", expected'),
         (["--hlep"], 'unknown option "--hlep" (did you mean "--help"?), expected'),

@@ -40,8 +40,8 @@ def walk(loop: Loop, look: Callable[[Session], object]) -> Slices[None]:
         yield None
     if not loop.interest.is_edge_triggered:
         # A connection that waits for nothing is not registered there; a timer has its session.
-        for place, owner in enumerate(loop.timers.owners(), 1):
-            look_once(owner)
+        for place, (_, timer) in enumerate(loop.timers.running(), 1):
+            look_once(timer.data)
             if place % SLICE == 0:
                 yield None
 

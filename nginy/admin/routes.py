@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from nginy.admin import adding, changing, front, looking, reading
+from nginy.admin import adding, changing, front, looking, reading, tracing
 from nginy.admin.answer import Answer, Slices
 from nginy.admin.asked import Asked, closest, json_answer
 from nginy.admin.scraping import metrics
@@ -112,6 +112,14 @@ ROUTES: Final = (
     Route("DELETE", ONE, "remove it; sessions=close ends its sessions", adding.remove, "full"),
     Route("DELETE", f"{API}changes", "take back what operators have set", changing.undo, "full"),
     Route("DELETE", f"{API}changes/N", "take back one change", changing.undo, "full"),
+    Route(
+        "POST",
+        f"{API}trace",
+        "record all turns of the loop; for=, max_events= and anonymous",
+        tracing.begin,
+        "full",
+    ),
+    _get(f"{API}trace/ID", "the trace, when it is complete, for Perfetto", tracing.trace),
     Route("POST", f"{API}reload", "read the configuration again", changing.reload, "full"),
     Route("POST", f"{API}reopen", "open the logs again", changing.reopen, "full"),
     Route("POST", f"{API}quit", "end when sessions have ended", changing.quit_, "full"),

@@ -10,6 +10,7 @@ from nginy.admin.measured import MEASURED
 from nginy.admin.overriding import OVERRIDING
 from nginy.admin.overview import OVERVIEW
 from nginy.admin.sessions import KILL, SESSIONS
+from nginy.admin.tracing import TRACE
 from nginy.admin.upstreams import LISTENERS, UPSTREAMS
 
 SOURCES: Final = {
@@ -23,6 +24,7 @@ SOURCES: Final = {
         OVERRIDING,
         OVERVIEW,
         SESSIONS,
+        TRACE,
         UPSTREAMS,
     )
 }

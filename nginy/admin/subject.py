@@ -15,6 +15,7 @@ from typing import Protocol
 from nginy.admin.answer import Facts, Question, Replies, Slices
 from nginy.admin.changes import Book, FileValues, Newcomer
 from nginy.admin.events import Events
+from nginy.admin.recording import Recording, TraceOrder
 from nginy.admin.sampling import Samples
 from nginy.backend.checks.monitor import Overrides, PoolMonitor
 from nginy.backend.listing import Listing
@@ -132,10 +133,15 @@ class Subject:
     """How many reloads were applied, and how many refused."""
     needs_restart: tuple[str, ...] = ()
     """Keys that the file has new values for, which wait for a restart."""
+    recording: Recording = field(init=False)
+    """What is recorded of the loop."""
+    trace_order: TraceOrder | None = None
+    """The last trace that somebody wanted."""
     ready: Mapping[str, int] = field(default_factory=dict)
     """How many usable backends an upstream needs, by name; `min_up` is for all others."""
 
     def __post_init__(self) -> None:
+        self.recording = Recording(self.loop)
         self.started_at_ms = self.loaded_at_ms = self.loop.clock.wall_ms()
 
     def wall_text(self, at_ms: int) -> str:

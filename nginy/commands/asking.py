@@ -164,11 +164,11 @@ def _exchange(request: Request) -> bytes:
             if pid is not None and _peer_pid(sock) != pid:
                 raise NginyError(f"{address} is not the socket of process {pid}")
             sock.sendall(request.data)
-            answer = b""
+            answer = bytearray()
             while len(answer) < ANSWER_MAX_BYTES and (data := sock.recv(65536)):
                 answer += data
     except OSError as error:
         raise unreachable(address, error) from error
     if not answer:
         raise NoAnswerError(f"{address} closed the connection without an answer")
-    return answer
+    return bytes(answer)

@@ -23,7 +23,7 @@ queue until it is empty, which lets one busy connection starve the rest.
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import TYPE_CHECKING, Final
 
@@ -66,6 +66,7 @@ class Loop:
         "max_connections",
         "memory",
         "pipes",
+        "recorder",  # for trace.py
         "records",
         "reserve",
         "running",
@@ -170,7 +171,7 @@ class Loop:
             max_wait_ms = wait_ms if max_wait_ms is None else min(wait_ms, max_wait_ms)
         return None if max_wait_ms is None else max_wait_ms / 1000
 
-    def _serve(self, batch: list[tuple[Connection, int]]) -> None:
+    def _serve(self, batch: Iterable[tuple[Connection, int]]) -> None:
         """Note what the selector has reported, and run the handlers of active events.
 
         `active` is tested last, right before the handler runs: an earlier handler of the same batch

@@ -75,5 +75,6 @@ def meter_of(loop: Loop) -> LoopMeter | None:
         return None
     clock.meter = LoopMeter()
     clock.update()
-    loop.__class__ = MeteredLoop
+    if type(loop) is Loop:  # else it is traced, which measures as well
+        loop.__class__ = MeteredLoop
     return clock.meter

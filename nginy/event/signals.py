@@ -30,7 +30,7 @@ class SignalReceiver:
     """The process's signals as events of one loop; created and closed by the server, in the main
     thread."""
 
-    __slots__ = ("_buffer", "_connection", "_previous", "_received", "_wakeup")
+    __slots__ = ("_buffer", "_connection", "_previous", "_received", "_wakeup", "last")
 
     def __init__(
         self,
@@ -40,6 +40,8 @@ class SignalReceiver:
     ) -> None:
         """Call `received` for each of `signals`; raises ValueError outside the main thread."""
         self._received = received
+        self.last: signal.Signals | None = None
+        """The last one that was received, for those who trace the loop."""
         ours, self._wakeup = socket.socketpair()
         self._wakeup.setblocking(False)
         ours.setblocking(False)
@@ -57,7 +59,8 @@ class SignalReceiver:
         while (count := self._connection.recv(self._buffer)) > 0:
             for number in bytes(self._buffer[:count]):
                 if number in self._previous:
-                    self._received(signal.Signals(number))
+                    self.last = signal.Signals(number)
+                    self._received(self.last)
 
     def abort(self) -> None:
         """Go on: a bug in handling one signal must not make the process deaf to the next."""

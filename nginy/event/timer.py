@@ -6,8 +6,7 @@ Lauck ("Hashed and Hierarchical Timing Wheels", SOSP 1987, scheme 6): time is cu
 all timers of one tick share one slot. Two things differ from the paper, because Python offers
 better material than an array of lists:
 
-- The slots are a dict from tick to slot, so a far deadline needs no second wheel and no "rounds
-  left".
+- The slots are a dict from tick to slot, so a far deadline needs no second wheel.
 - A slot is itself a dict (its keys are the timers), so that cancelling removes the entry at once:
   10,000 sessions a second that each cancel a timer of 60 s would otherwise leave 600,000 dead ones
   behind.
@@ -99,9 +98,9 @@ class TimerWheel:
             del timer.slot[timer]
             timer.slot = None
 
-    def owners(self) -> list[Owner]:
-        """Return the owner of each running timer; O(n)."""
-        return [timer.data for slot in self._slots.values() for timer in slot]
+    def running(self) -> list[tuple[int, Timer]]:
+        """Return the deadline and each running timer; O(n)."""
+        return [(tick * TICK_MS, timer) for tick, slot in self._slots.items() for timer in slot]
 
     def next_deadline_ms(self) -> int | None:
         """Return when the next timer is due, None with no timer running; drops slots left empty."""

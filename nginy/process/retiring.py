@@ -104,6 +104,6 @@ def sessions_of(loop: Loop) -> Iterator[Session]:
         if isinstance(owner, Session):
             yield owner
     if not loop.interest.is_edge_triggered:
-        for owner in loop.timers.owners():
+        for owner in (timer.data for _, timer in loop.timers.running()):
             if isinstance(owner, Session):
                 yield owner

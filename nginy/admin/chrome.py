@@ -1,0 +1,216 @@
+"""A trace as text, in the format that Chrome's and Perfetto's viewers open.
+
+Pure: what processes have recorded goes in (`event/trace.py`), pieces of JSON come out. Turns and
+the handlers in them are complete events (X), each inside another one without a remainder, as
+Perfetto demands. Sessions overlap, so they are asynchronous events (b, n, e); connections,
+unsent bytes and what was put off are counters (C); what happens at one moment is an instant (i).
+
+Source: "Trace Event Format" (Google, 2016),
+https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from nginy.event.trace import (
+    ACCEPT,
+    ADMIN,
+    CLIENT_READ,
+    OTHER,
+    POSTED,
+    TIMER,
+    UPSTREAM_READ,
+    WRITE,
+    Box,
+    Mark,
+    Turn,
+)
+
+TEXT_MAX_BYTES: Final = 50_000_000
+ROOM_BYTES: Final = 1_000_000
+"""Kept for the ends of sessions, and for what is after the events."""
+
+NAMES: Final = {
+    ACCEPT: "accept",
+    ADMIN: "admin",
+    CLIENT_READ: "read",
+    OTHER: "other",
+    POSTED: "posted",
+    TIMER: "timer",
+    UPSTREAM_READ: "read",
+    WRITE: "write",
+}
+SIDES: Final = {CLIENT_READ: "client", UPSTREAM_READ: "upstream"}
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What one process has recorded."""
+
+    pid: int
+    worker: str
+    turns: Sequence[tuple[Any, ...]]
+    marks: Sequence[Mark]
+    ended_ns: int
+
+
+def tidy(handler: str) -> str:
+    """Return in words what a timer is for, by the name of its handler."""
+    return handler.strip("_").removesuffix("_handler").removesuffix("_timer").replace("_", " ")
+
+
+def _us(duration_ns: int) -> str:
+    """Return microseconds; exact, so that what is nested stays nested."""
+    return f"{duration_ns // 1000}.{duration_ns % 1000:03}"
+
+
+class _Process:
+    """Makes the events of one process, with its instants in order."""
+
+    def __init__(self, recorded: Recorded, base_ns: int) -> None:
+        self._recorded = recorded
+        self._base_ns = base_ns
+        self._open: dict[int, None] = {}
+        self._counters: dict[str, int] = {}
+
+    def _event(self, ph: str, name: str, at_ns: int, more: str, arguments: object) -> str:
+        name_text, told = json.dumps(name), json.dumps(arguments, separators=(",", ":"))
+        return (
+            f'{{"ph":"{ph}","name":{name_text},"pid":{self._recorded.pid},"tid":1,'
+            f'"ts":{_us(max(at_ns - self._base_ns, 0))},{more}"args":{told}}}'
+        )
+
+    def events(self) -> Iterator[str]:
+        """Yield all; those of the same track in the order of their times."""
+        recorded = self._recorded
+        title = f"nginy worker {recorded.worker}" if recorded.worker else "nginy"
+        for name, text in (("process_name", title), ("thread_name", "loop")):
+            yield self._event("M", name, 0, "", {"name": text})
+        marks = sorted(recorded.marks, key=lambda mark: mark[1])
+        index = 0
+        for raw in recorded.turns:
+            turn = Turn(*raw)
+            while index < len(marks) and marks[index][1] < turn.began_ns:
+                yield from self._mark(marks[index])
+                index += 1
+            inside = []
+            while index < len(marks) and marks[index][1] <= turn.ended_ns:
+                inside.append(marks[index])
+                index += 1
+            yield from self._turn(turn, inside)
+        for mark in marks[index:]:
+            yield from self._mark(mark)
+
+    def _turn(self, turn: Turn, marks: Sequence[Mark]) -> Iterator[str]:
+        """Yield a turn, its steps and handlers, and what happens meanwhile."""
+        later = iter((*marks, ("", turn.ended_ns + 1, 0, "", "")))
+        mark = next(later)
+        for name, began_ns, ended_ns, arguments in _spans(turn):
+            while mark[1] < began_ns:
+                yield from self._mark(mark)
+                mark = next(later)
+            more = f'"dur":{_us(ended_ns - began_ns)},'
+            yield self._event("X", name, began_ns, more, arguments)
+        while mark[0]:
+            yield from self._mark(mark)
+            mark = next(later)
+        counters = (
+            ("connections", turn.connections),
+            ("buffered_bytes", turn.buffered_bytes),
+            ("posted", turn.put_off),
+        )
+        for name, value in counters:
+            if self._counters.get(name) != value:
+                self._counters[name] = value
+                yield self._event("C", name, turn.ended_ns, "", {"value": value})
+
+    def _mark(self, mark: Mark) -> Iterator[str]:
+        kind, at_ns, number, name, text = mark
+        if kind == "i":
+            yield self._event("i", name, at_ns, '"s":"p",', {"text": text})
+            return
+        arguments: dict[str, object] = {}
+        if kind == "b":
+            self._open[number] = None
+            arguments = {"listener": name, **({"client": text} if text else {})}
+        elif number not in self._open:
+            return
+        elif kind == "e":
+            del self._open[number]
+            arguments = {"code": name, "reason": text}
+        elif text:
+            arguments = {"backend": text}
+        yield self._session(kind, number, at_ns, name if kind == "n" else "session", arguments)
+
+    def _session(self, ph: str, number: int, at_ns: int, name: str, arguments: object) -> str:
+        more = f'"cat":"session","id":"{self._recorded.pid}.{number}",'
+        return self._event(ph, name, at_ns, more, arguments)
+
+    def ends(self, at_ns: int) -> Iterator[str]:
+        """Yield the ends of the sessions that go on."""
+        for number in self._open:
+            yield self._session("e", number, at_ns, "session", {"open": True})
+
+
+def _spans(turn: Turn) -> Iterator[tuple[str, int, int, dict[str, object]]]:
+    """Yield a turn and all that is in it: outer ones first, else in the order of their times."""
+    wait = None if turn.wait_ms < 0 else turn.wait_ms
+    yield "turn", turn.began_ns, turn.ended_ns, {"number": turn.number, "ready": turn.ready}
+    yield "select", turn.select_ns, turn.woke_ns, {"ready": turn.ready, "wait_ms": wait}
+    steps = [
+        ("posted", turn.posted_ns, turn.ended_ns, {"ran": turn.put_off}),
+        ("timers", turn.timers_ns, turn.posted_ns, {"late_ms": max(turn.late_ms, 0)}),
+    ]
+    for raw in turn.boxes:
+        box = Box(*raw)
+        while steps and box.began_ns >= steps[-1][1]:
+            name, began_ns, ended_ns, told = steps.pop()
+            if box.began_ns < ended_ns:
+                yield name, began_ns, ended_ns, dict(told)
+        yield NAMES.get(box.kind, OTHER), box.began_ns, box.ended_ns, _arguments(box)
+
+
+def _arguments(box: Box) -> dict[str, object]:
+    found: dict[str, object] = {"outcome": box.outcome}
+    if box.number:
+        found["session"] = box.number
+    if box.kind == ACCEPT:
+        found["sessions"] = box.amount
+    elif box.kind not in (TIMER, ADMIN):
+        found["bytes"] = box.amount
+    if box.kind in SIDES:
+        found["side"] = SIDES[box.kind]
+    if box.what:
+        found["what"] = tidy(box.what) if box.kind == TIMER else box.what
+    return found
+
+
+def render(
+    processes: Iterable[Recorded],
+    base_ns: int,
+    told: dict[str, object],
+    *,
+    is_truncated: bool = False,
+    max_bytes: int = TEXT_MAX_BYTES,
+) -> Iterator[str]:
+    """Yield the text, an event at a time; `base_ns` is where times begin, `told` is otherData."""
+    separator = "\n"
+    yield '{"displayTimeUnit":"ns","traceEvents":['
+    size = 0
+    for recorded in processes:
+        process = _Process(recorded, base_ns)
+        last_ns = base_ns
+        for text in process.events():
+            if size > max_bytes - ROOM_BYTES:
+                is_truncated = True
+                break
+            size += len(text) + 2
+            yield separator + text
+            separator = ",\n"
+        last_ns = max(recorded.ended_ns, last_ns)
+        for text in process.ends(last_ns):
+            yield separator + text
+    other = {**told, **({"truncated": True} if is_truncated else {})}
+    yield f'\n],"otherData":{json.dumps(other)}}}\n'

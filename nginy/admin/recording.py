@@ -1,0 +1,203 @@
+"""Recording: the turns of this process's loop, while somebody looks.
+
+There are two reasons to record, and each ends by itself. The page `/loop` shows the last turns; its
+lease of ten seconds is renewed by looking. A trace has a length; what it has found is kept for a
+minute after its end. While there is neither, the loop runs its usual code, and there is no timer.
+
+`Follower` learns from the records how sessions get on: it looks at a session after the handlers
+that may have changed anything about it, and never after an ordinary message.
+
+Tested in tests/run/test_admin_trace.py.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from nginy.event.listener import Listener
+from nginy.event.loop import Loop
+from nginy.event.timer import Owner, Timer
+from nginy.event.trace import Recorder, Role, Trace, now
+from nginy.event.traced import begin_recording, end_recording
+from nginy.proxy.session import Session
+
+LEASE_MS: Final = 10_000
+KEPT_MS: Final = 60_000
+"""How long a trace is kept after its end."""
+OURS: Final = ("nginy.admin.", "nginy.process.workers.reports")
+"""Modules whose objects serve clients of the admin interface."""
+
+
+def role_of(owner: Owner | None) -> Role:
+    """Return what an owner is."""
+    if isinstance(owner, Session):
+        return Role.SESSION
+    if isinstance(owner, Listener):
+        door = getattr(owner.handler, "__self__", None)
+        return Role.ADMIN if type(door).__module__.startswith(OURS) else Role.LISTENER
+    return Role.ADMIN if type(owner).__module__.startswith(OURS) else Role.OTHER
+
+
+@dataclass(slots=True)
+class TraceOrder:
+    """A trace that somebody wants of all processes that serve."""
+
+    identity: int
+    base_ns: int
+    """Where its time begins."""
+    wall_ms: int
+    """The same by the wall clock."""
+    ends_at_ms: int
+    seq: int
+    """The last event before it."""
+
+
+class Follower:
+    """Marks what becomes of sessions in a trace."""
+
+    __slots__ = ("_is_anonymous", "_seen", "_trace")
+
+    def __init__(self, trace: Trace, *, is_anonymous: bool) -> None:
+        self._trace = trace
+        self._is_anonymous = is_anonymous
+        """Whether no address of a client is noted."""
+        self._seen: dict[int, list[Any]] = {}
+        """Of each session: attempts, whether connected, answered, half-closed, ended."""
+
+    def look(self, owner: Owner, at_ns: int) -> None:
+        """Mark what has changed about a session."""
+        s: Any = owner
+        number, mark = s.number, self._trace.mark
+        began_ns = self._trace.begun.get(number, 0)
+        seen = self._seen.get(number)
+        if seen is None:
+            seen = self._seen[number] = [0, False, False, False, False]
+            client = "" if self._is_anonymous else s.client.addr_text
+            mark("b", began_ns, number, s.handler.name, client)
+            if not began_ns:  # it is older than the trace, and so is all that it shows
+                seen[:4] = self._of(s)
+                began_ns = at_ns
+        else:
+            began_ns = at_ns
+        tried, *flags = self._of(s)
+        for attempt in s.attempts[seen[0] :]:
+            mark("n", began_ns, number, "connecting", attempt.address)
+        seen[0] = tried
+        for index, name in enumerate(("connected", "first byte", "half-close"), 1):
+            if flags[index - 1] and not seen[index]:
+                seen[index] = True
+                mark("n", at_ns, number, name, s.attempts[-1].address if s.attempts else "")
+        if s.end is not None and not seen[4]:
+            seen[4] = True
+            mark("e", at_ns, number, s.end.code, s.reason)
+
+    @staticmethod
+    def _of(s: Any) -> tuple[int, bool, bool, bool]:
+        attempt = s.attempts[-1] if s.attempts else None
+        upstream = s.upstream
+        return (
+            len(s.attempts),
+            attempt is not None and attempt.connected_at_ms is not None,
+            attempt is not None and attempt.first_byte_at_ms is not None,
+            s.end is None
+            and s.handler.protocol == "TCP"
+            and (s.client.read.eof or (upstream is not None and upstream.read.eof)),
+        )
+
+    def finish(self, sessions: Iterable[Session], at_ns: int) -> None:
+        """Mark those that no handler has been seen for; `sessions` are the open ones."""
+        trace = self._trace
+        for session in sessions:
+            if session.number in trace.begun:
+                self.look(session, at_ns)
+        for number, began_ns in trace.begun.items():
+            if number not in self._seen:
+                trace.mark("b", began_ns, number, "", "")
+                trace.mark("e", began_ns, number, "", "it ended where it began")
+
+
+class Recording:
+    """What is recorded of a loop, and for how long. Belongs to a `Subject`."""
+
+    def __init__(self, loop: Loop) -> None:
+        """Record nothing."""
+        self._loop = loop
+        self._lease_timer = Timer(self._lease_handler, self)
+        self._trace_timer = Timer(self._trace_handler, self)
+        self.recorder: Recorder | None = None
+        """There is one while turns are recorded."""
+        self.trace: Trace | None = None
+        """The last trace, or that which is being recorded."""
+        self.trace_id = 0
+        self.follower: Follower | None = None
+        """Of the trace, as long as it has not been finished."""
+
+    @property
+    def is_tracing(self) -> bool:
+        """Whether a trace is being recorded."""
+        return self.trace is not None and self.trace.ended_ns is None
+
+    def _record(self) -> Recorder:
+        if self.recorder is None:
+            self.recorder = Recorder(role_of)
+            begin_recording(self._loop, self.recorder)
+        return self.recorder
+
+    def watch(self) -> Recorder:
+        """Record the last turns for ten more seconds."""
+        recorder = self._record()
+        loop = self._loop
+        loop.timers.start(self._lease_timer, loop.clock.now_ms + LEASE_MS)
+        return recorder
+
+    def begin_trace(self, identity: int, duration_ms: int, most: int, is_anonymous: bool) -> None:
+        """Record all turns of a while; the trace before is gone."""
+        recorder = self._record()
+        self.trace_id = identity
+        self.trace = Trace(most)
+        self.follower = Follower(self.trace, is_anonymous=is_anonymous)
+        recorder.begin_trace(self.trace, self.follower.look)
+        loop = self._loop
+        loop.timers.start(self._trace_timer, loop.clock.now_ms + duration_ms)
+
+    def _lease_handler(self, _timer: Timer) -> None:
+        self._rest()
+
+    def _trace_handler(self, timer: Timer) -> None:
+        """End the trace, or forget it."""
+        trace = self.trace
+        if trace is None or self.recorder is None or trace.ended_ns is not None:
+            self.trace = self.follower = None
+            self._rest()
+            return
+        trace.ended_ns = now()
+        self._rest()
+        self._loop.timers.start(timer, self._loop.clock.now_ms + KEPT_MS)
+
+    def _rest(self) -> None:
+        """Stop recording if nobody looks any more."""
+        recorder = self.recorder
+        if recorder is None or self.is_tracing:
+            return
+        recorder.end_trace()
+        if not self._lease_timer.is_running:
+            end_recording(self._loop)
+            self.recorder = None
+
+    def finish(self, sessions: Iterable[Session]) -> None:
+        """Complete a trace that has ended with what is known of open sessions."""
+        trace, follower = self.trace, self.follower
+        if trace is not None and follower is not None and trace.ended_ns is not None:
+            self.follower = None
+            follower.finish(sessions, trace.ended_ns)
+
+    def __str__(self) -> str:
+        """Return what log lines call it."""
+        return "the recording of the loop"
+
+    def abort(self) -> None:
+        """Go on after a bug, without a recording."""
+        self._loop.timers.cancel(self._lease_timer)
+        self._loop.timers.cancel(self._trace_timer)
+        end_recording(self._loop)
+        self.recorder = self.trace = self.follower = None

@@ -1,0 +1,149 @@
+"""TracedLoop: a loop that notes what it does.
+
+Nothing of this exists until somebody looks: then the loop's class is exchanged for `TracedLoop`,
+whose `turn` notes the time between the steps, and whose lists, which the steps go through, note the
+time between two handlers (`Recorder`). A loop that nobody looks at runs the same code as before,
+and does so again as soon as nobody looks any more.
+
+Read first: `loop`, `trace`.
+
+Tested in tests/event/test_trace.py.
+"""
+
+import gc
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from nginy.event.connection import Connection
+from nginy.event.epoll import BATCH
+from nginy.event.event import Event
+from nginy.event.loop import SUSPENDED_MS, Loop, logger
+from nginy.event.meter import MeteredClock, MeteredLoop
+from nginy.event.timer import Owner
+from nginy.event.trace import Recorder, now
+
+
+class _Events(list[Event]):
+    """The posted events, for `Loop._run_posted` to go through."""
+
+    def __init__(self, loop: "TracedLoop", events: list[Event]) -> None:
+        super().__init__(events)
+        self._noted = loop.recorder.posted(loop, events)
+
+    def __iter__(self) -> Iterator[Event]:
+        return self._noted
+
+
+class _Calls(dict[Callable[[], None], Owner]):
+    """The calls that are due soon, likewise."""
+
+    def __init__(self, loop: "TracedLoop", calls: dict[Callable[[], None], Owner]) -> None:
+        super().__init__(calls)
+        self._noted = loop.recorder.calls(loop, calls.items())
+
+    def items(self) -> Any:
+        """Return the calls."""
+        return self._noted
+
+
+class TracedLoop(MeteredLoop):
+    """A loop whose turns are recorded; see above."""
+
+    __slots__ = ()
+
+    recorder: Recorder
+
+    def turn(self, max_wait_ms: int | None = None) -> None:
+        """Do one turn as `Loop.turn` does, which a test compares with this, and note it."""
+        recorder = self.recorder
+        recorder.begin_turn(self)
+        began_ns = now()
+        # -- 1. how long may we sleep?
+        deadline_ms = self.timers.next_deadline_ms()
+        wait_s = 0 if self._posted or self._calls else self._wait_s(deadline_ms, max_wait_ms)
+        # -- 2. sleep until a descriptor is ready or a timer is due
+        select_ns = now()
+        batch = self.interest.wait(wait_s)
+        woke_ns = now()
+        # -- 3. read the clock, the only time in this turn
+        self.clock.update()
+        # -- 4. what became ready
+        ready_ns = recorder.at_ns = now()
+        self._serve(batch)
+        # -- 5. timers that are due
+        timers_ns = recorder.at_ns = now()
+        if deadline_ms is not None and deadline_ms <= self.clock.now_ms:
+            late_ms = self.clock.now_ms - deadline_ms
+            if late_ms > SUSPENDED_MS:
+                self.clock.skip(late_ms)
+            if late_ms > SUSPENDED_MS or not batch or len(batch) >= BATCH:
+                self._catch_up()
+            self._run_timers()
+        # -- 6. what was put off before this step
+        posted_ns = recorder.at_ns = now()
+        recorder.put_off = len(self._posted) + len(self._calls)
+        if self._posted or self._calls:
+            self._run_posted()
+        recorder.end_turn(
+            (
+                next(recorder.numbers),
+                began_ns,
+                select_ns,
+                woke_ns,
+                ready_ns,
+                timers_ns,
+                posted_ns,
+                now(),
+                len(batch),
+                -1 if wait_s is None else round(wait_s * 1000),
+                -1 if deadline_ms is None else max(self.clock.now_ms - deadline_ms, -1),
+                recorder.put_off,
+                self.connections,
+                self.budget.used_bytes,
+                recorder.boxes,
+            )
+        )
+
+    def _serve(self, batch: Iterable[tuple[Connection, int]]) -> None:
+        super()._serve(self.recorder.ready(self, batch))
+
+    def _run_timers(self) -> None:
+        """Do as `Loop._run_timers` does, which a test compares with this."""
+        recorder = self.recorder
+        recorder.count_lag(self)
+        is_verbose = logger.isEnabledFor(logging.DEBUG)
+        for timer in recorder.expired(self.timers.expired(self.clock.now_ms)):
+            owner = timer.data
+            try:
+                if is_verbose:
+                    logger.debug("timer is due: %s", timer)
+                timer.handler(timer)
+            except Exception:  # noqa: BLE001 - a bug ends one session, not the process
+                self._abort(owner)
+
+    def _run_posted(self) -> None:
+        self._posted = _Events(self, self._posted)
+        if self._calls:
+            self._calls = _Calls(self, self._calls)
+        super()._run_posted()
+
+
+def begin_recording(loop: Loop, recorder: Recorder) -> None:
+    """Have a loop's turns recorded from the next one on."""
+    _become(loop, TracedLoop)
+    if isinstance(loop, TracedLoop):  # for the type checker
+        loop.recorder = recorder
+        gc.callbacks.append(recorder.collected)
+
+
+def end_recording(loop: Loop) -> None:
+    """Have a loop turn as before."""
+    if isinstance(loop, TracedLoop):
+        gc.callbacks.remove(loop.recorder.collected)
+        del loop.recorder
+        _become(loop, MeteredLoop if isinstance(loop.clock, MeteredClock) else Loop)
+
+
+def _become(loop: Loop, kind: type[Loop]) -> None:
+    loop.__class__ = kind
