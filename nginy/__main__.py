@@ -8,8 +8,9 @@
   the process. TERM and INT may end it: nothing has begun yet.
 
 bin/nginy imports this before it looks for a Python that is new enough, so this file and
-`__init__.py` have to compile on Python 3.6. An installed nginy enters through `main`, and so does
-`python -m nginy`.
+`__init__.py` have to compile on Python 3.6. bin/installed/nginy, the command of an installed nginy,
+enters through `main`, and so does `python -m nginy`. Both commands ignore the signals before they
+start Python; `python -m nginy` cannot, so a signal ends it until Python gets here, 20 ms later.
 
 Tested in tests/run/test_first_moments.py.
 """

@@ -9,6 +9,7 @@ import ast
 import configparser
 import os
 import pathlib
+import runpy
 import shutil
 import signal
 import stat
@@ -170,17 +171,51 @@ def test_an_optimized_python_without_the_packages_is_not_preferred(
     assert who_runs([telling], two_pythons) == "first"
 
 
+def fake_python(path: pathlib.Path, command: str) -> None:
+    """Make a program that runs a command of the shell."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{command}\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize("name", ["nginy", "installed/nginy", "nginy.pyz"])
 def test_signals_are_ignored_before_python_runs(
-    checkout: pathlib.Path, tmp_path: pathlib.Path
+    checkout: pathlib.Path, tmp_path: pathlib.Path, name: str
 ) -> None:
-    fake = tmp_path / "python3"
-    fake.write_text("#!/bin/sh\ngrep SigIgn: /proc/self/status\n")
-    fake.chmod(0o755)
+    fake_python(tmp_path / "python3", "grep SigIgn: /proc/self/status")
+    path = checkout / "bin" / name
+    if name == "nginy.pyz":
+        path.write_bytes(runpy.run_path(str(BIN / "pyz"))["BEGINNING"] + b"PK\0\0")
+        path.chmod(0o755)
     env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    said = subprocess.check_output([checkout / "bin" / "nginy"], env=env, text=True)
+    said = subprocess.check_output([path], env=env, text=True)
     ignored = int(said.split()[1], 16)
     for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         assert ignored >> number - 1 & 1
+
+
+def test_an_installed_command_finds_the_python_that_it_was_installed_for(
+    tmp_path: pathlib.Path,
+) -> None:
+    """Beside itself, as in an environment; else by the name of the directory that has nginy."""
+    for path in ("env/bin/python3", "path/python3", "path/python3.99"):
+        fake_python(tmp_path / path, f'echo {path} "$@"')
+    for directory in ("env", "local", "bare"):
+        (tmp_path / directory / "bin").mkdir(parents=True, exist_ok=True)
+        shutil.copy(BIN / "installed" / "nginy", tmp_path / directory / "bin")
+    package = tmp_path / "local/lib/python3.99/site-packages/nginy"
+    package.mkdir(parents=True)
+    (package / "__main__.py").touch()
+    (tmp_path / "link").symlink_to("env/bin/nginy")  # as pipx makes one
+    env = {"PATH": f"{tmp_path / 'path'}:{os.environ['PATH']}"}
+    for begun, python, script in (
+        ("link", "env/bin/python3", "env/bin/nginy"),
+        ("env/bin/nginy", "env/bin/python3", "env/bin/nginy"),
+        ("local/bin/nginy", "path/python3.99", "local/bin/nginy"),
+        ("bare/bin/nginy", "path/python3", "bare/bin/nginy"),
+    ):
+        said = subprocess.check_output([tmp_path / begun, "-t", "a b"], env=env, text=True)
+        assert said == f"{python} {tmp_path / script} -t a b\n"
 
 
 # -- a private environment --
@@ -450,7 +485,11 @@ def test_an_old_python_alone_is_told_so_in_one_sentence(
 
 
 @pytest.mark.parametrize(
-    "name", ["bin/bootstrap.py", "bin/nginy", "bin/test", "nginy/__init__.py", "nginy/__main__.py"]
+    "name",
+    [
+        *("bin/bootstrap.py", "bin/nginy", "bin/installed/nginy", "bin/test"),
+        *("nginy/__init__.py", "nginy/__main__.py"),
+    ],
 )
 def test_the_launchers_compile_on_old_pythons(name: str) -> None:
     ast.parse((CHECKOUT / name).read_text(), feature_version=(3, 6))

@@ -104,11 +104,15 @@ def test_signals_to_reload_and_reopen_wait_for_the_end_of_a_start(start: Start) 
 
 
 @pytest.mark.slow
-def test_a_signal_that_comes_before_python_runs_ends_nothing(tmp_path: pathlib.Path) -> None:
-    """The shell that runs the first lines of bin/nginy has seen to it."""
+@pytest.mark.parametrize("name", ["nginy", "installed/nginy"])
+def test_a_signal_that_comes_before_python_runs_ends_nothing(
+    tmp_path: pathlib.Path, name: str
+) -> None:
+    """The shell that runs the first lines of the command has seen to it."""
     host = own_host()
     config = f"listeners: {{listen: '{host}:{free_port(host)}', return: hi}}\n"
-    start = Start(tmp_path, (str(CHECKOUT / "bin" / "nginy"),), config)
+    command = ("env", f"PYTHONPATH={CHECKOUT}", str(CHECKOUT / "bin" / name))
+    start = Start(tmp_path, command, config)
     try:
         wait_until(lambda: start.ignores(signal.SIGUSR2))
         for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGHUP):
