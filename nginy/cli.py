@@ -80,8 +80,8 @@ nginy top shows upstreams, listeners, sessions and events on a screen that it dr
 anew each second; F1 names its keys.
 nginy trace records each turn of the event loop, and what its handlers do, into a file
 that https://ui.perfetto.dev and Chrome's about:tracing show.
-nginy import turns FILE, a configuration of nginx, into one of nginy, and reports what
-is not the same; the exit status is 0 if everything is, 3 if not.
+nginy import turns FILE, a configuration of nginx or HAProxy, into one of nginy, and
+reports what is not the same; the exit status is 0 if everything is, 3 if not.
 
 Options:
   -t             Check CONFIG and the files it names, and exit.
@@ -109,7 +109,7 @@ Options:
   -o OUT         Write to this file; without it, import writes to standard output, and
                  trace to nginy-trace.json.
   --from PROGRAM
-                 Whose configuration FILE is: nginx. By default nginy finds out.
+                 Whose configuration FILE is: nginx or haproxy. By default nginy finds out.
   --strict       Write nothing unless everything is the same.
   -v --version   Print the version and exit.
   -V             Print the versions of nginy, Python and PyYAML, and exit.

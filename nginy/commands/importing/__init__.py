@@ -6,6 +6,7 @@
     tidy      defaults: what need not be said, and what all listeners share
     writer    a Document as YAML that a person would write
     nginx/    the reader of nginx.conf
+    haproxy/  the reader of haproxy.cfg
 
 A reader is one function and one predicate, in a package of its own:
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from nginy.commands.importing import nginx
+from nginy.commands.importing import haproxy, nginx
 from nginy.commands.importing.model import Files, Imported, refuse
 from nginy.commands.importing.report import DIFFERENT, Fate, render_report, status
 from nginy.commands.importing.tidy import tidy
@@ -43,6 +43,7 @@ class Kind:
 
 READERS: Final[Mapping[str, Kind]] = {
     "nginx": Kind(nginx.recognizes, nginx.read, "an nginx.conf with stream { ... }"),
+    "haproxy": Kind(haproxy.recognizes, haproxy.read, "a haproxy.cfg with mode tcp"),
 }
 
 
@@ -60,7 +61,8 @@ class Disk:
     """The files of this machine, for the configuration `path`."""
 
     def __init__(self, path: str) -> None:
-        self.directory = os.path.dirname(os.path.abspath(path))
+        path = os.path.abspath(path)
+        self.directory = path if os.path.isdir(path) else os.path.dirname(path)
 
     def read(self, path: str) -> str:
         """Return the text of a regular file."""
@@ -116,8 +118,11 @@ def _reader(path: str, kind: str | None) -> Kind:
     """Return the reader for a file, by its name or by the file's text."""
     if kind is not None and kind not in READERS:
         raise NginyError(f'invalid option: "--from {kind}", expected {" or ".join(READERS)}')
+    disk = Disk(path)
     try:
-        text = Disk(path).read(path)
+        # HAProxy also reads all *.cfg of a directory.
+        parts = disk.match(f"{path}/*.cfg") if os.path.isdir(path) else ()
+        text = "\n".join(map(disk.read, parts or (path,)))
     except InvalidValueError as error:
         raise refuse(path, 0, error.clause) from None
     if kind is not None:
@@ -156,7 +161,7 @@ def _problems(text: str, out: str | None) -> list[str]:
         with open(path, "wb") as file:
             file.write(text.encode("utf-8", "surrogateescape"))
         try:
-            load(path, {})
+            load(path, os.environ)
         except ConfigError as error:
             name = out or "nginy.yml"
             return [
