@@ -6,8 +6,6 @@ checked against the configuration that runs, by the functions that check the fil
 and `config/check_loops.py`). A host name has to stand in the file: its addresses come and go.
 
 `admin/adding.py` asks, and puts the backend into the book of changes.
-
-Tested in tests/process/test_newcomers.py.
 """
 
 import contextlib

@@ -75,7 +75,7 @@ def test_a_backend_is_drained_until_its_last_session_ends(
 def test_a_lease_goes_back_by_itself(place: Place, tmp_path: pathlib.Path) -> None:
     with Nginy(tmp_path, place.config()) as nginy:
         name = f"web/{place.addresses[0]}"
-        assert run_once("maint", "--for", "300ms", str(nginy.path), name)[0] == 0
+        assert run_once("maint", "--for", "3s", str(nginy.path), name)[0] == 0
         [change] = place.ask("GET", "/changes")[1]["changes"]
         assert (change["key"], change["value"]) == ("state", "maint")
         assert change["until"] is not None

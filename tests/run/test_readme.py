@@ -40,7 +40,8 @@ def commands(markdown: str) -> Iterator[Command]:
     """The commands of all blocks that begin with a prompt."""
     for block in re.findall(r"^```\n([$#] .*?)^```$", markdown, re.MULTILINE | re.DOTALL):
         for part in re.split(r"^(?=[$#] )", block, flags=re.MULTILINE)[1:]:
-            line, _, output = part[2:].partition("\n")
+            # A line that ends in a backslash goes on.
+            line, output = re.split(r"(?<!\\)\n", part[2:], maxsplit=1)
             yield Command(part[0], line, output)
 
 
@@ -64,6 +65,7 @@ OPERATED = (
     "nginy weight --for 30m nginy.yml web/127.0.0.1:9002 3",
     "nginy ready nginy.yml web/127.0.0.1:9001",
 )
+REQUESTED = [line for line in TYPED if line.startswith("curl -s --unix-socket nginy.pid.sock ")]
 COUNT = re.compile(r"(?<=PID )\d+|(?<=up for )\w+|\d+(?= sessions| in all| of 16384)")
 ANSWERED = {
     "nginy -t bad.yml": 1,
@@ -76,7 +78,7 @@ COLLECTED = ("bin/test", "bin/test -q tests/tour")
 def test_every_command_is_checked_and_stands_there_once() -> None:
     typed = [command.line for command in COMMANDS if command.prompt == "$"]
     assert sorted(typed) == sorted(
-        [STARTED, *ASKED, SHOWN, STATUS, *ANSWERED, *OPERATED, *COLLECTED]
+        [STARTED, *ASKED, SHOWN, STATUS, *ANSWERED, *OPERATED, *REQUESTED, *COLLECTED]
     )
 
 
@@ -179,6 +181,20 @@ def test_what_an_operator_does(tmp_path: pathlib.Path) -> None:
             words = [str(nginy.path) if word == "nginy.yml" else word for word in arguments]
             status, said, _ = run_once(*words)
             assert (status, said.replace(host, "127.0.0.1")) == (0, TYPED[line].output)
+        nginy.stop()
+
+
+def test_what_an_operator_requests(tmp_path: pathlib.Path) -> None:
+    needs("curl", "curl")
+    needs("jq", "jq")
+    assert len(REQUESTED) == 2
+    lines = EXAMPLE.replace("127.0.0.1", own_host()).replace("\nadmin:", "\n# admin:")
+    with Nginy(tmp_path, lines) as nginy:
+        for line in REQUESTED:
+            said = subprocess.check_output(
+                ["bash", "-c", line], cwd=tmp_path, text=True, timeout=PATIENCE_S
+            )
+            assert said == TYPED[line].output
         nginy.stop()
 
 
