@@ -14,8 +14,10 @@ Read first: table.py and reading.py.
 import re
 
 from nginy.commands.importing.model import Files, Imported, refuse
+from nginy.commands.importing.nginx.definitions import Definitions
 from nginy.commands.importing.nginx.main_part import read_main
 from nginy.commands.importing.nginx.reading import NO_HTTP, Reading
+from nginy.commands.importing.nginx.resolvers import read_resolvers
 from nginy.commands.importing.nginx.scope import named
 from nginy.commands.importing.nginx.servers import read_servers
 from nginy.commands.importing.nginx.upstreams import read_upstreams
@@ -39,9 +41,15 @@ def read(path: str, files: Files) -> Imported:
             text = f'there is only "{others[0].name}": {NO_HTTP}, expected stream {{ ... }}'
             raise refuse(others[0].file, others[0].line, text)
         raise refuse(path, 0, 'there is no "stream" in it, expected stream { ... }')
+    end = [*(line for each in streams for line in each.end), *end]
+    for each in streams:
+        each.end = []
     read_main(reading, main)
     stream = [each for block in streams for each in block.block or ()]
+    reading.definitions = Definitions(stream, reading.ledger)
     read_upstreams(reading, stream)
     read_servers(reading, stream)
+    read_resolvers(reading, stream)
+    reading.definitions.write(reading.document.variables)
     reading.document.end += end
     return Imported(reading.document, reading.ledger.entries())

@@ -3,7 +3,6 @@
 Tested in tests/commands/importing/nginx/test_table.py.
 """
 
-import ipaddress
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,11 +13,9 @@ from nginy.commands.importing.nginx.proxying import header_timeout
 from nginy.commands.importing.nginx.reading import Reading
 from nginy.commands.importing.nginx.scope import Scope, argument, named
 from nginy.commands.importing.nginx.syntax import Directive
-from nginy.commands.importing.nginx.values import number, variables
-from nginy.config.node import quote
+from nginy.commands.importing.nginx.values import network, number
 from nginy.proxy.variables import KEY_VARIABLES
 
-WORDS: Final = ("all", "unix:")
 EVERYBODY: Final = frozenset({"0.0.0.0/0", "::/0"})
 LEVELS: Final = ("info", "notice", "warn", "error")
 NO_REALIP: Final = (
@@ -29,17 +26,6 @@ OTHERS: Final = (
     "nginy refuses clients that are not in set_real_ip_from; nginx serves them, under the address"
     " of their connection"
 )
-
-
-def network(text: str) -> str:
-    """Return a network in the form that nginy takes."""
-    if text in WORDS:
-        return text
-    try:
-        found = ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        raise LeftOutError(f"{quote(text)} is no network, so this rule is not there") from None
-    return str(found.network_address) if "/" not in text else str(found)
 
 
 def set_access(reading: Reading, scope: Scope, listener: Block) -> None:
@@ -83,7 +69,7 @@ class Zone:
     key: str
 
 
-def read_zones(reading: Reading, stream: list[Directive], known: frozenset[str]) -> dict[str, Zone]:
+def read_zones(reading: Reading, stream: list[Directive]) -> dict[str, Zone]:
     """Return the zones by their names."""
     zones = {}
     for directive in named(stream, "limit_conn_zone"):
@@ -94,7 +80,7 @@ def read_zones(reading: Reading, stream: list[Directive], known: frozenset[str])
             if not name or not words:
                 raise LeftOutError("it has no key or no name, so it limits nobody")
             try:
-                key = variables(words[0], known, KEY_VARIABLES)
+                key = reading.definitions.text(words[0], KEY_VARIABLES)
             except LeftOutError as error:
                 raise LeftOutError(f"{error}, so it limits nobody") from None
             zones[name] = Zone(directive, key.replace("$binary_remote_addr", "$remote_addr"))
@@ -120,4 +106,4 @@ def set_limits(reading: Reading, scope: Scope, listener: Block, zones: dict[str,
                 text = "each of nginy's workers counts its own sessions, nginx's count together"
                 scope.ledger.close(directive, text)
     if limits:
-        listener.set("limit_conn", limits)
+        listener.set("limit_conn", limits if len(limits) > 1 else limits[0])

@@ -44,7 +44,6 @@ class Listen:
     is_ssl: bool = False
     has_header: bool = False
     """Whether clients send a PROXY header."""
-    is_default: bool = False
     backlog: str = ""
     keepalive: Value = "off"
 
@@ -82,7 +81,7 @@ def read_listen(directive: Directive, ledger: Ledger) -> Listen:
             ledger.close(directive, f"nginy does not know {quote(word)} here")
     words = directive.arguments
     listen.is_udp, listen.is_ssl = "udp" in words, "ssl" in words
-    listen.has_header, listen.is_default = "proxy_protocol" in words, "default_server" in words
+    listen.has_header = "proxy_protocol" in words
     return listen
 
 

@@ -3,14 +3,18 @@
 Tested in tests/commands/importing/nginx/test_table.py.
 """
 
+import re
 from typing import Final
 
-from nginy.commands.importing.model import Block, absolute
+from nginy.commands.importing.model import Block, Value, absolute
 from nginy.commands.importing.nginx.ledger import LeftOutError
 from nginy.commands.importing.nginx.reading import Reading
+from nginy.commands.importing.nginx.scope import argument, named
 from nginy.commands.importing.nginx.syntax import Directive
+from nginy.commands.importing.nginx.values import duration, size
 from nginy.config.logs import LOG_LEVELS
 from nginy.config.node import quote
+from nginy.proxy.variables import REFERENCE, VARIABLES
 
 SYSLOG_PORT: Final = 514
 
@@ -53,3 +57,108 @@ def error_log(reading: Reading, directive: Directive) -> Block:
     if lost:
         reading.ledger.close(directive, lost)
     return Block({"path": path, "level": level})
+
+
+# Access logs.
+
+RESERVED: Final = "json"
+"""A ready-made format of nginy's; another one cannot have its name."""
+
+
+def format_name(name: str) -> str:
+    """Return the name of a format."""
+    return f"nginx_{name}" if name == RESERVED else name
+
+
+def read_formats(reading: Reading, stream: list[Directive]) -> set[str]:
+    """Set the log formats that access logs use; return the names of all."""
+    used = {
+        words[1]
+        for each in (*stream, *(inner for block in stream for inner in block.block or ()))
+        if each.name == "access_log" and len(words := each.arguments) > 1
+    }
+    names, formats = set(), Block()
+    for directive in named(stream, "log_format"):
+        words = directive.arguments
+        if len(words) < 2:
+            reading.ledger.left_out(directive, "it has no text")
+            continue
+        name, texts = words[0], words[1:]
+        names.add(name)
+        if name not in used:
+            continue
+        escape = "default"
+        if texts[0].startswith("escape="):
+            escape = texts.pop(0)[7:]
+        text = _known(reading, directive, "".join(texts))
+        is_plain = escape == "default"
+        value: Value = text if is_plain else Block({"text": text, "escape": escape})
+        formats.set(format_name(name), value, directive.above, directive.behind)
+        entry = reading.ledger.entry(directive)
+        if not entry.is_exact:
+            formats.note(entry, format_name(name))
+        directive.is_placed = True
+    if formats.values:
+        reading.document.top.set("log_formats", formats)
+    return names
+
+
+def _known(reading: Reading, directive: Directive, text: str) -> str:
+    """Return the text of a format, with "-" for variables that nginy does not have."""
+    lost = []
+
+    def replaced(match: re.Match[str]) -> str:
+        name = match[1] or match[2]
+        try:
+            reading.definitions.text(f"${name}", VARIABLES)
+        except LeftOutError:
+            lost.append(f"${name}")
+            return "-"
+        return match[0]
+
+    text = REFERENCE.sub(replaced, text)
+    if lost:
+        names = ", ".join(dict.fromkeys(lost))
+        reading.ledger.close(directive, f"nginy has no {names}, so the log shows - instead")
+    return reading.definitions.text(text, VARIABLES)
+
+
+def access_logs(reading: Reading, directives: list[Directive], names: set[str]) -> Value:
+    """Return the value of access_log."""
+    logs: list[Value] = []
+    for directive in directives:
+        with reading.ledger.judging(directive):
+            if argument(directive) == "off":
+                return "off"
+            logs.append(_access_log(reading, directive, names))
+    if not logs:
+        return "off"
+    return logs[0] if len(logs) == 1 else logs
+
+
+def _access_log(reading: Reading, directive: Directive, names: set[str]) -> Block:
+    words = directive.arguments
+    if not words or len(words) < 2 or words[1] not in names:
+        raise LeftOutError("it names no format, so nothing is written")
+    path, is_less = log_path(reading, words[0])
+    if "$" in path:
+        path = reading.definitions.text(path, VARIABLES)
+    if is_less:
+        reading.ledger.close(directive, "nginy sets the facility and tag itself")
+    log = Block({"path": path, "format": format_name(words[1])})
+    for word in words[2:]:
+        key, _, value = word.partition("=")
+        if key == "buffer":
+            log.set("buffer", size(value, 1024, 16 << 20)[0])
+        elif key == "flush":
+            log.set("flush", duration(value))
+        elif key == "if":
+            log.set("if", reading.definitions.text(value, VARIABLES))
+        elif key == "gzip":
+            reading.ledger.close(directive, "nginy writes plain text; let logrotate compress it")
+            log.default("buffer", "64k")
+        else:
+            reading.ledger.close(directive, f"nginy does not know {quote(word)} here")
+    if "flush" in log.values:
+        log.default("buffer", "64k")
+    return log

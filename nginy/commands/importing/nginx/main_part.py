@@ -10,9 +10,9 @@ from nginy.commands.importing.model import absolute
 from nginy.commands.importing.nginx.ledger import CloseError, LeftOutError
 from nginy.commands.importing.nginx.logs import error_log
 from nginy.commands.importing.nginx.reading import Reading, place
-from nginy.commands.importing.nginx.scope import Scope, argument, named
+from nginy.commands.importing.nginx.scope import Scope, argument
 from nginy.commands.importing.nginx.syntax import Directive
-from nginy.commands.importing.nginx.table import EVENTS, MAIN
+from nginy.commands.importing.nginx.table import MAIN
 from nginy.commands.importing.nginx.values import duration_or_off, number
 from nginy.config.node import quote
 
@@ -24,7 +24,7 @@ FOREGROUND = "nginy stays in the foreground; let a service manager start it"
 def read_main(reading: Reading, main: list[Directive]) -> None:
     """Set the keys at the top; place the comments of main."""
     ledger, top = reading.ledger, reading.document.top
-    events = [each for block in named(main, "events") for each in block.block or ()]
+    events = [each for directive in main for each in _events(directive)]
     scope = Scope([*main, *events], (), ledger)
     top.set("workers", "1")
     top.set("worker_connections", CONNECTIONS)
@@ -51,14 +51,11 @@ def read_main(reading: Reading, main: list[Directive]) -> None:
     for directive in main:
         with ledger.judging(directive):
             _judge(directive)
-    placed = []
-    for directive in main:
-        placed.append(directive)
-        if directive.name == "events":
-            place(reading, top, placed, MAIN)
-            place(reading, top, directive.block or [], EVENTS)
-            placed = []
-    place(reading, top, placed, MAIN)
+    place(reading, top, [each for one in main for each in (one, *_events(one))], MAIN)
+
+
+def _events(directive: Directive) -> list[Directive]:
+    return (directive.block or []) if directive.name == "events" else []
 
 
 def _workers(text: str) -> str:

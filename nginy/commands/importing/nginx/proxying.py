@@ -14,6 +14,7 @@ from typing import Final
 
 from nginy.commands.importing.model import Block
 from nginy.commands.importing.nginx.ledger import LeftOutError
+from nginy.commands.importing.nginx.reading import Reading
 from nginy.commands.importing.nginx.scope import Scope, argument
 from nginy.commands.importing.nginx.values import (
     duration,
@@ -24,7 +25,6 @@ from nginy.commands.importing.nginx.values import (
     size,
     size_bytes,
     time_ms,
-    variables,
 )
 from nginy.proxy.variables import KEY_VARIABLES
 
@@ -51,7 +51,7 @@ DIRECT: Final[Mapping[str, tuple[Read, str, str]]] = {
 default. Of the other protocol they change nothing, in nginx neither."""
 
 
-def set_proxy_keys(scope: Scope, listener: Block, protocol: str) -> None:
+def set_proxy_keys(reading: Reading, scope: Scope, listener: Block, protocol: str) -> None:
     """Set the keys of a listener that tell how it proxies."""
     for name, (read, only, default) in DIRECT.items():
         if only not in (ANY, protocol):
@@ -66,7 +66,7 @@ def set_proxy_keys(scope: Scope, listener: Block, protocol: str) -> None:
     for name in ("proxy_upload_rate", "proxy_download_rate"):
         _rate(scope, listener, name)
     _next_upstream(scope, listener)
-    _bind(scope, listener)
+    _bind(reading, scope, listener)
     _header(scope, listener, protocol)
 
 
@@ -118,12 +118,12 @@ def _next_upstream(scope: Scope, listener: Block) -> None:
         listener.set("proxy_next_upstream", settings)
 
 
-def _bind(scope: Scope, listener: Block) -> None:
+def _bind(reading: Reading, scope: Scope, listener: Block) -> None:
     directive = scope.one("proxy_bind")
     if directive is None or argument(directive) == "off":
         return
     with scope.ledger.judging(directive):
-        text = variables(argument(directive), (), KEY_VARIABLES)
+        text = reading.definitions.text(argument(directive), KEY_VARIABLES, scope)
         host, colon, port = text.partition(":")
         if host.startswith("$") and colon:
             text = f"[{host}]:{port}"  # an IPv6 address would need the brackets

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from nginy.commands.importing.model import Block, Document, Files, refuse
+from nginy.commands.importing.nginx.definitions import Definitions
 from nginy.commands.importing.nginx.ledger import Ledger
 from nginy.commands.importing.nginx.scope import argument
 from nginy.commands.importing.nginx.syntax import Directive, Parsed, parse
@@ -63,6 +64,7 @@ class Reading:
     files: Files
     ledger: Ledger = field(default_factory=Ledger)
     document: Document = field(default_factory=Document)
+    definitions: Definitions = field(default_factory=Definitions)
     has_workers: bool = False
     """Whether there may be several workers."""
     _count: int = 0
@@ -159,7 +161,7 @@ def place(reading: Reading, block: Block, directives: list[Directive], context: 
     """Put the comments of directives, and notes about what is not the same, where they belong.
 
     That is the key that a directive becomes, if the block has it; else the next such key, or the
-    end of the block.
+    end of the block. Without a context, those of a server go above the block.
     """
     waiting: list[str] = []
     for directive in directives:
@@ -171,9 +173,12 @@ def place(reading: Reading, block: Block, directives: list[Directive], context: 
         behind = directive.behind
         if not entry.is_exact:
             lines.append(f" {entry.directive}: {entry.text}")
-        row = ROWS[context].get(directive.name)
+        row = ROWS[context].get(directive.name) if context else None
         target = row.key if row is not None else ""
-        if target in block.values and target:
+        if not context and directive.name == "server":
+            block.comment([*lines, *([behind] if behind else [])])
+            block.end += directive.end
+        elif target in block.values and target:
             block.comment([*waiting, *lines], target)
             waiting = []
             if behind and target not in block.behind:

@@ -1,7 +1,12 @@
 """From `server` blocks to listeners: which addresses, who may come, where clients go, and how.
 
+Several servers with one address (`server_name`) become one listener: the default one's, with routes
+to the others.
+
 Tested in tests/commands/importing/nginx/test_table.py.
 """
+
+from dataclasses import dataclass, field
 
 from nginy.commands.importing.model import Block, Value
 from nginy.commands.importing.nginx.guards import (
@@ -11,90 +16,140 @@ from nginy.commands.importing.nginx.guards import (
     set_header,
     set_limits,
 )
+from nginy.commands.importing.nginx.health import (
+    read_matches,
+    set_health_check,
+    set_session_drop,
+)
 from nginy.commands.importing.nginx.ledger import LeftOutError
 from nginy.commands.importing.nginx.listens import Listen, read_listen
-from nginy.commands.importing.nginx.proxying import set_proxy_keys
+from nginy.commands.importing.nginx.logs import access_logs, error_log, read_formats
+from nginy.commands.importing.nginx.named_servers import join
+from nginy.commands.importing.nginx.proxying import preread, set_proxy_keys
 from nginy.commands.importing.nginx.reading import Reading, place
-from nginy.commands.importing.nginx.scope import Scope, argument, named
+from nginy.commands.importing.nginx.scope import Scope, named
 from nginy.commands.importing.nginx.syntax import Directive
 from nginy.commands.importing.nginx.table import SERVER, STREAM
-from nginy.commands.importing.nginx.values import peer, variables
-from nginy.proxy.variables import KEY_VARIABLES
+from nginy.commands.importing.nginx.targets import lead
+from nginy.commands.importing.nginx.tls import proxy_tls, tls_of
 
-NOT_YET = (
-    *("access_log", "geo", "health_check", "health_check_timeout", "log_format", "map", "match"),
-    *("pass", "proxy_session_drop", "proxy_ssl", "resolver", "server_name", "set"),
-    *("split_clients", "ssl_certificate", "ssl_verify_client"),
-)
+
+@dataclass(slots=True)
+class Parts:
+    """What all servers of one nginx.conf share."""
+
+    zones: dict[str, Zone]
+    matches: dict[str, Directive]
+    formats: set[str]
+    inherited: list[Directive]
+    """The directives of `stream` that servers inherit."""
+    taken: dict[tuple[str, str], Block] = field(default_factory=dict)
+    """The listener of each protocol and address so far."""
 
 
 def read_servers(reading: Reading, stream: list[Directive]) -> None:
     """Set the listeners of the document, and place the comments of `stream`."""
-    zones = read_zones(reading, stream, frozenset())
-    servers = named(stream, "server")
-    made: list[Block] = []
-    for server in servers:
-        for each in (*stream, *(server.block or [])):
-            if each.name in NOT_YET:
-                reading.ledger.left_out(each, "it is not imported yet")
-        scope = Scope(server.block or [], [e for e in stream if e.block is None], reading.ledger)
-        blocks = _listeners(reading, server, scope, zones)
-        for block in blocks[:1]:
-            place(reading, block, server.block or [], SERVER)
-            block.comment(server.above)
-            block.end += server.end
-            server.is_placed = True
-        made += blocks
-    if made:
-        place(reading, made[0], [each for each in stream if each.block is None], STREAM)
-    reading.document.listeners += made
+    inherited = [each for each in stream if each.block is None]
+    formats = read_formats(reading, stream)
+    parts = Parts(read_zones(reading, stream), read_matches(stream), formats, inherited)
+    logs = named(inherited, "access_log")
+    if logs:
+        reading.document.top.set("access_log", access_logs(reading, logs, formats))
+        place(reading, reading.document.top, logs, STREAM)
+    listeners = reading.document.listeners
+    waiting: list[str] = []
+    for server in named(stream, "server"):
+        if server.block is None:
+            reading.ledger.left_out(server, "it has no block")
+            continue
+        before = len(listeners)
+        _server(reading, server, parts)
+        made = listeners[before:]
+        if made:
+            made[0].comment(waiting)
+            waiting = []
+            place(reading, made[0], server.block, SERVER)
+            place(reading, made[0], [server], "")
+        elif not server.is_placed:
+            scrap = Block()
+            place(reading, scrap, [server, *server.block], "")
+            waiting += [*scrap.above.get("", ()), *scrap.end]
+    reading.document.end += waiting
+    unplaced = [each for each in stream if each.name not in ("geo", "map", "split_clients")]
+    if listeners:
+        place(reading, listeners[0], unplaced, STREAM)
 
 
-def _listeners(
-    reading: Reading, server: Directive, scope: Scope, zones: dict[str, Zone]
-) -> list[Block]:
-    """Return the listeners of one server: one for all addresses with the same parameters."""
+def _server(reading: Reading, server: Directive, parts: Parts) -> None:
+    """Add the listeners of one server: one for all addresses with the same parameters."""
+    scope = Scope(server.block or [], parts.inherited, reading.ledger)
     groups: dict[tuple[object, ...], list[Listen]] = {}
     for directive in scope.all("listen"):
         with reading.ledger.judging(directive):
             listen = read_listen(directive, reading.ledger)
+            listen.is_ssl = listen.is_ssl or scope.is_on("ssl")
             groups.setdefault(listen.options, []).append(listen)
     if not groups:
         reading.ledger.left_out(server, "it listens nowhere")
-    blocks = []
     for listens in groups.values():
-        block = Block()
-        first = listens[0]
-        addresses: list[Value] = [address for each in listens for address in each.addresses]
-        block.set("listen", addresses if len(addresses) > 1 else addresses[0])
-        block.set("protocol", first.protocol)
         try:
-            _lead(reading, server, scope, block)
+            block = _listener(reading, scope, listens, parts)
         except LeftOutError as error:
             reading.ledger.left_out(server, str(error))
             continue
-        if first.backlog and not first.is_udp:
+        addresses = [(listens[0].protocol, each) for one in listens for each in one.addresses]
+        first = next((parts.taken[each] for each in addresses if each in parts.taken), None)
+        if first is None:
+            reading.document.listeners.append(block)
+            parts.taken.update((each, block) for each in addresses)
+        else:
+            join(reading, scope, server, first, block)
+
+
+def _listener(reading: Reading, scope: Scope, listens: list[Listen], parts: Parts) -> Block:
+    """Return one listener; raise LeftOutError if its clients can go nowhere."""
+    block, first = Block(), listens[0]
+    addresses: list[Value] = [address for each in listens for address in each.addresses]
+    block.set("listen", addresses if len(addresses) > 1 else addresses[0])
+    block.set("protocol", first.protocol)
+    set_header(scope, block, first)
+    set_access(reading, scope, block)
+    set_limits(reading, scope, block, parts.zones)
+    if first.is_ssl and not first.is_udp:
+        block.set("tls", tls_of(reading, scope))
+    preread(scope, block)
+    lead(reading, scope, block)
+    if (
+        "routes" not in block.values and not block.text("proxy_pass").startswith("$")
+    ) or first.is_udp:
+        block.values.pop("preread", None)
+    if not first.is_udp:
+        if first.backlog:
             block.set("backlog", first.backlog)
-        if not first.is_udp:
-            block.set("so_keepalive", first.keepalive)
-        set_header(scope, block, first)
-        set_access(reading, scope, block)
-        set_limits(reading, scope, block, zones)
-        set_proxy_keys(scope, block, first.protocol)
-        blocks.append(block)
-    return blocks
+        block.set("so_keepalive", first.keepalive)
+        proxy_tls(reading, scope, block)
+    set_proxy_keys(reading, scope, block, first.protocol)
+    if "return" in block.values:
+        _of_return(block)
+    set_health_check(reading, scope, block, parts.matches)
+    set_session_drop(reading, scope, block)
+    _logs(reading, scope, block, parts)
+    return block
 
 
-def _lead(reading: Reading, server: Directive, scope: Scope, block: Block) -> None:
-    """Set where the clients of a listener go; raise LeftOutError if they go nowhere."""
-    directive = scope.one("proxy_pass")
-    if directive is not None:
-        text = argument(directive)
-        if text not in reading.document.upstreams.values:
-            text = peer(text)
-        block.set("proxy_pass", text)
-        return
-    directive = scope.one("return")
-    if directive is None:
-        raise LeftOutError("it has neither proxy_pass nor return, so nobody can connect")
-    block.set("return", variables(argument(directive), (), KEY_VARIABLES))
+def _of_return(block: Block) -> None:
+    """Take out what has no meaning without a backend; proxy_timeout holds for an answer, too."""
+    for key in ("proxy_connect_timeout", "proxy_next_upstream", "proxy_protocol", "proxy_bind"):
+        block.values.pop(key, None)
+
+
+def _logs(reading: Reading, scope: Scope, block: Block, parts: Parts) -> None:
+    """Set the logs of a listener; without an access_log of its own it inherits that at the top."""
+    own = scope.all("access_log")
+    if own and own[0] not in parts.inherited:
+        block.set("access_log", access_logs(reading, own, parts.formats))
+    for directive in scope.all("error_log")[:1]:
+        with reading.ledger.judging(directive):
+            block.set("error_log", error_log(reading, directive))
+    for other in scope.all("error_log")[1:]:
+        reading.ledger.left_out(other, "nginy has one error log for a listener")

@@ -12,7 +12,7 @@ from nginy.commands.importing.nginx.reading import Reading, place
 from nginy.commands.importing.nginx.scope import argument, named
 from nginy.commands.importing.nginx.syntax import Directive
 from nginy.commands.importing.nginx.table import UPSTREAM
-from nginy.commands.importing.nginx.values import duration, number, peer, time_ms, variables
+from nginy.commands.importing.nginx.values import duration, number, peer, time_ms
 from nginy.config.node import quote
 from nginy.config.record import NAME_PATTERN
 from nginy.proxy.variables import KEY_VARIABLES
@@ -125,14 +125,14 @@ def _balance(reading: Reading, method: Directive) -> Value:
         if len(words) > 1:
             reading.ledger.close(method, f"nginy does not know {quote(words[1])} here")
         return Block({"least_time": words[0]})
-    return _hash(words)
+    return _hash(reading, words)
 
 
-def _hash(words: list[str]) -> Block:
+def _hash(reading: Reading, words: list[str]) -> Block:
     if not words:
         raise LeftOutError("it has no key, so the backends take turns")
     try:
-        key = variables(words[0], (), KEY_VARIABLES)
+        key = reading.definitions.text(words[0], KEY_VARIABLES)
     except LeftOutError as error:
         raise LeftOutError(f"{error}, so the backends take turns") from None
     balance = Block({"hash": key})

@@ -7,6 +7,7 @@ nginx: core/ngx_parse.c (ngx_parse_time, ngx_parse_size).
 Tested in tests/commands/importing/nginx/test_table.py.
 """
 
+import ipaddress
 import re
 from collections.abc import Collection
 from typing import Final
@@ -14,10 +15,11 @@ from typing import Final
 from nginy.commands.importing.nginx.ledger import LeftOutError
 from nginy.config.node import quote
 from nginy.errors import InvalidValueError
-from nginy.proxy.variables import REFERENCE, is_variable, names_in
+from nginy.proxy.variables import REFERENCE, is_variable
 from nginy.text.address import parse_peer
 from nginy.text.units import DURATION_MAX_MS, format_duration, format_size
 
+_WORDS: Final = ("all", "unix:")
 _UNITS_MS: Final = {
     "y": 365 * 86_400_000,
     "M": 30 * 86_400_000,
@@ -96,28 +98,19 @@ def has_variable(text: str) -> bool:
     return "$" in text
 
 
+def names(text: str) -> list[str]:
+    """Return the names of the variables in a text, in their order."""
+    return [match[1] or match[2] for match in REFERENCE.finditer(text)]
+
+
 def variables(text: str, known: Collection[str], allowed: frozenset[str]) -> str:
     """Return a text with variables; `known` are those of the configuration, `allowed` nginy's."""
-    unknown = [
-        name for name in names_in(text) if name not in known and not is_variable(name, allowed)
-    ]
+    unknown = [name for name in names(text) if name not in known and not is_variable(name, allowed)]
     if unknown:
-        name = f"${unknown[0]}" if unknown[0] else 'a "$" alone'
-        raise LeftOutError(f"nginy does not know {name} here")
-    return unbraced(text)
-
-
-def unbraced(text: str) -> str:
-    """Return a text with "$name" for "${name}", which nginy takes from the environment."""
-
-    def replaced(match: re.Match[str]) -> str:
-        after = text[match.end() : match.end() + 1]
-        if match[2] and (after.isalnum() or after == "_"):
-            return match[0]
-        return f"${match[1] or match[2]}"
-
-    changed = REFERENCE.sub(replaced, text)
-    return writable(changed)
+        raise LeftOutError(f"nginy does not know ${unknown[0]} here")
+    if "$" in REFERENCE.sub("", text):
+        raise LeftOutError('nginy takes each "$" for the beginning of a variable')
+    return writable(REFERENCE.sub(lambda match: f"${match[1] or match[2]}", text))
 
 
 def writable(text: str) -> str:
@@ -136,3 +129,14 @@ def peer(text: str) -> str:
     if address.is_name and not address.port:
         raise LeftOutError(f"{quote(text)} has no port, so it gets no sessions")
     return text
+
+
+def network(text: str) -> str:
+    """Return a network in the form that nginy takes."""
+    if text in _WORDS:
+        return text
+    try:
+        found = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise LeftOutError(f"{quote(text)} is no network, so this rule is not there") from None
+    return str(found.network_address) if "/" not in text else str(found)
