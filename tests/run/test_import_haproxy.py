@@ -7,10 +7,7 @@ backends.
 
 import contextlib
 import pathlib
-import socket
-import ssl
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import pytest
 from nginy.commands.importing import haproxy
@@ -21,6 +18,7 @@ from nginy.commands.importing.writer import render
 from kit.answering import Answering, said, whole
 from kit.others import serving
 from kit.program import PATIENCE_S, Nginy, free_port, needs, own_host, wait_until
+from kit.site import Site
 from kit.tls import make_certificate, trusting
 from kit.tls import serving as showing
 
@@ -168,39 +166,6 @@ FRONTS = (
 )
 
 
-@dataclass
-class Site:
-    """A balancer with all cases."""
-
-    host: str
-    ports: dict[str, int]
-    pem: pathlib.Path
-
-    def client(self, name: str, source: str = "") -> socket.socket:
-        """Connect to a frontend."""
-        address = self.host, self.ports[name]
-        local = (source, 0) if source else None
-        return socket.create_connection(address, PATIENCE_S, source_address=local)
-
-    def backend(self, name: str, source: str = "", first: bytes = b"") -> str:
-        """Return the backend that a client gets, "" if it is turned away."""
-        with contextlib.suppress(ConnectionError), self.client(name, source) as sock:
-            sock.sendall(first)
-            return said(sock)
-        return ""
-
-    def named(self, server_name: str, source: str = "", alpn: str = "") -> str:
-        """Return the backend to which a client is led whose first bytes are a ClientHello."""
-        context = ssl.create_default_context()
-        if alpn:
-            context.set_alpn_protocols([alpn])
-        sent = ssl.MemoryBIO()
-        tls = context.wrap_bio(ssl.MemoryBIO(), sent, server_hostname=server_name)
-        with contextlib.suppress(ssl.SSLWantReadError):
-            tls.do_handshake()
-        return self.backend("names", source, sent.read())
-
-
 FRIEND, FOE, STRANGER = "127.0.0.8", "127.0.0.9", "127.200.0.9"
 
 
@@ -274,11 +239,11 @@ def sources(site: Site) -> object:
 
 def names(site: Site) -> object:
     asked = ("shop.example", "WWW.shop.example", "v1.api.example", "x7.example", "else.example")
-    by_name = [site.named(name) for name in asked]
+    by_name = [site.named("names", name) for name in asked]
     return (
         by_name,
-        site.named("shop.example", FOE),
-        site.named("a.example", alpn="h2"),
+        site.named("names", "shop.example", FOE),
+        site.named("names", "a.example", alpn="h2"),
         (site.backend("names", first=b"GET / HTTP/1.0\r\n\r\n")),
     )
 

@@ -16,6 +16,7 @@ from typing import Protocol, TypeAlias
 
 from nginy.commands.importing.report import Entry
 from nginy.errors import ConfigError, InvalidValueError, Problem
+from nginy.text.escape import escape_control
 
 Value: TypeAlias = "str | list[Value] | Block"
 """What a key may have: a text as nginy.yml has it, a list, or a mapping."""
@@ -166,7 +167,7 @@ class Imported:
 
 def refuse(file: str, line: int, text: str) -> ConfigError:
     """Return the error for a configuration that cannot be read, to be raised."""
-    return ConfigError([Problem(file, line, 1, text)])
+    return ConfigError([Problem(file, line, 1, escape_control(text))])
 
 
 def absolute(path: str, files: Files) -> str:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from nginy.text.escape import escape_control
+
 SAME: Final = 0
 DIFFERENT: Final = 3
 """Exit statuses; 1 is for what cannot be read at all."""
@@ -62,7 +64,8 @@ def render_report(entries: Sequence[Entry]) -> list[str]:
     lines = []
     for place, entry in zip(places, entries, strict=True):
         why = f": {entry.text}" if entry.text else ""
-        lines.append(f"{entry.fate.value:<8}  {place:<{width}}  {entry.directive}{why}")
+        line = f"{entry.fate.value:<8}  {place:<{width}}  {entry.directive}{why}"
+        lines.append(escape_control(line))
     return [*lines, counts(entries)]
 
 

@@ -43,6 +43,8 @@ def error_log(reading: Reading, directive: Directive) -> Block:
     words = directive.arguments
     if not words:
         raise LeftOutError("it names no file")
+    if "$" in words[0]:
+        raise LeftOutError("nginy's error log has one path for all sessions")
     path, is_less = log_path(reading, words[0])
     lost = "nginy sets the facility and tag itself" if is_less else ""
     level = words[1] if len(words) > 1 else "error"
@@ -83,24 +85,33 @@ def read_formats(reading: Reading, stream: list[Directive]) -> set[str]:
         if len(words) < 2:
             reading.ledger.left_out(directive, "it has no text")
             continue
-        name, texts = words[0], words[1:]
-        names.add(name)
-        if name not in used:
+        if words[0] not in used:
+            names.add(words[0])
             continue
-        escape = "default"
-        if texts[0].startswith("escape="):
-            escape = texts.pop(0)[7:]
-        text = _known(reading, directive, "".join(texts))
-        is_plain = escape == "default"
-        value: Value = text if is_plain else Block({"text": text, "escape": escape})
-        formats.set(format_name(name), value, directive.above, directive.behind)
-        entry = reading.ledger.entry(directive)
-        if not entry.is_exact:
-            formats.note(entry, format_name(name))
-        directive.is_placed = True
+        with reading.ledger.judging(directive):
+            formats.set(format_name(words[0]), _format(reading, directive, words[1:]))
+            names.add(words[0])
+            formats.comment(directive.above, format_name(words[0]))
+            formats.behind[format_name(words[0])] = directive.behind
+            entry = reading.ledger.entry(directive)
+            if not entry.is_exact:
+                formats.note(entry, format_name(words[0]))
+            directive.is_placed = True
     if formats.values:
         reading.document.top.set("log_formats", formats)
     return names
+
+
+def _format(reading: Reading, directive: Directive, texts: list[str]) -> Value:
+    """Return the value of a log format."""
+    escape = "default"
+    if texts[0].startswith("escape="):
+        escape = texts[0][7:]
+        texts = texts[1:]
+    if escape not in ("default", "json", "none"):
+        raise LeftOutError(f"nginy does not know {quote(escape)} as an escape")
+    text = _known(reading, directive, "".join(texts))
+    return text if escape == "default" else Block({"text": text, "escape": escape})
 
 
 def _known(reading: Reading, directive: Directive, text: str) -> str:
