@@ -46,6 +46,7 @@ from nginy.process.binding import binding_problems
 from nginy.process.pidfile import read_running, text_path
 from nginy.process.privileges import reading_warnings, rotation_warnings
 from nginy.process.report import ReloadOutcome
+from nginy.process.takeover.predecessor import tell_failure
 
 USAGE: Final = """nginy balances TCP and UDP sessions over backends.
 
@@ -86,10 +87,11 @@ reports what is not the same; the exit status is 0 if everything is, 3 if not.
 Options:
   -t             Check CONFIG and the files it names, and exit.
   -T             Check CONFIG, print it with every default filled in, and exit.
-  -s SIGNAL      Tell the nginy that runs CONFIG to stop, quit, reload or reopen.
-                 (stop: at once; quit: when sessions have ended; reload: read
-                 CONFIG again and print the outcome; reopen: reopen log files
-                 and print which could not be opened.)
+  -s SIGNAL      Tell the nginy that runs CONFIG to stop, quit, reload, reopen or
+                 upgrade. (stop: at once; quit: when sessions have ended; reload:
+                 read CONFIG again and print the outcome; reopen: reopen log files
+                 and print which could not be opened; upgrade: start the program
+                 anew, move all sessions to it and print which could not move.)
   -c FILE        The configuration, as with nginx; for plan, the file to compare
                  with, instead of the running configuration.
   --json         Print the answer of the admin interface.
@@ -128,6 +130,7 @@ SIGNALS_BY_NAME: Final = {
     "quit": signal.SIGQUIT,
     "reload": signal.SIGHUP,
     "reopen": signal.SIGUSR1,
+    "upgrade": signal.SIGUSR2,
 }
 
 
@@ -148,8 +151,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _act(arguments)
     except NginyError as error:
-        for line in str(error).splitlines():
+        lines = str(error).splitlines()
+        for line in lines:
             _tell(f"[emerg] {line}")
+        tell_failure(os.environ, lines)
         if arguments["-t"] or arguments["-T"]:
             _tell(f"configuration file {arguments['CONFIG']} test failed")
     return 1
@@ -323,11 +328,11 @@ def _signal(pid_path: str, name: str) -> int:
         raise NginyError(f'invalid option: "-s {name}", expected {", ".join(SIGNALS_BY_NAME)}')
     if name == "reload":
         return _tell_outcome(ask.reload(pid_path))
-    if name == "reopen":
-        problems = ask.reopen(pid_path).problems
-        for problem in problems:
-            _tell(f"[error] {problem}")
-        return 1 if problems else 0
+    if name in ask.TOLD:
+        status, lines = ask.TOLD[name](pid_path)
+        for line in lines:
+            _tell(line)
+        return status
     ask.send_signal(pid_path, SIGNALS_BY_NAME[name])
     return 0
 

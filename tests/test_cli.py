@@ -254,9 +254,11 @@ def test_s_sends_nginx_s_signals_to_the_process_of_the_pid_file(
             process.kill()
 
 
-def test_s_knows_four_signals(tmp_path: pathlib.Path, capsys: Capture) -> None:
+def test_s_knows_five_signals(tmp_path: pathlib.Path, capsys: Capture) -> None:
     path = write(tmp_path, "pid: nginy.pid\n" + LISTENER)
-    message = 'nginy: [emerg] invalid option: "-s kill", expected stop, quit, reload, reopen'
+    message = (
+        'nginy: [emerg] invalid option: "-s kill", expected stop, quit, reload, reopen, upgrade'
+    )
     assert outcome(capsys, "-s", "kill", path) == (1, "", [message])
 
 

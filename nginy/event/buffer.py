@@ -29,20 +29,20 @@ What OpenSSL holds of a connection grows to the largest read, and does not shrin
 class Buffer:
     """A copy of some bytes, and how many of them are sent."""
 
-    __slots__ = ("_memory", "pos")
+    __slots__ = ("memory", "pos")
 
     def __init__(self, data: "bytes | memoryview") -> None:
-        self._memory = memoryview(bytes(data))
+        self.memory = memoryview(bytes(data))
         self.pos = 0
         """Where the unsent bytes begin."""
 
     def __len__(self) -> int:
         """Return how many bytes are unsent."""
-        return len(self._memory) - self.pos
+        return len(self.memory) - self.pos
 
     def send_to(self, c: "Connection") -> int:
         """Send to `c` what it takes; return a count, AGAIN or ERROR."""
-        sent = c.send(self._memory[self.pos :])
+        sent = c.send(self.memory[self.pos :])
         if sent > 0:
             self.pos += sent
         return sent

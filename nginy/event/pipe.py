@@ -56,10 +56,16 @@ class Pipe:
 
     __slots__ = ("_held", "_pipes", "_read_fd", "_write_fd")
 
-    def __init__(self, pipes: "Pipes") -> None:
-        """Open the pipe; raises OSError if there is no descriptor or no memory for it."""
+    def __init__(self, pipes: "Pipes", fds: "tuple[int, int] | None" = None, held: int = 0) -> None:
+        """Open the pipe, or take over both ends of one with `held` bytes in it.
+
+        Raises OSError if there is no descriptor or no memory for it.
+        """
         self._pipes = pipes
-        self._held = 0
+        self._held = held
+        if fds is not None:
+            self._read_fd, self._write_fd = fds
+            return
         self._read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             fcntl(self._write_fd, F_SETPIPE_SZ, pipes.pipe_bytes)
@@ -70,6 +76,11 @@ class Pipe:
     def __len__(self) -> int:
         """Return how many bytes are still to be sent."""
         return self._held
+
+    @property
+    def fds(self) -> tuple[int, int]:
+        """The descriptors of both ends, for another process."""
+        return self._read_fd, self._write_fd
 
     def receive(self, c: Connection) -> int:
         """Receive from `c` into the pipe, which must be empty; return a count, EOF, AGAIN, ERROR or
@@ -158,6 +169,11 @@ class Pipes:
             return None
         self.opened += 1
         return pipe
+
+    def adopt(self, fds: tuple[int, int], held: int) -> Pipe:
+        """Return the pipe of another process, with `held` bytes in it, as one of these."""
+        self.opened += 1
+        return Pipe(self, fds, held)
 
     def take_back(self, pipe: Pipe) -> None:
         """Keep the pipe for the next transfer.

@@ -1,15 +1,17 @@
-"""What `nginy -s` asks of a running nginy: a signal, and for a reload or a reopening an answer.
+"""What `nginy -s` asks of a running nginy: a signal, and an answer to some of them.
 
 The pid file leads to the process, which answers with a file beside it (`report.py`). We read that
 file until it tells of a reload that began after the signal: an earlier one, still under way, may
 not have seen the configuration as it is now. The same holds for reopening the logs. Where nginy has
-an admin interface that may change things, a reload is a request in place of signal and file.
+an admin interface that may change things, a reload is a request in place of signal and file. An
+upgrade is told by the old process, which may have ended by the time we read it.
 
 nginx: `ngx_signal_process` in `ngx_cycle.c`, which does not wait.
 
 Tested in tests/run/test_ask.py.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -20,7 +22,7 @@ from typing import Any, Final, TypeVar
 from nginy.commands.asking import Message, NoAnswerError, ask
 from nginy.config.schema import Config
 from nginy.errors import NginyError
-from nginy.process.pidfile import read_outcome, read_pid, read_reopening
+from nginy.process.pidfile import read_outcome, read_pid, read_reopening, read_upgrade
 from nginy.process.report import (
     LISTS,
     ReloadOutcome,
@@ -29,11 +31,14 @@ from nginy.process.report import (
     outcome_of,
     reopen_outcome_of,
 )
+from nginy.process.takeover.report import UpgradeOutcome, upgrade_outcome_of
 
 Outcome = TypeVar("Outcome", ReloadOutcome, ReopenOutcome)
 
 ANSWER_MS: Final = 60_000
 """How long to wait for the end of a reload, which takes 20 s at most with several workers."""
+UPGRADE_MS: Final = 90_000
+"""How long to wait for the end of an upgrade: a new program may take a minute to say hello."""
 LOOK_S: Final = 0.02
 
 
@@ -132,3 +137,52 @@ def _await_outcome(
         time.sleep(LOOK_S)
     waited_s = (until_ms - asked_ms) // 1000
     raise NginyError(f"no answer from PID {pid} in {waited_s}s; its log may say why")
+
+
+def upgrade(path: str, answer_ms: int = UPGRADE_MS) -> tuple[int, UpgradeOutcome]:
+    """Make the process of the pid file `path` start a new program that takes over; return the old
+    process's id, and the outcome.
+
+    Raises NginyError if there is no answer.
+    """
+    asked_ms = monotonic_ms()
+    pid = send_signal(path, signal.SIGUSR2)
+    while monotonic_ms() < asked_ms + answer_ms:
+        is_running = _is_running(pid)  # before reading: what it says last comes before its end
+        with contextlib.suppress(NginyError):
+            outcome = upgrade_outcome_of(read_upgrade(path, pid))
+            if outcome is not None and outcome.began_ms >= asked_ms:
+                return pid, outcome
+        if not is_running:
+            raise NginyError(f"nginy, PID {pid}, ended and did not upgrade")
+        time.sleep(LOOK_S)
+    raise NginyError(f"no answer from PID {pid} in {answer_ms // 1000}s; its log may say why")
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def tell_reopening(path: str) -> tuple[int, list[str]]:
+    """Do as `reopen`; return the exit status, and the lines to print."""
+    problems = reopen(path).problems
+    return int(bool(problems)), [f"[error] {problem}" for problem in problems]
+
+
+def tell_upgrade(path: str) -> tuple[int, list[str]]:
+    """Do as `upgrade`; return the exit status, and the lines to print."""
+    pid, outcome = upgrade(path)
+    return int(not outcome.is_serving), list(outcome.lines(pid))
+
+
+TOLD: Final[Mapping[str, Callable[[str], tuple[int, list[str]]]]] = {
+    "reopen": tell_reopening,
+    "upgrade": tell_upgrade,
+}
+"""Signals, by their names, that are answered with lines for people."""

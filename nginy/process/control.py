@@ -15,7 +15,8 @@ Tested in tests/run/test_reload.py.
 import logging
 import os
 import signal
-from collections.abc import Mapping, MutableMapping, Sequence
+import socket
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Final, Protocol
 
 from nginy import __version__
@@ -38,7 +39,9 @@ from nginy.process.report import (
     report_reload,
 )
 from nginy.process.systemd import Notifier, Watchdog, passed_descriptors
-from nginy.process.upgrade import Upgrade, handed_descriptors
+from nginy.process.takeover.predecessor import Predecessor
+from nginy.process.takeover.tally import Tally
+from nginy.process.upgrade import Phase, Upgrade, handed_descriptors
 
 logger = logging.getLogger("nginy.server")
 
@@ -72,6 +75,16 @@ class Controlled(Protocol):
         A successor may serve from copies of the listening sockets.
         """
 
+    def give(self, report: Callable[[Tally], None]) -> Sequence[socket.socket]:
+        """Begin to hand over to a successor, and return the far ends of the lanes; raises
+        OSError."""
+
+    def take_back(self) -> None:
+        """Keep what is not handed over, and accept clients again."""
+
+    def retire(self) -> None:
+        """Take no new clients, and end with the last session that the successor could not take."""
+
     def stop(self) -> None:
         """End now."""
 
@@ -88,8 +101,12 @@ class Control:
         self._path = path
         self._reader = ConfigReader(loop, path, environ, self._running, self._change)
         self._signals: SignalReceiver | None = None
-        self._upgrade = Upgrade(loop)
+        self._upgrade = Upgrade(loop, controlled, self._upgrade_changed)
+        self._inherited: Inherited | None = None
+        self.predecessor = Predecessor(loop)
+        """The process that this one takes over from, if there is one."""
         self._deferred: list[signal.Signals] = []
+        """Signals that wait: for the end of the start, or until it is decided who serves."""
         self._serving = ""
         """What to tell the service manager when all is well; "" until the start is over."""
         self._is_changing = self._is_outdated = False
@@ -100,8 +117,8 @@ class Control:
         self._reopening_began_ms = 0
         self._pid_file: PidFile | None = None
         self._next_pid_file: PidFile | None = None
-        self.is_ending = False
-        """Whether the end has begun, graceful or not."""
+        self.is_ending = self._is_quitting = False
+        """Whether the end has begun, graceful or not; the latter: whether QUIT has been heard."""
         self.notifier = Notifier({})
         """Says what is going on to the process that has started this one."""
         self._watchdog = Watchdog(loop, self.notifier)
@@ -115,6 +132,10 @@ class Control:
         self.notifier = Notifier(environ, os.getpid())
         self._watchdog = Watchdog(self._loop, self.notifier)
         inherited.adopt(passed_descriptors(environ, os.getpid()), handed_descriptors(environ))
+        self._inherited = inherited
+        self.predecessor.done = self._obey_deferred
+        self.predecessor.gone = self._predecessor_gone
+        self.predecessor.greet(environ)
 
     def open_pid_file(self, config: schema.Config, text: str) -> None:
         """Let others find this process; raises NginyError.
@@ -131,9 +152,8 @@ class Control:
         logger.log(NOTICE, "nginy/%s, %s, %s", __version__, self._path, status)
         self.notifier.ready(status)
         self._watchdog.start()
-        deferred, self._deferred = self._deferred, []
-        for number in deferred:
-            self._obey(number)
+        self.predecessor.serving(self._config.pid)
+        self._obey_deferred()
 
     def give_to(self, uid: int, gid: int) -> None:
         """Make the pid file the property of the user that nginy becomes."""
@@ -155,10 +175,43 @@ class Control:
 
     def obey(self, number: signal.Signals) -> None:
         """Do what a signal asks for, as soon as that means something."""
-        if number in DEFERRED and not self._serving:
+        if self._must_wait(number):
             self._deferred.append(number)
         else:
             self._obey(number)
+
+    def _must_wait(self, number: signal.Signals) -> bool:
+        """Whether a signal means nothing before a start is over, or a hand-over is decided."""
+        if not self._serving:
+            return number in DEFERRED
+        if number == signal.SIGUSR2 and not self._upgrade.has_successor:
+            return self.predecessor.is_busy or self.is_reloading()
+        return self._upgrade.is_under_way and number in (signal.SIGHUP, signal.SIGQUIT)
+
+    def _obey_deferred(self) -> None:
+        """Obey what has waited, as far as it need not wait on."""
+        deferred, self._deferred = self._deferred, []
+        for number in deferred:
+            self.obey(number)
+
+    def _predecessor_gone(self) -> None:
+        """Own the paths of unix sockets, which the process before this one has left."""
+        for listener in self._controlled.listeners():
+            if self._inherited is not None and self._inherited.was_handed(listener.options.key):
+                listener.is_inherited = False
+
+    def _upgrade_changed(self) -> None:
+        """Follow a successor that has got its role, or has ended."""
+        phase = self._upgrade.phase
+        if phase is Phase.NONE and self._serving and not self.is_ending:
+            self.notifier.ready(self._serving)
+        elif phase is Phase.MOVED:
+            self.is_ending = True
+            self._controlled.retire()
+            for _ in range(self._deferred.count(signal.SIGHUP)):
+                self._upgrade.send_signal(signal.SIGHUP)
+            self._deferred = [each for each in self._deferred if each == signal.SIGQUIT]
+        self._obey_deferred()
 
     def _obey(self, number: signal.Signals) -> None:
         if number == signal.SIGHUP:
@@ -170,7 +223,8 @@ class Control:
             environ = {**os.environ, **self.notifier.variables}
             self._controlled.keep()
             self._upgrade.start(self._controlled.listeners(), self._pid_file, environ)
-        elif number == signal.SIGQUIT and self._serving and not self.is_ending:
+        elif number == signal.SIGQUIT and self._serving and not self._is_quitting:
+            self._is_quitting = True
             self._begin_end()
             status = self._controlled.quit(has_successor=self._upgrade.has_successor)
             logger.log(NOTICE, "%s", status)
@@ -232,6 +286,8 @@ class Control:
         if is_outdated:
             # Somebody asked during the reload, and the file may have changed since.
             self.reload()
+        else:
+            self._obey_deferred()
 
     def reopened(self, problems: Sequence[str]) -> None:
         """Tell whoever asked which logs could not be opened again, and why."""
@@ -246,7 +302,7 @@ class Control:
 
     def prepare(self, config: schema.Config, text: str) -> None:
         """Open the pid file that `config` names; raises NginyError."""
-        self._next_pid_file = open_pid_file(self._pid_file, config.pid, text)
+        self._next_pid_file = open_pid_file(self._pid_file, config.pid, text, self.predecessor.pid)
 
     def commit(self, text: str) -> None:
         """Go over to what `prepare` has opened, with the configuration that runs now as `text`."""
@@ -265,6 +321,7 @@ class Control:
         """Close what belongs to this process and not to a child of it: for a worker, in its own."""
         self._reader.leave()
         self._upgrade.close()
+        self.predecessor.close()
         self._watchdog.close()
         self.notifier.close()
         if self._signals is not None:

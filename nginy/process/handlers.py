@@ -94,14 +94,14 @@ class HandlerMaker:
         "_outlines",
         "_pools",
         "_tls",
-        "_zones",
+        "zones",
     )
 
     def __init__(self, loop: Loop, logs: LogSet, pools: PoolSet) -> None:
         self._loop = loop
         self._logs = logs
         self._pools = pools
-        self._zones = Zones()
+        self.zones = Zones()
         self._tls = TlsContexts()
         self._auto_sessions = 0
         self._config = schema.Config()
@@ -150,7 +150,7 @@ class HandlerMaker:
                 pool = self._pool(settings, before)
                 handler = self._proxy_handler(outline, listener, pool, compile_text)
             tls = self._tls.phase(settings)
-            handler.phases = build.phases(settings, self._zones, compile_text, tls)
+            handler.phases = build.phases(settings, self.zones, compile_text, tls)
         log, formats = settings.access_log, self._config.log_formats
         handler.log_session = self._logs.session_logger(log, formats)
         if before is not None and handler.follows(before):
@@ -191,7 +191,7 @@ class HandlerMaker:
         handler = make(self._loop, name, listener.address, outline.proxy, contents)
         choose = common.tables.phase(listener.address.port, common.compile_text)
         tls = self._tls.phase(settings)
-        handler.phases = build.phases(settings, self._zones, common.compile_text, tls, choose)
+        handler.phases = build.phases(settings, self.zones, common.compile_text, tls, choose)
         return handler
 
     def _content(self, listener: Listener, common: _Common, target: Target) -> ProtocolHandler:

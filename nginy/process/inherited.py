@@ -23,11 +23,12 @@ logger = logging.getLogger("nginy.server")
 class Inherited:
     """Sockets that wait for their listener. Its creator calls `close` in the end."""
 
-    __slots__ = ("_sockets", "are_ours")
+    __slots__ = ("_handed", "_sockets")
 
     def __init__(self) -> None:
-        self.are_ours = False
-        """Whether a nginy has bound them and is replaced by this one, paths of unix sockets too."""
+        self._handed: set[ListenKey | None] = set()
+        """What the nginy before this one has bound. Paths of unix sockets are its own until it has
+        ended: it may have to go on."""
         self._sockets: dict[ListenKey | None, list[_socket.socket]] = {}
 
     def add(self, sockets: Iterable[_socket.socket]) -> None:
@@ -38,17 +39,21 @@ class Inherited:
     def adopt(self, passed: Iterable[int], handed: Sequence[int]) -> None:
         """Keep what a service manager has passed, and what the nginy before this one has handed
         over."""
-        self.are_ours = bool(handed)
-        self.add(adopt([*passed, *handed]))
+        self.add(adopt(passed))
+        sockets = adopt(handed)
+        self._handed.update(map(key_of, sockets))
+        self.add(sockets)
+
+    def was_handed(self, key: ListenKey) -> bool:
+        """Whether the nginy before this one has bound that address."""
+        return key in self._handed
 
     def listener(self, options: ListenOptions, neighbors: Sequence[_socket.socket]) -> Listener:
         """Return a listener with an inherited socket, or else a new one; raises ListenError."""
         sock = self.take(options.key)
         if sock is None:
             return bound_listener(options, neighbors)
-        listener = Listener(options, sock)
-        listener.is_inherited = not self.are_ours
-        return listener
+        return Listener(options, sock)
 
     def has(self, key: ListenKey) -> bool:
         """Whether a socket bound to that address waits."""

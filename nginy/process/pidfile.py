@@ -2,14 +2,19 @@
 
 `-s reload` and the other signals read the id from the pid file. `nginy plan` compares a new
 configuration with the running one, and the file on disk may have changed since. So the server keeps
-the text of what it runs (that of `nginy -T`) in a second file beside the first, PATH.conf. Two
-more, PATH.reload and PATH.reopen, have the outcome of the last reload and of the last reopening of
-the logs (`report.py`). Only nginy's own user can read these three.
+the text of what it runs (that of `nginy -T`) in a second file beside the first, PATH.conf. Three
+more, PATH.reload, PATH.reopen and PATH.upgrade, have the outcome of the last reload, of the last
+reopening of the logs (`report.py`) and of the last upgrade (`takeover/report.py`). Only nginy's own
+user can read these four.
 
 nginy opens the files once, before it drops privileges, and rewrites them in place: the user that it
 becomes may have no right to create files there. If it may not even remove them in the end, it
 empties them. Their first line names the process they belong to, so that no reader takes the words
 of a killed nginy for those of the next one.
+
+A successor (`upgrade.py`) writes its own id over that of the process before it, by one call, so
+that whoever reads the file finds one of the two at any time. The old process then lends the files;
+its own id is in PATH.oldbin until it ends, if it may create that.
 
 nginx: `ngx_create_pidfile`, `ngx_delete_pidfile` in `ngx_cycle.c`.
 """
@@ -28,6 +33,7 @@ logger = logging.getLogger("nginy.server")
 
 PID_MAX_CHARACTERS: Final = 64
 """Of a pid file; more than that is something else."""
+_COMPANION_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class _Companion:
@@ -38,8 +44,7 @@ class _Companion:
     def __init__(self, path: str) -> None:
         """Open the file, for its owner alone; raises OSError."""
         self.path = path
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._fd = os.open(path, flags, 0o600)
+        self._fd = os.open(path, _COMPANION_FLAGS, 0o600)
 
     def rewrite(self, text: str) -> None:
         """Replace the content with `text`; raises OSError if the disk is full."""
@@ -47,11 +52,13 @@ class _Companion:
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, data, 0)
 
-    def rename(self, path: str) -> None:
-        """Rename the file, if possible."""
+    def restore(self, text: str) -> None:
+        """Open the file anew, as another process may have removed it; raises OSError."""
         with contextlib.suppress(OSError):
-            os.rename(self.path, path)
-        self.path = path
+            fd = os.open(self.path, _COMPANION_FLAGS, 0o600)
+            os.close(self._fd)
+            self._fd = fd
+        self.rewrite(text)
 
     def remove(self) -> None:
         """Remove the file, or empty it if the system does not permit that."""
@@ -59,23 +66,29 @@ class _Companion:
             os.unlink(self.path)
         except OSError:
             os.ftruncate(self._fd, 0)
+        self.close()
+
+    def close(self) -> None:
+        """Leave the file to another process."""
         os.close(self._fd)
 
 
 class PidFile:
     """The files of this process. Created and removed by the server."""
 
-    __slots__ = ("_outcome", "_reopening", "_text", "path")
+    __slots__ = ("_is_lent", "_outcome", "_reopening", "_running", "_text", "_upgrade", "path")
 
     def __init__(self, path: str, text: str) -> None:
         """Write all files, or none of them and raise NginyError."""
         self.path = path
+        self._running = text
+        self._is_lent = False
         self._text: _Companion | None = None
         self._outcome: _Companion | None = None
         self._reopening: _Companion | None = None
+        self._upgrade: _Companion | None = None
         try:
-            with open(path, "w", encoding="ascii") as file:
-                file.write(f"{os.getpid()}\n")
+            _write_id(path)
         except OSError as error:
             raise _cannot_open(path, error) from error
         try:
@@ -84,6 +97,7 @@ class PidFile:
             self._outcome.rewrite("")
             self._reopening = _Companion(reopening_path(path))
             self._reopening.rewrite("")
+            self._upgrade = _Companion(upgrade_path(path))
             self._text = _Companion(text_path(path))
             self._text.rewrite(text)
         except OSError as error:
@@ -92,67 +106,96 @@ class PidFile:
 
     def rewrite(self, text: str) -> None:
         """Note another configuration; raises OSError if the disk is full."""
-        if self._text is not None:
+        self._running = text
+        if self._text is not None and not self._is_lent:
             self._text.rewrite(text)
 
     def note_outcome(self, text: str) -> None:
         """Note the outcome of the last reload; raises OSError if the disk is full."""
-        if self._outcome is not None:
+        if self._outcome is not None and not self._is_lent:
             self._outcome.rewrite(text)
 
     def note_reopening(self, text: str) -> None:
         """Note the outcome of reopening the logs; raises OSError if the disk is full."""
-        if self._reopening is not None:
+        if self._reopening is not None and not self._is_lent:
             self._reopening.rewrite(text)
 
-    def rename(self, path: str) -> None:
-        """Rename the files, since a successor takes this name; raises OSError."""
-        os.rename(self.path, path)
-        self.path = path
-        if self._text is not None:
-            self._text.rename(text_path(path))
-        if self._outcome is not None:
-            self._outcome.rename(outcome_path(path))
-        if self._reopening is not None:
-            self._reopening.rename(reopening_path(path))
+    def note_upgrade(self, text: str) -> None:
+        """Note the outcome of an upgrade, by the old process; raises OSError if the disk is full.
+
+        The successor does not write there before an upgrade of its own.
+        """
+        if self._upgrade is not None:
+            self._upgrade.rewrite(text)
+
+    def lend(self) -> None:
+        """Leave the files to a successor, which has written its own id there."""
+        self._is_lent = True
+        with contextlib.suppress(OSError):
+            _write_id(old_path(self.path))
+
+    def take_back(self) -> None:
+        """Have the files again after `lend`, as the successor has ended."""
+        if not self._is_lent:
+            return
+        self._is_lent = False
+        _remove_own(old_path(self.path))
+        try:
+            _write_id(self.path)
+            for companion, text in (
+                (self._outcome, ""),
+                (self._reopening, ""),
+                (self._text, self._running),
+            ):
+                if companion is not None:
+                    companion.restore(text)
+        except OSError as error:
+            logger.critical("write() failed (%s: %s)", error.errno, error.strerror)
 
     def give_to(self, uid: int, gid: int) -> None:
         """Make the files the property of the user that nginy becomes, so it can empty them."""
         own = self.path
-        for path in (own, text_path(own), outcome_path(own), reopening_path(own)):
+        beside = (text_path, outcome_path, reopening_path, upgrade_path)
+        for path in (own, *(each(own) for each in beside)):
             os.chown(path, uid, gid)
 
     def remove(self) -> None:
-        """Remove all files, or empty them if the system does not permit that."""
-        try:
-            os.unlink(self.path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.truncate(self.path, 0)
-        for companion in (self._text, self._outcome, self._reopening):
-            if companion is not None:
+        """Remove all files, or empty them if the system does not permit that; leave lent ones."""
+        is_ours = not self._is_lent and _is_own(self.path)
+        if is_ours:
+            _remove_own(self.path)
+        else:
+            _remove_own(old_path(self.path))
+        for companion in (self._text, self._outcome, self._reopening, self._upgrade):
+            if companion is not None and is_ours:
                 companion.remove()
-        self._text = self._outcome = self._reopening = None
+            elif companion is not None:
+                companion.close()
+        self._text = self._outcome = self._reopening = self._upgrade = None
 
 
-def open_pid_file(current: PidFile | None, path: str | None, text: str) -> PidFile | None:
+def open_pid_file(
+    current: PidFile | None, path: str | None, text: str, before: int = 0
+) -> PidFile | None:
     """Return the pid file to go over to: `current` if it has that path, a new one, or none.
 
-    Raises NginyError if nginy cannot write a new one, or another nginy owns it.
+    `before` is the process that this one succeeds. Raises NginyError if nginy cannot write a new
+    one, or another nginy owns it.
     """
     if path is None or (current is not None and current.path == path):
         return None if path is None else current
-    refuse_owned(path)
+    refuse_owned(path, before)
     return PidFile(path, text)
 
 
-def refuse_owned(path: str) -> None:
-    """Raise NginyError if a running nginy has written this pid file; note a stale one."""
+def refuse_owned(path: str, before: int = 0) -> None:
+    """Raise NginyError if a running nginy, but for `before`, has written this pid file; note a
+    stale one."""
     try:
         pid = read_pid(path)
     except NginyError:
         return
-    if pid == os.getpid():
+    if pid in (os.getpid(), before):
         return
     if _is_nginy(pid):
         raise NginyError(f'nginy is already running, PID {pid} of "{path}"')
@@ -182,6 +225,43 @@ def replace_pid_file(
     return pid_file
 
 
+def _write_id(path: str) -> None:
+    """Write our id over another one, if there is one, without a moment in between; raises
+    OSError."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        line = f"{os.getpid()}\n".encode()
+        # What is left of a longer number must not follow ours.
+        os.pwrite(fd, line.ljust(min(os.fstat(fd).st_size, PID_MAX_CHARACTERS), b"\n"), 0)
+        os.ftruncate(fd, len(line))
+    finally:
+        os.close(fd)
+
+
+def _is_own(path: str) -> bool:
+    """Whether a file has the id of this process."""
+    try:
+        return read_pid(path) == os.getpid()
+    except NginyError:
+        return False
+
+
+def _remove_own(path: str) -> None:
+    """Remove a file with our id, or empty it if the system does not permit that."""
+    if not _is_own(path):
+        return
+    try:
+        os.unlink(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.truncate(path, 0)
+
+
+def old_path(path: str) -> str:
+    """Return the path of the id of a process that has lent its pid file."""
+    return f"{path}.oldbin"
+
+
 def text_path(path: str) -> str:
     """Return the path of the configuration that belongs to a pid file."""
     return f"{path}.conf"
@@ -195,6 +275,11 @@ def outcome_path(path: str) -> str:
 def reopening_path(path: str) -> str:
     """Return the path of the last reopening's outcome that belongs to a pid file."""
     return f"{path}.reopen"
+
+
+def upgrade_path(path: str) -> str:
+    """Return the path of the last upgrade's outcome that belongs to a pid file."""
+    return f"{path}.upgrade"
 
 
 def read_pid(path: str) -> int:
@@ -231,6 +316,11 @@ def read_outcome(path: str, pid: int) -> str:
 def read_reopening(path: str, pid: int) -> str:
     """Return the outcome of the last reopening of process `pid`, as `read_outcome` does."""
     return _read_companion(reopening_path(path), pid) or ""
+
+
+def read_upgrade(path: str, pid: int) -> str:
+    """Return the outcome of the last upgrade from process `pid`, as `read_outcome` does."""
+    return _read_companion(upgrade_path(path), pid) or ""
 
 
 def _read_companion(path: str, pid: int) -> str | None:

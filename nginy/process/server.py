@@ -65,6 +65,8 @@ class Server:
         self.config = schema.Config()
         self._timer = Timer(self._grace_time_handler, self)
         self._is_draining = self._is_stopped = self._has_successor = False
+        self.before_serving: Callable[[], None] = lambda: None
+        """Called by a start once the pools are there, and before it serves anybody."""
 
     # Starting and reloading.
 
@@ -103,6 +105,7 @@ class Server:
         self.loop.max_connections = config.worker_connections
         self.pools.apply()
         if not self.services:
+            self.before_serving()
             self.pools.await_names()
         self.services.apply(config, prepared.listeners)
         yield
@@ -143,10 +146,21 @@ class Server:
         """
         self._has_successor = has_successor
         grace_ms = self.config.shutdown_grace_ms
+        if self._is_draining:
+            self.services.limit(self.config.worker_shutdown_timeout_ms)
+            return draining_status(self.sessions, self.config.worker_shutdown_timeout_ms)
         if grace_ms is None:
-            return self._drain()
+            return self._drain(self.config.worker_shutdown_timeout_ms)
         self.loop.timers.start(self._timer, self.loop.clock.now_ms + grace_ms)
         return f"accepting clients until {_time_in(grace_ms)}, then waiting for sessions to end"
+
+    def retire(self) -> str:
+        """Take no new clients, and end with the last session: a successor has all that could move.
+
+        Returns what that waits for.
+        """
+        self._has_successor = True
+        return self._drain(None)
 
     @property
     def sessions(self) -> int:
@@ -154,10 +168,9 @@ class Server:
         return sum(each.handler.sessions for each in self.services.retiring)
 
     def _grace_time_handler(self, _timer: Timer) -> None:
-        logger.log(NOTICE, "%s", self._drain())
+        logger.log(NOTICE, "%s", self._drain(self.config.worker_shutdown_timeout_ms))
 
-    def _drain(self) -> str:
-        timeout_ms = self.config.worker_shutdown_timeout_ms
+    def _drain(self, timeout_ms: int | None) -> str:
         self.services.retire_all(timeout_ms, has_successor=self._has_successor)
         self._is_draining = True
         return draining_status(self.sessions, timeout_ms)

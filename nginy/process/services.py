@@ -16,7 +16,7 @@ Tested in tests/run/test_reload_keeps.py.
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, ItemsView, Mapping
 from dataclasses import dataclass, replace
 from socket import AF_INET6, inet_pton
 
@@ -37,6 +37,7 @@ from nginy.process.logs import LogSet
 from nginy.process.pools import PoolSet
 from nginy.process.retiring import Retiring, sessions_of
 from nginy.proxy.handler import ProtocolHandler, ProxyHandler
+from nginy.proxy.limiting import Zones
 from nginy.proxy.routed import Routed
 from nginy.proxy.udp import UdpHandler
 from nginy.text.address import Address, SockAddr
@@ -83,6 +84,19 @@ class ServiceSet:
     def __bool__(self) -> bool:
         """Return whether there is any listener."""
         return bool(self._services)
+
+    @property
+    def zones(self) -> Zones:
+        """The counts of limits, by zone."""
+        return self._maker.zones
+
+    def items(self) -> ItemsView[ListenKey, Service]:
+        """Return the services that take clients, by address and protocol."""
+        return self._services.items()
+
+    def service(self, key: ListenKey) -> Service:
+        """Return the service that takes clients at an address; raises KeyError."""
+        return self._services[key]
 
     def listeners(self) -> list[Listener]:
         """Return the listeners that take clients."""
@@ -204,6 +218,11 @@ class ServiceSet:
             if has_successor:
                 _leave(service.listener)
         self._tell()
+
+    def limit(self, timeout_ms: int | None) -> None:
+        """Let the sessions of what has retired end within `timeout_ms`."""
+        for retiring in self.retiring:
+            retiring.limit(timeout_ms)
 
     def let_go(self) -> None:
         """Close what has retired and has no session left."""

@@ -8,19 +8,29 @@ Tested in tests/run/test_reload.py.
 """
 
 import contextlib
+import logging
 import os
-from collections.abc import Mapping, Sequence
+import socket
+from collections.abc import Callable, Mapping, Sequence
 
 from nginy.config import schema
 from nginy.config.dump import dump
 from nginy.errors import NginyError
 from nginy.event.listener import Listener
+from nginy.log.levels import NOTICE
 from nginy.process.admin import AdminSet, serves
 from nginy.process.control import Control
 from nginy.process.gradual import Gradual, Steps, at_once
 from nginy.process.privileges import drop_privileges, give_away
 from nginy.process.report import ReloadOutcome
 from nginy.process.server import Server
+from nginy.process.takeover.estate import Estate
+from nginy.process.takeover.giving import Giver
+from nginy.process.takeover.link import link_pair
+from nginy.process.takeover.taking import Takers
+from nginy.process.takeover.tally import Tally
+
+logger = logging.getLogger("nginy.server")
 
 
 class SingleProcess:
@@ -35,12 +45,17 @@ class SingleProcess:
         self.admin.controlled_by(self.control)
         self.server.pools.listener = self.admin.note
         self._text = ""
+        self._estate = Estate(self.server)
+        self._takers = Takers(self._estate)
+        self._giver: Giver | None = None
         self._reload = Gradual(self.server.loop, self)
         self._is_committing = False
         """The reload that is under way can no longer be called off."""
 
     def start(self, config: schema.Config) -> None:
         """Begin to listen as `config` says, or raise NginyError."""
+        self._takers.begin(self.control.predecessor.await_lanes())
+        self.server.before_serving = self._takers.await_known
         prepared = at_once(self.server.prepare(config))
         # Before the wait for the names of backends: the interface says that nginy starts.
         self.admin.commit(self.admin.prepare(config, self.server.services.inherited))
@@ -60,6 +75,7 @@ class SingleProcess:
         server.services.inherited.warn_and_close()
         self.admin.serving()
         self.control.ready(workers=1)
+        self._takers.ready()
 
     # What the control asks for.
 
@@ -121,6 +137,29 @@ class SingleProcess:
         """Write down what operators have set, for a successor."""
         self.admin.keep()
 
+    def give(self, report: Callable[[Tally], None]) -> Sequence[socket.socket]:
+        """Begin to hand over all that this process has, on one lane; raises OSError."""
+        ours, theirs = link_pair()
+        try:
+            self._giver = Giver(self._estate, ours, report)
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
+        return [theirs]
+
+    def take_back(self) -> None:
+        """Keep what is not handed over, and accept clients again."""
+        if self._giver is not None:
+            self._giver.take_back()
+
+    def retire(self) -> None:
+        """Take no new clients, and end with the last session."""
+        self._end_reload()
+        status = self.server.retire()
+        logger.log(NOTICE, "%s", status)
+        self.admin.draining(status, has_successor=True)
+
     def reload_ended(self, outcome: ReloadOutcome) -> None:
         """Tell the admin interface the outcome of a reload."""
         self.admin.reload_ended(outcome)
@@ -133,6 +172,9 @@ class SingleProcess:
     def close(self) -> None:
         """End every session with KD and close everything."""
         self._reload.close()
+        self._takers.close()
+        if self._giver is not None:
+            self._giver.close()
         self.server.services.close()
         self.admin.close()
         self.control.close()
@@ -149,6 +191,9 @@ def run(config: schema.Config, path: str) -> int:
         process.control.listen(os.environ, process.server.services.inherited)
         process.start(config)
         process.run()
+    except NginyError as error:
+        process.control.predecessor.failed(str(error).splitlines())
+        raise
     finally:
         process.close()
     return 0

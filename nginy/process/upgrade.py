@@ -1,33 +1,57 @@
-"""What USR2 begins: another nginy program takes over, and no client notices.
+"""What USR2 begins: another nginy program takes over, sessions and all, and no client notices.
 
 The running process starts the program again, from the same command line, and leaves it copies of
-its listening sockets: their numbers are in the variable NGINY, as "5;6;7;". From then on both
-accept. To go on with the new process, send QUIT to the old one, whose id is in PATH.oldbin by now;
-its sessions finish there. To go back, send QUIT to the new one. If the new process ends first, the
-old one takes its pid file's name back, and all is as before.
+its listening sockets: their numbers are in the variable NGINY, as "5;6;7;". Once the new process
+serves, it has the pid file, and this one stops accepting and hands its sessions over
+(`takeover/giving.py`). What cannot move stays here until it ends; then this process ends.
+
+    STARTING   the new process has been started; nothing has changed
+    GREETED    it has said hello, and learns what this process knows
+    MOVING     it serves, and sessions move
+    MOVED      nothing more will move: this process drains
+    BESIDE     it serves, but takes no sessions: both accept until one of them gets QUIT
+
+If the new process ends before MOVED, this one takes back what it has not handed over, and all is as
+before. If it is of a version that can take no sessions over, both serve side by side, as with
+nginx; the id of this process is in PATH.oldbin by then.
 
 nginx: `ngx_exec_new_binary` in `nginx.c`, `ngx_execute_proc`, `ngx_add_inherited_sockets`.
 
 Tested in tests/run/test_upgrade.py.
 """
 
+import contextlib
+import enum
 import logging
 import os
+import signal
+import socket
 import sys
-from collections.abc import Mapping, MutableMapping, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from functools import partial
+from typing import Final, Protocol
 
 from nginy.event.child import Child
 from nginy.event.listener import Listener
 from nginy.event.loop import Loop
 from nginy.event.signals import HELD_SIGNALS
+from nginy.event.timer import Timer
 from nginy.log.levels import NOTICE
 from nginy.process.pidfile import PidFile
+from nginy.process.report import monotonic_ms
+from nginy.process.takeover.link import Link, link_pair
+from nginy.process.takeover.messages import VARIABLE as LINK_VARIABLE
+from nginy.process.takeover.messages import Members, Message, common_version
+from nginy.process.takeover.report import UpgradeOutcome
+from nginy.process.takeover.tally import Tally
 
 logger = logging.getLogger("nginy.server")
 
 VARIABLE: Final = "NGINY"
-OLD_SUFFIX: Final = ".oldbin"
+HELLO_MS: Final = 60_000
+"""How long a new process may take to say hello; after that it is of a version that does not."""
+PENDING_MS: Final = 2000
+"""How long to wait for sessions that will move in a moment before telling the outcome."""
 
 
 def handed_descriptors(environ: MutableMapping[str, str]) -> list[int]:
@@ -36,21 +60,80 @@ def handed_descriptors(environ: MutableMapping[str, str]) -> list[int]:
     return [int(text) for text in texts if text.isdecimal()]
 
 
+class Phase(enum.Enum):
+    """How far an upgrade has come."""
+
+    NONE = "none"
+    STARTING = "starting"
+    GREETED = "greeted"
+    MOVING = "moving"
+    MOVED = "moved"
+    BESIDE = "beside"
+
+
+class Testator(Protocol):
+    """What has something to hand over: the process that serves, or the supervisor of several."""
+
+    def listeners(self) -> Sequence[Listener]:
+        """Return what the successor gets copies of."""
+
+    def give(self, report: Callable[[Tally], None]) -> Sequence[socket.socket]:
+        """Begin to hand over, and return the far ends of the lanes.
+
+        `report` hears how far all have come together. Raises OSError.
+        """
+
+    def take_back(self) -> None:
+        """Keep what is not handed over, and accept clients again."""
+
+
 class Upgrade:
-    """The successor of this process, if there is one. Created and closed by the server."""
+    """The successor of this process, if there is one. Created and closed by the control."""
 
-    __slots__ = ("_listeners", "_loop", "_pid_file", "_successor")
+    __slots__ = (
+        "_began_ms",
+        "_link",
+        "_listeners",
+        "_loop",
+        "_pid_file",
+        "_problems",
+        "_successor",
+        "_tally",
+        "_testator",
+        "_timer",
+        "changed",
+        "phase",
+    )
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, testator: Testator, changed: Callable[[], None]) -> None:
+        """Call `changed` when one of the processes has got a role for good: see `phase`."""
         self._loop = loop
+        self._testator = testator
+        self.changed = changed
+        self.phase = Phase.NONE
         self._successor: Child | None = None
+        self._link: Link | None = None
         self._pid_file: PidFile | None = None
         self._listeners: list[Listener] = []
+        self._problems: list[str] = []
+        self._tally: Tally | None = None
+        self._began_ms = 0
+        self._timer = Timer(self._hello_handler, self)
 
     @property
     def has_successor(self) -> bool:
         """Whether another process has copies of the listening sockets."""
         return self._successor is not None
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it is not decided yet which process will serve."""
+        return self.phase in (Phase.STARTING, Phase.GREETED, Phase.MOVING)
+
+    @property
+    def pid(self) -> int:
+        """The id of the successor, 0 if there is none."""
+        return 0 if self._successor is None else self._successor.pid
 
     def start(
         self, listeners: Sequence[Listener], pid_file: PidFile | None, environ: Mapping[str, str]
@@ -59,50 +142,234 @@ class Upgrade:
         if self._successor is not None:
             logger.error("process %d is already taking over", self._successor.pid)
             return
+        self._began_ms = monotonic_ms()
+        self._problems, self._tally = [], None
+        self._pid_file = pid_file
         try:
-            if pid_file is not None:
-                pid_file.rename(f"{pid_file.path}{OLD_SUFFIX}")
-            self._pid_file = pid_file
-            pid = _spawn([listener.socket.fileno() for listener in listeners], environ)
+            ours, theirs = link_pair()
+            with theirs:
+                try:
+                    fds = [listener.socket.fileno() for listener in listeners]
+                    pid = _spawn(fds, theirs.fileno(), environ)
+                    self._link = Link(self._loop, ours, self._received, self._link_ended)
+                except OSError:
+                    ours.close()
+                    raise
         except OSError as error:
-            logger.critical("new program not started (%s: %s)", error.errno, error.strerror)
-            self._undo()
+            self._fail(f"new program not started ({error.errno}: {error.strerror})")
             return
-        # The paths of unix sockets are the successor's from now on.
+        # The paths of unix sockets are not ours alone from now on.
         self._listeners = [each for each in listeners if not each.is_inherited]
         for listener in self._listeners:
             listener.is_inherited = True
+        self.phase = Phase.STARTING
         self._successor = Child(self._loop, pid, self._ended)
+        self._loop.timers.start(self._timer, self._loop.clock.now_ms + HELLO_MS)
         logger.log(NOTICE, "process %d is taking over", pid)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Pass a signal on to the successor."""
+        if self._successor is not None:
+            self._successor.send_signal(number)
 
     def close(self) -> None:
         """Let the successor go its own way."""
+        self._loop.timers.cancel(self._timer)
         if self._successor is not None:
             self._successor.close()
             self._successor = None
+        self._close_link()
 
-    def _ended(self, _code: int) -> None:
+    # What the successor says.
+
+    def _received(self, message: Message) -> None:
+        members = Members(message.members)
+        for fd in message.fds:
+            os.close(fd)
+        if message.word == "hello" and self.phase is Phase.STARTING:
+            self._welcome(members)
+        elif message.word == "no" and self.phase is Phase.GREETED:
+            self._problems.append(members.text("why"))
+            self._testator.take_back()
+            self.phase = Phase.STARTING
+        elif message.word == "failed":
+            self._problems += [str(each) for each in members.items("problems")]
+        elif message.word == "serving":
+            self._hand_over(members.maybe_text("pid_path"))
+
+    def _welcome(self, members: Members) -> None:
+        """Give a successor of a known version its lanes."""
+        link = self._link
+        assert link is not None
+        version = common_version(members.items("speaks"))
+        if version is None:
+            theirs = ", ".join(map(str, members.items("speaks")))
+            why = f"it speaks version {theirs} of the hand-over, which this one does not"
+            self._problems.append(f"process {self.pid} takes no sessions over: {why}")
+            link.send(Message("no", {"why": "no version that both speak"}))
+            return
+        try:
+            lanes = self._testator.give(self._heard)
+        except OSError as error:
+            why = f"no lane ({error.errno}: {error.strerror})"
+            self._problems.append(f"process {self.pid} takes no sessions over: {why}")
+            link.send(Message("no", {"why": why}))
+            return
+        self.phase = Phase.GREETED
+        link.send(Message("welcome", {"version": version, "lanes": len(lanes)}))
+        for number, lane in enumerate(lanes):
+            message = Message("lane", {"number": number}, b"", [lane.fileno()])
+            link.send(message, partial(_close, lane))
+
+    def _hand_over(self, pid_path: str | None) -> None:
+        """Leave new clients and the pid file to the successor, which serves."""
+        self._loop.timers.cancel(self._timer)
+        if self._pid_file is not None and self._pid_file.path == pid_path:
+            self._pid_file.lend()
+        if self.phase is Phase.GREETED:
+            self.phase = Phase.MOVING
+            self.changed()
+            self._judge()
+        elif self.phase is Phase.STARTING:
+            self._be_beside()
+
+    def _heard(self, tally: Tally) -> None:
+        """Hear how far the hand-over has come."""
+        self._tally = tally
+        self._judge()
+
+    def _judge(self) -> None:
+        """See whether nothing more will move, or whether it takes too long."""
+        tally = self._tally
+        if self.phase is not Phase.MOVING or tally is None:
+            return
+        if tally.problem:
+            self._loop.soon(self._give_up_moving, self)  # its death may explain it
+        elif tally.is_final:
+            self._moved()
+        elif not self._timer.is_running:
+            self._timer.handler = self._pending_handler
+            self._loop.timers.start(self._timer, self._loop.clock.now_ms + PENDING_MS)
+
+    def _pending_handler(self, _timer: Timer) -> None:
+        """Tell the outcome: sessions that are not established yet take their time."""
+        if self.phase is Phase.MOVING:
+            self._tell(is_serving=True)
+
+    def _moved(self) -> None:
+        """Drain what is left: the successor serves, and has all that could move."""
+        self.phase = Phase.MOVED
+        if self._link is not None:
+            self._link.send(Message("done", {}))
+        self._tell(is_serving=True)
+        self.changed()
+
+    def _give_up_moving(self) -> None:
+        """Accept clients beside the successor, which lives but takes no more sessions."""
+        if self.phase is Phase.MOVING and self._tally is not None:
+            self._problems.append(f"the hand-over has ended early: {self._tally.problem}")
+            self._testator.take_back()
+            self._be_beside()
+
+    def _be_beside(self) -> None:
+        self.phase = Phase.BESIDE
+        logger.warning("%s", "; ".join(self._problems) or "no session moves")
+        logger.log(NOTICE, "process %d serves as well, until one of the two gets QUIT", self.pid)
+        self._tell(is_serving=True)
+        self.changed()
+
+    # When it ends, or does not answer.
+
+    def _hello_handler(self, _timer: Timer) -> None:
+        if self.phase is Phase.STARTING:
+            self._problems.append(
+                f"process {self.pid} has not said within {HELLO_MS // 1000} s that it serves"
+            )
+            self._be_beside()
+
+    def _link_ended(self, what: str) -> None:
+        if what:
+            logger.error("process %d is not understood: %s", self.pid, what)
+        self._close_link()
+
+    def _ended(self, code: int) -> None:
+        """Go on as before if the successor ends too soon."""
         successor, self._successor = self._successor, None
-        if successor is not None:
-            logger.error("process %d has ended, so this one goes on", successor.pid)
-            self._undo()
+        if successor is None:
+            return
+        how = f"on signal {-code}" if code < 0 else f"with code {code}"
+        if self._link is not None:
+            self._link.cut_off()  # it may have said why
+        if self.phase is Phase.MOVED:
+            logger.error("process %d, which serves, has exited %s", successor.pid, how)
+            return
+        logger.error("process %d has ended, so this one goes on", successor.pid)
+        self._problems.append(f"process {successor.pid} has exited {how}")
+        self._undo()
+
+    def _fail(self, problem: str) -> None:
+        logger.critical("%s", problem)
+        self._problems.append(problem)
+        self._undo()
 
     def _undo(self) -> None:
+        """Be the only process again."""
+        self._loop.timers.cancel(self._timer)
+        self._close_link()
+        had_lanes = self.phase in (Phase.GREETED, Phase.MOVING)
+        was_beside = self.phase is Phase.BESIDE
+        self.phase = Phase.NONE
         for listener in self._listeners:
             listener.is_inherited = False
         self._listeners = []
-        if self._pid_file is not None and self._pid_file.path.endswith(OLD_SUFFIX):
-            try:
-                self._pid_file.rename(self._pid_file.path.removesuffix(OLD_SUFFIX))
-            except OSError as error:
-                logger.critical("rename() failed (%s: %s)", error.errno, error.strerror)
+        if self._pid_file is not None:
+            self._pid_file.take_back()
+        if had_lanes:
+            self._testator.take_back()
+        if not was_beside:
+            self._tell(is_serving=False)
         self._pid_file = None
+        self.changed()
+
+    def _tell(self, *, is_serving: bool) -> None:
+        """Tell the outcome to the log, and to whoever waits for it."""
+        tally = self._tally or Tally()
+        if self.phase is Phase.MOVING:
+            logger.log(NOTICE, "process %d is taking over: %s so far", self.pid, tally)
+        elif self.phase is Phase.MOVED:
+            logger.log(NOTICE, "process %d has taken over: %s", self.pid, tally)
+        if self._pid_file is not None:
+            took_ms = monotonic_ms() - self._began_ms
+            problems = tuple(self._problems)
+            outcome = UpgradeOutcome(self._began_ms, took_ms, self.pid, is_serving, tally, problems)
+            with contextlib.suppress(OSError):
+                self._pid_file.note_upgrade(outcome.to_json())
+
+    def _close_link(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
+
+    def __str__(self) -> str:
+        """Return what log lines call it."""
+        return "the upgrade"
+
+    def abort(self) -> None:
+        """Go on after a bug: the successor goes its own way."""
 
 
-def _spawn(fds: Sequence[int], environ: Mapping[str, str]) -> int:
-    """Start this program anew with `fds`; return its process id, raise OSError."""
-    variables = {**environ, VARIABLE: "".join(f"{fd};" for fd in fds)}
-    for fd in fds:
+def _close(lane: socket.socket, _has_left: bool) -> None:
+    lane.close()
+
+
+def _spawn(fds: Sequence[int], link: int, environ: Mapping[str, str]) -> int:
+    """Start this program anew with `fds` and a link; return its process id, raise OSError."""
+    variables = {
+        **environ,
+        VARIABLE: "".join(f"{fd};" for fd in fds),
+        LINK_VARIABLE: f"{link};{os.getpid()}",
+    }
+    for fd in (*fds, link):
         os.set_inheritable(fd, True)
     try:
         return os.posix_spawn(
@@ -112,5 +379,5 @@ def _spawn(fds: Sequence[int], environ: Mapping[str, str]) -> int:
             setsigmask=HELD_SIGNALS,
         )
     finally:
-        for fd in fds:
+        for fd in (*fds, link):
             os.set_inheritable(fd, False)

@@ -65,6 +65,53 @@ def is_cut(src: Connection, dst: Connection, is_awaited: bool, now_ms: int) -> b
     return is_stream and now_ms - src.active_at_ms < PAUSE_MS
 
 
+class Delivery:
+    """An end that waits until one side has taken all bytes; belongs to the session's timer."""
+
+    __slots__ = (
+        "_progress_at_ms",
+        "_session",
+        "_unsent",
+        "detail",
+        "dst",
+        "is_reset",
+        "reason",
+        "step_ms",
+    )
+
+    def __init__(
+        self,
+        session: "EndingSession",
+        dst: Connection,
+        reason: Reason,
+        detail: str,
+        *,
+        reset: bool,
+    ) -> None:
+        self._session = session
+        self.dst = dst
+        self.reason = reason
+        self.detail = detail
+        self.is_reset = reset
+        self._unsent = dst.unsent_bytes()
+        self._progress_at_ms = dst.loop.clock.now_ms
+        self.step_ms = DELIVERY_STEP_MS
+
+    def delivery_timer_handler(self, timer: Timer) -> None:
+        """End the session if `dst` has all, or takes nothing; else look again later."""
+        loop, timeout_ms = self.dst.loop, self._session.handler.settings.timeout_ms
+        now_ms = loop.clock.now_ms
+        before, self._unsent = self._unsent, self.dst.unsent_bytes()
+        if self._unsent < before:
+            self._progress_at_ms = now_ms
+        is_over = timeout_ms is not None and now_ms - self._progress_at_ms >= timeout_ms
+        if not self._unsent or is_over or self.dst.take_error():
+            self._session.finalize(self.reason, self.detail, self.is_reset or is_over)
+            return
+        loop.timers.start(timer, now_ms + self.step_ms)
+        self.step_ms = min(2 * self.step_ms, DELIVERY_STEP_MAX_MS)
+
+
 class EndingSession(UpstreamSession):
     """A TCP session that knows how to end; `proxy/tcp.py::TcpSession` moves its bytes."""
 
@@ -156,27 +203,12 @@ class EndingSession(UpstreamSession):
         for c in (src, dst):
             c.pause_read()
             c.pause_write()
-        loop, timeout_ms = src.loop, self.handler.settings.timeout_ms
-        unsent, progress_at_ms, step_ms = dst.unsent_bytes(), loop.clock.now_ms, DELIVERY_STEP_MS
-
-        def delivery_timer_handler(timer: Timer) -> None:
-            nonlocal unsent, progress_at_ms, step_ms
-            now_ms = loop.clock.now_ms
-            before, unsent = unsent, dst.unsent_bytes()
-            if unsent < before:
-                progress_at_ms = now_ms
-            is_over = timeout_ms is not None and now_ms - progress_at_ms >= timeout_ms
-            if not unsent or is_over or dst.take_error():
-                self.finalize(reason, detail, reset or is_over)
-                return
-            loop.timers.start(timer, now_ms + step_ms)
-            step_ms = min(2 * step_ms, DELIVERY_STEP_MAX_MS)
-
-        if not unsent or dst.errno:
+        if not dst.unsent_bytes() or dst.errno:
             self.finalize(reason, detail, reset)
             return
-        self._timer.handler = delivery_timer_handler
-        loop.timers.start(self._timer, loop.clock.now_ms + step_ms)
+        delivery = Delivery(self, dst, reason, detail, reset=reset)
+        self._timer.handler = delivery.delivery_timer_handler
+        src.loop.timers.start(self._timer, src.loop.clock.now_ms + delivery.step_ms)
 
     # How nginy ends a session.
 

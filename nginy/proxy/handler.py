@@ -151,6 +151,10 @@ class ProtocolHandler:
         """Return the handlers by which its sessions come to upstreams: mostly itself, or none."""
         return ()
 
+    def towards(self, upstream: str) -> "ProxyHandler | None":
+        """Return the handler by which its sessions come to `upstream`; None if none do."""
+        return None
+
     def follows(self, before: "ProtocolHandler | None") -> bool:
         """Whether it may take over from `before`, which must be of the same kind."""
         return before is not None and self.kind == before.kind
@@ -267,6 +271,10 @@ class ProxyHandler(ProtocolHandler):
     def proxies(self) -> "Sequence[ProxyHandler]":
         """Return this handler."""
         return (self,)
+
+    def towards(self, upstream: str) -> "ProxyHandler | None":
+        """Return this handler, if it leads there."""
+        return self if self.pool.name == upstream else None
 
     @property
     def newest(self) -> "ProxyHandler":

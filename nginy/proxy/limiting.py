@@ -47,6 +47,14 @@ class Zones:
         counts.max_keys = max_keys
         return counts
 
+    def zone_of(self, counts: Counts) -> str:
+        """Return the zone that counts are of; "" if it is gone."""
+        return next((zone for zone, each in self._counts.items() if each is counts), "")
+
+    def known(self, zone: str) -> Counts | None:
+        """Return the counts of a zone that a listener uses, None if none does."""
+        return self._counts.get(zone)
+
     def rates(self, zone: str, rate: int, burst: int, max_keys: int) -> Rates:
         """Return the buckets of a zone; a changed rate or burst begins with full ones."""
         rates = self._rates.get((zone, rate, burst))

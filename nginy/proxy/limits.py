@@ -52,6 +52,10 @@ class Counts:
         self._counts[key] = count + 1
         return True
 
+    def add(self, key: bytes) -> None:
+        """Count one more session of `key`, which has passed the limit elsewhere."""
+        self._counts[key] = self._counts.get(key, 0) + 1
+
     def give_back(self, key: bytes) -> None:
         """Count one session of `key` less."""
         count = self._counts[key] - 1

@@ -32,11 +32,15 @@ class PacedSession(TcpSession):
 
     def established(self) -> None:
         """Begin to pump, at the pace that the listener sets."""
+        self.settle()
+        super().established()
+
+    def settle(self) -> None:
+        """Set the pace, also for a session that has come from another process."""
         settings, now_ms = self.handler.settings, self.handler.loop.clock.now_ms
         upload, download = settings.upload_rate, settings.download_rate
         self._upload = Pace(upload, now_ms) if upload else None
         self._download = Pace(download, now_ms) if download else None
-        super().established()
 
     def _send_header(self, upstream: Connection, version: str) -> None:
         """Send the PROXY header; the client's bytes that go with it count."""

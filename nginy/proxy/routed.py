@@ -129,6 +129,13 @@ class Routed(ProtocolHandler):
         """Return the handlers behind it that lead to an upstream."""
         return self.contents.proxies()
 
+    def towards(self, upstream: str) -> ProxyHandler | None:
+        """Return the handler behind it that leads to an upstream of its configuration."""
+        if upstream not in self.contents.pools:
+            return None
+        handler = self.contents.handler(self, Target(upstream))
+        return handler if isinstance(handler, ProxyHandler) else None
+
     def take_over(self, before: ProtocolHandler) -> None:
         """Go on where `before` did, whether it had routes or not."""
         super().take_over(before)

@@ -26,8 +26,8 @@ from nginy.event.event import Event
 from nginy.event.loop import Loop
 from nginy.event.pipe import UNSUPPORTED, Pipe
 from nginy.proxy.announcing import header_for, version_for
-from nginy.proxy.ending import EndingSession
 from nginy.proxy.handler import ProxyHandler, ProxySettings
+from nginy.proxy.movable import MovableSession
 from nginy.text.address import Address
 
 FULL_READS_BEFORE_BULK: Final = 3
@@ -83,7 +83,7 @@ class TcpHandler(ProxyHandler):
         return session
 
 
-class TcpSession(EndingSession):
+class TcpSession(MovableSession):
     """A TCP client and its backend, exchanging bytes."""
 
     __slots__ = ("read_sizes",)

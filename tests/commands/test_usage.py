@@ -180,7 +180,7 @@ def bash(directory: pathlib.Path, *words: str) -> set[str]:
         (["--man"], {"--man"}),
         (["--c"], {"--completion"}),
         (["status", "--"], {"--json", "--check"}),
-        (["-s", ""], {"stop", "quit", "reload", "reopen"}),
+        (["-s", ""], {"stop", "quit", "reload", "reopen", "upgrade"}),
         (["-s", "re"], {"reload", "reopen"}),
         (["-s", "reload", "si"], {"site.yaml"}),
         (["-t", "m"], {"my file.yml"}),

@@ -134,13 +134,11 @@ def test_a_signal_to_quit_ends_a_start_in_good_order(start: Start) -> None:
 def test_a_successor_asked_for_during_a_start_comes_after_it(start: Start) -> None:
     wait_until(lambda: start.blocks(signal.SIGUSR2))
     start.process.send_signal(signal.SIGUSR2)
-    old_path = pathlib.Path(f"{start.pid_path}.oldbin")
-    wait_until(lambda: old_path.exists() and start.pid_path.exists())
-    wait_until(start.pid_path.read_text)
+    assert start.process.wait(PATIENCE_S) == 0
     successor = int(start.pid_path.read_text())
-    assert int(old_path.read_text()) == start.process.pid != successor
+    assert successor != start.process.pid
     os.kill(successor, signal.SIGTERM)
-    wait_until(lambda: start.has_said("so this one goes on"))
+    wait_until(lambda: not start.pid_path.exists(), "the end of the successor")
 
 
 @pytest.mark.slow

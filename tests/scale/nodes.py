@@ -72,14 +72,13 @@ def drain_nginy(node: Machine) -> None:
 
 
 def upgrade_nginy(node: Machine) -> None:
-    """Have a new process inherit the sockets, then let the old one finish."""
+    """Have a new program take over, and wait for the end of the old process."""
     before = pid_of(node)
     os.kill(before, signal.SIGUSR2)
     wait_until(
         lambda: pid_of(node) not in (0, before) and is_ready(node),
         f"the successor on {node.name}",
     )
-    os.kill(before, signal.SIGQUIT)
     wait_until(lambda: not is_running(before), f"the end of the old process on {node.name}")
 
 

@@ -17,11 +17,12 @@ Tested in tests/run/test_workers.py.
 
 import contextlib
 import enum
+import errno
 import logging
 import os
 import signal
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from nginy.backend.shared import SharedCounts
@@ -38,6 +39,7 @@ from nginy.process.logs import LogSet
 from nginy.process.privileges import cap_descriptors, give_away, raise_descriptor_limit
 from nginy.process.report import ReloadOutcome
 from nginy.process.server import draining_status
+from nginy.process.takeover.tally import Tally
 from nginy.process.workers.crew import Crew, WorkerProcess
 from nginy.process.workers.lead import Lead
 from nginy.process.workers.ports import PortSet
@@ -293,6 +295,16 @@ class Supervisor:
         status = f"waiting for the sessions of {len(self.crew.processes)} workers to end"
         self.admin.draining(status, has_successor=has_successor)
         return status
+
+    def give(self, report: Callable[[Tally], None]) -> Sequence[socket.socket]:
+        """Hand over nothing: workers keep their sessions."""
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    def take_back(self) -> None:
+        """Keep everything."""
+
+    def retire(self) -> None:
+        """End with the last session."""
 
     def _tell_draining(self) -> None:
         """Say how many sessions all workers wait for, once all have said it."""

@@ -1,0 +1,82 @@
+"""Estate: what a process hands over, or takes over into: the listeners and sessions of its server.
+
+Both sides call listeners by their address and protocol, as the log does, and upstreams by their
+names.
+
+Tested in tests/process/takeover/test_giving_live.py.
+"""
+
+from collections.abc import Iterator
+
+from nginy.event.bind import ListenKey
+from nginy.event.loop import Loop
+from nginy.process.retiring import sessions_of
+from nginy.process.server import Server
+from nginy.proxy.handler import ProtocolHandler, ProxyHandler
+from nginy.proxy.limiting import Zones
+from nginy.proxy.session import Session
+
+
+class Estate:
+    """The server of this process, as givers and takers see it."""
+
+    __slots__ = ("_keys", "server")
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self._keys: dict[str, ListenKey] = {}
+        """Listeners by what the other side calls them."""
+
+    @property
+    def loop(self) -> Loop:
+        """The loop of this process."""
+        return self.server.loop
+
+    @property
+    def zones(self) -> Zones:
+        """The counts of `limit_conn`."""
+        return self.server.services.zones
+
+    def sessions(self) -> Iterator[Session]:
+        """Yield the sessions of this process, some of them twice."""
+        return sessions_of(self.server.loop)
+
+    def names(self) -> dict[int, str]:
+        """Return what listeners are called, by the identity of their counters.
+
+        All handlers that have ever served a listener share those.
+        """
+        return {
+            id(front.handler.counters): _name(front.address, front.handler)
+            for front in self.server.services.fronts()
+        }
+
+    def handler(self, listener: str) -> ProtocolHandler:
+        """Return the handler that serves a listener; raises KeyError if there is none."""
+        services = self.server.services
+        if listener not in self._keys:
+            self._keys = {_name(str(key[0]), each.handler): key for key, each in services.items()}
+        return services.service(self._keys[listener]).handler
+
+    def towards(self, listener: str, upstream: str) -> ProxyHandler | None:
+        """Return the handler that leads from a listener to an upstream, None if none does.
+
+        Raises KeyError if there is no such listener.
+        """
+        return self.handler(listener).towards(upstream)
+
+    def stop_accepting(self) -> None:
+        """Leave new clients to the other process."""
+        for listener in self.server.services.listeners():
+            if not listener.options.udp:
+                listener.pause()
+
+    def go_on_accepting(self) -> None:
+        """Accept again: there is no other process any more."""
+        for listener in self.server.services.listeners():
+            if not listener.options.udp:
+                listener.resume()
+
+
+def _name(address: str, handler: ProtocolHandler) -> str:
+    return f"{address} udp" if handler.protocol == "UDP" else address

@@ -1,0 +1,332 @@
+"""The old side: a process hands its sessions over on a lane, one by one; others go on meanwhile.
+
+    KNOWING   tells what it knows; sessions go on as ever
+    MOVING    since `ready`: accepts nobody, and goes through its sessions in passes. One that can
+              move stops and is sent; one that cannot move yet is looked at again in the next pass
+    OVER      nothing is left that will move, or the other side is gone
+
+A giver works in slices, a few sessions in each turn, and no more than `WINDOW` of them are on their
+way at a time. Whatever goes wrong, it takes up again what the other side has not confirmed; the
+head of `messages.py` says how both know which these are.
+
+`upgrade.py` makes givers, and decides what follows.
+"""
+
+import enum
+import logging
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Final
+
+from nginy.event.loop import Loop
+from nginy.event.timer import Timer
+from nginy.process.takeover.estate import Estate
+from nginy.process.takeover.link import Link
+from nginy.process.takeover.messages import Members, Message, MessageError, pieces
+from nginy.process.takeover.tally import Tally
+from nginy.process.takeover.tcp_session import parts_of, record_of
+from nginy.proxy.movable import SOON
+from nginy.proxy.reply import ReplySession
+from nginy.proxy.session import Session
+from nginy.proxy.tcp import TcpSession
+from nginy.proxy.udp_session import UdpSession
+
+logger = logging.getLogger("nginy.server")
+
+WINDOW: Final = 32
+"""Sessions on their way at a time: so many descriptors wait in the link."""
+OFFERS_A_TURN: Final = 16
+"""Sessions sent in one turn: some 2 ms."""
+LOOKS_A_TURN: Final = 500
+"""Sessions looked at in one turn."""
+BACKLOG_MAX: Final = 16
+"""Messages that may wait for room before no further session is stopped."""
+PASS_MS: Final = 20
+"""The time to the second pass; it doubles from pass to pass."""
+PASS_MAX_MS: Final = 500
+PATIENCE_MS: Final = 10_000
+"""How long the other side may leave sessions unconfirmed."""
+
+OWN_ANSWER: Final = "that nginy answers itself"
+UDP_STAYS: Final = "over UDP"
+
+PENDING: Final = frozenset((SOON, OWN_ANSWER))
+"""Why sessions cannot move that will move, or end, in a moment."""
+
+
+class Stage(enum.Enum):
+    """What a giver is doing."""
+
+    KNOWING = "knowing"
+    MOVING = "moving"
+    OVER = "over"
+
+
+class Giver:
+    """Hands over what one process has. Created and closed by whoever owns its server."""
+
+    __slots__ = (
+        "_estate",
+        "_failed",
+        "_in_flight",
+        "_link",
+        "_loop",
+        "_names",
+        "_pass",
+        "_pass_ms",
+        "_patience",
+        "_refusals",
+        "_report",
+        "_seen",
+        "_sent",
+        "_stays",
+        "_timer",
+        "stage",
+        "tally",
+    )
+
+    def __init__(
+        self, estate: Estate, sock: socket.socket, report: Callable[[Tally], None]
+    ) -> None:
+        """Tell `report` after each pass how far it has come. Raises OSError."""
+        self._estate = estate
+        self._loop: Loop = estate.loop
+        self._report = report
+        self.stage = Stage.KNOWING
+        self.tally = Tally()
+        """What has come of it so far."""
+        self._in_flight: dict[int, TcpSession] = {}
+        self._sent: set[int] = set()
+        """Those of them that have left."""
+        self._refusals: dict[Session, str] = {}
+        """What the other side has refused, and why."""
+        self._seen: set[Session] = set()
+        """What this pass has met."""
+        self._pass: Iterator[Session] | None = None
+        self._pass_ms = PASS_MS
+        self._names: dict[int, str] = {}
+        self._stays: Counter[str] = Counter()
+        self._failed = ""
+        self._timer = Timer(self._next_pass_handler, self)
+        self._patience = Timer(self._patience_handler, self)
+        self._link = Link(self._loop, sock, self._received, self._ended)
+        self._link.send(Message("known", {}))
+
+    # What the other side says.
+
+    def _received(self, message: Message) -> None:
+        members = Members(message.members)
+        if message.word == "ready" and self.stage is Stage.KNOWING:
+            self.stage = Stage.MOVING
+            self._estate.stop_accepting()
+            self._begin_pass()
+        elif message.word == "took":
+            session = self._arrived(members.number("number"))
+            self.tally.tcp += 1
+            session.let_go()
+            self._go_on()
+        elif message.word == "refused":
+            session = self._arrived(members.number("number"))
+            why = self._refusals[session] = members.text("why")
+            self._stays[why] += 1
+            _take_back(session)
+            self._go_on()
+
+    def _arrived(self, number: int) -> TcpSession:
+        session = self._in_flight.pop(number, None)
+        if session is None:
+            raise MessageError(f"session {number} was not on its way")
+        self._sent.discard(number)
+        self._watch_patience()
+        return session
+
+    # The passes.
+
+    def _begin_pass(self) -> None:
+        self._names = self._estate.names()
+        self._seen = set()
+        self._stays = Counter()
+        self._pass = self._estate.sessions()
+        self._loop.soon(self._work, self)
+
+    def _next_pass_handler(self, _timer: Timer) -> None:
+        self._begin_pass()
+
+    def _go_on(self) -> None:
+        if self.stage is Stage.MOVING and self._pass is not None:
+            self._loop.soon(self._work, self)
+
+    def _work(self) -> None:
+        """Go on with the pass, as far as there is room and a short turn allows."""
+        if self.stage is not Stage.MOVING or self._pass is None:
+            return
+        offers = 0
+        for _ in range(LOOKS_A_TURN):
+            if offers >= OFFERS_A_TURN:
+                break
+            if len(self._in_flight) >= WINDOW or self._link.backlog >= BACKLOG_MAX:
+                return  # an answer, or room, calls again
+            session = next(self._pass, None)
+            if session is None:
+                self._end_pass()
+                return
+            if session not in self._seen and session.end is None:
+                self._seen.add(session)
+                offers += self._look_at(session)
+        self._loop.soon(self._work, self)
+
+    def _look_at(self, session: Session) -> bool:
+        """Send a session if it can move, and return whether it was; else note why not."""
+        why = self._why_not(session)
+        if not why and isinstance(session, TcpSession):
+            return self._offer(session)
+        self._stays[why] += 1
+        return False
+
+    def _why_not(self, session: Session) -> str:
+        if session in self._refusals:
+            return self._refusals[session]
+        if isinstance(session, UdpSession):
+            return UDP_STAYS
+        if not isinstance(session, TcpSession):
+            return OWN_ANSWER if isinstance(session, ReplySession) else SOON
+        if id(session.handler.counters) not in self._names:
+            return SOON
+        return session.why_unmovable
+
+    def _offer(self, session: TcpSession) -> bool:
+        number = session.number
+        listener = self._names[id(session.handler.counters)]
+        session.halt()
+        rests, fds = parts_of(session)
+        *firsts, last = pieces(rests)
+        message = Message(
+            "session", record_of(session, listener, self._estate.zones).to_json(), last, fds
+        )
+        try:
+            for data in firsts:
+                self._link.send(Message("rest", {"number": number}, data))
+            self._in_flight[number] = session
+            self._link.send(message, partial(self._left, number))
+        except MessageError as error:
+            self._in_flight.pop(number, None)
+            self._refusals[session] = f"of which too much is known ({error})"
+            self._stays[self._refusals[session]] += 1
+            _take_back(session)
+            return False
+        if not self._patience.is_running:
+            self._watch_patience()
+        return True
+
+    def _left(self, number: int, is_sent: bool) -> None:
+        """Hear that a session has left, or never will."""
+        if is_sent:
+            self._sent.add(number)
+            self._go_on()
+
+    def _end_pass(self) -> None:
+        """See what is left; return here with the last answer if some are on their way."""
+        if self._in_flight:
+            self._pass = iter(())
+            return
+        self._pass = None
+        tally = self.tally
+        tally.stays = self._stays
+        tally.pending = sum(count for what, count in tally.stays.items() if what in PENDING)
+        tally.is_final = not tally.pending
+        # Sessions that have ended need not be remembered.
+        self._refusals = {each: why for each, why in self._refusals.items() if each.end is None}
+        if tally.is_final:
+            self._link.send(Message("bye", {}))
+            self.stage = Stage.OVER
+            self._stop()
+        else:
+            self._loop.timers.start(self._timer, self._loop.clock.now_ms + self._pass_ms)
+            self._pass_ms = min(2 * self._pass_ms, PASS_MAX_MS)
+        self._report(tally)
+
+    # When it ends early.
+
+    def _watch_patience(self) -> None:
+        if self._in_flight:
+            deadline_ms = self._loop.clock.now_ms + PATIENCE_MS
+            self._loop.timers.start(self._patience, deadline_ms)
+        else:
+            self._loop.timers.cancel(self._patience)
+
+    def _patience_handler(self, _timer: Timer) -> None:
+        self._give_up(f"no answer for {PATIENCE_MS // 1000} s")
+
+    def _ended(self, what: str) -> None:
+        """Go on with the sessions that the other side has not confirmed before its end."""
+        if self.stage is not Stage.OVER:
+            self._give_up(what or "the new process has ended the link", is_gone=not what)
+
+    def take_back(self) -> None:
+        """Keep all that the other side has not got, and accept again: it has failed."""
+        if self.stage is not Stage.OVER:
+            self._give_up("the new process has failed")
+        self._estate.go_on_accepting()
+
+    def _give_up(self, why: str, *, is_gone: bool = False) -> None:
+        """Move nothing more, and take up what is on its way."""
+        self.stage = Stage.OVER
+        self._loop.timers.cancel(self._timer)
+        self._loop.timers.cancel(self._patience)
+        self._pass = None
+        self._failed = why
+        if is_gone or not self._in_flight:
+            self._take_up_all(True)
+            return
+        self._link.cut_off()  # this reads all confirmations; later ones cannot leave
+        self._link.send(Message("back", {}), self._take_up_all)
+
+    def _take_up_all(self, _is_sent: bool) -> None:
+        """Go on with all sessions that were on their way: they are ours now, or nobody else's."""
+        sessions = list(self._in_flight.values())
+        self._in_flight.clear()
+        self._sent.clear()
+        self._stop()
+        for session in sessions:
+            _take_back(session)
+        if sessions:
+            logger.warning("%d sessions were on their way and go on here", len(sessions))
+        self.tally.is_final, self.tally.problem = True, self._failed
+        self._report(self.tally)
+
+    def _stop(self) -> None:
+        self._loop.timers.cancel(self._timer)
+        self._loop.timers.cancel(self._patience)
+        self._link.close()
+
+    def close(self) -> None:
+        """End, as the process does. What has left belongs to the other side, if it wants it."""
+        self.stage = Stage.OVER
+        self._link.cut_off()
+        for number, session in self._in_flight.items():
+            if number in self._sent:
+                session.let_go()
+            else:
+                _take_back(session)
+        self._in_flight.clear()
+        self._stop()
+
+    def __str__(self) -> str:
+        """Return what log lines call it."""
+        return "the hand-over of sessions"
+
+    def abort(self) -> None:
+        """Move nothing more after a bug."""
+        self._give_up("a bug")
+
+
+def _take_back(session: TcpSession) -> None:
+    """Go on with a session where it was."""
+    try:
+        session.watch()
+    except OSError:  # the selector has no room any more
+        session.abort()
+    else:
+        session.take_up()

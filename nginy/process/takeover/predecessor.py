@@ -1,0 +1,169 @@
+"""Predecessor: the nginy that this process was started by, to take over from it.
+
+Most processes have none. One that has greets it before it opens anything, gets the lanes on which
+sessions will come (`taking.py`), and tells it once it serves; from then on the pid file is this
+process's. If it cannot start, it says why: whoever has typed `nginy -s upgrade` reads it.
+
+`messages.py` describes the main link; `process/upgrade.py` is the other side.
+
+Tested in tests/run/test_upgrade.py.
+"""
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from typing import Final
+
+from nginy.event.loop import Loop
+from nginy.process.takeover.link import Link
+from nginy.process.takeover.messages import (
+    VARIABLE,
+    VERSIONS,
+    Members,
+    Message,
+    MessageError,
+    common_version,
+    encode,
+)
+
+logger = logging.getLogger("nginy.server")
+
+GREETING_MS: Final = 5000
+"""How long the other process may take to answer; after that this one serves beside it."""
+
+
+class Predecessor:
+    """The process before this one, if there is one. Created and closed by the control."""
+
+    __slots__ = ("_awaited", "_lanes", "_link", "_loop", "book", "done", "gone", "is_busy", "pid")
+
+    def __init__(self, loop: Loop) -> None:
+        """Have none."""
+        self._loop = loop
+        self._link: Link | None = None
+        self._lanes: list[socket.socket] = []
+        self._awaited: int | None = 0
+        """How many lanes are still to come; None: the answer is, too."""
+        self.pid = 0
+        """Its id; 0 without a predecessor."""
+        self.is_busy = False
+        """Whether it still hands over."""
+        self.book: list[Members] = []
+        """What operators have set there."""
+        self.done: Callable[[], None] = lambda: None
+        """Called once it hands over no more; it may live on for a while."""
+        self.gone: Callable[[], None] = lambda: None
+        """Called once it has ended."""
+
+    def greet(self, environ: MutableMapping[str, str]) -> None:
+        """Say hello to whoever has left a link in `environ`, and take it out of there."""
+        found = _link_in(environ)
+        environ.pop(VARIABLE, None)
+        if found is None:
+            return
+        sock, self.pid = found
+        self._link = Link(self._loop, sock, self._received, self._ended)
+        self._awaited, self.is_busy = None, True
+        self._link.send(Message("hello", {"speaks": list(VERSIONS), "pid": os.getpid()}))
+
+    def await_lanes(self) -> Sequence[socket.socket]:
+        """Return the lanes, after turning the loop until they are there; none if none will come."""
+        deadline_ms = self._loop.clock.now_ms + GREETING_MS
+        while self._awaited is None or len(self._lanes) < self._awaited:
+            left_ms = deadline_ms - self._loop.clock.now_ms
+            if left_ms <= 0:
+                logger.error("process %d does not answer, so its sessions stay there", self.pid)
+                break
+            self._loop.turn(left_ms)
+        self._awaited = 0
+        lanes, self._lanes = self._lanes, []
+        return lanes
+
+    def serving(self, pid_path: str | None) -> None:
+        """Tell it that this process serves, and keeps its pid file at `pid_path`."""
+        if self._link is not None and self._link.is_open:
+            self._link.send(Message("serving", {"pid_path": pid_path}))
+
+    def failed(self, problems: Sequence[str]) -> None:
+        """Tell it that this process cannot start."""
+        if self._link is not None and self._link.is_open:
+            self._link.send(_failure(problems))
+
+    def leave(self) -> None:
+        """Close what belongs to this process, in a child of it."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the link."""
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+        for lane in self._lanes:
+            lane.close()
+        self._lanes.clear()
+
+    def _received(self, message: Message) -> None:
+        members = Members(message.members)
+        if message.word == "lane" and len(message.fds) == 1:
+            self._lanes.append(socket.socket(fileno=message.fds[0]))
+            return
+        for fd in message.fds:
+            os.close(fd)
+        if message.word == "welcome":
+            if common_version([members.number("version")]) is None:
+                raise MessageError("a version that was not offered")
+            self._awaited = members.count("lanes")
+        elif message.word == "no":
+            logger.warning("process %d keeps its sessions: %s", self.pid, members.text("why"))
+            self._awaited = 0
+            self._done()
+        elif message.word == "book":
+            self.book = members.objects("changes")
+        elif message.word == "done":
+            self._done()
+
+    def _ended(self, what: str) -> None:
+        if what:
+            logger.error("process %d is not understood: %s", self.pid, what)
+        self._awaited = 0
+        self._done()
+        self.gone()
+
+    def _done(self) -> None:
+        if self.is_busy:
+            self.is_busy = False
+            self.done()
+
+    def __str__(self) -> str:
+        """Return what log lines call it."""
+        return "the process before this one"
+
+
+def tell_failure(environ: Mapping[str, str], problems: Sequence[str]) -> None:
+    """Tell whoever waits for this process that it has not come to serving, nor to a loop."""
+    with contextlib.suppress(OSError):
+        found = _link_in(environ)
+        if found is not None:
+            sock, _ = found
+            with sock:
+                sock.setblocking(False)
+                sock.send(encode(_failure(problems)))
+
+
+def _failure(problems: Sequence[str]) -> Message:
+    return Message("failed", {"problems": [each[:1000] for each in problems[:20]]})
+
+
+def _link_in(environ: Mapping[str, str]) -> tuple[socket.socket, int] | None:
+    """Return the link that an environment names, and whose other end it is; None if none."""
+    fd, _, pid = environ.get(VARIABLE, "").partition(";")
+    if not fd.isdecimal() or not pid.isdecimal():
+        return None
+    try:
+        os.set_inheritable(int(fd), False)
+        return socket.socket(fileno=int(fd)), int(pid)
+    except OSError as error:
+        logger.warning("%s is no link (%s: %s)", VARIABLE, error.errno, error.strerror)
+        return None
