@@ -196,7 +196,11 @@ def _figures(overview: Facts, samples: Sequence[Sample]) -> str:
             "-" if lag_s is None else f"{lag_s * 1000:.3g} ms",
             [],
         ),
-        ("loop at work", "-" if busy is None else f"{busy * 100:.1f} %", _rates(samples, "busy_s")),
+        (
+            '<a href="/loop">loop at work</a>',
+            "-" if busy is None else f"{busy * 100:.1f} %",
+            _rates(samples, "busy_s"),
+        ),
     )
     cells = "".join(
         f"<div><dt>{name}</dt><dd>{value}</dd>{sparkline(points)}</div>"

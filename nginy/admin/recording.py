@@ -16,8 +16,9 @@ from typing import Any, Final
 
 from nginy.event.listener import Listener
 from nginy.event.loop import Loop
+from nginy.event.recorder import Recorder, now
 from nginy.event.timer import Owner, Timer
-from nginy.event.trace import Recorder, Role, Trace, now
+from nginy.event.trace import Role, Trace
 from nginy.event.traced import begin_recording, end_recording
 from nginy.proxy.session import Session
 

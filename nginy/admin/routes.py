@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from nginy.admin import adding, changing, front, looking, reading, tracing
+from nginy.admin import adding, changing, front, looking, loop_page, loop_view, reading, tracing
 from nginy.admin.answer import Answer, Slices
 from nginy.admin.asked import Asked, closest, json_answer
 from nginy.admin.scraping import metrics
@@ -112,6 +112,11 @@ ROUTES: Final = (
     Route("DELETE", ONE, "remove it; sessions=close ends its sessions", adding.remove, "full"),
     Route("DELETE", f"{API}changes", "take back what operators have set", changing.undo, "full"),
     Route("DELETE", f"{API}changes/N", "take back one change", changing.undo, "full"),
+    _get(
+        f"{API}loop",
+        "the last turns of the event loop; turns=, after= and worker=",
+        loop_view.loop_answer,
+    ),
     Route(
         "POST",
         f"{API}trace",
@@ -128,12 +133,17 @@ ROUTES: Final = (
     _get("/", "the page, for browsers; else this list", _root),
     _get("/page.css", "its style", front.style),
     _get("/page.js", "its script", front.script),
+    _get("/loop", "the event loop as a picture", loop_page.page),
+    _get("/loop.css", "its style", loop_page.style),
+    _get("/loop.js", "its script", loop_page.script),
 )
 
 SEGMENTS: Final = [(tuple(route.path[1:].split("/")), route) for route in ROUTES]
 
 
-LOCKED: Final = frozenset({("",), ("page.css",), ("page.js",)})
+LOCKED: Final = frozenset(
+    {("",), ("page.css",), ("page.js",), ("loop",), ("loop.css",), ("loop.js",)}
+)
 """Paths that a browser may ask for without the token: they show nothing until it has one."""
 
 

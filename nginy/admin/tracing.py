@@ -20,7 +20,8 @@ from nginy.admin.recording import TraceOrder
 from nginy.admin.shape import NUMBER_MAX, TEXT_MAX_CHARACTERS, flag, number, row, rows, text
 from nginy.admin.source import Details, Source, known
 from nginy.admin.subject import Subject
-from nginy.event.trace import Mark, now
+from nginy.event.recorder import now
+from nginy.event.trace import Mark
 from nginy.proxy.session import Session
 from nginy.text.times import utc_text
 from nginy.wire.request import RequestError

@@ -20,8 +20,8 @@ from nginy.event.epoll import BATCH
 from nginy.event.event import Event
 from nginy.event.loop import SUSPENDED_MS, Loop, logger
 from nginy.event.meter import MeteredClock, MeteredLoop
+from nginy.event.recorder import Recorder, now
 from nginy.event.timer import Owner
-from nginy.event.trace import Recorder, now
 
 
 class _Events(list[Event]):

@@ -1,6 +1,5 @@
 """The page: what it says at first glance, and that no text from outside gets out of its place."""
 
-import html.parser
 import re
 from typing import Any
 
@@ -16,33 +15,9 @@ from nginy.backend.pool import BackendPool
 from nginy.proxy.session import Reason
 
 from kit.admin import Made, done, pool, take_down
+from kit.page import EVIL, Reader, luminance
 
 JS_MAX_BYTES = 8192
-VOID = {"meta", "link"}
-EVIL = '<script>alert("1")</script>\'"&'
-
-
-class Reader(html.parser.HTMLParser):
-    """Fails for tags that do not close; keeps text, tags and attributes."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 def shown(*pools: BackendPool, **more: Any) -> Shown:
@@ -131,14 +106,6 @@ def test_numbers_have_three_digits_or_so(value: float | None, told: str) -> None
 def test_every_state_has_a_shape_and_every_code_a_sentence() -> None:
     assert set(SHAPES) == {str(state) for state in State}
     assert {reason.code for reason in Reason} <= set(SENTENCES)
-
-
-def luminance(color: str) -> float:
-    parts = color.lstrip("#")
-    parts = "".join(2 * each for each in parts) if len(parts) == 3 else parts
-    channels = [int(parts[i : i + 2], 16) / 255 for i in (0, 2, 4)]
-    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 @pytest.mark.parametrize("theme", [0, 1])

@@ -7,15 +7,15 @@ import socket
 import textwrap
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from nginy.event.connection import Connection
 from nginy.event.event import Event
 from nginy.event.loop import Loop
 from nginy.event.meter import MeteredLoop, meter_of
+from nginy.event.recorder import Recorder
 from nginy.event.timer import Timer
-from nginy.event.trace import Box, Recorder, Role, Trace, Turn
+from nginy.event.trace import Box, Role, Trace, Turn
 from nginy.event.traced import TracedLoop, begin_recording, end_recording
 
 from conftest import ExpectLog
@@ -33,6 +33,11 @@ def pass_time(ms: int) -> None:
     end_ns = time.monotonic_ns() + ms * 1_000_000
     while time.monotonic_ns() < end_ns:
         pass
+
+
+class Other:
+    def abort(self) -> None:
+        raise AssertionError
 
 
 class Place:
@@ -56,7 +61,7 @@ class Place:
 
     def turn(self, wait_ms: int = 0) -> tuple[Turn, list[Box]]:
         self.loop.turn(wait_ms)
-        turn = Turn(*self.recorder.turns[-1])
+        turn = Turn(*self.recorder.last_turns()[-1])
         return turn, [Box(*each) for each in turn.boxes]
 
     def close(self) -> None:
@@ -158,10 +163,14 @@ def test_each_outcome_has_its_word(place: Place) -> None:
     assert [each[0] for each in place.turn()[0].boxes] in (["write"], ["posted"])
     place.peer.shutdown(socket.SHUT_WR)
     assert place.turn()[1][0].outcome == "EOF"
+    other = Timer(lambda timer: place.loop.timers.start(timer, 1 << 50), Other())
+    place.loop.timers.start(other, 0)
+    assert place.turn()[1][-1].outcome == "set again"
+    place.loop.timers.cancel(other)
     again = Timer(lambda timer: place.loop.timers.start(timer, 1 << 50), place.owner)
     place.loop.timers.start(again, 0)
     assert place.turn()[1][-1].outcome == "back to sleep"
-    assert (place.recorder.fired, place.recorder.early) == (1, 1)
+    assert (place.recorder.fired, place.recorder.early) == (2, 1)
     place.loop.timers.cancel(again)
 
 
@@ -230,8 +239,12 @@ def test_a_collection_of_garbage_is_an_instant(place: Place) -> None:
     assert text.startswith("generation 2, ")
 
 
-def test_only_the_last_turns_are_kept_for_the_picture(place: Place) -> None:
-    for _ in range(250):
+def test_idle_turns_do_not_displace_those_that_have_served_somebody(place: Place) -> None:
+    for _ in range(170):
+        place.peer.send(b"1")
         place.loop.turn(0)
-    numbers: list[Any] = [each[0] for each in place.recorder.turns]
-    assert numbers == list(range(51, 251))
+    for _ in range(100):
+        place.loop.turn(0)
+    numbers = [each[0] for each in place.recorder.last_turns()]
+    assert numbers == [*range(11, 171), *range(231, 271)]
+    assert [each[0] for each in place.recorder.last_turns(268)] == [269, 270]

@@ -2,19 +2,17 @@
 
 import contextlib
 import http.client
-import os
 import pathlib
 import re
 import socket
-import subprocess
 
 import pytest
 
 from kit.admin import UnixConnection
+from kit.browser import browse
 from kit.program import PATIENCE_S, Nginy, free_port, needs, own_host, wait_until
 
 TOKEN = "0123456789abcdef0123456789abcdef"
-BROWSER_S = 60
 
 
 class Place:
@@ -90,21 +88,6 @@ def test_without_the_token_a_browser_gets_a_page_that_shows_nothing(
         nginy.said("wrong token")
         nginy.stop()
     place.server.close()
-
-
-def browse(directory: pathlib.Path, url: str, *options: str) -> tuple[str, str]:
-    """Open a page in a browser without a screen; return its document and what the browser says."""
-    program = needs("chromium", "chromium")
-    fixed = ["--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0"]
-    done = subprocess.run(
-        [program, *fixed, f"--user-data-dir={directory}/browser", *options, url],
-        capture_output=True,
-        text=True,
-        timeout=BROWSER_S,
-        check=True,
-        env={**os.environ, "HOME": str(directory)},
-    )
-    return done.stdout, done.stderr
 
 
 @pytest.mark.real
