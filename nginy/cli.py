@@ -26,11 +26,13 @@ from nginy.commands.check import check, render_checks
 from nginy.commands.completion import SHELLS, render_completion
 from nginy.commands.drain import STATES, Wish, drain
 from nginy.commands.explain import explain
+from nginy.commands.help import USAGE
 from nginy.commands.importing.front import READERS, import_file
 from nginy.commands.manual import render_manual
 from nginy.commands.plan import render_plan
 from nginy.commands.reference import render_reference
 from nginy.commands.sessions import Choice, sessions
+from nginy.commands.standing import standing
 from nginy.commands.status import status
 from nginy.commands.trace import TraceWish, trace
 from nginy.commands.usage import mistake, parse_usage
@@ -48,81 +50,7 @@ from nginy.process.privileges import reading_warnings, rotation_warnings
 from nginy.process.report import ReloadOutcome
 from nginy.process.takeover.predecessor import tell_failure
 
-USAGE: Final = """nginy balances TCP and UDP sessions over backends.
-
-Usage:
-  nginy [-t | -T | -s SIGNAL] (CONFIG | -c FILE)
-  nginy plan [-c FILE] CONFIG
-  nginy explain CONFIG LISTENER CLIENT [FIRST]...
-  nginy check [-v] CONFIG [UPSTREAM]
-  nginy status [--json | --check] CONFIG
-  nginy (drain | maint | ready) [--wait TIME] [--for TIME] [--reason TEXT] CONFIG BACKEND
-  nginy sessions [--top BY | --follow | --kill] CONFIG [FILTER ...]
-  nginy top [-d SECONDS] [--ascii] CONFIG
-  nginy trace [--for TIME] [--anonymous] [-o OUT] CONFIG
-  nginy weight [--for TIME] [--reason TEXT] CONFIG BACKEND NUMBER
-  nginy import [-o OUT] [--from PROGRAM] [--strict] FILE
-  nginy (-h | -v | -V | --help-config | --man | --completion SHELL)
-
-nginy plan prints what a reload with CONFIG would change, and changes nothing.
-nginy explain prints where CONFIG sends a client, such as 10.1.2.3 or 10.1.2.3:5000,
-that connects to LISTENER, a name or an address. FIRST is what the client sends first:
-sni=NAME, alpn=PROTOCOL,..., starts=BYTES or is_tls=on.
-nginy check runs every health check of CONFIG once and prints the results; the exit
-status is 0 if all pass. With -v it also prints what was sent and received.
-nginy status prints the state of the nginy that runs CONFIG.
-nginy drain gives a backend, such as web/10.0.0.1:80, no new sessions and lets the old
-ones end; maint takes it out of service and stops its checks; ready undoes both.
-nginy weight changes the weight of a backend. None of this changes the file: a restart,
-or a reload with another value in the file, undoes it.
-nginy sessions lists all current sessions, or those that match all filters, such as
-client=10.0.0.0/8, backend=10.0.0.1:80, state=established or min_age=10m.
-nginy top shows upstreams, listeners, sessions and events on a screen that it draws
-anew each second; F1 names its keys.
-nginy trace records each turn of the event loop, and what its handlers do, into a file
-that https://ui.perfetto.dev and Chrome's about:tracing show.
-nginy import turns FILE, a configuration of nginx or HAProxy, into one of nginy, and
-reports what is not the same; the exit status is 0 if everything is, 3 if not.
-
-Options:
-  -t             Check CONFIG and the files it names, and exit.
-  -T             Check CONFIG, print it with every default filled in, and exit.
-  -s SIGNAL      Tell the nginy that runs CONFIG to stop, quit, reload, reopen or
-                 upgrade. (stop: at once; quit: when sessions have ended; reload:
-                 read CONFIG again and print the outcome; reopen: reopen log files
-                 and print which could not be opened; upgrade: start the program
-                 anew, move all sessions to it and print which could not move.)
-  -c FILE        The configuration, as with nginx; for plan, the file to compare
-                 with, instead of the running configuration.
-  --json         Print the answer of the admin interface.
-  --check        Print whether nginy is ready, and exit with 0 if it is, 2 if it is
-                 not, or 1 if it does not answer.
-  --top BY       Show the twenty sessions with the most bytes, age or idle time.
-  --follow       Show sessions as they begin and end, until Ctrl-C.
-  --kill         End these sessions.
-  -d SECONDS     Draw the screen so often, instead of each second.
-  --ascii        Draw it in ASCII alone.
-  --wait TIME    Return when the last session of the backend has ended, or when it is
-                 ready. After TIME, such as 60s, give up with the exit status 2.
-  --for TIME     Undo the change after this time; for trace, record for this time
-                 (default 5s, at most 60s).
-  --anonymous    Leave the addresses of clients out of the trace.
-  --reason TEXT  The reason, for the log.
-  -o OUT         Write to this file; without it, import writes to standard output, and
-                 trace to nginy-trace.json.
-  --from PROGRAM
-                 Whose configuration FILE is: nginx or haproxy. By default nginy finds out.
-  --strict       Write nothing unless everything is the same.
-  -v --version   Print the version and exit.
-  -V             Print the versions of nginy, Python and PyYAML, and exit.
-  --help-config  Print every key that CONFIG may have, and exit.
-  --man          Print the manual page nginy(8), and exit.
-  --completion SHELL
-                 Print the completion script for bash, zsh or fish, and exit.
-  -h --help      Print this and exit.
-"""
-
-LOOKING: Final = ("plan", "explain", "check", "status", "sessions", "top", "trace")
+LOOKING: Final = ("plan", "reload", "explain", "check", "status", "sessions", "top", "trace")
 COMMANDS: Final = (*LOOKING, "weight", *STATES)
 """Those that answer a question about a configuration, or about the nginy that runs it."""
 SIGNALS_BY_NAME: Final = {
@@ -219,11 +147,9 @@ def _use(config: Config, arguments: Mapping[str, str]) -> int:
         _warn(config)
         return _test(config, path, is_dump=bool(arguments["-T"]))
     if arguments["-s"]:
-        if config.pid is None:
-            raise NginyError(f'{path} sets no "pid" file, which -s needs to find the process')
         if arguments["-s"] == "reload":
-            return _tell_outcome(ask.reload_by_request(config, path))
-        return _signal(config.pid, arguments["-s"])
+            return _reload(config, path)
+        return _signal(_pid_path(config, path), arguments["-s"])
     _warn(config)
     _check_files(config)
     workers = config.workers or len(os.sched_getaffinity(0))
@@ -239,7 +165,9 @@ def _answer(config: Config, arguments: Mapping[str, str]) -> int:
     """Answer a question about a configuration, or about the nginy that runs it."""
     path = arguments["CONFIG"]
     if arguments["plan"]:
-        return _show(render_plan(_running(config, path, arguments["-c"]), config))
+        text = render_plan(_running(config, path, arguments["-c"]), config)
+        lines = [] if arguments["-c"] else standing(config, path)
+        return _show("".join([text, *(f"{line}\n" for line in lines)]))
     if arguments["explain"]:
         listener, client = arguments["LISTENER"], arguments["CLIENT"]
         return _show(explain(config, listener, client, arguments["FIRST"]))
@@ -281,7 +209,9 @@ def _shown(config: Config, arguments: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _change(config: Config, arguments: Mapping[str, str]) -> int:
-    """Set a value of a backend in the nginy that runs a configuration."""
+    """Have the nginy that runs a configuration reload it, or set a value of a backend."""
+    if arguments["reload"]:
+        return _reload(config, arguments["CONFIG"], is_dry=bool(arguments["--dry-run"]))
     values: dict[str, object] = {word: arguments[f"--{word}"] for word in ("for", "reason")}
     values = {word: value for word, value in values.items() if value is not None}
     if arguments["weight"]:
@@ -337,12 +267,27 @@ def _signal(pid_path: str, name: str) -> int:
     return 0
 
 
-def _tell_outcome(outcome: ReloadOutcome) -> int:
+def _pid_path(config: Config, path: str) -> str:
+    """Return where the process is found."""
+    if config.pid is None:
+        raise NginyError(f'{path} sets no "pid" file, which -s needs to find the process')
+    return config.pid
+
+
+def _reload(config: Config, path: str, *, is_dry: bool = False) -> int:
+    """Make the process that runs a configuration reload, or say what would come of it."""
+    if is_dry:
+        return _tell_outcome(ask.rehearse(config, path), is_dry=True)
+    _pid_path(config, path)
+    return _tell_outcome(ask.reload_by_request(config, path))
+
+
+def _tell_outcome(outcome: ReloadOutcome, *, is_dry: bool = False) -> int:
     """Print the outcome of a reload; return the exit status."""
     for problem in outcome.problems:
         _tell(f"[emerg] {problem}")
     if outcome.problems:
-        _tell("the running configuration has not changed")
+        _tell("it would be refused" if is_dry else "the running configuration has not changed")
         return 1
     for warning in outcome.warnings:
         _tell(f"[warn] {warning}")

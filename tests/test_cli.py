@@ -194,14 +194,14 @@ def test_a_wrong_command_line_prints_the_usage_and_fails(capsys: Capture, argv: 
     [
         (
             ["-q", "a.yml"],
-            'unknown option "-q", expected --anonymous, --ascii, --check, --completion, --follow',
+            'unknown option "-q", expected --anonymous, --ascii, --check, --completion, --dry-run',
         ),
         (["-tq", "a.yml"], 'unknown option "-q", expected'),
         (["--hlep"], 'unknown option "--hlep" (did you mean "--help"?), expected'),
         (["--nonsense=1", "a.yml"], 'unknown option "--nonsense", expected'),
         (["--config", "a.yml"], 'unknown option "--config" (did you mean "-c"?), expected'),
         (["-f", "a.yml"], 'unknown option "-f" (did you mean "-c"?), expected'),
-        (["reload", "a.yml"], 'unknown command "reload" (did you mean "-s reload"?)'),
+        (["reopen", "a.yml"], 'unknown command "reopen" (did you mean "-s reopen"?)'),
         (["-t", "-s", "stop", "a.yml"], "-t and -s cannot be combined"),
         (["-T", "a.yml", "-t"], "-t and -T cannot be combined"),
         (["-s", "stop", "a.yml", "b.yml"], "missing or extra argument"),

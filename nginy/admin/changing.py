@@ -16,6 +16,7 @@ from nginy.admin.answer import Answer, Facts, Pause, Slices
 from nginy.admin.asked import Asked, bad, duration_ms, json_answer, one_line, whole_number
 from nginy.admin.backends import BACKENDS
 from nginy.admin.changes import CHANGES_MAX, WORDS, Change
+from nginy.admin.configured import rehearsal
 from nginy.admin.overriding import OVERRIDING, details
 from nginy.admin.reading import no_backend, no_upstream
 from nginy.admin.source import known, stamp
@@ -171,8 +172,12 @@ def refuse_too_many(subject: Subject) -> None:
 
 def reload(subject: Subject, asked: Asked) -> Slices[Answer]:
     """Read the configuration again, and answer when nginy has applied or refused it."""
-    asked.body(())
+    is_dry = asked.body(("dry_run",)).get("dry_run", False)
+    if not isinstance(is_dry, bool):
+        raise bad("dry_run is not true or false", "bad_value")
     refuse_during_reload(subject)
+    if is_dry:
+        return (yield from rehearsal(subject, asked))
     count, clock = subject.reloads.total(), subject.loop.clock
     logger.log(NOTICE, "operator %s reloads", asked.sender)
     subject.obey(signal.SIGHUP)

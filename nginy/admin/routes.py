@@ -11,7 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from nginy.admin import adding, changing, front, looking, loop_page, loop_view, reading, tracing
+from nginy.admin import (
+    adding,
+    changing,
+    configured,
+    front,
+    looking,
+    loop_page,
+    loop_view,
+    reading,
+    tracing,
+)
 from nginy.admin.answer import Answer, Slices
 from nginy.admin.asked import Asked, closest, json_answer
 from nginy.admin.scraping import metrics
@@ -87,6 +97,13 @@ ROUTES: Final = (
     Route("POST", f"{API}sessions/kill", "end those of a filter", looking.kill, "full"),
     _get(f"{API}events", "what has happened; after= a number, wait= for more", reading.events),
     _get(f"{API}changes", "what operators have set; format=yaml for the file", reading.changes),
+    _get(f"{API}config", "what runs; format=json", configured.config),
+    _get(f"{API}config/file", "where it is from, and whether it changed", configured.config_file),
+    _get(
+        f"{API}explain",
+        "which way a client would go now; listener= and client=",
+        configured.explain,
+    ),
     _get(f"{API}reload", "what the last reload has come to", reading.last_reload),
     Route(
         "PATCH",
@@ -125,7 +142,7 @@ ROUTES: Final = (
         "full",
     ),
     _get(f"{API}trace/ID", "the trace, when it is complete, for Perfetto", tracing.trace),
-    Route("POST", f"{API}reload", "read the configuration again", changing.reload, "full"),
+    Route("POST", f"{API}reload", "read the configuration again; dry_run", changing.reload, "full"),
     Route("POST", f"{API}reopen", "open the logs again", changing.reopen, "full"),
     Route("POST", f"{API}quit", "end when sessions have ended", changing.quit_, "full"),
     Route("POST", f"{API}stop", "end at once", changing.stop, "full"),

@@ -10,7 +10,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from nginy.admin.answer import Facts, Question, Replies, Slices
 from nginy.admin.changes import Book, FileValues, Newcomer
@@ -43,6 +43,30 @@ class Crew(Protocol):
 
     def ask(self, question: Question, done: Callable[[Replies], None]) -> None:
         """Ask all, and call when they have answered or take too long."""
+
+
+class Configuration(Protocol):
+    """The configuration that runs."""
+
+    def to_yaml(self) -> Slices[str]:
+        """Return it as YAML, without secrets."""
+
+    def to_json(self) -> Slices[str]:
+        """Return it as JSON, without secrets."""
+
+    def file(self) -> Facts:
+        """Return where its file is, and whether that has changed."""
+
+    def explain(
+        self,
+        asked: Sequence[str],
+        rows: Mapping[str, Sequence[Facts]],
+        listings: Mapping[str, Listing],
+    ) -> Slices[Any]:
+        """Return the way of a client as `text`, and the `upstreams` that matter for it."""
+
+    def rehearse(self) -> Slices[Any]:
+        """Return what a reload would come to."""
 
 
 def _nothing(_: object) -> None:
@@ -91,6 +115,8 @@ class Subject:
     """From which the page works out its rates, while it is open."""
     book: Book = field(default_factory=Book)
     """What operators have set."""
+    configuration: Configuration | None = None
+    """What runs; None in a worker, which nobody asks."""
     obey: Callable[[signal.Signals], None] = _nothing
     """Does what a signal asks for."""
     is_reloading: Callable[[], bool] = bool

@@ -5,13 +5,14 @@ listener, which upstream, which of its backends and why not another, how long ea
 
 The balancer itself chooses, from a pool in which every backend that the configuration permits is
 reachable and idle. This module does not know what only a running nginy knows (health, sessions,
-the place in the round, addresses of names), and the text says so where it matters.
+the place in the round, addresses of names), and the text says so where it matters. The admin
+interface of a running one passes its backends as they are (`Live`).
 """
 
 import random
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from nginy.backend.backend import Backend
 from nginy.backend.pool import BackendPool
@@ -34,6 +35,12 @@ ANY_TURN: Final = frozenset({"round_robin", "least_conn", "least_time"})
 """Methods whose choice depends on earlier ones: only the first after a start is known."""
 
 
+Rows = Sequence[Mapping[str, Any]]
+"""The addresses of one configured backend, as the admin interface tells of them."""
+Live = Callable[[str], Mapping[str, Rows]]
+"""Returns the backends of an upstream as they are now, by name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
     """The client, and where it connects."""
@@ -44,6 +51,7 @@ class Way:
     visitor: Visitor
     """The first session, from which variables get their values."""
     first: FirstBytes
+    live: Live | None = None
 
     @property
     def context(self) -> ConnectionContext:
@@ -51,7 +59,13 @@ class Way:
         return self.visitor.context
 
 
-def explain(config: Config, listener: str, client: str, words: Sequence[str] = ()) -> str:
+def explain(
+    config: Config,
+    listener: str,
+    client: str,
+    words: Sequence[str] = (),
+    live: Live | None = None,
+) -> str:
     """Return the way of `client` ("10.1.2.3" or "10.1.2.3:5000") through a listener, as text.
 
     `listener` is a name or an address, with "/udp" or "/tcp" behind it where both are listened on.
@@ -68,7 +82,7 @@ def explain(config: Config, listener: str, client: str, words: Sequence[str] = (
         1, chosen.protocol.upper(), name, sockaddr.sockaddr, address.sockaddr
     )
     visitor = Visitor(context, definitions(config.variables))
-    way = Way(chosen, address, sockaddr, visitor, parse_first_bytes(words))
+    way = Way(chosen, address, sockaddr, visitor, parse_first_bytes(words), live)
     return "\n".join(_lines(config, way)) + "\n"
 
 
@@ -128,7 +142,7 @@ def _target_lines(config: Config, way: Way, target: Target) -> Iterator[str]:
         upstream = way.visitor.filled_in(upstream)
         everybody = f"{target.proxy_pass} is {quote(upstream)}, the session"
     yield f"rules     {only}proxy_pass: {everybody} goes to upstream {upstream}"
-    yield from _upstream_lines(config.upstreams[upstream], way)
+    yield from _upstream_lines(upstream, config.upstreams[upstream], way)
     yield "settings"
     for key, row in LISTENER.keys.items():
         if (
@@ -176,7 +190,7 @@ def _phase_lines(way: Way) -> Generator[str, None, bool]:
     return False
 
 
-def _upstream_lines(upstream: Upstream, way: Way) -> Iterator[str]:
+def _upstream_lines(name: str, upstream: Upstream, way: Way) -> Iterator[str]:
     balance = upstream.balance
     yield f"balance   {_setting(UPSTREAM.keys['balance'], upstream).partition(' ')[2]}"
     key = way.visitor.filled_in(balance.key)
@@ -185,16 +199,42 @@ def _upstream_lines(upstream: Upstream, way: Way) -> Iterator[str]:
     backends = [Backend(build.backend_settings(each)) for each in upstream.backends]
     for backend in backends:
         backend.down = backend.settings.down  # a host name counts without its addresses
+    now = {} if way.live is None else way.live(name)
+    for backend in backends:
+        if backend.name in now:
+            _bring_up_to_date(backend, now[backend.name])
     pool = BackendPool("", backends, build.balancer_maker(balance, random.Random(0)))
-    yield "backends"
+    yield "backends, as they are now" if now else "backends"
     width = max(len(backend.name) for backend in backends)
     for backend in backends:
-        yield f"  {backend.name:{width}}  {_usability(backend)}"
+        rows = now.get(backend.name)
+        said = [_usability(backend)] if rows is None else list(map(_state, rows))
+        for text in said:
+            yield f"  {backend.name:{width}}  {text}"
     yield from _choice_lines(upstream, way.listener, pool, as_bytes(key))
-    for name, row in UPSTREAM.keys.items():
+    for key_name, row in UPSTREAM.keys.items():
         value = getattr(upstream, row.field)
-        if name not in ("balance", "backends") and value is not None:
+        if key_name not in ("balance", "backends") and value is not None:
             yield f"upstream  {_setting(row, upstream)}"
+
+
+def _bring_up_to_date(backend: Backend, rows: Rows) -> None:
+    """Give a backend what the running one has; a host name is as usable as its best address."""
+    backend.down = not any(row["usable"] for row in rows)
+    backend.reweigh(max(row["weight"]["now"] for row in rows))
+    backend.max_conns = rows[0]["max_conns"]["now"]
+    backend.conns = sum(row["conns"] for row in rows)
+
+
+def _state(row: Mapping[str, Any]) -> str:
+    """Return how an address of a backend is now."""
+    where = "" if row["address"] == row["name"] else f"{row['address']} "
+    count = row["conns"]
+    text = f"{where}{row['state']}, {count} session{'' if count == 1 else 's'}"
+    if row["usable"]:
+        return f"{text}, weight {row['weight']['now']}"
+    reason = row["reason"] or row["why_not"]
+    return f"{text}, gets no clients: {reason}"
 
 
 def _usability(backend: Backend) -> str:

@@ -19,7 +19,7 @@ from nginy.config.command import Command
 from nginy.config.node import Mark
 from nginy.config.pem import CERTIFICATE, PRIVATE_KEY, Pem, PemFile
 from nginy.config.record import Entry, MapOf, Record, Switch, key
-from nginy.config.secrets import Secret, SecretFile
+from nginy.config.secrets import Secret, SecretFile, secret
 from nginy.config.steps import BYTES, EXPECT, STEPS, Step, WireText
 from nginy.config.types import (
     Choice,
@@ -141,7 +141,7 @@ class HealthCheck(Entry):
     port: int | None = key(
         OrOff(PORT, "auto"), "auto", "The port to ask; auto is the backend's own."
     )
-    send: str = key(WireText(BYTES, unescape), "", "nginy sends this once it is connected.")
+    send: str = key(secret(WireText(BYTES, unescape)), "", "nginy sends this once it is connected.")
     expect: str | None = key(
         EXPECT,
         "off",
@@ -167,12 +167,12 @@ class HealthCheck(Entry):
         Choice("GET", "HEAD", "OPTIONS", "POST", "PUT"), "GET", "The method of the request."
     )
     headers: dict[str, str] = key(
-        MapOf(Text("the value of a header", r"[\t -~]*"), "headers", str),
+        secret(MapOf(Text("the value of a header", r"[\t -~]*"), "headers", str)),
         "{}",
         "nginy also sends these headers.",
         blank=dict,
     )
-    body: str = key(WireText(BYTES, unescape), "", "nginy sends this after the headers.")
+    body: str = key(secret(WireText(BYTES, unescape)), "", "nginy sends this after the headers.")
     status: str = key(
         WireText("statuses such as 200 or 200-399", parse_statuses),
         "200-399",
@@ -248,7 +248,7 @@ class AgentCheck(Entry):
         "auto",
         "An answer may take this long; auto is 1s, or `interval` if that is less.",
     )
-    send: str = key(WireText(BYTES, unescape), "", "nginy sends this once it is connected.")
+    send: str = key(secret(WireText(BYTES, unescape)), "", "nginy sends this once it is connected.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Passwords, which stand in files of their own and never in the configuration.
+"""Passwords, which stand in files of their own and should never be in the configuration.
 
 A file that can be read by its owner alone keeps a password out of `nginy -T`, of the process list
 and of the backups of the configuration. It is read with the configuration, so a reload takes a new
@@ -8,14 +8,23 @@ Tested in tests/config/test_health.py.
 """
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from nginy.config.node import Mark
-from nginy.config.types import FilePath, Plain, ScalarKind, read_head
+from nginy.config.types import FilePath, Kind, Plain, ScalarKind, read_head
 from nginy.errors import InvalidValueError
 
 MAX_SECRET_BYTES: Final = 1024
 """More is a wrong file: the longest real ones, tokens, have some hundred."""
+
+
+K = TypeVar("K", bound=Kind[Any])
+
+
+def secret(kind: K) -> K:
+    """Mark the kind of a key whose values may hold passwords, though they stand in the file."""
+    kind.is_secret = True
+    return kind
 
 
 @dataclass(frozen=True, slots=True)

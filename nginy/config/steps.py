@@ -15,6 +15,7 @@ from typing import Final
 
 from nginy.config.node import Findings, Mark, Node, ScalarNode
 from nginy.config.record import Entry, ListOf, Record, key
+from nginy.config.secrets import secret
 from nginy.config.types import Duration, OrOff, Plain, ScalarKind, Text
 from nginy.errors import InvalidValueError
 from nginy.text.units import format_duration
@@ -55,7 +56,7 @@ class Step(Entry):
     """One step of a check: what to send, and what has to come."""
 
     send: str = key(
-        WireText(f"{BYTES}, and with $address, $port and $hostname", parse_template),
+        secret(WireText(f"{BYTES}, and with $address, $port and $hostname", parse_template)),
         "",
         r"nginy sends this; \x24 is a dollar sign.",
     )

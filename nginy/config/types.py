@@ -60,6 +60,8 @@ class Kind(ABC, Generic[T]):
     expected = ""
     takes_lists = False
     """Whether read() takes a list for the whole value."""
+    is_secret = False
+    """Whether values may hold passwords: a running nginy shows them to nobody."""
 
     @abstractmethod
     def read(self, node: Node, findings: Findings) -> T:

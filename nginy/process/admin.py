@@ -43,6 +43,7 @@ from nginy.process.control import Control
 from nginy.process.inherited import Inherited
 from nginy.process.newcomers import misfits, newcomer
 from nginy.process.report import ReloadOutcome
+from nginy.process.running import RunningConfig
 from nginy.process.server import Server
 from nginy.process.state_file import StateFile
 from nginy.proxy.access import Table
@@ -68,6 +69,7 @@ class AdminSet:
         """Open nothing; `path` is the configuration file."""
         self.subject = Subject(loop, __version__, os.getpid(), path)
         self._loop = loop
+        self._running = self.subject.configuration = RunningConfig(loop, path)
         self._server = AdminServer(loop, self.subject)
         self._doors: dict[Address, tuple[Listener, Door]] = {}
         self._untold: list[str] = []
@@ -140,6 +142,7 @@ class AdminSet:
     def _follow(self, config: schema.Config) -> None:
         """Learn what the configuration says; what operators have set gives way to it."""
         subject = self.subject
+        self._running.follow(config)
         subject.ready = config.ready
         subject.metrics_backends = config.metrics_backends
         upstreams = config.upstreams.items()

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
-from nginy.commands.asking import Message, NoAnswerError, ask
+from nginy.commands.asking import Message, NoAnswerError, ask, refusal
 from nginy.config.schema import Config
 from nginy.errors import NginyError
 from nginy.process.pidfile import read_outcome, read_pid, read_reopening, read_upgrade
@@ -74,6 +74,16 @@ def reload_by_request(config: Config, config_path: str) -> ReloadOutcome:
     except (ValueError, TypeError, KeyError):
         outcome = None  # refused: a reload is under way, or the interface is read-only
     return outcome or reload(pid_path)
+
+
+def rehearse(config: Config, config_path: str) -> ReloadOutcome:
+    """Ask the process what a reload would come to; raises NginyError if there is no answer."""
+    message = Message("POST", "/api/v1/reload", {"dry_run": True}, ANSWER_MS / 1000)
+    code, text = ask(config, config_path, message)
+    try:
+        return _outcome(json.loads(text))
+    except (ValueError, TypeError, KeyError):
+        raise refusal(code, text) from None
 
 
 def _outcome(fields: Mapping[str, Any]) -> ReloadOutcome:

@@ -10,7 +10,7 @@ from nginy.admin.answer import Answer, Slices
 from nginy.admin.asked import Asked
 from nginy.admin.client import KEEPALIVE_MS, LINGER_MS, REQUEST_MS, SEND_MS
 from nginy.admin.guard import DoorSettings
-from nginy.admin.routes import ROUTES, SEGMENTS, Route
+from nginy.admin.routes import API, ROUTES, SEGMENTS, Route
 from nginy.admin.server import CLIENTS_MAX, HELD_MAX_BYTES, AdminServer, Door
 from nginy.admin.subject import Subject
 from nginy.event.listener import Listener
@@ -154,7 +154,10 @@ def test_every_endpoint_is_listed_and_answers(one: Admin) -> None:
     for route in ROUTES:
         if route.method == "GET":
             has_name = any(segment.isupper() for segment in route.path.split("/"))
-            assert one.get(route.path)[0] in ((400, 404) if has_name else (200,)), route.path
+            # This one has no configuration, and nobody has said whom to explain.
+            known = {f"{API}config": 503, f"{API}config/file": 503, f"{API}explain": 400}
+            expected = (400, 404) if has_name else (known.get(route.path, 200),)
+            assert one.get(route.path)[0] in expected, route.path
 
 
 def test_fields_choose_and_pretty_is_for_reading(one: Admin) -> None:

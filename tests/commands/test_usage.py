@@ -10,8 +10,9 @@ import time
 
 import pytest
 from nginy import __version__
-from nginy.cli import SIGNALS_BY_NAME, USAGE, main
+from nginy.cli import SIGNALS_BY_NAME, main
 from nginy.commands.completion import SHELLS, render_completion
+from nginy.commands.help import USAGE
 from nginy.commands.importing.front import READERS
 from nginy.commands.manual import SIGNALS, render_manual
 from nginy.commands.reference import VARIABLES_ABOUT, render_reference

@@ -1,0 +1,83 @@
+"""What is configured: the answers of `/config`, `/explain`, and of a reload that is only tried.
+
+The subject's `Configuration` knows it; the package `process` has that, which may import the
+package `config`.
+
+Tested in tests/run/test_admin_config.py.
+"""
+
+from typing import Final
+
+from nginy.admin.answer import JSON, TEXT, Answer, Facts, Slices
+from nginy.admin.asked import Asked, bad, check_names, json_answer
+from nginy.admin.backends import BACKENDS, LIMIT
+from nginy.admin.source import known
+from nginy.admin.subject import Configuration, Subject
+from nginy.wire.request import RequestError
+
+FIRST: Final = ("sni", "alpn", "starts", "is_tls")
+"""What a client may send first, as for `nginy explain`."""
+
+
+def config(subject: Subject, asked: Asked) -> Slices[Answer]:
+    """Answer with the configuration that runs."""
+    running = configuration(subject)
+    if asked.word("format", ("yaml", "json")) == "json":
+        text = yield from running.to_json()
+        return Answer(200, text.encode(), JSON)
+    text = yield from running.to_yaml()
+    return Answer(200, text.encode("utf-8", "backslashreplace"), TEXT)
+
+
+def config_file(subject: Subject, asked: Asked) -> Slices[Answer]:
+    """Answer where the configuration is from, and whether its file has changed since."""
+    found = configuration(subject).file()
+    return (yield from json_answer(asked, {**subject.stamp(), **found}))
+
+
+def explain(subject: Subject, asked: Asked) -> Slices[Answer]:
+    """Answer which way a client would go now."""
+    query = asked.request.query
+    check_names(query, ("listener", "client", *FIRST), "unknown_parameter")
+    if "listener" not in query or "client" not in query:
+        raise bad("expected listener= and client=, as in listener=web&client=10.1.2.3")
+    running, listings = configuration(subject), subject.book.listings()
+    words = [query["listener"], query["client"]]
+    words += [f"{name}={query[name]}" for name in FIRST if name in query]
+    # Only its rules tell which upstream a client comes to.
+    found = yield from running.explain(words, {}, listings)
+    rows = {}
+    for name in found["upstreams"]:
+        rows[name] = yield from _all_backends(subject, name)
+    if rows:
+        found = yield from running.explain(words, rows, listings)
+    return Answer(200, found["text"].encode("utf-8", "backslashreplace"), TEXT)
+
+
+def _all_backends(subject: Subject, upstream: str) -> Slices[list[Facts]]:
+    rows: list[Facts] = []
+    while True:
+        wanted = {"upstream": upstream, "after": len(rows), "limit": LIMIT}
+        facts = yield from known(subject, BACKENDS, wanted)
+        rows += facts["backends"]
+        if not facts["backends"] or len(rows) >= facts["matched"]:
+            return [each for each in rows if not each["leaving"]]
+
+
+def rehearsal(subject: Subject, asked: Asked) -> Slices[Answer]:
+    """Answer what a reload would come to."""
+    began_ms = subject.loop.clock.now_ms
+    found = yield from configuration(subject).rehearse()
+    is_refused = bool(found["problems"])
+    changes = [{"op": text[:1], "text": text[2:]} for text in found["changes"]]
+    told = {"dry_run": True, "result": "refused" if is_refused else "acceptable"}
+    took = {"took_s": (subject.loop.clock.now_ms - began_ms) / 1000}
+    members = {**subject.stamp(), **told, **took, **found, "changes": changes}
+    return (yield from json_answer(asked, members, 422 if is_refused else 200))
+
+
+def configuration(subject: Subject) -> Configuration:
+    """Return what knows the configuration; raises RequestError before there is one."""
+    if subject.configuration is None:
+        raise RequestError(503, "starting", "nginy has no configuration yet")
+    return subject.configuration

@@ -1,0 +1,46 @@
+"""What becomes of the changes by operators at a reload: lines that `nginy plan` adds to its own.
+
+Only the running process knows what operators have set; where it has no admin interface, nobody
+could set anything. The rule is that of `admin/changes.py`: a new value in the file wins.
+
+Tested in tests/run/test_admin_config.py.
+"""
+
+import json
+
+from nginy.commands.asking import Message, ask
+from nginy.config.schema import Config
+from nginy.errors import NginyError
+
+
+def standing(config: Config, path: str) -> list[str]:
+    """Return a line for each change by an operator that `config` leaves in effect, or ends."""
+    try:
+        code, text = ask(config, path, Message("GET", "/api/v1/changes"))
+        rows = json.loads(text)["changes"] if code == 200 else []
+        added = {(row["upstream"], row["name"]) for row in rows if row["value"] == "added"}
+        return [_line(config, row, added) for row in rows]
+    except (NginyError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _line(config: Config, row: dict[str, str], added: set[tuple[str, str]]) -> str:
+    """Say what becomes of one change."""
+    place = f"{row['upstream']}/{row['address'] or row['name']}"
+    value = row["value"] if row["key"] == "backend" else f"{row['key']} {row['value']}"
+    by = f"{value} by operator {row['by']} since {row['at']}"
+    upstream = config.upstreams.get(row["upstream"])
+    names = {} if upstream is None else {each.address.name: each for each in upstream.backends}
+    backend = names.get(row["name"])
+    if row["key"] == "backend":
+        stays = upstream is not None and (backend is None) is (row["value"] == "added")
+    elif backend is None:
+        stays = upstream is not None and (row["upstream"], row["name"]) in added
+    else:
+        now = {
+            "state": "maint" if backend.down else "ready",
+            "weight": backend.weight,
+            "max_conns": backend.max_conns,
+        }[row["key"]]
+        stays = now == row["file_value"]
+    return f"~ {place} stays {by}" if stays else f"~ {place} is no longer {by}"

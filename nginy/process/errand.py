@@ -1,0 +1,80 @@
+"""Errand: work that nothing can cut into slices, done by a child process for an answer.
+
+Reading a whole configuration, or building the table of a method to see where a client would go,
+takes a great many milliseconds for a great many backends. A fork has all that it needs, and the
+loop goes on meanwhile. The child writes what it has found as JSON into a file without a name, and
+ends; the answer looks again until it has.
+
+There are few at a time, and each has a time limit, as anybody who may read can ask for one.
+
+Tested in tests/run/test_admin_config.py.
+"""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from nginy.admin.answer import Facts, Pause, Slices
+from nginy.event.child import Child, fork, keep_only
+from nginy.event.loop import Loop
+from nginy.wire.request import RequestError
+
+AT_ONCE: Final = 2
+LOOK_MS: Final = 10
+LIMIT_MS: Final = 20_000
+
+
+class Errands:
+    """Those of one process."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._under_way = 0
+
+    def run(self, work: Callable[[], Facts]) -> Slices[Any]:
+        """Return what `work` returns, in a child; raises RequestError if that is not possible."""
+        if self._under_way >= AT_ONCE:
+            raise RequestError(503, "busy", "others ask for as much at this moment, try again")
+        try:
+            fd = os.memfd_create("nginy-errand")
+        except OSError as error:
+            raise _no_room(error) from None
+        self._under_way += 1
+        try:
+            return (yield from self._run(fd, work))
+        finally:
+            self._under_way -= 1
+            os.close(fd)
+
+    def _run(self, fd: int, work: Callable[[], Facts]) -> Slices[Any]:
+        codes: list[int] = []
+        try:
+            pid = fork(partial(_work, fd, work))
+        except OSError as error:
+            raise _no_room(error) from None
+        child = Child(self._loop, pid, codes.append)
+        deadline_ms = self._loop.clock.now_ms + LIMIT_MS
+        try:
+            while not codes and self._loop.clock.now_ms < deadline_ms:
+                yield Pause(LOOK_MS)
+        finally:
+            if not codes:  # its client has left, or it takes too long; the loop reaps it
+                child.send_signal(signal.SIGKILL)
+        if codes != [0]:
+            raise RequestError(503, "no_outcome", "nothing has come of it; see the log")
+        return json.loads(os.pread(fd, os.fstat(fd).st_size, 0))
+
+
+def _work(fd: int, work: Callable[[], Facts]) -> int:
+    keep_only(fd)
+    with open(fd, "wb") as file:
+        file.write(json.dumps(work()).encode())
+    return 0
+
+
+def _no_room(error: OSError) -> RequestError:
+    text = f"the system has no room for a child process ({error.errno}: {error.strerror})"
+    return RequestError(503, "no_room", text)
