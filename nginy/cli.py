@@ -28,6 +28,7 @@ from nginy.commands.drain import STATES, Wish, drain
 from nginy.commands.explain import explain
 from nginy.commands.help import USAGE
 from nginy.commands.importing.front import READERS, import_file
+from nginy.commands.log import log, set_level
 from nginy.commands.manual import render_manual
 from nginy.commands.plan import render_plan
 from nginy.commands.reference import render_reference
@@ -50,7 +51,7 @@ from nginy.process.privileges import reading_warnings, rotation_warnings
 from nginy.process.report import ReloadOutcome
 from nginy.process.takeover.predecessor import tell_failure
 
-LOOKING: Final = ("plan", "reload", "explain", "check", "status", "sessions", "top", "trace")
+LOOKING: Final = ("plan", "reload", "explain", "check", "status", "sessions", "top", "trace", "log")
 COMMANDS: Final = (*LOOKING, "weight", *STATES)
 """Those that answer a question about a configuration, or about the nginy that runs it."""
 SIGNALS_BY_NAME: Final = {
@@ -175,7 +176,7 @@ def _answer(config: Config, arguments: Mapping[str, str]) -> int:
         asked = check(config, arguments["UPSTREAM"])
         _show(render_checks(asked, is_verbose=bool(arguments["--version"])))
         return 0 if all(each.is_fine for each in asked) else 1
-    if arguments["sessions"] or arguments["top"] or arguments["trace"]:
+    if arguments["sessions"] or arguments["top"] or arguments["trace"] or arguments["log"]:
         with contextlib.suppress(KeyboardInterrupt):  # how --follow ends
             all(_print(line) for line in _shown(config, arguments))
         return 0
@@ -195,6 +196,8 @@ def _shown(config: Config, arguments: Mapping[str, Any]) -> Iterator[str]:
         from nginy.commands.top.front import parse_wishes, top  # noqa: PLC0415
 
         return top(config, path, parse_wishes(arguments["-d"], is_ascii=bool(arguments["--ascii"])))
+    if arguments["log"]:
+        return iter([_log(config, arguments)])
     if arguments["trace"]:
         is_anonymous = bool(arguments["--anonymous"])
         wish = TraceWish(arguments["--for"], arguments["-o"], is_anonymous=is_anonymous)
@@ -206,6 +209,14 @@ def _shown(config: Config, arguments: Mapping[str, Any]) -> Iterator[str]:
         is_follow=bool(arguments["--follow"]),
     )
     return sessions(config, path, choice)
+
+
+def _log(config: Config, arguments: Mapping[str, Any]) -> str:
+    """Return lines of the error log, or set its level and return what holds."""
+    path = arguments["CONFIG"]
+    if arguments["--set"] is not None:
+        return set_level(config, path, arguments["--set"], arguments["--for"])
+    return log(config, path, arguments["--level"], arguments["--last"])
 
 
 def _change(config: Config, arguments: Mapping[str, str]) -> int:

@@ -84,6 +84,8 @@ class Book:
 
     def __init__(self) -> None:
         self._numbers = 0
+        self.level: tuple[str, int] | None = None
+        """What the error log takes in place of its configured level, and until when."""
         self._changes: dict[tuple[Place, str], Change] = {}
 
     def __iter__(self) -> Iterator[Change]:
@@ -125,7 +127,15 @@ class Book:
     def next_at_ms(self) -> int | None:
         """When the next lease is over."""
         times = [c.until_at_ms for c in self._changes.values() if c.until_at_ms is not None]
+        times += [] if self.level is None else [self.level[1]]
         return min(times, default=None)
+
+    def expire_level(self, now_ms: int) -> bool:
+        """Go back to the configured level of the error log, if it is time; return whether it is."""
+        if self.level is None or self.level[1] > now_ms:
+            return False
+        self.level = None
+        return True
 
     def values(self, file_values: Values) -> dict[tuple[str, str], FileValues]:
         """Return what each backend has without changes of its keys: with those that are added, and

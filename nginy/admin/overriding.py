@@ -34,6 +34,7 @@ def details(book: Book, act: Mapping[str, object] | None = None) -> dict[str, An
     return {
         "overrides": found,
         "listings": {name: each.to_json() for name, each in book.listings().items()},
+        "level": None if book.level is None else book.level[0],
         "act": None if act is None else dict(act),
     }
 
@@ -54,6 +55,7 @@ def parse_overrides(wanted: Details) -> Overrides:
 
 def _collect(subject: Subject, wanted: Details) -> Slices[Facts]:
     subject.override(parse_overrides(wanted), parse_listings(wanted))
+    subject.set_level(wanted["level"])
     yield None
     act = wanted.get("act")
     if act is not None:

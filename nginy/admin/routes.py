@@ -16,6 +16,7 @@ from nginy.admin import (
     changing,
     configured,
     front,
+    lines,
     looking,
     loop_page,
     loop_view,
@@ -97,6 +98,8 @@ ROUTES: Final = (
     Route("POST", f"{API}sessions/kill", "end those of a filter", looking.kill, "full"),
     _get(f"{API}events", "what has happened; after= a number, wait= for more", reading.events),
     _get(f"{API}changes", "what operators have set; format=yaml for the file", reading.changes),
+    _get(f"{API}log", "the last lines of the error log; level=, last=", lines.log),
+    Route("PATCH", f"{API}log", "another level for a while; level, for", lines.set_level, "full"),
     _get(f"{API}config", "what runs; format=json", configured.config),
     _get(f"{API}config/file", "where it is from, and whether it changed", configured.config_file),
     _get(

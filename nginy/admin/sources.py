@@ -6,6 +6,7 @@ Tested in tests/run/test_admin_workers.py.
 from typing import Final
 
 from nginy.admin.backends import BACKENDS, HEALTH
+from nginy.admin.lines import LINES
 from nginy.admin.loop_view import LOOP
 from nginy.admin.measured import MEASURED
 from nginy.admin.overriding import OVERRIDING
@@ -20,6 +21,7 @@ SOURCES: Final = {
         BACKENDS,
         HEALTH,
         KILL,
+        LINES,
         LISTENERS,
         LOOP,
         MEASURED,

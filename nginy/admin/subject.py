@@ -22,6 +22,7 @@ from nginy.backend.listing import Listing
 from nginy.backend.pool import BackendPool
 from nginy.event.listener import Listener
 from nginy.event.loop import Loop
+from nginy.log.ring import LogRing
 from nginy.proxy.handler import ProtocolHandler
 from nginy.text.times import utc_text
 
@@ -109,6 +110,10 @@ class Subject:
     """What has happened so far."""
     override: Callable[[Mapping[str, Overrides], Mapping[str, Listing]], None] = _no_changes
     """Has what operators have set hold for backends, and for their lists, by upstream."""
+    set_level: Callable[[str | None], None] = _nothing
+    """Has the error log take another level; None is the configured one."""
+    ring: LogRing = field(default_factory=LogRing)
+    """The last lines of this process's error log."""
     newcomer: Callable[[str, Facts], Slices[Newcomer]] = _no_newcomer
     """Reads the keys of a backend to be added to an upstream."""
     samples: Samples = field(default_factory=Samples)

@@ -3,6 +3,8 @@
 docopt reads it to parse a command line (`cli.py`), and `usage.py` takes it apart for the manual
 page, for what shells complete and for what is said of a mistake. A command is a line here and a few
 in `cli.py`.
+
+Tested in tests/commands/test_usage.py.
 """
 
 from typing import Final
@@ -20,6 +22,8 @@ Usage:
   nginy reload [--dry-run] CONFIG
   nginy top [-d SECONDS] [--ascii] CONFIG
   nginy trace [--for TIME] [--anonymous] [-o OUT] CONFIG
+  nginy log [--level LEVEL] [--last COUNT] CONFIG
+  nginy log --set LEVEL [--for TIME] CONFIG
   nginy weight [--for TIME] [--reason TEXT] CONFIG BACKEND NUMBER
   nginy import [-o OUT] [--from PROGRAM] [--strict] FILE
   nginy (-h | -v | -V | --help-config | --man | --completion SHELL)
@@ -36,6 +40,8 @@ nginy drain gives a backend, such as web/10.0.0.1:80, no new sessions and lets t
 ones end; maint takes it out of service and stops its checks; ready undoes both.
 nginy weight changes the weight of a backend. None of this changes the file: a restart,
 or a reload with another value in the file, undoes it.
+nginy log prints the last lines of the error log, from memory, or sets its level for
+a while: debug, for example, or file for the one in CONFIG.
 nginy sessions lists all current sessions, or those that match all filters, such as
 client=10.0.0.0/8, backend=10.0.0.1:80, state=established or min_age=10m.
 nginy top shows upstreams, listeners, sessions and events on a screen that it draws
@@ -59,6 +65,9 @@ Options:
   --json         Print the answer of the admin interface.
   --check        Print whether nginy is ready, and exit with 0 if it is, 2 if it is
                  not, or 1 if it does not answer.
+  --level LEVEL  Print lines of this level and above, from notice upward.
+  --last COUNT   Print so many lines, instead of 200.
+  --set LEVEL    Log from this level upward, for 10m or the time of --for.
   --top BY       Show the twenty sessions with the most bytes, age or idle time.
   --follow       Show sessions as they begin and end, until Ctrl-C.
   --kill         End these sessions.

@@ -74,7 +74,7 @@ class ErrorLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record, at once if the sink accepts it. Never raises."""
-        suppressed = self._admit(record)
+        suppressed = admit(self._limited, record)
         if suppressed is None:
             return
         try:
@@ -83,14 +83,6 @@ class ErrorLog(logging.Handler):
             self.handleError(record)
         else:
             self._write(line, record.levelno)
-
-    def _admit(self, record: logging.LogRecord) -> int | None:
-        """Return None to leave a record out, or how many like it were left out before it."""
-        is_trouble = logging.WARNING <= record.levelno < EMERG and not record.exc_info
-        if not is_trouble or record.name in UNBRAKED:
-            return 0
-        kind = getattr(record, "kind", record.msg)
-        return self._limited.admit(kind, int(record.created * 1000))
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as text: one line, and a traceback's lines, indented, below it.
@@ -159,6 +151,15 @@ class ErrorLog(logging.Handler):
 
     def _lost_notice(self, lines: int, why: str) -> str:
         return f"{self._prefix(logging.WARNING)}{lost_text(lines, why)}"
+
+
+def admit(limited: RateLimited, record: logging.LogRecord) -> int | None:
+    """Return None to leave a record out, or how many like it were left out before it."""
+    is_trouble = logging.WARNING <= record.levelno < EMERG and not record.exc_info
+    if not is_trouble or record.name in UNBRAKED:
+        return 0
+    kind = getattr(record, "kind", record.msg)
+    return limited.admit(kind, int(record.created * 1000))
 
 
 def _traceback(error: BaseException) -> str:

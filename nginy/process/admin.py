@@ -163,6 +163,7 @@ class AdminSet:
             self._state.follow(config.admin_state)
         else:
             self._state.begin(config.admin_state)
+            subject.ring.attach()
         self._is_begun = True
         had_changes = len(subject.book) > 0
         for text in subject.book.follow(subject.file_values, subject.balances):
@@ -187,6 +188,7 @@ class AdminSet:
     def _apply(self) -> None:
         """Tell all who serve what holds, without waiting for them."""
         subject = self.subject
+        subject.set_level(None if subject.book.level is None else subject.book.level[0])
         if subject.crew is None:
             subject.override(subject.book.overrides(), subject.book.listings())
         else:
@@ -206,6 +208,8 @@ class AdminSet:
     def _lease_handler(self, _timer: Timer) -> None:
         for change in self.subject.book.expire(self._loop.clock.now_ms):
             tell(self.subject, f"{change} has expired", change.place)
+        if self.subject.book.expire_level(self._loop.clock.now_ms):
+            tell(self.subject, "the error log has its configured level again")
         self._apply()
 
     def __str__(self) -> str:
@@ -270,6 +274,7 @@ class AdminSet:
     def leave(self) -> None:
         """Close what belongs to the parent of this process, which has just been forked."""
         self._state.leave()
+        self.subject.ring.detach()
         for listener, door in self._doors.values():
             door.close()
             if listener.connection is not None:
@@ -279,6 +284,7 @@ class AdminSet:
     def close(self) -> None:
         """Close all listeners and clients."""
         self._state.close()
+        self.subject.ring.detach()
         self._loop.timers.cancel(self._timer)
         for address in list(self._doors):
             self._close(address)
@@ -296,6 +302,7 @@ def serves(subject: Subject, server: Server) -> None:
     subject.pools = server.pools.pools
     subject.monitor = server.pools.monitor
     subject.override = server.pools.override
+    subject.set_level = server.set_log_level
     subject.lost_lines = server.logs.lost
 
 

@@ -36,6 +36,9 @@ class ErrorLogs:
         self._logs: dict[str, ErrorLog] = {}
         self._main: ErrorLog | None = None
         """The one at the top of the file; None before a start."""
+        self._level: str | None = None
+        """What operators have set in place of the configured one."""
+        self._configured = "notice"
         self._wanted: set[str] = set()
         """The paths that are configured, or about to be."""
         self._loggers: dict[Place, weakref.ref[logging.Logger]] = {}
@@ -66,7 +69,14 @@ class ErrorLogs:
             main.attach()
             if before is not None:
                 before.detach()
-        main.set_level(config.error_log.level)
+        self._configured = config.error_log.level
+        main.set_level(self._level or self._configured)
+
+    def set_level(self, level: str | None) -> None:
+        """Have the log at the top take another level; None is the configured one."""
+        self._level = level
+        if self._main is not None:
+            self._main.set_level(level or self._configured)
 
     def logger(self, settings: ErrorLogSettings | None) -> logging.Logger:
         """Return the logger that a listener's sessions write to; None stands for the log at the

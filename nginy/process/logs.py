@@ -87,6 +87,10 @@ class LogSet:
         flush_times = [log.flush_ms for log in access_logs(config) if log.flush_ms]
         self._flush_ms = min(flush_times, default=FLUSH_AGAIN_MS)
 
+    def set_level(self, level: str | None) -> None:
+        """Have the error log at the top take another level; None is the configured one."""
+        self._error_logs.set_level(level)
+
     def close_unused(self, config: schema.Config) -> None:
         """Close the access logs that `config` does not name, once no session writes to them."""
         wanted = access_logs(config)

@@ -118,6 +118,14 @@ class Server:
         self.logs.open(self.config)
         self.logs.close_unused(self.config)
 
+    def set_log_level(self, level: str | None) -> None:
+        """Have the error log take another level; None is the configured one."""
+        self.logs.set_level(level)
+        for front in self.services.fronts():
+            # They have tested what their sessions need to say.
+            for handler in (front.handler, *front.handler.proxies()):
+                handler.use_logger(handler.logger)
+
     # Running and ending.
 
     def run(self, started: Callable[[], None]) -> None:

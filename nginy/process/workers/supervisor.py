@@ -92,6 +92,7 @@ class Supervisor:
         self._reports = Reports(self.loop, self.crew, self.admin.subject)
         self.admin.subject.crew = self._reports
         self.admin.controlled_by(self.control)
+        self.admin.subject.set_level = self.logs.set_level
         self.config = schema.Config()
         self._stage = Stage.STARTING
         self._counts = SharedCounts(workers)

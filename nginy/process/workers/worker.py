@@ -92,6 +92,8 @@ class Worker:
         )
         subject = Subject(loop, pid=os.getpid(), worker=str(counts.worker))
         serves(subject, self.server)
+        subject.ring.attach()
+        self._ring = subject.ring
         self.server.pools.listener = self._tell_event
         self._reporter = Reporter(subject, self.channel.send)
         self._relay = self.server.pools.relay
@@ -110,6 +112,7 @@ class Worker:
 
     def close(self) -> None:
         """End every session with KD and close everything."""
+        self._ring.detach()
         self.channel.close()
         self._reporter.close()
         self._reload.close()
