@@ -38,6 +38,8 @@ def page(subject: Subject, asked: Asked) -> Slices[Answer]:
     yield None
     wanted = {"scopes": ["listener", "backend"], "backends_max": BACKENDS_ASKED}
     facts = yield from known(subject, MEASURED, wanted)
+    subject.adjust("listeners", facts["listeners"])
+    subject.adjust("backends", facts["backends"])
     backends: defaultdict[str, list[Facts]] = defaultdict(list)
     for row in facts["backends"]:
         if len(backends[row["upstream"]]) < BACKENDS_SHOWN:

@@ -227,7 +227,9 @@ def overview(subject: Subject) -> Slices[Facts]:
     yield None
     loop = subject.loop
     samples = subject.samples
+    subject.gone.add_to_overview(found)
     samples.add(_sample(found))
+    subject.zero.add_to_overview(found, -1)
     found["problems"] = [*_problems(subject, found["upstreams"]), *found["problems"]]
     if subject.needs_restart:
         sentence = f"needs a restart: {', '.join(subject.needs_restart)}"
@@ -261,6 +263,7 @@ def overview(subject: Subject) -> Slices[Facts]:
         **{name: found[name][:ROWS_MAX] for name in LISTS},
         "more": {name: max(len(found[name]) - ROWS_MAX, 0) for name in LISTS},
         "draining": subject.draining,
+        "counters_reset_at": None if subject.zero_at_ms is None else utc_text(subject.zero_at_ms),
     }
 
 

@@ -60,6 +60,7 @@ def upstreams(subject: Subject, asked: Asked) -> Slices[Answer]:
     """Answer with one upstream, or all."""
     name = asked.names.get("U")
     facts = yield from known(subject, UPSTREAMS, {"name": name})
+    subject.adjust("upstreams", facts["upstreams"])
     pace = Pace()
     for each in facts["upstreams"]:
         del each["connects"]
@@ -80,6 +81,7 @@ def listeners(subject: Subject, asked: Asked) -> Slices[Answer]:
     """Answer with one listener, or all."""
     name = asked.names.get("L")
     facts = yield from known(subject, LISTENERS, {"name": name})
+    subject.adjust("listeners", facts["listeners"])
     if name is None:
         rows = facts["listeners"]
         answer = yield from json_answer(asked, {**stamp(subject, facts), "listeners": rows})
@@ -93,6 +95,7 @@ def listeners(subject: Subject, asked: Asked) -> Slices[Answer]:
 def drops(subject: Subject, asked: Asked) -> Slices[Answer]:
     """Answer which listeners have refused what, and how often."""
     facts = yield from known(subject, LISTENERS)
+    subject.adjust("listeners", facts["listeners"])
     rows = [
         {"listener": each["name"], "protocol": each["protocol"], "reason": reason, "count": count}
         for each in facts["listeners"]
@@ -143,6 +146,7 @@ def backend(subject: Subject, asked: Asked) -> Slices[Answer]:
     row: Facts | None = None
     while True:
         facts = yield from known(subject, BACKENDS, wanted)
+        subject.adjust("backends", facts["backends"])
         if facts["backends"]:
             row = facts["backends"][0]
         elif row is None or wait != "idle":

@@ -22,6 +22,7 @@ from nginy.admin import (
     loop_view,
     reading,
     tracing,
+    zeroing,
 )
 from nginy.admin.answer import Answer, Slices
 from nginy.admin.asked import Asked, closest, json_answer
@@ -146,6 +147,7 @@ ROUTES: Final = (
     ),
     _get(f"{API}trace/ID", "the trace, when it is complete, for Perfetto", tracing.trace),
     Route("POST", f"{API}reload", "read the configuration again; dry_run", changing.reload, "full"),
+    Route("POST", f"{API}counters/reset", "count from now on", zeroing.reset, "full"),
     Route("POST", f"{API}reopen", "open the logs again", changing.reopen, "full"),
     Route("POST", f"{API}quit", "end when sessions have ended", changing.quit_, "full"),
     Route("POST", f"{API}stop", "end at once", changing.stop, "full"),

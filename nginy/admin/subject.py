@@ -17,6 +17,7 @@ from nginy.admin.changes import Book, FileValues, Newcomer
 from nginy.admin.events import Events
 from nginy.admin.recording import Recording, TraceOrder
 from nginy.admin.sampling import Samples
+from nginy.admin.tally import Tally
 from nginy.backend.checks.monitor import Overrides, PoolMonitor
 from nginy.backend.listing import Listing
 from nginy.backend.pool import BackendPool
@@ -137,6 +138,11 @@ class Subject:
     """How many have exited, and how many were ended by a signal."""
     departed: list[Facts] = field(default_factory=list)
     """The counters of workers that have died, all in one report."""
+    gone: Tally = field(default_factory=Tally)
+    """What dead workers were last known to have counted, for JSON."""
+    zero: Tally = field(default_factory=Tally)
+    """From which counts of JSON begin."""
+    zero_at_ms: int | None = None
     lost_lines: Callable[[], Mapping[str, int]] = dict
     """Lines of logs that were lost, by the kind of log."""
     admin_ns: int = 0
@@ -179,6 +185,11 @@ class Subject:
         """Return an instant of the loop's clock as text."""
         clock = self.loop.clock
         return utc_text(clock.wall_ms() - (clock.now_ms - at_ms))
+
+    def adjust(self, kind: str, rows: Sequence[Facts]) -> None:
+        """Make counters of what workers report those of all times since the zero line."""
+        self.gone.add_to(kind, rows)
+        self.zero.add_to(kind, rows, -1)
 
     def stamp(self) -> dict[str, object]:
         """Return the members that every answer has."""

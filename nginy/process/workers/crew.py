@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
+from nginy.admin.tally import Tally
 from nginy.event.child import Child, fork
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
@@ -53,6 +54,7 @@ class WorkerProcess:
         "index",
         "is_serving",
         "started_at_ms",
+        "tally",
         "unanswered",
     )
 
@@ -69,6 +71,8 @@ class WorkerProcess:
         self.started_at_ms = loop.clock.now_ms
         self.counted: dict[str, Any] | None = None
         """What it has last told of all its counters."""
+        self.tally = Tally()
+        """The same, counter by counter, from all that it has told."""
         self.is_serving = False
         """Whether it has said that it serves."""
         self.unanswered = 0

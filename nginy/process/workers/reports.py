@@ -87,6 +87,7 @@ class Round:
             self.late.append(str(process))
         else:
             self.found.append(facts)
+            process.tally.take(self.question.kind, facts)
             if self.question.kind == MEASURED.name and self.is_whole:
                 process.counted = facts
 
@@ -174,6 +175,7 @@ class Reports:
         if process.counted is not None:
             # Its counters stay, so that no sum ever falls.
             subject.departed = [MEASURED.merge([*subject.departed, process.counted])]
+        subject.gone.add(process.tally)
         event = {"kind": "worker", "text": f"{process} has ended"}
         self._subject.events.add(self._loop.clock.wall_ms(), event)
         for each in list(self._rounds.values()):

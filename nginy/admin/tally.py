@@ -1,0 +1,98 @@
+"""Tally: counters by what they are about, to be added to rows or taken from them.
+
+Two things make a JSON answer differ from what workers report. Workers that have died leave behind
+what they were last known to have counted, so that no sum falls. And an operator may set a line from
+which counts begin anew; `/metrics` knows nothing of it, as its counters never go back.
+
+Pure.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+Row = dict[str, Any]
+Key = tuple[str, ...]
+
+FIELDS: Final[Mapping[str, tuple[Key, Key]]] = {
+    "listeners": (
+        ("name", "protocol"),
+        ("sessions_total", "received", "sent", "accept_pauses", "ended", "drops"),
+    ),
+    "upstreams": (("name",), ("sessions_total", "retries", "no_backend")),
+    "backends": (
+        ("upstream", "name", "address"),
+        ("sessions_total", "received", "sent", "failures"),
+    ),
+    "fronts": (("address", "protocol"), ("sessions_total", "received", "sent")),
+}
+"""What tells rows of a kind apart, and their counters. A front is a listener in the overview."""
+SUMS: Final = (("sessions", "total"), ("bytes", "received"), ("bytes", "sent"))
+"""The counters of the overview itself."""
+
+
+class Tally:
+    """Counters of one process, or of several."""
+
+    def __init__(self) -> None:
+        self.rows_of: dict[str, dict[Key, Row]] = {kind: {} for kind in FIELDS}
+        self.sums = dict.fromkeys(SUMS, 0)
+
+    def take(self, source: str, facts: Mapping[str, Any]) -> None:
+        """Note what a source has collected, in place of what was known of the same rows."""
+        if source == "overview":
+            self._note("fronts", facts["listeners"])
+            for each, name in SUMS:
+                self.sums[each, name] = facts[each][name]
+        elif source in ("measured", "listeners", "upstreams", "backends"):
+            for kind in ("listeners", "upstreams", "backends"):
+                self._note(kind, facts.get(kind, ()))
+
+    def _note(self, kind: str, rows: Sequence[Row]) -> None:
+        known = self.rows_of[kind]
+        found: dict[Key, Row] = {}
+        for row in rows:
+            identity, counts = _split(kind, row)
+            if identity in found:  # one that is retiring, and its successor
+                _add(found[identity], counts, 1)
+            else:
+                found[identity] = counts
+        known.update(found)
+
+    def add(self, other: "Tally") -> None:
+        """Add the counters of another one."""
+        for kind, rows in other.rows_of.items():
+            known = self.rows_of[kind]
+            for identity, counts in rows.items():
+                _add(known.setdefault(identity, {}), counts, 1)
+        for name, value in other.sums.items():
+            self.sums[name] += value
+
+    def add_to(self, kind: str, rows: Sequence[Row], sign: int = 1) -> None:
+        """Add the counters to rows of a kind, or with -1 subtract them, as far as there are any."""
+        known = dict(self.rows_of[kind])
+        for row in rows if known else ():
+            counts = known.pop(tuple(row[name] for name in FIELDS[kind][0]), None)
+            if counts is not None:
+                _add(row, counts, sign)
+
+    def add_to_overview(self, facts: Row, sign: int = 1) -> None:
+        """Do the same for an overview."""
+        self.add_to("fronts", facts["listeners"], sign)
+        for (each, name), value in self.sums.items():
+            facts[each][name] = max(facts[each][name] + sign * value, 0)
+
+
+def _split(kind: str, row: Row) -> tuple[Key, Row]:
+    names, counters = FIELDS[kind]
+    counts = {name: row[name] for name in counters}
+    copied = {k: dict(v) if isinstance(v, dict) else v for k, v in counts.items()}
+    return tuple(row[name] for name in names), copied
+
+
+def _add(known: Row, counts: Row, sign: int) -> None:
+    """Add counters in place; none falls below 0."""
+    for name, value in counts.items():
+        if isinstance(value, dict):
+            _add(known.setdefault(name, {}), value, sign)
+        else:
+            known[name] = max(known.get(name, 0) + sign * value, 0)

@@ -1,0 +1,44 @@
+"""Zeroing: the answer that has all counts of JSON, the page and `top` begin anew.
+
+Nothing that serves hears of it: from then on, answers subtract what was counted at that moment.
+`/metrics` goes on as it was.
+
+Tested in tests/run/test_admin_totals.py.
+"""
+
+from nginy.admin.answer import Answer, Slices
+from nginy.admin.asked import Asked, json_answer
+from nginy.admin.backends import BACKENDS, LIMIT
+from nginy.admin.changing import tell
+from nginy.admin.overview import OVERVIEW
+from nginy.admin.source import known, stamp
+from nginy.admin.subject import Subject
+from nginy.admin.tally import Tally
+from nginy.admin.upstreams import LISTENERS, UPSTREAMS
+from nginy.text.times import utc_text
+from nginy.wire.request import RequestError
+
+
+def reset(subject: Subject, asked: Asked) -> Slices[Answer]:
+    """Count from now on."""
+    asked.body(())
+    zero = Tally()
+    facts = {}
+    for source in (OVERVIEW, LISTENERS, UPSTREAMS):
+        facts = yield from known(subject, source)
+        if facts.get("workers", {}).get("late"):
+            raise RequestError(503, "workers_late", "not all workers have answered, try again")
+        zero.take(source.name, facts)
+    for each in facts["upstreams"]:
+        count = matched = 0
+        while not count or count < matched:
+            wanted = {"upstream": each["name"], "after": count, "limit": LIMIT}
+            found = yield from known(subject, BACKENDS, wanted)
+            zero.take(BACKENDS.name, found)
+            matched = found["matched"]
+            count += max(len(found["backends"]), 1)
+    zero.add(subject.gone)
+    subject.zero, subject.zero_at_ms = zero, subject.loop.clock.wall_ms()
+    tell(subject, f"operator {asked.sender} has counters begin anew")
+    told = {"counters_reset_at": utc_text(subject.zero_at_ms)}
+    return (yield from json_answer(asked, {**stamp(subject, facts), **told}))
