@@ -41,6 +41,8 @@ SEND_MS: Final = 30_000
 LONG_BYTES: Final = 8 << 20
 SEND_BYTES_A_S: Final = 1 << 20
 """A longer one, a trace, may take longer, if the rest is read at this rate."""
+BEHIND_MAX_BYTES: Final = 65_536
+"""Of an answer without an end."""
 LINGER_MS: Final = 1_000
 CREDENTIALS: Final = "3i"
 """struct ucred of unix(7): process, user and group."""
@@ -68,6 +70,7 @@ class AdminClient:
         "_c",
         "_closes",
         "_door",
+        "_has_end",
         "_head_only",
         "_held",
         "_pieces",
@@ -86,6 +89,8 @@ class AdminClient:
         self._held = 0
         """Bytes of the answer that have not left."""
         self._closes = self._head_only = False
+        self._has_end = True
+        """Whether the answer is known as a whole."""
         # Not one of worker_connections: it has to get in when no more of them are free.
         c.loop.connections -= 1
         c.data = self
@@ -178,6 +183,18 @@ class AdminClient:
         self._wait(SEND_MS + 1000 * max(self._held - LONG_BYTES, 0) // SEND_BYTES_A_S)
         self._send()
 
+    def push(self, data: bytes) -> None:
+        """Send more of an answer that has no end; close a client that does not keep up."""
+        unsent = bytes(self._unsent or b"")
+        if not self.is_open or len(unsent) + len(data) > BEHIND_MAX_BYTES:
+            self.close()
+            return
+        self._closes, self._has_end = True, False
+        self._held += len(data)
+        self._door.hold(len(data))
+        self._unsent = memoryview(unsent + data)
+        self._send()
+
     def _write_handler(self, _event: Event) -> None:
         if self._unsent is not None:
             self._send()
@@ -196,7 +213,10 @@ class AdminClient:
             unsent = self._unsent = unsent[count:]
         if not unsent and (piece := next(self._pieces, None)) is not None:
             unsent = self._unsent = memoryview(piece)
-        if not unsent:
+        if not unsent and not self._has_end:
+            self._unsent = None
+            c.pause_write()
+        elif not unsent:
             self._sent()
         elif c.write.active and c.write.ready:
             c.loop.post(c.write)

@@ -120,6 +120,7 @@ def session(subject: Subject, asked: Asked) -> Slices[Answer]:
     if not facts["sessions"]:
         raise _gone(identity)
     row = {**facts["sessions"][0], "attempts": facts["attempts"]}
+    row["timers"] = facts["timers"]
     return (yield from json_answer(asked, {**stamp(subject, facts), **row}))
 
 

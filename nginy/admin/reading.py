@@ -24,7 +24,6 @@ WAIT_MAX_MS: Final = 300_000
 WAIT_MS: Final = 60_000
 LOOK_MS: Final = 100
 """How often an answer that waits looks again. Nothing else has to know that somebody waits."""
-EVENTS_WAIT_MS: Final = 30_000
 BALANCE_US: Final = 0.5
 YES_NO: Final = {"true": True, "false": False}
 
@@ -171,18 +170,6 @@ def health(subject: Subject, asked: Asked) -> Slices[Answer]:
         raise (yield from no_backend(subject, facts, wanted))
     history = subject.events.history(asked.names["U"], facts["backends"][0]["address"])
     members = {**stamp(subject, facts), **health_of(facts, history)}
-    return (yield from json_answer(asked, members))
-
-
-def events(subject: Subject, asked: Asked) -> Slices[Answer]:
-    """Answer with what has happened after an event, as soon as there is something."""
-    after = asked.number("after", 0)
-    clock = subject.loop.clock
-    deadline_ms = clock.now_ms + asked.duration_ms("wait", 0, EVENTS_WAIT_MS)
-    while subject.events.last <= after and clock.now_ms < deadline_ms:
-        yield Pause(LOOK_MS)
-    rows = subject.events.after(after)
-    members: Facts = {**subject.stamp(), "events": rows, "last": subject.events.last}
     return (yield from json_answer(asked, members))
 
 

@@ -22,6 +22,7 @@ from nginy.admin import (
     loop_view,
     reading,
     tracing,
+    watching,
     zeroing,
 )
 from nginy.admin.answer import Answer, Slices
@@ -94,10 +95,10 @@ ROUTES: Final = (
         "sessions; listener=, client=, state= and more choose, after= pages, top= and by= sort",
         looking.sessions,
     ),
-    _get(f"{API}sessions/ID", "one of them, with its attempts", looking.session),
+    _get(f"{API}sessions/ID", "one of them, with its attempts and timers", looking.session),
     Route("DELETE", f"{API}sessions/ID", "end it; ?reset", looking.kill_one, "full"),
     Route("POST", f"{API}sessions/kill", "end those of a filter", looking.kill, "full"),
-    _get(f"{API}events", "what has happened; after= a number, wait= for more", reading.events),
+    _get(f"{API}events", "what has happened; after= a number, wait= for more", watching.events),
     _get(f"{API}changes", "what operators have set; format=yaml for the file", reading.changes),
     _get(f"{API}log", "the last lines of the error log; level=, last=", lines.log),
     Route("PATCH", f"{API}log", "another level for a while; level, for", lines.set_level, "full"),

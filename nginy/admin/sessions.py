@@ -40,6 +40,7 @@ ATTEMPT: Final = row(
     received=number,
     sent=number,
 )
+TIMER: Final = row(what=text, due_in_s=real)
 SESSION: Final = row(
     id=text,
     protocol=text,
@@ -237,8 +238,23 @@ def _collect(subject: Subject, wanted: Details) -> Slices[Facts]:
             facts.append(session_row(subject, session, pid))
         if pace.is_over(ROW_US):
             yield None
-    attempts = _attempts(subject, sessions[0]) if sessions and wanted.get("is_whole") else []
-    return {"sessions": facts, "matched": matched, "attempts": attempts}
+    is_whole = bool(sessions) and wanted.get("is_whole", False)
+    return {
+        "sessions": facts,
+        "matched": matched,
+        "attempts": _attempts(subject, sessions[0]) if is_whole else [],
+        "timers": _timers(subject, sessions[0]) if is_whole else [],
+    }
+
+
+def _timers(subject: Subject, session: Session) -> list[Facts]:
+    """Return what a session waits for, and until when, the next first; O(all timers)."""
+    now_ms = subject.loop.clock.now_ms
+    running = [(ms, timer) for ms, timer in subject.loop.timers.running() if timer.data is session]
+    return [
+        {"what": str(timer).partition(" of ")[0], "due_in_s": max(ms - now_ms, 0) / 1000}
+        for ms, timer in sorted(running, key=lambda each: each[0])
+    ]
 
 
 def _attempts(subject: Subject, session: Session) -> list[Facts]:
@@ -276,13 +292,19 @@ def _merge(reports: Sequence[Facts]) -> Facts:
         "sessions": sorted(sessions, key=order_key),
         "matched": sum(report["matched"] for report in reports),
         "attempts": [each for report in reports for each in report["attempts"]],
+        "timers": [each for report in reports for each in report["timers"]],
     }
 
 
 SESSIONS: Final = Source(
     "sessions",
     _collect,
-    row(sessions=rows(SESSION, LIMIT + 1), matched=number, attempts=rows(ATTEMPT, 100)),
+    row(
+        sessions=rows(SESSION, LIMIT + 1),
+        matched=number,
+        attempts=rows(ATTEMPT, 100),
+        timers=rows(TIMER, 100),
+    ),
     _merge,
 )
 

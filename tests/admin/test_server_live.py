@@ -2,11 +2,12 @@
 
 import json
 import random
+import socket
 import time
 from collections.abc import Iterator
 
 import pytest
-from nginy.admin.answer import Answer, Slices
+from nginy.admin.answer import Answer, Part, Slices
 from nginy.admin.asked import Asked
 from nginy.admin.client import KEEPALIVE_MS, LINGER_MS, REQUEST_MS, SEND_MS
 from nginy.admin.guard import DoorSettings
@@ -22,6 +23,8 @@ from kit.harness import METHODS, Harness
 
 TOKEN = b"0123456789abcdef0123456789abcdef"
 BIG_BYTES = 6 << 20
+ENDED: list[str] = []
+"""The answers without an end that have ended."""
 QUIET_MS = 30
 """How long a turn waits that has nothing to do."""
 
@@ -103,6 +106,14 @@ def endless(_subject: Subject, _asked: Asked) -> Slices[Answer]:
         yield None
 
 
+def pouring(_subject: Subject, _asked: Asked) -> Slices[Answer]:
+    try:
+        while True:
+            yield Part(bytes(30_000))
+    finally:
+        ENDED.append("pouring")
+
+
 def broken(_subject: Subject, _asked: Asked) -> Slices[Answer]:
     yield None
     raise ZeroDivisionError
@@ -112,7 +123,12 @@ def broken(_subject: Subject, _asked: Asked) -> Slices[Answer]:
 def more_routes() -> Iterator[None]:
     """Add routes that only a test has."""
     before = list(SEGMENTS)
-    for name, make in (("big", big), ("endless", endless), ("broken", broken)):
+    for name, make in (
+        ("big", big),
+        ("endless", endless),
+        ("pouring", pouring),
+        ("broken", broken),
+    ):
         SEGMENTS.insert(0, ((name,), Route("GET", f"/{name}", "a test", make)))
     yield None
     SEGMENTS[:] = before
@@ -417,3 +433,13 @@ def test_mutated_requests_meet_an_answer_or_the_end(one: Admin) -> None:
         assert not client.received or client.received.startswith(b"HTTP/1.1 ")
         client.close()
         one.harness.forget(client)
+
+
+def test_a_reader_that_stops_is_cut_off_from_an_answer_without_an_end(one: Admin) -> None:
+    ENDED.clear()
+    address = one.listener.address
+    with socket.create_connection((address.host, address.port)) as client:
+        client.sendall(b"GET /pouring HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        one.harness.turn_until(lambda: ENDED)
+        assert one.server.held_bytes == 0
+        assert one.get("/healthz")[0] == 200

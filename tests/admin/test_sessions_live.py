@@ -69,6 +69,9 @@ def test_a_row_says_who_where_and_how_much(harness: Harness) -> None:
     whole = talking.ask(ids=[f"{PID}.3"], is_whole=True)
     assert [each["address"] for each in whole["attempts"]] == [talking.backend.name]
     assert (whole["attempts"][0]["received"], whole["attempts"][0]["errno"]) == (3, 0)
+    [timer] = whole["timers"]
+    assert timer["what"] == "idle timer"
+    assert 0 < timer["due_in_s"] <= 600
 
 
 def test_filters_choose(harness: Harness) -> None:
@@ -134,9 +137,15 @@ def test_sessions_of_udp_are_among_them(harness: Harness) -> None:
 
 
 def test_reports_of_workers_are_put_in_order() -> None:
+    nothing: dict[str, object] = {"attempts": [], "timers": []}
     reports = [
-        {"sessions": [{"id": "9.1"}, {"id": "9.12"}], "matched": 2, "attempts": []},
-        {"sessions": [{"id": "10.2"}, {"id": "broken"}], "matched": 5, "attempts": []},
+        {"sessions": [{"id": "9.1"}, {"id": "9.12"}], "matched": 2, **nothing},
+        {
+            "sessions": [{"id": "10.2"}, {"id": "broken"}],
+            "matched": 5,
+            "attempts": [],
+            "timers": [],
+        },
     ]
     merged = SESSIONS.merge(reports)
     assert [each["id"] for each in merged["sessions"]] == ["broken", "9.1", "9.12", "10.2"]
