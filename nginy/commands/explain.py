@@ -20,6 +20,7 @@ from nginy.commands.explain_routes import FirstBytes, parse_first_bytes, route_l
 from nginy.commands.flow import flow
 from nginy.commands.visitor import Visitor
 from nginy.config import build
+from nginy.config.dump import masked
 from nginy.config.node import closest, did_you_mean, quote
 from nginy.config.record import Entry, Key
 from nginy.config.schema import LISTENER, Config, Listener
@@ -215,7 +216,7 @@ def _upstream_lines(name: str, upstream: Upstream, way: Way) -> Iterator[str]:
     for key_name, row in UPSTREAM.keys.items():
         value = getattr(upstream, row.field)
         if key_name not in ("balance", "backends") and value is not None:
-            yield f"upstream  {_setting(row, upstream)}"
+            yield f"upstream  {_setting(row, upstream, is_masked=way.live is not None)}"
 
 
 def _bring_up_to_date(backend: Backend, rows: Rows) -> None:
@@ -282,5 +283,6 @@ def _choice_lines(
         yield f"then      {others or 'no other'}, if the connection fails"
 
 
-def _setting(row: Key[object], record: Entry) -> str:
-    return f"{row.name} {flow(row.kind.write(getattr(record, row.field)))}"
+def _setting(row: Key[object], record: Entry, *, is_masked: bool = False) -> str:
+    value = row.kind.write(getattr(record, row.field))
+    return f"{row.name} {flow(masked(value) if is_masked else value)}"

@@ -144,11 +144,15 @@ def test_a_tried_reload_names_what_is_in_the_way_and_changes_nothing(
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_way_of_a_client_is_that_of_now(workers: int, tmp_path: pathlib.Path) -> None:
     place = Place(tmp_path, workers)
-    with contextlib.closing(place), Nginy(tmp_path, place.config()) as nginy:
+    check = "health_check: {type: tcp, send: hush-hush, interval: 1h, initial: up}"
+    text = place.config().replace("{web: {", f"{{web: {{{check}, ")
+    with contextlib.closing(place), Nginy(tmp_path, text) as nginy:
         first, second = place.addresses
         way = f"/explain?listener={place.host}:{place.port}&client=10.1.2.3"
         text = text_of(place, way)
         assert f"choice    {first}" in text
+        assert "send: ***" in text.replace('"', "").replace("'", "")
+        assert "hush" not in text
         with place.connect():
             wait_until(lambda: "1 session," in text_of(place, way))
             target = f"/upstreams/web/backends/{first}"
