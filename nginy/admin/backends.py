@@ -20,6 +20,8 @@ from nginy.backend.checks.monitor import PoolMonitor
 from nginy.backend.health.states import Cause, State
 from nginy.backend.pool import BackendPool
 from nginy.backend.unusable import out_until_ms
+from nginy.wire.checks.http import HttpCheck
+from nginy.wire.shown import shown
 
 MATCH_US: Final = 2.5
 """To see whether a backend is one of those that are asked for."""
@@ -56,6 +58,8 @@ BACKEND: Final = row(
     backup=flag,
     leaving=flag,
 )
+OPEN_QUESTIONS: Final = frozenset({"smtp", "pop3", "imap", "ldap", "ssh", "dns", "ntp", "sip"})
+"""Types of checks that send no text of the configuration which may be a password."""
 ADDED: Final = ("sessions_total", "received", "sent", "failures")
 
 
@@ -223,6 +227,8 @@ def _health_row(subject: Subject, monitor: PoolMonitor, backend: Backend) -> Fac
             "in_row": health.fails_in_row or health.passes_in_row,
             "next_in_s": None if next_at_ms is None else max(next_at_ms - now_ms, 0) / 1000,
             "last": health.last_check or None,
+            "sent": _sent(monitor, backend),
+            "got": _head(health.schedule.results.said[1]),
         },
         "results": [
             {"at": subject.wall_text(at_ms), "took_s": took_ms / 1000, "passed": has_passed}
@@ -231,10 +237,30 @@ def _health_row(subject: Subject, monitor: PoolMonitor, backend: Backend) -> Fac
     }
 
 
+def _sent(monitor: PoolMonitor, backend: Backend) -> str | None:
+    """Return the head of what was sent for the last check, unless it may be a password."""
+    sent, probe = backend.health.schedule.results.said[0], monitor.settings.probe
+    if probe is None:
+        return None
+    if isinstance(probe.question, HttpCheck):
+        return _head(sent.partition(b"\r\n")[0])
+    return _head(sent) if probe.question.name in OPEN_QUESTIONS else None
+
+
+def _head(data: bytes) -> str | None:
+    return shown(data) if data else None
+
+
 HEALTH_ROW: Final = row(
     voices=table(text),
     checks=row(
-        total=number, failed=number, in_row=number, next_in_s=optional(real), last=optional(text)
+        total=number,
+        failed=number,
+        in_row=number,
+        next_in_s=optional(real),
+        last=optional(text),
+        sent=optional(text),
+        got=optional(text),
     ),
     results=rows(row(at=text, took_s=real, passed=flag), 16),
 )

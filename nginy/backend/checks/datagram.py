@@ -26,12 +26,23 @@ from nginy.event.loop import Loop
 from nginy.event.timer import Timer
 from nginy.text.address import Address
 from nginy.wire.checks.talk import Step, Talk
+from nginy.wire.shown import SHOWN_MAX_BYTES
 
 
 class DatagramCheck:
     """One inquiry on its way. Created by `Checker`; closes its socket itself."""
 
-    __slots__ = ("_c", "_deadline_ms", "_ended", "_head", "_loop", "_open", "_talk")
+    __slots__ = (
+        "_c",
+        "_deadline_ms",
+        "_ended",
+        "_got",
+        "_head",
+        "_loop",
+        "_open",
+        "_sent",
+        "_talk",
+    )
 
     def __init__(
         self, loop: Loop, open_checks: OpenChecks, talk: Talk, ended: Ended, head: bytes = b""
@@ -43,6 +54,7 @@ class DatagramCheck:
         self._head = head
         self._ended: Ended | None = ended
         self._deadline_ms = 0
+        self._sent = self._got = b""
         self._c: DatagramConnection | None = None
 
     def start(self, address: Address, deadline_ms: int) -> None:
@@ -65,6 +77,7 @@ class DatagramCheck:
     def _follow(self, c: DatagramConnection, step: Step) -> None:
         """Do what the talk says."""
         for datagram in step.sends:
+            self._sent = self._sent or datagram[:SHOWN_MAX_BYTES]
             if c.send(self._head + datagram) < 0:
                 self._finish(call_failed("send", c.errno))
                 return
@@ -85,6 +98,7 @@ class DatagramCheck:
             if count < 0:
                 self._finish(call_failed("recv", c.errno))
                 return
+            self._got = self._got or bytes(memory[: min(count, SHOWN_MAX_BYTES)])
             self._follow(c, self._talk.receive(memory[:count]))
             if self._c is None:
                 return
@@ -98,7 +112,7 @@ class DatagramCheck:
         ended = self._ended
         self.close()
         if ended is not None:
-            ended(result)
+            ended(result.having(self._sent, self._got))
 
     def cancel(self) -> None:
         """Give up without telling the owner."""

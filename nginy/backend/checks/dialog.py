@@ -15,7 +15,7 @@ Tested in tests/backend/checks/test_checker_live.py.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from nginy.backend.checks.open_checks import OpenChecks
@@ -34,6 +34,7 @@ from nginy.event.tls import DONE, TlsConnection, start_tls
 from nginy.event.tls_client import ClientContexts
 from nginy.text.address import Address
 from nginy.wire.checks.talk import Step, Talk
+from nginy.wire.shown import SHOWN_MAX_BYTES
 from nginy.wire.tls_failure import (
     SHOWN_BY_CERTIFICATE,
     certificate_failure,
@@ -64,6 +65,16 @@ class Result:
     failure: str = ""
     is_ours: bool = False
     is_silent: bool = False
+    sent: bytes = field(default=b"", compare=False)
+    """The first bytes of what was sent, for who looks at the check."""
+    got: bytes = field(default=b"", compare=False)
+    """The first bytes of what came."""
+
+    def having(self, sent: bytes, got: bytes) -> "Result":
+        """Return the result with what both sides have said."""
+        if not sent and not got:
+            return self
+        return Result(self.failure, self.is_ours, self.is_silent, sent, got[:SHOWN_MAX_BYTES])
 
 
 PASSED: Final = Result()
@@ -98,10 +109,12 @@ class Dialog:
         "_c",
         "_deadline_ms",
         "_ended",
+        "_got",
         "_inquiry",
         "_loop",
         "_open",
         "_refusal",
+        "_sent",
         "_step",
         "_talk",
         "_unsent",
@@ -115,6 +128,7 @@ class Dialog:
         self._c: Connection | None = None
         self._talk = inquiry.talk
         self._step = Step()
+        self._sent = self._got = b""
         self._unsent = b"" if inquiry.tls else inquiry.head
         self._address: Address | None = None
         self._deadline_ms = 0
@@ -252,7 +266,10 @@ class Dialog:
         if step.timeout_ms is not None and c.read.timer is not None:
             end_ms = self._loop.clock.now_ms + step.timeout_ms
             self._loop.timers.start(c.read.timer, min(end_ms, self._deadline_ms))
-        self._unsent += b"".join(step.sends)
+        sends = b"".join(step.sends)
+        self._unsent += sends
+        if len(self._sent) < SHOWN_MAX_BYTES:
+            self._sent = (self._sent + sends)[:SHOWN_MAX_BYTES]
         if self._unsent:
             self._action = SENDING
             c.resume_write()
@@ -288,6 +305,8 @@ class Dialog:
             if count == ERROR:
                 self._finish(self._broken("recv", c))
                 return
+            if len(self._got) < SHOWN_MAX_BYTES:
+                self._got += bytes(memory[: min(count, SHOWN_MAX_BYTES)])
             self._follow(c, self._talk.receive(memory[:count], is_eof=count == EOF))
             if self._ended is None:
                 return
@@ -316,7 +335,7 @@ class Dialog:
                 self._linger(c)
         ended, self._ended = self._ended, None
         if ended is not None:
-            ended(result)
+            ended(result.having(self._sent, self._got))
 
     def _linger(self, c: Connection) -> None:
         """Say goodbye and send FIN, then wait for the server's FIN."""

@@ -317,6 +317,7 @@ class BackendWatch:
             monitor.news.not_checked(self.backend, result.failure, monitor.now_ms)
             return
         self._note(has_passed=not result.failure)
+        health.schedule.results.said = (result.sent, result.got)
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("check of %s: %s", self.backend.name, result.failure or "passed")
         next_at_ms = health.schedule.next_at_ms

@@ -1,6 +1,7 @@
 """The last results of a backend's checks: when each began, how long it took, and how it went.
 
 nginy may check ten thousand backends, so a result is one number: 320 bytes a backend and not 2,000.
+Of the last one there is also the head of what both sides have said.
 
 Pure; `checks/watch.py` notes results, the admin interface shows them.
 """
@@ -17,9 +18,11 @@ TOOK_BITS: Final = 20
 class CheckResults:
     """A ring of `KEPT` results."""
 
-    __slots__ = ("_count", "_ring")
+    __slots__ = ("_count", "_ring", "said")
 
     def __init__(self) -> None:
+        self.said = (b"", b"")
+        """The first bytes that were sent for the last check, and those that came."""
         self._ring = array("q")
         self._count = 0
 
