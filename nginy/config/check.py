@@ -311,7 +311,10 @@ def _check_target(target: str, mark: Mark, config: Config, findings: Findings) -
         return
     if ":" not in target and target.strip("0123456789."):
         hint = did_you_mean(closest(target, config.upstreams))
-        findings.report(mark, f"proxy_pass: there is no upstream {quote(target)}{hint}")
+        text = f"proxy_pass: there is no upstream {quote(target)}{hint}"
+        if target.endswith(";"):
+            text = f"proxy_pass: {quote(target)} {value_hint('proxy_pass', target)}"
+        findings.report(mark, text)
         return
     try:
         parse_peer(target)

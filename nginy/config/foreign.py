@@ -69,6 +69,8 @@ RENAMED: Final[Mapping[str, Mapping[str, str]]] = {
         "proto": "protocol",
         "proxy_buffer": "proxy_buffer_size",
         "proxy_read_timeout": "proxy_timeout",
+        "proxy_send_timeout": "proxy_timeout",
+        "send_timeout": "proxy_timeout",
         "target": "proxy_pass",
         "timeout": "proxy_timeout",
         "timeout client": "proxy_timeout",
@@ -155,6 +157,8 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
         "group": "nginy takes the group of its user",
         "http": NO_HTTP,
         "load_module": "nginy has no modules",
+        "sendfile": "nginy serves no files",
+        "tcp_nopush": "nginy serves no files",
         "master_process": "expected workers: 1 for a single process",
         "stream": TOP_OF_FILE,
         "worker_rlimit_nofile": RAISED_ALONE,
@@ -164,19 +168,17 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
         "accept-proxy": ACCEPT_PROXY,
         "acl": IN_ACCESS,
         "allow": IN_ACCESS,
+        "default_server": "expected the keys beside the address of each backend",
         "deny": IN_ACCESS,
         "limit_conn_dry_run": "expected dry_run: on in limit_conn",
         "limit_conn_log_level": "expected log_level in limit_conn",
         "limit_conn_zone": "expected key and zone in limit_conn",
         "limit_rate": "expected proxy_download_rate: 1m",
-        "location": NO_HTTP,
-        "locations": NO_HTTP,
         "maxconn": "expected limit_conn, worker_connections at the top, or max_conns of a backend",
         "mode": "expected protocol: tcp or protocol: udp",
         "option": NO_OPTIONS,
         "proxy_next_upstream_timeout": "expected proxy_next_upstream: {timeout: 10s}",
         "proxy_next_upstream_tries": "expected proxy_next_upstream: {tries: 3}",
-        "proxy_set_header": NO_HTTP,
         "proxy_ssl": SPEAKS,
         "reuseport": "nginy sets it itself when there are several workers",
         "rules": IN_ROUTES,
@@ -189,17 +191,20 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
         "ssl": TERMINATES,
         "ssl_certificate": TERMINATES,
         "ssl_certificate_key": TERMINATES,
+        "sendfile": "nginy serves no files",
+        "tcp_nopush": "nginy serves no files",
+        "tcp_request": "expected access, limit_conn or limit_conn_rate",
         "ssl_preread": "nginy looks at first bytes where a route needs them; expected routes",
         "udp": "expected protocol: udp",
     },
     UPSTREAM: {
-        "cookie": NO_HTTP,
         "default_server": "expected the keys beside the address of each backend",
         "fall": "expected health_check: {fails: 3}",
         "inter": "expected health_check: {interval: 5s}",
         "ip_hash": "expected balance: {hash: $remote_addr, consistent: on}",
         "hash_type": f"expected balance: {SOURCE_HASH}",
         "http_check": "expected health_check: {type: http}",
+        "tcp_check": "expected health_check: {type: tcp, steps: [{send: ..., expect: ...}]}",
         "keepalive": "nginy opens a connection for each session",
         "maxconn": "expected max_conns in a backend",
         "option": NO_OPTIONS,
@@ -233,6 +238,10 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
         "tls": SPEAKS,
     },
     HEALTH_CHECK: {
+        "agent": "expected agent_check: 9001, the agent's port, in the upstream",
+        "agent_check": "expected agent_check: 9001, the agent's port, in the upstream",
+        "check": "health_check itself turns the checks on",
+        "enabled": "health_check itself turns the checks on",
         "mandatory": "expected initial: down",
         "match": "expected expect, or with type http status",
         "ssl": "expected type: tls",
@@ -289,6 +298,27 @@ VALUES: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "on_down": {"shutdown-sessions": "expected close or reset"},
     "proxy_next_upstream": {"error": "expected on", "timeout": "expected on"},
+}
+
+# Words in place of a log's path, by the key beside it.
+_NO_SERVER: Final = "is no server, expected syslog:127.0.0.1:514"
+LOG_WORDS: Final[Mapping[str, Mapping[str, str]]] = {
+    "format": {
+        **dict.fromkeys(("none", "no", "false", "null", "disabled"), "is no path, expected off"),
+        **dict.fromkeys(
+            ("debug", "info", "notice", "warn", "error", "crit"),
+            "is a level of error_log and no path, expected stderr or the path of a file",
+        ),
+        "syslog": _NO_SERVER,
+        **dict.fromkeys(("journal", "journald"), "is no path, expected stderr, which journald has"),
+    },
+    "level": {
+        **dict.fromkeys(
+            ("none", "no", "false", "null", "disabled", "off"), "is no path, expected /dev/null"
+        ),
+        "syslog": _NO_SERVER,
+        **dict.fromkeys(("journal", "journald"), "is no path, expected stderr, which journald has"),
+    },
 }
 
 # Words behind an address in `listen`.

@@ -9,21 +9,30 @@ message.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from nginy.config.foreign import (
     ABSENT,
     BACKEND_WORDS,
     BACKEND_WORDS_ABSENT,
+    CONFIGURATION,
     LISTEN_WORDS,
+    LISTENER,
+    LOG_WORDS,
+    NO_HTTP,
+    NO_OPTIONS,
     PORTS_OF_SCHEMES,
     RENAMED,
+    UPSTREAM,
     VALUES,
 )
+from nginy.config.haproxy_options import OPTIONS
+from nginy.config.http_words import HTTP_WORDS
 
 _URL = re.compile(r"([a-z][a-z0-9+]*)://([^/\s]*)(/\S*)?", re.IGNORECASE | re.ASCII)
 _ADDRESS = re.compile(r"(?:\[[^\]]*\]:|[\w.*-]+:|:)?\d+(?:-\d+)?|unix:/\S+", re.ASCII)
+_SYSLOG = re.compile(r"syslog:(?:server=)?(unix:[^,]*|[\w.-]+|\[[^\]]*\])(?::(\d+))?(?:,.*)?")
 _SHELL_VARIABLE = re.compile(r"\$([A-Z_][A-Z0-9_]*)", re.ASCII)
 
 
@@ -34,15 +43,33 @@ def renamed(noun: str, word: str) -> str | None:
 
 def absent(noun: str, word: str) -> str | None:
     """Return the advice for a word that has no counterpart in the record; None if unknown."""
-    return ABSENT.get(noun, {}).get(_spelled(noun, word))
+    is_outer = noun in (CONFIGURATION, LISTENER, UPSTREAM)
+    first, *rest = word.lower().removeprefix("no ").split() or [""]
+    if is_outer and first == "option" and rest:
+        return OPTIONS.get(rest[0].replace("_", "-"), NO_OPTIONS)
+    advice = ABSENT.get(noun, {}).get(_spelled(noun, word))
+    is_http = is_outer and not HTTP_WORDS.isdisjoint(_spellings(word))
+    return NO_HTTP if advice is None and is_http else advice
 
 
 def _spelled(noun: str, word: str) -> str:
-    """Return the spelling that the tables have: HAProxy writes dashes, nginx underscores."""
-    for spelling in (word, word.lower(), word.lower().replace("-", "_")):
+    """Return the spelling that the tables have."""
+    for spelling in _spellings(word):
         if spelling in RENAMED.get(noun, {}) or spelling in ABSENT.get(noun, {}):
             return spelling
     return word
+
+
+def _spellings(word: str) -> Iterator[str]:
+    """Yield a word as others write it: HAProxy with dashes, nginx with underscores.
+
+    Of several words, such as "server s1", the first one counts if no table has them together.
+    """
+    small = word.lower()
+    yield from (word, small, small.replace("-", "_"))
+    first, *rest = small.split() or [""]
+    if rest:
+        yield first.replace("-", "_")
 
 
 def value_hint(key: str, text: str) -> str | None:
@@ -68,6 +95,12 @@ def log_hint(text: str, option: str, words: frozenset[str]) -> str | None:
     `option` is the key of the log that takes `words`: format or level.
     """
     path, *rest = text.split() or [""]
+    if not rest:
+        answer = _syslog_hint(text) or LOG_WORDS[option].get(text.lower())
+        if answer is not None:
+            return answer
+    if rest and path in words:
+        return f"has the {option} before the path, expected {{path: {rest[0]}, {option}: {path}}}"
     if option == "format" and path == "combined" and not rest:
         return "is a format of HTTP and no path, expected {path: stderr, format: main}"
     if not rest and path in words:
@@ -78,6 +111,18 @@ def log_hint(text: str, option: str, words: frozenset[str]) -> str | None:
     word = "main" if (option, rest[0]) == ("format", "combined") else rest[0]
     pair = f"{name}: {value}" if has_value else f"{option}: {word}"
     return f'has "{rest[0]}" after the path, expected {{path: {path}, {pair}}}'
+
+
+def _syslog_hint(text: str) -> str | None:
+    """Return the address of a syslog server that nginx's syslog:server=..., or a name, means."""
+    match = _SYSLOG.fullmatch(text)
+    if match is None:
+        return None
+    if match[1].startswith("unix:"):
+        return "is no server, expected syslog:127.0.0.1:514, as nginy sends syslog over UDP only"
+    is_short = text == f"syslog:{match[1]}"
+    what = "has no port" if is_short else "is in nginx's words"
+    return f"{what}, expected syslog:{match[1]}:{match[2] or 514}"
 
 
 def _url_hint(text: str, *, is_listen: bool) -> str | None:

@@ -36,6 +36,13 @@ class LogPath(FilePath):
         self.option = option
         self.values = frozenset(values)
 
+    def parse(self, text: str, mark: Mark) -> str:
+        """Refuse a level or a format before the path, which would make one path of both."""
+        first, *rest = text.split() or [""]
+        if rest and first in self.values:
+            raise InvalidValueError(f"begins with a {self.option}")
+        return super().parse(text, mark)
+
     def advice(self, key: str, text: str) -> str | None:
         """Explain where nginx's option after the path goes."""
         return log_hint(text, self.option, self.values) or super().advice(key, text)
@@ -53,6 +60,8 @@ class ErrorLogPath(LogPath):
 
 class AccessLogPath(LogPath):
     """The same for an access log: the path of a file may have variables."""
+
+    reason = ", as each access_log says where its lines go"
 
     def parse_among(self, text: str, mark: Mark, findings: Findings) -> str:
         """Refuse unknown variables, and those of an address."""

@@ -180,7 +180,8 @@ class Record(Kind[R]):
                     ScalarNode(row.udp_default, is_plain=False), findings
                 )
             elif row.default is None and name not in meant:
-                findings.report(node.mark, f'"{name}" is missing, expected {row.kind.expected}')
+                text = f'"{name}" is missing, expected {row.kind.expected}{row.kind.reason}'
+                findings.report(node.mark, text)
             if findings.failures > before:
                 bad.add(name)
         if any(

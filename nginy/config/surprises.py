@@ -7,6 +7,7 @@ passes that warning on.
 from collections.abc import Iterator
 from typing import Final
 
+from nginy.backend.names.expand import refusal
 from nginy.config.admin import admin_listeners, is_loopback
 from nginy.config.balance import KEY_EXAMPLE
 from nginy.config.build_health import proxy_protocols_of
@@ -57,6 +58,7 @@ def _of_upstream(name: str, upstream: Upstream) -> Warnings:
         text = f"all backends of upstream {quote(name)} are down, so its sessions end at once,"
         yield origin.of("backends"), f"{text} with status 502"
     yield from _repeated(upstream)
+    yield from _nowhere(upstream)
     if balance.key and "$" not in balance.key:
         meant = balance.key if balance.key in KEY_VARIABLES else KEY_EXAMPLE[1:]
         text = f"the key {quote(balance.key)} has no variable, so one backend gets every client"
@@ -81,6 +83,15 @@ def _repeated(upstream: Upstream) -> Warnings:
             text = f"backend {backend.address} is already listed at {seen[key]}"
             yield mark, f"{text}, expected it once with a weight"
         seen.setdefault(key, mark)
+
+
+def _nowhere(upstream: Upstream) -> Warnings:
+    """Find addresses that would be refused if a name had them."""
+    for backend in upstream.backends:
+        address = backend.address
+        why = "" if address.is_name or address.is_unix else refusal(address)
+        if why:
+            yield backend.origin.of("address"), f"backend {address} {why}, expected a server's own"
 
 
 def _unended_lines(upstream: Upstream) -> Warnings:

@@ -64,12 +64,17 @@ def parse_duration_ms(text: str) -> int:
 
 
 def _meant_duration(text: str) -> str | None:
-    """Return the duration that "10sec", "5 minutes" or "1.5s" probably means."""
-    match = _LONG_DURATION.fullmatch(text)
-    unit = _LONG_UNITS.get(match[2].lower()) if match else None
-    if match is None or unit is None:
+    """Return the duration that "10sec", "1h 30m" or "1.5s" probably means."""
+    duration_ms, units = 0, []
+    for number, word in _LONG_DURATION.findall(text):
+        unit = _LONG_UNITS.get(word.lower())
+        if unit is None:
+            return None
+        units.append(unit)
+        duration_ms += round(float(number) * MS_PER_UNIT[unit])
+    is_more = _LONG_DURATION.sub("", text).strip(" ,")
+    if not units or is_more or len(set(units)) < len(units):
         return None
-    duration_ms = round(float(match[1]) * MS_PER_UNIT[unit])
     return format_duration(duration_ms) if duration_ms else "off"
 
 

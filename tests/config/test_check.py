@@ -202,7 +202,7 @@ def test_an_access_log_without_a_path_is_checked_all_the_same(
 ) -> None:
     missing = (
         'nginy.yml:1:13: access_log: "path" is missing, expected the path of a file, stderr,'
-        " stdout or syslog:HOST:PORT"
+        " stdout or syslog:HOST:PORT, as each access_log says where its lines go"
     )
     text = f"access_log: {{{more}}}\n{LISTENER}"
     assert refusals(tmp_path, text) == [missing, f"nginy.yml:{problem}"]

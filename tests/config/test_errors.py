@@ -235,10 +235,7 @@ CASES = [
     # Paths.
     (
         "access_log: syslog:localhost\n" + LISTENER,
-        (
-            ':1:13: access_log: "syslog:localhost" has no port, expected the path of a file,'
-            " stderr, stdout or syslog:HOST:PORT"
-        ),
+        (':1:13: access_log: "syslog:localhost" has no port, expected syslog:localhost:514'),
     ),
     ("pid: ''\n" + LISTENER, ':1:6: pid: "" is not a path, expected the path of a file, or off'),
     # Variables.

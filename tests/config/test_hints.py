@@ -3,7 +3,9 @@
 import pathlib
 
 import pytest
-from nginy.config.foreign import ABSENT, RENAMED, VALUES
+from nginy.config.foreign import ABSENT, CONFIGURATION, NO_HTTP, RENAMED, UPSTREAM, VALUES
+from nginy.config.foreign import LISTENER as LISTENER_
+from nginy.config.http_words import HTTP_WORDS
 from nginy.config.record import records_of
 from nginy.config.schema import CONFIG
 
@@ -74,6 +76,30 @@ KEYS = [
     (in_backend("maxconn: 5"), '(did you mean "max_conns"?)'),
     (in_backend("health_check: on"), "it belongs in an upstream"),
     (in_backend("port: 80"), "a port is part of the address, as in 127.0.0.1:80"),
+    (in_listener("client_max_body_size: 1m"), NO_HTTP),
+    (in_listener("proxy_set_header: x"), NO_HTTP),
+    (in_listener("Gzip: on"), NO_HTTP),
+    (in_listener("root: /var/www"), NO_HTTP),
+    (in_listener("http-request: deny"), NO_HTTP),
+    (in_listener("timeout http-request: 3s"), NO_HTTP),
+    (in_upstream("cookie: x"), NO_HTTP),
+    (LISTENER + "proxy_cache_path: /x\n", NO_HTTP),
+    (in_listener("send_timeout: 3s"), '(did you mean "proxy_timeout"?)'),
+    (in_listener("sendfile: on"), "nginy serves no files"),
+    (in_listener("option tcplog: on"), "expected access_log: stderr"),
+    (in_listener("option httplog: on"), NO_HTTP),
+    (in_listener("no option dontlognull: on"), "{path: stderr, empty: off}"),
+    (LISTENER + "option redispatch: on\n", "proxy_next_upstream: {tries: 3} in a listener"),
+    (in_upstream("option tcp-check: on"), "expected health_check: tcp in the upstream"),
+    (in_upstream("option nolinger: on"), "--help-config lists the keys"),
+    (in_upstream("tcp-check connect: on"), "steps: [{send: ..., expect: ...}]}"),
+    (in_upstream("server s1: 127.0.0.1:1"), '(did you mean "backends"?)'),
+    (in_listener("tcp-request connection: reject"), "limit_conn or limit_conn_rate"),
+    (in_upstream("health_check: {check: on}"), "health_check itself turns the checks on"),
+    (
+        in_upstream("health_check: {agent: on}"),
+        "the agent's port, in the upstream",
+    ),
     ("defaults: {proxy_ssl: on}\n" + LISTENER, "expected proxy_tls: on in a listener"),
     ("defaults: {timeout: 5s}\n" + LISTENER, '(did you mean "proxy_timeout"?)'),
     ("defaults: {weight: 5}\n" + LISTENER, "it belongs in a backend"),
@@ -179,6 +205,29 @@ VALUES_WRITTEN = [
     ("pid: /run/nginy.pid;\n" + LISTENER, 'ends in a ";", expected /run/nginy.pid'),
     (balance("{hash: $remote_addr;}"), 'ends in a ";", expected $remote_addr'),
     (balance("{random: two least_conn}"), "has words after the method, expected two"),
+    (in_listener("proxy_timeout: 1h 30m"), '(did you mean "1h30m"?)'),
+    ("listeners: {listen: 127.0.0.1:80, proxy_pass: 'u;'}\n", 'ends in a ";", expected u'),
+    ("access_log: none\n" + LISTENER, '"none" is no path, expected off'),
+    (
+        "access_log: debug\n" + LISTENER,
+        "a level of error_log and no path, expected stderr or the path of a file",
+    ),
+    ("access_log: syslog\n" + LISTENER, '"syslog" is no server, expected syslog:127.0.0.1:514'),
+    (
+        "access_log: syslog:server=10.0.0.1,tag=a\n" + LISTENER,
+        "expected syslog:10.0.0.1:514",
+    ),
+    ("access_log: syslog:server=a.test:515\n" + LISTENER, "expected syslog:a.test:515"),
+    ("access_log: syslog:server=unix:/dev/log,a=b\n" + LISTENER, "sends syslog over UDP only"),
+    ("access_log: syslog:10.0.0.1\n" + LISTENER, "expected syslog:10.0.0.1:514"),
+    ("access_log: json /tmp/x\n" + LISTENER, "expected {path: /tmp/x, format: json}"),
+    ("error_log: none\n" + LISTENER, '"none" is no path, expected /dev/null'),
+    ("error_log: journald\n" + LISTENER, "expected stderr, which journald has"),
+    (
+        "error_log: info /tmp/x\n" + LISTENER,
+        "has the level before the path, expected {path: /tmp/x, level: info}",
+    ),
+    ("access_log: {empty: off}\n" + LISTENER, "as each access_log says where its lines go"),
     ("pid: nginy\n" + LISTENER, '(did you mean "./nginy"?)'),
     ("access_log: on\n" + LISTENER, "stderr, stdout or syslog:HOST:PORT"),
     (
@@ -258,6 +307,10 @@ def test_no_foreign_word_is_one_of_nginys_own() -> None:
     for table in (RENAMED, ABSENT):
         for noun, words in table.items():
             assert not words.keys() & records[noun].keys.keys(), noun
+    for record in records.values():
+        assert not HTTP_WORDS & record.keys.keys(), record.noun
+    for noun in (CONFIGURATION, LISTENER_, UPSTREAM):
+        assert not HTTP_WORDS & (RENAMED[noun].keys() | ABSENT[noun].keys() - {"http_check"}), noun
     for noun, words in RENAMED.items():
         assert set(words.values()) <= records[noun].keys.keys(), noun
     keys = {name for record in records.values() for name in record.keys}

@@ -53,6 +53,25 @@ def test_a_backend_that_is_there_twice_is_warned_of(tmp_path: pathlib.Path) -> N
     assert warned(tmp_path, serving("", services)) == []
 
 
+def test_an_address_that_no_server_has_is_warned_of(tmp_path: pathlib.Path) -> None:
+    """As where a name has it (backend/names/), but a literal address may be meant."""
+    nobody, group = "is no address of a server", "is the address of a group of machines"
+    cases = {
+        "0.0.0.0:81": nobody,
+        "[::]:81": nobody,
+        "[::ffff:0.0.0.0]:81": nobody,
+        "224.0.0.1:81": group,
+        "255.255.255.255:81": group,
+        "[ff02::1]:81": group,
+    }
+    backends = ", ".join(f"'{address}'" for address in cases)
+    found = warned(tmp_path, serving("", f"{backends}, '127.0.0.1:1', 'unix:/x', 'a.test:80'"))
+    assert [warning.partition(": ")[2] for warning in found] == [
+        f"backend {address} {why}, expected a server's own" for address, why in cases.items()
+    ]
+    assert found[0].startswith("nginy.yml:4:16: ")
+
+
 def test_an_upstream_that_nobody_uses_is_warned_of(tmp_path: pathlib.Path) -> None:
     text = f"{LISTENER}upstreams: {{old: {{backends: 127.0.0.1:1}}}}\n"
     assert warned(tmp_path, text) == ['nginy.yml:2:18: no listener leads to upstream "old"']
