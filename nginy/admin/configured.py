@@ -6,6 +6,7 @@ package `config`.
 Tested in tests/run/test_admin_config.py.
 """
 
+import re
 from typing import Final
 
 from nginy.admin.answer import JSON, TEXT, Answer, Facts, Slices
@@ -15,6 +16,8 @@ from nginy.admin.source import known
 from nginy.admin.subject import Configuration, Subject
 from nginy.wire.request import RequestError
 
+PLACED: Final = re.compile(r"(.+?):(\d+):(\d+): (.*)", re.DOTALL)
+"""A problem of a file, as everybody prints it."""
 FIRST: Final = ("sni", "alpn", "starts", "is_tls")
 """What a client may send first, as for `nginy explain`."""
 
@@ -72,8 +75,18 @@ def rehearsal(subject: Subject, asked: Asked) -> Slices[Answer]:
     changes = [{"op": text[:1], "text": text[2:]} for text in found["changes"]]
     told = {"dry_run": True, "result": "refused" if is_refused else "acceptable"}
     took = {"took_s": (subject.loop.clock.now_ms - began_ms) / 1000}
-    members = {**subject.stamp(), **told, **took, **found, "changes": changes}
+    problems = [problem_row(text) for text in found["problems"]]
+    members = {**subject.stamp(), **told, **took, **found, "changes": changes, "problems": problems}
     return (yield from json_answer(asked, members, 422 if is_refused else 200))
+
+
+def problem_row(problem: str) -> Facts:
+    """Return a problem with its place, if it has one, as members."""
+    found = PLACED.fullmatch(problem)
+    if found is None:
+        return {"file": None, "line": None, "column": None, "text": problem}
+    file, line, column, text = found.groups()
+    return {"file": file, "line": int(line), "column": int(column), "text": text}
 
 
 def configuration(subject: Subject) -> Configuration:

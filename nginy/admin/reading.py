@@ -64,6 +64,7 @@ def upstreams(subject: Subject, asked: Asked) -> Slices[Answer]:
     for each in facts["upstreams"]:
         del each["connects"]
         each["balance"] = subject.balances.get(each["name"])
+        each["on_down"] = subject.on_down.get(each["name"])
         if pace.is_over(BALANCE_US):
             yield None
     if name is None:
@@ -81,6 +82,9 @@ def listeners(subject: Subject, asked: Asked) -> Slices[Answer]:
     name = asked.names.get("L")
     facts = yield from known(subject, LISTENERS, {"name": name})
     subject.adjust("listeners", facts["listeners"])
+    for each in facts["listeners"]:
+        mark = subject.defined_at.get(each["name"])
+        each["defined_at"] = None if mark is None else str(mark)
     if name is None:
         rows = facts["listeners"]
         answer = yield from json_answer(asked, {**stamp(subject, facts), "listeners": rows})

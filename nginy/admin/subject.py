@@ -151,6 +151,10 @@ class Subject:
     """The most backends with series of their own."""
     balances: Mapping[str, str] = field(default_factory=dict)
     """How each upstream chooses, as configured."""
+    on_down: Mapping[str, str] = field(default_factory=dict)
+    """What becomes of sessions of its backends that go down, by upstream."""
+    defined_at: Mapping[str, object] = field(default_factory=dict)
+    """The places of listeners in the configuration, by their names."""
     crew: Crew | None = None
     """Who serves, if this process does not."""
     status: str = "starting"

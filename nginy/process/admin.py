@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from nginy import __version__
 from nginy.admin.answer import Question
 from nginy.admin.changing import tell
+from nginy.admin.configured import problem_row
 from nginy.admin.guard import DoorSettings
 from nginy.admin.overriding import OVERRIDING, details
 from nginy.admin.server import AdminServer, Door
@@ -146,6 +147,12 @@ class AdminSet:
         subject.ready = config.ready
         subject.metrics_backends = config.metrics_backends
         upstreams = config.upstreams.items()
+        subject.on_down = {name: each.on_down for name, each in upstreams}
+        subject.defined_at = {
+            listener.name or str(address): listener.origin.mark
+            for listener in config.listeners
+            for address in listener.listen
+        }
         subject.balances = {name: each.balance.method for name, each in upstreams}
         subject.newcomer = lambda name, keys: newcomer(
             config, subject.book.listings().get(name, AS_CONFIGURED), name, keys
@@ -256,7 +263,7 @@ class AdminSet:
             "result": result,
             "at": utc_text(now_ms),
             "took_s": outcome.took_ms / 1000,
-            "problems": list(outcome.problems),
+            "problems": [problem_row(text) for text in outcome.problems],
             "warnings": list(outcome.warnings),
             "changes": [{"op": text[:1], "text": text[2:]} for text in outcome.changes],
             "needs_restart": list(outcome.needs_restart),

@@ -24,7 +24,6 @@ from nginy.config.schema import Config
 from nginy.errors import NginyError
 from nginy.process.pidfile import read_outcome, read_pid, read_reopening, read_upgrade
 from nginy.process.report import (
-    LISTS,
     ReloadOutcome,
     ReopenOutcome,
     monotonic_ms,
@@ -89,8 +88,17 @@ def rehearse(config: Config, config_path: str) -> ReloadOutcome:
 def _outcome(fields: Mapping[str, Any]) -> ReloadOutcome:
     """Return the outcome that the admin interface has answered."""
     changes = tuple(f"{each['op']} {each['text']}" for each in fields["changes"])
-    texts = {name: tuple(map(str, fields[name])) for name in LISTS if name != "changes"}
-    return ReloadOutcome(0, int(fields["took_s"] * 1000), changes=changes, **texts)
+    texts = {name: tuple(map(str, fields[name])) for name in ("warnings", "needs_restart")}
+    problems = tuple(map(_problem, fields["problems"]))
+    took_ms = int(fields["took_s"] * 1000)
+    return ReloadOutcome(0, took_ms, changes=changes, problems=problems, **texts)
+
+
+def _problem(fields: Mapping[str, Any]) -> str:
+    """Return a problem as the log has it."""
+    if fields["file"] is None:
+        return str(fields["text"])
+    return f"{fields['file']}:{fields['line']}:{fields['column']}: {fields['text']}"
 
 
 def reload(path: str, answer_ms: int = ANSWER_MS) -> ReloadOutcome:

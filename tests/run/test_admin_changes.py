@@ -226,7 +226,8 @@ def test_a_reload_by_request_answers_when_it_is_over(place: Place, tmp_path: pat
         nginy.path.write_text("listeners: 7\n")
         status, answer = place.ask("POST", "/reload")
         assert (status, answer["result"], answer["generation"]) == (422, "refused", 2)
-        assert "nginy.yml:1" in answer["problems"][0]
+        [problem] = answer["problems"]
+        assert (problem["file"], problem["line"]) == (str(nginy.path), 1)
         assert place.ask("GET", "/reload")[1]["result"] == "refused"
         assert place.ask("POST", "/reload", {"dryrun": True})[0] == 400
         assert place.ask("POST", "/reopen")[0] == 200

@@ -87,6 +87,9 @@ def test_what_runs_is_shown_and_a_reload_can_be_tried(workers: int, tmp_path: pa
         found = json.loads(text_of(place, "/config?format=json"))
         assert found["upstreams"]["web"]["backends"][0]["address"] == place.addresses[0]
         assert place.ask("GET", "/config?format=xml")[0] == 400
+        [listener] = place.ask("GET", "/listeners")[1]["listeners"]
+        assert listener["defined_at"].startswith(f"{nginy.path}:")
+        assert place.ask("GET", "/upstreams/web")[1]["on_down"] == "keep"
         file = place.ask("GET", "/config/file")[1]
         assert (file["path"], file["changed"], file["exists"]) == (str(nginy.path), False, True)
         target = f"/upstreams/web/backends/{place.addresses[0]}"
@@ -123,7 +126,7 @@ def test_a_tried_reload_names_what_is_in_the_way_and_changes_nothing(
             nginy.write(text + more)
             status, told = place.ask("POST", "/reload", {"dry_run": True})
             assert (status, told["result"]) == (422, "refused")
-            assert str(port) in told["problems"][0]
+            assert str(port) in told["problems"][0]["text"]
         nginy.write("listeners: 7\n")
         status, told = place.ask("POST", "/reload", {"dry_run": True})
         assert (status, told["result"]) == (422, "refused")
@@ -135,6 +138,8 @@ def test_a_tried_reload_names_what_is_in_the_way_and_changes_nothing(
         assert status == 0
         assert "weight 1 -> 5" in out
         assert not place.ask("GET", "/config/file")[1]["changed"]
+        [listener] = place.ask("GET", "/listeners")[1]["listeners"]
+        assert listener["defined_at"].startswith(f"{nginy.path}:")
         assert load(str(nginy.path), {}).upstreams["web"].backends[0].weight == 5
         nginy.path.unlink()
         assert not place.ask("GET", "/config/file")[1]["exists"]
