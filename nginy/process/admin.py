@@ -21,7 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from nginy import __version__
-from nginy.admin.answer import Question
+from nginy.admin.answer import Facts, Question, Slices
+from nginy.admin.changes import Newcomer
 from nginy.admin.changing import tell
 from nginy.admin.configured import problem_row
 from nginy.admin.guard import DoorSettings
@@ -42,7 +43,7 @@ from nginy.log.levels import NOTICE
 from nginy.process.binding import refusal
 from nginy.process.control import Control
 from nginy.process.inherited import Inherited
-from nginy.process.newcomers import misfits, newcomer
+from nginy.process.newcomers import misfits
 from nginy.process.report import ReloadOutcome
 from nginy.process.running import RunningConfig
 from nginy.process.server import Server
@@ -79,6 +80,7 @@ class AdminSet:
         self._is_begun = False
         """Whether the first configuration is known."""
         self.subject.changed = self._book_changed
+        self.subject.newcomer = self._newcomer
 
     def listeners(self) -> Sequence[Listener]:
         """Return what a successor of this process gets copies of."""
@@ -154,9 +156,6 @@ class AdminSet:
             for address in listener.listen
         }
         subject.balances = {name: each.balance.method for name, each in upstreams}
-        subject.newcomer = lambda name, keys: newcomer(
-            config, subject.book.listings().get(name, AS_CONFIGURED), name, keys
-        )
         subject.file_values = {
             (name, backend.address.name): {
                 "state": "maint" if backend.down else "ready",
@@ -180,6 +179,10 @@ class AdminSet:
             tell(subject, f"{change} by an operator is dropped: {reason}", change.place)
         if had_changes:
             self._apply()
+
+    def _newcomer(self, upstream: str, keys: Facts) -> Slices[Newcomer]:
+        listing = self.subject.book.listings().get(upstream, AS_CONFIGURED)
+        return self._running.newcomer(upstream, keys, listing)
 
     def controlled_by(self, control: Control) -> None:
         """Let `control` obey operators who come this way like those who send signals."""

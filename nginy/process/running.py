@@ -14,7 +14,8 @@ from dataclasses import replace
 from typing import Any
 
 from nginy.admin.answer import Facts, Slices
-from nginy.backend.listing import AS_CONFIGURED, Listing
+from nginy.admin.changes import Newcomer
+from nginy.backend.listing import AS_CONFIGURED, Listing, parse_settings, settings_to_json
 from nginy.commands.explain import explain
 from nginy.config.check_files import check_files
 from nginy.config.dump import masked_steps, yaml_steps
@@ -23,7 +24,7 @@ from nginy.errors import NginyError
 from nginy.event.loop import Loop
 from nginy.process.binding import binding_problems
 from nginy.process.errand import Errands
-from nginy.process.newcomers import present
+from nginy.process.newcomers import newcomer, present
 from nginy.process.reader import read
 from nginy.text.times import utc_text
 from nginy.wire.request import RequestError
@@ -113,6 +114,27 @@ class RunningConfig:
         if "problem" in found:
             raise RequestError(400, "bad_parameter", found["problem"])
         return found
+
+    def newcomer(self, upstream: str, keys: Facts, listing: Listing) -> Slices[Newcomer]:
+        """Return the backend of an upstream that has these keys, or what is wrong with it.
+
+        `listing` is what operators have changed of the upstream before.
+        """
+        config = self._config
+
+        def work() -> Facts:
+            found = newcomer(config, listing, upstream, keys)
+            settings = None if found.settings is None else settings_to_json(found.settings)
+            return {
+                "problems": [dict(each) for each in found.problems],
+                "keys": dict(found.keys),
+                "settings": settings,
+                "moved_percent": found.moved_percent,
+            }
+
+        told = yield from self._errands.run(work)
+        settings = None if told["settings"] is None else parse_settings(told["settings"])
+        return Newcomer(tuple(told["problems"]), told["keys"], settings, told["moved_percent"])
 
     def rehearse(self) -> Slices[Any]:
         """Return what a reload would come to."""

@@ -10,7 +10,6 @@ from nginy.backend.listing import Listing
 from nginy.process.newcomers import newcomer
 from nginy.text.address import parse_address
 
-from kit.admin import done
 from kit.configs import loaded
 
 NONE = Listing()
@@ -32,9 +31,7 @@ listeners:
 def read(
     directory: pathlib.Path, upstream: str, keys: Mapping[str, object], listing: Listing = NONE
 ) -> Newcomer:
-    found, _ = done(newcomer(loaded(directory, FILE), listing, upstream, keys))
-    assert isinstance(found, Newcomer)
-    return found
+    return newcomer(loaded(directory, FILE), listing, upstream, keys)
 
 
 def test_keys_are_those_of_the_file(tmp_path: pathlib.Path) -> None:
