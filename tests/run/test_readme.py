@@ -39,7 +39,8 @@ class Command:
 def commands(markdown: str) -> Iterator[Command]:
     """The commands of all blocks that begin with a prompt."""
     for block in re.findall(r"^```\n([$#] .*?)^```$", markdown, re.MULTILINE | re.DOTALL):
-        for part in re.split(r"^(?=[$#] )", block, flags=re.MULTILINE)[1:]:
+        # A "#" after "$ cat file" is a comment of that file.
+        for part in re.split(rf"^(?=[{block[0]}] )", block, flags=re.MULTILINE)[1:]:
             # A line that ends in a backslash goes on.
             line, output = re.split(r"(?<!\\)\n", part[2:], maxsplit=1)
             yield Command(part[0], line, output)
@@ -74,13 +75,21 @@ ANSWERED = {
     "nginy plan -c nginy.yml new.yml": 0,
     "nginy explain nginy.yml 127.0.0.1:8080 10.1.2.3": 0,
 }
+# An import, the file that it reads, the one that it writes.
+IMPORTED = {
+    "nginy import -o shop.yml haproxy.cfg 2>&1 | grep -v ^exact": (
+        "cat haproxy.cfg",
+        "cat shop.yml",
+    ),
+}
 COLLECTED = ("bin/test", "bin/test -q tests/tour")
 
 
 def test_every_command_is_checked_and_stands_there_once() -> None:
     typed = [command.line for command in COMMANDS if command.prompt == "$"]
+    imports = [line for each in IMPORTED.items() for line in (each[0], *each[1])]
     assert sorted(typed) == sorted(
-        [STARTED, *ASKED, SHOWN, STATUS, *ANSWERED, *OPERATED, *REQUESTED, *COLLECTED]
+        [STARTED, *ASKED, SHOWN, STATUS, *ANSWERED, *OPERATED, *REQUESTED, *imports, *COLLECTED]
     )
 
 
@@ -121,6 +130,25 @@ def test_what_nginy_answers(line: str, directory: pathlib.Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout) == (ANSWERED[line], TYPED[line].output)
+
+
+@pytest.mark.parametrize("line", IMPORTED)
+def test_what_becomes_of_another_program_s_configuration(line: str, tmp_path: pathlib.Path) -> None:
+    before, after = (TYPED[each] for each in IMPORTED[line])
+    (tmp_path / before.line.removeprefix("cat ")).write_text(before.output)
+    program = f"{shlex.quote(sys.executable)} {shlex.quote(str(CHECKOUT / 'bin' / 'nginy'))}"
+    done = subprocess.run(
+        ["sh", "-c", line.replace("nginy import", f"{program} import", 1)],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.stdout == TYPED[line].output
+    assert (tmp_path / after.line.removeprefix("cat ")).read_text() == after.output
+    assert run_once("-t", str(tmp_path / after.line.removeprefix("cat ")))[0] == 0
 
 
 @pytest.fixture(scope="module")

@@ -180,10 +180,12 @@ class CheckReader:
     def _failures(self, upstream: Block) -> None:
         """Write what failed sessions do: nothing in HAProxy, unless `observe` is set."""
         others = [server for server in self.servers if not server.is_backup]
+        # Where the next backend is tried and checks find out, clients do not notice.
+        is_silent = self.proxy.get("option redispatch") is not None
         for server in self.servers:
             if server.value("observe") == "layer4":
                 server.block.set("max_fails", server.value("error-limit") or "10")
-            elif len(others) > 1 and not server.has("check") and not server.is_off:
+            elif len(others) > 1 and not server.is_off and not (is_silent and server.has("check")):
                 server.block.set("max_fails", "0")
         action = agreed(self.servers, "on-marked-down", self.ledger)
         if action == "shutdown-sessions":

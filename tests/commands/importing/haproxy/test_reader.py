@@ -270,7 +270,8 @@ def test_backends_become_upstreams(lines: list[str], wanted: str) -> None:
     inner = "".join(f"    {line}\n" for line in lines)
     text = (
         yaml(
-            f"listen one\n    bind :80\n{inner}    server a 10.0.0.1:80 check\n"
+            "listen one\n    bind :80\n    option redispatch\n"
+            f"{inner}    server a 10.0.0.1:80 check\n"
             f"    server b 10.0.0.2:80 check\n"
         )
         .replace(", max_fails: 0}", "")
