@@ -27,7 +27,7 @@ from nginy.commands.completion import SHELLS, render_completion
 from nginy.commands.drain import STATES, Wish, drain
 from nginy.commands.explain import explain
 from nginy.commands.help import USAGE
-from nginy.commands.importing.front import READERS, import_file
+from nginy.commands.importing.front import READERS, hints, import_file
 from nginy.commands.log import log, set_level
 from nginy.commands.manual import render_manual
 from nginy.commands.plan import render_plan
@@ -81,8 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _act(arguments)
     except NginyError as error:
         lines = str(error).splitlines()
-        for line in lines:
-            _tell(f"[emerg] {line}")
+        for line in (*(f"[emerg] {each}" for each in lines), *hints(error, arguments["CONFIG"])):
+            _tell(line)
         tell_failure(os.environ, lines)
         if arguments["-t"] or arguments["-T"]:
             _tell(f"configuration file {arguments['CONFIG']} test failed")

@@ -25,8 +25,8 @@ from nginy.config.node import quote_path
 from nginy.errors import ConfigError, InvalidValueError, NginyError
 
 FILE_MAX_BYTES: Final = 16 << 20
-LISTENING: Final = frozenset({"bind", "frontend", "listen", "proxy_pass", "server"})
-"""Words of directives without which nothing listens."""
+LISTENING: Final = ("proxy_pass", "pass", "listen", "bind", "frontend", "server")
+"""Directives without which nothing listens, those first that know the reason best."""
 MODE: Final = 0o666
 """Of a new OUT, less the umask."""
 
@@ -114,6 +114,18 @@ def import_file(path: str, out: str | None, kind: str | None, *, is_strict: bool
     return Outcome(code, text, tuple(lines))
 
 
+def hints(error: NginyError, path: str | None) -> list[str]:
+    """Return what to type if nginy's own loader has met another program's configuration."""
+    if not isinstance(error, ConfigError) or path is None or path.endswith((".yml", ".yaml")):
+        return []
+    try:
+        text = Disk(path).read(path)
+    except InvalidValueError:
+        return []
+    names = [name for name, each in READERS.items() if each.recognizes(text)]
+    return [f"{path} looks like a file of {name}: try nginy import {path}" for name in names[:1]]
+
+
 def _reader(path: str, kind: str | None) -> Kind:
     """Return the reader for a file, by its name or by the file's text."""
     if kind is not None and kind not in READERS:
@@ -127,22 +139,22 @@ def _reader(path: str, kind: str | None) -> Kind:
         raise refuse(path, 0, error.clause) from None
     if kind is not None:
         return READERS[kind]
+    # In this order: "listen 80" may be a line of both, "stream {" is one of nginx alone.
     found = [each for each in READERS.values() if each.recognizes(text)]
     if not found:
         expected = " or ".join(each.expected for each in READERS.values())
         raise refuse(path, 0, f"this is no configuration that nginy knows, expected {expected}")
-    if len(found) > 1:
-        names = " or ".join(f"--from {name}" for name in READERS)
-        raise refuse(path, 0, f"it cannot be told whose configuration this is, expected {names}")
     return found[0]
 
 
 def _empty(path: str, imported: Imported) -> ConfigError:
     """Return the error for a configuration of which no listener is left, and the first reason."""
     text = "nothing of it listens, so there is nothing to import"
-    for entry in imported.entries:
-        if entry.fate is Fate.LEFT_OUT and entry.directive.split()[0] in LISTENING:
-            return refuse(entry.file, entry.line, f"{entry.directive}: {entry.text}; {text}")
+    lost = [each for each in imported.entries if each.fate is Fate.LEFT_OUT]
+    for word in LISTENING:
+        for entry in lost:
+            if entry.directive.split()[0] == word:
+                return refuse(entry.file, entry.line, f"{entry.directive}: {entry.text}; {text}")
     return refuse(path, 0, text)
 
 

@@ -32,9 +32,13 @@ _SHORT_ESCAPES: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\0": "\\0"}
 def render(document: Document) -> str:
     """Return the text of a configuration."""
     parts = []
+    shared = document.top.values.pop("defaults", None)
     top = list(_mapping(document.top, ""))
     if top:
         parts.append(top)
+    if isinstance(shared, Block):
+        document.top.values["defaults"] = shared
+        parts.append(["defaults:", *_mapping(shared, STEP)])
     for name, section in (("variables", document.variables), ("upstreams", document.upstreams)):
         if section.values or section.above or section.end:
             parts.append(list(_section(name, section)))
@@ -64,7 +68,7 @@ def _listeners(listeners: Iterable[Block]) -> Iterator[str]:
 def _mapping(block: Block, indent: str) -> Iterator[str]:
     """Yield the lines of a block's keys, and the comments among them."""
     for number, (key, value) in enumerate(block.values.items()):
-        is_block = not indent and key in ("defaults", "log_formats")
+        is_block = not indent and key == "log_formats"
         if is_block and number:
             yield ""
         yield from _comments(block.above.get(key, ()), indent)

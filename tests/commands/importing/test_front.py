@@ -117,6 +117,16 @@ def test_a_slip_is_one_sentence(
         ("http {\n server {}\n}\n", ":1:1", 'there is only "http": nginy is layer 4'),
         ("events {}\n", "", 'there is no "stream" in it'),
         ("stream {\n server { listen 80; }\n}\n", ":2:1", "server: it has neither proxy_pass"),
+        (
+            "stream {\n server {\n  listen 80;\n  proxy_pass web;\n }\n}\n",
+            ":4:1",
+            'proxy_pass web: there is no upstream "web", so nobody can connect; nothing of it',
+        ),
+        (
+            "stream {\n server {\n  listen 80\n  proxy_pass x:1;\n }\n}\n",
+            ":3:1",
+            '"proxy_pass" within "listen", expected ";" before it',
+        ),
         ("stream {}\n", "", "nothing of it listens, so there is nothing to import"),
         ("stream {\n include no/x.conf;\n}\n", ":2:1", '"{dir}/no/x.conf" cannot be read: No such'),
     ],
@@ -137,6 +147,19 @@ def test_a_result_that_does_not_load_is_told(conf: pathlib.Path, capsys: Capture
     assert code == 3
     assert out
     assert report[-1].startswith("the result does not load: nginy.yml:")
+
+
+def test_who_starts_nginy_with_another_program_s_file_is_told_what_to_type(
+    conf: pathlib.Path, tmp_path: pathlib.Path, capsys: Capture
+) -> None:
+    said = f"nginy: {conf} looks like a file of nginx: try nginy import {conf}"
+    assert main(["-t", str(conf)]) == 1
+    assert said in capsys.readouterr().err.splitlines()
+    own = tmp_path / "nginy.conf"
+    own.write_text("listeners: {listen: 127.0.0.1:80}\n")
+    for path in (own, tmp_path / "none.conf"):
+        assert main([str(path)]) == 1
+        assert "looks like" not in capsys.readouterr().err
 
 
 def test_a_report_has_each_directive_with_its_place_and_then_the_counts() -> None:

@@ -9,10 +9,11 @@ Tested in tests/commands/importing/nginx/test_table.py.
 from dataclasses import dataclass
 from typing import Final
 
-from nginy.commands.importing.model import Block, Value
+from nginy.commands.importing.model import Block, Value, refuse
 from nginy.commands.importing.nginx.ledger import Ledger, LeftOutError
 from nginy.commands.importing.nginx.scope import argument
 from nginy.commands.importing.nginx.syntax import Directive
+from nginy.commands.importing.nginx.table import STREAMS
 from nginy.commands.importing.nginx.values import number, time_ms
 from nginy.config.node import quote
 from nginy.errors import InvalidValueError
@@ -77,6 +78,9 @@ def read_listen(directive: Directive, ledger: Ledger) -> Listen:
         elif name == "ipv6only":
             if value == "off" and addresses[0].startswith("[::]:"):
                 listen.addresses.append(f"0.0.0.0:{addresses[0].removeprefix('[::]:')}")
+        elif word in STREAMS and "=" not in word and word not in NOTHING:
+            text = f'"{word}" within "listen", expected ";" before it'
+            raise refuse(directive.file, directive.line, text)
         elif word not in NOTHING:
             ledger.close(directive, f"nginy does not know {quote(word)} here")
     words = directive.arguments

@@ -17,16 +17,17 @@ from nginy.config.node import quote
 from nginy.proxy.variables import REFERENCE, VARIABLES
 
 SYSLOG_PORT: Final = 514
+PREFIX: Final = "a relative path starts at nginx's prefix, here at the directory of the file"
 
 
-def log_path(reading: Reading, text: str) -> tuple[str, bool]:
+def log_path(reading: Reading, directive: Directive, text: str) -> tuple[str, bool]:
     """Return where a log goes, and whether something of nginx's syslog parameters is lost."""
     if text in ("stderr", "off"):
         return text, False
     if text.startswith("memory:"):
         raise LeftOutError("nginy keeps no log in memory")
     if not text.startswith("syslog:"):
-        return absolute(text, reading.files), False
+        return from_prefix(reading, directive, text), False
     words = text.removeprefix("syslog:").split(",")
     parameters = dict(word.partition("=")[::2] for word in words)
     server = parameters.pop("server", "")
@@ -38,6 +39,13 @@ def log_path(reading: Reading, text: str) -> tuple[str, bool]:
     return f"syslog:{host}:{port or SYSLOG_PORT}", bool(parameters)
 
 
+def from_prefix(reading: Reading, directive: Directive, text: str) -> str:
+    """Return an absolute path; nginx takes one that is relative from a place that is built in."""
+    if not text.startswith("/"):
+        reading.ledger.close(directive, PREFIX)
+    return absolute(text, reading.files)
+
+
 def error_log(reading: Reading, directive: Directive) -> Block:
     """Return the value of error_log; say what is not the same."""
     words = directive.arguments
@@ -45,7 +53,7 @@ def error_log(reading: Reading, directive: Directive) -> Block:
         raise LeftOutError("it names no file")
     if "$" in words[0]:
         raise LeftOutError("nginy's error log has one path for all sessions")
-    path, is_less = log_path(reading, words[0])
+    path, is_less = log_path(reading, directive, words[0])
     lost = "nginy sets the facility and tag itself" if is_less else ""
     level = words[1] if len(words) > 1 else "error"
     if level in ("alert", "emerg"):
@@ -151,7 +159,7 @@ def _access_log(reading: Reading, directive: Directive, names: set[str]) -> Bloc
     words = directive.arguments
     if not words or len(words) < 2 or words[1] not in names:
         raise LeftOutError("it names no format, so nothing is written")
-    path, is_less = log_path(reading, words[0])
+    path, is_less = log_path(reading, directive, words[0])
     if "$" in path:
         path = reading.definitions.text(path, VARIABLES)
     if is_less:

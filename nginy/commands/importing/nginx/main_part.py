@@ -6,9 +6,9 @@ nginx's defaults that differ from nginy's are set here, too; those that are the 
 Tested in tests/commands/importing/nginx/test_table.py.
 """
 
-from nginy.commands.importing.model import absolute
+from nginy.commands.importing.model import Block
 from nginy.commands.importing.nginx.ledger import CloseError, LeftOutError
-from nginy.commands.importing.nginx.logs import error_log
+from nginy.commands.importing.nginx.logs import error_log, from_prefix
 from nginy.commands.importing.nginx.reading import Reading, place
 from nginy.commands.importing.nginx.scope import Scope, argument
 from nginy.commands.importing.nginx.syntax import Directive
@@ -34,13 +34,16 @@ def read_main(reading: Reading, main: list[Directive]) -> None:
         ("worker_connections", "worker_connections", lambda text: number(text, 1)),
         ("worker_shutdown_timeout", "worker_shutdown_timeout", duration_or_off),
         ("user", "user", lambda text: text),
-        ("pid", "pid", lambda text: "off" if text == "off" else absolute(text, reading.files)),
         ("use", "event_method", _method),
     ):
         directive = scope.one(name)
         if directive is not None:
             with ledger.judging(directive):
                 top.set(key, read(argument(directive)))
+    pid = scope.one("pid")
+    if pid is not None:
+        is_off = argument(pid) == "off"
+        top.set("pid", "off" if is_off else from_prefix(reading, pid, argument(pid)))
     reading.has_workers = top.values["workers"] != "1"
     log = scope.all("error_log")
     for other in log[1:]:
@@ -51,6 +54,10 @@ def read_main(reading: Reading, main: list[Directive]) -> None:
     for directive in main:
         with ledger.judging(directive):
             _judge(directive)
+    foreign = [each for each in main if each.name in ("http", "mail")]
+    last = Block()
+    place(reading, last, foreign, MAIN)
+    reading.document.end += last.end
     place(reading, top, [each for one in main for each in (one, *_events(one))], MAIN)
 
 

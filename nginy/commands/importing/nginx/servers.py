@@ -23,7 +23,12 @@ from nginy.commands.importing.nginx.health import (
 )
 from nginy.commands.importing.nginx.ledger import LeftOutError
 from nginy.commands.importing.nginx.listens import Listen, read_listen
-from nginy.commands.importing.nginx.logs import access_logs, error_log, read_formats
+from nginy.commands.importing.nginx.logs import (
+    access_logs,
+    error_log,
+    format_name,
+    read_formats,
+)
 from nginy.commands.importing.nginx.named_servers import join
 from nginy.commands.importing.nginx.proxying import preread, set_proxy_keys
 from nginy.commands.importing.nginx.reading import Reading, place
@@ -148,8 +153,22 @@ def _logs(reading: Reading, scope: Scope, block: Block, parts: Parts) -> None:
     own = scope.all("access_log")
     if own and own[0] not in parts.inherited:
         block.set("access_log", access_logs(reading, own, parts.formats))
+    _judge_names(reading, scope, block, own)
     for directive in scope.all("error_log")[:1]:
         with reading.ledger.judging(directive):
             block.set("error_log", error_log(reading, directive))
     for other in scope.all("error_log")[1:]:
         reading.ledger.left_out(other, "nginy has one error log for a listener")
+
+
+def _judge_names(reading: Reading, scope: Scope, block: Block, logs: list[Directive]) -> None:
+    """Say where a log shows no name that a client asks for, as nobody looks at its first bytes."""
+    looks = "routes" in block.values or block.text("proxy_pass").startswith("$")
+    formats = reading.document.top.values.get("log_formats")
+    if looks or not isinstance(formats, Block) or not scope.is_on("ssl_preread"):
+        return
+    for log in logs:
+        name = format_name(log.words[2]) if len(log.words) > 2 else ""
+        if "$ssl_preread_" in repr(formats.values.get(name)):
+            text = "the log shows no names, as nginy looks for them only where a route needs them"
+            reading.ledger.close(log, text)

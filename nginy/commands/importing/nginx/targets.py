@@ -139,6 +139,8 @@ def target(reading: Reading, text: str) -> str:
     """Return the name of an upstream, or an address."""
     if text in reading.document.upstreams.values:
         return text
+    if ":" not in text:
+        raise LeftOutError(f"there is no upstream {quote(text)}, so nobody can connect")
     return peer(text)
 
 

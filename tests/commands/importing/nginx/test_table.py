@@ -52,7 +52,8 @@ PLAIN = imported(conf())[0]
 CASES = [
     ("daemon off;", MAIN, "", ""),
     ("daemon on;", MAIN, "", "close: daemon on: nginy stays in the foreground"),
-    ("error_log e.log;", MAIN, "error_log: {path: /etc/e.log, level: error}", ""),
+    ("error_log e.log;", MAIN, "error_log: {path: /etc/e.log, level: error}",
+     "close: error_log e.log: a relative path starts at nginx's prefix"),
     ("error_log /e.log notice;", MAIN, "error_log: /e.log", ""),
     ("error_log stderr emerg;", MAIN, "error_log: {level: crit}", "close: error_log stderr emerg:"),
     ("error_log syslog:server=10.0.0.9,tag=x;", MAIN, "syslog:10.0.0.9:514", "close: error_log"),
@@ -66,7 +67,8 @@ CASES = [
     ("load_module modules/ngx_stream_module.so;", MAIN, "", ""),
     ("load_module ngx_stream_js_module.so;", MAIN, "", "left out: load_module"),
     ("master_process off;", MAIN, "", ""),
-    ("pid run/n.pid;", MAIN, "pid: /etc/run/n.pid", ""),
+    ("pid /run/n.pid;", MAIN, "pid: /run/n.pid", ""),
+    ("pid n.pid;", MAIN, "pid: /etc/n.pid", "close: pid n.pid: a relative path"),
     ("stream {}", MAIN, "", ""),
     ("use epoll;", EVENTS, "", ""),
     ("use poll;", EVENTS, "event_method: poll", ""),
@@ -190,13 +192,15 @@ CASES = [
     ("limit_conn_zone $remote_addr zone=a:1m; limit_conn a 5; limit_conn_dry_run on;"
      " limit_conn_log_level warn;", STREAM, "max: 5, zone: a, dry_run: on}", ""),
     # Logs.
-    ("log_format f escape=json '{$status' '}'; access_log a.log f if=$status gzip;", STREAM,
+    ("log_format f escape=json '{$status' '}'; access_log /etc/a.log f if=$status gzip;", STREAM,
      "access_log: {path: /etc/a.log, format: f, if: $status, buffer: 64k}",
-     "close: access_log a.log f if=$status gzip: nginy writes plain text"),
+     "close: access_log /etc/a.log f if=$status gzip: nginy writes plain text"),
     ("log_format json $pid; access_log syslog:server=[::1]:5140 json;", STREAM,
      'access_log: {path: "syslog:[::1]:5140", format: nginx_json}', ""),
     ("access_log /a/$pid.log f buffer=8k flush=1s; ++ log_format f $remote_addr;", SERVER,
      "{path: /a/$pid.log, format: f, buffer: 8k, flush: 1s}", ""),
+    ("ssl_preread on; access_log /etc/a.log f; ++ log_format f $ssl_preread_server_name;", SERVER,
+     "f: $ssl_preread_server_name", "close: access_log /etc/a.log f: the log shows no names"),
     ("access_log a.log none;", STREAM, "", "left out: access_log a.log none: it names no format"),
     # Upstreams, checks, names.
     ("upstream u { server 10.0.0.5:1 weight=2 max_conns=3 max_fails=0 fail_timeout=5 slow_start=9s"
