@@ -77,6 +77,10 @@ ANSWERED = {
 }
 # An import, the file that it reads, the one that it writes.
 IMPORTED = {
+    "nginy import -o sites.yml nginx.conf 2>&1 | grep -v ^exact": (
+        "cat nginx.conf",
+        "cat sites.yml",
+    ),
     "nginy import -o shop.yml haproxy.cfg 2>&1 | grep -v ^exact": (
         "cat haproxy.cfg",
         "cat shop.yml",
