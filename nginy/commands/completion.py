@@ -19,6 +19,10 @@ NAMES: Final = "nginy nginy.pyz"
 FILES: Final = {"CONFIG", "FILE", "OUT"}
 """Values and arguments that are files."""
 
+FOREIGN: Final = {("import", "FILE")}
+"""Arguments of commands that are files of other programs, whatever their names end in."""
+ANY_FILE: Final = "any file"
+
 Values = Mapping[str, Sequence[str]]
 """What may stand for a word such as SIGNAL."""
 
@@ -38,6 +42,11 @@ def _with_value(usage: Usage) -> list[Option]:
 
 def _commands(usage: Usage) -> list[Command]:
     return [command for command in usage.commands if command.name]
+
+
+def _kind(command: Command, argument: str) -> str:
+    """Return what an argument is: its own name, or `ANY_FILE`."""
+    return ANY_FILE if (command.name, argument) in FOREIGN else argument
 
 
 def _first_sentence(text: str) -> str:
@@ -78,7 +87,7 @@ def _bash(usage: Usage, values: Values) -> Iterator[str]:
     yield '        case "$command:$place" in'
     for command in usage.commands:
         for place, argument in enumerate(command.arguments):
-            offer = _bash_value(argument, values)
+            offer = _bash_value(_kind(command, argument), values)
             if not command.name and not place:
                 offer = f'_nginy_words "{names.replace("|", " ")}"; {offer}'
             yield f"        {command.name}:{place}) {offer} ;;"
@@ -90,6 +99,9 @@ _BASH_FILES: Final = """\
 _nginy_words() {
     while read -r; do COMPREPLY+=("$REPLY"); done < <(compgen -W "$1" -- "$word")
 }
+_nginy_file() {
+    while read -r; do COMPREPLY+=("$REPLY"); done < <(compgen -f -- "$word")
+}
 _nginy_config() {
     while read -r; do COMPREPLY+=("$REPLY"); done < <(
         compgen -d -- "$word"
@@ -100,6 +112,8 @@ _nginy_config() {
 
 
 def _bash_value(value: str, values: Values) -> str:
+    if value == ANY_FILE:
+        return "_nginy_file"
     if value in FILES:
         return "_nginy_config"
     return f'_nginy_words "{" ".join(values.get(value, ()))}"'
@@ -150,7 +164,7 @@ def _zsh_arguments(command: Command, values: Values) -> Iterator[str]:
         elif argument == "command:":
             action = f":command:({command.name})"
         else:
-            action = _zsh_value(argument, values)
+            action = _zsh_value(_kind(command, argument), values)
         yield f"            {_quoted(f'{place}{action}')} \\"
     yield "            && return"
 
@@ -158,6 +172,8 @@ def _zsh_arguments(command: Command, values: Values) -> Iterator[str]:
 def _zsh_value(value: str, values: Values) -> str:
     if not value:
         return ""
+    if value == ANY_FILE:
+        return ":FILE:_files"
     if value in FILES:
         return f":{value}:{_ZSH_FILES}"
     return f":{value}:({' '.join(values[value])})" if value in values else f":{value}: "

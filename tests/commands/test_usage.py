@@ -193,6 +193,9 @@ def bash(directory: pathlib.Path, *words: str) -> set[str]:
         (["plan", "-c", "my file.yml", "site.yaml", ""], set()),
         (["explain", "si"], {"site.yaml"}),
         (["explain", "site.yaml", ""], set()),
+        (["import", "no"], {"notes.txt"}),
+        (["import", "--from", "h"], {"haproxy"}),
+        (["import", "-o", "si"], {"site.yaml"}),
     ],
 )
 def test_bash_offers_what_can_follow(
