@@ -6,8 +6,6 @@ minute after its end. While there is neither, the loop runs its usual code, and 
 
 `Follower` learns from the records how sessions get on: it looks at a session after the handlers
 that may have changed anything about it, and never after an ordinary message.
-
-Tested in tests/run/test_admin_trace.py.
 """
 
 from collections.abc import Iterable
