@@ -127,11 +127,9 @@ class BackendPool:
 
         Each of several workers takes turns by itself, and is fair to within one session a backend.
         If all began with the first backend, it would get the first session of each.
-
-        They do not follow each other's turns. Without a lock, which no worker may wait for, two of
-        them are in step only as long as both know the same failures. Once out of step, the backend
-        of a session depends on the worker that it meets, by chance: the sums drift apart without
-        bound, and those of workers that take turns by themselves do not.
+        They do not follow each other's turns. Without a lock, which no worker may wait for, two are
+        in step only as long as both know the same failures. Once out of step, the sums drift apart
+        without bound, and those of workers that take turns by themselves do not.
         """
         self._phase = phase
         self._begin_round()
@@ -155,6 +153,11 @@ class BackendPool:
         for balancer in self._sorted:
             balancer.look_at(backend)
 
+    def write_back(self) -> None:
+        """Write the accounts of the methods into the backends, from where they go on."""
+        for balancer in self._sorted:
+            balancer.write_back()
+
     def rebuild(self, backends: Sequence[Backend], make_balancer: MakeBalancer) -> None:
         """Take a changed list, or another method; the backends that stay keep their state."""
         self.replace(backends)
@@ -175,7 +178,7 @@ class BackendPool:
                 self.changed(backend)
         for backend in backends:
             if backend.fails and backend not in self._failing:
-                self._failing[backend] = 0 < backend.settings.max_fails <= backend.fails
+                self.remember_failures(backend)
         self.backends = self._unbuilt = tuple(backends)
         self._single = backends[0] if len(backends) == 1 else None
 
@@ -200,8 +203,7 @@ class BackendPool:
     def _replace_balancers(
         self, primaries: Balancer[Backend], backups: Balancer[Backend] | None
     ) -> None:
-        for balancer in self._sorted:
-            balancer.write_back()  # the accounts go on with the new ones
+        self.write_back()
         self._primaries = primaries
         self._backups = backups
         self._note_sorted()
@@ -335,6 +337,10 @@ class BackendPool:
             was_out = self._failing.pop(backend, False)
             if was_out and self.watcher is not None:
                 self.watcher.served_again(backend)
+
+    def remember_failures(self, backend: Backend) -> None:
+        """Note that `backend` has failures."""
+        self._failing[backend] = 0 < backend.settings.max_fails <= backend.fails
 
     def forget_failures(self, backend: Backend) -> bool:
         """Forget all failures of `backend`; return whether they had it out."""

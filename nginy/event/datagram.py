@@ -341,6 +341,15 @@ class SharedConnection(ConnectionBase):
         if local:
             self._reply_from(local, port)
 
+    @property
+    def replies_local(self) -> bytes:
+        """Our address that it replies from, packed; b"" if there is only one."""
+        for level, _, data in self.replies_from:
+            if level == IPPROTO_IP:
+                return bytes(PKTINFO_V4.unpack(data)[1])
+            return bytes(PKTINFO_V6.unpack(data)[0])
+        return b""
+
     def _reply_from(self, local: bytes, port: int) -> None:
         """Make the kernel send from the address `local`."""
         if len(local) == IPV4_BYTES:

@@ -26,6 +26,7 @@ from nginy.admin.changes import Newcomer
 from nginy.admin.changing import tell
 from nginy.admin.configured import problem_row
 from nginy.admin.guard import DoorSettings
+from nginy.admin.kept import lines_of, parse_kept
 from nginy.admin.overriding import OVERRIDING, details
 from nginy.admin.server import AdminServer, Door
 from nginy.admin.subject import Subject
@@ -43,11 +44,12 @@ from nginy.log.levels import NOTICE
 from nginy.process.binding import refusal
 from nginy.process.control import Control
 from nginy.process.inherited import Inherited
-from nginy.process.newcomers import misfits
+from nginy.process.newcomers import misfits, settings_of
 from nginy.process.report import ReloadOutcome
 from nginy.process.running import RunningConfig
 from nginy.process.server import Server
 from nginy.process.state_file import StateFile
+from nginy.process.takeover.predecessor import Predecessor
 from nginy.proxy.access import Table
 from nginy.text.address import Address
 from nginy.text.times import utc_text
@@ -276,6 +278,31 @@ class AdminSet:
             subject.loaded_at_ms = now_ms
             subject.needs_restart = outcome.needs_restart
             self.tell()
+
+    def book(self) -> bytes:
+        """Return what operators have set, for a successor."""
+        clock = self._loop.clock
+        return "\n".join(lines_of(self.subject.book, clock.now_ms, clock.wall_ms())).encode()
+
+    def succeed(self, predecessor: Predecessor) -> None:
+        """Take over what operators have set in the process before this one, now and later."""
+        predecessor.book_changed = self._inherit
+        if predecessor.book is not None:
+            self._inherit(predecessor.book)
+
+    def _inherit(self, book: bytes) -> None:
+        clock = self._loop.clock
+        try:
+            changes = parse_kept(book, clock.now_ms, clock.wall_ms(), settings_of)
+        except ValueError as error:
+            text = "changes by operators are forgotten: what was handed over %s"
+            logger.log(logging.ERROR, text, error)
+            return
+        self.subject.book.remove(lambda _: True)
+        for change in changes:
+            self.subject.book.set(change)
+        if self._is_begun:
+            self._apply()
 
     def keep(self) -> None:
         """Write down what operators have set, as another process is about to read it."""

@@ -40,8 +40,9 @@ from nginy.process.report import (
 )
 from nginy.process.systemd import Notifier, Watchdog, passed_descriptors
 from nginy.process.takeover.predecessor import Predecessor
+from nginy.process.takeover.program import handed_descriptors
 from nginy.process.takeover.tally import Tally
-from nginy.process.upgrade import Phase, Upgrade, handed_descriptors
+from nginy.process.upgrade import Phase, Upgrade
 
 logger = logging.getLogger("nginy.server")
 
@@ -81,6 +82,9 @@ class Controlled(Protocol):
 
     def take_back(self) -> None:
         """Keep what is not handed over, and accept clients again."""
+
+    def book(self) -> bytes:
+        """Return what operators have set, for a successor."""
 
     def retire(self) -> None:
         """Take no new clients, and end with the last session that the successor could not take."""

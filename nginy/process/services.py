@@ -16,7 +16,7 @@ Tested in tests/run/test_reload_keeps.py.
 
 import logging
 import os
-from collections.abc import Callable, ItemsView, Mapping
+from collections.abc import Callable, ItemsView, Iterator, Mapping
 from dataclasses import dataclass, replace
 from socket import AF_INET6, inet_pton
 
@@ -64,6 +64,7 @@ class ServiceSet:
         "_pools",
         "_services",
         "_tls",
+        "holds_datagrams",
         "inherited",
         "retiring",
     )
@@ -78,6 +79,8 @@ class ServiceSet:
         self._tls = TlsContexts()
         self.inherited = Inherited()
         """Sockets to be taken instead of binding new ones."""
+        self.holds_datagrams = False
+        """Whether another process reads the sockets of UDP listeners, until `read_datagrams`."""
         self.retiring: list[Retiring] = []
         """What waits for its last session to end; `let_go` takes it out then."""
 
@@ -190,14 +193,14 @@ class ServiceSet:
             if retiring.listener is not None and isinstance(retiring.handler, UdpHandler):
                 retiring.handler.heir = self._heir_of(retiring.listener.address)
 
-    def _heir_of(self, address: Address) -> Callable[[SockAddr, memoryview], None] | None:
+    def _heir_of(self, address: Address) -> Callable[[SockAddr, bytes, memoryview], None] | None:
         host = "::" if address.family == AF_INET6 else "0.0.0.0"
         service = self._services.get((replace(address, host=host), True))
         receiver = None if service is None else service.listener.connection
         if not isinstance(receiver, DatagramReceiver):
             return None
         take, local = receiver.take, inet_pton(address.family, address.host)
-        return lambda sockaddr, data: take(sockaddr, local, data)
+        return lambda sockaddr, _, data: take(sockaddr, local, data)
 
     def _tell(self) -> None:
         """Log the new listeners and those that are gone: a range of ports is one line."""
@@ -218,6 +221,19 @@ class ServiceSet:
             if has_successor:
                 _leave(service.listener)
         self._tell()
+
+    def receivers(self) -> Iterator[DatagramReceiver]:
+        """Yield the sockets of UDP listeners that take clients."""
+        for listener in self.listeners():
+            if isinstance(listener.connection, DatagramReceiver):
+                yield listener.connection
+
+    def read_datagrams(self) -> None:
+        """Read the sockets of UDP listeners from now on, as no other process does any more."""
+        if self.holds_datagrams:
+            self.holds_datagrams = False
+            for receiver in self.receivers():
+                receiver.wake()
 
     def limit(self, timeout_ms: int | None) -> None:
         """Let the sessions of what has retired end within `timeout_ms`."""
@@ -269,7 +285,9 @@ class ServiceSet:
             listener.handler = handler.accept_handler
             listener.apply(options)
         elif options.udp:
-            listener.start_datagrams(self._loop, build.datagram_handler(settings, handler))
+            made = listener.start_datagrams(self._loop, build.datagram_handler(settings, handler))
+            if self.holds_datagrams:
+                made.rest()
             self._begun.append(listener)
         else:
             listener.start(self._loop, handler.accept_handler)

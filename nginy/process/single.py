@@ -55,6 +55,7 @@ class SingleProcess:
     def start(self, config: schema.Config) -> None:
         """Begin to listen as `config` says, or raise NginyError."""
         self._takers.begin(self.control.predecessor.await_lanes())
+        self.admin.succeed(self.control.predecessor)
         self.server.before_serving = self._takers.await_known
         prepared = at_once(self.server.prepare(config))
         # Before the wait for the names of backends: the interface says that nginy starts.
@@ -152,6 +153,10 @@ class SingleProcess:
         """Keep what is not handed over, and accept clients again."""
         if self._giver is not None:
             self._giver.take_back()
+
+    def book(self) -> bytes:
+        """Return what operators have set, for a successor."""
+        return self.admin.book()
 
     def retire(self) -> None:
         """Take no new clients, and end with the last session."""

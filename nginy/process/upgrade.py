@@ -26,38 +26,31 @@ import logging
 import os
 import signal
 import socket
-import sys
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, Protocol
 
 from nginy.event.child import Child
 from nginy.event.listener import Listener
 from nginy.event.loop import Loop
-from nginy.event.signals import HELD_SIGNALS
 from nginy.event.timer import Timer
 from nginy.log.levels import NOTICE
 from nginy.process.pidfile import PidFile
 from nginy.process.report import monotonic_ms
 from nginy.process.takeover.link import Link, link_pair
-from nginy.process.takeover.messages import VARIABLE as LINK_VARIABLE
-from nginy.process.takeover.messages import Members, Message, common_version
+from nginy.process.takeover.messages import Members, Message, common_version, pieces
+from nginy.process.takeover.program import closed, start_program
 from nginy.process.takeover.report import UpgradeOutcome
 from nginy.process.takeover.tally import Tally
 
 logger = logging.getLogger("nginy.server")
 
-VARIABLE: Final = "NGINY"
 HELLO_MS: Final = 60_000
 """How long a new process may take to say hello; after that it is of a version that does not."""
+DEATH_MS: Final = 500
+"""How long a successor whose link has ended may take to die of it."""
 PENDING_MS: Final = 2000
 """How long to wait for sessions that will move in a moment before telling the outcome."""
-
-
-def handed_descriptors(environ: MutableMapping[str, str]) -> list[int]:
-    """Return the descriptors that the process before us has left, and remove the variable."""
-    texts = environ.pop(VARIABLE, "").split(";")
-    return [int(text) for text in texts if text.isdecimal()]
 
 
 class Phase(enum.Enum):
@@ -86,12 +79,16 @@ class Testator(Protocol):
     def take_back(self) -> None:
         """Keep what is not handed over, and accept clients again."""
 
+    def book(self) -> bytes:
+        """Return what operators have set, as the file of `admin_state` has it."""
+
 
 class Upgrade:
     """The successor of this process, if there is one. Created and closed by the control."""
 
     __slots__ = (
         "_began_ms",
+        "_book",
         "_link",
         "_listeners",
         "_loop",
@@ -118,6 +115,7 @@ class Upgrade:
         self._problems: list[str] = []
         self._tally: Tally | None = None
         self._began_ms = 0
+        self._book = b""
         self._timer = Timer(self._hello_handler, self)
 
     @property
@@ -143,14 +141,14 @@ class Upgrade:
             logger.error("process %d is already taking over", self._successor.pid)
             return
         self._began_ms = monotonic_ms()
-        self._problems, self._tally = [], None
+        self._problems, self._tally, self._book = [], None, b""
         self._pid_file = pid_file
         try:
             ours, theirs = link_pair()
             with theirs:
                 try:
                     fds = [listener.socket.fileno() for listener in listeners]
-                    pid = _spawn(fds, theirs.fileno(), environ)
+                    pid = start_program(fds, theirs.fileno(), environ)
                     self._link = Link(self._loop, ours, self._received, self._link_ended)
                 except OSError:
                     ours.close()
@@ -217,9 +215,20 @@ class Upgrade:
             return
         self.phase = Phase.GREETED
         link.send(Message("welcome", {"version": version, "lanes": len(lanes)}))
+        self._send_book(link)
         for number, lane in enumerate(lanes):
             message = Message("lane", {"number": number}, b"", [lane.fileno()])
-            link.send(message, partial(_close, lane))
+            link.send(message, partial(closed, lane))
+
+    def _send_book(self, link: Link) -> None:
+        """Tell what operators have set, if that has changed since it was last told."""
+        book = self._testator.book()
+        if book != self._book:
+            self._book = book
+            *firsts, last = pieces(book)
+            for data in firsts:
+                link.send(Message("book", {"is_last": False}, data))
+            link.send(Message("book", {"is_last": True}, last))
 
     def _hand_over(self, pid_path: str | None) -> None:
         """Leave new clients and the pid file to the successor, which serves."""
@@ -228,6 +237,8 @@ class Upgrade:
             self._pid_file.lend()
         if self.phase is Phase.GREETED:
             self.phase = Phase.MOVING
+            if self._link is not None:
+                self._send_book(self._link)
             self.changed()
             self._judge()
         elif self.phase is Phase.STARTING:
@@ -244,7 +255,8 @@ class Upgrade:
         if self.phase is not Phase.MOVING or tally is None:
             return
         if tally.problem:
-            self._loop.soon(self._give_up_moving, self)  # its death may explain it
+            self._timer.handler = self._broken_handler
+            self._loop.timers.start(self._timer, self._loop.clock.now_ms + DEATH_MS)
         elif tally.is_final:
             self._moved()
         elif not self._timer.is_running:
@@ -264,7 +276,7 @@ class Upgrade:
         self._tell(is_serving=True)
         self.changed()
 
-    def _give_up_moving(self) -> None:
+    def _broken_handler(self, _timer: Timer) -> None:
         """Accept clients beside the successor, which lives but takes no more sessions."""
         if self.phase is Phase.MOVING and self._tally is not None:
             self._problems.append(f"the hand-over has ended early: {self._tally.problem}")
@@ -288,9 +300,17 @@ class Upgrade:
             self._be_beside()
 
     def _link_ended(self, what: str) -> None:
-        if what:
-            logger.error("process %d is not understood: %s", self.pid, what)
+        """Serve beside a successor that says nothing any more, unless it turns out to be dead."""
         self._close_link()
+        if self.is_under_way:
+            self._problems.append(f"the link to process {self.pid} has ended{what and ': '}{what}")
+            self._timer.handler = self._lost_handler
+            self._loop.timers.start(self._timer, self._loop.clock.now_ms + DEATH_MS)
+
+    def _lost_handler(self, _timer: Timer) -> None:
+        if self.is_under_way:
+            self._testator.take_back()
+            self._be_beside()
 
     def _ended(self, code: int) -> None:
         """Go on as before if the successor ends too soon."""
@@ -356,28 +376,3 @@ class Upgrade:
 
     def abort(self) -> None:
         """Go on after a bug: the successor goes its own way."""
-
-
-def _close(lane: socket.socket, _has_left: bool) -> None:
-    lane.close()
-
-
-def _spawn(fds: Sequence[int], link: int, environ: Mapping[str, str]) -> int:
-    """Start this program anew with `fds` and a link; return its process id, raise OSError."""
-    variables = {
-        **environ,
-        VARIABLE: "".join(f"{fd};" for fd in fds),
-        LINK_VARIABLE: f"{link};{os.getpid()}",
-    }
-    for fd in (*fds, link):
-        os.set_inheritable(fd, True)
-    try:
-        return os.posix_spawn(
-            sys.executable,
-            [sys.executable, *sys.orig_argv[1:]],
-            variables,
-            setsigmask=HELD_SIGNALS,
-        )
-    finally:
-        for fd in (*fds, link):
-            os.set_inheritable(fd, False)

@@ -55,6 +55,10 @@ class Zones:
         """Return the counts of a zone that a listener uses, None if none does."""
         return self._counts.get(zone)
 
+    def tables(self) -> list[tuple[tuple[str, int, int], Rates]]:
+        """Return the buckets of all zones, by zone, rate and burst."""
+        return list(self._rates.items())
+
     def rates(self, zone: str, rate: int, burst: int, max_keys: int) -> Rates:
         """Return the buckets of a zone; a changed rate or burst begins with full ones."""
         rates = self._rates.get((zone, rate, burst))

@@ -96,6 +96,15 @@ class Rates:
         self._forget(now_us)
         return is_allowed
 
+    def buckets(self) -> list[tuple[bytes, int]]:
+        """Return the keys, each with when its bucket is full again, in microseconds."""
+        return list(self._full_at_us.items())
+
+    def restore(self, key: bytes, full_at_us: int) -> None:
+        """Go on with the bucket of a key that another process has kept."""
+        if len(self._full_at_us) < self.max_keys:
+            self._full_at_us.setdefault(key, full_at_us)
+
     def _forget(self, now_us: int) -> None:
         """Drop at most two of the oldest keys, while their buckets are full or the table is.
 

@@ -60,8 +60,9 @@ class UdpHandler(UdpHandlerBase):
         """What it makes of its clients; for listeners with a rate, `udp_pacing.PacedUdpSession`."""
         self.is_draining = False
         """Set to serve known clients only, before the listener is to go."""
-        self.heir: Callable[[SockAddr, memoryview], None] | None = None
-        """Takes what new clients send meanwhile, with the PROXY header; None: it is dropped."""
+        self.heir: Callable[[SockAddr, bytes, memoryview], None] | None = None
+        """Takes what new clients send meanwhile, by the sender and our address that it was sent to,
+        with the PROXY header; None: it is dropped."""
 
     def take_over(self, before: ProtocolHandler) -> None:
         """Find the sessions of the listener's previous handler."""
@@ -161,7 +162,7 @@ class UdpHandler(UdpHandlerBase):
         why = self._why_not(client.replies_to)
         if why is not None:
             if self.is_draining and self.heir is not None and not isinstance(sender, Announced):
-                self.heir(sender, data)
+                self.heir(sender, local, data)
                 return
             now_ms = self.loop.clock.now_ms
             self.drops.refuse(*why, client.sockaddr, self.name, now_ms)
@@ -213,6 +214,21 @@ class UdpHandler(UdpHandlerBase):
             # RFC 768: port 0 means that the sender expects no reply, and nobody can send one to it.
             return "invalid", "datagram from port 0"
         return None
+
+    def hide(self, session: KeyedSession) -> None:
+        """Find a session no more, as it may go to another process; it keeps its key."""
+        self.detached.pop(session, None)
+        if session.key is not None:
+            del self.table[session.key]
+
+    def show(self, session: KeyedSession) -> None:
+        """Find a session again, or one that has come from another process."""
+        if session.key is not None and session.key not in self.table:
+            assert isinstance(session, UdpSession)
+            self.table[session.key] = session
+        else:  # its client may have begun another session meanwhile
+            session.key = None
+            self.detached[session] = None
 
     def announce(self, session: KeyedSession, backend: Backend) -> None:
         """Make a session one that sends headers, by its class: others pay nothing."""

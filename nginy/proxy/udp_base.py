@@ -78,6 +78,14 @@ class UdpHandlerBase(ProxyHandler, ABC):
                 del self.firsts[next(iter(self.firsts))]
 
     @abstractmethod
+    def hide(self, session: KeyedSession) -> None:
+        """Find a session no more, as it may go to another process; it keeps its key."""
+
+    @abstractmethod
+    def show(self, session: KeyedSession) -> None:
+        """Find a session again, or one that has come from another process."""
+
+    @abstractmethod
     def announce(self, session: KeyedSession, backend: Backend) -> None:
         """Make a session send its backend the PROXY header that the backend expects, if any."""
 

@@ -67,7 +67,7 @@ class HeaderReader:
         handler = self._handler
         if handler.heir is not None and not self._is_known(sockaddr, local, data):
             # Whole: the heir may have other rules for proxies, or take none.
-            handler.heir(sockaddr, data)
+            handler.heir(sockaddr, local, data)
             return
         if not self._is_sender(host_of(sockaddr)):
             if self._accepts_others:

@@ -35,7 +35,7 @@ from nginy.log.limit import similar
 from nginy.proxy.attempt import FAILED, UNKNOWN, WORKED
 from nginy.proxy.session import COMPLETED, Reason
 from nginy.proxy.udp_base import UdpHandlerBase
-from nginy.proxy.udp_opening import UdpOpening
+from nginy.proxy.udp_moving import MovableUdpSession
 
 UNREACHABLE: Final = frozenset(
     (
@@ -62,7 +62,7 @@ RESULTS: Final = {
 """Which reasons show something about the backend, and what; no other reason does."""
 
 
-class UdpSession(UdpOpening):
+class UdpSession(MovableUdpSession):
     """A client's datagrams and a backend's answers to them."""
 
     __slots__ = ("can_run", "header", "heard_in", "is_bursting")

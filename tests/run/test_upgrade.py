@@ -1,6 +1,7 @@
 """USR2: another nginy takes over the sockets of the one that runs, while clients come and go."""
 
 import contextlib
+import json
 import os
 import pathlib
 import signal
@@ -79,10 +80,6 @@ def test_the_successor_serves_where_the_old_one_did(
         successor = successor_of(nginy)
         with ending(successor):
             old_path = tmp_path / "nginy.pid.oldbin"
-            if workers > 1:
-                nginy.said("serves as well, until one of the two gets QUIT")
-                assert old_path.read_text() == f"{nginy.process.pid}\n"
-                nginy.send_signal(signal.SIGQUIT)
             for _ in range(20):
                 assert ask(here) in (b"old", b"new")
             nginy.process.wait(PATIENCE_S)
@@ -94,36 +91,13 @@ def test_the_successor_serves_where_the_old_one_did(
         wait_until(lambda: not (tmp_path / "s").exists(), "the end of its socket's path")
 
 
-@pytest.mark.parametrize("workers", [2])
-def test_sessions_finish_in_the_old_process(
-    tmp_path: pathlib.Path, here: tuple[str, int], backend: socket.socket, workers: int
-) -> None:
-    to = f"proxy_pass: '{address_text(backend)}'"
-    with (
-        Nginy(tmp_path, config(workers, here, tmp_path, to)) as nginy,
-        socket.create_connection(here, timeout=PATIENCE_S) as client,
-    ):
-        server, _ = backend.accept()
-        with server, ending(successor_of(nginy)):
-            nginy.send_signal(signal.SIGQUIT)
-            nginy.said("no longer listening", workers)
-            client.sendall(b"still here")
-            assert server.recv(100) == b"still here"
-            server.sendall(b"so am I")
-            assert client.recv(100) == b"so am I"
-            client.close()
-            server.close()
-            nginy.process.wait(PATIENCE_S)
-            assert nginy.process.returncode == 0
-
-
 def upgrade(nginy: Nginy) -> tuple[int, list[str]]:
     """Type `nginy -s upgrade`; return its status and what it prints."""
     status, _, lines = run_once("-s", "upgrade", str(nginy.path))
     return status, lines
 
 
-@pytest.mark.parametrize("workers", [1])
+@WORKERS
 @pytest.mark.slow
 def test_live_sessions_move_to_the_new_program(
     tmp_path: pathlib.Path, here: tuple[str, int], backend: socket.socket, workers: int
@@ -170,11 +144,16 @@ def has_ended(pid: int) -> bool:
 
 
 def ask_admin(path: pathlib.Path) -> bytes:
+    return asked(path, "/healthz")
+
+
+def asked(path: pathlib.Path, what: str) -> bytes:
+    """Return what the admin interface answers."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(PATIENCE_S)
         client.connect(str(path))
-        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        return client.recv(1000)
+        client.sendall(f"GET {what} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+        return b"".join(iter(lambda: client.recv(10000), b"")).partition(b"\r\n\r\n")[2]
 
 
 @WORKERS
@@ -197,9 +176,7 @@ def test_a_successor_that_cannot_start_changes_nothing(
 
 @WORKERS
 @pytest.mark.slow
-def test_the_successor_hears_every_new_udp_client_while_the_old_process_drains(
-    tmp_path: pathlib.Path, workers: int
-) -> None:
+def test_udp_sessions_move_and_no_datagram_is_lost(tmp_path: pathlib.Path, workers: int) -> None:
     host = own_host()
     here = host, free_port(host, socket.SOCK_DGRAM)
     with contextlib.ExitStack() as stack:
@@ -211,16 +188,74 @@ def test_the_successor_hears_every_new_udp_client_while_the_old_process_drains(
             f" proxy_pass: '{address_text(backend)}', proxy_timeout: 60s}}\n"
         )
         nginy = stack.enter_context(Nginy(tmp_path, text))
-        known = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
-        known.settimeout(PATIENCE_S)
-        known.sendto(b"known", here)
-        _, session = backend.recvfrom(100)
-        stack.enter_context(ending(successor_of(nginy)))
-        nginy.send_signal(signal.SIGQUIT)
-        nginy.said("no longer listening", workers)
-        for number in range(NEW_CLIENTS):
-            with socket.socket(type=socket.SOCK_DGRAM) as client:
-                client.sendto(b"%d" % number, here)
-                assert backend.recvfrom(100)[0] == b"%d" % number
-        backend.sendto(b"late answer", session)
-        assert known.recv(100) == b"late answer"
+        clients = [
+            stack.enter_context(socket.socket(type=socket.SOCK_DGRAM)) for _ in range(NEW_CLIENTS)
+        ]
+        homes: dict[int, object] = {}
+
+        def ask_all(word: bytes) -> None:
+            """Have each client ask, and get its answer by the way that it always had."""
+            for number, client in enumerate(clients):
+                client.settimeout(PATIENCE_S)
+                client.sendto(b"%d %b" % (number, word), here)
+                data, way = backend.recvfrom(100)
+                assert data == b"%d %b" % (number, word)
+                assert homes.setdefault(number, way) == way
+                backend.sendto(b"answer to " + data, way)
+                assert client.recv(100) == b"answer to " + data
+
+        ask_all(b"before")
+        status, lines = upgrade(nginy)
+        stack.enter_context(ending(nginy.pid))
+        assert status == 0
+        assert lines[1] == f"nginy: moved: {NEW_CLIENTS} sessions, 0 TCP and {NEW_CLIENTS} UDP"
+        ask_all(b"after")
+        clients.append(stack.enter_context(socket.socket(type=socket.SOCK_DGRAM)))
+        ask_all(b"with a new one")
+        os.kill(nginy.pid, signal.SIGTERM)
+        sessions = nginy.sessions(NEW_CLIENTS + 1)
+        assert sorted(fields["requests"] for fields in sessions) == [1, *[3] * NEW_CLIENTS]
+
+
+@WORKERS
+@pytest.mark.slow
+def test_what_the_old_process_knows_goes_along(
+    tmp_path: pathlib.Path, here: tuple[str, int], workers: int
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as good, socket.socket() as refusing:
+        refusing.bind(("127.0.0.1", 0))
+        names = [address_text(good), address_text(refusing)]
+        text = (
+            f"workers: {workers}\nupstreams: {{web: {{backends: ['{names[0]}',"
+            f" {{address: '{names[1]}', fail_timeout: 60s}}]}}}}\nlisteners: {{listen:"
+            f" '{here[0]}:{here[1]}', proxy_pass: web,"
+            " limit_conn_rate: {key: $remote_addr, rate: 1, burst: 50}}\n"
+        )
+        with Nginy(tmp_path, text) as nginy:
+            for _ in range(2 * workers + 8):
+                with socket.create_connection(here, timeout=PATIENCE_S):
+                    good.accept()[0].close()
+            set_weight = ("weight", "--for", "30m", str(nginy.path), f"web/{names[0]}", "7")
+            assert run_once(*set_weight)[0] == 0
+            before = known(tmp_path, names)
+            assert before[names[1]]["fails"]
+            assert upgrade(nginy)[0] == 0
+            with ending(nginy.pid):
+                assert known(tmp_path, names) == before
+
+
+def known(directory: pathlib.Path, names: list[str]) -> dict[str, dict[str, object]]:
+    """Return what the admin interface says of backends and of what operators have set."""
+    found: dict[str, dict[str, object]] = {}
+    for name in names:
+        path = f"/api/v1/upstreams/web/backends/{name}"
+        fields = json.loads(asked(directory / "nginy.pid.sock", path))
+        keys = ("usable", "weight", "sessions_total", "failures", "received", "sent", "changed_by")
+        found[name] = {key: fields[key] for key in keys} | {"fails": fields["failures"] > 0}
+    found["changes"] = {
+        "rows": [
+            {key: row[key] for key in ("name", "key", "value", "file_value", "by", "at")}
+            for row in json.loads(asked(directory / "nginy.pid.sock", "/api/v1/changes"))["changes"]
+        ]
+    }
+    return found

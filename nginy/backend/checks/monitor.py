@@ -302,6 +302,18 @@ class PoolMonitor:
         backend.fails = 0
         self.follow_up(backend, change)
 
+    def eject_until(self, backend: Backend, until_ms: int, in_row: int, reason: str) -> None:
+        """Go on with an ejection that another process has begun."""
+        if self.settings.eject is None:
+            return
+        total = len(self._watches) * 100  # what the other one has found right is
+        change = backend.health.eject(self.settings.eject, 0, total, reason, self.now_ms)
+        if change is not None:
+            backend.health.ejection.until_at_ms = until_ms
+            backend.health.ejection.in_row = in_row
+            self._ejected.add(backend)
+            self.follow_up(backend, change, is_heard=True)
+
     def _end_sessions_of(self, backend: Backend) -> None:
         on_down = self.settings.on_down
         if self._end_sessions is not None and on_down is not OnDown.KEEP:

@@ -24,7 +24,7 @@ A worker without others leads, and `send` is None.
 
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final, Protocol
 
@@ -81,6 +81,9 @@ class NameMemory(Protocol):
     def take(self, name: str, record_type: RecordType, answer: Answer) -> None:
         """Take over an answer that another worker has got."""
 
+    def remembered(self) -> Iterable[tuple[str, RecordType, Answer]]:
+        """Return the answers that still hold."""
+
     def stop_waiting(self) -> None:
         """Ask from now on, as this worker leads."""
 
@@ -136,16 +139,28 @@ class Relay:
             if is_leading and self.names is not None:
                 self.names.stop_waiting()
 
+    def told(self) -> Iterator[str]:
+        """Yield texts with all that is known, for another process, which is to `learn` it."""
+        if self.names is not None:
+            for name, record_type, answer in self.names.remembered():
+                yield f"[{json.dumps(_item(('', (name, record_type.name), Answer), answer))}]"
+        for upstream, member in self._members.items():
+            for key, finding in member.recite():
+                yield f"[{json.dumps(_item((upstream, key, type(finding)), finding))}]"
+
     def receive(self, text: str) -> None:
         """Take over what the leading worker has found out."""
+        if not self.is_leading:
+            self.learn(text)
+
+    def learn(self, text: str) -> None:
+        """Take over what others have found out, whether this process asks as well or not."""
         try:
             items = [sequence_of(item) for item in json.loads(text)]
             answers = [_parse_named(item[1:]) for item in items if item[:1] == ["name"]]
             findings = [_parse(item) for item in items if item[:1] != ["name"]]
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             logger.warning("another worker has sent findings that make no sense (%r)", error)
-            return
-        if self.is_leading:
             return
         for name, record_type, answer in answers:
             if self.names is not None:

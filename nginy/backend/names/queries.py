@@ -15,7 +15,7 @@ Tested in tests/backend/names/test_resolver_live.py.
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -106,6 +106,12 @@ class Queries:
             for key, known in self._known.items()
         }
 
+    def remembered(self) -> Iterator[tuple[str, RecordType, Answer]]:
+        """Yield the answers that still hold, for another process."""
+        for (name, record_type), known in self._known.items():
+            if known.answer is not None and known.until_ms > self._loop.clock.now_ms:
+                yield name, record_type, known.answer
+
     def close(self) -> None:
         """Stop asking, and call nobody back."""
         if self._timer is not None:
@@ -141,8 +147,9 @@ class Queries:
     def take(self, name: str, record_type: RecordType, answer: Answer) -> None:
         """Take over an answer that another worker has got."""
         key = name.lower(), record_type
-        if key in self._running:
-            return  # our own answer is near
+        if key in self._running:  # our own answer is near, unless no server answers
+            self._remember(key, answer, answers_ttl_ms([answer], self._valid_ms))
+            return
         for queue in (self._queue, self._ipv6_queue):
             if key in queue:
                 queue.remove(key)

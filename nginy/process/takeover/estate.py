@@ -9,12 +9,16 @@ Tested in tests/process/takeover/test_giving_live.py.
 from collections.abc import Iterator
 
 from nginy.event.bind import ListenKey
+from nginy.event.datagram import DatagramReceiver
 from nginy.event.loop import Loop
 from nginy.process.retiring import sessions_of
 from nginy.process.server import Server
+from nginy.process.takeover.known import Grown, counts, known, learn
+from nginy.process.takeover.messages import Members, Message
 from nginy.proxy.handler import ProtocolHandler, ProxyHandler
 from nginy.proxy.limiting import Zones
 from nginy.proxy.session import Session
+from nginy.proxy.udp import UdpHandler
 
 
 class Estate:
@@ -64,6 +68,37 @@ class Estate:
         Raises KeyError if there is no such listener.
         """
         return self.handler(listener).towards(upstream)
+
+    def receiver(self, listener: str) -> DatagramReceiver:
+        """Return the socket of a UDP listener; raises KeyError if there is none."""
+        self.handler(listener)
+        c = self.server.services.service(self._keys[listener]).listener.connection
+        if not isinstance(c, DatagramReceiver):
+            raise KeyError(listener)
+        return c
+
+    def udp_handlers(self) -> Iterator[tuple[str, UdpHandler, DatagramReceiver]]:
+        """Yield the UDP listeners with upstreams: what they are called, and what serves them."""
+        for key, service in self.server.services.items():
+            handler, c = service.handler, service.listener.connection
+            if isinstance(handler, UdpHandler) and isinstance(c, DatagramReceiver):
+                yield _name(str(key[0]), handler), handler, c
+
+    def receivers(self) -> Iterator[DatagramReceiver]:
+        """Yield the sockets of UDP listeners."""
+        return self.server.services.receivers()
+
+    def known(self) -> Iterator[Message]:
+        """Yield what a successor has to know."""
+        return known(self.server)
+
+    def counts(self) -> Grown:
+        """Return what is counted."""
+        return counts(self.server)
+
+    def learn(self, members: Members) -> None:
+        """Take over what a predecessor tells; raises MessageError."""
+        learn(members, self.server)
 
     def stop_accepting(self) -> None:
         """Leave new clients to the other process."""

@@ -22,11 +22,16 @@ from typing import Final
 
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
+from nginy.process.takeover import tcp_session, udp_session
+from nginy.process.takeover.datagrams import Forwarding
 from nginy.process.takeover.estate import Estate
+from nginy.process.takeover.known import growth
 from nginy.process.takeover.link import Link
 from nginy.process.takeover.messages import Members, Message, MessageError, pieces
+from nginy.process.takeover.session_record import TcpRecord
 from nginy.process.takeover.tally import Tally
-from nginy.process.takeover.tcp_session import parts_of, record_of
+from nginy.process.takeover.udp_session import UdpRecord
+from nginy.proxy.limiting import Zones
 from nginy.proxy.movable import SOON
 from nginy.proxy.reply import ReplySession
 from nginy.proxy.session import Session
@@ -37,12 +42,14 @@ logger = logging.getLogger("nginy.server")
 
 WINDOW: Final = 32
 """Sessions on their way at a time: so many descriptors wait in the link."""
-OFFERS_A_TURN: Final = 16
-"""Sessions sent in one turn: some 2 ms."""
+OFFERS_A_TURN: Final = 4
+"""Sessions sent in one turn: some 0.5 ms, as datagrams of other clients must not wait long."""
 LOOKS_A_TURN: Final = 500
 """Sessions looked at in one turn."""
 BACKLOG_MAX: Final = 16
 """Messages that may wait for room before no further session is stopped."""
+STATES_A_TURN: Final = 4
+"""Messages about what is known, in one turn: each is made in some 0.3 ms."""
 PASS_MS: Final = 20
 """The time to the second pass; it doubles from pass to pass."""
 PASS_MAX_MS: Final = 500
@@ -50,10 +57,12 @@ PATIENCE_MS: Final = 10_000
 """How long the other side may leave sessions unconfirmed."""
 
 OWN_ANSWER: Final = "that nginy answers itself"
-UDP_STAYS: Final = "over UDP"
 
 PENDING: Final = frozenset((SOON, OWN_ANSWER))
 """Why sessions cannot move that will move, or end, in a moment."""
+
+
+Movable = TcpSession | UdpSession
 
 
 class Stage(enum.Enum):
@@ -68,6 +77,8 @@ class Giver:
     """Hands over what one process has. Created and closed by whoever owns its server."""
 
     __slots__ = (
+        "_counts",
+        "_datagrams",
         "_estate",
         "_failed",
         "_in_flight",
@@ -82,6 +93,7 @@ class Giver:
         "_seen",
         "_sent",
         "_stays",
+        "_telling",
         "_timer",
         "stage",
         "tally",
@@ -97,7 +109,7 @@ class Giver:
         self.stage = Stage.KNOWING
         self.tally = Tally()
         """What has come of it so far."""
-        self._in_flight: dict[int, TcpSession] = {}
+        self._in_flight: dict[int, Movable] = {}
         self._sent: set[int] = set()
         """Those of them that have left."""
         self._refusals: dict[Session, str] = {}
@@ -112,7 +124,29 @@ class Giver:
         self._timer = Timer(self._next_pass_handler, self)
         self._patience = Timer(self._patience_handler, self)
         self._link = Link(self._loop, sock, self._received, self._ended)
-        self._link.send(Message("known", {}))
+        self._datagrams = Forwarding(estate, self._link, self._go_on)
+        self._counts = estate.counts()
+        """What has been told of counts."""
+        self._telling: Iterator[Message] | None = estate.known()
+        self._loop.soon(self._tell_some, self)
+
+    def _tell_some(self) -> None:
+        """Tell some of what is known, and the rest once this has left."""
+        for number in range(STATES_A_TURN):
+            if self._telling is None or not self._link.is_open:
+                return
+            message = next(self._telling, None)
+            if message is None:
+                self._telling = None
+                for each in growth(self._counts, {}):
+                    self._link.send(each)
+                self._link.send(Message("known", {}))
+            else:
+                self._link.send(message, None if number + 1 < STATES_A_TURN else self._told)
+
+    def _told(self, is_sent: bool) -> None:
+        if is_sent:
+            self._loop.soon(self._tell_some, self)
 
     # What the other side says.
 
@@ -121,10 +155,14 @@ class Giver:
         if message.word == "ready" and self.stage is Stage.KNOWING:
             self.stage = Stage.MOVING
             self._estate.stop_accepting()
+            self._datagrams.begin()
             self._begin_pass()
         elif message.word == "took":
             session = self._arrived(members.number("number"))
-            self.tally.tcp += 1
+            if isinstance(session, UdpSession):
+                self.tally.udp += 1
+            else:
+                self.tally.tcp += 1
             session.let_go()
             self._go_on()
         elif message.word == "refused":
@@ -134,7 +172,7 @@ class Giver:
             _take_back(session)
             self._go_on()
 
-    def _arrived(self, number: int) -> TcpSession:
+    def _arrived(self, number: int) -> Movable:
         session = self._in_flight.pop(number, None)
         if session is None:
             raise MessageError(f"session {number} was not on its way")
@@ -180,7 +218,7 @@ class Giver:
     def _look_at(self, session: Session) -> bool:
         """Send a session if it can move, and return whether it was; else note why not."""
         why = self._why_not(session)
-        if not why and isinstance(session, TcpSession):
+        if not why and isinstance(session, Movable):
             return self._offer(session)
         self._stays[why] += 1
         return False
@@ -188,23 +226,22 @@ class Giver:
     def _why_not(self, session: Session) -> str:
         if session in self._refusals:
             return self._refusals[session]
-        if isinstance(session, UdpSession):
-            return UDP_STAYS
-        if not isinstance(session, TcpSession):
-            return OWN_ANSWER if isinstance(session, ReplySession) else SOON
         if id(session.handler.counters) not in self._names:
             return SOON
-        return session.why_unmovable
+        if isinstance(session, TcpSession):
+            return session.why_unmovable
+        if isinstance(session, UdpSession):
+            return "" if session.upstream is not None else SOON
+        return OWN_ANSWER if isinstance(session, ReplySession) else SOON
 
-    def _offer(self, session: TcpSession) -> bool:
+    def _offer(self, session: Movable) -> bool:
         number = session.number
-        listener = self._names[id(session.handler.counters)]
         session.halt()
-        rests, fds = parts_of(session)
-        *firsts, last = pieces(rests)
-        message = Message(
-            "session", record_of(session, listener, self._estate.zones).to_json(), last, fds
+        record, rests, fds = _parts(
+            session, self._names[id(session.handler.counters)], self._estate.zones
         )
+        *firsts, last = pieces(rests) if isinstance(session, TcpSession) else [rests]
+        message = Message("session", record.to_json(), last, fds)
         try:
             for data in firsts:
                 self._link.send(Message("rest", {"number": number}, data))
@@ -232,6 +269,10 @@ class Giver:
             self._pass = iter(())
             return
         self._pass = None
+        self._datagrams.finish()
+        before, self._counts = self._counts, self._estate.counts()
+        for message in growth(self._counts, before):
+            self._link.send(message)
         tally = self.tally
         tally.stays = self._stays
         tally.pending = sum(count for what, count in tally.stays.items() if what in PENDING)
@@ -269,6 +310,7 @@ class Giver:
         if self.stage is not Stage.OVER:
             self._give_up("the new process has failed")
         self._estate.go_on_accepting()
+        self._datagrams.take_back()
 
     def _give_up(self, why: str, *, is_gone: bool = False) -> None:
         """Move nothing more, and take up what is on its way."""
@@ -322,7 +364,18 @@ class Giver:
         self._give_up("a bug")
 
 
-def _take_back(session: TcpSession) -> None:
+def _parts(
+    session: Movable, listener: str, zones: Zones
+) -> tuple[TcpRecord | UdpRecord, bytes, list[int]]:
+    """Return what a session's message consists of: its record, bytes and descriptors."""
+    if isinstance(session, TcpSession):
+        return tcp_session.record_of(session, listener, zones), *tcp_session.parts_of(session)
+    assert session.upstream is not None
+    first = session.handler.firsts.get(session, b"")
+    return udp_session.record_of(session, listener, zones), first, [session.upstream.fd]
+
+
+def _take_back(session: Movable) -> None:
     """Go on with a session where it was."""
     try:
         session.watch()

@@ -172,7 +172,8 @@ class Link:
         for _ in range(READ_QUOTA):
             if not self._take():
                 return
-        event.data.loop.post(event)
+        if self.is_open:  # the last message may have closed it
+            self._connection.loop.post(event)
 
     def _take(self) -> bool:
         """Take one message; return False if there is none now, or will be none any more."""

@@ -62,7 +62,8 @@ VERSIONS: Final = (VERSION,)
 VARIABLE: Final = "NGINY_LINK"
 """Of the environment: the number of the successor's end of the main link."""
 
-MESSAGE_MAX_BYTES: Final = 65536
+MESSAGE_MAX_BYTES: Final = 96 * 1024
+"""The largest datagram, with whom it comes from, is one message."""
 DATA_MAX_BYTES: Final = 32768
 """The most bytes behind the line: a longer rest comes in several messages."""
 DESCRIPTORS_MAX: Final = 8

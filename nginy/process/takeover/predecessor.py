@@ -30,6 +30,8 @@ from nginy.process.takeover.messages import (
 
 logger = logging.getLogger("nginy.server")
 
+BOOK_MAX_BYTES: Final = 4 << 20
+"""As for the file (`process/state_file.py`)."""
 GREETING_MS: Final = 5000
 """How long the other process may take to answer; after that this one serves beside it."""
 
@@ -37,7 +39,19 @@ GREETING_MS: Final = 5000
 class Predecessor:
     """The process before this one, if there is one. Created and closed by the control."""
 
-    __slots__ = ("_awaited", "_lanes", "_link", "_loop", "book", "done", "gone", "is_busy", "pid")
+    __slots__ = (
+        "_awaited",
+        "_lanes",
+        "_link",
+        "_loop",
+        "_pages",
+        "book",
+        "book_changed",
+        "done",
+        "gone",
+        "is_busy",
+        "pid",
+    )
 
     def __init__(self, loop: Loop) -> None:
         """Have none."""
@@ -50,8 +64,11 @@ class Predecessor:
         """Its id; 0 without a predecessor."""
         self.is_busy = False
         """Whether it still hands over."""
-        self.book: list[Members] = []
-        """What operators have set there."""
+        self.book: bytes | None = None
+        """What operators have set there, as the file of `admin_state` has it; None: unknown."""
+        self.book_changed: Callable[[bytes], None] = lambda _: None
+        """Called if they set something else while this process starts."""
+        self._pages = b""
         self.done: Callable[[], None] = lambda: None
         """Called once it hands over no more; it may live on for a while."""
         self.gone: Callable[[], None] = lambda: None
@@ -120,7 +137,12 @@ class Predecessor:
             self._awaited = 0
             self._done()
         elif message.word == "book":
-            self.book = members.objects("changes")
+            self._pages += message.data
+            if members.flag("is_last"):
+                self.book, self._pages = self._pages, b""
+                self.book_changed(self.book)
+            elif len(self._pages) > BOOK_MAX_BYTES:
+                raise MessageError("the book is too long")
         elif message.word == "done":
             self._done()
 

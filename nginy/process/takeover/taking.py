@@ -10,20 +10,25 @@ Tested in tests/process/takeover/test_giving_live.py.
 import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
 from nginy.event.loop import Loop
+from nginy.process.takeover import tcp_session, udp_session
+from nginy.process.takeover.datagrams import deliver
 from nginy.process.takeover.estate import Estate
 from nginy.process.takeover.link import Link
 from nginy.process.takeover.messages import REST_MAX_BYTES, Members, Message, MessageError
 from nginy.process.takeover.session_record import TcpRecord
-from nginy.process.takeover.tcp_session import Refusal, made_of
+from nginy.process.takeover.tcp_session import Refusal
+from nginy.process.takeover.udp_session import UdpRecord
 from nginy.proxy.tcp import TcpSession
+from nginy.proxy.udp_session import UdpSession
 
 logger = logging.getLogger("nginy.server")
 
+OF_LISTENERS: Final = ("counts", "buckets")
 KNOWN_MS: Final = 5000
 """How long a start waits for what the old process knows; after that it does without."""
 
@@ -31,13 +36,34 @@ KNOWN_MS: Final = 5000
 class Taker:
     """Takes over what comes on one lane. Created and closed by whoever owns the server."""
 
-    __slots__ = ("_estate", "_link", "_rests", "_undecided", "is_known", "is_over", "taken")
+    __slots__ = (
+        "_changed",
+        "_early",
+        "_estate",
+        "_is_ready",
+        "_link",
+        "_rests",
+        "_undecided",
+        "is_known",
+        "is_over",
+        "reads",
+        "taken",
+    )
 
-    def __init__(self, estate: Estate, sock: socket.socket) -> None:
-        """Learn what the other side knows; raises OSError."""
+    def __init__(
+        self, estate: Estate, sock: socket.socket, changed: Callable[[], None] = lambda: None
+    ) -> None:
+        """Learn what the other side knows; raises OSError. Call `changed` when it stops reading
+        datagrams."""
         self._estate = estate
+        self._changed = changed
+        self.reads = True
+        """Whether the other side still reads the sockets of UDP listeners."""
+        self._early: list[Members] = []
+        """What waits for the listeners that it is of."""
+        self._is_ready = False
         self._rests = b""
-        self._undecided: list[TcpSession] = []
+        self._undecided: list[TcpSession | UdpSession] = []
         """Sessions whose confirmation could not leave: the other side's, unless it is dead."""
         self.is_known = False
         """Whether it has learned everything."""
@@ -49,6 +75,10 @@ class Taker:
 
     def ready(self) -> None:
         """Say that this process serves, so that sessions may come."""
+        self._is_ready = True
+        early, self._early = self._early, []
+        for members in early:
+            self._estate.learn(members)
         if not self.is_over:
             self._link.send(Message("ready", {}))
 
@@ -63,33 +93,55 @@ class Taker:
             self._rests += message.data
             if len(self._rests) > REST_MAX_BYTES:
                 raise MessageError(f"more than {REST_MAX_BYTES} bytes of one session")
+        elif word == "datagram":
+            deliver(message, self._estate)
+        elif word == "state":
+            self._learn(Members(message.members))
         elif word == "known":
             self.is_known = True
+        elif word == "read":
+            self.reads = False
+            self._changed()
         elif word in ("back", "bye"):
             self.close()
+
+    def _learn(self, members: Members) -> None:
+        """Take over what the old process knows; what is of listeners once they are there."""
+        if members.text("kind") in OF_LISTENERS and not self._is_ready:
+            self._early.append(members)
+        else:
+            self._estate.learn(members)
 
     def _take(self, message: Message) -> None:
         rests, self._rests = self._rests + message.data, b""
         members = Members(message.members)
         try:
             number = members.count("number")
-            record = TcpRecord.parse(members)
+            is_udp = members.text("protocol") == "UDP"
+            record = (UdpRecord if is_udp else TcpRecord).parse(members)
         except MessageError:
             for fd in message.fds:
                 os.close(fd)
             raise
         try:
-            session = made_of(record, rests, message.fds, self._estate, self._loop)
+            session = self._made_of(record, rests, message.fds)
         except Refusal as refusal:
             self._link.send(Message("refused", {"number": number, "why": str(refusal)}))
             return
         self._link.send(Message("took", {"number": number}), partial(self._confirmed, session))
 
+    def _made_of(
+        self, record: TcpRecord | UdpRecord, data: bytes, fds: Sequence[int]
+    ) -> TcpSession | UdpSession:
+        if isinstance(record, UdpRecord):
+            return udp_session.made_of(record, data, fds, self._estate, self._loop)
+        return tcp_session.made_of(record, data, fds, self._estate, self._loop)
+
     @property
     def _loop(self) -> Loop:
         return self._estate.loop
 
-    def _confirmed(self, session: TcpSession, is_sent: bool) -> None:
+    def _confirmed(self, session: TcpSession | UdpSession, is_sent: bool) -> None:
         """Take a session up, now that the other side will hear that it is ours."""
         if not is_sent:
             self._undecided.append(session)
@@ -115,6 +167,8 @@ class Taker:
         """Close the lane; what waits for its confirmation to leave becomes undecided."""
         self.is_over = self.is_known = True
         self._link.close()
+        self.reads = False
+        self._changed()
 
     def close(self) -> None:
         """Take nothing more; sessions that are not confirmed are the other side's."""
@@ -143,12 +197,19 @@ class Takers:
 
     def begin(self, lanes: Sequence[socket.socket]) -> None:
         """Learn from the processes behind `lanes`."""
+        self._estate.server.services.holds_datagrams = bool(lanes)
         for lane in lanes:
             try:
-                self._takers.append(Taker(self._estate, lane))
+                self._takers.append(Taker(self._estate, lane, self._changed))
             except OSError as error:
                 logger.critical("no lane (%s: %s)", error.errno, error.strerror)
                 lane.close()
+        self._changed()
+
+    def _changed(self) -> None:
+        """Read datagrams once nobody else does."""
+        if not any(each.reads for each in self._takers):
+            self._estate.server.services.read_datagrams()
 
     def await_known(self) -> None:
         """Turn the loop until they have learned everything; it serves nobody yet."""

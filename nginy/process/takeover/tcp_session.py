@@ -19,7 +19,7 @@ from nginy.backend.backend import Backend
 from nginy.backend.pool import BackendPool
 from nginy.event.buffer import Buffer
 from nginy.event.clock import Clock
-from nginy.event.connection import Connection
+from nginy.event.connection import Connection, ConnectionBase
 from nginy.event.loop import Loop
 from nginy.event.pipe import Pipe
 from nginy.process.takeover.messages import MessageError
@@ -77,15 +77,16 @@ def record_of(session: TcpSession, listener: str, zones: Zones) -> TcpRecord:
     return TcpRecord(
         session.number,
         place,
-        _connection_record(session.client, clock),
-        _connection_record(upstream, clock),
+        connection_record(session.client, clock),
+        connection_record(upstream, clock),
         attempt_records(session, clock),
         arrival_record(session, zones),
         end,
     )
 
 
-def _connection_record(c: Connection, clock: Clock) -> ConnectionRecord:
+def connection_record(c: ConnectionBase, clock: Clock) -> ConnectionRecord:
+    """Return what has to be known of one side of a session."""
     skipped_ms = clock.skipped_ms
     return ConnectionRecord(
         c.sockaddr,
@@ -257,13 +258,18 @@ def _connection(loop: Loop, record: ConnectionRecord, left: list[int]) -> Connec
         sock.detach()
         raise
     del left[0]
-    skipped_ms = loop.clock.skipped_ms
-    c.start_time_ms = record.started_ms - skipped_ms
-    c.active_at_ms = record.active_ms - skipped_ms
-    c.received, c.sent, c.errno = record.received, record.sent, record.errno
-    c.full_reads = record.full_reads
+    restore(c, record)
+    c.full_reads, c.errno = record.full_reads, record.errno
     c.read.eof, c.write.eof = record.is_ended, record.is_shut
     return c
+
+
+def restore(c: ConnectionBase, record: ConnectionRecord) -> None:
+    """Give a connection the times and counts of a record."""
+    skipped_ms = c.loop.clock.skipped_ms
+    c.start_time_ms = record.started_ms - skipped_ms
+    c.active_at_ms = record.active_ms - skipped_ms
+    c.received, c.sent = record.received, record.sent
 
 
 def _give_pipe(c: Connection, held: int, left: list[int]) -> None:

@@ -17,7 +17,6 @@ Tested in tests/run/test_workers.py.
 
 import contextlib
 import enum
-import errno
 import logging
 import os
 import signal
@@ -32,6 +31,7 @@ from nginy.errors import NginyError
 from nginy.event.listener import Listener
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
+from nginy.log.levels import NOTICE
 from nginy.process.admin import AdminSet
 from nginy.process.collector import resume_collector
 from nginy.process.control import Control
@@ -41,12 +41,13 @@ from nginy.process.report import ReloadOutcome
 from nginy.process.server import draining_status
 from nginy.process.takeover.tally import Tally
 from nginy.process.workers.crew import Crew, WorkerProcess
+from nginy.process.workers.handing import Handing
 from nginy.process.workers.lead import Lead
 from nginy.process.workers.ports import PortSet
 from nginy.process.workers.reopening import Reopening
 from nginy.process.workers.reports import Reports
 from nginy.process.workers.vote import Patience, Vote, Voting
-from nginy.process.workers.worker import serve
+from nginy.process.workers.worker import Ends, serve
 
 logger = logging.getLogger("nginy.server")
 
@@ -100,6 +101,7 @@ class Supervisor:
         self._draining: dict[int, int] = {}
         """The sessions that workers have left, by their number, once they have been told to end."""
         self._lead = Lead(self.crew)
+        self._handing = Handing(self.crew)
         self._reopening = Reopening(self.loop, self.crew, self.control.reopened)
         self._voting = Voting(self.loop, self.crew, self, patience.vote_ms)
         self._failure = ""
@@ -113,6 +115,8 @@ class Supervisor:
         self.logs.open(config)
         give_away(config.user, self.logs)
         raise_descriptor_limit(config.worker_connections, self.loop.interest.descriptors_max)
+        self._handing.lanes = self.control.predecessor.await_lanes()
+        self.admin.succeed(self.control.predecessor)
         opened = self.ports.open(config)
         self.admin.commit(self.admin.prepare(config, self.ports.inherited))
         self.ports.apply(config, opened)
@@ -120,6 +124,7 @@ class Supervisor:
         self.config = config
         self._text = dump(config) if config.pid is not None else ""
         self.crew.start()
+        self._handing.leave_to(-1, self._counts.workers)
         self._lead.begin()
 
     def run(self) -> None:
@@ -134,12 +139,13 @@ class Supervisor:
         self.admin.leave()
         self._reports.close()
         sockets = self.ports.leave_to(index)
+        lanes = self._handing.leave_to(index, self._counts.workers)
         self.logs.close()
         self.loop.close()
         # The first leader knows it before it resolves names that need no name server.
         is_leading = index == 0 and self._stage is Stage.STARTING
         counts, book = self._counts.for_worker(index), self.admin.subject.book
-        return serve(self.config, sock, sockets, counts, is_leading, book)
+        return serve(self.config, Ends(sock, sockets, lanes), counts, is_leading, book)
 
     def _all_serve(self) -> None:
         """Go from starting to serving: the workers have got through their start."""
@@ -153,6 +159,8 @@ class Supervisor:
         resume_collector()
         self.admin.serving()
         self.control.ready(len(self.crew.processes))
+        for process in self.crew.processes.values():
+            process.send("take")
 
     def _fail(self, reason: str) -> None:
         self._failure = self._failure or reason
@@ -176,6 +184,8 @@ class Supervisor:
             return
         if word == "reopened":
             self._reopening.answered(process, text)
+        elif word == "gave":
+            self._handing.heard(process, text)
         elif word == "found":
             self._lead.pass_on(process, text)
         elif not self._reports.heard(process, word, text):
@@ -194,6 +204,7 @@ class Supervisor:
         self._lead.died(process)
         self._reports.died(process)
         self._reopening.died(process)
+        self._handing.died(process)
         if self._stage is Stage.ENDING:
             if not self.crew.processes:
                 self.loop.running = False
@@ -298,14 +309,27 @@ class Supervisor:
         return status
 
     def give(self, report: Callable[[Tally], None]) -> Sequence[socket.socket]:
-        """Hand over nothing: workers keep their sessions."""
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        """Make the workers hand over, and return the far ends of their lanes; raises OSError."""
+        return self._handing.begin(report)
 
     def take_back(self) -> None:
-        """Keep everything."""
+        """Make the workers keep what is not handed over."""
+        self._handing.take_back()
+
+    def book(self) -> bytes:
+        """Return what operators have set, for a successor."""
+        return self.admin.book()
 
     def retire(self) -> None:
-        """End with the last session."""
+        """End with the last session that the successor could not take."""
+        self._begin_end()
+        self.ports.retire_all()
+        for process in self.crew.processes.values():
+            if not process.send("retire"):
+                process.send_signal(signal.SIGQUIT)
+        status = f"waiting for the sessions of {len(self.crew.processes)} workers to end"
+        logger.log(NOTICE, "%s", status)
+        self.admin.draining(status, has_successor=True)
 
     def _tell_draining(self) -> None:
         """Say how many sessions all workers wait for, once all have said it."""
@@ -364,6 +388,9 @@ def run(config: schema.Config, path: str, workers: int, patience: Patience = PAT
         supervisor.control.listen(os.environ, supervisor.ports.inherited)
         supervisor.start(config)
         supervisor.run()
+    except NginyError as error:
+        supervisor.control.predecessor.failed(str(error).splitlines())
+        raise
     finally:
         supervisor.close()
     return 0

@@ -21,6 +21,10 @@ workers change, or none.
 | report N, with a descriptor | answer the question there, or do it | reported N | it is written |
 | | | event TEXT | what has happened to a backend |
 | succeeded | QUIT; a successor has the sockets | draining N | N sessions are left |
+| give, with a descriptor | hand over to a new program | gave TALLY | how many have moved |
+| keep | hand over no more | | |
+| retire | end with what has not moved | | |
+| take | all serve: take over from the old program | | |
 
 If the supervisor is gone, the worker ends at once: the next nginy needs the addresses.
 
@@ -38,7 +42,7 @@ import socket
 from _socket import socket as c_socket
 from collections.abc import Sequence
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from nginy.admin.changes import Book
 from nginy.admin.subject import Subject
@@ -56,6 +60,10 @@ from nginy.process.gradual import Gradual, Steps
 from nginy.process.inherited import adopt
 from nginy.process.privileges import drop_privileges
 from nginy.process.server import Prepared, Server
+from nginy.process.takeover.estate import Estate
+from nginy.process.takeover.giving import Giver
+from nginy.process.takeover.taking import Takers
+from nginy.process.takeover.tally import Tally
 from nginy.process.workers.channel import DESCRIPTORS_MAX, Channel
 from nginy.process.workers.reports import Reporter
 
@@ -66,29 +74,44 @@ WORKER_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.S
 """Those that mean something to a worker; the supervisor sends them."""
 
 
+class Ends(NamedTuple):
+    """The sockets that a worker has from its fork on."""
+
+    channel: socket.socket
+    """Where orders come from."""
+    sockets: Sequence[c_socket]
+    """What to listen on."""
+    lanes: Sequence[socket.socket]
+    """Where sessions come from, of the workers that this one takes over from."""
+
+
 class Worker:
     """A server, and the channel that it takes orders from. Created and run by `serve`."""
 
     def __init__(
         self,
         config: schema.Config,
-        sock: socket.socket,
-        sockets: Sequence[c_socket],
+        ends: "Ends",
         counts: WorkerCounts,
         is_leading: bool,
     ) -> None:
-        """Take orders from `sock`, and the `sockets` to listen on."""
+        """Open nothing but the loop; `ends` are of the supervisor, who has forked this process."""
         self.server = Server(config.event_method, counts)
-        self.server.services.inherited.add(sockets)
+        self.server.services.inherited.add(ends.sockets)
         self._prepared: Prepared | None = None
         self._reload = Gradual(self.server.loop, self)
         self._is_committing = False
-        self._is_ending = False
+        self._is_ending = self._is_retired = False
         loop = self.server.loop
+        self._estate = Estate(self.server)
+        self._giver: Giver | None = None
+        self._takers = Takers(self._estate)
+        self._takers.begin(ends.lanes)
+        self.server.before_serving = self._takers.await_known
         signals = (*WORKER_SIGNALS, signal.SIGCHLD)
         self._signals = SignalReceiver(loop, signals, self._signal_received)
         self.channel = Channel(
-            loop, sock, self._receive_order, self._supervisor_gone, DESCRIPTORS_MAX
+            loop, ends.channel, self._receive_order, self._supervisor_gone, DESCRIPTORS_MAX
         )
         subject = Subject(loop, pid=os.getpid(), worker=str(counts.worker))
         serves(subject, self.server)
@@ -116,6 +139,9 @@ class Worker:
         self.channel.close()
         self._reporter.close()
         self._reload.close()
+        self._takers.close()
+        if self._giver is not None:
+            self._giver.close()
         self.server.services.close()
         self._signals.close()
         logger.log(NOTICE, "exit")
@@ -138,7 +164,7 @@ class Worker:
             self.server.stop()
 
     def _quit(self, *, has_successor: bool) -> None:
-        if self.server.services and not self._is_ending:
+        if (self.server.services or self._is_retired) and not self._is_ending:
             self._is_ending = True
             self._end_reload()
             status = self.server.quit(has_successor=has_successor)
@@ -154,6 +180,8 @@ class Worker:
             self._answer(word, number)
         elif word == "succeeded":
             self._quit(has_successor=True)
+        elif word in ("give", "keep", "retire", "take"):
+            self._move(word, fds)
         elif word == "sockets":
             self.server.services.inherited.add(adopt(fds))
         elif word == "report":
@@ -181,6 +209,30 @@ class Worker:
             self.channel.send("reopened", f"{text} {problems}")
         else:
             self._relay.receive(text)
+
+    def _move(self, word: str, fds: list[int]) -> None:
+        """Obey an order about sessions that move to another process, or to this one."""
+        if word == "give" and fds:
+            lane = socket.socket(fileno=fds[0])
+            try:
+                self._giver = Giver(self._estate, lane, self._gave)
+            except OSError as error:
+                lane.close()
+                self._gave(Tally(is_final=True, problem=f"no lane: {error.strerror}"))
+        elif word == "give":
+            self._gave(Tally(is_final=True, problem="no lane: out of descriptors"))
+        elif word == "keep" and self._giver is not None:
+            self._giver.take_back()
+        elif word == "take":
+            self._takers.ready()
+        elif word == "retire":
+            self._is_retired = True
+            self._end_reload()
+            logger.log(NOTICE, "%s", self.server.retire())
+            self.channel.send("draining", str(self.server.sessions))
+
+    def _gave(self, tally: Tally) -> None:
+        self.channel.send("gave", tally.to_json())
 
     def _prepare(self, number: str, fds: list[int]) -> Steps[None]:
         pause_collector()
@@ -223,16 +275,11 @@ class Worker:
 
 
 def serve(
-    config: schema.Config,
-    sock: socket.socket,
-    sockets: Sequence[c_socket],
-    counts: WorkerCounts,
-    is_leading: bool,
-    book: Book,
+    config: schema.Config, ends: Ends, counts: WorkerCounts, is_leading: bool, book: Book
 ) -> int:
     """Be a worker until the end, and return the exit status; what stands in `book` holds from the
     first client on."""
-    worker = Worker(config, sock, sockets, counts, is_leading)
+    worker = Worker(config, ends, counts, is_leading)
     try:
         worker.server.pools.override(book.overrides(), book.listings())
         worker.run(config)

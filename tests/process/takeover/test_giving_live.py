@@ -10,7 +10,7 @@ from nginy.event.pipe import Pipe
 from nginy.process.takeover.estate import Estate
 from nginy.process.takeover.giving import PATIENCE_MS, Giver
 from nginy.process.takeover.link import link_pair
-from nginy.process.takeover.messages import Message, encode
+from nginy.process.takeover.messages import Members, Message, encode
 from nginy.process.takeover.taking import Taker
 from nginy.process.takeover.tally import Tally
 from nginy.proxy.handler import ProxyHandler
@@ -35,6 +35,7 @@ class House(Estate):
         self.front = front
         self.listener = listener
         self.is_accepting = True
+        self.learned: list[int] = []
         self._zones = Zones()
 
     @property
@@ -55,6 +56,21 @@ class House(Estate):
         if listener != self.listener:
             raise KeyError(listener)
         return self.front.handler.towards(upstream)
+
+    def known(self) -> Iterator[Message]:
+        return iter([Message("state", {"kind": "n", "n": n}) for n in range(10)])
+
+    def counts(self) -> dict[tuple[str, ...], dict[str, int]]:
+        return {}
+
+    def learn(self, members: Members) -> None:
+        self.learned.append(members.number("n"))
+
+    def udp_handlers(self) -> Iterator[Any]:
+        return iter(())
+
+    def receivers(self) -> Iterator[Any]:
+        return iter(())
 
     def stop_accepting(self) -> None:
         self.is_accepting = False
@@ -137,6 +153,7 @@ def test_sessions_go_on_in_the_new_process_and_end_there_with_one_line(harness: 
         harness.advance(1500)
         tally = move.move()
         assert (tally.tcp, tally.udp, tally.stays, tally.problem) == (40, 0, {}, "")
+        assert move.new_house.learned == list(range(10))
         assert move.old.handler.sessions == 0
         assert {s.number for s in move.new_house.sessions()} == numbers
         for client in clients:

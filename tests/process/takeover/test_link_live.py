@@ -5,7 +5,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from nginy.process.takeover.link import Link, link_pair
+from nginy.process.takeover.link import READ_QUOTA, Link, link_pair
 from nginy.process.takeover.messages import DATA_MAX_BYTES, Message, MessageError
 
 from kit.harness import Harness
@@ -125,6 +125,24 @@ def test_half_a_message_and_nonsense_end_the_link(
     harness.settle()
     assert "took" not in near.words
     assert len(near.ends) == 1
+
+
+def test_a_message_may_close_the_link_whatever_comes_behind_it(harness: Harness) -> None:
+    ours, theirs = link_pair()
+    seen: list[Message] = []
+
+    def take(message: Message) -> None:
+        seen.append(message)
+        if len(seen) == READ_QUOTA:
+            last.close()
+
+    last, sender = Link(harness.loop, ours, take, lambda _: None), Side(harness, theirs)
+    for _ in range(2 * READ_QUOTA):
+        sender.link.send(Message("bye", {}))
+    harness.turn_until(lambda: len(seen) == READ_QUOTA)
+    harness.settle()
+    assert len(seen) == READ_QUOTA
+    sender.link.close()
 
 
 def test_what_waits_for_room_never_leaves_once_the_link_is_closed(
