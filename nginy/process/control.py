@@ -335,6 +335,8 @@ class Control:
     def close(self) -> None:
         """Remove the pid file, and stop hearing signals."""
         self._reader.close()
+        if self._pid_file is not None and self.predecessor.is_there:
+            self._pid_file.give_back(self.predecessor.pid)
         self._pid_file = replace_pid_file(self._pid_file, None)
         if self._signals is not None:
             logger.log(NOTICE, "exit")

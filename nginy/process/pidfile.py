@@ -134,6 +134,11 @@ class PidFile:
         with contextlib.suppress(OSError):
             _write_id(old_path(self.path))
 
+    def give_back(self, pid: int) -> None:
+        """Leave the files to the process that has lent them, which goes on."""
+        with contextlib.suppress(OSError):
+            _write_id(self.path, pid)
+
     def take_back(self) -> None:
         """Have the files again after `lend`, as the successor has ended."""
         if not self._is_lent:
@@ -225,12 +230,12 @@ def replace_pid_file(
     return pid_file
 
 
-def _write_id(path: str) -> None:
-    """Write our id over another one, if there is one, without a moment in between; raises
-    OSError."""
+def _write_id(path: str, pid: int = 0) -> None:
+    """Write an id, by default ours, over another one, if there is one, without a moment in between;
+    raises OSError."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        line = f"{os.getpid()}\n".encode()
+        line = f"{pid or os.getpid()}\n".encode()
         # What is left of a longer number must not follow ours.
         os.pwrite(fd, line.ljust(min(os.fstat(fd).st_size, PID_MAX_CHARACTERS), b"\n"), 0)
         os.ftruncate(fd, len(line))

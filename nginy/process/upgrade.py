@@ -47,7 +47,7 @@ logger = logging.getLogger("nginy.server")
 
 HELLO_MS: Final = 60_000
 """How long a new process may take to say hello; after that it is of a version that does not."""
-DEATH_MS: Final = 500
+DEATH_MS: Final = 2000
 """How long a successor whose link has ended may take to die of it."""
 PENDING_MS: Final = 2000
 """How long to wait for sessions that will move in a moment before telling the outcome."""
@@ -361,7 +361,10 @@ class Upgrade:
         if self._pid_file is not None:
             took_ms = monotonic_ms() - self._began_ms
             problems = tuple(self._problems)
-            outcome = UpgradeOutcome(self._began_ms, took_ms, self.pid, is_serving, tally, problems)
+            is_beside = self.phase is Phase.BESIDE
+            outcome = UpgradeOutcome(
+                self._began_ms, took_ms, self.pid, is_serving, tally, problems, is_beside
+            )
             with contextlib.suppress(OSError):
                 self._pid_file.note_upgrade(outcome.to_json())
 

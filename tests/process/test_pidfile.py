@@ -26,6 +26,40 @@ def test_both_files_are_there_until_they_are_removed(path: str) -> None:
     assert os.listdir(os.path.dirname(path)) == []
 
 
+def test_a_lent_file_names_the_borrower_until_it_is_taken_back(path: str) -> None:
+    file = PidFile(path, TEXT)
+    pathlib.Path(path).write_text("1\n")
+    file.lend()
+    assert read_pid(f"{path}.oldbin") == os.getpid()
+    pathlib.Path(text_path(path)).write_text("of the borrower")
+    file.rewrite(TEXT * 2)
+    assert read_pid(path) == 1
+    os.unlink(path)
+    file.take_back()
+    assert read_running(path) == TEXT * 2
+    assert not os.path.exists(f"{path}.oldbin")
+    file.remove()
+
+
+def test_a_lent_file_outlives_its_owner_and_one_given_back_its_borrower(path: str) -> None:
+    owner = PidFile(path, TEXT)
+    owner.lend()
+    borrower = PidFile(path, TEXT)
+    borrower.give_back(os.getppid())
+    assert read_pid(path) == os.getppid()
+    borrower.remove()
+    owner.remove()
+    assert read_pid(path) == os.getppid()
+    assert not os.path.exists(f"{path}.oldbin")
+
+
+def test_a_shorter_id_leaves_nothing_of_a_longer_one(path: str) -> None:
+    pathlib.Path(path).write_text("123456789\n")
+    file = PidFile(path, TEXT)
+    assert pathlib.Path(path).read_text() == f"{os.getpid()}\n"
+    file.remove()
+
+
 def test_only_its_owner_may_read_what_runs(path: str) -> None:
     file = PidFile(path, TEXT)
     assert stat.S_IMODE(os.stat(text_path(path)).st_mode) == 0o600

@@ -41,6 +41,7 @@ class Predecessor:
 
     __slots__ = (
         "_awaited",
+        "_is_leaving",
         "_lanes",
         "_link",
         "_loop",
@@ -64,6 +65,8 @@ class Predecessor:
         """Its id; 0 without a predecessor."""
         self.is_busy = False
         """Whether it still hands over."""
+        self._is_leaving = False
+        """Whether it has handed over all that it could, and will end."""
         self.book: bytes | None = None
         """What operators have set there, as the file of `admin_state` has it; None: unknown."""
         self.book_changed: Callable[[bytes], None] = lambda _: None
@@ -73,6 +76,11 @@ class Predecessor:
         """Called once it hands over no more; it may live on for a while."""
         self.gone: Callable[[], None] = lambda: None
         """Called once it has ended."""
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it has not ended yet, and can go on if this process ends."""
+        return self._link is not None and self._link.is_open and not self._is_leaving
 
     def greet(self, environ: MutableMapping[str, str]) -> None:
         """Say hello to whoever has left a link in `environ`, and take it out of there."""
@@ -144,12 +152,13 @@ class Predecessor:
             elif len(self._pages) > BOOK_MAX_BYTES:
                 raise MessageError("the book is too long")
         elif message.word == "done":
+            self._is_leaving = True
             self._done()
 
     def _ended(self, what: str) -> None:
         if what:
             logger.error("process %d is not understood: %s", self.pid, what)
-        self._awaited = 0
+        self._awaited, self._is_leaving = 0, True
         self._done()
         self.gone()
 

@@ -25,6 +25,8 @@ class UpgradeOutcome:
     """Whether it serves. If not, the old process goes on as before."""
     tally: Tally
     problems: tuple[str, ...] = ()
+    is_beside: bool = False
+    """Whether the old process serves as well, as the new one takes no sessions over."""
 
     def to_json(self) -> str:
         """Return the outcome as one line of JSON."""
@@ -36,6 +38,7 @@ class UpgradeOutcome:
                 "is_serving": self.is_serving,
                 "tally": self.tally.to_json(),
                 "problems": list(self.problems),
+                "is_beside": self.is_beside,
             }
         )
 
@@ -46,6 +49,9 @@ class UpgradeOutcome:
             yield f"process {old_pid} goes on as before"
             return
         yield f"process {self.pid} serves, since {self.took_ms / 1000:.1f} s after the signal"
+        if self.is_beside:
+            yield f"process {old_pid} serves as well, until one of the two gets QUIT"
+            return
         moved = self.tally.tcp + self.tally.udp
         yield f"moved: {moved} sessions, {self.tally.tcp} TCP and {self.tally.udp} UDP"
         for what, count in self.tally.stays.most_common():
@@ -65,6 +71,7 @@ def upgrade_outcome_of(text: str) -> UpgradeOutcome | None:
             bool(fields["is_serving"]),
             tally_of(fields["tally"]),
             tuple(map(str, fields["problems"])),
+            fields.get("is_beside") is True,
         )
     except (ValueError, TypeError, KeyError, MessageError):
         return None

@@ -8,6 +8,7 @@ from nginy.process.takeover.tally import Tally
 
 MOVED = UpgradeOutcome(5, 1234, 4711, True, Tally(800, 12, is_final=True))
 LEFT = UpgradeOutcome(5, 400, 4711, True, Tally(1, 0, Counter({"that speak TLS with nginy": 3})))
+BESIDE = UpgradeOutcome(5, 400, 4711, True, Tally(), ("it speaks version 99",), is_beside=True)
 FAILED = UpgradeOutcome(5, 400, 0, False, Tally(), ("nginy.yml:1:1: nonsense", "exited"))
 
 
@@ -30,6 +31,14 @@ FAILED = UpgradeOutcome(5, 400, 0, False, Tally(), ("nginy.yml:1:1: nonsense", "
                 "stay with process 99 until they end: 3 that speak TLS with nginy",
             ],
         ),
+        (
+            BESIDE,
+            [
+                "it speaks version 99",
+                "process 4711 serves, since 0.4 s after the signal",
+                "process 99 serves as well, until one of the two gets QUIT",
+            ],
+        ),
         (FAILED, ["nginy.yml:1:1: nonsense", "exited", "process 99 goes on as before"]),
     ],
 )
@@ -37,7 +46,7 @@ def test_the_outcome_in_words(outcome: UpgradeOutcome, lines: list[str]) -> None
     assert list(outcome.lines(99)) == lines
 
 
-@pytest.mark.parametrize("outcome", [MOVED, LEFT, FAILED])
+@pytest.mark.parametrize("outcome", [MOVED, LEFT, BESIDE, FAILED])
 def test_an_outcome_is_read_as_it_was_written(outcome: UpgradeOutcome) -> None:
     assert upgrade_outcome_of(outcome.to_json()) == outcome
 
