@@ -6,6 +6,7 @@
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Final
 
 from nginy.admin.answer import Facts, Slices
@@ -184,6 +185,19 @@ def join(known: Facts, other: Facts) -> None:
     known["selected_at"] = max(known["selected_at"] or "", other["selected_at"] or "") or None
 
 
+def _firsts(subject: Subject, wanted: Details) -> Slices[Facts]:
+    """Return the first backends of every upstream, as long as there is room."""
+    found: list[Facts] = []
+    pace, limit, most = Pace(), int(wanted["limit"]), int(wanted["per_upstream"])
+    for pool in subject.pools():
+        room = max(min(limit - len(found), most), 0)
+        for backend in islice(members_of(pool), room):
+            found.append(backend_row(subject, pool, backend))
+            if pace.is_over(ROW_US):
+                yield None
+    return {"is_known": True, "backends": found, "matched": len(found)}
+
+
 KEY: Final = ("upstream", "name", "address")
 
 
@@ -201,6 +215,9 @@ BACKENDS: Final = Source(
     row(is_known=flag, backends=rows(BACKEND), matched=number),
     _merge,
 )
+
+
+FIRSTS: Final = Source("firsts", _firsts, BACKENDS.shape, _merge)
 
 
 def _health(subject: Subject, wanted: Details) -> Slices[Facts]:

@@ -6,19 +6,19 @@ Tested in tests/run/test_admin_page.py.
 from collections import defaultdict
 from typing import Final
 
-from nginy.admin.answer import Answer, Facts, Slices
+from nginy.admin.answer import Answer, Facts, Slices, discard
 from nginy.admin.asked import Asked
-from nginy.admin.measured import MEASURED
+from nginy.admin.backends import BACKENDS, FIRSTS
 from nginy.admin.overview import overview
 from nginy.admin.pace import BYTE_US, Pace
 from nginy.admin.page import LOCKED, Shown, render
 from nginy.admin.page_assets import CSS, JS
+from nginy.admin.page_tables import PAGE_ROWS, Focus
 from nginy.admin.source import known
 from nginy.admin.subject import Subject
+from nginy.admin.upstreams import LISTENERS
 
 HTML: Final = "text/html; charset=utf-8"
-BACKENDS_SHOWN: Final = 200
-"""Of each upstream."""
 BACKENDS_ASKED: Final = 2000
 """Of all together."""
 TEXT_US: Final = 8
@@ -36,30 +36,29 @@ def page(subject: Subject, asked: Asked) -> Slices[Answer]:
         return Answer(200, LOCKED.encode(), HTML)
     told = yield from overview(subject)
     yield None
-    wanted = {"scopes": ["listener", "backend"], "backends_max": BACKENDS_ASKED}
-    facts = yield from known(subject, MEASURED, wanted)
-    subject.adjust("listeners", facts["listeners"])
-    subject.adjust("backends", facts["backends"])
+    fronts = yield from known(subject, LISTENERS)
+    subject.adjust("listeners", fronts["listeners"])
     backends: defaultdict[str, list[Facts]] = defaultdict(list)
+    pace = Pace()
+    wanted: Facts = {"limit": BACKENDS_ASKED, "per_upstream": PAGE_ROWS}
+    facts = yield from known(subject, FIRSTS, wanted)
+    subject.adjust("backends", facts["backends"])
     for row in facts["backends"]:
-        if len(backends[row["upstream"]]) < BACKENDS_SHOWN:
-            backends[row["upstream"]].append(row)
-    more = {
-        each["name"]: max(each["backends"] - len(backends[each["name"]]), 0)
-        for each in told["upstreams"]
-    }
+        backends[row["upstream"]].append(row)
+        if pace.is_over(1):
+            yield None
+    focus = yield from _focus(subject, asked, backends)
     shown = Shown(
         told,
-        facts["listeners"],
+        fronts["listeners"],
         backends,
-        more,
         subject.events.after(max(subject.events.last - 10, 0)),
         subject.samples.all(),
+        focus,
         asked.access == "full",
     )
     pieces: list[bytes] = []
     texts: list[str] = []
-    pace = Pace()
     for text in render(shown):
         texts.append(text)
         if pace.is_over(TEXT_US + BYTE_US * len(text)):
@@ -67,7 +66,22 @@ def page(subject: Subject, asked: Asked) -> Slices[Answer]:
             texts.clear()
             yield None
     pieces.append("".join(texts).encode("utf-8", "replace"))
+    yield from discard(facts["backends"], fronts["listeners"], *backends.values())
     return Answer(200, b"", HTML, pieces=pieces)
+
+
+def _focus(subject: Subject, asked: Asked, backends: dict[str, list[Facts]]) -> Slices[Focus]:
+    """Return what somebody looks through, and put the backends there that they wish to see."""
+    query = asked.request.query
+    name, match = query.get("upstream", ""), query.get("match", "")
+    after = asked.number("after", 0)
+    if not name or not (match or after):
+        return Focus()
+    wanted = {"upstream": name, "match": match, "after": after, "limit": PAGE_ROWS}
+    facts = yield from known(subject, BACKENDS, wanted)
+    subject.adjust("backends", facts["backends"])
+    backends[name] = facts["backends"]
+    return Focus(name, match, after, facts["matched"])
 
 
 def style(_subject: Subject, _asked: Asked) -> Answer:

@@ -5,6 +5,7 @@ next turn: see `answer.py`. It says of a backend what `backend/pool.py` and
 `backend/health/health.py` say, and works out nothing anew.
 """
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,7 +17,7 @@ from nginy.admin.answer import Facts, Slices
 from nginy.admin.live import count_bytes
 from nginy.admin.merge import merge_rows, sum_members
 from nginy.admin.pace import LOOK_US, ROW_US, Pace
-from nginy.admin.sampling import Sample
+from nginy.admin.sampling import LISTENERS_MAX, Sample
 from nginy.admin.shape import flag, number, optional, real, row, rows, table, text
 from nginy.admin.source import Details, Source, known, stamp
 from nginy.admin.subject import Front, Subject
@@ -228,7 +229,8 @@ def overview(subject: Subject) -> Slices[Facts]:
     loop = subject.loop
     samples = subject.samples
     subject.gone.add_to_overview(found)
-    samples.add(_sample(found))
+    if samples.is_due(time.monotonic()):
+        samples.add(_sample(found, subject))
     subject.zero.add_to_overview(found, -1)
     found["problems"] = [*_problems(subject, found["upstreams"]), *found["problems"]]
     if subject.needs_restart:
@@ -244,6 +246,7 @@ def overview(subject: Subject) -> Slices[Facts]:
         "status": subject.status,
         "config": {
             "file": subject.file,
+            "file_changed": _has_changed(subject),
             "generation": subject.generation,
             "loaded_at": utc_text(subject.loaded_at_ms),
             "last_reload": last_reload,
@@ -267,8 +270,15 @@ def overview(subject: Subject) -> Slices[Facts]:
     }
 
 
-def _sample(found: Facts) -> Sample:
+def _sample(found: Facts, subject: Subject) -> Sample:
     sessions, connections = found["sessions"], found["connections"]
+    listeners: dict[str, int] = {}
+    for each in found["listeners"][:LISTENERS_MAX]:
+        name = f"{each['name']} {each['protocol']}"
+        listeners[name] = listeners.get(name, 0) + each["received"] + each["sent"]
+    before, lags = subject.lags, found["loop"]["lags"]
+    subject.lags = lags
+    recent = [max(a - b, 0) for a, b in zip(lags, before or [0] * len(lags), strict=False)]
     return Sample(
         time.monotonic(),
         sessions["now"],
@@ -277,7 +287,17 @@ def _sample(found: Facts) -> Sample:
         found["bytes"]["sent"],
         connections["now"],
         found["loop"]["busy_s"],
+        quantile_s(recent, TURN_BOUNDS_MS, 0.99) or 0.0,
+        listeners,
     )
+
+
+def _has_changed(subject: Subject) -> bool:
+    """Whether the configuration file is newer than what runs; False if nobody can tell."""
+    try:
+        return os.stat(subject.file).st_mtime > subject.loaded_at_ms / 1000
+    except OSError:
+        return False
 
 
 def _front(front: Front) -> dict[str, object]:

@@ -1,7 +1,7 @@
 """The style sheet and the script of the page. Both are ours, and the page loads nothing else.
 
-The script asks for the page every two seconds and puts its parts in place of the old ones, so it
-knows nothing of what they mean. It stops in tabs that nobody sees, and if nginy does not answer,
+The script asks for the page every two seconds and makes the old one equal to it, so it knows
+nothing of what its parts mean. It stops in tabs that nobody sees, and if nginy does not answer,
 says how old the page is. Buttons appear only with it, and where changes are allowed.
 
 Tested in tests/admin/test_page.py.
@@ -51,6 +51,9 @@ th,td{text-align:left;padding:6px 10px;border-bottom:1px solid var(--line);verti
 thead th{color:var(--dim);font-size:13px;font-weight:500;white-space:nowrap}
 tbody th{font-weight:600;overflow-wrap:anywhere}
 .state{white-space:nowrap;font-weight:600}
+td svg{display:inline-block;width:90px;height:16px;margin:0 0 -3px 8px}
+form{margin:0 0 8px}input[type=search]{font:inherit;font-size:14px;padding:3px 8px;color:var(--fg);
+background:var(--bg);border:1px solid var(--line);border-radius:6px}
 .up{color:var(--good)}.draining,.maintenance{color:var(--blue)}
 .ejected,.checking{color:var(--warn)}.down{color:var(--bad)}.unresolved{color:var(--grey)}
 abbr{cursor:help;text-underline-offset:2px}
@@ -76,17 +79,14 @@ JS: Final = """\
 "use strict";
 (function () {
   var period = 2000, since = null, token = "", busy = false, asked = false, patience = 5000;
-  function headers(more) {
-    var found = more || {};
-    if (token) found.Authorization = "Bearer " + token;
-    return found;
-  }
+  function page() { return document.getElementById("page"); }
   function ask(path, options) {
     var stop = new AbortController();
     var timer = setTimeout(function () { stop.abort(); }, patience);
     options = options || {};
     options.signal = stop.signal;
-    options.headers = headers(options.headers || { Accept: "text/html" });
+    options.headers = options.headers || {};
+    if (token) options.headers.Authorization = "Bearer " + token;
     return fetch(path, options).finally(function () { clearTimeout(timer); });
   }
   function stale(text) {
@@ -94,21 +94,33 @@ JS: Final = """\
     line.hidden = !text;
     line.textContent = text;
   }
+  // Makes an old node equal to a fresh one, and touches nothing that is equal already. So whoever
+  // types, selects or points at something is not disturbed.
+  function morph(old, fresh) {
+    if (old.nodeName !== fresh.nodeName || old.id !== fresh.id) return old.replaceWith(fresh);
+    if (old.nodeType === 3) {
+      if (old.data !== fresh.data) old.data = fresh.data;
+      return;
+    }
+    if (old === document.activeElement && old.nodeName === "INPUT") return;
+    Array.from(fresh.attributes).forEach(function (each) {
+      if (each.name === "hidden" && old.nodeName === "BUTTON") return;
+      if (old.getAttribute(each.name) !== each.value) old.setAttribute(each.name, each.value);
+    });
+    Array.from(old.attributes).forEach(function (each) {
+      if (!fresh.hasAttribute(each.name)) old.removeAttribute(each.name);
+    });
+    var had = Array.from(old.childNodes), has = Array.from(fresh.childNodes);
+    has.forEach(function (each, place) {
+      if (place < had.length) morph(had[place], each); else old.appendChild(each);
+    });
+    had.slice(has.length).forEach(function (each) { each.remove(); });
+  }
   function put(text) {
     var found = new DOMParser().parseFromString(text, "text/html");
-    var next = found.getElementById("page"), page = document.getElementById("page");
+    var next = found.getElementById("page");
     if (!next) return;
-    delete page.dataset.locked;
-    var old = page.children, fresh = Array.from(next.children);
-    var verdict = document.getElementById("verdict"), told = next.querySelector("#verdict");
-    if (verdict.textContent !== told.textContent) verdict.textContent = told.textContent;
-    verdict.className = told.className;
-    Array.from(old).forEach(function (part) {
-      if (part.id !== "verdict" && part.id !== "stale") part.remove();
-    });
-    fresh.forEach(function (part) {
-      if (part.id !== "verdict" && part.id !== "stale") page.appendChild(part);
-    });
+    morph(page(), next);
     document.title = found.title;
     dress();
   }
@@ -117,16 +129,20 @@ JS: Final = """\
       button.hidden = false;
     });
   }
+  function enter() {
+    token = prompt("Token of nginy") || "";
+    return token;
+  }
   function look() {
     if (document.hidden || busy) return;
-    if (document.getElementById("page").dataset.locked && !token) {
-      token = asked ? "" : prompt("Token of nginy") || "";
+    if (page().dataset.locked && !token) {
+      if (asked) return;
       asked = true;
-      if (!token) return;
+      if (!enter()) return;
     }
     busy = true;
-    ask("/").then(function (answer) {
-      if (answer.status === 401 || answer.status === 429) token = prompt("Token of nginy") || "";
+    ask("/" + location.search, { headers: { Accept: "text/html" } }).then(function (answer) {
+      if (answer.status === 401 || answer.status === 429) enter();
       if (!answer.ok) throw new Error("status " + answer.status);
       return answer.text();
     }).then(function (text) {
@@ -138,33 +154,57 @@ JS: Final = """\
       stale("stale since " + since.toTimeString().slice(0, 8) + ": nginy does not answer");
     }).finally(function () { busy = false; });
   }
-  function change(button) {
-    var state = button.dataset.state, backend = button.dataset.backend;
-    var upstream = button.dataset.upstream, conns = button.dataset.conns;
-    var text = state + " " + upstream + "/" + backend + "? It has " + conns + " sessions.";
-    if (!confirm(text)) return;
-    var path = "/api/v1/upstreams/" + encodeURIComponent(upstream) + "/backends/" +
-      encodeURIComponent(backend);
-    ask(path, {
-      method: "PATCH",
+  function send(method, path, body) {
+    ask("/api/v1" + path, {
+      method: method,
       headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ state: state, reason: "by the page" })
+      body: JSON.stringify(body)
     }).then(function (answer) {
       if (answer.ok) return look();
-      if (answer.status === 401) {
-        token = prompt("token") || "";
-        if (token) change(button);
-        return null;
-      }
       return answer.json().then(function (found) { alert(found.error.message); });
-    }).catch(function () { look(); });
+    }).catch(look);
+  }
+  function some(sessions, all) {
+    var names = sessions.map(function (each) { return each.client + " (" + each.id + ")"; });
+    if (all > names.length) names.push((all - names.length) + " more");
+    return names.join("\\n");
+  }
+  // Asks which sessions there are, and then whether it is meant.
+  function change(data) {
+    var place = data.upstream + "/" + data.backend, state = data.state;
+    var chosen = { upstream: data.upstream, backend: data.backend };
+    ask("/api/v1/sessions?limit=5&" + new URLSearchParams(chosen)).then(function (answer) {
+      return answer.json();
+    }).then(function (found) {
+      var count = found.matched, what = state === "kill" ? "End all sessions of " : state + " ";
+      var text = what + place + "? It has " + (count || "no") + " sessions.";
+      if (!confirm(count ? text + "\\n" + some(found.sessions, count) : text)) return;
+      if (state === "kill") return send("POST", "/sessions/kill", { filter: chosen });
+      send("PATCH", "/upstreams/" + encodeURIComponent(data.upstream) + "/backends/" +
+        encodeURIComponent(data.backend), { state: state, reason: "by the page" });
+    }).catch(look);
+  }
+  function go(url) {
+    history.pushState(null, "", url);
+    look();
   }
   document.addEventListener("click", function (event) {
-    if (event.target.dataset && event.target.dataset.state) change(event.target);
+    var from = event.target;
+    if (from.dataset.state) return change(from.dataset);
+    if (from.className === "go") {
+      event.preventDefault();
+      go(from.href);
+    }
   });
+  document.addEventListener("submit", function (event) {
+    event.preventDefault();
+    if (document.activeElement) document.activeElement.blur();
+    go("/?" + new URLSearchParams(new FormData(event.target)));
+  });
+  window.addEventListener("popstate", look);
   document.addEventListener("visibilitychange", look);
   dress();
-  if (document.getElementById("page").dataset.locked) look();
+  if (page().dataset.locked) look();
   setInterval(look, period);
 })();
 """

@@ -7,11 +7,13 @@ Pure.
 """
 
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 KEPT: Final = 300
+LISTENERS_MAX: Final = 50
+"""Of which there is a history."""
 LEAST_S: Final = 0.9
 """From one sample to the next."""
 LEASE_S: Final = 60.0
@@ -29,6 +31,10 @@ class Sample:
     sent: int = 0
     connections: int = 0
     busy_s: float = 0.0
+    lag_s: float = 0.0
+    """How late timers were since the sample before: what 99 % did not exceed."""
+    listeners: Mapping[str, int] = field(default_factory=dict)
+    """Bytes so far, both ways, of the first listeners."""
 
 
 class Samples:
@@ -37,14 +43,16 @@ class Samples:
     def __init__(self) -> None:
         self._ring: deque[Sample] = deque(maxlen=KEPT)
 
+    def is_due(self, at_s: float) -> bool:
+        """Whether the last one is old enough for another."""
+        return not self._ring or at_s - self._ring[-1].at_s >= LEAST_S
+
     def add(self, sample: Sample) -> None:
         """Take a sample, unless the last one is too young."""
-        if self._ring:
-            passed_s = sample.at_s - self._ring[-1].at_s
-            if passed_s < LEAST_S:
-                return
-            if passed_s > LEASE_S:
-                self._ring.clear()
+        if not self.is_due(sample.at_s):
+            return
+        if self._ring and sample.at_s - self._ring[-1].at_s > LEASE_S:
+            self._ring.clear()
         self._ring.append(sample)
 
     def all(self) -> Sequence[Sample]:

@@ -5,7 +5,7 @@ Tested in tests/run/test_admin_workers.py.
 
 from typing import Final
 
-from nginy.admin.backends import BACKENDS, HEALTH
+from nginy.admin.backends import BACKENDS, FIRSTS, HEALTH
 from nginy.admin.lines import LINES
 from nginy.admin.loop_view import LOOP
 from nginy.admin.measured import MEASURED
@@ -19,6 +19,7 @@ SOURCES: Final = {
     source.name: source
     for source in (
         BACKENDS,
+        FIRSTS,
         HEALTH,
         KILL,
         LINES,

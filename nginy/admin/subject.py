@@ -119,6 +119,8 @@ class Subject:
     """Reads the keys of a backend to be added to an upstream."""
     samples: Samples = field(default_factory=Samples)
     """From which the page works out its rates, while it is open."""
+    lags: Sequence[int] = ()
+    """How late timers had been at the last sample."""
     book: Book = field(default_factory=Book)
     """What operators have set."""
     configuration: Configuration | None = None

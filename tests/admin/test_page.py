@@ -1,18 +1,25 @@
 """The page: what it says at first glance, and that no text from outside gets out of its place."""
 
+import os
+import pathlib
 import re
 from typing import Any
 
 import pytest
+from nginy.admin.asked import Asked
 from nginy.admin.backends import BACKENDS
+from nginy.admin.front import page
 from nginy.admin.overview import overview
-from nginy.admin.page import LOCKED, SENTENCES, SHAPES, Shown, render, scaled, sparkline, verdict
+from nginy.admin.page import LOCKED, Shown, render, verdict
 from nginy.admin.page_assets import CSS, JS
+from nginy.admin.page_parts import POINTS_MAX, scaled, sparkline, thinned
+from nginy.admin.page_tables import PAGE_ROWS, SENTENCES, SHAPES
 from nginy.admin.sampling import Sample
 from nginy.admin.upstreams import LISTENERS
 from nginy.backend.health.states import State
 from nginy.backend.pool import BackendPool
 from nginy.proxy.session import Reason
+from nginy.wire.request import Request, RequestError
 
 from kit.admin import Made, done, pool, take_down
 from kit.page import EVIL, Reader, luminance
@@ -29,7 +36,7 @@ def shown(*pools: BackendPool, **more: Any) -> Shown:
             for each in pools
         }
         fronts, _ = done(LISTENERS.collect(subject, {}))
-        return Shown(told, fronts["listeners"], rows, {}, subject.events.after(0), **more)
+        return Shown(told, fronts["listeners"], rows, subject.events.after(0), **more)
 
 
 def read(made: Shown) -> Reader:
@@ -37,10 +44,10 @@ def read(made: Shown) -> Reader:
 
 
 def test_all_is_well_in_one_sentence() -> None:
-    page = read(shown(pool("web", "10.0.0.1:80"), pool("mail", "10.0.0.2:25")))
-    assert "All 2 upstreams serve" in page.text
-    assert "● up" in page.text
-    assert ("p", "good") in [(tag, found.get("class")) for tag, found in page.tags]
+    reader = read(shown(pool("web", "10.0.0.1:80"), pool("mail", "10.0.0.2:25")))
+    assert "All 2 upstreams serve" in reader.text
+    assert "● up" in reader.text
+    assert ("p", "good") in [(tag, found.get("class")) for tag, found in reader.tags]
 
 
 def test_the_worst_comes_first() -> None:
@@ -48,9 +55,9 @@ def test_the_worst_comes_first() -> None:
     take_down(web, 0, "the name is gone")
     made = shown(web, pool("mail", "10.0.0.2:25"))
     assert verdict(made.overview) == ("bad", "web: 0 of 1 backends usable (1 of 1 unresolved)")
-    page = read(made)
-    assert "○ unresolved" in page.text
-    assert "the name is gone" in page.text
+    reader = read(made)
+    assert "○ unresolved" in reader.text
+    assert "the name is gone" in reader.text
     two = pool("web", "10.0.0.1:80", "10.0.0.2:80")
     take_down(two, 1)
     kind, sentence = verdict(shown(two).overview)
@@ -61,38 +68,92 @@ def test_the_worst_comes_first() -> None:
 def test_no_text_from_outside_becomes_markup() -> None:
     web = pool(EVIL, "10.0.0.1:80")
     take_down(web, 0, EVIL)
-    page = read(shown(web, may_change=True))
-    assert [tag for tag, _ in page.tags].count("script") == 1
-    assert EVIL in page.text
-    assert not [name for _, found in page.tags for name in found if name.startswith("on")]
+    reader = read(shown(web, may_change=True))
+    assert [tag for tag, _ in reader.tags].count("script") == 1
+    assert EVIL in reader.text
+    assert not [name for _, found in reader.tags for name in found if name.startswith("on")]
 
 
 def test_buttons_are_there_with_full_access_alone_and_hidden_without_a_script() -> None:
     web = pool("web", "10.0.0.1:80")
     assert "button" not in [tag for tag, _ in read(shown(web)).tags]
     buttons = [f for tag, f in read(shown(web, may_change=True)).tags if tag == "button"]
-    assert [each["data-state"] for each in buttons] == ["drain", "maint", "ready"]
+    assert [each["data-state"] for each in buttons] == ["drain", "maint", "ready", "kill"]
     assert all("hidden" in each and each["data-backend"] == "10.0.0.1:80" for each in buttons)
 
 
 def test_it_is_complete_without_a_script_and_loads_nothing_from_elsewhere() -> None:
-    page = read(shown(pool("web", "10.0.0.1:80")))
-    refresh = [found for tag, found in page.tags if found.get("http-equiv") == "refresh"]
+    reader = read(shown(pool("web", "10.0.0.1:80")))
+    refresh = [found for tag, found in reader.tags if found.get("http-equiv") == "refresh"]
     assert refresh == [{"http-equiv": "refresh", "content": "5"}]
-    places = [f.get("src") or f.get("href") for _, f in page.tags if "src" in f or "href" in f]
+    places = [f.get("src") or f.get("href") for _, f in reader.tags if "src" in f or "href" in f]
     assert all(str(place)[0] in "/#" and not str(place).startswith("//") for place in places)
-    assert not [found for _, found in page.tags if "style" in found]
-    assert all(found.get("scope") for tag, found in page.tags if tag == "th")
+    assert not [found for _, found in reader.tags if "style" in found]
+    assert all(found.get("scope") for tag, found in reader.tags if tag == "th")
     Reader(LOCKED)
 
 
-def test_many_samples_make_a_line() -> None:
-    assert "polyline" not in sparkline([1])
-    points = re.findall(r"[\d.]+,([\d.]+)", sparkline([0, 5, 10]))
-    assert [float(each) for each in points] == [22.0, 12.0, 2.0]
-    samples = [Sample(float(i), total=i * i) for i in range(5)]
-    page = read(shown(pool("web", "10.0.0.1:80"), samples=samples))
-    assert [tag for tag, _ in page.tags].count("polyline") == 6
+def test_many_samples_make_a_line_over_the_time_between() -> None:
+    assert "polyline" not in sparkline([(0.0, 1.0)])
+    found = re.findall(r"([\d.]+),([\d.]+)", sparkline([(0.0, 0.0), (200.0, 5.0), (400.0, 10.0)]))
+    assert found == [("40.0", "12.0"), ("120.0", "2.0")]  # the last five minutes
+    young = re.findall(r"([\d.]+),", sparkline([(0.0, 1.0), (30.0, 1.0)]))
+    assert young == ["0.0", "120.0"]
+    assert re.findall(r"([\d.]+),", sparkline([(0.0, 1.0), (10.0, 1.0)])) == ["60.0", "120.0"]
+    counts = [Sample(float(i), total=i * i, listeners={"front tcp": 100 * i}) for i in range(5)]
+    reader = read(shown(pool("web", "10.0.0.1:80"), samples=counts))
+    assert [tag for tag, _ in reader.tags].count("polyline") == 7
+    many = [Sample(float(i)) for i in range(300)]
+    assert len(thinned(many)) <= POINTS_MAX
+    assert thinned(many)[-1] is many[-1]
+
+
+def browse(subject: Any, **query: str) -> Reader:
+    asked = Asked(Request("GET", ("",), query, {}, "", b"", keeps_alive=True))
+    answer, _ = done(page(subject, asked))
+    return Reader(b"".join(answer.pieces).decode())
+
+
+def test_a_large_group_is_looked_through_by_pages_and_by_words() -> None:
+    web = pool("w&b", *(f"10.0.{n >> 8}.{n & 255}:80" for n in range(2 * PAGE_ROWS + 50)))
+    take_down(web, 300, "the name is gone")
+    with Made(web, pool("mail", "10.0.0.1:25")) as subject:
+        first = browse(subject)
+        assert "1 to 200 of 450" in first.text
+        assert "10.0.0.199:80" in first.text
+        assert "10.0.0.200:80" not in first.text
+        assert [f.get("name") for tag, f in first.tags if tag == "input"] == ["upstream", "match"]
+        links = [str(f["href"]) for tag, f in first.tags if f.get("class") == "go"]
+        assert links == ["/?upstream=w%26b&after=200#u-w&b"]
+        last = browse(subject, upstream="w&b", after="400")
+        assert "401 to 450 of 450" in last.text
+        assert [str(f["href"]) for _, f in last.tags if f.get("class") == "go"] == [
+            "/?upstream=w%26b&after=200#u-w&b"
+        ]
+        found = browse(subject, upstream="w&b", match="GONE")
+        assert "1 to 1 of 1 that fit" in found.text
+        assert "10.0.1.44:80" in found.text
+        assert "10.0.0.1:25" in found.text
+        none = browse(subject, upstream="w&b", match=EVIL)
+        assert "none that fit" in none.text
+        assert ("input", EVIL) in [(tag, each.get("value")) for tag, each in none.tags]
+        assert "10.0.0.199:80" in browse(subject, upstream="nothing", match="x").text
+        with pytest.raises(RequestError):
+            browse(subject, upstream="w&b", after="x")
+
+
+def test_a_file_that_has_changed_is_told(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "nginy.yml"
+    made = Made(pool("web", "10.0.0.1:80"))
+    with made as subject:
+        subject.file = str(path)
+        assert "has changed since" not in browse(subject).text
+        path.write_text("")
+        at_s = subject.loaded_at_ms / 1000
+        os.utime(path, (at_s, at_s - 1))
+        assert "has changed since" not in browse(subject).text
+        os.utime(path, (at_s, at_s + 1))
+        assert "The file has changed since." in browse(subject).text
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,21 @@
 
 import contextlib
 import http.client
+import itertools
+import json
+import os
 import pathlib
 import re
 import socket
+import time
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from kit.admin import UnixConnection
-from kit.browser import browse
-from kit.program import PATIENCE_S, Nginy, free_port, needs, own_host, wait_until
+from kit.browser import Browser
+from kit.program import CHECKOUT, PATIENCE_S, Nginy, free_port, own_host, wait_until
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 
@@ -90,35 +96,201 @@ def test_without_the_token_a_browser_gets_a_page_that_shows_nothing(
     place.server.close()
 
 
+class Demonstration:
+    """Two groups of backends with sessions, one of which is stopped while somebody looks."""
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        self.host = own_host()
+        self.admin = free_port(self.host)
+        self.port = free_port(self.host)
+        self.servers = [socket.create_server((self.host, 0)) for _ in range(4)]
+        names = ["{}:{}".format(*server.getsockname()) for server in self.servers]
+        self.web, self.mail = names[:3], names[3:]
+        (directory / "token").write_text(TOKEN)
+        (directory / "token").chmod(0o600)
+        check = "health_check: {type: tcp, interval: 200ms, fails: 1}"
+        access = f"access: full, token_file: {directory}/token"
+        self.config = (
+            f"admin: [{{listen: '{self.host}:{self.admin}', {access}}}, unix:{directory}/a.sock]\n"
+            f"upstreams:\n  web: {{backends: {self.web}, {check}}}\n"
+            f"  mail: {{backends: {self.mail}, {check}}}\n"
+            f"listeners:\n- {{listen: '{self.host}:{self.port}', name: front, proxy_pass: web}}\n"
+            f"- {{listen: '{self.host}:{free_port(self.host)}', name: mx, proxy_pass: mail}}\n"
+        )
+        self.url = f"http://{self.host}:{self.admin}/"
+        self.clients: list[socket.socket] = []
+        self.directory = directory
+
+    def connect(self, count: int) -> None:
+        for _ in range(count):
+            address = self.host, self.port
+            self.clients.append(socket.create_connection(address, timeout=PATIENCE_S))
+
+    def overview(self) -> dict[str, Any]:
+        connection = UnixConnection(self.directory / "a.sock")
+        with contextlib.closing(connection):
+            connection.request("GET", "/api/v1/overview")
+            found: dict[str, Any] = json.loads(connection.getresponse().read())
+            return found
+
+    def close(self) -> None:
+        for each in (*self.clients, *self.servers):
+            each.close()
+
+
+@pytest.fixture
+def shown(tmp_path: pathlib.Path) -> Iterator[Demonstration]:
+    with contextlib.closing(Demonstration(tmp_path)) as made:
+        yield made
+
+
+def state_of(backend: str) -> str:
+    """Return an expression for the class of a backend's state in the page."""
+    row = "[...document.querySelectorAll('tbody tr')].find(r => r.textContent.includes"
+    return f"{row}('{backend}')).querySelector('.state').className"
+
+
+def button(backend: str, word: str) -> str:
+    return f"document.querySelector('button[data-backend=\"{backend}\"][data-state={word}]')"
+
+
 @pytest.mark.real
-def test_a_browser_shows_it_without_a_complaint_and_keeps_it_up_to_date(
+@pytest.mark.timeout(120)
+def test_in_a_browser_it_is_true_in_three_seconds_and_asks_before_it_changes_anything(
+    tmp_path: pathlib.Path, shown: Demonstration
+) -> None:
+    with Nginy(tmp_path, shown.config) as nginy, Browser(tmp_path) as browser:
+        shown.connect(6)
+        browser.reply = lambda text: TOKEN if "Token" in text else None
+        browser.open(shown.url)
+        browser.shows("All 2 upstreams serve")
+        wait_until(lambda: shown.overview()["sessions"]["now"] == 6)
+        browser.waits("document.querySelector('#figures dd').textContent === '6'")
+        first = shown.web[0]
+        assert browser.value(state_of(first)) == "state up"
+
+        # A backend that is stopped.
+        shown.servers[2].close()
+        began_s = time.monotonic()
+        browser.waits(f"{state_of(shown.web[2])} === 'state down'")
+        assert time.monotonic() - began_s < 3
+        browser.shows("connect() failed (111: Connection refused)")
+        color = browser.value("getComputedStyle(document.querySelector('.state.down')).color")
+        assert color == "rgb(179, 19, 27)"
+
+        # The numbers are those of the API.
+        found = shown.overview()
+        for group in found["upstreams"]:
+            browser.shows(f"{group['usable']} of {group['backends']} usable")
+            assert f"{group['sessions']} sessions" in browser.text
+        assert f"generation {found['config']['generation']}" in browser.text
+
+        # Buttons: refused in the dialog, then meant.
+        browser.value(f"{button(first, 'drain')}.click()")
+        wait_until(lambda: browser.value("1") and "drain web/" in browser.asked[-1])
+        assert f"drain web/{first}? It has 2 sessions." in browser.asked[-1]
+        assert shown.clients[0].getsockname()[0] in browser.asked[-1]
+        assert browser.value(state_of(first)) == "state up"
+        browser.reply = lambda _: ""
+        browser.value(f"{button(first, 'drain')}.click()")
+        browser.waits(f"{state_of(first)} === 'state draining'")
+        nginy.said(f"set web/{first} draining: by the page")
+        before = shown.overview()["sessions"]["now"]
+        browser.value(f"{button(first, 'kill')}.click()")
+        browser.waits(f"{button(first, 'kill')}.dataset.conns === '0'")
+        assert shown.overview()["sessions"]["now"] == before - 2
+        assert f"End all sessions of web/{first}?" in browser.asked[-1]
+
+        # Nothing else was asked, nothing complained.
+        assert {url.split("?")[0] for url in browser.urls if url.startswith("http")} == {
+            shown.url,
+            f"{shown.url}page.css",
+            f"{shown.url}page.js",
+            f"{shown.url}api/v1/sessions",
+            f"{shown.url}api/v1/sessions/kill",
+            f"{shown.url}api/v1/upstreams/web/backends/{first.replace(':', '%3A')}",
+        }
+        assert [line for line in browser.console if "favicon" not in line] == []
+        nginy.stop()
+        browser.shows("stale since ")
+        browser.shows("web")
+
+
+@pytest.mark.real
+@pytest.mark.timeout(60)
+def test_without_a_script_the_page_is_the_same_and_a_large_group_has_its_box(
     tmp_path: pathlib.Path,
 ) -> None:
-    needs("chromium", "chromium")
-    place = Place()
-    with Nginy(tmp_path, place.config) as nginy:
-        url = f"http://{place.host}:{place.admin}/"
-        document, said = browse(tmp_path, url, "--virtual-time-budget=5000", "--dump-dom")
-        assert "The upstream serves" in document
-        assert len(re.findall('id="verdict"', document)) == 1
-        console = [line for line in said.splitlines() if "CONSOLE" in line]
-        assert console == []
+    host = own_host()
+    admin = free_port(host)
+    many = [f"'{host}:{port}'" for port in range(1, 451)]
+    config = (
+        f"admin: [{{listen: '{host}:{admin}'}}]\n"
+        f"upstreams: {{web: {{backends: [{', '.join(many)}]}}}}\n"
+        f"listeners: {{listen: '{host}:{free_port(host)}', proxy_pass: web}}\n"
+    )
+    url = f"http://{host}:{admin}/"
+    with Nginy(tmp_path, config) as nginy, Browser(tmp_path) as browser:
+        rows = "[...document.querySelectorAll('section tbody tr')].map(r => r.innerText)"
+        browser.open(url)
+        browser.shows("1 to 200 of 450")
+        with_script = browser.value(rows)
+        browser.value("document.querySelector('input[type=search]').value = ':7'")
+        browser.value("document.querySelector('form').requestSubmit()")
+        browser.shows("1 to 11 of 11 that fit")
+        assert browser.value("location.search") == "?upstream=web&match=%3A7"
+        browser.value("history.back()")
+        browser.shows("1 to 200 of 450")
+        browser.value("document.querySelector('a.go').click()")
+        browser.shows("201 to 400 of 450")
+        browser.call("Emulation.setScriptExecutionDisabled", value=True)
+        browser.open(url)
+        assert browser.value(rows) == with_script
+        browser.value("document.querySelector('input[type=search]').value = ':45'")
+        browser.value("document.querySelector('form').submit()")
+        browser.shows("1 to 2 of 2 that fit")
         nginy.stop()
-    place.server.close()
+
+
+# The address and the file of the demonstration, where the test has others.
+PLAIN = """(function () {
+  var walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), node;
+  while ((node = walker.nextNode()))
+    node.data = node.data.replaceAll("%s", "127.0.0.1").replaceAll("%s", "etc/nginy.yml");
+})()"""
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 500])
-def test_pictures_of_it_can_be_made(tmp_path: pathlib.Path, theme: str, width: int) -> None:
-    needs("chromium", "chromium")
-    place = Place()
-    picture = tmp_path / "page.png"
-    dark = ["--force-dark-mode"] if theme == "dark" else []
-    with Nginy(tmp_path, place.config) as nginy:
-        url = f"http://{place.host}:{place.admin}/"
-        size = f"--window-size={width},900"
-        browse(tmp_path, url, f"--screenshot={picture}", size, "--hide-scrollbars", *dark)
-        assert picture.read_bytes().startswith(b"\x89PNG")
+@pytest.mark.timeout(120)
+def test_pictures_of_it(tmp_path: pathlib.Path) -> None:
+    """Look at the demonstration; NGINY_PICTURES=1 writes the one that the README shows, and with
+    the name of a directory all of them."""
+    host = own_host()
+    example = (CHECKOUT / "etc" / "nginy.yml").read_text().replace("127.0.0.1", host)
+    wanted = os.environ.get("NGINY_PICTURES", "")
+    with (
+        Nginy(tmp_path, re.sub("(?m)^(pid|access_log|error_log):.*\n", "", example)) as nginy,
+        Browser(tmp_path) as browser,
+    ):
+        browser.open(f"http://{host}:9180/")
+        points = "(document.querySelector('#figures polyline') || {}).points"
+        for wave in itertools.count():  # of clients, until there is a chart to see
+            for _ in range(20 + 15 * (wave % 3)):
+                with socket.create_connection((host, 8080), timeout=PATIENCE_S) as c:
+                    c.recv(100)
+            if browser.value(f"({points} || []).length") >= (10 if wanted else 3):
+                break
+            browser.waits("new Promise(done => setTimeout(done, 500, true))")
+        browser.value(PLAIN % (host, nginy.path))
+        for theme in ("light", "dark"):
+            for width, height in ((1280, 1000), (360, 1400)):
+                picture = browser.look(width, height, theme)
+                assert picture.startswith(b"\x89PNG")
+                fits = "document.documentElement.scrollWidth <= innerWidth"
+                assert browser.value(fits), f"{width} pixels are not enough"
+                if wanted == "1" and (theme, width) == ("light", 1280):
+                    (CHECKOUT / "etc" / "page.png").write_bytes(picture)
+                elif len(wanted) > 1:
+                    pathlib.Path(wanted, f"page-{theme}-{width}.png").write_bytes(picture)
         nginy.stop()
-    place.server.close()
+    assert (CHECKOUT / "etc" / "page.png").stat().st_size <= 150 << 10
