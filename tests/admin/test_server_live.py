@@ -443,3 +443,22 @@ def test_a_reader_that_stops_is_cut_off_from_an_answer_without_an_end(one: Admin
         one.harness.turn_until(lambda: ENDED)
         assert one.server.held_bytes == 0
         assert one.get("/healthz")[0] == 200
+
+
+def test_a_change_during_a_reload_is_refused() -> None:
+    with Harness() as harness:
+        admin = Admin(harness, DoorSettings(access="full"))
+        admin.subject.is_reloading = lambda: True
+        fields = ("Content-Type: application/json", "Content-Length: 19")
+        for text in (
+            "PATCH /api/v1/upstreams/web/backends/10.0.0.1:80",
+            "DELETE /api/v1/changes/1",
+            "POST /api/v1/reload",
+        ):
+            client = admin.connect()
+            body = b'{"state": "drain"} ' if text.startswith("PATCH") else b"{}" + b" " * 17
+            admin.ask(client, text, *fields)
+            client.send(body)
+            status, _, answer = admin.answer(client)
+            assert (status, json.loads(answer)["error"]["code"]) == (409, "reload_under_way")
+        admin.close()

@@ -79,6 +79,13 @@ LIMITS: Final[dict[str, tuple[Limit, ...]]] = {
     "access-log": (Limit("log_cost", 1.05, "≤ 5 % more CPU with the access log"),),
     "two-workers": (Limit("worker_cost", 1.10, "≤ 10 % more CPU with two workers"),),
     "reload": (_NO_ERRORS,),
+    "admin": (
+        Limit("slowdown", 0.01, "≤ 1 % fewer operations while watched"),
+        Limit("p99_added_ms", 1, "p99 ≤ 1 ms more while watched"),
+        Limit("scrape_s", 2, "a scrape ≤ 2 s"),
+        Limit("probe_ms", 20, "/healthz ≤ 20 ms"),
+        _NO_ERRORS,
+    ),
     "checks": (
         Limit("busy", 0.20, "≤ a fifth of a core"),
         Limit("p99_us", 1000, "p99 of a ping-pong ≤ 1 ms"),

@@ -37,6 +37,11 @@ class Setup:
     backend_port: int
     has_access_log: bool = False
 
+    @property
+    def admin(self) -> Path:
+        """Where nginy tells how it is."""
+        return self.directory / "admin.sock"
+
     def backends(self) -> Iterator[str]:
         """Yield the addresses of the backends: loopback addresses, all of the one port."""
         for number in range(self.work.backends):
@@ -359,6 +364,7 @@ class Nginy(Contender):
         if work.networks:
             listener += f", access: {{deny: {{file: {setup.write_networks()}}}}}"
         lines = [
+            f"admin: unix:{setup.admin}" if work.is_watched else "admin: off",
             f"workers: {work.workers}" if work.workers > 1 else "",
             f"worker_connections: {CONNECTIONS}",
             f"access_log: {log}" if setup.has_access_log else "access_log: off",

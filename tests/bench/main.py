@@ -20,7 +20,7 @@ from typing import Final
 
 from bench import report
 from bench.chart import chart
-from bench.contenders import CONTENDERS, Contender
+from bench.contenders import CONTENDERS, NGINY, Contender
 from bench.curve import curve
 from bench.generator import c_generator, default_cache, python_generator
 from bench.measure import Bench, MeasureError, Sample, take_sample
@@ -56,10 +56,11 @@ def _run(options: argparse.Namespace) -> int:
     _raise_descriptor_limit()
     bench = _bench(options)
     rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
+    wanted = {*options.works, *(options.work or ())}
     works = [
         work
         for work in WORKS
-        if (work.name in options.work if options.work else work.is_quick or not options.quick)
+        if (work.name in wanted if wanted else work.is_quick or not options.quick)
     ]
     contenders, missing = _present(options.contender)
     facts = report.machine(bench, rounds)
@@ -93,6 +94,7 @@ def run_rounds(
             able = [c for c in contenders if c.is_udp_capable or not work.is_udp]
             able = [c for c in able if c.is_proxy or not work.tls]
             able = [c for c in able if c.has_checks or not work.check_interval_ms]
+            able = [c for c in able if c.name == NGINY or not work.is_watched]
             shift = (number - 1) % len(able) if able else 0
             for contender in able[shift:] + able[:shift]:
                 if (work.name, contender.name) in failures:
@@ -120,6 +122,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Measure nginy beside nginx and HAProxy: CPU an operation, memory, errors.",
     )
     works, names = [work.name for work in WORKS], [c.name for c in CONTENDERS]
+    about = "only these, of those that --work lists"
+    parser.add_argument("works", nargs="*", metavar="WORK", type=_work_name, help=about)
     parser.add_argument("--quick", action="store_true", help="few works, one short round")
     parser.add_argument("--work", action="append", choices=works, help="only this; may repeat")
     parser.add_argument("--contender", action="append", choices=names, help="only this; may repeat")
@@ -157,6 +161,13 @@ def congestion_control(name: str | None, path: Path = CONGESTION) -> Iterator[No
         yield
     finally:
         path.write_text(before)
+
+
+def _work_name(text: str) -> str:
+    names = [work.name for work in WORKS]
+    if text not in names:
+        raise argparse.ArgumentTypeError(f"{text} is not one of {', '.join(names)}")
+    return text
 
 
 def _positive_int(text: str) -> int:

@@ -7,6 +7,7 @@ Rounds and ratios are made of samples in summary.py.
 """
 
 import dataclasses
+import json
 import select
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from bench import processes
 from bench.contenders import Command, Contender, Setup
 from bench.generator import TLS_GENERATOR, Generator, GeneratorError, Load, parse
 from bench.processes import ProcessGroup
+from bench.watcher import COMMAND as WATCHER
 from bench.works import Figure, Work
 from kit.waiting import comes_true
 
@@ -51,6 +53,10 @@ class Sample:
     log_cost: float | None = None  # CPU with the access log to CPU without
     worker_cost: float | None = None  # CPU with the work's workers to CPU with one
     wakeups: float | None = None  # a second, while idle
+    slowdown: float | None = None  # by watchers: the share of the operations that is missing
+    p99_added_ms: float | None = None  # by watchers
+    scrape_s: float | None = None  # the longest
+    probe_ms: float | None = None  # the longest /healthz
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,8 @@ def take_sample(bench: Bench, contender: Contender, work: Work, round_number: in
             return _workers_sample(bench, contender, work, round_number)
         if work.figure is Figure.CHECKS:
             return _checks_sample(bench, contender, work, round_number)
+        if work.figure is Figure.ADMIN:
+            return _admin_sample(bench, contender, work, round_number)
         return _load_sample(bench, contender, work, round_number)
     except (GeneratorError, OSError, subprocess.SubprocessError) as error:
         raise MeasureError(str(error)) from error
@@ -96,6 +104,10 @@ def _load_sample(
 ) -> Sample:
     with _running(bench, contender, work, has_access_log=has_log) as arena:
         load = arena.run_load(bench)
+    return _sample_of(contender, work, round_number, load)
+
+
+def _sample_of(contender: Contender, work: Work, round_number: int, load: Load) -> Sample:
     operations = load.operations / work.unit_size
     cost = load.max_us * 1000 if work.figure is Figure.LATENCY else load.cpu_ns / (operations or 1)
     return Sample(
@@ -148,6 +160,35 @@ def _workers_sample(bench: Bench, contender: Contender, work: Work, round_number
         several,
         errors=one.errors + several.errors,
         worker_cost=several.cost / one.cost if one.cost else None,
+    )
+
+
+def _admin_sample(bench: Bench, contender: Contender, work: Work, round_number: int) -> Sample:
+    """Measure with nobody watching and with watchers, the order turning by rounds."""
+    order = (False, True) if round_number % 2 else (True, False)
+    found: dict[bool, Sample] = {}
+    seen: dict[str, list[float]] = {}
+    for is_watched in order:
+        this = dataclasses.replace(work, is_watched=is_watched)
+        if not is_watched:
+            found[False] = _load_sample(bench, contender, this, round_number)
+            continue
+        with _running(bench, contender, this) as arena:
+            argv = [*WATCHER, str(arena.setup.admin), str(bench.warmup_s + bench.seconds)]
+            log = arena.setup.directory / "watcher.log"
+            with ProcessGroup(argv, bench.cpus(work)[1], log, is_piped=True) as watcher:
+                load = arena.run_load(bench)
+                output, _ = watcher.process.communicate(timeout=LOAD_SPARE_S)
+                seen = json.loads(output)
+            found[True] = _sample_of(contender, work, round_number, load)
+    without, with_ = found[False], found[True]
+    return dataclasses.replace(
+        with_,
+        errors=without.errors + with_.errors,
+        slowdown=1 - with_.rate / (without.rate or 1),
+        p99_added_ms=(with_.p99_us - without.p99_us) / 1000,
+        scrape_s=max(seen["scrape"]),
+        probe_ms=max(seen["probe"]) * 1000,
     )
 
 

@@ -132,6 +132,11 @@ def _remarks(row: Row) -> str:
         return f"log {row.log_cost - 1:+.1%}"
     if row.worker_cost is not None:
         return f"{row.worker_cost:.2f} of one worker's"
+    if row.slowdown is not None:
+        return (
+            f"watched: rate {-row.slowdown:+.1%}, p99 {row.p99_added_ms or 0:+.2f} ms; at most: "
+            f"scrape {row.scrape_s or 0:.2f} s, /healthz {row.probe_ms or 0:.1f} ms"
+        )
     return "" if row.wakeups is None else f"{row.wakeups:.0f} wakeups/s"
 
 

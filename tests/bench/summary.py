@@ -39,6 +39,10 @@ class Row:
     log_cost: float | None
     worker_cost: float | None
     wakeups: float | None
+    slowdown: float | None
+    p99_added_ms: float | None
+    scrape_s: float | None
+    probe_ms: float | None
     ratio: Spread | None  # its cost to nginy's; None without nginy, and for nginy itself
     bar: RatioBar | None
 
@@ -108,6 +112,10 @@ def rows(work: Work, samples: Sequence[Sample]) -> list[Row]:
                 log_cost=_median(s.log_cost for s in own),
                 worker_cost=_median(s.worker_cost for s in own),
                 wakeups=_median(s.wakeups for s in own),
+                slowdown=_median(s.slowdown for s in own),
+                p99_added_ms=_median(s.p99_added_ms for s in own),
+                scrape_s=_median(s.scrape_s for s in own),
+                probe_ms=_median(s.probe_ms for s in own),
                 ratio=None if contender == NGINY else spread(ratios(ours, contender)),
                 bar=RATIO_BARS.get(work.name, {}).get(contender),
             )

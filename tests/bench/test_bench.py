@@ -452,6 +452,21 @@ def test_the_table_shows_cost_ratio_bar_and_errors() -> None:
     assert lines[3].split() == nginx.split()
 
 
+def test_what_watching_costs_stands_beside_the_work_and_is_judged() -> None:
+    seen = {"slowdown": 0.02, "p99_added_ms": 0.5, "scrape_s": 0.3, "probe_ms": 4.0}
+    work = next(work for work in WORKS if work.is_watched)
+    found = [sample("nginy", 1, 9.0, work=work.name, **seen)]
+    text = "watched: rate -2.0%, p99 +0.50 ms; at most: scrape 0.30 s, /healthz 4.0 ms"
+    assert text in report.work_table(work, found)
+    assert [(v.measured, v.is_met) for v in verdicts(work, found)] == [
+        (0.02, False),
+        (0.5, True),
+        (0.3, True),
+        (4.0, True),
+        (0, True),
+    ]
+
+
 def test_the_chart_is_well_formed_and_has_a_dot_for_each_ratio() -> None:
     work = BY_NAME["connect-close"]
     samples = [sample("nginy", 1, 1.0), sample("nginx", 1, 1.5), sample("haproxy", 1, 40.0)]

@@ -21,6 +21,7 @@ class Figure(enum.Enum):
     LATENCY = "slowest operation"
     WORKERS = "CPU time an operation with two workers"
     CHECKS = "CPU time a health check"
+    ADMIN = "CPU time an operation while the admin interface is watched"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class Work:
     tls: str = ""  # terminated, with a key of this kind: "ec" or "rsa"
     networks: int = 0  # in a file of networks that are denied; none of them is the clients'
     check_interval_ms: int = 0  # between two health checks of a backend; 0: none are made
+    is_watched: bool = False  # a scrape a second, the page open
 
 
 WORKS: Final = (
@@ -228,6 +230,17 @@ WORKS: Final = (
         figure=Figure.CHECKS,
         backends=10_000,
         check_interval_ms=5000,
+        is_quick=False,
+    ),
+    Work(
+        "admin",
+        "64 B to and fro, 10,000 backends, a scrape a second and the page open",
+        "pingpong",
+        64,
+        "round trip",
+        figure=Figure.ADMIN,
+        backends=10_000,
+        is_watched=True,
         is_quick=False,
     ),
 )

@@ -58,6 +58,10 @@ ASKED = {
     "curl -s 'http://127.0.0.1:9180/readyz?upstream=web&min=3'": ("curl", "curl"),
     "curl -s 'http://127.0.0.1:9180/api/v1/explain?listener=127.0.0.1:8080&client=10.1.2.3' \\\n"
     "    | grep ^choice": ("curl", "curl"),
+    "curl -s 'http://127.0.0.1:9180/api/v1/backends?usable=true' | "
+    """jq -r '.backends[] | "\\(.upstream)/\\(.address) \\(.state)"'""": ("jq", "jq"),
+    "curl -s 'http://127.0.0.1:9180/api/v1/overview?fields=upstreams' | "
+    "jq -c '.upstreams[] | [.name, .usable, .backends]'": ("jq", "jq"),
     "for i in 1 2; do echo | nc -u -w1 127.0.0.1 8053; done": ("nc", "netcat-openbsd"),
 }
 SHOWN = "cat bad.yml"
