@@ -34,6 +34,8 @@ STYLES: Final = {
 }
 WORST: Final = tuple(STYLES)
 """The later, the worse."""
+UP_MAX: Final = 10_000
+"""From here on a column has no room for the word behind the counts."""
 SHORT: Final = {"maintenance": "maint"}
 
 
@@ -211,9 +213,10 @@ def _upstream(shot: Snapshot, name: str, told: Facts | None, rows: Sequence[Fact
     waiting = f"{queue} wait" if queue else ""
     reason = ", ".join(each for each in (why, waiting) if each)
     said = f"{name}: {usable} of {total} backends usable, {conns} sessions"
+    up = f"{usable}/{total}"
     cells = (
         name,
-        f"{usable}/{total} up",
+        f"{up} up" if total < UP_MAX else up,
         count(conns),
         "-",
         *_flow(together),
