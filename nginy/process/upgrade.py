@@ -129,6 +129,11 @@ class Upgrade:
         return self.phase in (Phase.STARTING, Phase.GREETED, Phase.MOVING)
 
     @property
+    def has_heir(self) -> bool:
+        """Whether another process serves, and is the main one for a service manager."""
+        return self.phase in (Phase.MOVING, Phase.MOVED, Phase.BESIDE) and self.has_successor
+
+    @property
     def pid(self) -> int:
         """The id of the successor, 0 if there is none."""
         return 0 if self._successor is None else self._successor.pid
