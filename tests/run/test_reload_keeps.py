@@ -307,7 +307,7 @@ def test_an_address_that_is_taken_leaves_listeners_logs_and_pid_file_as_they_wer
     assert not is_open(site.host, port)
     assert sorted(os.listdir(tmp_path)) == [
         *("access.log", "nginy.pid", "nginy.pid.conf", "nginy.pid.reload"),
-        *("nginy.pid.reopen", "nginy.pid.sock", "nginy.yml"),
+        *("nginy.pid.reopen", "nginy.pid.sock", "nginy.pid.upgrade", "nginy.yml"),
     ]
     check(*ends)
     site.exchange(backend)
@@ -354,7 +354,7 @@ def test_a_pid_file_moves(site: Site, backend: Listening, tmp_path: pathlib.Path
     assert other.read_text() == f"{nginy.process.pid}\n"
     assert sorted(os.listdir(tmp_path)) == [
         *("access.log", "nginy.yml", "other.pid", "other.pid.conf", "other.pid.reload"),
-        *("other.pid.reopen", "other.pid.sock"),
+        *("other.pid.reopen", "other.pid.sock", "other.pid.upgrade"),
     ]
     assert run_once("-s", "stop", str(nginy.path)) == (0, "", [])
     nginy.wait()
