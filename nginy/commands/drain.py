@@ -16,6 +16,7 @@ from nginy.commands.asking import Message, ask_json
 from nginy.config.node import closest, did_you_mean
 from nginy.config.schema import Config
 from nginy.errors import InvalidValueError, NginyError
+from nginy.text.counts import counted
 from nginy.text.escape import escape_control
 from nginy.text.units import parse_duration_ms
 
@@ -87,7 +88,7 @@ def _duration_ms(option: str, text: str) -> int:
 def _line(upstream: str, row: Mapping[str, Any]) -> str:
     """Say how a backend is now."""
     weight = row["weight"]["now"]
-    sessions = f"{row['conns']} session{'' if row['conns'] == 1 else 's'}"
+    sessions = counted(row["conns"], "session")
     text = f"{upstream}/{row['address']}: {row['state']}, {sessions}, weight {weight}"
     if row["operator"] != row["state"]:
         text += f" (operator: {row['operator']}; {row['cause']}: {row['reason']})"

@@ -31,6 +31,7 @@ from nginy.errors import InvalidValueError, NginyError
 from nginy.proxy.context import ConnectionContext, as_bytes
 from nginy.proxy.routes import Target
 from nginy.text.address import Address, parse_bind_address
+from nginy.text.counts import counted
 
 ANY_TURN: Final = frozenset({"round_robin", "least_conn", "least_time"})
 """Methods whose choice depends on earlier ones: only the first after a start is known."""
@@ -171,17 +172,18 @@ def _phase_lines(way: Way) -> Generator[str, None, bool]:
             yield "client    from here on the one in the header; shown as if the header named none:"
     for limit in listener.limit_conn:
         key = quote(way.visitor.filled_in(limit.key_))
-        yield f"limit     {limit.max} sessions at a time for the key {key} (limit_conn)"
+        yield f"limit     {counted(limit.max, 'session')} at a time for the key {key} (limit_conn)"
     if listener.limit_conn_rate is not None:
         rate = listener.limit_conn_rate
         key = quote(way.visitor.filled_in(rate.key_))
-        yield f"limit     {rate.rate} new sessions a second for the key {key} (limit_conn_rate)"
+        sessions = counted(rate.rate, "new session")
+        yield f"limit     {sessions} a second for the key {key} (limit_conn_rate)"
     if listener.access is not None:
         access = listener.access.table
         number = access.decides(way.context.remote_addr)
         count = len(access.rules)
         if number < 0:
-            yield f"access    none of {count} rules matches: allowed"
+            yield f"access    none of {counted(count, 'rule')} matches: allowed"
         else:
             yield f"access    {access.rules[number]} (rule {number + 1} of {count})"
         if access.denies(way.context.remote_addr):
@@ -247,7 +249,7 @@ def _usability(backend: Backend) -> str:
     if settings.proxy_protocol != "auto":
         facts.append(f"proxy_protocol {settings.proxy_protocol}")
     if settings.max_conns:
-        facts.append(f"until it has {settings.max_conns} sessions (max_conns)")
+        facts.append(f"until it has {counted(settings.max_conns, 'session')} (max_conns)")
     if settings.max_fails:
         facts.append(
             f"out for {settings.fail_timeout_s}s at {settings.max_fails} failed (max_fails)"

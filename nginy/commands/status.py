@@ -14,6 +14,7 @@ from typing import Any, Final
 from nginy.commands.asking import Message, ask, refusal
 from nginy.config.schema import Config
 from nginy.errors import NginyError
+from nginy.text.counts import counted
 from nginy.text.escape import escape_control
 from nginy.text.units import format_duration
 
@@ -52,7 +53,7 @@ def render(overview: Any) -> Iterator[str]:
     if overview["draining"]:
         yield escape_control(overview["draining"])
     yield (
-        f"{sessions['now']} sessions now, {sessions['total']} in all;"
+        f"{counted(sessions['now'], 'session')} now, {sessions['total']} in all;"
         f" {connections['now']} of {connections['limit']} connections"
     )
     if overview.get("workers"):
@@ -79,16 +80,16 @@ def _section(title: str, rows: Iterator[str], more: int) -> Iterator[str]:
 
 def _upstream(row: Any) -> str:
     states = ", ".join(f"{count} {word}" for word, count in row["states"].items())
-    queue = f", {row['queue']} clients wait" if row["queue"] else ""
+    queue = f", {counted(row['queue'], 'client')} waiting" if row["queue"] else ""
     usable = f"{row['usable']} of {row['backends']} backends usable"
-    return f"{row['name']}: {usable} ({states}), {row['sessions']} sessions{queue}"
+    return f"{row['name']}: {usable} ({states}), {counted(row['sessions'], 'session')}{queue}"
 
 
 def _listener(row: Any) -> str:
     name = "" if row["name"] == row["address"] else f"{row['name']}, "
     to = f"to {row['to']}" if row["to"] else "returns text"
     retiring = ", retiring" if row["retiring"] else ""
-    counts = f"{row['sessions']} sessions now, {row['sessions_total']} in all"
+    counts = f"{counted(row['sessions'], 'session')} now, {row['sessions_total']} in all"
     return f"{name}{row['address']} {row['protocol']} {to}: {counts}{retiring}"
 
 

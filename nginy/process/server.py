@@ -34,6 +34,7 @@ from nginy.process.logs import LogSet
 from nginy.process.pools import PoolSet, PreparedPool
 from nginy.process.privileges import cap_descriptors, raise_descriptor_limit
 from nginy.process.services import ServiceSet, close_listeners
+from nginy.text.counts import counted
 
 logger = logging.getLogger("nginy.server")
 
@@ -205,7 +206,7 @@ def draining_status(sessions: int, timeout_ms: int | None) -> str:
     if not sessions:
         return "no sessions are left"
     until = "" if timeout_ms is None else f", until {_time_in(timeout_ms)} at most"
-    return f"waiting for {sessions} session{'s' if sessions > 1 else ''} to end{until}"
+    return f"waiting for {counted(sessions, 'session')} to end{until}"
 
 
 def _time_in(delay_ms: int) -> str:

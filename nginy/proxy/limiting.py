@@ -20,6 +20,7 @@ from nginy.proxy.context import as_bytes
 from nginy.proxy.limits import Counts, Rates
 from nginy.proxy.phases import Passage, Phase, PhaseResult, Phases, Refusal
 from nginy.proxy.session import Reason, Session
+from nginy.text.counts import counted
 
 PASSED: Final = "PASSED"
 REJECTED: Final = "REJECTED"
@@ -90,7 +91,8 @@ class LimitConn(Phase):
             arrival.limit_status = arrival.limit_status or PASSED
             return Passage.PASS
         arrival.limit_status = REJECTED_DRY_RUN if self.is_dry_run else REJECTED
-        text = f'over limit_conn, {self.max} sessions at a time in zone "{self.zone}"'
+        sessions = counted(self.max, "session")
+        text = f'over limit_conn, {sessions} at a time in zone "{self.zone}"'
         return _over(session, text, is_dry_run=self.is_dry_run, level=self.log_level)
 
 
@@ -110,7 +112,8 @@ class LimitConnRate(Phase):
         key = _key_of(self.key, session)
         if not key or self.rates.take(key, session.client.loop.clock.now_ms):
             return Passage.PASS
-        text = f'over limit_conn_rate, {self.rate} new sessions a second in zone "{self.zone}"'
+        sessions = counted(self.rate, "new session")
+        text = f'over limit_conn_rate, {sessions} a second in zone "{self.zone}"'
         return _over(session, text, is_dry_run=self.is_dry_run, level=self.log_level)
 
 

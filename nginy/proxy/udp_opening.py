@@ -24,6 +24,7 @@ from nginy.proxy.attempt import Attempt, AttemptResult
 from nginy.proxy.context import as_bytes
 from nginy.proxy.session import Reason
 from nginy.proxy.udp_base import KeyedSession, UdpHandlerBase
+from nginy.text.counts import counted
 
 TRIES_AT_ONCE: Final = 16
 """Backends that one datagram tries: each may take a socket in the same turn."""
@@ -84,7 +85,8 @@ class UdpOpening(KeyedSession):
             self._attempt = Attempt(handler.pool, backend, now_ms)
             self.attempts += (self._attempt,)
             if handler.is_verbose:
-                self.log(logging.DEBUG, f"picked {backend.name}, with {backend.conns} sessions now")
+                sessions = counted(backend.conns, "session")
+                self.log(logging.DEBUG, f"picked {backend.name}, with {sessions} now")
             bind = settings.bind if handler.bind_of is None else handler.bind_of(self)
             address = backend.address
             if address.offset is not None:

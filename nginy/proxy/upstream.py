@@ -34,6 +34,7 @@ from nginy.proxy.context import as_bytes
 from nginy.proxy.handler import ProxyHandler
 from nginy.proxy.originating import BackendHandshake, UpstreamTls
 from nginy.proxy.session import BEFORE_CONTENT, Reason, Session
+from nginy.text.counts import counted
 
 
 class Connecting(Enum):
@@ -107,7 +108,8 @@ class UpstreamSession(Session, ABC):
             self.attempt = Attempt(handler.pool, backend, now_ms)
             self.attempts += (self.attempt,)
             if handler.is_verbose:
-                self.log(logging.DEBUG, f"picked {backend.name}, with {backend.conns} sessions now")
+                sessions = counted(backend.conns, "session")
+                self.log(logging.DEBUG, f"picked {backend.name}, with {sessions} now")
             if self._open(backend) is not TRY_NEXT:
                 return
 

@@ -50,7 +50,7 @@ def test_a_screenful_says_it_all_and_no_text_reaches_the_terminal_raw() -> None:
         "waiting for 3 sessions to end",
         "3 sessions now, 12 in all; 9 of 1024 connections",
         "upstreams:",
-        "  web: 1 of 2 backends usable (1 up, 1 down), 3 sessions, 4 clients wait",
+        "  web: 1 of 2 backends usable (1 up, 1 down), 3 sessions, 4 clients waiting",
         "listeners:",
         "  127.0.0.1:80 tcp to web: 3 sessions now, 12 in all",
         "  text, 127.0.0.1:80 tcp returns text: 3 sessions now, 12 in all, retiring",

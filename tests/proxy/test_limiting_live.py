@@ -19,7 +19,7 @@ from kit.harness import Front, Harness
 from kit.leaks import no_garbage
 from kit.servers import EchoBackend
 
-OVER = r"over limit_conn, \d+ sessions at a time in zone"
+OVER = r"over limit_conn, \d+ sessions? at a time in zone"
 OVER_RATE = "over limit_conn_rate, 10 new sessions a second in zone"
 
 

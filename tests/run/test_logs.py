@@ -573,7 +573,7 @@ def test_level_debug_tells_picks_checks_and_timers(site: Site, backend: Listenin
     nginy.said(rf"\[debug\] .*check of {backend.name}: passed")
     nginy.said(rf"\[debug\] .*timer is due: next step of backend {backend.name}$")
     site.connect()
-    nginy.said(rf"\[debug\] .*\*1 picked {backend.name}, with 1 sessions now")
+    nginy.said(rf"\[debug\] .*\*1 picked {backend.name}, with 1 session now")
 
 
 def test_level_notice_is_silent_about_sessions(site: Site, backend: Listening) -> None:

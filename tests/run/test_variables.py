@@ -137,7 +137,7 @@ def test_a_session_keeps_the_variables_that_it_began_with(tmp_path: pathlib.Path
         backend.accept()
         refused = socket.create_connection(address)
         assert receive_all(refused) == b""
-        nginy.said('over limit_conn, 1 sessions at a time in zone "z"')
+        nginy.said('over limit_conn, 1 session at a time in zone "z"')
         for sock in (first, second, refused, backend):
             sock.close()
         nginy.wait_idle()

@@ -30,6 +30,7 @@ from nginy.backend.health.states import State, StateChange
 from nginy.backend.override import Override
 from nginy.backend.pool import BackendPool
 from nginy.balancer.peer import is_usable
+from nginy.text.counts import counted
 from nginy.wire.agent import AgentAnswer, Mode
 
 EndSessions = Callable[[Backend, bool, bool], None]
@@ -294,7 +295,7 @@ class PoolMonitor:
         # No pass over the group: many backends of a large one may fail together.
         self._ejected = {b for b in self._ejected if b.health.is_ejected}
         ejected = len(self._ejected)
-        reason = f"{backend.fails} failed session{'s' * (backend.fails > 1)}"
+        reason = counted(backend.fails, "failed session")
         change = health.eject(settings, ejected, len(self._watches), reason, self.now_ms)
         if change is not None:
             self._ejected.add(backend)

@@ -28,6 +28,7 @@ from nginy.commands.top.state import API, State, backend_path
 from nginy.commands.top.tables import ORDERS, Line
 from nginy.config.schema import Config
 from nginy.errors import NginyError
+from nginy.text.counts import counted
 
 PIECE_BYTES: Final = 65_536
 BACKENDS_MAX: Final = 1000
@@ -244,7 +245,7 @@ def _outcome(code: int, text: str) -> str:
             return f"{answer['killed']} of {answer['matched']} sessions ended"
         row = answer
         return (
-            f"{row['address']}: {row['state']}, {row['conns']} sessions, "
+            f"{row['address']}: {row['state']}, {counted(row['conns'], 'session')}, "
             f"weight {row['weight']['now']}"
         )
     except (ValueError, KeyError, TypeError):
