@@ -13,6 +13,7 @@ import pytest
 
 from kit.program import PATIENCE_S, Nginy, free_port, own_host, run_once, wait_until
 from kit.servers import address_text
+from kit.tls import make_certificate, trusting
 
 NEW_CLIENTS = 50
 
@@ -133,6 +134,63 @@ def test_live_sessions_move_to_the_new_program(
                 fields = nginy.session()
                 assert (fields["bytes_received"], fields["bytes_sent"]) == (19, 9)
         wait_until(lambda: nginy.process.poll() is not None)
+
+
+@pytest.mark.slow
+def test_a_session_with_tls_stays_and_one_in_front_of_its_route_moves_once_it_has_one(
+    tmp_path: pathlib.Path, here: tuple[str, int], backend: socket.socket
+) -> None:
+    """The announced client of a PROXY header stays who it is."""
+    pem = make_certificate(tmp_path)
+    to = f"proxy_pass: '{address_text(backend)}'"
+    secret, routed, announced = (free_port(here[0]) for _ in range(3))
+    text = (
+        f"listeners:\n- {{listen: '{here[0]}:{secret}', {to},"
+        f" tls: {{certificate: {pem}, key: {pem}}}}}"
+        f"\n- {{listen: '{here[0]}:{routed}', {to}, routes: [{{starts: X, {to}}}]}}"
+        f"\n- {{listen: '{here[0]}:{announced}', {to}, accept_proxy_protocol: {{from: all}}}}\n"
+    )
+
+    def connected(port: int) -> socket.socket:
+        return stack.enter_context(socket.create_connection((here[0], port), timeout=PATIENCE_S))
+
+    with contextlib.ExitStack() as stack:
+        nginy = stack.enter_context(Nginy(tmp_path, text))
+        plain, late = connected(announced), connected(routed)
+        plain.sendall(b"PROXY TCP4 9.8.7.6 5.4.3.2 11 22\r\none ")
+        to_plain, _ = backend.accept()
+        tls = trusting(pem).wrap_socket(connected(secret), server_hostname="example.test")
+        stack.enter_context(tls)
+        to_tls, _ = backend.accept()
+        stack.enter_context(to_tls)
+        stack.enter_context(to_plain)
+        old = nginy.pid
+        status, lines = upgrade(nginy)
+        stack.enter_context(ending(nginy.pid))
+        assert (status, lines[1]) == (0, "nginy: moved: 1 sessions, 1 TCP and 0 UDP")
+        stays = f"nginy: stay with process {old} until they end: 1 that"
+        assert sorted(lines[2:]) == [
+            f"{stays} are not established yet",
+            f"{stays} speak TLS with nginy",
+        ]
+        late.sendall(b"X")
+        to_late, _ = backend.accept()
+        stack.enter_context(to_late)
+        nginy.said(r"has taken over: 2 sessions moved \(2 TCP, 0 UDP\), 1 stays: 1 that speak TLS")
+        for near, far in ((plain, to_plain), (late, to_late), (tls, to_tls)):
+            near.sendall(b"two")
+            far.settimeout(PATIENCE_S)
+            data = b""
+            while not data.endswith(b"two"):
+                data += far.recv(100)
+            far.close()
+            assert near.recv(100) == b""
+            near.close()
+        wait_until(partial(has_ended, old), "the end of the old process")
+        addresses = {
+            fields["remote_addr"]: fields["bytes_received"] for fields in nginy.sessions(3)
+        }
+        assert addresses["9.8.7.6"] == len(b"one two")
 
 
 def has_ended(pid: int) -> bool:
