@@ -16,6 +16,10 @@ def in_listener(key: str) -> str:
     return f"listeners:\n  - listen: 127.0.0.1:80\n    return: hello\n    {key}\n"
 
 
+def listening_and(key: str) -> str:
+    return f"listeners: [{{listen: 127.0.0.1:80, {key}}}]\n"
+
+
 def in_upstream(key: str) -> str:
     return f"{LISTENER}upstreams:\n  web:\n    backends: [127.0.0.1:9001]\n    {key}\n"
 
@@ -50,9 +54,9 @@ KEYS = [
     (in_listener("max_conns: 100"), "it belongs in a backend"),
     (in_listener("backends: 127.0.0.1:1"), "it belongs in an upstream"),
     (in_listener("workers: 2"), "it belongs at the top of the file"),
-    (in_listener("server: 127.0.0.1:1"), '(did you mean "proxy_pass"?)'),
-    (in_listener("to: 127.0.0.1:1"), '(did you mean "proxy_pass"?)'),
-    (in_listener("servers: [127.0.0.1:1]"), "upstreams: {web: {backends: [...]}} at the top"),
+    (listening_and("server: 127.0.0.1:1"), '(did you mean "proxy_pass"?)'),
+    (listening_and("to: 127.0.0.1:1"), '(did you mean "proxy_pass"?)'),
+    (in_listener("servers: 127.0.0.1:1"), "{backends: [...]}} at the top, and proxy_pass: web"),
     (in_upstream("servers: 127.0.0.1:1"), '(did you mean "backends"?)'),
     (in_upstream("server: 127.0.0.1:1"), '(did you mean "backends"?)'),
     (in_upstream("check: on"), '(did you mean "health_check"?)'),
