@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 from nginy.admin.answer import Facts
 from nginy.admin.page_parts import Points, clock, quoted, scaled, sparkline
+from nginy.text.counts import counted
 
 PAGE_ROWS: Final = 200
 """Backends of an upstream that are shown at once."""
@@ -92,13 +93,13 @@ def upstream_section(group: Group) -> Iterator[str]:
     """Yield the section of an upstream."""
     upstream, rows = group.upstream, group.rows
     name = upstream["name"]
-    queue = f", {upstream['queue']} clients wait" if upstream["queue"] else ""
+    queue = f", {counted(upstream['queue'], 'client')} waiting" if upstream["queue"] else ""
     kind = "good" if upstream["usable"] == upstream["backends"] else "warn"
     kind = kind if upstream["usable"] else "bad"
     yield (
         f'<section id="u-{quoted(name)}"><h2>{quoted(name)} <span class="{kind}">'
         f"{upstream['usable']} of {upstream['backends']} usable</span> "
-        f"<small>{upstream['sessions']} sessions{queue}</small></h2>\n"
+        f"<small>{counted(upstream['sessions'], 'session')}{queue}</small></h2>\n"
     )
     is_long = upstream["backends"] > PAGE_ROWS
     if is_long:

@@ -13,6 +13,7 @@ from typing import Final
 from nginy.commands.asking import Message, ask, ask_json, refusal
 from nginy.config.schema import Config
 from nginy.errors import NginyError
+from nginy.text.counts import counted
 
 MAKING_S: Final = 120
 """How long the text may take, beyond the recording."""
@@ -54,6 +55,7 @@ def trace(config: Config, path: str, wish: TraceWish) -> str:
     sessions = sum(1 for each in events if each["ph"] == "b")
     more = ", cut as it was full" if told.get("truncated") else ""
     return (
-        f"{wish.file}: {turns} turns, {sessions} sessions, {len(events)} events in"
-        f" {begun['for_s']:g}s{more}; https://ui.perfetto.dev opens it"
+        f"{wish.file}: {counted(turns, 'turn')}, {counted(sessions, 'session')}, "
+        f"{counted(len(events), 'event')} in {begun['for_s']:g}s{more}; "
+        "https://ui.perfetto.dev opens it"
     )

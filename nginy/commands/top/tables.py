@@ -22,6 +22,7 @@ from nginy.commands.top.snapshot import (
     Snapshot,
     key_of,
 )
+from nginy.text.counts import counted
 
 STYLES: Final = {
     "up": "good",
@@ -212,7 +213,7 @@ def _upstream(shot: Snapshot, name: str, told: Facts | None, rows: Sequence[Fact
     style = "good" if usable == total else "warn" if usable else "bad"
     waiting = f"{queue} wait" if queue else ""
     reason = ", ".join(each for each in (why, waiting) if each)
-    said = f"{name}: {usable} of {total} backends usable, {conns} sessions"
+    said = f"{name}: {usable} of {total} backends usable, {counted(conns, 'session')}"
     up = f"{usable}/{total}"
     cells = (
         name,

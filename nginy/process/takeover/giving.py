@@ -37,6 +37,7 @@ from nginy.proxy.reply import ReplySession
 from nginy.proxy.session import Session
 from nginy.proxy.tcp import TcpSession
 from nginy.proxy.udp_session import UdpSession
+from nginy.text.counts import counted
 
 logger = logging.getLogger("nginy.server")
 
@@ -334,7 +335,8 @@ class Giver:
         for session in sessions:
             _take_back(session)
         if sessions:
-            logger.warning("%d sessions were on their way and go on here", len(sessions))
+            text = "%s on the way to the new process, and here again"
+            logger.warning(text, counted(len(sessions), "session"))
         self.tally.is_final, self.tally.problem = True, self._failed
         self._report(self.tally)
 

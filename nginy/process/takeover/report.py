@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from nginy.process.takeover.messages import MessageError
 from nginy.process.takeover.tally import Tally, tally_of
+from nginy.text.counts import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class UpgradeOutcome:
             yield f"process {old_pid} serves as well, until one of the two gets QUIT"
             return
         moved = self.tally.tcp + self.tally.udp
-        yield f"moved: {moved} sessions, {self.tally.tcp} TCP and {self.tally.udp} UDP"
+        yield f"moved: {counted(moved, 'session')}, {self.tally.tcp} TCP and {self.tally.udp} UDP"
         for what, count in self.tally.stays.most_common():
             yield f"stay with process {old_pid} until they end: {count} {what}"
         if not self.tally.stays:

@@ -278,7 +278,7 @@ def test_what_the_new_process_has_not_confirmed_before_its_end_goes_on_in_the_ol
         harness.settle()
         assert client.received == b"before,"
         move.far.close()
-        with expect_log("1 sessions were on their way"):
+        with expect_log("1 session on the way to the new process, and here again"):
             harness.turn_until(lambda: client.received == b"before,meanwhile,")
         assert move.tallies[-1].problem
         move.giver.take_back()
@@ -292,7 +292,7 @@ def test_what_the_old_process_takes_back_the_new_one_drops(
     with moving(harness, backend.name) as move:
         client = connected(harness, move.old)
         move.send_off()
-        with expect_log("1 sessions were on their way"):
+        with expect_log("1 session on the way to the new process, and here again"):
             harness.advance(PATIENCE_MS + 10)
             harness.turn_until(lambda: any(move.house.sessions()))
         move.take()

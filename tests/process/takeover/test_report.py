@@ -27,7 +27,7 @@ FAILED = UpgradeOutcome(5, 400, 0, False, Tally(), ("nginy.yml:1:1: nonsense", "
             LEFT,
             [
                 "process 4711 serves, since 0.4 s after the signal",
-                "moved: 1 sessions, 1 TCP and 0 UDP",
+                "moved: 1 session, 1 TCP and 0 UDP",
                 "stay with process 99 until they end: 3 that speak TLS with nginy",
             ],
         ),
