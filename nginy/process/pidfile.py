@@ -150,6 +150,7 @@ class PidFile:
             for companion, text in (
                 (self._outcome, ""),
                 (self._reopening, ""),
+                (self._upgrade, ""),
                 (self._text, self._running),
             ):
                 if companion is not None:

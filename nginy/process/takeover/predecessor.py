@@ -158,6 +158,11 @@ class Predecessor:
     def _ended(self, what: str) -> None:
         if what:
             logger.error("process %d is not understood: %s", self.pid, what)
+            if self._link is not None:
+                # It would wait for us: what it has sent since is not read.
+                self._link.send(
+                    Message("no", {"why": f"process {self.pid} is not understood: {what}"})
+                )
         self._awaited, self._is_leaving = 0, True
         self._done()
         self.gone()
