@@ -1,0 +1,313 @@
+"""Upgrades that go wrong: whatever happens, each session is served by exactly one process.
+
+The crowd sees to it that no byte is lost, doubled or changed (`kit.crowd`). A session may end early
+only if its process is killed, and then it must not go on in another one.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import random
+import signal
+import socket
+import time
+from dataclasses import dataclass
+
+import pytest
+
+from kit.crowd import Crowd
+from kit.program import Nginy
+from kit.programs import OtherProgram
+from kit.servers import address_text
+from kit.takeover import Place, Succession, address_of, check_log, place_of, runs
+
+CLIENTS = 40
+SLOWEST_S = 0.4
+KILLS = 3
+SIGNALS = 4
+
+PATCH = """
+import os, signal, time
+import nginy.process.takeover.{module} as module
+kept = module.{name}
+def changed(self, *arguments):
+{body}
+module.{name} = changed
+"""
+
+
+def patch(module: str, name: str, body: str) -> str:
+    """Return lines that replace a method by `body`; `kept` is what it was."""
+    lines = "\n".join(f"    {line}" for line in body.splitlines())
+    return PATCH.format(module=module, name=name, body=lines)
+
+
+def patch_constant(module: str, name: str, value: str) -> str:
+    """Return a line that gives a constant another value."""
+    return f"import nginy.process.takeover.{module} as module; module.{name} = {value}"
+
+
+@pytest.fixture
+def program(tmp_path: pathlib.Path) -> OtherProgram:
+    return OtherProgram(tmp_path)
+
+
+FAILURES = {
+    "it ends at once": (
+        {"before": "sys.exit(3)"},
+        "process [0-9]+ has exited with code 3",
+    ),
+    "it says no": (
+        {"before": "sys.exit(1)"},
+        "process [0-9]+ has exited with code 1",
+    ),
+    "it is killed": (
+        {"before": "import os; os.kill(os.getpid(), 9)"},
+        "process [0-9]+ has exited on signal 9",
+    ),
+    "it ends after the greeting": (
+        {"after": patch("taking", "Takers.await_known", "os._exit(4)")},
+        "process [0-9]+ has exited with code 4",
+    ),
+    "it ends when it has read half a message": (
+        {"after": patch("link", "Link._receive", "self._socket.recv(9); os._exit(5)")},
+        "process [0-9]+ has exited with code 5",
+    ),
+}
+
+
+@pytest.mark.timeout(90)
+def test_a_new_program_that_fails_changes_nothing(
+    tmp_path: pathlib.Path, program: OtherProgram
+) -> None:
+    with Crowd(1, SLOWEST_S) as crowd:
+        place = place_of(crowd)
+        with (
+            Nginy(tmp_path, place.config, program=program.argv) as nginy,
+            Succession(nginy, crowd) as line,
+        ):
+            arrive(crowd, place)
+            for what, (change, pattern) in FAILURES.items():
+                program.change(**change)
+                outcome = line.fail()
+                said = "\n".join(outcome.lines)
+                print(what, said)
+                assert f"process {line.pid} goes on as before" in said, (what, said)
+                assert outcome.says(pattern), (what, said)
+            program.change()
+            with socket.create_server((place.tcp[0], 0)) as taken:
+                nginy.write(f"{place.config}- {{listen: '{address_text(taken)}', return: no}}\n")
+                outcome = line.fail()
+                assert outcome.says(r"bind\(\) to .* failed \(98: "), outcome
+            nginy.write(place.config)
+            line.succeed()
+            crowd.hear_from_all()
+            ended = crowd.finish()
+            line.end()
+            check_log(nginy, ended, crowd)
+
+
+def arrive(crowd: Crowd, place: Place) -> None:
+    crowd.arrive(CLIENTS, place.tcp, CLIENTS, place.udp)
+    crowd.stick()
+    crowd.newcomers = 1
+    crowd.hear_from_all()
+
+
+DEATHS = {
+    "it has said that it serves": ("taking", "Takers.ready", "kept(self); os.kill(os.getpid(), 9)"),
+    "it gets its third session": (
+        "taking",
+        "Taker._take",
+        "if self.taken == 2: os.kill(os.getpid(), 9)\nreturn kept(self, *arguments)",
+    ),
+    "it has confirmed the tenth": (
+        "taking",
+        "Taker._confirmed",
+        "kept(self, *arguments)\nif self.taken == 10: os.kill(os.getpid(), 9)",
+    ),
+}
+
+
+@pytest.mark.timeout(120)
+def test_a_new_program_that_dies_takes_only_what_it_has_confirmed(
+    tmp_path: pathlib.Path, program: OtherProgram
+) -> None:
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    with Crowd(seed, SLOWEST_S) as crowd:
+        place = place_of(crowd)
+        with (
+            Nginy(tmp_path, place.config, program=program.argv) as nginy,
+            Succession(nginy, crowd) as line,
+        ):
+            arrive(crowd, place)
+            crowd.may_cut = line.may_be_dead = True
+            for what, (module, name, body) in DEATHS.items():
+                program.change(after=patch(module, name, body))
+                before = len(crowd.cut)
+                outcome = line.fail()
+                print(what, outcome, len(crowd.cut) - before, "cut")
+                assert outcome.says("exited on signal 9"), (what, outcome)
+            assert len(crowd.cut) <= 12 + KILLS
+            program.change(after=SLOW)
+            for _ in range(KILLS):
+                kill_the_heir(line, crowd.rng.uniform(0, 0.5))
+            crowd.may_cut = line.may_be_dead = False
+            line.succeed()
+            crowd.hear_from_all()
+            ended = crowd.finish()
+            line.end()
+            check_log(nginy, ended, crowd)
+
+
+def kill_the_heir(line: Succession, after_s: float) -> None:
+    """Kill the new process so long after its start, unless it is alone by then."""
+    old, crowd = line.pid, line.crowd
+    begun = line.processes()
+    os.kill(old, signal.SIGUSR2)
+    crowd.step_until(lambda: line.processes() - begun, "another process")
+    (heir,) = line.processes() - begun
+    deadline_s = time.monotonic() + after_s
+    crowd.step_until(lambda: time.monotonic() > deadline_s or not runs(old), "the moment")
+    if runs(old):
+        os.kill(heir, signal.SIGKILL)
+    crowd.step_until(lambda: len(line.processes()) == 1, "one process")
+    crowd.hear_from_all()
+
+
+SILENT = {
+    "it speaks another version": patch_constant("predecessor", "VERSIONS", "(99,)"),
+    "it reads half of each message": patch_constant("link", "MESSAGE_MAX_BYTES", "9"),
+}
+
+
+@pytest.mark.timeout(90)
+def test_a_new_program_that_takes_nothing_serves_beside_the_old_one(
+    tmp_path: pathlib.Path, program: OtherProgram
+) -> None:
+    with Crowd(1, SLOWEST_S) as crowd:
+        place = place_of(crowd)
+        with (
+            Nginy(tmp_path, place.config, program=program.argv) as nginy,
+            Succession(nginy, crowd) as line,
+        ):
+            crowd.arrive(CLIENTS, place.tcp)  # datagrams would come to either
+            for what, change in SILENT.items():
+                program.change(after=change)
+                before = line.processes()
+                outcome = line.upgrade()
+                print(what, outcome)
+                assert line.pid not in before, (what, outcome)
+                crowd.hear_from_all()
+                line.may_be_dead = True
+                os.kill(line.pid, signal.SIGQUIT)
+                line.goes_on(before)
+                line.may_be_dead = False
+            program.change()
+            line.succeed()
+            crowd.hear_from_all()
+            ended = crowd.finish()
+            line.end()
+            check_log(nginy, ended, crowd)
+
+
+SLOW = patch("taking", "Taker._take", "time.sleep(0.005)\nreturn kept(self, *arguments)")
+"""Has a session take some time to move, so that moments are in between."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A signal to one of the two processes, at some moment of an upgrade."""
+
+    number: signal.Signals
+    to_heir: bool
+    after_s: float
+    is_moving: bool = False
+    """Count from the moment at which the new process serves."""
+
+
+@pytest.mark.timeout(120)
+def test_signals_in_the_middle_of_an_upgrade_lose_nothing(
+    tmp_path: pathlib.Path, program: OtherProgram
+) -> None:
+    """HUP and QUIT cost nobody anything, whoever gets them, and whenever."""
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    with Crowd(seed, SLOWEST_S) as crowd:
+        place = place_of(crowd)
+        with (
+            Nginy(tmp_path, place.config, program=program.argv) as nginy,
+            Succession(nginy, crowd) as line,
+        ):
+            arrive(crowd, place)
+            program.change(after=SLOW)
+            for _ in range(SIGNALS):
+                number = crowd.rng.choice((signal.SIGHUP, signal.SIGUSR1))
+                is_moving, to_heir = (crowd.rng.random() < 0.5 for _ in range(2))
+                sent = Sent(number, to_heir, crowd.rng.uniform(0, 0.3), is_moving)
+                crowd.context = str(sent)
+                begin_and_send(line, sent)
+                crowd.step_until(lambda: len(line.processes()) == 1, "one process")
+                crowd.hear_from_all()
+            # The old process, told to end, first lets its sessions go.
+            begin_and_send(line, Sent(signal.SIGQUIT, False, 0.05, is_moving=True))
+            crowd.step_until(lambda: len(line.processes()) == 1, "one process")
+            crowd.hear_from_all()
+            ended = crowd.finish()
+            line.end()
+            check_log(nginy, ended, crowd)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("is_moving", [False, True], ids=["start", "move"])
+@pytest.mark.parametrize("to_heir", [False, True], ids=["old", "new"])
+def test_after_term_in_the_middle_of_an_upgrade_each_session_is_logged_once(
+    tmp_path: pathlib.Path, program: OtherProgram, to_heir: bool, is_moving: bool
+) -> None:
+    """TERM ends the sessions that a process has, and those alone."""
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    with Crowd(seed, SLOWEST_S) as crowd:
+        place = place_of(crowd)
+        with (
+            Nginy(tmp_path, place.config, program=program.argv) as nginy,
+            Succession(nginy, crowd) as line,
+        ):
+            crowd.arrive(CLIENTS, place.tcp)
+            lasting = {session.address for session in crowd.sessions.values()}
+            crowd.may_cut = line.may_be_dead = True
+            program.change(after=SLOW)
+            after_s = crowd.rng.uniform(0, 0.2)
+            begin_and_send(line, Sent(signal.SIGTERM, to_heir, after_s, is_moving))
+
+            def is_over() -> bool:
+                left = line.processes()
+                return not left or left == {line.pid}
+
+            crowd.step_until(is_over, "the end of one of them, or of both")
+            if crowd.sessions and line.processes():
+                crowd.hear_from_all()
+                crowd.finish()
+                line.end()
+            crowd.step_until(lambda: not crowd.sessions, "the end of all sessions")
+            print(len(crowd.cut), "cut", len(crowd.ended), "not")
+            assert len(crowd.cut) + len(crowd.ended) == len(lasting)
+            logged = [address_of(json.loads(text)) for text in nginy.access_lines()]
+            assert sorted(logged) == sorted(lasting)
+
+
+def begin_and_send(line: Succession, sent: Sent) -> None:
+    """Begin an upgrade, and send a signal at its moment to one of the two processes."""
+    old, crowd = line.pid, line.crowd
+    begun = line.processes()
+    os.kill(old, signal.SIGUSR2)
+    crowd.step_until(lambda: line.processes() - begun, "another process")
+    heir = max(line.processes() - begun)
+    if sent.is_moving:
+        crowd.step_until(lambda: line.pid == heir, f"{heir} to serve")
+    deadline_s = time.monotonic() + sent.after_s
+    crowd.step_until(lambda: time.monotonic() > deadline_s, "the moment")
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(heir if sent.to_heir else old, sent.number)
