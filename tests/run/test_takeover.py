@@ -38,10 +38,11 @@ def many_descriptors() -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(60)
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_few_clients_notice_nothing_of_three_upgrades(
-    tmp_path: pathlib.Path,
+    tmp_path: pathlib.Path, workers: int
 ) -> None:
-    prove(tmp_path, FEW_UPGRADES, FEW_CLIENTS, slowest_s=0.5)
+    prove(tmp_path, FEW_UPGRADES, FEW_CLIENTS, slowest_s=0.5, workers=workers)
 
 
 @pytest.mark.real
@@ -53,11 +54,13 @@ def test_two_thousand_clients_notice_nothing_of_twenty_upgrades(
     prove(tmp_path, UPGRADES, CLIENTS, slowest_s=2)
 
 
-def prove(directory: pathlib.Path, upgrades: int, clients: int, slowest_s: float) -> None:
+def prove(
+    directory: pathlib.Path, upgrades: int, clients: int, slowest_s: float, workers: int = 1
+) -> None:
     seed = random.randrange(1 << 32)
     print("seed", seed)
     with Crowd(seed, slowest_s) as crowd:
-        place = place_of(crowd)
+        place = place_of(crowd, f"workers: {workers}")
         with Nginy(directory, place.config) as nginy, Succession(nginy, crowd) as line:
             prove_with(crowd, place, line, upgrades, clients)
 
