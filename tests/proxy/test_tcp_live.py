@@ -346,6 +346,8 @@ def test_a_reset_waits_for_a_client_that_takes_nothing_until_it_is_idle(
     assert proxy.ended == []
     with expect_log("backend reset the connection", count=1):
         harness.advance(200)
+        if not proxy.ended:  # the client's kernel took some more, on a busy machine: progress
+            harness.advance(30_000)
         assert proxy.only().termination == "SD"
 
 
