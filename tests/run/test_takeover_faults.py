@@ -115,6 +115,42 @@ def arrive(crowd: Crowd, place: Place) -> None:
     crowd.hear_from_all()
 
 
+ROOM = 110
+"""Descriptors of a new program that cannot have all sessions: each takes two."""
+
+
+@pytest.mark.timeout(60)
+def test_sessions_without_a_free_descriptor_stay_until_they_end(
+    tmp_path: pathlib.Path, program: OtherProgram
+) -> None:
+    with Crowd(7, SLOWEST_S) as crowd:
+        place = place_of(crowd)
+        with (
+            Nginy(tmp_path, place.config, program=program.argv) as nginy,
+            Succession(nginy, crowd) as line,
+        ):
+            # TCP alone: a UDP client whose session stays is served anew by the new program.
+            crowd.arrive(2 * CLIENTS, place.tcp, 0, place.udp)
+            crowd.stick()
+            crowd.newcomers = 1
+            crowd.hear_from_all()
+            old = line.pid
+            program.change(
+                before=f"import resource as r; r.setrlimit(r.RLIMIT_NOFILE, ({ROOM}, {ROOM}))"
+            )
+            outcome = line.upgrade()
+            assert outcome.status == 0, outcome
+            assert line.pid != old, outcome
+            assert outcome.says("moved: [1-9]"), outcome
+            assert outcome.says(f"stay with process {old} until they end: .*descriptor"), outcome
+            crowd.hear_from_all()
+            ended = crowd.finish()
+            crowd.step_until(lambda: not runs(old), f"the end of {old}")
+            program.change()
+            line.end()
+            check_log(nginy, ended, crowd)
+
+
 DEATHS = {
     "it has said that it serves": ("taking", "Takers.ready", "kept(self); os.kill(os.getpid(), 9)"),
     "it gets its third session": (
