@@ -302,6 +302,49 @@ def test_what_the_old_process_knows_goes_along(
                 assert known(tmp_path, names) == before
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [5, 40])
+def test_the_round_goes_on_where_it_was(
+    tmp_path: pathlib.Path, here: tuple[str, int], count: int
+) -> None:
+    backends = [f"unix:{tmp_path}/{number}" for number in range(count)]
+    answering = [f"{{listen: '{each}', return: '{n}'}}" for n, each in enumerate(backends)]
+    text = (
+        f"upstreams: {{web: {{backends: {backends}}}}}\n"
+        f"listeners: [{{listen: '{here[0]}:{here[1]}', proxy_pass: web}}, {', '.join(answering)}]\n"
+    )
+
+    with Nginy(tmp_path, text) as nginy:
+        assert [int(ask(here)) for _ in range(count + 3)] == [*range(count), 0, 1, 2]
+        assert upgrade(nginy)[0] == 0
+        with ending(nginy.pid):
+            assert [int(ask(here)) for _ in range(3)] == [3, 4, 5 % count]
+
+
+@pytest.mark.slow
+def test_an_ejected_backend_stays_out(tmp_path: pathlib.Path, here: tuple[str, int]) -> None:
+    with socket.socket() as refusing:
+        refusing.bind(("127.0.0.1", 0))
+        name = address_text(refusing)
+        text = (
+            f"upstreams: {{web: {{backends: ['unix:{tmp_path}/good', '{name}'], eject: on}}}}\n"
+            f"listeners: [{{listen: '{here[0]}:{here[1]}', proxy_pass: web}},"
+            f" {{listen: 'unix:{tmp_path}/good', return: good}}]\n"
+        )
+
+        def facts() -> tuple[object, ...]:
+            path = f"/api/v1/upstreams/web/backends/{name}"
+            fields = json.loads(asked(tmp_path / "nginy.pid.sock", path))
+            return fields["state"], fields["reason"], fields["usable"]
+
+        with Nginy(tmp_path, text) as nginy:
+            wait_until(lambda: ask(here) == b"good" and facts()[0] == "ejected", "an ejection")
+            before = facts()
+            assert upgrade(nginy)[0] == 0
+            with ending(nginy.pid):
+                assert facts() == before
+
+
 def known(directory: pathlib.Path, names: list[str]) -> dict[str, dict[str, object]]:
     """Return what the admin interface says of backends and of what operators have set."""
     found: dict[str, dict[str, object]] = {}
