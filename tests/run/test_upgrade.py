@@ -117,7 +117,7 @@ def test_live_sessions_move_to_the_new_program(
                 status, lines = upgrade(nginy)
                 assert status == 0, lines
                 assert lines[1:] == [
-                    "nginy: moved: 1 sessions, 1 TCP and 0 UDP",
+                    "nginy: moved: 1 session, 1 TCP and 0 UDP",
                     f"nginy: process {old} ends",
                 ]
                 assert nginy.pid != old
@@ -167,7 +167,7 @@ def test_a_session_with_tls_stays_and_one_in_front_of_its_route_moves_once_it_ha
         old = nginy.pid
         status, lines = upgrade(nginy)
         stack.enter_context(ending(nginy.pid))
-        assert (status, lines[1]) == (0, "nginy: moved: 1 sessions, 1 TCP and 0 UDP")
+        assert (status, lines[1]) == (0, "nginy: moved: 1 session, 1 TCP and 0 UDP")
         stays = f"nginy: stay with process {old} until they end: 1 that"
         assert sorted(lines[2:]) == [
             f"{stays} are not established yet",
