@@ -18,7 +18,7 @@ from kit.program import CHECKOUT, ENVIRONMENT, PATIENCE_S, Nginy, free_port, own
 
 BARE_PYTHON = (sys.executable, "-S", "-E")
 """A Python that looks for no package and into no variable."""
-SIZE_MAX_BYTES = 1_000_000
+SIZE_MAX_BYTES = 1_200_000
 WORKERS = pytest.mark.parametrize("workers", [1, 2])
 
 
