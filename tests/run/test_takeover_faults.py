@@ -339,8 +339,15 @@ def begin_and_send(line: Succession, sent: Sent) -> None:
     old, crowd = line.pid, line.crowd
     begun = line.processes()
     os.kill(old, signal.SIGUSR2)
-    crowd.step_until(lambda: line.processes() - begun, "another process")
-    heir = max(line.processes() - begun)
+    heirs: set[int] = set()
+
+    def has_another() -> bool:
+        # Kept at once: while it becomes the program, a process has no name for a moment.
+        heirs.update(line.processes() - begun)
+        return bool(heirs)
+
+    crowd.step_until(has_another, "another process")
+    heir = max(heirs)
     if sent.is_moving:
         crowd.step_until(lambda: line.pid == heir, f"{heir} to serve")
     deadline_s = time.monotonic() + sent.after_s
