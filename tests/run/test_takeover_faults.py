@@ -203,8 +203,7 @@ def kill_the_heir(line: Succession, after_s: float) -> None:
     old, crowd = line.pid, line.crowd
     begun = line.processes()
     os.kill(old, signal.SIGUSR2)
-    crowd.step_until(lambda: line.processes() - begun, "another process")
-    (heir,) = line.processes() - begun
+    heir = heir_of(line, begun)
     deadline_s = time.monotonic() + after_s
     crowd.step_until(lambda: time.monotonic() > deadline_s or not runs(old), "the moment")
     if runs(old):
@@ -334,11 +333,8 @@ def test_after_term_in_the_middle_of_an_upgrade_each_session_is_logged_once(
             assert sorted(logged) == sorted(lasting)
 
 
-def begin_and_send(line: Succession, sent: Sent) -> None:
-    """Begin an upgrade, and send a signal at its moment to one of the two processes."""
-    old, crowd = line.pid, line.crowd
-    begun = line.processes()
-    os.kill(old, signal.SIGUSR2)
+def heir_of(line: Succession, begun: set[int]) -> int:
+    """Wait for a process beside those that were there, and return it."""
     heirs: set[int] = set()
 
     def has_another() -> bool:
@@ -346,8 +342,16 @@ def begin_and_send(line: Succession, sent: Sent) -> None:
         heirs.update(line.processes() - begun)
         return bool(heirs)
 
-    crowd.step_until(has_another, "another process")
-    heir = max(heirs)
+    line.crowd.step_until(has_another, "another process")
+    return max(heirs)
+
+
+def begin_and_send(line: Succession, sent: Sent) -> None:
+    """Begin an upgrade, and send a signal at its moment to one of the two processes."""
+    old, crowd = line.pid, line.crowd
+    begun = line.processes()
+    os.kill(old, signal.SIGUSR2)
+    heir = heir_of(line, begun)
     if sent.is_moving:
         crowd.step_until(lambda: line.pid == heir, f"{heir} to serve")
     deadline_s = time.monotonic() + sent.after_s
