@@ -2,7 +2,8 @@
 
 It finds out whose configuration FILE is, lets that reader read it, and checks the result with
 nginy's own loader, so that a document that does not load is never handed over without a word. OUT
-is replaced at the end, by a rename: it is the old file or the whole new one.
+is replaced at the end, by a rename: it is the old file or the whole new one. A device or a pipe is
+written to.
 """
 
 import codecs
@@ -63,14 +64,18 @@ class Disk:
     def __init__(self, path: str) -> None:
         path = os.path.abspath(path)
         self.directory = path if os.path.isdir(path) else os.path.dirname(path)
+        self._read: set[tuple[int, int]] = set()
+        """The device and inode of each file that was read."""
 
     def read(self, path: str) -> str:
         """Return the text of a regular file."""
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             with open(descriptor, "rb") as file:
-                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                found = os.fstat(descriptor)
+                if not stat.S_ISREG(found.st_mode):
                     raise InvalidValueError("is not a file")
+                self._read.add((found.st_dev, found.st_ino))
                 data = file.read(FILE_MAX_BYTES + 1)
         except OSError as error:
             raise InvalidValueError(f"cannot be read: {error.strerror}") from None
@@ -89,6 +94,14 @@ class Disk:
         except ValueError:  # a zero byte
             return []
 
+    def has_read(self, path: str) -> bool:
+        """Whether a path names a file that was read."""
+        try:
+            found = os.stat(path)
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) in self._read
+
 
 def import_file(path: str, out: str | None, kind: str | None, *, is_strict: bool) -> Outcome:
     """Import the configuration `path`; write the result to `out`, or return it.
@@ -99,7 +112,11 @@ def import_file(path: str, out: str | None, kind: str | None, *, is_strict: bool
     reader = _reader(path, kind)
     if out is not None:
         _check_out(out, path)
-    imported = reader.read(path, Disk(path))
+    files = Disk(path)
+    imported = reader.read(path, files)
+    if out is not None and files.has_read(out):
+        text = "is one of the files to import, expected another one"
+        raise NginyError(f"{quote_path(out)} {text}")
     if not imported.document.listeners:
         raise _empty(path, imported)
     text = render(tidy(imported.document))
@@ -185,14 +202,20 @@ def _problems(text: str, out: str | None) -> list[str]:
 
 def _replace(out: str, text: str) -> None:
     """Put a text in the place of a file: all of it or nothing."""
+    data = text.encode("utf-8", "surrogateescape")
     target = os.path.realpath(out)
     directory = os.path.dirname(target)
     new = ""
     try:
+        if os.path.exists(out) and not os.path.isfile(out):
+            # A rename would put a file in the place of /dev/null.
+            with open(out, "wb") as file:
+                file.write(data)
+            return
         mode = os.stat(target).st_mode & 0o777 if os.path.exists(target) else MODE & ~_umask()
         descriptor, new = tempfile.mkstemp(prefix=".nginy-import-", dir=directory)
         with open(descriptor, "wb") as file:
-            file.write(text.encode("utf-8", "surrogateescape"))
+            file.write(data)
             file.flush()
             os.fsync(descriptor)
         os.chmod(new, mode)

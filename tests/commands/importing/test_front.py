@@ -85,6 +85,32 @@ def test_out_is_replaced_whole_or_not_at_all(
     assert os.listdir(out.parent) == ["nginy.yml"]
 
 
+def test_out_may_be_a_device_or_a_pipe_and_stays_one(
+    conf: pathlib.Path, tmp_path: pathlib.Path, capsys: Capture
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert typed(capsys, "-o", str(pipe), str(conf))[:2] == (0, "")
+        assert pipe.is_fifo()
+        assert os.read(reader, 4096).endswith(b"proxy_half_close: off\n")
+    finally:
+        os.close(reader)
+
+
+def test_out_is_none_of_the_files_that_are_read(
+    conf: pathlib.Path, tmp_path: pathlib.Path, capsys: Capture
+) -> None:
+    part, link = tmp_path / "part.conf", tmp_path / "link.yml"
+    part.write_text(CONF)
+    link.symlink_to(part)
+    conf.write_text("include part.conf;\n")
+    said = f'nginy: [emerg] "{link}" is one of the files to import, expected another one'
+    assert typed(capsys, "--from", "nginx", "-o", str(link), str(conf)) == (1, "", [said])
+    assert part.read_text() == CONF
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
