@@ -7,7 +7,8 @@ The kinds of the table (config/schema.py) compare and print values, so a new key
 itself. Upstreams, backends and listeners match by their name, address or path; their order in the
 file does not matter.
 
-For hash methods, `moving.py` says how many keys go elsewhere.
+For hash methods, `moving.py` says how many keys go elsewhere. Values of secret keys are masked, as
+the log and the admin interface show the list to more people than may read the file.
 """
 
 from collections import Counter
@@ -18,6 +19,7 @@ from typing import Final, TypeVar
 from nginy.commands.moving import moved_share
 from nginy.config import upstream as upstream_keys
 from nginy.config.addresses import ListenAddresses
+from nginy.config.dump import SECRET_KEYS, mask
 from nginy.config.record import Entry, Record
 from nginy.config.schema import CONFIG, LISTENER, Config, Listener
 from nginy.config.targets import by_upstream
@@ -269,14 +271,17 @@ def _details(record: Record[R], old: R, new: R, skipped: tuple[str, ...] = ()) -
 def _differences(path: str, old: Plain, new: Plain) -> Iterator[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         for name in {**old, **new}:
-            if old.get(name) != new.get(name):
-                yield from _differences(
-                    f"{path}.{name}".lstrip("."), old.get(name, "-"), new.get(name, "-")
-                )
+            before, after = old.get(name, "-"), new.get(name, "-")
+            where = f"{path}.{name}".lstrip(".")
+            if before != after and name in SECRET_KEYS:
+                was = mask(before) if name in old else before
+                yield f"{where} {_text(was)} -> {_text(mask(after) if name in new else after)}"
+            elif before != after:
+                yield from _differences(where, before, after)
     elif (
         isinstance(old, list)
         and isinstance(new, list)
-        and sorted(map(_text, old)) != sorted(map(_text, new))
+        and sorted(map(repr, old)) != sorted(map(repr, new))
     ):
         yield from (f"{path} + {_text(item)}".lstrip() for item in new if item not in old)
         yield from (f"{path} - {_text(item)}".lstrip() for item in old if item not in new)
@@ -301,7 +306,10 @@ def _route_differences(old: Plain, new: Plain) -> Iterator[str]:
 def _text(value: Plain, max_characters: int = VALUE_MAX_CHARACTERS) -> str:
     """Return a value on one short line, in YAML's flow style."""
     if isinstance(value, dict):
-        items = [f"{name}: {_text(item)}" for name, item in value.items()]
+        items = [
+            f"{name}: {_text(mask(item) if name in SECRET_KEYS else item)}"
+            for name, item in value.items()
+        ]
         text = "{" + ", ".join(items) + "}"
     elif isinstance(value, list):
         text = "[" + ", ".join(map(_text, value)) + "]"

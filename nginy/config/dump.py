@@ -105,13 +105,14 @@ def masked(value: Plain) -> Plain:
     """Return plain values with `***` in place of the values of secret keys."""
     if isinstance(value, dict):
         return {
-            name: _mask(item) if name in SECRET_KEYS else masked(item)
+            name: mask(item) if name in SECRET_KEYS else masked(item)
             for name, item in value.items()
         }
     return [masked(item) for item in value] if isinstance(value, list) else value
 
 
-def _mask(value: Plain) -> Plain:
+def mask(value: Plain) -> Plain:
+    """Return the value of a secret key with `***` for all that it says."""
     if isinstance(value, dict):
         return dict.fromkeys(value, MASK)
     return MASK if value and value != "off" else value

@@ -104,6 +104,30 @@ def test_a_check_within_an_upstream_shows_the_key_that_differs(tmp_path: pathlib
     ) == ["upstream web changed: health_check.interval 5s -> 9s"]
 
 
+def test_secrets_are_not_shown(tmp_path: pathlib.Path) -> None:
+    def checked(secret: str) -> str:
+        steps = f"steps: [{{send: '{secret}', expect: '+OK'}}, {{send: QUIT}}]"
+        return pools(
+            "web:",
+            "  backends: 127.0.0.1:1",
+            f"  health_check: {{type: http, headers: {{Authorization: {secret}}}}}",
+            f"  agent_check: {{port: 7, send: {secret}}}",
+            "db:",
+            "  backends: 127.0.0.1:2",
+            f"  health_check: {{type: tcp, {steps}}}",
+        )
+
+    web, db = changes(tmp_path, checked("hush"), checked("psst"))
+    assert "health_check.headers {Authorization: ***} -> {Authorization: ***}" in web
+    assert "agent_check.send *** -> ***" in web
+    assert db.count("{send: ***, expect: +OK") == 2
+    assert "hush" not in web + db
+    assert "psst" not in web + db
+    bare = checked("hush").replace("http, headers: {Authorization: hush}", "tcp")
+    (web,) = changes(tmp_path, bare, checked("hush"))
+    assert "health_check.headers - -> {Authorization: ***}" in web
+
+
 def test_listeners_are_known_by_address_and_protocol(tmp_path: pathlib.Path) -> None:
     assert changes(
         tmp_path,
