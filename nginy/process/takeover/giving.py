@@ -227,8 +227,8 @@ class Giver:
     def _why_not(self, session: Session) -> str:
         if session in self._refusals:
             return self._refusals[session]
-        if id(session.handler.counters) not in self._names:
-            return SOON
+        if id(session.handler.counters) not in self._names or session.number in self._in_flight:
+            return SOON  # two may have one number, if one has come from the process before
         if isinstance(session, TcpSession):
             return session.why_unmovable
         if isinstance(session, UdpSession):

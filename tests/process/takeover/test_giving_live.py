@@ -267,6 +267,23 @@ def test_a_session_that_is_not_established_yet_moves_once_it_is(harness: Harness
         harness.turn_until(lambda: client.received == b"now")
 
 
+def test_sessions_with_one_number_move_one_after_the_other(harness: Harness) -> None:
+    """One of them has come from the process before, which had counted as far."""
+    backend = harness.add(EchoBackend())
+    with moving(harness, backend.name) as move:
+        clients = [connected(harness, move.old) for _ in range(3)]
+        for session in move.house.sessions():
+            session.client.number = 7
+        move.take()
+        while not (move.tallies and move.tallies[-1].is_final):
+            harness.settle(1)
+            harness.advance(100)
+        assert (move.tallies[-1].tcp, move.tallies[-1].problem) == (3, "")
+        for client in clients:
+            client.send(b"after")
+        harness.turn_until(lambda: all(c.received == b"before,after" for c in clients))
+
+
 def test_what_the_new_process_has_not_confirmed_before_its_end_goes_on_in_the_old_one(
     harness: Harness, expect_log: ExpectLog
 ) -> None:
