@@ -10,7 +10,7 @@ import time
 import pytest
 
 from kit.place import Place
-from kit.program import Nginy, run_once, wait_until
+from kit.program import PATIENCE_S, Nginy, run_once, wait_until
 
 
 def holds(place: Place) -> list[tuple[str, object]]:
@@ -83,8 +83,9 @@ def test_a_successor_has_what_holds(tmp_path: pathlib.Path) -> None:
             assert holds(place) == [(place.addresses[0], "maint")]
             successor = nginy.pid
             nginy.send_signal(signal.SIGQUIT)
-            nginy.wait()
+            nginy.process.wait(PATIENCE_S)
             os.kill(successor, signal.SIGTERM)
+            nginy.wait()  # the successor writes to the same error log
 
 
 def test_a_file_that_cannot_be_used_is_an_error_and_no_refused_start(
