@@ -5,7 +5,8 @@ the file had for it. A reload whose file has another value ends the change: the 
 and the log says so. Otherwise the change stays. A change may be a lease, which ends by itself.
 
 That a backend is there at all is a key as well, `backend`. Its value is added where the file has
-none, and removed where it has one; a file that says the same as the operator ends the change.
+none, and removed where it has one; a file that says the same as the operator ends the change. So
+does the loss of all other backends: the removed ones return before an upstream has none.
 
 Pure: times are arguments. `overrides` returns what to tell the backends (`backend/override.py`),
 `listings` what to tell their lists (`backend/listing.py`).
@@ -162,7 +163,13 @@ class Book:
             else:
                 continue
             del self._changes[change.place, change.key]
-        return told + self._follow_keys(self.values(file_values))
+        return told + self._return_last(file_values) + self._follow_keys(self.values(file_values))
+
+    def _return_last(self, file_values: Values) -> list[str]:
+        """End the removals that leave an upstream without a backend."""
+        present = {upstream for upstream, _ in self.values(file_values)}
+        gone = self.remove(lambda c: c.key == BACKEND and c.place[0] not in present)
+        return [f"{each} by an operator is dropped: the upstream has no other" for each in gone]
 
     def _follow_keys(self, values: Values) -> list[str]:
         told = []

@@ -140,6 +140,12 @@ def tell(subject: Subject, text: str, place: tuple[str, str, str] | None = None)
     subject.events.add(subject.loop.clock.wall_ms(), event)
 
 
+def follow_file(subject: Subject) -> None:
+    """End the changes that do not go with what the file says, and tell of them."""
+    for text in subject.book.follow(subject.file_values, subject.balances):
+        tell(subject, text)
+
+
 def undo(subject: Subject, asked: Asked) -> Slices[Answer]:
     """End one change, or all."""
     refuse_during_reload(subject)
@@ -150,8 +156,7 @@ def undo(subject: Subject, asked: Asked) -> Slices[Answer]:
     for change in gone:
         tell(subject, f"operator {asked.sender} took back: {change}", change.place)
     # With an added backend go the changes of its keys.
-    for text in subject.book.follow(subject.file_values, subject.balances):
-        tell(subject, text)
+    follow_file(subject)
     subject.changed()
     facts = yield from known(subject, OVERRIDING, details(subject.book))
     return (yield from json_answer(asked, {**stamp(subject, facts), "undone": len(gone)}))

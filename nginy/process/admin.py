@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from nginy import __version__
 from nginy.admin.answer import Facts, Question, Slices
 from nginy.admin.changes import Newcomer
-from nginy.admin.changing import tell
+from nginy.admin.changing import follow_file, tell
 from nginy.admin.configured import problem_row
 from nginy.admin.guard import DoorSettings
 from nginy.admin.kept import lines_of, parse_kept
@@ -174,11 +174,11 @@ class AdminSet:
             subject.ring.attach()
         self._is_begun = True
         had_changes = len(subject.book) > 0
-        for text in subject.book.follow(subject.file_values, subject.balances):
-            tell(subject, text)
+        follow_file(subject)
         for change, reason in misfits(config, subject.book):
             subject.book.remove_all_of(change.place)
             tell(subject, f"{change} by an operator is dropped: {reason}", change.place)
+            follow_file(subject)
         if had_changes:
             self._apply()
 

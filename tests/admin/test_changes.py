@@ -145,6 +145,17 @@ def test_a_file_that_says_the_same_as_an_operator_ends_the_change() -> None:
     ]
 
 
+def test_a_removed_backend_returns_before_its_upstream_has_none() -> None:
+    book = Book()
+    book.set(added())
+    book.set(removed())
+    assert book.follow({PLACE[:2]: FILE}, {"web"}) == []
+    book.remove(lambda each: each.settings is not None)
+    told = "web/10.0.0.1:80 removed by an operator is dropped: the upstream has no other"
+    assert book.follow({PLACE[:2]: FILE}, {"web"}) == [told]
+    assert book.listings() == {}
+
+
 def test_changes_of_an_added_backend_go_with_it() -> None:
     book = Book()
     book.set(added())

@@ -137,6 +137,18 @@ def test_a_backend_of_the_file_is_hidden_until_the_file_no_longer_has_it(
         nginy.stop()
 
 
+def test_the_last_backend_of_a_file_returns(tmp_path: pathlib.Path) -> None:
+    place = Place(tmp_path, 1)
+    with contextlib.closing(place), Nginy(tmp_path, place.config()) as nginy:
+        first, second = place.addresses
+        assert place.ask("DELETE", f"/upstreams/web/backends/{first}")[0] == 202
+        nginy.write(place.config().replace(f", '{second}'", ""))
+        assert run_once("-s", "reload", str(nginy.path))[0] == 0
+        nginy.said(f"web/{first} removed by an operator is dropped: the upstream has no other")
+        assert names(place) == [first]
+        nginy.stop()
+
+
 def test_the_file_takes_over_what_was_added_and_bad_input_adds_nothing(
     tmp_path: pathlib.Path,
 ) -> None:
