@@ -140,8 +140,11 @@ class PidFile:
             _write_id(self.path, pid)
 
     def take_back(self) -> None:
-        """Have the files again after `lend`, as the successor has ended."""
-        if not self._is_lent:
+        """Have the files again, as the successor has ended.
+
+        One that has failed half-way has written them, or removed them, before `lend`.
+        """
+        if not self._is_lent and self._is_whole():
             return
         self._is_lent = False
         _remove_own(old_path(self.path))
@@ -157,6 +160,14 @@ class PidFile:
                     companion.restore(text)
         except OSError as error:
             logger.critical("write() failed (%s: %s)", error.errno, error.strerror)
+
+    def _is_whole(self) -> bool:
+        """Whether the files say what this process has written."""
+        try:
+            text = _read_companion(text_path(self.path), os.getpid())
+        except NginyError:
+            return False
+        return text == self._running and _is_own(self.path)
 
     def give_to(self, uid: int, gid: int) -> None:
         """Make the files the property of the user that nginy becomes, so it can empty them."""

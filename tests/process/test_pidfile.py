@@ -8,7 +8,14 @@ import sys
 
 import pytest
 from nginy.errors import NginyError
-from nginy.process.pidfile import PidFile, read_pid, read_running, text_path
+from nginy.process.pidfile import (
+    PidFile,
+    read_pid,
+    read_running,
+    read_upgrade,
+    text_path,
+    upgrade_path,
+)
 
 TEXT = "listeners: [80]\n# ü\n"
 
@@ -39,6 +46,23 @@ def test_a_lent_file_names_the_borrower_until_it_is_taken_back(path: str) -> Non
     assert read_running(path) == TEXT * 2
     assert not os.path.exists(f"{path}.oldbin")
     file.remove()
+
+
+@pytest.mark.parametrize("damage", ["removed", "written"])
+def test_what_a_successor_has_done_before_it_failed_is_undone(path: str, damage: str) -> None:
+    """It fails between its pid file and the word that it serves, by which that would be lent."""
+    file = PidFile(path, TEXT)
+    if damage == "removed":
+        for each in (path, text_path(path), upgrade_path(path)):
+            os.unlink(each)
+    else:
+        pathlib.Path(text_path(path)).write_text("of the successor")
+    file.take_back()
+    assert read_running(path) == TEXT
+    file.note_upgrade("outcome")
+    assert read_upgrade(path, os.getpid()) == "outcome"
+    file.remove()
+    assert os.listdir(os.path.dirname(path)) == []
 
 
 def test_a_lent_file_outlives_its_owner_and_one_given_back_its_borrower(path: str) -> None:
