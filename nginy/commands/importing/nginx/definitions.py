@@ -30,6 +30,10 @@ METHODS: Final = {"geo": "geo", "map": "map", "split_clients": "split"}
 OF_MAP: Final = frozenset({"default", "hostnames", "include", "volatile"})
 ATTACHED: Final = re.compile(r"\$\{(\w+)\}(\w+)", re.ASCII)
 """A variable in braces, and the letters that would belong to its name without them."""
+CHAIN_MAX: Final = 32
+"""How many variables may depend on one another; this keeps the recursion over them shallow."""
+CATCH_ALL: Final = {"map": "", "geo": "0.0.0.0/0", "split": "100%"}
+"""What is looked up where a block has nothing but a default, as nginy wants at least one value."""
 RANGE: Final = re.compile(r"([0-9.]+)-([0-9.]+)")
 
 
@@ -70,6 +74,7 @@ class Definitions:
         self.by_name: dict[str, Definition] = {}
         self._blocks: dict[str, Block | LeftOutError] = {}
         self._needed: dict[str, None] = {}
+        self._depth = 0
         for directive in stream:
             if directive.name in METHODS and directive.block is not None:
                 with self.ledger.judging(directive):
@@ -117,11 +122,14 @@ class Definitions:
             return self._blocks[name]
         self._blocks[name] = LeftOutError(f"${name} refers to itself")
         definition = self.by_name[name]
+        self._depth += 1
         try:
             block: Block | LeftOutError = self._made(definition)
         except LeftOutError as error:
             self.ledger.left_out(definition.directive, f"{error}; what depends on it is left out")
             block = error
+        finally:
+            self._depth -= 1
         self._blocks[name] = block
         if isinstance(block, Block):
             self._needed[name] = None
@@ -129,6 +137,8 @@ class Definitions:
 
     def _made(self, definition: Definition) -> Block:
         """Return the value of a key of `variables`."""
+        if self._depth > CHAIN_MAX:
+            raise LeftOutError(f"more than {CHAIN_MAX} variables depend on one another")
         if not NAME.fullmatch(definition.name) or is_variable(definition.name, VARIABLES):
             raise LeftOutError(f"${definition.name} is a variable of nginy's own")
         block = Block({definition.method: self.text(definition.source, VARIABLES)})
@@ -144,8 +154,11 @@ class Definitions:
                 values.comment(pair.line.above, pair.key)
                 if pair.line.behind:
                     values.behind[pair.key] = pair.line.behind
+        default = self._value(definition.default, ())
+        if not values.values:
+            values.set(CATCH_ALL[definition.method], default)
         block.set("values", values)
-        block.set("default", self._value(definition.default, ()))
+        block.set("default", default)
         return block
 
     def _value(self, text: str, groups: tuple[str, ...]) -> str:

@@ -259,6 +259,12 @@ CASES = [
     ("listen 80; proxy_pass $n; ++ map $remote_port $n { volatile; ~^(1)$ web; default web; }",
      SERVER, 'n: {map: $remote_port, values: {"~^(1)$": web}, default: web}',
      "close: map $remote_port $n: nginy computes it once"),
+    ("listen 80; return '$n'; ++ map $remote_port $n { default x; }", SERVER,
+     'n: {map: $remote_port, values: {"": x}, default: x}', ""),
+    ("listen 80; return '$n'; ++ geo $n { default x; }", SERVER,
+     "n: {geo: $remote_addr, values: {0.0.0.0/0: x}, default: x}", ""),
+    ("listen 80; return '$n'; ++ split_clients $remote_addr $n { * x; }", SERVER,
+     "n: {split: $remote_addr, values: {100%: x}, default: x}", ""),
     ("listen 80; proxy_pass $remote_addr:80;", SERVER, None,
      'left out: proxy_pass $remote_addr:80: "$remote_addr:80" may be anything'),
     ("listen 80; return '$remote_addr\\n';", SERVER, 'return: "$remote_addr\\n"', ""),
@@ -346,6 +352,15 @@ def test_what_is_nowhere_known_is_listed(text: str, difference: str) -> None:
     found, differences = imported(text)
     assert differences[0].startswith(difference)
     assert f"# {difference.removeprefix('left out: ')}" in found
+
+
+def test_a_long_chain_of_variables_is_left_out() -> None:
+    maps = "".join(f"map $v{i + 1} $v{i} {{ a b; default $v{i + 1}; }}" for i in range(900))
+    text = conf(
+        server="listen 80; return '$v0';", stream=f"{maps} map $remote_port $v900 {{ a b; }}"
+    )
+    _, differences = imported(text)
+    assert [each for each in differences if "more than 32 variables depend on one another" in each]
 
 
 def test_limits_and_max_conns_of_several_workers_differ() -> None:
