@@ -109,7 +109,7 @@ class Reading:
 
     def _foreign(self, directive: Directive) -> str:
         """Return the sentence about `http` or `mail`."""
-        servers = sum(_servers(directive, self.files, 0))
+        servers = sum(_servers(directive, self.files, 0, set()))
         count = f"{servers} server{'' if servers == 1 else 's'}"
         return f"{count}; {NO_HTTP if directive.name == 'http' else NO_MAIL}"
 
@@ -141,8 +141,11 @@ class Reading:
             raise refuse(directive.file, directive.line, text) from None
 
 
-def _servers(block: Directive, files: Files, depth: int) -> Iterator[int]:
-    """Yield 1 for each server in `http` or `mail`, as far as the included files can be read."""
+def _servers(block: Directive, files: Files, depth: int, seen: set[str]) -> Iterator[int]:
+    """Yield 1 for each server in `http` or `mail`, as far as the included files can be read.
+
+    Each file counts once, so files that include one another cost no more than others.
+    """
     for directive in block.block or ():
         if directive.name == "server" and directive.block is not None:
             yield 1
@@ -150,11 +153,14 @@ def _servers(block: Directive, files: Files, depth: int) -> Iterator[int]:
             pattern = posixpath.join(files.directory, argument(directive))
             paths = files.match(pattern) if any(c in pattern for c in "*?[") else [pattern]
             for path in paths:
+                if path in seen:
+                    continue
+                seen.add(path)
                 try:
                     inner = parse(files.read(path), path).directives
                 except (ConfigError, InvalidValueError):
                     inner = []
-                yield from _servers(Directive([""], path, 1, inner), files, depth + 1)
+                yield from _servers(Directive([""], path, 1, inner), files, depth + 1, seen)
 
 
 def place(reading: Reading, block: Block, directives: list[Directive], context: str) -> None:

@@ -363,6 +363,13 @@ def test_a_long_chain_of_variables_is_left_out() -> None:
     assert [each for each in differences if "more than 32 variables depend on one another" in each]
 
 
+def test_files_of_http_that_include_one_another_are_counted_once() -> None:
+    part = "server {}" + "include b.conf;" * 20
+    files = {"/etc/nginx.conf": "http { include b.conf; }" + conf(), "/etc/b.conf": part}
+    result = nginx.read("/etc/nginx.conf", Texts(files))
+    assert [e.text[:9] for e in result.entries if e.directive == "http"] == ["1 server;"]
+
+
 def test_limits_and_max_conns_of_several_workers_differ() -> None:
     zone = "limit_conn_zone $remote_addr zone=a:1m; limit_conn a 5;"
     stream = f"{zone} upstream u {{ server 10.0.0.1:80 max_conns=3; }}"
