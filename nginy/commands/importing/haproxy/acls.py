@@ -27,6 +27,7 @@ from nginy.commands.importing.haproxy.sections import Line
 from nginy.commands.importing.haproxy.values import network, number
 from nginy.commands.importing.model import Files
 from nginy.errors import InvalidValueError
+from nginy.proxy.lookups import parse_pattern
 
 METHODS: Final = ("str", "beg", "end", "sub", "reg", "dom", "dir", "bin", "ip", "int", "found")
 OPERATORS: Final = ("eq", "ge", "gt", "le", "lt")
@@ -209,13 +210,19 @@ def _end(value: str) -> str:
     return f"~{re.escape(value)}$"
 
 
+def _expression(value: str) -> str:
+    """Return a regular expression. Raise InvalidValueError if nginy does not take it."""
+    parse_pattern(f"~{value}")
+    return f"~{value}"
+
+
 NAME_PATTERNS: Final[Mapping[str, Callable[[str], str]]] = {
     "str": lambda value: value.lower().rstrip(".") or value,
     "beg": lambda value: f"~^{re.escape(value)}",
     "end": _end,
     "sub": lambda value: f"~{re.escape(value)}",
     "dom": lambda value: rf"~(^|\.){re.escape(value.strip('.'))}(\.|$)",
-    "reg": lambda value: f"~{value}",
+    "reg": _expression,
 }
 
 
@@ -297,7 +304,7 @@ def _payload(test: Test) -> Formula:
         elif test.method in ("str", "beg"):
             texts.append(escaped(value))
         elif test.method == "reg" and value.startswith("^"):
-            texts.append(f"~{value[1:]}")
+            texts.append(_expression(value[1:]))
         else:
             raise InvalidValueError(f'compares "{test.text}" by -m {test.method}')
     if not length.strip().isdigit():
