@@ -6,7 +6,16 @@ import pathlib
 import re
 import signal
 import socket
+import tempfile
 
+from nginy.admin.answer import Question
+from nginy.admin.changes import Book
+from nginy.admin.overriding import OVERRIDING, details
+from nginy.admin.subject import Subject
+from nginy.event.loop import Loop
+from nginy.process.workers.reports import ANSWER_MS, Reporter
+
+from kit.clock import FakeClock
 from kit.program import PATIENCE_S, Nginy, free_port, own_host, run_once, wait_until
 
 CLIENTS = 20
@@ -95,3 +104,30 @@ def test_a_refused_reload_leaves_the_interface_as_it_is(tmp_path: pathlib.Path) 
         nginy.said("started", 3)
         wait_until(lambda: overview(nginy)["workers"]["answered"] == 2)
         nginy.stop()
+
+
+def test_a_worker_leaves_out_a_question_that_nobody_waits_for_any_more() -> None:
+    clock = FakeClock()
+    loop = Loop(clock=clock)
+    subject = Subject(loop)
+    changes: list[object] = []
+    subject.override = lambda *change: changes.append(change)
+    reporter = Reporter(subject, lambda word, number: None)
+    wanted = {"level": "notice", "last": 1}
+    lines, change = Question("lines", wanted), Question(OVERRIDING.name, details(Book()))
+
+    def answers(wait_ms: int) -> list[bool]:
+        with tempfile.TemporaryFile() as first, tempfile.TemporaryFile() as second:
+            for file, question in ((first, lines), (second, change)):
+                file.write(question.to_json().encode())
+                file.flush()
+                reporter.begin("1", [os.dup(file.fileno())])
+            clock.advance(wait_ms)
+            for _ in range(20):
+                loop.turn(0)
+            return [os.fstat(file.fileno()).st_size > 0 for file in (first, second)]
+
+    assert answers(ANSWER_MS - 1) == [True, True]
+    assert answers(ANSWER_MS) == [False, True]
+    assert len(changes) == 2
+    loop.close()

@@ -3,7 +3,9 @@
 The supervisor asks all workers at once, and hands each a file without a name that has the question
 in it. A worker makes the answer in slices, like any other, writes it over the question, and says
 when it is there. A worker that takes longer than `ANSWER_MS` is missing from the answer, which
-names it. A client that asks the same meanwhile waits for the same replies.
+names it. A client that asks the same meanwhile waits for the same replies. A busy worker leaves out
+the questions that have waited for so long: otherwise whoever asks faster than it answers would fill
+its queue, where each question holds a descriptor.
 
 What a worker writes is text from a process with fewer rights; a `Source` says what to take of it.
 `worker.py` lists the words between the two.
@@ -221,11 +223,14 @@ class Reporter:
     def begin(self, number: str, fds: Sequence[int]) -> None:
         """Answer the question in a file that the supervisor has handed over."""
         if len(fds) == 1:
-            self._jobs.append((number, fds[0], self._make(fds[0])))
+            late_at_ms = self._subject.loop.clock.now_ms + ANSWER_MS
+            self._jobs.append((number, fds[0], self._make(fds[0], late_at_ms)))
             self._subject.loop.soon(self._work, self)
 
-    def _make(self, fd: int) -> Slices[list[bytes]]:
+    def _make(self, fd: int, late_at_ms: int) -> Slices[list[bytes]]:
         asked = json.loads(os.pread(fd, os.fstat(fd).st_size, 0))
+        if self._subject.loop.clock.now_ms >= late_at_ms and asked["kind"] != OVERRIDING.name:
+            return []  # nobody waits for it; a change has to be made all the same
         found = yield from SOURCES[asked["kind"]].collect(self._subject, asked["details"])
         yield None
         return (yield from encode(found, is_pretty=False))
