@@ -78,17 +78,18 @@ def runs(pid: int) -> bool:
     return text.rpartition(")")[2].split()[0] not in "ZX"
 
 
-def processes_of(path: pathlib.Path) -> dict[int, int]:
-    """Return the processes that run with this configuration file, and each one's parent."""
-    found = {}
-    for entry in pathlib.Path("/proc").iterdir():
-        if not entry.name.isdecimal():
-            continue
-        with contextlib.suppress(OSError):
-            arguments = (entry / "cmdline").read_bytes().split(b"\0")
-            if os.fsencode(path) in arguments and b"-s" not in arguments and runs(int(entry.name)):
-                (parent,) = re.findall(r"PPid:\t(\d+)", (entry / "status").read_text())
-                found[int(entry.name)] = int(parent)
+def processes_of(path: pathlib.Path) -> set[int]:
+    """Return the processes that run with this configuration file: who serves, and its workers.
+
+    A crowd asks with each of its steps, so this makes no more of each process than it has to.
+    """
+    found = set()
+    named = os.fsencode(path)
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{name}/cmdline", "rb") as file:
+            arguments = file.read().split(b"\0")
+            if named in arguments and b"-s" not in arguments and runs(int(name)):
+                found.add(int(name))
     return found
 
 
@@ -201,7 +202,7 @@ class Succession:
 
     def processes(self) -> set[int]:
         """The process that serves, and its workers, when no upgrade is under way."""
-        return set(processes_of(self.nginy.path))
+        return processes_of(self.nginy.path)
 
     def goes_on(self, before: set[int]) -> None:
         """Wait until these are all that is left, and everybody was heard again."""
