@@ -11,10 +11,12 @@ Read first: `loop`.
 """
 
 import time
+from collections.abc import Iterable
 
 from nginy.event.clock import MonotonicClock
 from nginy.event.histogram import TURN_BOUNDS_MS, Histogram
 from nginy.event.loop import Loop
+from nginy.event.timer import Timer
 
 NS_A_MS = 1_000_000
 
@@ -56,11 +58,11 @@ class MeteredLoop(Loop):
             clock.meter.turns.count((time.monotonic_ns() - clock.read_ns) / NS_A_MS)
         super().turn(max_wait_ms)
 
-    def _run_timers(self) -> None:
+    def _run_timers(self, timers: Iterable[Timer]) -> None:
         clock, deadline_ms = self.clock, self.timers.next_deadline_ms()
         if isinstance(clock, MeteredClock) and deadline_ms is not None:
             clock.meter.lags.count(max(clock.now_ms - deadline_ms, 0))
-        super()._run_timers()
+        super()._run_timers(timers)
 
 
 def meter_of(loop: Loop) -> LoopMeter | None:

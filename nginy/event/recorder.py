@@ -122,12 +122,6 @@ class Recorder:
             clock.meter.turns.count((now() - clock.read_ns) / NS_A_MS)
         self.boxes = []
 
-    def count_lag(self, loop: Loop) -> None:
-        """Measure how late timers are if somebody does."""
-        clock, deadline_ms = loop.clock, loop.timers.next_deadline_ms()
-        if isinstance(clock, MeteredClock) and deadline_ms is not None:
-            clock.meter.lags.count(max(clock.now_ms - deadline_ms, 0))
-
     def end_turn(self, turn: tuple[Any, ...]) -> None:
         """Keep a turn."""
         for box in self.boxes:
