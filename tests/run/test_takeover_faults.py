@@ -214,6 +214,7 @@ def kill_the_heir(line: Succession, after_s: float) -> None:
 
 SILENT = {
     "it speaks another version": patch_constant("predecessor", "VERSIONS", "(99,)"),
+    "it does not wait for an answer": patch_constant("predecessor", "GREETING_MS", "0"),
     "it reads half of each message": patch_constant("link", "MESSAGE_MAX_BYTES", "9"),
 }
 

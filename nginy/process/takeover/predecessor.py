@@ -100,11 +100,19 @@ class Predecessor:
             left_ms = deadline_ms - self._loop.clock.now_ms
             if left_ms <= 0:
                 logger.error("process %d does not answer, so its sessions stay there", self.pid)
+                self._decline(f"process {self.pid} has not answered within {GREETING_MS // 1000} s")
                 break
             self._loop.turn(left_ms)
         self._awaited = 0
         lanes, self._lanes = self._lanes, []
         return lanes
+
+    def _decline(self, why: str) -> None:
+        """Take nothing over: its answer, if it comes, comes too late."""
+        self._close_lanes()
+        if self._link is not None:
+            self._link.send(Message("no", {"why": why}))
+        self._done()
 
     def serving(self, pid_path: str | None) -> None:
         """Tell it that this process serves, and keeps its pid file at `pid_path`."""
@@ -125,18 +133,21 @@ class Predecessor:
         if self._link is not None:
             self._link.close()
             self._link = None
+        self._close_lanes()
+
+    def _close_lanes(self) -> None:
         for lane in self._lanes:
             lane.close()
         self._lanes.clear()
 
     def _received(self, message: Message) -> None:
         members = Members(message.members)
-        if message.word == "lane" and len(message.fds) == 1:
+        if message.word == "lane" and len(message.fds) == 1 and self._awaited:
             self._lanes.append(socket.socket(fileno=message.fds[0]))
             return
         for fd in message.fds:
             os.close(fd)
-        if message.word == "welcome":
+        if message.word == "welcome" and self._awaited is None:
             if common_version([members.number("version")]) is None:
                 raise MessageError("a version that was not offered")
             self._awaited = members.count("lanes")
@@ -158,11 +169,8 @@ class Predecessor:
     def _ended(self, what: str) -> None:
         if what:
             logger.error("process %d is not understood: %s", self.pid, what)
-            if self._link is not None:
-                # It would wait for us: what it has sent since is not read.
-                self._link.send(
-                    Message("no", {"why": f"process {self.pid} is not understood: {what}"})
-                )
+            # It would wait for us: what it has sent since is not read.
+            self._decline(f"process {self.pid} is not understood: {what}")
         self._awaited, self._is_leaving = 0, True
         self._done()
         self.gone()
