@@ -3,8 +3,9 @@
 The file is read at a start, and written anew after each change: a tenth of a second later, so that
 one writing serves a whole deployment. It is written beside its place and then renamed, so a reader,
 or a nginy that ends meanwhile, finds the old one or the new one. Writing goes to the page cache,
-like the lines of logs; nothing waits for the disk, as the loop may not. After a loss of power the
-file may be the old one, or torn; a torn one is an error in the log and never stops a start.
+like the lines of logs; nothing waits for the disk, as the loop may not. If that fails, on a full
+disk for example, it is tried again until it succeeds. After a loss of power the file may be the old
+one, or torn; a torn one is an error in the log and never stops a start.
 
 `admin/kept.py` says what is in the file.
 
@@ -28,6 +29,8 @@ from nginy.process.newcomers import settings_of
 logger = logging.getLogger("nginy.server")
 
 DELAY_MS: Final = 100
+RETRY_MS: Final = 5_000
+"""After a failure; a thousand changes take some 10 ms, in slices."""
 FILE_MAX_BYTES: Final = 4 << 20
 """A thousand changes take a tenth of this; a larger file is not ours."""
 LINES_A_STEP: Final = 50
@@ -97,7 +100,7 @@ class StateFile:
     def close(self) -> None:
         """Write what is due, and nothing more."""
         self.flush()
-        self._saving.close()
+        self.leave()
 
     def leave(self) -> None:
         """Write nothing: in a child of the process that does."""
@@ -121,6 +124,7 @@ class StateFile:
             _replace(path, "\n".join([*lines, ""]).encode())
         except OSError as error:
             self._note(path, f"cannot be written ({error.errno}: {error.strerror})")
+            self._loop.timers.start(self._timer, clock.now_ms + RETRY_MS)
         else:
             self._note(path, "")
 

@@ -8,7 +8,12 @@ import signal
 import time
 
 import pytest
+from nginy.admin.changes import Book
+from nginy.event.loop import Loop
+from nginy.process.state_file import DELAY_MS, RETRY_MS, StateFile
 
+from conftest import ExpectLog
+from kit.clock import FakeClock
 from kit.place import Place
 from kit.program import PATIENCE_S, Nginy, run_once, wait_until
 
@@ -140,3 +145,34 @@ def test_a_file_that_cannot_be_used_is_an_error_and_no_refused_start(
             nginy.said("web/10.0.0.9:80 added by an operator is dropped: .* is for streams")
             assert holds(place) == []
             nginy.stop()
+
+
+def test_what_could_not_be_written_is_tried_again(
+    tmp_path: pathlib.Path, expect_log: ExpectLog
+) -> None:
+    clock = FakeClock()
+    loop = Loop(clock=clock)
+    path = tmp_path / "full" / "state.json"
+    state = StateFile(loop, Book())
+    state.begin(str(path))
+
+    def wait(duration_ms: int) -> None:
+        clock.advance(duration_ms)
+        for _ in range(5):
+            loop.turn(0)
+
+    state.changed()
+    with expect_log("cannot be written .*, so a restart forgets changes"):
+        wait(DELAY_MS)
+        wait(RETRY_MS)
+    path.parent.mkdir()
+    wait(RETRY_MS)
+    assert json.loads(path.read_text())["changes"] == []
+    assert loop.timers.running() == []
+    path.unlink()
+    path.mkdir()
+    state.changed()
+    with expect_log("cannot be written"):
+        state.close()
+    assert loop.timers.running() == []
+    loop.close()
