@@ -9,6 +9,7 @@ Not here: the syntax of single values (types.py, schema.py), warnings (surprises
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
@@ -335,7 +336,8 @@ def _check_listen(config: Config, findings: Findings) -> None:
     for listener in config.listeners:
         mark = listener.origin.of("listen")
         keys = [(listener.protocol, address) for address in listener.listen]
-        taken = [key for index, key in enumerate(keys) if key in seen or key in keys[:index]]
+        counts = Counter(keys)
+        taken = [key for key in keys if key in seen or counts[key] > 1]
         if taken and listener.origin.has("protocol"):
             first = seen.get(taken[0], mark)
             findings.report(mark, f"listen: {taken[0][1]} is already listed at {first}")

@@ -1,6 +1,7 @@
 """Mistakes that show only when keys are seen together."""
 
 import pathlib
+import time
 
 import pytest
 
@@ -216,3 +217,10 @@ def test_access_logs_without_a_path_are_not_taken_for_one_file(tmp_path: pathlib
 def test_a_wildcard_and_addresses_that_it_includes_are_fine(tmp_path: pathlib.Path) -> None:
     text = "listeners: {listen: ['0.0.0.0:80', '127.0.0.1:79-81'], return: x}\n"
     assert len(loaded(tmp_path, text).listeners[0].listen) == 4
+
+
+def test_a_range_of_many_ports_takes_no_time(tmp_path: pathlib.Path) -> None:
+    text = "listeners: {listen: '127.0.0.1:20000-45000', return: x}\n"
+    began = time.process_time()
+    assert len(loaded(tmp_path, text).listeners[0].listen) == 25001
+    assert time.process_time() - began < 2
