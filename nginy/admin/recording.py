@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from nginy.admin.answer import Slices
+from nginy.admin.pace import LOOK_US, Pace
 from nginy.event.listener import Listener
 from nginy.event.loop import Loop
 from nginy.event.recorder import Recorder, now
@@ -23,6 +25,8 @@ from nginy.proxy.session import Session
 LEASE_MS: Final = 10_000
 KEPT_MS: Final = 60_000
 """How long a trace is kept after its end."""
+FOLLOW_US: Final = 5
+"""To mark what has changed about a session."""
 OURS: Final = ("nginy.admin.", "nginy.process.workers.reports")
 """Modules whose objects serve clients of the admin interface."""
 
@@ -54,23 +58,25 @@ class TraceOrder:
 class Follower:
     """Marks what becomes of sessions in a trace."""
 
-    __slots__ = ("_is_anonymous", "_seen", "_trace")
+    __slots__ = ("_is_anonymous", "_trace", "seen")
 
     def __init__(self, trace: Trace, *, is_anonymous: bool) -> None:
         self._trace = trace
         self._is_anonymous = is_anonymous
         """Whether no address of a client is noted."""
-        self._seen: dict[int, list[Any]] = {}
+        self.seen: dict[int, list[Any]] = {}
         """Of each session: attempts, whether connected, answered, half-closed, ended."""
 
     def look(self, owner: Owner, at_ns: int) -> None:
-        """Mark what has changed about a session."""
+        """Mark what has changed about a session, if there is room."""
+        if self._trace.is_truncated:
+            return
         s: Any = owner
         number, mark = s.number, self._trace.mark
         began_ns = self._trace.begun.get(number, 0)
-        seen = self._seen.get(number)
+        seen = self.seen.get(number)
         if seen is None:
-            seen = self._seen[number] = [0, False, False, False, False]
+            seen = self.seen[number] = [0, False, False, False, False]
             client = "" if self._is_anonymous else s.client.addr_text
             mark("b", began_ns, number, s.handler.name, client)
             if not began_ns:  # it is older than the trace, and so is all that it shows
@@ -103,16 +109,24 @@ class Follower:
             and (s.client.read.eof or (upstream is not None and upstream.read.eof)),
         )
 
-    def finish(self, sessions: Iterable[Session], at_ns: int) -> None:
-        """Mark those that no handler has been seen for; `sessions` are the open ones."""
-        trace = self._trace
+    def finish(self, sessions: Iterable[Session], at_ns: int) -> Slices[None]:
+        """Mark those that no handler has been seen for; `sessions` are the open ones.
+
+        Two clients may do so at once: each session is marked once.
+        """
+        trace, pace = self._trace, Pace()
         for session in sessions:
             if session.number in trace.begun:
                 self.look(session, at_ns)
+            if pace.is_over(FOLLOW_US):
+                yield None
         for number, began_ns in trace.begun.items():
-            if number not in self._seen:
+            if number not in self.seen:
+                self.seen[number] = [0, True, True, True, True]
                 trace.mark("b", began_ns, number, "", "")
                 trace.mark("e", began_ns, number, "", "it ended where it began")
+            if pace.is_over(LOOK_US):
+                yield None
 
 
 class Recording:
@@ -183,12 +197,13 @@ class Recording:
             end_recording(self._loop)
             self.recorder = None
 
-    def finish(self, sessions: Iterable[Session]) -> None:
+    def finish(self, sessions: Iterable[Session]) -> Slices[None]:
         """Complete a trace that has ended with what is known of open sessions."""
         trace, follower = self.trace, self.follower
         if trace is not None and follower is not None and trace.ended_ns is not None:
-            self.follower = None
-            follower.finish(sessions, trace.ended_ns)
+            yield from follower.finish(sessions, trace.ended_ns)
+            if self.follower is follower:
+                self.follower = None
 
     def __str__(self) -> str:
         """Return what log lines call it."""

@@ -104,7 +104,7 @@ def _collect(subject: Subject, wanted: Details) -> Slices[Facts]:
     if part == 0 and recording.follower is not None:
         sessions: list[Session] = []
         yield from walk(subject.loop, sessions.append)
-        recording.finish(sessions)
+        yield from recording.finish(sessions)
     starts = [*found.parts, len(found.turns)]
     turn_parts = len(found.parts)
     if part < turn_parts:

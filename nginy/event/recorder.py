@@ -237,7 +237,7 @@ class Recorder:
         kind, began_ns, ended_ns, _, count, outcome, what = self.boxes[-1]
         count = last - started if kind == ACCEPT else count
         self.boxes[-1] = (kind, began_ns, ended_ns, started + 1, count, outcome, what)
-        if self.trace is not None:
+        if self.trace is not None and not self.trace.is_truncated:
             self.trace.begun.update((number, began_ns) for number in range(started + 1, last + 1))
 
     def expired(self, timers: Iterable[Timer]) -> Iterator[Timer]:

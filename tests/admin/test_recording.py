@@ -2,6 +2,7 @@
 
 import types
 from collections.abc import Iterator
+from itertools import zip_longest
 from typing import Any
 
 import pytest
@@ -127,6 +128,27 @@ def test_a_session_is_followed_from_its_begin_to_its_end() -> None:
 def test_sessions_that_no_handler_was_seen_for_are_told_of_at_the_end() -> None:
     trace = Trace(100)
     trace.begun.update({7: 10, 8: 11})
-    Follower(trace, is_anonymous=True).finish([session(7), session(3)], now())
+    list(Follower(trace, is_anonymous=True).finish([session(7), session(3)], now()))
     assert [mark[:3] for mark in trace.marks] == [("b", 10, 7), ("b", 11, 8), ("e", 11, 8)]
     assert trace.marks[0][4] == "", "no address of a client"
+
+
+def test_a_trace_with_many_sessions_is_finished_in_slices_and_by_two_at_once() -> None:
+    trace = Trace(10_000)
+    trace.begun.update(dict.fromkeys(range(1, 1001), 10))
+    follower = Follower(trace, is_anonymous=False)
+    works = [follower.finish([session(n) for n in range(1, 501)], 20) for _ in range(2)]
+    both = list(zip_longest(*works))
+    assert len(both) > 5
+    numbers = [mark[2] for mark in trace.marks if mark[0] == "b"]
+    assert sorted(numbers) == list(range(1, 1001))
+
+
+def test_a_full_trace_follows_nobody() -> None:
+    trace = Trace(2)
+    follower = Follower(trace, is_anonymous=False)
+    for number in range(1, 101):
+        follower.look(session(number), 10)
+    assert [mark[2] for mark in trace.marks] == [1, 2]
+    assert trace.is_truncated
+    assert len(follower.seen) < 5

@@ -218,6 +218,15 @@ def test_a_full_trace_says_so_and_takes_nothing_more(place: Place) -> None:
     trace.mark("i", 0, 0, "gc")
     assert trace.marks == []
 
+    def begin(event: Event) -> None:
+        place.receive(event)
+        place.loop.sessions_started += 1
+
+    place.c.read.handler = begin
+    place.peer.send(b"1")
+    place.turn()
+    assert trace.begun == {}
+
 
 def test_a_collection_of_garbage_is_an_instant(place: Place) -> None:
     trace = Trace(100)
