@@ -153,7 +153,10 @@ def bind_listener(options: ListenOptions, neighbors: Sequence[socket] = ()) -> s
 
 def _bind(options: ListenOptions) -> socket:
     address = options.address
-    sock = socket(address.family, SOCK_DGRAM if options.udp else SOCK_STREAM)
+    try:
+        sock = socket(address.family, SOCK_DGRAM if options.udp else SOCK_STREAM)
+    except OSError as error:  # no descriptor is left, or the kernel has no IPv6
+        raise ListenError(options, error) from error
     try:
         sock.setblocking(False)
         if options.reuse_port:

@@ -9,6 +9,8 @@ import pytest
 from nginy.event.bind import ListenError, ListenOptions, Neighbors, bind_listener
 from nginy.text.address import Address, parse_address
 
+from kit.leaks import no_descriptor_left
+
 Bind = Callable[..., socket.socket]
 
 PAIRS = [("0.0.0.0", "127.0.0.1"), ("::", "::1")]
@@ -84,6 +86,12 @@ def test_another_process_cannot_bind_beside_them(bind: Bind, udp: bool) -> None:
         with pytest.raises(ListenError) as raised:
             bind(options(host, port, udp=udp))
         assert raised.value.errno == errno.EADDRINUSE
+
+
+def test_without_a_free_descriptor_the_address_is_named() -> None:
+    with no_descriptor_left(), pytest.raises(ListenError) as raised:
+        bind_listener(options("127.0.0.1", 80))
+    assert str(raised.value) == "bind() to 127.0.0.1:80 failed (24: Too many open files)"
 
 
 def test_a_port_of_somebody_else_is_found_with_neighbors(bind: Bind) -> None:
