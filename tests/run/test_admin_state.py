@@ -81,13 +81,11 @@ def test_a_successor_has_what_holds(tmp_path: pathlib.Path) -> None:
         with nginy:
             target = f"/upstreams/web/backends/{place.addresses[0]}"
             assert place.ask("PATCH", target, {"state": "maint"})[0] == 200
-            old = nginy.process.pid
-            nginy.send_signal(signal.SIGUSR2)
-            wait_until(lambda: nginy.pid_path.exists() and nginy.pid != old)
-            wait_until(lambda: place.ask("GET", "/overview")[1]["pid"] != old)
-            assert holds(place) == [(place.addresses[0], "maint")]
+            assert run_once("-s", "upgrade", str(nginy.path))[0] == 0
             successor = nginy.pid
-            nginy.send_signal(signal.SIGQUIT)
+            assert successor != nginy.process.pid
+            assert place.ask("GET", "/overview")[1]["pid"] == successor
+            assert holds(place) == [(place.addresses[0], "maint")]
             nginy.process.wait(PATIENCE_S)
             os.kill(successor, signal.SIGTERM)
             nginy.wait()  # the successor writes to the same error log
