@@ -17,6 +17,8 @@ from nginy.backend.backend import BackendSettings
 
 VERSION: Final = 1
 BOUNDS: Final = {"weight": (1, 65535), "max_conns": (0, 10**9)}
+TIME_MAX_MS: Final = 10**15
+"""In the year 33658; a time far behind it has no text."""
 LISTED: Final = {"added": "absent", "removed": "present"}
 """The values of the key `backend`, each with what the file says."""
 
@@ -88,8 +90,8 @@ def _change(members: Mapping[str, Any], shift_ms: int, read_keys: ReadKeys) -> C
         members["file_value"],
         _text(members["by"]),
         _text(members["reason"]),
-        _number(members["at_ms"]),
-        None if until_ms is None else _number(until_ms) + shift_ms,
+        _time(members["at_ms"]),
+        None if until_ms is None else _time(until_ms) + shift_ms,
         dict(members["keys"]),
         settings,
     )
@@ -103,6 +105,13 @@ def _check_value(key: str, value: object) -> None:
     least, greatest = BOUNDS[key]
     if not least <= _number(value) <= greatest:
         raise ValueError(key)
+
+
+def _time(value: object) -> int:
+    time_ms = _number(value)
+    if not 0 <= time_ms <= TIME_MAX_MS:
+        raise ValueError("a time")
+    return time_ms
 
 
 def _text(value: object) -> str:

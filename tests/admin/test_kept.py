@@ -73,6 +73,8 @@ def test_another_file_is_refused(text: str) -> None:
         (0, {"value": "3"}),
         (0, {"file_value": 70_000}),
         (0, {"at_ms": None}),
+        (0, {"at_ms": 10**25}),
+        (0, {"until_ms": -(10**25)}),
         (0, {"until_ms": "soon"}),
         (0, {"by": 7}),
         (0, {"keys": 7}),
