@@ -86,13 +86,7 @@ class RunningConfig:
         `asked` are the words of the command: listener, client, and what the client sends first.
         `rows` are backends as they are now, by upstream.
         """
-        config = replace(
-            self._config,
-            upstreams={
-                name: present(each, listings.get(name, AS_CONFIGURED))
-                for name, each in self._config.upstreams.items()
-            },
-        )
+        config = self._config
         listener, client, *words = asked
         wanted: list[str] = []
 
@@ -104,8 +98,13 @@ class RunningConfig:
             return found
 
         def work() -> Facts:
+            upstreams = {
+                name: present(each, listings.get(name, AS_CONFIGURED))
+                for name, each in config.upstreams.items()
+            }
+            now = replace(config, upstreams=upstreams)
             try:
-                text = explain(config, listener, client, words, live)
+                text = explain(now, listener, client, words, live)
             except NginyError as error:
                 return {"problem": str(error)}
             return {"text": text, "upstreams": wanted}
