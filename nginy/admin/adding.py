@@ -35,9 +35,12 @@ def add(subject: Subject, asked: Asked) -> Slices[Answer]:
     reason = members.pop("reason", "")
     if upstream not in subject.balances:
         raise no_upstream(subject, upstream)
+    generation = subject.generation
     found = yield from subject.newcomer(upstream, members)
     # It has taken turns, in which others may have changed something.
     refuse_during_reload(subject)
+    if subject.generation != generation:
+        raise RequestError(409, "reloaded", "a reload came in between, try again")
     if found.settings is None:
         return _refused(subject, found)
     name = found.settings.name

@@ -10,8 +10,18 @@ import socket
 from urllib.parse import quote
 
 import pytest
+from nginy.admin.adding import add
+from nginy.admin.answer import Facts, Slices
+from nginy.admin.asked import Asked
+from nginy.admin.changes import Newcomer
+from nginy.admin.subject import Subject
+from nginy.backend.backend import BackendSettings
+from nginy.event.loop import Loop
+from nginy.text.address import parse_address
+from nginy.wire.request import Request, RequestError
 
 from kit.admin import UnixConnection
+from kit.clock import FakeClock
 from kit.place import Place
 from kit.program import PATIENCE_S, Nginy, run_once, wait_until
 
@@ -135,6 +145,27 @@ def test_a_backend_of_the_file_is_hidden_until_the_file_no_longer_has_it(
         assert run_once("-s", "reload", str(nginy.path))[0] == 0
         wait_until(lambda: names(place) == sorted(place.addresses))
         nginy.stop()
+
+
+def test_what_was_checked_against_an_older_configuration_is_not_added() -> None:
+    loop = Loop(clock=FakeClock())
+    subject = Subject(loop, balances={"web": "round_robin"})
+
+    def checked(_upstream: str, keys: Facts) -> Slices[Newcomer]:
+        yield None
+        subject.generation += 1  # a reload has begun and ended
+        name = keys["address"]
+        return Newcomer((), keys, BackendSettings(name, parse_address(name)))
+
+    subject.newcomer = checked
+    body = b'{"address": "10.0.0.9:80"}'
+    request = Request("POST", ("x",), {}, {}, "localhost", body, keeps_alive=True)
+    steps = add(subject, Asked(request, {"U": "web"}))
+    next(steps)
+    with pytest.raises(RequestError, match="a reload came in between"):
+        next(steps)
+    assert len(subject.book) == 0
+    loop.close()
 
 
 def test_the_last_backend_of_a_file_returns(tmp_path: pathlib.Path) -> None:
