@@ -156,8 +156,8 @@ def table(facts: Facts) -> Iterator[str]:
         )
     if not facts["turns"]:
         yield (
-            '<tr><td colspan="5">Nothing is recorded yet: it begins when somebody looks, and ends '
-            "ten seconds after the last look. Look again.</td></tr>\n"
+            '<tr><td colspan="5">Nothing is recorded yet: that begins with this page, and ends '
+            "ten seconds after its last visit. Load it again.</td></tr>\n"
         )
     yield "</tbody></table></div></details>\n"
 

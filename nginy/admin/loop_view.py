@@ -1,8 +1,7 @@
 """The last turns of the loop as facts: what `/api/v1/loop` answers, and the page `/loop` shows.
 
-Whoever asks has the turns recorded for ten more seconds (`recording.py`); who has not asked for
-that long finds nothing at first. With several workers, one of them is looked at, so `worker`
-chooses.
+Each request has the turns recorded for ten more seconds (`recording.py`); the first one finds none.
+With several workers, the facts are those of one, which `worker` chooses.
 
 Durations are seconds. A turn begins with its steps 1 and 2, in which it sleeps; its work begins at
 `woke_s`, on a clock whose zero means nothing.

@@ -99,9 +99,9 @@ WORDS: Final = """\
   }
   function showBeside() {
     $("beside").textContent = "";
-    var node = card("Timers", facts.timers + " run", facts.fired + " have fired since somebody " +
-      "looks, " + facts.went_back_to_sleep + " of them too early: traffic had put their deadline " +
-      "off, and they went back to sleep.");
+    var node = card("Timers", facts.timers + " run", facts.fired + " have fired since the " +
+      "recording began, " + facts.went_back_to_sleep + " of them too early: traffic had put " +
+      "their deadline off, and they went back to sleep.");
     var wheel = make("div", { "class": "wheel" }), list = make("ul");
     var svg = picture(120, 120, "the next deadlines, on a dial of a minute");
     draw(svg, "circle", { cx: 60, cy: 60, r: 46, "class": "ring" });

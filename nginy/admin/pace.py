@@ -2,8 +2,8 @@
 
 A slice takes 0.5 ms at most, so that no client waits longer for the sake of an answer. Reading a
 clock at each row would cost as much as some rows do, and tests could not repeat what comes of it.
-So whoever works says what each step costs, as it was measured on a slow machine, and a slice ends
-when its steps come to `SLICE_US`.
+So the code names the cost of each step, as measured on a slow machine, and a slice ends when its
+steps come to `SLICE_US`.
 
 Pure.
 """

@@ -79,7 +79,7 @@ def render(shown: Shown) -> Iterator[str]:
 
 
 def _group(upstream: Facts, shown: Shown) -> Group:
-    """Return an upstream with its rows; whoever looks through another one sees its first rows."""
+    """Return an upstream with its rows: the first ones, unless the visitor pages through it."""
     name, focus = upstream["name"], shown.focus
     if focus.upstream != name:
         focus = Focus(name, matched=upstream["backends"])

@@ -52,7 +52,7 @@ SENTENCES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Focus:
-    """The upstream whose backends somebody looks through."""
+    """The upstream whose backends the visitor pages through."""
 
     upstream: str = ""
     match: str = ""

@@ -1,8 +1,8 @@
-"""Recording: the turns of this process's loop, while somebody looks.
+"""Recording: the turns of this process's loop, for the page `/loop` and for traces.
 
-There are two reasons to record, and each ends by itself. The page `/loop` shows the last turns; its
-lease of ten seconds is renewed by looking. A trace has a length; what it has found is kept for a
-minute after its end. While there is neither, the loop runs its usual code, and there is no timer.
+Both end by themselves. The page shows the last turns, and each request for it has them recorded for
+ten more seconds. A trace has a length; what it has found is kept for a minute after its end. While
+there is neither, the loop runs its usual code, and there is no timer.
 
 `Follower` learns from the records how sessions get on: it looks at a session after the handlers
 that may have changed anything about it, and never after an ordinary message.
@@ -43,7 +43,7 @@ def role_of(owner: Owner | None) -> Role:
 
 @dataclass(slots=True)
 class TraceOrder:
-    """A trace that somebody wants of all processes that serve."""
+    """A trace, ordered from all processes that serve."""
 
     identity: int
     base_ns: int
@@ -188,7 +188,7 @@ class Recording:
         self._loop.timers.start(timer, self._loop.clock.now_ms + KEPT_MS)
 
     def _rest(self) -> None:
-        """Stop recording if nobody looks any more."""
+        """Stop recording if neither a page nor a trace needs it any more."""
         recorder = self.recorder
         if recorder is None or self.is_tracing:
             return

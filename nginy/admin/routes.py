@@ -73,7 +73,7 @@ ROUTES: Final = (
     ),
     _get(
         f"{API}overview",
-        "what is served, by whom, and whether all is well",
+        "what is served, by which backends, and whether all is well",
         reading.overview_answer,
     ),
     _get("/metrics", "for Prometheus; scope= and upstream= choose", metrics, "metrics"),

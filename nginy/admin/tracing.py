@@ -1,8 +1,8 @@
 """Tracing: what the routes of `/trace` answer.
 
-A trace is ordered once and recorded by each process that serves. When its time is over, whoever
-answers collects what they have recorded, a part at a time, and makes text of it (`chrome.py`). The
-text leaves in pieces, so that no turn has to move more than one of them.
+A trace is ordered once and recorded by each process that serves. When its time is over, the
+process that answers collects what all have recorded, a part at a time, and makes text of it
+(`chrome.py`). The text leaves in pieces, so that no turn has to move more than one of them.
 
 Tested in tests/run/test_admin_trace.py.
 """

@@ -1,9 +1,9 @@
 """Meter: how long the turns of a loop take, and how late its timers are.
 
-Nothing of this exists until somebody asks: then the loop and its clock get other classes, whose
-`turn` and `update` note what they pass. A turn is measured from the moment at which the selector
-returns to the beginning of the next turn, so sleeping does not count. That costs one more reading
-of the clock and one bisection, 0.3 µs; there is no timer and no wakeup.
+Nothing of this exists until a request asks for it. Then the loop and its clock get other classes,
+whose `turn` and `update` note what they pass. A turn is measured from the moment at which the
+selector returns to the beginning of the next turn, so sleeping does not count. That costs one more
+reading of the clock and one bisection, 0.3 µs; there is no timer and no wakeup.
 
 node measures with a timer, so a loop that it measures is never idle (node #56064).
 

@@ -4,7 +4,8 @@ The steps of a turn go through lists: what is ready, what is due, what was put o
 yields each entry of such a list to the step, and when the step asks for the next one, the handler
 has run. So it sees each handler without a change of the loop.
 
-It keeps the last turns, those that served nobody apart, and all turns while there is a `Trace`.
+It keeps the last turns, in two rows so that idle ones do not displace busy ones, and all turns
+while there is a `Trace`.
 
 Read first: `trace`. Next: `traced`.
 
@@ -84,7 +85,7 @@ class Recorder:
     def __init__(self, role_of: Callable[[Owner | None], Role]) -> None:
         self.role_of = role_of
         self.roles: dict[type, Role] = {}
-        """Of types of owners, all of whom have the same one."""
+        """By the type of the owner, if all of that type have the same one."""
         self.look: Callable[[Owner, int], None] = _ignore
         self._turns: deque[tuple[Any, ...]] = deque(maxlen=KEPT_TURNS - KEPT_OWN_TURNS)
         self._own: deque[tuple[Any, ...]] = deque(maxlen=KEPT_OWN_TURNS)
@@ -116,7 +117,7 @@ class Recorder:
         )
 
     def begin_turn(self, loop: Loop) -> None:
-        """Begin a turn, and measure the one before it if somebody does."""
+        """Begin a turn, and measure the one before it if the loop has a meter."""
         clock = loop.clock
         if isinstance(clock, MeteredClock):
             clock.meter.turns.count((now() - clock.read_ns) / NS_A_MS)

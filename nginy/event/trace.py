@@ -24,8 +24,8 @@ PART_EVENTS: Final = 4000
 KEPT_TURNS: Final = 200
 """What `/loop` shows."""
 KEPT_OWN_TURNS: Final = 40
-"""Of them, those that served nobody, or the admin interface alone. To look takes many of them, and
-they must not displace what one looks for."""
+"""Of them, those that served nobody, or the admin interface alone. The page itself causes many, and
+they must not displace the others."""
 
 ACCEPT, CLIENT_READ, UPSTREAM_READ, WRITE, TIMER, POSTED, ADMIN, OTHER = KINDS = (
     "accept",

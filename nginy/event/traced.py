@@ -1,9 +1,8 @@
 """TracedLoop: a loop that notes what it does.
 
-Nothing of this exists until somebody looks: then the loop's class is exchanged for `TracedLoop`,
-whose `turn` notes the time between the steps, and whose lists, which the steps go through, note the
-time between two handlers (`Recorder`). A loop that nobody looks at runs the same code as before,
-and does so again as soon as nobody looks any more.
+Nothing of this exists before a recording begins. Then the loop's class is exchanged for
+`TracedLoop`, whose `turn` notes the time between the steps. What the steps go through notes the
+time between two handlers (`Recorder`). When the recording ends, the loop runs its usual code again.
 
 Read first: `loop`, `trace`.
 

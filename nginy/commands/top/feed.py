@@ -1,7 +1,7 @@
 """Feed: asks nginy in rounds, one request at a time, and makes snapshots of the answers.
 
-Nothing here waits: whoever has the loop watches the descriptor of the request that is under way,
-and calls `advance`. A round that fails says why; the snapshot before it stays.
+Nothing here waits: the front watches the descriptor of the request that is under way, and calls
+`advance`. A round that fails says why; the snapshot before it stays.
 """
 
 import json

@@ -204,7 +204,7 @@ class Front:
         return found
 
     def run(self, state: State) -> None:
-        """Turn until somebody quits."""
+        """Turn until q is typed, or the terminal is gone."""
         try:
             while True:
                 now_s = time.monotonic()
