@@ -238,6 +238,7 @@ class Giver:
     def _offer(self, session: Movable) -> bool:
         number = session.number
         session.halt()
+        self._in_flight[number] = session  # from here on, whatever happens takes it up again
         record, rests, fds = _parts(
             session, self._names[id(session.handler.counters)], self._estate.zones
         )
@@ -246,10 +247,9 @@ class Giver:
         try:
             for data in firsts:
                 self._link.send(Message("rest", {"number": number}, data))
-            self._in_flight[number] = session
             self._link.send(message, partial(self._left, number))
         except MessageError as error:
-            self._in_flight.pop(number, None)
+            del self._in_flight[number]
             self._refusals[session] = f"of which too much is known ({error})"
             self._stays[self._refusals[session]] += 1
             _take_back(session)
@@ -381,7 +381,6 @@ def _take_back(session: Movable) -> None:
     """Go on with a session where it was."""
     try:
         session.watch()
-    except OSError:  # the selector has no room any more
-        session.abort()
-    else:
         session.take_up()
+    except (OSError, MemoryError):  # the selector, or the process, has no room any more
+        session.abort()

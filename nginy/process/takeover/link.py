@@ -196,7 +196,7 @@ class Link:
     def _hand_on(self, whole: bytes, fds: list[int]) -> None:
         try:
             message = decode(whole, fds)
-        except MessageError:
+        except (MessageError, MemoryError):
             for fd in fds:
                 os.close(fd)
             raise

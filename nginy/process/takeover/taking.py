@@ -113,13 +113,13 @@ class Taker:
             self._estate.learn(members)
 
     def _take(self, message: Message) -> None:
-        rests, self._rests = self._rests + message.data, b""
         members = Members(message.members)
         try:
+            rests, self._rests = self._rests + message.data, b""
             number = members.count("number")
             is_udp = members.text("protocol") == "UDP"
             record = (UdpRecord if is_udp else TcpRecord).parse(members)
-        except MessageError:
+        except (MessageError, MemoryError):
             for fd in message.fds:
                 os.close(fd)
             raise
@@ -147,7 +147,10 @@ class Taker:
             self._undecided.append(session)
             return
         self.taken += 1
-        session.take_up()
+        try:
+            session.take_up()
+        except MemoryError:
+            session.abort()
 
     def _ended(self, what: str) -> None:
         """Hear that nothing more will come: the other side is dead, or talks nonsense."""

@@ -204,23 +204,25 @@ def _made_of(
 ) -> TcpSession:
     """Make the session; takes from `left` the descriptors that belong to something now."""
     loop = handler.loop
-    client = upstream = None
+    size = 0 if record.client.in_pipe else record.client.rest
+    client = None
     try:
+        buffers = Buffer(rests[:size]), Buffer(rests[size:])
         client = _connection(loop, record.client, left)
         upstream = _connection(loop, record.server, left)
-    except OSError as error:
+    except (OSError, MemoryError) as error:
         if client is not None:
             client.close()
-        raise Refusal(f"as the new process has no room ({error.strerror})") from error
+        text = error.strerror if isinstance(error, OSError) else "out of memory"
+        raise Refusal(f"as the new process has no room ({text})") from error
     if record.client.in_pipe:
         _give_pipe(client, record.client.rest, left)
     if record.server.in_pipe:
         _give_pipe(upstream, record.server.rest, left)
-    size = 0 if record.client.in_pipe else record.client.rest
-    for c, data in ((client, rests[:size]), (upstream, rests[size:])):
-        if data:
-            c.buffer = Buffer(data)
-            loop.budget.hold(len(data), loop.clock.now_ms)
+    for c, rest in zip((client, upstream), buffers, strict=True):
+        if rest:
+            c.buffer = rest
+            loop.budget.hold(len(rest), loop.clock.now_ms)
     client.number = upstream.number = record.number
     session = handler.session_of(client)
     upstream.data = session

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from nginy.event.loop import Loop
 from nginy.event.pipe import Pipe
+from nginy.process.takeover import tcp_session
 from nginy.process.takeover.estate import Estate
 from nginy.process.takeover.giving import PATIENCE_MS, Giver
 from nginy.process.takeover.link import link_pair
@@ -332,6 +333,71 @@ def test_what_a_dead_process_has_sent_belongs_to_the_new_one(harness: Harness) -
         move.take()
         harness.turn_until(lambda: client.received == b"before,after")
         assert (move.old.handler.sessions, move.new.handler.sessions) == (0, 1)
+
+
+def no_memory(*_: object) -> Any:
+    raise MemoryError
+
+
+def test_a_session_for_whose_message_there_is_no_memory_stays(
+    harness: Harness, expect_log: ExpectLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = harness.add(EchoBackend())
+    with moving(harness, backend.name) as move:
+        client = connected(harness, move.old)
+        monkeypatch.setattr(tcp_session, "parts_of", no_memory)
+        with expect_log("out of memory"), expect_log("1 session on the way to the new process"):
+            move.move()
+        client.send(b"after")
+        harness.turn_until(lambda: client.received == b"before,after")
+
+
+def test_a_session_for_whose_rest_there_is_no_memory_stays(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = harness.add(EchoBackend())
+    with moving(harness, backend.name) as move:
+        client = connected(harness, move.old)
+        move.send_off()
+        monkeypatch.setattr(tcp_session, "Buffer", no_memory)
+        move.take()
+        harness.turn_until(lambda: move.tallies and move.tallies[-1].is_final)
+        why = "as the new process has no room (out of memory)"
+        assert dict(move.tallies[-1].stays) == {why: 1}
+        assert move.new.handler.sessions == 0
+        client.send(b"after")
+        harness.turn_until(lambda: client.received == b"before,after")
+
+
+@pytest.mark.parametrize("is_new", [False, True], ids=["old", "new"])
+def test_a_session_without_memory_to_go_on_ends_and_no_other_one(
+    harness: Harness, expect_log: ExpectLog, monkeypatch: pytest.MonkeyPatch, is_new: bool
+) -> None:
+    backend = harness.add(EchoBackend())
+    with moving(harness, backend.name) as move:
+        clients = [connected(harness, move.old) for _ in range(2)]
+        move.send_off()
+        with monkeypatch.context() as patch, contextlib.ExitStack() as stack:
+            starved: list[TcpSession] = []
+            take_up = TcpSession.take_up
+
+            def starve_one(session: TcpSession) -> None:
+                if not starved:
+                    starved.append(session)
+                    raise MemoryError
+                take_up(session)
+
+            patch.setattr(TcpSession, "take_up", starve_one)
+            stack.enter_context(expect_log("no descriptor, port or memory"))
+            if is_new:
+                move.take()
+            else:
+                stack.enter_context(expect_log("2 sessions on the way"))
+                move.far.close()
+            harness.turn_until(lambda: any(client.was_reset for client in clients))
+        (alive,) = [client for client in clients if not client.was_reset]
+        alive.send(b"after")
+        harness.turn_until(lambda: alive.received == b"before,after")
 
 
 def test_a_session_stays_where_the_new_process_has_no_room(harness: Harness) -> None:

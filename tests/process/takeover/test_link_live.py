@@ -5,9 +5,11 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from nginy.process.takeover import link
 from nginy.process.takeover.link import READ_QUOTA, Link, link_pair
 from nginy.process.takeover.messages import DATA_MAX_BYTES, Message, MessageError
 
+from conftest import ExpectLog
 from kit.harness import Harness
 
 
@@ -125,6 +127,26 @@ def test_half_a_message_and_nonsense_end_the_link(
     harness.settle()
     assert "took" not in near.words
     assert len(near.ends) == 1
+
+
+def test_descriptors_of_a_message_that_there_is_no_memory_for_are_closed(
+    harness: Harness,
+    pair: tuple[Side, socket.socket],
+    monkeypatch: pytest.MonkeyPatch,
+    expect_log: ExpectLog,
+) -> None:
+    def no_memory(*_: object) -> Message:
+        raise MemoryError
+
+    near, far_sock = pair
+    monkeypatch.setattr(link, "decode", no_memory)
+    read_fd, write_fd = os.pipe()
+    socket.send_fds(far_sock, [b"{}\n"], [write_fd])
+    os.close(write_fd)
+    with expect_log("out of memory"):
+        harness.turn_until(lambda: near.ends)
+    assert os.read(read_fd, 1) == b""
+    os.close(read_fd)
 
 
 def test_a_message_may_close_the_link_whatever_comes_behind_it(harness: Harness) -> None:
