@@ -20,6 +20,7 @@ from nginy.commands.top.cells import Glyphs, count, fit, rate, scaled, span, spa
 from nginy.commands.top.snapshot import UNKNOWN, Facts, Snapshot
 from nginy.commands.top.state import State
 from nginy.commands.top.tables import COLUMNS, ORDERS, Column, Line, details
+from nginy.text.counts import counted
 
 Span = tuple[str, str]
 """Text and style: head, bar, good, warn, bad, blue, dim, bold, selected or "" for none."""
@@ -185,7 +186,7 @@ def _problem(shot: Snapshot, width: int, glyphs: Glyphs, trouble: str) -> list[S
     first = problems[0]
     since = shot.age_s(first["since"])
     told = "" if since is None else f" ({span(since)})"
-    text = f"{shape} {number} problem{'' if number == 1 else 's'}: {first['text']}"
+    text = f"{shape} {counted(number, 'problem')}: {first['text']}"
     style = "bad" if first["severity"] == "error" else "warn"
     return [(fit(text, width - len(told), glyphs.cut).rstrip() + told, style)]
 

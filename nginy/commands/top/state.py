@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from nginy.commands.asking import Message
 from nginy.commands.top.snapshot import BACKENDS, LISTENERS, SESSIONS, VIEWS
-from nginy.commands.top.tables import ORDERS, Line
+from nginy.commands.top.tables import ORDERS, Line, words_of
 
 INTERVALS_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 TYPED_MAX: Final = 100
@@ -134,12 +134,11 @@ def _moved(state: State, place: int, lines: Sequence[Line], height: int) -> Stat
 
 def _next(state: State, lines: Sequence[Line], height: int) -> tuple[State, Action | None]:
     """Go to the next line that the filter means; without one, to the next that is in trouble."""
-    words = state.wanted.lower().split()
+    words = words_of(state.view, state.wanted)
 
     def is_meant(line: Line) -> bool:
-        if words:
-            text = f"{' '.join(line.cells)} {line.said}".lower()
-            return all(word in text for word in words if "=" not in word)
+        if state.wanted:
+            return line.has(words)
         return line.style in ("bad", "warn") and not line.is_group
 
     count = len(lines)

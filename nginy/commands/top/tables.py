@@ -62,6 +62,11 @@ class Line:
     """All of it in words, for the line below the table."""
     facts: Facts = field(default_factory=dict)
 
+    def has(self, words: Sequence[str]) -> bool:
+        """Whether all words, in small letters, are in the line."""
+        text = f"{' '.join(self.cells)} {self.said}".lower()
+        return all(word in text for word in words)
+
 
 COLUMNS: Final[Mapping[str, Sequence[Column]]] = {
     BACKENDS: (
@@ -143,17 +148,17 @@ ORDERS: Final[Mapping[str, Sequence[Order]]] = {
 }
 
 
+def words_of(view: str, wanted: str) -> list[str]:
+    """Return the words that lines must have: of a filter for sessions, nginy takes those with =."""
+    return [word for word in wanted.lower().split() if view != SESSIONS or "=" not in word]
+
+
 def lines(shot: Snapshot, glyphs: Glyphs, order: int = 0, wanted: str = "") -> list[Line]:
     """Return the lines of a snapshot in an order, those that have the text `wanted`."""
     choose = ORDERS[shot.view][order % len(ORDERS[shot.view])][1]
-    words = [word for word in wanted.lower().split() if shot.view != SESSIONS or "=" not in word]
-
-    def fits(line: Line) -> bool:
-        text = f"{' '.join(line.cells)} {line.said}".lower()
-        return all(word in text for word in words)
-
+    words = words_of(shot.view, wanted)
     if shot.view == BACKENDS:
-        return _grouped(shot, glyphs, choose, fits)
+        return _grouped(shot, glyphs, choose, words)
     rows = list(shot.rows)
     if shot.view == EVENTS:
         rows.reverse()
@@ -161,7 +166,7 @@ def lines(shot: Snapshot, glyphs: Glyphs, order: int = 0, wanted: str = "") -> l
         key = choose
         rows.sort(key=lambda row: key(row, _rates(shot, row)), reverse=True)
     make = {LISTENERS: _listener, SESSIONS: _session, EVENTS: _event}[shot.view]
-    return [line for row in rows if fits(line := make(shot, row, glyphs))]
+    return [line for row in rows if (line := make(shot, row, glyphs)).has(words)]
 
 
 def _rates(shot: Snapshot, row: Facts) -> Rates:
@@ -175,7 +180,7 @@ def _grouped(
     shot: Snapshot,
     glyphs: Glyphs,
     choose: Callable[[Facts, Rates], float | str] | None,
-    fits: Callable[[Line], bool],
+    words: Sequence[str],
 ) -> list[Line]:
     groups: dict[str, list[Facts]] = {each["name"]: [] for each in shot.overview["upstreams"]}
     told = {each["name"]: each for each in shot.overview["upstreams"]}
@@ -191,8 +196,8 @@ def _grouped(
     for name, rows in groups.items():
         inside = [_backend(shot, row, glyphs) for row in rows]
         head = _upstream(shot, name, told.get(name), rows)
-        if not fits(head):
-            inside = [line for line in inside if fits(line)]
+        if not head.has(words):
+            inside = [line for line in inside if line.has(words)]
             if not inside:
                 continue
         found += [head, *inside]
