@@ -22,6 +22,12 @@ Value: TypeAlias = "str | list[Value] | Block"
 """What a key may have: a text as nginy.yml has it, a list, or a mapping."""
 
 
+def one_or_list(values: Iterable[Value]) -> Value:
+    """Return a list, or the value alone if there is one, as everything that takes a list allows."""
+    values = list(values)
+    return values[0] if len(values) == 1 else values
+
+
 class Files(Protocol):
     """The texts of files.
 

@@ -24,7 +24,7 @@ from nginy.commands.importing.haproxy.routes import RuleReader, Ways
 from nginy.commands.importing.haproxy.sections import Line, Proxy
 from nginy.commands.importing.haproxy.values import duration, in_seconds, number, time_ms
 from nginy.commands.importing.haproxy.world import Back, World
-from nginy.commands.importing.model import Block, Value, absolute, refuse
+from nginy.commands.importing.model import Block, Value, absolute, one_or_list, refuse
 from nginy.config.node import closest, did_you_mean, quote
 from nginy.errors import InvalidValueError
 
@@ -178,7 +178,7 @@ class FrontReader:
         listener = Block()
         name = self.front.name if index == 0 else bind.value("name")
         listener.set("name", name or f"{self.front.name}_{index + 1}")
-        listener.set("listen", bind.addresses[0] if len(bind.addresses) == 1 else [*bind.addresses])
+        listener.set("listen", one_or_list(bind.addresses))
         self.ledger.place(self.front.section.head, listener)
         for line in bind.lines:
             self.ledger.place(line, listener, "listen")
@@ -211,8 +211,7 @@ class FrontReader:
             has_unix = any(each.startswith("unix:") for each in bind.addresses)
             block.set("from", ["all", "unix:"] if has_unix else "all")
         else:
-            sources = self.rules.ways.proxies or ["all"]
-            block.set("from", sources[0] if len(sources) == 1 else [*sources])
+            block.set("from", one_or_list(self.rules.ways.proxies or ["all"]))
             block.set("others", "plain")
         line = self.front.get("timeout client-hs") or self.front.get("timeout client")
         if line is not None and self._time(line):
@@ -254,7 +253,7 @@ class FrontReader:
         ways = self.rules.ways
         conns += [copy.deepcopy(block) for key, block in ways.limits if key == "limit_conn"]
         if conns:
-            listener.set("limit_conn", conns if len(conns) > 1 else conns[0])
+            listener.set("limit_conn", one_or_list(conns))
         rates = [copy.deepcopy(block) for key, block in ways.limits if key == "limit_conn_rate"]
         line = self.front.get("rate-limit sessions")
         if line is not None and line.word(2) not in ("0", ""):

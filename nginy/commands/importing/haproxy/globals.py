@@ -21,7 +21,7 @@ from nginy.commands.importing.haproxy.values import (
     written,
 )
 from nginy.commands.importing.haproxy.world import Settings
-from nginy.commands.importing.model import Block, Value, refuse
+from nginy.commands.importing.model import Block, Value, one_or_list, refuse
 from nginy.commands.importing.report import Fate
 from nginy.config.node import quote
 from nginy.errors import InvalidValueError
@@ -152,7 +152,7 @@ class GlobalReader:
                 self.ledger.left_out(section.head, text)
                 continue
             if servers:
-                block.set("nameservers", servers if len(servers) > 1 else servers[0])
+                block.set("nameservers", one_or_list(servers))
             if block.values:
                 self.top.set("resolver", block)
                 self.ledger.place(section.head, self.top, "resolver")

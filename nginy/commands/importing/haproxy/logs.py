@@ -17,7 +17,7 @@ from nginy.commands.importing.haproxy.ledger import Ledger
 from nginy.commands.importing.haproxy.sections import Line, Proxy
 from nginy.commands.importing.haproxy.values import parse_place
 from nginy.commands.importing.haproxy.variables import Variables
-from nginy.commands.importing.model import Block, Document, Value
+from nginy.commands.importing.model import Block, Document, Value, one_or_list
 from nginy.errors import InvalidValueError
 
 SYSLOG_PORT: Final = "514"
@@ -97,7 +97,7 @@ class LogReader:
                 self._options(front, block)
                 self._ledger.place(line, listener, "access_log")
         if made:
-            listener.set("access_log", made if len(made) > 1 else made[0])
+            listener.set("access_log", one_or_list(made))
         for keyword in ("option tcplog", "log-format"):
             text = OWN_LINE if made else "there is nowhere to log to"
             if front.get(keyword) is not None and keyword not in self._formats:

@@ -34,9 +34,9 @@ from nginy.commands.importing.haproxy.formula import (
 from nginy.commands.importing.haproxy.ledger import Ledger
 from nginy.commands.importing.haproxy.sections import Line, Proxy
 from nginy.commands.importing.haproxy.table import UNNOTICED
-from nginy.commands.importing.haproxy.values import number, one_or_list
+from nginy.commands.importing.haproxy.values import number
 from nginy.commands.importing.haproxy.variables import INSIDE, OUTSIDE, Variables
-from nginy.commands.importing.model import Block, Value
+from nginy.commands.importing.model import Block, Value, one_or_list
 from nginy.errors import InvalidValueError
 
 NEEDS_BYTES: Final = frozenset({"sni", "alpn", "is_tls", "starts"})

@@ -17,8 +17,7 @@ from nginy.commands.importing.haproxy.ledger import Ledger
 from nginy.commands.importing.haproxy.options import BIND, SERVER, Option, parse_options
 from nginy.commands.importing.haproxy.sections import Line
 from nginy.commands.importing.haproxy.servers import Server
-from nginy.commands.importing.haproxy.values import one_or_list
-from nginy.commands.importing.model import Block, Files, Value, absolute
+from nginy.commands.importing.model import Block, Files, Value, absolute, one_or_list
 from nginy.errors import InvalidValueError
 
 VERSIONS: Final = ("SSLv3", "TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3")

@@ -5,19 +5,15 @@ Source: HAProxy's configuration manual, 2.5 "Time format", 2.6 "Size format", 2.
 
 import ipaddress
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from nginy.commands.importing.model import Value
 from nginy.errors import InvalidValueError
 from nginy.text.address import PORT_MAX
 from nginy.text.units import format_duration
 
 MS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-SIZES: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _TIME: Final = re.compile(r"([0-9]{1,18})(us|ms|s|m|h|d)?")
-_SIZE: Final = re.compile(r"([0-9]{1,18})([kmg]?)", re.IGNORECASE)
 _TEN_YEARS_MS: Final = 3650 * MS["d"]
 
 FAMILIES: Final = ("ipv4", "ipv6", "tcp", "tcp4", "tcp6", "stream+ipv4", "stream+ipv6", "mptcp")
@@ -152,12 +148,6 @@ def _check_host(host: str) -> None:
             raise InvalidValueError("has a scope, and addresses of nginy have none")
     elif not re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?", host):
         raise InvalidValueError("is not an address")
-
-
-def one_or_list(values: Iterable[str]) -> Value:
-    """Return a list, or the text alone if there is one, as everything that takes a list allows."""
-    values = list(values)
-    return values[0] if len(values) == 1 else list[Value](values)
 
 
 def check_port(text: str) -> str:

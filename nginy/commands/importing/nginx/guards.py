@@ -6,7 +6,7 @@ Tested in tests/commands/importing/nginx/test_table.py.
 from dataclasses import dataclass
 from typing import Final
 
-from nginy.commands.importing.model import Block, Value
+from nginy.commands.importing.model import Block, Value, one_or_list
 from nginy.commands.importing.nginx.ledger import LeftOutError
 from nginy.commands.importing.nginx.listens import Listen
 from nginy.commands.importing.nginx.proxying import header_timeout
@@ -55,7 +55,7 @@ def set_header(scope: Scope, listener: Block, listen: Listen) -> None:
         scope.ledger.close(listen.directive, NO_REALIP)
     elif not set(trusted) >= EVERYBODY:
         scope.ledger.close(listen.directive, OTHERS)
-    networks: Value = [*trusted] if len(trusted) > 1 else (trusted or ["all"])[0]
+    networks = one_or_list(trusted or ["all"])
     listener.set(
         "accept_proxy_protocol", Block({"from": networks, "timeout": header_timeout(scope)})
     )
@@ -106,4 +106,4 @@ def set_limits(reading: Reading, scope: Scope, listener: Block, zones: dict[str,
                 text = "each of nginy's workers counts its own sessions, nginx's count together"
                 scope.ledger.close(directive, text)
     if limits:
-        listener.set("limit_conn", limits if len(limits) > 1 else limits[0])
+        listener.set("limit_conn", one_or_list(limits))

@@ -6,7 +6,7 @@ Tested in tests/commands/importing/nginx/test_table.py.
 import re
 from typing import Final
 
-from nginy.commands.importing.model import Block, Value, absolute
+from nginy.commands.importing.model import Block, Value, absolute, one_or_list
 from nginy.commands.importing.nginx.ledger import LeftOutError
 from nginy.commands.importing.nginx.reading import Reading
 from nginy.commands.importing.nginx.scope import argument, named
@@ -150,9 +150,7 @@ def access_logs(reading: Reading, directives: list[Directive], names: set[str]) 
             if argument(directive) == "off":
                 return "off"
             logs.append(_access_log(reading, directive, names))
-    if not logs:
-        return "off"
-    return logs[0] if len(logs) == 1 else logs
+    return one_or_list(logs) if logs else "off"
 
 
 def _access_log(reading: Reading, directive: Directive, names: set[str]) -> Block:

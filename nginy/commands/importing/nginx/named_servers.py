@@ -11,7 +11,7 @@ Tested in tests/commands/importing/nginx/test_table.py.
 import re
 from typing import Final
 
-from nginy.commands.importing.model import Block, Value
+from nginy.commands.importing.model import Block, Value, one_or_list
 from nginy.commands.importing.nginx.reading import Reading
 from nginy.commands.importing.nginx.scope import Scope
 from nginy.commands.importing.nginx.syntax import Directive
@@ -32,7 +32,7 @@ def join(reading: Reading, scope: Scope, server: Directive, first: Block, block:
         text = NO_NAME if looks else "nginx looks at no name here, so nobody gets to this server"
         reading.ledger.left_out(server, text)
         return
-    route = Block({"sni": texts if len(texts) > 1 else texts[0]})
+    route = Block({"sni": one_or_list(texts)})
     if "tls" in block.values and _plain(block.values["tls"]) != _plain(first.values.get("tls")):
         route.set("tls", block.values["tls"])
     for key in ("proxy_pass", "return"):

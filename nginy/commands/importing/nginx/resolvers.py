@@ -5,7 +5,7 @@ Tested in tests/commands/importing/nginx/test_table.py.
 
 from typing import Final
 
-from nginy.commands.importing.model import Block, Value
+from nginy.commands.importing.model import Block, Value, one_or_list
 from nginy.commands.importing.nginx.ledger import LeftOutError
 from nginy.commands.importing.nginx.reading import Reading
 from nginy.commands.importing.nginx.scope import argument
@@ -56,7 +56,7 @@ def _resolver(reading: Reading, directive: Directive) -> Block:
             servers.append(_server(word))
     if not servers:
         raise LeftOutError("it names no name server, so those of the system are asked")
-    resolver.set("nameservers", servers if len(servers) > 1 else servers[0])
+    resolver.set("nameservers", one_or_list(servers))
     return resolver
 
 

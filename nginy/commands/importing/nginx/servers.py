@@ -8,7 +8,7 @@ Tested in tests/commands/importing/nginx/test_table.py.
 
 from dataclasses import dataclass, field
 
-from nginy.commands.importing.model import Block, Value
+from nginy.commands.importing.model import Block, one_or_list
 from nginy.commands.importing.nginx.guards import (
     Zone,
     read_zones,
@@ -114,8 +114,7 @@ def _server(reading: Reading, server: Directive, parts: Parts) -> None:
 def _listener(reading: Reading, scope: Scope, listens: list[Listen], parts: Parts) -> Block:
     """Return one listener; raise LeftOutError if its clients can go nowhere."""
     block, first = Block(), listens[0]
-    addresses: list[Value] = [address for each in listens for address in each.addresses]
-    block.set("listen", addresses if len(addresses) > 1 else addresses[0])
+    block.set("listen", one_or_list(address for each in listens for address in each.addresses))
     block.set("protocol", first.protocol)
     set_header(scope, block, first)
     set_access(reading, scope, block)

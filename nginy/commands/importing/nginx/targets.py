@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from nginy.commands.importing.model import Block, Value
+from nginy.commands.importing.model import Block, Value, one_or_list
 from nginy.commands.importing.nginx.definitions import (
     Definition,
     Pair,
@@ -255,8 +255,7 @@ def _made(key: str, groups: list[list[Item]]) -> list[Value]:
     """Return a route for each group."""
     routes: list[Value] = []
     for items in groups:
-        texts: list[Value] = list(dict.fromkeys(item.text for item in items))
-        route = Block({key: texts if len(texts) > 1 else texts[0]})
+        route = Block({key: one_or_list(dict.fromkeys(item.text for item in items))})
         _leading(route, items[0].target)
         lines = {id(item.pair): item.pair for item in items}
         comments = [text for each in lines.values() for text in each.line.above]
