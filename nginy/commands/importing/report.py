@@ -9,7 +9,7 @@ Tested in tests/commands/importing/test_front.py.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
@@ -23,11 +23,33 @@ DIRECTIVE_MAX_CHARACTERS: Final = 60
 
 
 class Fate(Enum):
-    """What became of a directive."""
+    """What became of a directive, the best first."""
 
     EXACT = "exact"
     CLOSE = "close"
     LEFT_OUT = "left out"
+
+
+ORDER: Final = tuple(Fate)
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What was said of one directive, perhaps several times: the worst counts, and all texts."""
+
+    fate: Fate = Fate.EXACT
+    texts: list[str] = field(default_factory=list)
+
+    def judge(self, fate: Fate, text: str = "") -> None:
+        """Add what one reader says; what is exact needs no text."""
+        self.fate = max(self.fate, fate, key=ORDER.index)
+        if text and fate is not Fate.EXACT and text not in self.texts:
+            self.texts.append(text)
+
+    @property
+    def text(self) -> str:
+        """All texts as one."""
+        return "; ".join(self.texts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,29 +11,21 @@ Tested in tests/commands/importing/haproxy/test_reader.py.
 
 from nginy.commands.importing.haproxy.sections import Line
 from nginy.commands.importing.model import Block, Document
-from nginy.commands.importing.report import Entry, Fate
-
-ORDER = (Fate.EXACT, Fate.CLOSE, Fate.LEFT_OUT)
+from nginy.commands.importing.report import Entry, Fate, Verdict
 
 
 class Ledger:
     """The verdicts on all lines of a configuration."""
 
     def __init__(self) -> None:
-        self._fates: dict[Line, Fate] = {}
-        self._texts: dict[Line, list[str]] = {}
+        self._verdicts: dict[Line, Verdict] = {}
         self._places: dict[Line, tuple[Block, str]] = {}
         self._shown: dict[Line, str] = {}
 
     def judge(self, line: Line | None, fate: Fate, text: str = "") -> None:
         """Note a verdict on a line; the worst one counts."""
-        if line is None:
-            return
-        before = self._fates.get(line, Fate.EXACT)
-        self._fates[line] = max(before, fate, key=ORDER.index)
-        texts = self._texts.setdefault(line, [])
-        if text and fate is not Fate.EXACT and text not in texts:
-            texts.append(text)
+        if line is not None:
+            self._verdicts.setdefault(line, Verdict()).judge(fate, text)
 
     def exact(self, line: Line | None, block: Block | None = None, key: str = "") -> None:
         """Note that a line is carried over exactly, and the key that it became."""
@@ -59,24 +51,24 @@ class Ledger:
 
     def is_judged(self, line: Line) -> bool:
         """Whether somebody has judged a line."""
-        return line in self._fates
+        return line in self._verdicts
 
     def entries(self) -> tuple[Entry, ...]:
         """Return an entry for each line, in the order of their judgement's files and numbers."""
-        order = {line.file: index for index, line in reversed(list(enumerate(self._fates)))}
-        lines = sorted(self._fates, key=lambda line: (order[line.file], line.number))
+        order = {line.file: index for index, line in reversed(list(enumerate(self._verdicts)))}
+        lines = sorted(self._verdicts, key=lambda line: (order[line.file], line.number))
         return tuple(self._entry(line) for line in lines)
 
     def _entry(self, line: Line) -> Entry:
-        text = "; ".join(self._texts.get(line, ()))
+        verdict = self._verdicts[line]
         shown = self._shown.get(line, line.text)
-        return Entry(line.file, line.number, shown, self._fates[line], text)
+        return Entry(line.file, line.number, shown, verdict.fate, verdict.text)
 
     def annotate(self, document: Document, lines: list[Line]) -> None:
         """Put comments and notes into the document."""
         for line in lines:
             block, key = self._places.get(line, (None, ""))
-            entry = self._entry(line) if line in self._fates else None
+            entry = self._entry(line) if line in self._verdicts else None
             comments = [*line.above]
             if block is not None and key in block.values and line.behind:
                 block.set(key, block.values[key], behind=line.behind)

@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from nginy.commands.importing.nginx.syntax import Directive
-from nginy.commands.importing.report import Entry, Fate, shown
-
-_ORDER = (Fate.EXACT, Fate.CLOSE, Fate.LEFT_OUT)
+from nginy.commands.importing.report import Entry, Fate, Verdict, shown
 
 
 class LeftOutError(Exception):
@@ -27,11 +25,12 @@ class Ledger:
     """The fates of all directives that were met, in the order of the files."""
 
     def __init__(self) -> None:
-        self._fates: dict[Directive, tuple[Fate, list[str]]] = {}
+        self._verdicts: dict[Directive, Verdict] = {}
 
     def meet(self, directive: Directive, fate: Fate = Fate.EXACT, text: str = "") -> None:
         """Add a directive."""
-        self._fates[directive] = (fate, [text] if text else [])
+        self._verdicts[directive] = Verdict()
+        self._judge(directive, fate, text)
 
     def close(self, directive: Directive, text: str) -> None:
         """Say that a directive becomes something that is not quite the same."""
@@ -42,13 +41,7 @@ class Ledger:
         self._judge(directive, Fate.LEFT_OUT, text)
 
     def _judge(self, directive: Directive, fate: Fate, text: str) -> None:
-        old, texts = self._fates.get(directive, (Fate.EXACT, []))
-        if _ORDER.index(fate) > _ORDER.index(old):
-            # What was fine for one server is left out for another: both belong into the sentence.
-            texts = [] if old is Fate.EXACT else texts
-        if text not in texts:
-            texts = [*texts, text]
-        self._fates[directive] = (max(old, fate, key=_ORDER.index), texts)
+        self._verdicts.setdefault(directive, Verdict()).judge(fate, text)
 
     @contextmanager
     def judging(self, directive: Directive) -> Iterator[None]:
@@ -62,14 +55,13 @@ class Ledger:
 
     def entry(self, directive: Directive) -> Entry:
         """Return what is known of one directive."""
-        fate, texts = self._fates[directive]
+        verdict = self._verdicts[directive]
         words = shown(_quoted(word) for word in directive.words)
-        text = "; ".join(texts)
-        return Entry(directive.file, directive.line, words, fate, text)
+        return Entry(directive.file, directive.line, words, verdict.fate, verdict.text)
 
     def entries(self) -> tuple[Entry, ...]:
         """Return all entries."""
-        return tuple(self.entry(directive) for directive in self._fates)
+        return tuple(self.entry(directive) for directive in self._verdicts)
 
 
 def _quoted(word: str) -> str:
