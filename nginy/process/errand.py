@@ -5,7 +5,8 @@ takes a great many milliseconds for a great many backends. A fork has all that i
 loop goes on meanwhile. The child writes what it has found as JSON into a file without a name, and
 ends; the answer looks again until it has.
 
-There are few at a time, and each has a time limit, as anybody who may read can ask for one.
+There are few at a time, and each has a time limit, as anybody who may read can ask for one. The
+kernel enforces the limit as well, since a child may outlive its parent.
 
 Tested in tests/run/test_admin_config.py.
 """
@@ -24,7 +25,7 @@ from nginy.wire.request import RequestError
 
 AT_ONCE: Final = 2
 LOOK_MS: Final = 10
-LIMIT_MS: Final = 20_000
+LIMIT_S: Final = 20
 
 
 class Errands:
@@ -56,7 +57,7 @@ class Errands:
         except OSError as error:
             raise _no_room(error) from None
         child = Child(self._loop, pid, codes.append)
-        deadline_ms = self._loop.clock.now_ms + LIMIT_MS
+        deadline_ms = self._loop.clock.now_ms + 1000 * LIMIT_S
         try:
             while not codes and self._loop.clock.now_ms < deadline_ms:
                 yield Pause(LOOK_MS)
@@ -70,6 +71,10 @@ class Errands:
 
 def _work(fd: int, work: Callable[[], Facts]) -> int:
     keep_only(fd)
+    # The default action ends even a child that is in the middle of a regular expression.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
+    signal.alarm(LIMIT_S)
     with open(fd, "wb") as file:
         file.write(json.dumps(work()).encode())
     return 0

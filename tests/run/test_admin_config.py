@@ -4,15 +4,19 @@ import contextlib
 import json
 import os
 import pathlib
+import signal
 import socket
 from collections.abc import Generator
 from typing import Any
 
 import pytest
+from nginy.admin.answer import Facts
 from nginy.config.dump import MASK, SECRET_KEYS, dump, masked, masked_steps, yaml_steps
 from nginy.config.load import load
 from nginy.config.record import records_of
 from nginy.config.schema import CONFIG
+from nginy.event.loop import Loop
+from nginy.process.errand import LIMIT_S, Errands
 
 from kit.admin import UnixConnection
 from kit.configs import loaded
@@ -184,3 +188,23 @@ def test_the_way_of_a_client_is_that_of_now(workers: int, tmp_path: pathlib.Path
             assert status == 400
             assert said in answer["error"]["message"]
         nginy.stop()
+
+
+def test_a_child_ends_in_time_even_if_its_parent_has_ended() -> None:
+    loop = Loop()
+
+    def work() -> Facts:
+        is_blocked = signal.SIGALRM in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        return {"is_blocked": is_blocked, "left_s": signal.alarm(0)}
+
+    steps = Errands(loop).run(work)
+    with contextlib.closing(loop):
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                found = end.value
+                break
+            loop.turn(10)
+    assert not found["is_blocked"]
+    assert 0 < found["left_s"] <= LIMIT_S
