@@ -6,12 +6,12 @@ Nothing that serves hears of it: from then on, answers subtract what was counted
 Tested in tests/run/test_admin_totals.py.
 """
 
-from nginy.admin.answer import Answer, Slices
+from nginy.admin.answer import Answer, Facts, Slices
 from nginy.admin.asked import Asked, json_answer
 from nginy.admin.backends import BACKENDS, LIMIT
 from nginy.admin.changing import tell
 from nginy.admin.overview import OVERVIEW
-from nginy.admin.source import known, stamp
+from nginy.admin.source import Details, Source, known, stamp
 from nginy.admin.subject import Subject
 from nginy.admin.tally import Tally
 from nginy.admin.upstreams import LISTENERS, UPSTREAMS
@@ -25,15 +25,13 @@ def reset(subject: Subject, asked: Asked) -> Slices[Answer]:
     zero = Tally()
     facts = {}
     for source in (OVERVIEW, LISTENERS, UPSTREAMS):
-        facts = yield from known(subject, source)
-        if facts.get("workers", {}).get("late"):
-            raise RequestError(503, "workers_late", "not all workers have answered, try again")
+        facts = yield from _whole(subject, source)
         zero.take(source.name, facts)
     for each in facts["upstreams"]:
         count = matched = 0
         while not count or count < matched:
             wanted = {"upstream": each["name"], "after": count, "limit": LIMIT}
-            found = yield from known(subject, BACKENDS, wanted)
+            found = yield from _whole(subject, BACKENDS, wanted)
             zero.take(BACKENDS.name, found)
             matched = found["matched"]
             count += max(len(found["backends"]), 1)
@@ -42,3 +40,11 @@ def reset(subject: Subject, asked: Asked) -> Slices[Answer]:
     tell(subject, f"operator {asked.sender} has counters begin anew")
     told = {"counters_reset_at": utc_text(subject.zero_at_ms)}
     return (yield from json_answer(asked, {**stamp(subject, facts), **told}))
+
+
+def _whole(subject: Subject, source: Source, wanted: Details | None = None) -> Slices[Facts]:
+    """Return the facts of all; raises RequestError if a worker is late, whose counts would stay."""
+    facts = yield from known(subject, source, wanted)
+    if facts.get("workers", {}).get("late"):
+        raise RequestError(503, "workers_late", "not all workers have answered, try again")
+    return facts

@@ -81,3 +81,18 @@ def test_totals_outlive_workers_and_begin_anew(workers: int, tmp_path: pathlib.P
             wait_until(lambda: place.ask("GET", "/overview")[1]["workers"]["answered"] == 2)
             assert told(place) == [1] * 4
         nginy.stop()
+
+
+def test_counts_do_not_begin_anew_without_a_worker_that_is_late(tmp_path: pathlib.Path) -> None:
+    place = Place(tmp_path, 2)
+    with contextlib.closing(place), Nginy(tmp_path, place.config()) as nginy:
+        [line, _] = nginy.said(r"worker \d, process \d+ started", 2)
+        pid = int(re.sub(r".*process (\d+) started.*", r"\1", line))
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            status, answer = place.ask("POST", "/counters/reset")
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert (status, answer["error"]["code"]) == (503, "workers_late")
+        assert place.ask("GET", "/overview")[1]["counters_reset_at"] is None
+        nginy.stop()
