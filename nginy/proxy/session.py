@@ -186,7 +186,7 @@ class Session:
 
     @property
     def number(self) -> int:
-        """The session's number, counted from 1 since the process started."""
+        """The session's number, counted from 1 since the process started; a successor counts on."""
         return self.client.number
 
     @property

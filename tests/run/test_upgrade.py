@@ -303,6 +303,29 @@ def test_what_the_old_process_knows_goes_along(
 
 
 @pytest.mark.slow
+def test_a_session_that_has_moved_and_a_new_one_have_two_numbers(
+    tmp_path: pathlib.Path, here: tuple[str, int], backend: socket.socket
+) -> None:
+    text = config(1, here, tmp_path, f"proxy_pass: '{address_text(backend)}'")
+    with contextlib.ExitStack() as stack:
+        nginy = stack.enter_context(Nginy(tmp_path, text))
+
+        def connect() -> None:
+            stack.enter_context(socket.create_connection(here, timeout=PATIENCE_S))
+            stack.enter_context(backend.accept()[0])
+
+        def numbers() -> list[str]:
+            rows = json.loads(asked(tmp_path / "nginy.pid.sock", "/api/v1/sessions"))["sessions"]
+            return sorted(row["id"].partition(".")[2] for row in rows)
+
+        connect()
+        assert upgrade(nginy)[0] == 0
+        stack.enter_context(ending(nginy.pid))
+        connect()
+        assert numbers() == ["1", "2"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [5, 40])
 def test_the_round_goes_on_where_it_was(
     tmp_path: pathlib.Path, here: tuple[str, int], count: int

@@ -4,6 +4,7 @@
     found       what checks and agents have found, and the answers of name servers
     listener    counters and drops
     buckets     the keys of limit_conn_rate, of the zones that have any
+    sessions    how many have begun: the next one's number comes behind those that move
 
 Each message has little enough for a short turn. The successor takes what its own configuration has
 a place for, and leaves the rest; operators' changes come over the main link. Counters add up, as
@@ -54,6 +55,8 @@ def known(server: Server) -> Iterator[Message]:
             ]
             members = {"kind": "buckets", "zone": zone, "rate": rate, "burst": burst}
             yield Message("state", {**members, "rows": rows})
+    # Last: those that begin from here on may have the number of one that the successor begins.
+    yield Message("state", {"kind": "sessions", "started": server.loop.sessions_started})
 
 
 def _backend_row(backend: Backend, skipped_ms: int) -> dict[str, object]:
@@ -136,6 +139,8 @@ def learn(members: Members, server: Server) -> None:
         _learn_backends(members, server)
     elif kind == "buckets":
         _learn_buckets(members, server)
+    elif kind == "sessions":
+        server.loop.sessions_started += members.count("started")
     elif kind == "counts":
         for row in members.objects("rows"):
             place = [str(each) for each in row.items("place")]
