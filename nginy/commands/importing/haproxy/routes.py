@@ -2,7 +2,7 @@
 
 HAProxy asks in this order: rules of the connection, of the session, of the contents, then
 use_backend, then the rules of contents of the backend. The first reject ends a client, the first
-accept ends its kind of rules. So a reject becomes a route with `deny` for those clients whom no
+accept ends its kind of rules. So a reject becomes a route with `deny` for those clients that no
 accept before it has let through; rules of the connection by network alone become `access`.
 
 Not here: where routes lead (fronts.py), and single conditions (acls.py).
@@ -156,11 +156,9 @@ class RuleReader:
 
     def _give_up(self, line: Line, error: InvalidValueError, action: str) -> None:
         """Judge a rule that nginy cannot have."""
-        meaning = (
-            "clients whom it would end get through" if action != "accept" else "it lets nobody"
-        )
+        meaning = "clients that it would end get through"
         if action == "accept":
-            meaning = "clients whom it would let through are judged by the other rules"
+            meaning = "clients that it would let through are judged by the other rules"
         self.ledger.left_out(line, f"it {error.clause}; {meaning}")
 
     def _expect(self, formula: Formula, line: Line) -> None:
@@ -175,7 +173,7 @@ class RuleReader:
         self.ledger.exact(line)
 
     def _track(self, line: Line, words: Sequence[str]) -> None:
-        if words[:1] != ("src",) and list(words[:1]) != ["src"]:
+        if list(words[:1]) != ["src"]:
             self.ledger.left_out(line, "nginy counts sessions by the client's address alone")
         else:
             self.ledger.close(line, "counts only where a limit needs it")
