@@ -72,7 +72,7 @@ class Entry:
 
 def shown(words: Iterable[str]) -> str:
     """Return a directive for a line of the report, or of a comment."""
-    text = " ".join(words)
+    text = escape_control(" ".join(words))
     text = "".join(c if c.isprintable() else "?" for c in text)
     if len(text) > DIRECTIVE_MAX_CHARACTERS:
         text = f"{text[: DIRECTIVE_MAX_CHARACTERS - 3]}..."

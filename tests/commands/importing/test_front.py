@@ -200,4 +200,5 @@ def test_a_report_has_each_directive_with_its_place_and_then_the_counts() -> Non
     ]
     assert counts(entries[:1]) == "1 directive: 1 the same, 0 differ, 0 not carried over"
     assert (status(entries[:1]), status(entries)) == (0, 3)
-    assert shown(["a", "\n" + "b" * 99]) == "a ?" + "b" * 54 + "..."
+    assert shown(["a", "\n" + "b" * 99]) == r"a \x0A" + "b" * 51 + "..."
+    assert shown(["tcp-check", "send", "PING\r\n\u202e"]) == r"tcp-check send PING\x0D\x0A?"
