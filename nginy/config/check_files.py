@@ -17,6 +17,7 @@ from nginy.config.check import access_logs
 from nginy.config.logs import SILENT
 from nginy.config.node import Findings, quote, quote_path
 from nginy.config.schema import Config
+from nginy.config.types import at_once
 from nginy.errors import NginyError, Problem
 from nginy.event.connect import set_transparent
 
@@ -98,10 +99,8 @@ def _check_tokens(config: Config, findings: Findings) -> None:
 def read_token(path: str) -> bytes:
     """Return the token of an admin listener, or raise NginyError."""
     try:
-        # A pipe must not make the reader wait.
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(fd, "rb") as file:
-            mode = os.fstat(fd).st_mode
+        with open(path, "rb", opener=at_once) as file:
+            mode = os.fstat(file.fileno()).st_mode
             text = file.read(TOKEN_MAX_BYTES + 1).strip()
     except OSError as error:
         raise NginyError(f"{quote_path(path)} cannot be read: {error.strerror}") from None

@@ -382,12 +382,18 @@ class FilePath(ScalarKind[str]):
         return value
 
 
+def at_once(path: str, flags: int) -> int:
+    """Open a file for `open`, which closes what it then refuses: a directory.
+
+    Without O_NONBLOCK a FIFO would wait for its writer.
+    """
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def read_head(path: str, count: int) -> bytes:
     """Return the first `count` bytes of a file; raise InvalidValueError if it cannot be read."""
     try:
-        # Without O_NONBLOCK a FIFO would wait for its writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with open(descriptor, "rb") as file:
+        with open(path, "rb", opener=at_once) as file:
             return file.read(count) or b""
     except OSError as error:
         raise InvalidValueError(f"cannot be read ({error.strerror})") from None

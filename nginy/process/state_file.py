@@ -20,6 +20,7 @@ from typing import Final
 
 from nginy.admin.changes import Book
 from nginy.admin.kept import lines_of, parse_kept
+from nginy.config.types import at_once
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
 from nginy.log.levels import NOTICE
@@ -147,12 +148,11 @@ class StateFile:
 def _read(path: str) -> bytes | None:
     """Return what the file has, None if there is none; raises OSError or ValueError."""
     try:
-        # Without O_NONBLOCK a FIFO would wait for its writer.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        file = open(path, "rb", opener=at_once)  # noqa: SIM115 - closed below
     except FileNotFoundError:
         return None
-    with open(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+    with file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ValueError("is no file")
         data = file.read(FILE_MAX_BYTES + 1)
     if len(data) > FILE_MAX_BYTES:

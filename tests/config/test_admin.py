@@ -135,6 +135,13 @@ def test_a_token_that_is_not_there_is_no_long_wait(tmp_path: pathlib.Path) -> No
         read_token(str(tmp_path / "pipe"))
 
 
+def test_a_directory_is_no_token_and_does_not_stay_open(tmp_path: pathlib.Path) -> None:
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(NginyError, match="cannot be read: Is a directory"):
+        read_token(str(tmp_path))
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
 def test_a_token_that_a_network_sees_is_a_warning(tmp_path: pathlib.Path) -> None:
     for address, warnings in (("127.0.0.1:1", 0), ("10.0.0.1:1", 1)):
         text = f"admin: {{listen: {address}, token_file: ./token}}\n{LISTENER}"

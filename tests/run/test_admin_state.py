@@ -126,7 +126,9 @@ def test_a_file_that_cannot_be_used_is_an_error_and_no_refused_start(
         state.unlink()
         state.mkdir()
         with Nginy(tmp_path, place.config(kept)) as nginy:
-            nginy.said("state.json. cannot be read|is no file")
+            nginy.said(r"state.json. cannot be read \(21: Is a directory\)")
+            opened = pathlib.Path(f"/proc/{nginy.process.pid}/fd").iterdir()
+            assert state not in [each.readlink() for each in opened]
             assert place.ask("PATCH", target, {"weight": 3})[0] == 200
             nginy.said("state.json. cannot be written .*, so a restart forgets changes")
             state.rmdir()

@@ -23,6 +23,7 @@ from nginy.commands.importing.tidy import tidy
 from nginy.commands.importing.writer import render
 from nginy.config.load import load
 from nginy.config.node import quote_path
+from nginy.config.types import at_once
 from nginy.errors import ConfigError, InvalidValueError, NginyError
 
 FILE_MAX_BYTES: Final = 16 << 20
@@ -70,9 +71,8 @@ class Disk:
     def read(self, path: str) -> str:
         """Return the text of a regular file."""
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-            with open(descriptor, "rb") as file:
-                found = os.fstat(descriptor)
+            with open(path, "rb", opener=at_once) as file:
+                found = os.fstat(file.fileno())
                 if not stat.S_ISREG(found.st_mode):
                     raise InvalidValueError("is not a file")
                 self._read.add((found.st_dev, found.st_ino))
