@@ -133,7 +133,7 @@ class Loop:
             try:
                 self.turn()
             except MemoryError:
-                self._starve()
+                self.starve()
 
     def turn(self, max_wait_ms: int | None = None) -> None:
         """Do one turn, sleeping until something happens, at most `max_wait_ms` (None: no limit)."""
@@ -255,7 +255,7 @@ class Loop:
         """Log the exception that is being handled, and abort the owner."""
         try:
             if isinstance(sys.exc_info()[1], MemoryError):
-                self._starve()
+                self.starve()
             else:
                 logger.critical("bug in nginy, the session is closed: %r", owner, exc_info=True)
             owner.abort()
@@ -263,7 +263,7 @@ class Loop:
             # A bug in ending it, too. What it has not closed is lost; the process goes on.
             logger.critical("bug in nginy, the session cannot be closed", exc_info=True)
 
-    def _starve(self) -> None:
+    def starve(self) -> None:
         """Get by without memory: free some, and let no session keep any."""
         now_ms = self.clock.now_ms
         self.budget.starve(now_ms)

@@ -10,8 +10,6 @@ is `single.py` or `workers/worker.py`. `config/build.py` makes objects of the co
 `event/loop.py` has the turn itself.
 
 nginx: `ngx_init_cycle`, `ngx_worker_process_cycle`.
-
-Tested in tests/run/test_reload.py.
 """
 
 import contextlib
@@ -137,7 +135,10 @@ class Server:
         started()
         resume_collector()
         while not self._is_stopped:
-            self.loop.turn()
+            try:
+                self.loop.turn()
+            except MemoryError:
+                self.loop.starve()
             if self.services.retiring:
                 self.services.let_go()
             if self._is_draining and not self.services.retiring:
