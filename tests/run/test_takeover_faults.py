@@ -12,6 +12,7 @@ import random
 import signal
 import socket
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -53,6 +54,30 @@ def program(tmp_path: pathlib.Path) -> OtherProgram:
     return OtherProgram(tmp_path)
 
 
+@contextlib.contextmanager
+def served(
+    directory: pathlib.Path, program: OtherProgram, seed: int | None = None
+) -> Iterator[tuple[Crowd, Place, Succession]]:
+    """Start nginy, as a program that can be changed, between a crowd's clients and backends."""
+    seed = random.randrange(1 << 32) if seed is None else seed
+    print("seed", seed)
+    with Crowd(seed, SLOWEST_S) as crowd:
+        place = place_of(crowd)
+        with (
+            Nginy(directory, place.config, program=program.argv) as nginy,
+            Succession(nginy, crowd) as line,
+        ):
+            yield crowd, place, line
+
+
+def finish(line: Succession) -> None:
+    """Hear from all once more, have them end, then nginy, and look at what it has logged."""
+    line.crowd.hear_from_all()
+    ended = line.crowd.finish()
+    line.end()
+    check_log(line.nginy, ended, line.crowd)
+
+
 FAILURES = {
     "it ends at once": (
         {"before": "sys.exit(3)"},
@@ -81,31 +106,23 @@ FAILURES = {
 def test_a_new_program_that_fails_changes_nothing(
     tmp_path: pathlib.Path, program: OtherProgram
 ) -> None:
-    with Crowd(1, SLOWEST_S) as crowd:
-        place = place_of(crowd)
-        with (
-            Nginy(tmp_path, place.config, program=program.argv) as nginy,
-            Succession(nginy, crowd) as line,
-        ):
-            arrive(crowd, place)
-            for what, (change, pattern) in FAILURES.items():
-                program.change(**change)
-                outcome = line.fail()
-                said = "\n".join(outcome.lines)
-                print(what, said)
-                assert f"process {line.pid} goes on as before" in said, (what, said)
-                assert outcome.says(pattern), (what, said)
-            program.change()
-            with socket.create_server((place.tcp[0], 0)) as taken:
-                nginy.write(f"{place.config}- {{listen: '{address_text(taken)}', return: no}}\n")
-                outcome = line.fail()
-                assert outcome.says(r"bind\(\) to .* failed \(98: "), outcome
-            nginy.write(place.config)
-            line.succeed()
-            crowd.hear_from_all()
-            ended = crowd.finish()
-            line.end()
-            check_log(nginy, ended, crowd)
+    with served(tmp_path, program, 1) as (crowd, place, line):
+        arrive(crowd, place)
+        for what, (change, pattern) in FAILURES.items():
+            program.change(**change)
+            outcome = line.fail()
+            said = "\n".join(outcome.lines)
+            print(what, said)
+            assert f"process {line.pid} goes on as before" in said, (what, said)
+            assert outcome.says(pattern), (what, said)
+        program.change()
+        with socket.create_server((place.tcp[0], 0)) as taken:
+            line.nginy.write(f"{place.config}- {{listen: '{address_text(taken)}', return: no}}\n")
+            outcome = line.fail()
+            assert outcome.says(r"bind\(\) to .* failed \(98: "), outcome
+        line.nginy.write(place.config)
+        line.succeed()
+        finish(line)
 
 
 def arrive(crowd: Crowd, place: Place) -> None:
@@ -123,32 +140,27 @@ ROOM = 110
 def test_sessions_without_a_free_descriptor_stay_until_they_end(
     tmp_path: pathlib.Path, program: OtherProgram
 ) -> None:
-    with Crowd(7, SLOWEST_S) as crowd:
-        place = place_of(crowd)
-        with (
-            Nginy(tmp_path, place.config, program=program.argv) as nginy,
-            Succession(nginy, crowd) as line,
-        ):
-            # TCP alone: a UDP client whose session stays is served anew by the new program.
-            crowd.arrive(2 * CLIENTS, place.tcp, 0, place.udp)
-            crowd.stick()
-            crowd.newcomers = 1
-            crowd.hear_from_all()
-            old = line.pid
-            program.change(
-                before=f"import resource as r; r.setrlimit(r.RLIMIT_NOFILE, ({ROOM}, {ROOM}))"
-            )
-            outcome = line.upgrade()
-            assert outcome.status == 0, outcome
-            assert line.pid != old, outcome
-            assert outcome.says("moved: [1-9]"), outcome
-            assert outcome.says(f"stay with process {old} until they end: .*descriptor"), outcome
-            crowd.hear_from_all()
-            ended = crowd.finish()
-            crowd.step_until(lambda: not runs(old), f"the end of {old}")
-            program.change()
-            line.end()
-            check_log(nginy, ended, crowd)
+    with served(tmp_path, program, 7) as (crowd, place, line):
+        # TCP alone: a UDP client whose session stays is served anew by the new program.
+        crowd.arrive(2 * CLIENTS, place.tcp, 0, place.udp)
+        crowd.stick()
+        crowd.newcomers = 1
+        crowd.hear_from_all()
+        old = line.pid
+        program.change(
+            before=f"import resource as r; r.setrlimit(r.RLIMIT_NOFILE, ({ROOM}, {ROOM}))"
+        )
+        outcome = line.upgrade()
+        assert outcome.status == 0, outcome
+        assert line.pid != old, outcome
+        assert outcome.says("moved: [1-9]"), outcome
+        assert outcome.says(f"stay with process {old} until they end: .*descriptor"), outcome
+        crowd.hear_from_all()
+        ended = crowd.finish()
+        crowd.step_until(lambda: not runs(old), f"the end of {old}")
+        program.change()
+        line.end()
+        check_log(line.nginy, ended, crowd)
 
 
 DEATHS = {
@@ -170,32 +182,22 @@ DEATHS = {
 def test_a_new_program_that_dies_takes_only_what_it_has_confirmed(
     tmp_path: pathlib.Path, program: OtherProgram
 ) -> None:
-    seed = random.randrange(1 << 32)
-    print("seed", seed)
-    with Crowd(seed, SLOWEST_S) as crowd:
-        place = place_of(crowd)
-        with (
-            Nginy(tmp_path, place.config, program=program.argv) as nginy,
-            Succession(nginy, crowd) as line,
-        ):
-            arrive(crowd, place)
-            crowd.may_cut = line.may_be_dead = True
-            for what, (module, name, body) in DEATHS.items():
-                program.change(after=patch(module, name, body))
-                before = len(crowd.cut)
-                outcome = line.fail()
-                print(what, outcome, len(crowd.cut) - before, "cut")
-                assert outcome.says("exited on signal 9"), (what, outcome)
-            assert len(crowd.cut) <= 12 + KILLS
-            program.change(after=SLOW)
-            for _ in range(KILLS):
-                kill_the_heir(line, crowd.rng.uniform(0, 0.5))
-            crowd.may_cut = line.may_be_dead = False
-            line.succeed()
-            crowd.hear_from_all()
-            ended = crowd.finish()
-            line.end()
-            check_log(nginy, ended, crowd)
+    with served(tmp_path, program) as (crowd, place, line):
+        arrive(crowd, place)
+        crowd.may_cut = line.may_be_dead = True
+        for what, (module, name, body) in DEATHS.items():
+            program.change(after=patch(module, name, body))
+            before = len(crowd.cut)
+            outcome = line.fail()
+            print(what, outcome, len(crowd.cut) - before, "cut")
+            assert outcome.says("exited on signal 9"), (what, outcome)
+        assert len(crowd.cut) <= 12 + KILLS
+        program.change(after=SLOW)
+        for _ in range(KILLS):
+            kill_the_heir(line, crowd.rng.uniform(0, 0.5))
+        crowd.may_cut = line.may_be_dead = False
+        line.succeed()
+        finish(line)
 
 
 def kill_the_heir(line: Succession, after_s: float) -> None:
@@ -223,30 +225,22 @@ SILENT = {
 def test_a_new_program_that_takes_nothing_serves_beside_the_old_one(
     tmp_path: pathlib.Path, program: OtherProgram
 ) -> None:
-    with Crowd(1, SLOWEST_S) as crowd:
-        place = place_of(crowd)
-        with (
-            Nginy(tmp_path, place.config, program=program.argv) as nginy,
-            Succession(nginy, crowd) as line,
-        ):
-            crowd.arrive(CLIENTS, place.tcp)  # datagrams would come to either
-            for what, change in SILENT.items():
-                program.change(after=change)
-                before = line.processes()
-                outcome = line.upgrade()
-                print(what, outcome)
-                assert line.pid not in before, (what, outcome)
-                crowd.hear_from_all()
-                line.may_be_dead = True
-                os.kill(line.pid, signal.SIGQUIT)
-                line.goes_on(before)
-                line.may_be_dead = False
-            program.change()
-            line.succeed()
+    with served(tmp_path, program, 1) as (crowd, place, line):
+        crowd.arrive(CLIENTS, place.tcp)  # datagrams would come to either
+        for what, change in SILENT.items():
+            program.change(after=change)
+            before = line.processes()
+            outcome = line.upgrade()
+            print(what, outcome)
+            assert line.pid not in before, (what, outcome)
             crowd.hear_from_all()
-            ended = crowd.finish()
-            line.end()
-            check_log(nginy, ended, crowd)
+            line.may_be_dead = True
+            os.kill(line.pid, signal.SIGQUIT)
+            line.goes_on(before)
+            line.may_be_dead = False
+        program.change()
+        line.succeed()
+        finish(line)
 
 
 SLOW = patch("taking", "Taker._take", "time.sleep(0.005)\nreturn kept(self, *arguments)")
@@ -269,31 +263,21 @@ def test_signals_in_the_middle_of_an_upgrade_lose_nothing(
     tmp_path: pathlib.Path, program: OtherProgram
 ) -> None:
     """HUP and QUIT cost nobody anything, whoever gets them, and whenever."""
-    seed = random.randrange(1 << 32)
-    print("seed", seed)
-    with Crowd(seed, SLOWEST_S) as crowd:
-        place = place_of(crowd)
-        with (
-            Nginy(tmp_path, place.config, program=program.argv) as nginy,
-            Succession(nginy, crowd) as line,
-        ):
-            arrive(crowd, place)
-            program.change(after=SLOW)
-            for _ in range(SIGNALS):
-                number = crowd.rng.choice((signal.SIGHUP, signal.SIGUSR1))
-                is_moving, to_heir = (crowd.rng.random() < 0.5 for _ in range(2))
-                sent = Sent(number, to_heir, crowd.rng.uniform(0, 0.3), is_moving)
-                crowd.context = str(sent)
-                begin_and_send(line, sent)
-                crowd.step_until(lambda: len(line.processes()) == 1, "one process")
-                crowd.hear_from_all()
-            # The old process, told to end, first lets its sessions go.
-            begin_and_send(line, Sent(signal.SIGQUIT, False, 0.05, is_moving=True))
+    with served(tmp_path, program) as (crowd, place, line):
+        arrive(crowd, place)
+        program.change(after=SLOW)
+        for _ in range(SIGNALS):
+            number = crowd.rng.choice((signal.SIGHUP, signal.SIGUSR1))
+            is_moving, to_heir = (crowd.rng.random() < 0.5 for _ in range(2))
+            sent = Sent(number, to_heir, crowd.rng.uniform(0, 0.3), is_moving)
+            crowd.context = str(sent)
+            begin_and_send(line, sent)
             crowd.step_until(lambda: len(line.processes()) == 1, "one process")
             crowd.hear_from_all()
-            ended = crowd.finish()
-            line.end()
-            check_log(nginy, ended, crowd)
+        # The old process, told to end, first lets its sessions go.
+        begin_and_send(line, Sent(signal.SIGQUIT, False, 0.05, is_moving=True))
+        crowd.step_until(lambda: len(line.processes()) == 1, "one process")
+        finish(line)
 
 
 @pytest.mark.timeout(120)
@@ -303,35 +287,28 @@ def test_after_term_in_the_middle_of_an_upgrade_each_session_is_logged_once(
     tmp_path: pathlib.Path, program: OtherProgram, to_heir: bool, is_moving: bool
 ) -> None:
     """TERM ends the sessions that a process has, and those alone."""
-    seed = random.randrange(1 << 32)
-    print("seed", seed)
-    with Crowd(seed, SLOWEST_S) as crowd:
-        place = place_of(crowd)
-        with (
-            Nginy(tmp_path, place.config, program=program.argv) as nginy,
-            Succession(nginy, crowd) as line,
-        ):
-            crowd.arrive(CLIENTS, place.tcp)
-            lasting = {session.address for session in crowd.sessions.values()}
-            crowd.may_cut = line.may_be_dead = True
-            program.change(after=SLOW)
-            after_s = crowd.rng.uniform(0, 0.2)
-            begin_and_send(line, Sent(signal.SIGTERM, to_heir, after_s, is_moving))
+    with served(tmp_path, program) as (crowd, place, line):
+        crowd.arrive(CLIENTS, place.tcp)
+        lasting = {session.address for session in crowd.sessions.values()}
+        crowd.may_cut = line.may_be_dead = True
+        program.change(after=SLOW)
+        after_s = crowd.rng.uniform(0, 0.2)
+        begin_and_send(line, Sent(signal.SIGTERM, to_heir, after_s, is_moving))
 
-            def is_over() -> bool:
-                left = line.processes()
-                return not left or left == {line.pid}
+        def is_over() -> bool:
+            left = line.processes()
+            return not left or left == {line.pid}
 
-            crowd.step_until(is_over, "the end of one of them, or of both")
-            if crowd.sessions and line.processes():
-                crowd.hear_from_all()
-                crowd.finish()
-                line.end()
-            crowd.step_until(lambda: not crowd.sessions, "the end of all sessions")
-            print(len(crowd.cut), "cut", len(crowd.ended), "not")
-            assert len(crowd.cut) + len(crowd.ended) == len(lasting)
-            logged = [address_of(json.loads(text)) for text in nginy.access_lines()]
-            assert sorted(logged) == sorted(lasting)
+        crowd.step_until(is_over, "the end of one of them, or of both")
+        if crowd.sessions and line.processes():
+            crowd.hear_from_all()
+            crowd.finish()
+            line.end()
+        crowd.step_until(lambda: not crowd.sessions, "the end of all sessions")
+        print(len(crowd.cut), "cut", len(crowd.ended), "not")
+        assert len(crowd.cut) + len(crowd.ended) == len(lasting)
+        logged = [address_of(json.loads(text)) for text in line.nginy.access_lines()]
+        assert sorted(logged) == sorted(lasting)
 
 
 def heir_of(line: Succession, begun: set[int]) -> int:
