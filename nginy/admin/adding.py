@@ -10,13 +10,13 @@ Tested in tests/run/test_admin_adding.py.
 """
 
 import json
-from typing import Any, Final
+from typing import Any
 
 from nginy.admin.answer import Answer, Facts, Slices, dumps
 from nginy.admin.asked import Asked, json_answer, one_line
 from nginy.admin.backends import BACKENDS
 from nginy.admin.changes import BACKEND, Change, Newcomer
-from nginy.admin.changing import refuse_during_reload, refuse_too_many, tell
+from nginy.admin.changing import SESSIONS, refuse_during_reload, refuse_too_many, tell
 from nginy.admin.overriding import OVERRIDING, details
 from nginy.admin.reading import no_backend, no_upstream
 from nginy.admin.source import known, stamp
@@ -24,8 +24,6 @@ from nginy.admin.subject import Subject
 from nginy.errors import InvalidValueError
 from nginy.text.address import parse_peer
 from nginy.wire.request import RequestError
-
-SESSIONS: Final = ("keep", "close", "reset")
 
 
 def add(subject: Subject, asked: Asked) -> Slices[Answer]:

@@ -25,6 +25,8 @@ from nginy.text.times import utc_text
 from nginy.wire.agent import Mode
 
 KEYS: Final = ("state", "weight", "max_conns")
+BOUNDS: Final = {"weight": (1, 65535), "max_conns": (0, 10**9)}
+"""Of the keys that are numbers, as in the configuration."""
 BACKEND: Final = "backend"
 """The key whose values are added and removed."""
 CHANGES_MAX: Final = 1000

@@ -15,7 +15,7 @@ from typing import Any, Final
 from nginy.admin.answer import Answer, Facts, Pause, Slices
 from nginy.admin.asked import Asked, bad, duration_ms, json_answer, one_line, whole_number
 from nginy.admin.backends import BACKENDS
-from nginy.admin.changes import CHANGES_MAX, WORDS, Change
+from nginy.admin.changes import BOUNDS, CHANGES_MAX, WORDS, Change
 from nginy.admin.configured import rehearsal
 from nginy.admin.overriding import OVERRIDING, details
 from nginy.admin.reading import no_backend, no_upstream
@@ -28,8 +28,6 @@ logger = logging.getLogger("nginy.admin")
 
 FIELDS: Final = ("state", "weight", "max_conns", "reason", "for", "sessions")
 SESSIONS: Final = ("keep", "close", "reset")
-WEIGHT_MAX: Final = 65535
-CONNS_MAX: Final = 10**9
 LEASE_MAX_MS: Final = 30 * 86_400_000
 RELOAD_MS: Final = 60_000
 LOOK_MS: Final = 20
@@ -82,10 +80,9 @@ def _checked(members: dict[str, Any]) -> dict[str, Any]:
     state = members.get("state")
     if "state" in members and state not in tuple(WORDS):
         raise bad(f"state is not one of {', '.join(WORDS)}", "bad_value")
-    if "weight" in members:
-        whole_number("weight", members["weight"], 1, WEIGHT_MAX)
-    if "max_conns" in members:
-        whole_number("max_conns", members["max_conns"], 0, CONNS_MAX)
+    for name, (least, greatest) in BOUNDS.items():
+        if name in members:
+            whole_number(name, members[name], least, greatest)
     if "reason" in members:
         one_line("reason", members["reason"])
     if "for" in members:

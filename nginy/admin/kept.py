@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from nginy.admin.answer import dumps
-from nginy.admin.changes import BACKEND, KEYS, WORDS, Book, Change
+from nginy.admin.changes import BACKEND, BOUNDS, KEYS, WORDS, Book, Change
 from nginy.backend.backend import BackendSettings
 
 VERSION: Final = 1
-BOUNDS: Final = {"weight": (1, 65535), "max_conns": (0, 10**9)}
 TIME_MAX_MS: Final = 10**15
 """In the year 33658; a time far behind it has no text."""
 LISTED: Final = {"added": "absent", "removed": "present"}
