@@ -18,24 +18,31 @@ def standing(config: Config, path: str) -> list[str]:
     try:
         code, text = ask(config, path, Message("GET", "/api/v1/changes"))
         rows = json.loads(text)["changes"] if code == 200 else []
-        added = {(row["upstream"], row["name"]) for row in rows if row["value"] == "added"}
-        return [_line(config, row, added) for row in rows]
+        listed = {
+            value: {(row["upstream"], row["name"]) for row in rows if row["value"] == value}
+            for value in ("added", "removed")
+        }
+        return [_line(config, row, listed) for row in rows]
     except (NginyError, ValueError, KeyError, TypeError):
         return []
 
 
-def _line(config: Config, row: dict[str, str], added: set[tuple[str, str]]) -> str:
-    """Say what becomes of one change."""
+def _line(config: Config, row: dict[str, str], listed: dict[str, set[tuple[str, str]]]) -> str:
+    """Say what becomes of one change; `listed` are the backends that were added and removed."""
     place = f"{row['upstream']}/{row['address'] or row['name']}"
     value = row["value"] if row["key"] == "backend" else f"{row['key']} {row['value']}"
     by = f"{value} by operator {row['by']} since {row['at']}"
     upstream = config.upstreams.get(row["upstream"])
     names = {} if upstream is None else {each.address.name: each for each in upstream.backends}
     backend = names.get(row["name"])
-    if row["key"] == "backend":
-        stays = upstream is not None and (backend is None) is (row["value"] == "added")
+    if row["value"] == "removed":
+        left = {(row["upstream"], name) for name in names} | listed["added"]
+        has_other = row["upstream"] in {each for each, _ in left - listed["removed"]}
+        stays = backend is not None and has_other
+    elif row["key"] == "backend":
+        stays = upstream is not None and backend is None
     elif backend is None:
-        stays = upstream is not None and (row["upstream"], row["name"]) in added
+        stays = upstream is not None and (row["upstream"], row["name"]) in listed["added"]
     else:
         now = {
             "state": "maint" if backend.down else "ready",

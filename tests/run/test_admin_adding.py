@@ -173,7 +173,10 @@ def test_the_last_backend_of_a_file_returns(tmp_path: pathlib.Path) -> None:
     with contextlib.closing(place), Nginy(tmp_path, place.config()) as nginy:
         first, second = place.addresses
         assert place.ask("DELETE", f"/upstreams/web/backends/{first}")[0] == 202
+        stays = f"~ web/{first} stays removed by operator"
+        assert stays in run_once("plan", str(nginy.path))[1]
         nginy.write(place.config().replace(f", '{second}'", ""))
+        assert f"~ web/{first} is no longer removed" in run_once("plan", str(nginy.path))[1]
         assert run_once("-s", "reload", str(nginy.path))[0] == 0
         nginy.said(f"web/{first} removed by an operator is dropped: the upstream has no other")
         assert names(place) == [first]
