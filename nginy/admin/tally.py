@@ -26,6 +26,9 @@ FIELDS: Final[Mapping[str, tuple[Key, Key]]] = {
     "fronts": (("address", "protocol"), ("sessions_total", "received", "sent")),
 }
 """What tells rows of a kind apart, and their counters. A front is a listener in the overview."""
+ROWS_MAX: Final = 50_000
+"""Of one kind, of some 500 bytes each. Names of backends get new addresses for as long as nginy
+runs; those not heard of for the longest time are forgotten."""
 SUMS: Final = (("sessions", "total"), ("bytes", "received"), ("bytes", "sent"))
 """The counters of the overview itself."""
 
@@ -56,7 +59,10 @@ class Tally:
                 _add(found[identity], counts, 1)
             else:
                 found[identity] = counts
-        known.update(found)
+        for identity, counts in found.items():
+            known.pop(identity, None)
+            known[identity] = counts
+        _forget_oldest(known)
 
     def add(self, other: "Tally") -> None:
         """Add the counters of another one."""
@@ -64,6 +70,7 @@ class Tally:
             known = self.rows_of[kind]
             for identity, counts in rows.items():
                 _add(known.setdefault(identity, {}), counts, 1)
+            _forget_oldest(known)
         for name, value in other.sums.items():
             self.sums[name] += value
 
@@ -80,6 +87,11 @@ class Tally:
         self.add_to("fronts", facts["listeners"], sign)
         for (each, name), value in self.sums.items():
             facts[each][name] = max(facts[each][name] + sign * value, 0)
+
+
+def _forget_oldest(known: dict[Key, Row]) -> None:
+    while len(known) > ROWS_MAX:
+        del known[next(iter(known))]
 
 
 def _split(kind: str, row: Row) -> tuple[Key, Row]:

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from nginy.admin.tally import Tally
+import pytest
+from nginy.admin.tally import ROWS_MAX, Tally
 
 Row = dict[str, Any]
 
@@ -62,3 +63,21 @@ def test_a_retiring_listener_counts_with_its_successor_and_once() -> None:
     other.take("sessions", {"sessions": []})
     other.add_to_overview(found)
     assert found == overview(10, 20)
+
+
+@pytest.mark.slow
+def test_rows_not_heard_of_for_the_longest_time_are_forgotten() -> None:
+    rows = [
+        {"name": str(number), "sessions_total": 1, "retries": 0, "no_backend": {}}
+        for number in range(ROWS_MAX + 1)
+    ]
+    made, both = Tally(), Tally()
+    for some in (rows[:-1], rows[:1], rows[-1:]):
+        made.take("upstreams", {"upstreams": some})
+    both.add(made)
+    both.add(tally(listener(1)))
+    for each in (made, both):
+        known = each.rows_of["upstreams"]
+        assert len(known) == ROWS_MAX
+        assert ("0",) in known
+        assert ("1",) not in known
