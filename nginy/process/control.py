@@ -190,6 +190,8 @@ class Control:
             return number in DEFERRED
         if number == signal.SIGUSR2 and not self._upgrade.has_successor:
             return self.predecessor.is_busy or self.is_reloading()
+        if number == signal.SIGQUIT and self.predecessor.is_busy:
+            return True  # what comes from there needs its listeners
         return self._upgrade.is_under_way and number in (signal.SIGHUP, signal.SIGQUIT)
 
     def _obey_deferred(self) -> None:

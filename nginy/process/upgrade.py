@@ -284,8 +284,11 @@ class Upgrade:
     def _broken_handler(self, _timer: Timer) -> None:
         """Accept clients beside the successor, which lives but takes no more sessions."""
         if self.phase is Phase.MOVING and self._tally is not None:
-            self._problems.append(f"the hand-over has ended early: {self._tally.problem}")
+            why = f"the hand-over has ended early: {self._tally.problem}"
+            self._problems.append(why)
             self._testator.take_back()
+            if self._link is not None:
+                self._link.send(Message("no", {"why": why}))
             self._be_beside()
 
     def _be_beside(self) -> None:

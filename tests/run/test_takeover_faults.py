@@ -280,6 +280,28 @@ def test_signals_in_the_middle_of_an_upgrade_lose_nothing(
         finish(line)
 
 
+@pytest.mark.timeout(60)
+def test_a_new_process_that_is_told_to_quit_first_gets_all_sessions(
+    tmp_path: pathlib.Path, program: OtherProgram
+) -> None:
+    with Crowd(5, SLOWEST_S) as crowd:
+        place = place_of(crowd)
+        with (
+            Nginy(tmp_path, place.config, program=program.argv) as nginy,
+            Succession(nginy, crowd) as line,
+        ):
+            crowd.arrive(CLIENTS, place.tcp, CLIENTS, place.udp)
+            crowd.hear_from_all()
+            program.change(after=SLOW)
+            old = line.pid
+            begin_and_send(line, Sent(signal.SIGQUIT, True, 0.05, is_moving=True))
+            crowd.step_until(lambda: not runs(old), f"the end of {old}")
+            crowd.hear_from_all()
+            nginy.said(rf"has taken over: \d+ sessions moved \(\d+ TCP, {CLIENTS} UDP\)$")
+            nginy.said(r"waiting for \d+ sessions to end")
+            crowd.watch = lambda: None
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("is_moving", [False, True], ids=["start", "move"])
 @pytest.mark.parametrize("to_heir", [False, True], ids=["old", "new"])
