@@ -14,7 +14,7 @@ import pytest
 
 from kit.admin import UnixConnection
 from kit.place import Place
-from kit.program import Nginy, free_port, run_once, wait_until
+from kit.program import Nginy, free_port, run_once, typed, wait_until
 
 
 @pytest.fixture(params=[1, 2])
@@ -194,7 +194,9 @@ def test_what_is_wrong_with_a_change_is_said_and_nothing_changes(
         nginy.stop()
 
 
-def test_the_command_line_names_what_is_wrong(alone: Place, tmp_path: pathlib.Path) -> None:
+def test_the_command_line_names_what_is_wrong(
+    alone: Place, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with Nginy(tmp_path, alone.config()) as nginy:
         path = str(nginy.path)
         for arguments, said in (
@@ -205,7 +207,7 @@ def test_the_command_line_names_what_is_wrong(alone: Place, tmp_path: pathlib.Pa
             (("drain", "--wait", "1", path, "web/1:1"), '--wait "1" is not a duration'),
             (("weight", path, "web/1:1", "many"), 'weight "many" is not a whole number'),
         ):
-            status, out, errors = run_once(*arguments)
+            status, out, errors = typed(capsys, *arguments)
             assert (status, out) == (1, "")
             assert said in errors[0]
         nginy.stop()

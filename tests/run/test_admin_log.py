@@ -9,11 +9,13 @@ import struct
 import pytest
 
 from kit.place import Place
-from kit.program import Nginy, run_once, wait_until
+from kit.program import Nginy, run_once, typed, wait_until
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_last_lines_of_all_processes_are_there(workers: int, tmp_path: pathlib.Path) -> None:
+def test_the_last_lines_of_all_processes_are_there(
+    workers: int, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     place = Place(tmp_path, workers)
     with contextlib.closing(place), Nginy(tmp_path, place.config()) as nginy:
         target = f"/upstreams/web/backends/{place.addresses[0]}"
@@ -37,7 +39,7 @@ def test_the_last_lines_of_all_processes_are_there(workers: int, tmp_path: pathl
             (("--set", "loud"), 'level "loud" is not one of'),
             (("--set", "debug", "--for", "soon"), "for is not a duration"),
         ):
-            status, _, told = run_once("log", *arguments, str(nginy.path))
+            status, _, told = typed(capsys, "log", *arguments, str(nginy.path))
             assert status == 1
             assert said in told[0]
         assert place.ask("GET", "/log?level=loud")[0] == 400

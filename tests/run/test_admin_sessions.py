@@ -20,6 +20,7 @@ from kit.program import (
     free_port,
     own_host,
     run_once,
+    typed,
     wait_until,
 )
 
@@ -152,7 +153,7 @@ def test_who_follows_sees_sessions_begin_and_end(place: Place, tmp_path: pathlib
         nginy.stop()
 
 
-def test_what_is_wrong_is_said(tmp_path: pathlib.Path) -> None:
+def test_what_is_wrong_is_said(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = Place(tmp_path, 1)
     with contextlib.closing(place), Nginy(tmp_path, place.config) as nginy:
         for query, code in (
@@ -191,7 +192,7 @@ def test_what_is_wrong_is_said(tmp_path: pathlib.Path) -> None:
             ((str(nginy.path), "client"), '"client" is no filter, expected such as'),
             (("--top", "size", str(nginy.path)), "by is not one of bytes, age, idle"),
         ):
-            status, out, errors = run_once("sessions", *arguments)
+            status, out, errors = typed(capsys, "sessions", *arguments)
             assert (status, out) == (1, "")
             assert said in errors[0]
         nginy.stop()

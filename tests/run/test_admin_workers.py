@@ -8,6 +8,7 @@ import signal
 import socket
 import tempfile
 
+import pytest
 from nginy.admin.answer import Question
 from nginy.admin.changes import Book
 from nginy.admin.overriding import OVERRIDING, details
@@ -16,9 +17,11 @@ from nginy.event.loop import Loop
 from nginy.process.workers.reports import ANSWER_MS, Reporter
 
 from kit.clock import FakeClock
-from kit.program import PATIENCE_S, Nginy, free_port, own_host, run_once, wait_until
+from kit.program import PATIENCE_S, Nginy, free_port, own_host, run_once, typed, wait_until
 
 CLIENTS = 20
+
+Capture = pytest.CaptureFixture[str]
 
 
 def config(host: str, port: int, more: str = "") -> str:
@@ -35,8 +38,8 @@ def visit(host: str, port: int) -> None:
             pass
 
 
-def overview(nginy: Nginy) -> dict:
-    status, out, errors = run_once("status", "--json", str(nginy.path))
+def overview(nginy: Nginy, capsys: Capture) -> dict:
+    status, out, errors = typed(capsys, "status", "--json", str(nginy.path))
     assert (status, errors) == (0, [])
     return json.loads(out)
 
@@ -46,14 +49,14 @@ def workers_of(nginy: Nginy) -> list[int]:
     return [int(re.sub(r".*process (\d+) started.*", r"\1", line)) for line in started]
 
 
-def test_the_supervisor_answers_for_all(tmp_path: pathlib.Path) -> None:
+def test_the_supervisor_answers_for_all(tmp_path: pathlib.Path, capsys: Capture) -> None:
     host = own_host()
     port = free_port(host)
     with Nginy(tmp_path, config(host, port)) as nginy:
         for _ in range(CLIENTS):
             visit(host, port)
-        wait_until(lambda: overview(nginy)["listeners"][0]["sessions_total"] == CLIENTS)
-        found = overview(nginy)
+        wait_until(lambda: overview(nginy, capsys)["listeners"][0]["sessions_total"] == CLIENTS)
+        found = overview(nginy, capsys)
         assert found["workers"] == {"asked": 2, "answered": 2, "late": []}
         assert found["pid"] == nginy.process.pid
         assert found["sessions"]["total"] == CLIENTS
@@ -63,7 +66,7 @@ def test_the_supervisor_answers_for_all(tmp_path: pathlib.Path) -> None:
         assert run_once("status", "--check", str(nginy.path))[:2] == (0, "ready\n")
         nginy.write(config(host, port, "ready: {web: 3}\n"))
         assert run_once("-s", "reload", str(nginy.path))[0] == 0
-        assert overview(nginy)["generation"] == 2
+        assert overview(nginy, capsys)["generation"] == 2
         status, out, _ = run_once("status", "--check", str(nginy.path))
         assert (status, out) == (2, "web: 2 of 2 backends usable, 3 needed\n")
         nginy.stop()
@@ -71,7 +74,7 @@ def test_the_supervisor_answers_for_all(tmp_path: pathlib.Path) -> None:
 
 
 def test_a_worker_that_does_not_answer_is_named_and_the_others_count(
-    tmp_path: pathlib.Path,
+    tmp_path: pathlib.Path, capsys: Capture
 ) -> None:
     host = own_host()
     port = free_port(host)
@@ -79,17 +82,19 @@ def test_a_worker_that_does_not_answer_is_named_and_the_others_count(
         stopped, _ = workers_of(nginy)
         os.kill(stopped, signal.SIGSTOP)
         try:
-            found = overview(nginy)
+            found = overview(nginy, capsys)
             assert (found["workers"]["asked"], found["workers"]["answered"]) == (2, 1)
             [late] = found["workers"]["late"]
             assert late.endswith(f"process {stopped}")
         finally:
             os.kill(stopped, signal.SIGCONT)
-        wait_until(lambda: overview(nginy)["workers"]["answered"] == 2)
+        wait_until(lambda: overview(nginy, capsys)["workers"]["answered"] == 2)
         nginy.stop()
 
 
-def test_a_refused_reload_leaves_the_interface_as_it_is(tmp_path: pathlib.Path) -> None:
+def test_a_refused_reload_leaves_the_interface_as_it_is(
+    tmp_path: pathlib.Path, capsys: Capture
+) -> None:
     host = own_host()
     port = free_port(host)
     with Nginy(tmp_path, config(host, port)) as nginy:
@@ -98,11 +103,11 @@ def test_a_refused_reload_leaves_the_interface_as_it_is(tmp_path: pathlib.Path) 
             nginy.write(config(host, port, f"admin: [{{listen: '{address}'}}]\n"))
             assert run_once("-s", "reload", str(nginy.path))[0] == 1
         nginy.write(config(host, port))
-        assert overview(nginy)["config"]["last_reload"]["result"] == "refused"
+        assert overview(nginy, capsys)["config"]["last_reload"]["result"] == "refused"
         workers = workers_of(nginy)
         os.kill(workers[0], signal.SIGKILL)
         nginy.said("started", 3)
-        wait_until(lambda: overview(nginy)["workers"]["answered"] == 2)
+        wait_until(lambda: overview(nginy, capsys)["workers"]["answered"] == 2)
         nginy.stop()
 
 
