@@ -152,12 +152,12 @@ class Upgrade:
             ours, theirs = link_pair()
             with theirs:
                 try:
-                    fds = [listener.socket.fileno() for listener in listeners]
-                    pid = start_program(fds, theirs.fileno(), environ)
                     self._link = Link(self._loop, ours, self._received, self._link_ended)
                 except OSError:
                     ours.close()
                     raise
+                fds = [listener.socket.fileno() for listener in listeners]
+                pid = start_program(fds, theirs.fileno(), environ)
         except OSError as error:
             self._fail(f"new program not started ({error.errno}: {error.strerror})")
             return
