@@ -390,6 +390,7 @@ def test_a_haproxy_cfg_is_told_from_an_nginx_conf() -> None:
     assert not haproxy.recognizes("server {\n    listen 80;\n}")
 
 
+@pytest.mark.slow
 def test_mutilated_configurations_are_read_or_refused_in_one_sentence() -> None:
     """Words and lines are lost, doubled, swapped and made up; nothing else than ConfigError."""
     seed = random.randrange(1 << 32)

@@ -6,6 +6,7 @@ The seed is drawn anew each time and printed by a failure.
 import random
 import re
 
+import pytest
 from nginy.commands.importing import nginx
 from nginy.commands.importing.model import Texts
 from nginy.commands.importing.report import render_report
@@ -81,6 +82,7 @@ def mutated(text: str, dice: random.Random) -> str:
     return "".join(words)
 
 
+@pytest.mark.slow
 def test_mutations_never_end_in_a_traceback() -> None:
     seed = random.randrange(1 << 32)
     dice = random.Random(seed)
