@@ -1,8 +1,11 @@
 """What tests of the admin interface share: a process to be told of, and HTTP over a unix socket."""
 
+import contextlib
 import http.client
+import json
 import pathlib
 import socket
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from nginy.admin.answer import Slices
@@ -29,6 +32,25 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(PATIENCE_S)
         self.sock.connect(str(self.path))
+
+
+def ask(
+    path: pathlib.Path,
+    method: str,
+    what: str,
+    body: object = None,
+    *,
+    fields: Mapping[str, str] | None = None,
+    number: Callable[[str], object] = float,
+) -> tuple[int, Any]:
+    """Return the status and the members of an answer; `number` reads those with a point."""
+    with contextlib.closing(UnixConnection(path)) as connection:
+        data = None if method == "GET" else json.dumps(body or {})
+        kind = {} if data is None else {"Content-Type": "application/json"}
+        connection.request(method, f"/api/v1{what}", data, {**kind, **(fields or {})})
+        response = connection.getresponse()
+        text = response.read()
+        return response.status, json.loads(text, parse_float=number) if text else {}
 
 
 def done(work: Slices[Any]) -> tuple[Any, int]:

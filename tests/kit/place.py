@@ -1,12 +1,10 @@
 """A place for tests of the admin interface: two backends that listen, and a nginy in front."""
 
-import contextlib
-import json
 import pathlib
 import socket
 from typing import Any
 
-from kit.admin import UnixConnection
+from kit.admin import ask
 from kit.program import PATIENCE_S, free_port, own_host
 
 
@@ -32,14 +30,7 @@ class Place:
     def ask(
         self, method: str, path: str, body: object = None, **fields: str
     ) -> tuple[int, dict[str, Any]]:
-        connection = UnixConnection(self.socket)
-        with contextlib.closing(connection):
-            data = None if method == "GET" else json.dumps(body or {})
-            kind = {} if data is None else {"Content-Type": "application/json"}
-            connection.request(method, f"/api/v1{path}", data, {**kind, **fields})
-            response = connection.getresponse()
-            text = response.read()
-            return response.status, json.loads(text) if text else {}
+        return ask(self.socket, method, path, body, fields=fields)
 
     def backend(self, index: int = 0) -> dict[str, Any]:
         return self.ask("GET", f"/upstreams/web/backends/{self.addresses[index]}")[1]

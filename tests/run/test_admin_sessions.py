@@ -1,7 +1,6 @@
 """Sessions of a running nginy: listed, chosen, followed and ended, also with several workers."""
 
 import contextlib
-import json
 import pathlib
 import signal
 import socket
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kit.admin import UnixConnection
+from kit.admin import ask
 from kit.program import (
     ENVIRONMENT,
     PATIENCE_S,
@@ -49,14 +48,7 @@ class Place:
         wait_until(lambda: len(self.sessions("state=established")) == len(self.clients))
 
     def ask(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
-        connection = UnixConnection(self.socket)
-        with contextlib.closing(connection):
-            data = None if method == "GET" else json.dumps(body or {})
-            fields = {} if data is None else {"Content-Type": "application/json"}
-            connection.request(method, f"/api/v1{path}", data, fields)
-            response = connection.getresponse()
-            text = response.read()
-            return response.status, json.loads(text) if text else None
+        return ask(self.socket, method, path, body)
 
     def sessions(self, query: str = "") -> list[dict[str, Any]]:
         status, answer = self.ask("GET", f"/sessions?{query}")

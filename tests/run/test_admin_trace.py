@@ -1,6 +1,5 @@
 """Traces of a running nginy, with one worker and with two: what they show, and how they end."""
 
-import contextlib
 import json
 import pathlib
 import signal
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kit.admin import UnixConnection
+from kit.admin import ask
 from kit.chrome import Events, check_trace
 from kit.program import PATIENCE_S, Nginy, free_port, own_host, run_once
 
@@ -34,14 +33,7 @@ class Place:
         )
 
     def ask(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
-        connection = UnixConnection(self.socket)
-        with contextlib.closing(connection):
-            data = None if method == "GET" else json.dumps(body or {})
-            fields = {} if data is None else {"Content-Type": "application/json"}
-            connection.request(method, f"/api/v1{path}", data, fields)
-            response = connection.getresponse()
-            text = response.read()
-            return response.status, json.loads(text, parse_float=Decimal) if text else None
+        return ask(self.socket, method, path, body, number=Decimal)
 
     def visit(self) -> None:
         with socket.create_connection((self.host, self.port), timeout=PATIENCE_S) as sock:
