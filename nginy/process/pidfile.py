@@ -20,6 +20,7 @@ nginx: `ngx_create_pidfile`, `ngx_delete_pidfile` in `ngx_cycle.c`.
 """
 
 import contextlib
+import errno
 import logging
 import os
 import re
@@ -50,7 +51,8 @@ class _Companion:
         """Replace the content with `text`; raises OSError if the disk is full."""
         data = f"{_first_line(os.getpid(), text)}{text}".encode(errors="surrogateescape")
         os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, data, 0)
+        if os.pwrite(self._fd, data, 0) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def restore(self, text: str) -> None:
         """Open the file anew, as another process may have removed it; raises OSError."""

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import resource
 import stat
 import subprocess
 import sys
@@ -108,6 +109,21 @@ def test_a_text_with_a_file_name_that_is_no_text_comes_back(path: str) -> None:
 def test_half_a_text_is_not_taken_for_a_whole_one(path: str) -> None:
     file = PidFile(path, TEXT)
     os.truncate(text_path(path), os.path.getsize(text_path(path)) - 3)
+    with pytest.raises(NginyError, match="is not what PID"):
+        read_running(path)
+    file.remove()
+
+
+def test_a_text_for_which_there_is_half_the_room_is_reported(path: str) -> None:
+    """A limit for files stands in for a full disk: the kernel writes what fits."""
+    file = PidFile(path, TEXT)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, hard))
+    try:
+        with pytest.raises(OSError, match="No space left"):
+            file.rewrite(TEXT * 100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     with pytest.raises(NginyError, match="is not what PID"):
         read_running(path)
     file.remove()
