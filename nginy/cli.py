@@ -348,9 +348,10 @@ def _print(text: str) -> bool:
     try:
         print(text, end="" if text.endswith("\n") else "\n", flush=True)
     except OSError as error:
-        if error.errno not in (errno.EPIPE, errno.EIO):
-            raise
         # Python flushes stdout again at exit, and would complain then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno not in (errno.EPIPE, errno.EIO):
+            text = f"standard output cannot be written: {error.strerror}"
+            raise NginyError(text) from None
         return False
     return True

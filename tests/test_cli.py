@@ -151,6 +151,16 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path: pathlib.Path) -> None:
     assert process.wait() == 0
 
 
+def test_a_full_disk_is_one_sentence() -> None:
+    command = [sys.executable, "-c", "import sys, nginy.cli; sys.exit(nginy.cli.main())"]
+    with open("/dev/full", "wb") as full:
+        found = subprocess.run(
+            [*command, "--help-config"], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    said = b"nginy: [emerg] standard output cannot be written: No space left on device\n"
+    assert (found.returncode, found.stderr) == (1, said)
+
+
 # About nginy itself.
 
 
