@@ -124,10 +124,6 @@ class Predecessor:
         if self._link is not None and self._link.is_open:
             self._link.send(_failure(problems))
 
-    def leave(self) -> None:
-        """Close what belongs to this process, in a child of it."""
-        self.close()
-
     def close(self) -> None:
         """Close the link."""
         if self._link is not None:
