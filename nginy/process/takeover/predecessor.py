@@ -32,6 +32,9 @@ logger = logging.getLogger("nginy.server")
 
 BOOK_MAX_BYTES: Final = 4 << 20
 """As for the file (`process/state_file.py`)."""
+PROBLEMS_MAX: Final = 20
+PROBLEM_CHARACTERS: Final = 400
+"""So many problems of so many characters fit into a message: JSON has 12 bytes for the longest."""
 GREETING_MS: Final = 5000
 """How long the other process may take to answer; after that this one serves beside it."""
 
@@ -193,7 +196,8 @@ def tell_failure(environ: Mapping[str, str], problems: Sequence[str]) -> None:
 
 
 def _failure(problems: Sequence[str]) -> Message:
-    return Message("failed", {"problems": [each[:1000] for each in problems[:20]]})
+    told = [each[:PROBLEM_CHARACTERS] for each in problems[:PROBLEMS_MAX]]
+    return Message("failed", {"problems": told})
 
 
 def _link_in(environ: Mapping[str, str]) -> tuple[socket.socket, int] | None:

@@ -1,10 +1,12 @@
 """What a nginy and its successor say to each other: message by message, and what is malformed."""
 
 import pytest
+from nginy.process.takeover.link import link_pair
 from nginy.process.takeover.messages import (
     DATA_MAX_BYTES,
     DESCRIPTORS_MAX,
     MESSAGE_MAX_BYTES,
+    VARIABLE,
     VERSIONS,
     Members,
     Message,
@@ -14,6 +16,17 @@ from nginy.process.takeover.messages import (
     encode,
     pieces,
 )
+from nginy.process.takeover.predecessor import PROBLEM_CHARACTERS, PROBLEMS_MAX, tell_failure
+
+
+@pytest.mark.parametrize("letter", ["x", "\u00fc", "\U0001f600"])
+def test_many_long_problems_in_any_script_fit_into_a_message(letter: str) -> None:
+    ours, theirs = link_pair()
+    with ours:
+        tell_failure({VARIABLE: f"{theirs.detach()};1"}, [letter * 2000] * 50)
+        members = Members(decode(ours.recv(MESSAGE_MAX_BYTES)).members)
+    assert members.text("word") == "failed"
+    assert members.items("problems") == [letter * PROBLEM_CHARACTERS] * PROBLEMS_MAX
 
 
 @pytest.mark.parametrize(
