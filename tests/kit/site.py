@@ -10,7 +10,10 @@ import ssl
 from dataclasses import dataclass
 
 from kit.answering import said
-from kit.program import PATIENCE_S
+from kit.program import PATIENCE_S, wait_until
+
+FRIEND, FOE, STRANGER = "127.0.0.8", "127.0.0.9", "127.200.0.9"
+"""Clients."""
 
 
 @dataclass
@@ -46,3 +49,28 @@ class Site:
         with contextlib.suppress(ssl.SSLWantReadError):
             tls.do_handshake()
         return self.backend(case, source, sent.read())
+
+
+# Questions for the sites of every original.
+
+
+def sources(site: Site) -> object:
+    return [site.backend("guarded", source) for source in (FRIEND, FOE, STRANGER)]
+
+
+def counted(site: Site) -> object:
+    with site.client("counted", FRIEND) as first, site.client("counted", FRIEND) as second:
+        got = [said(first), said(second)]
+        got += [site.backend("counted", FRIEND), site.backend("counted", STRANGER)]
+    wait_until(lambda: site.backend("counted", FRIEND) == "a", "a client to be let in again")
+    return got
+
+
+def announced(site: Site) -> object:
+    with site.client("announcing", FRIEND) as sock:
+        port = sock.getsockname()[1]
+        direct = said(sock) == f"header {FRIEND}:{port}"
+    header = b"PROXY TCP4 192.0.2.7 10.0.0.1 4711 80\r\n"
+    other = header.replace(b"192.0.2", b"198.51.100")
+    got = [site.backend("announced", first=each) for each in (header, other, b"no header\r\n")]
+    return direct, got

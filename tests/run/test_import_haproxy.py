@@ -18,7 +18,7 @@ from nginy.commands.importing.writer import render
 from kit.answering import Answering, said, whole
 from kit.others import serving
 from kit.program import PATIENCE_S, Nginy, free_port, needs, own_host, wait_until
-from kit.site import Site
+from kit.site import FOE, FRIEND, STRANGER, Site, announced, counted, sources
 from kit.tls import make_certificate, trusting
 from kit.tls import serving as showing
 
@@ -166,9 +166,6 @@ FRONTS = (
 )
 
 
-FRIEND, FOE, STRANGER = "127.0.0.8", "127.0.0.9", "127.200.0.9"
-
-
 @pytest.fixture(scope="module")
 def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Site]]:
     """HAProxy with a configuration, and nginy with what was imported from it."""
@@ -233,10 +230,6 @@ def refusals(site: Site) -> object:
     ]
 
 
-def sources(site: Site) -> object:
-    return [site.backend("guarded", source) for source in (FRIEND, FOE, STRANGER)]
-
-
 def names(site: Site) -> object:
     asked = ("shop.example", "WWW.shop.example", "v1.api.example", "x7.example", "else.example")
     by_name = [site.named("names", name) for name in asked]
@@ -269,24 +262,6 @@ def queued(site: Site) -> object:
             got.append(said(second))
             got.append(site.backend("full"))
     return got
-
-
-def counted(site: Site) -> object:
-    with site.client("counted", FRIEND) as first, site.client("counted", FRIEND) as second:
-        got = [said(first), said(second)]
-        got += [site.backend("counted", FRIEND), site.backend("counted", STRANGER)]
-    wait_until(lambda: site.backend("counted", FRIEND) == "a", "a client to be let in again")
-    return got
-
-
-def announced(site: Site) -> object:
-    with site.client("announcing", FRIEND) as sock:
-        port = sock.getsockname()[1]
-        direct = said(sock) == f"header {FRIEND}:{port}"
-    header = b"PROXY TCP4 192.0.2.7 10.0.0.1 4711 80\r\n"
-    other = header.replace(b"192.0.2", b"198.51.100")
-    got = [site.backend("announced", first=each) for each in (header, other, b"no header\r\n")]
-    return direct, got
 
 
 def checks(site: Site) -> object:

@@ -19,8 +19,8 @@ from nginy.commands.importing.writer import render
 
 from kit.answering import Answering, said, whole
 from kit.others import load_stream, running_nginx
-from kit.program import PATIENCE_S, Nginy, free_port, needs, own_host, wait_until
-from kit.site import Site
+from kit.program import PATIENCE_S, Nginy, free_port, needs, own_host
+from kit.site import FOE, FRIEND, STRANGER, Site, announced, counted, sources
 from kit.tls import make_certificate, trusting
 from kit.tls import serving as showing
 
@@ -130,7 +130,6 @@ CASE_PORTS = (
     *("names", "kinds", "shares", "zones", "announcing", "announced", "secure", "answer"),
     *("datagrams", "idle"),
 )
-FRIEND, FOE, STRANGER = "127.0.0.8", "127.0.0.9", "127.200.0.9"
 SOURCES = [f"127.0.{n // 7}.{n + 1}" for n in range(40)]
 
 
@@ -238,18 +237,6 @@ def refusals(site: Site) -> object:
     return [site.backend("retried") for _ in range(4)], [site.backend("unlucky") for _ in range(4)]
 
 
-def sources(site: Site) -> object:
-    return [site.backend("guarded", source) for source in (FRIEND, FOE, STRANGER)]
-
-
-def counted(site: Site) -> object:
-    with site.client("counted", FRIEND) as first, site.client("counted", FRIEND) as second:
-        got = [said(first), said(second)]
-        got += [site.backend("counted", FRIEND), site.backend("counted", STRANGER)]
-    wait_until(lambda: site.backend("counted", FRIEND) == "a", "a client to be let in again")
-    return got
-
-
 def names(site: Site) -> object:
     asked = (
         *("shop.example", "a.shop.example", "SHOP.example", "v1.api.example", "v2.api.example"),
@@ -273,16 +260,6 @@ def zones(site: Site) -> object:
 
 def same_port(site: Site) -> object:
     return site.backend("same")
-
-
-def announced(site: Site) -> object:
-    with site.client("announcing", FRIEND) as sock:
-        port = sock.getsockname()[1]
-        direct = said(sock) == f"header {FRIEND}:{port}"
-    header = b"PROXY TCP4 192.0.2.7 10.0.0.1 4711 80\r\n"
-    other = header.replace(b"192.0.2", b"198.51.100")
-    got = [site.backend("announced", first=each) for each in (header, other, b"no header\r\n")]
-    return direct, got
 
 
 def encrypted(site: Site) -> object:
