@@ -210,7 +210,7 @@ def kill_the_heir(line: Succession, after_s: float) -> None:
     crowd.step_until(lambda: time.monotonic() > deadline_s or not runs(old), "the moment")
     if runs(old):
         os.kill(heir, signal.SIGKILL)
-    crowd.step_until(lambda: len(line.processes()) == 1, "one process")
+    one_is_left(line, {old, heir})
     crowd.hear_from_all()
 
 
@@ -271,12 +271,10 @@ def test_signals_in_the_middle_of_an_upgrade_lose_nothing(
             is_moving, to_heir = (crowd.rng.random() < 0.5 for _ in range(2))
             sent = Sent(number, to_heir, crowd.rng.uniform(0, 0.3), is_moving)
             crowd.context = str(sent)
-            begin_and_send(line, sent)
-            crowd.step_until(lambda: len(line.processes()) == 1, "one process")
+            one_is_left(line, begin_and_send(line, sent))
             crowd.hear_from_all()
         # The old process, told to end, first lets its sessions go.
-        begin_and_send(line, Sent(signal.SIGQUIT, False, 0.05, is_moving=True))
-        crowd.step_until(lambda: len(line.processes()) == 1, "one process")
+        one_is_left(line, begin_and_send(line, Sent(signal.SIGQUIT, False, 0.05, is_moving=True)))
         finish(line)
 
 
@@ -315,11 +313,11 @@ def test_after_term_in_the_middle_of_an_upgrade_each_session_is_logged_once(
         crowd.may_cut = line.may_be_dead = True
         program.change(after=SLOW)
         after_s = crowd.rng.uniform(0, 0.2)
-        begin_and_send(line, Sent(signal.SIGTERM, to_heir, after_s, is_moving))
+        two = begin_and_send(line, Sent(signal.SIGTERM, to_heir, after_s, is_moving))
 
         def is_over() -> bool:
-            left = line.processes()
-            return not left or left == {line.pid}
+            left = set(filter(runs, two))
+            return not left or left == line.processes() == {line.pid}
 
         crowd.step_until(is_over, "the end of one of them, or of both")
         if crowd.sessions and line.processes():
@@ -346,8 +344,16 @@ def heir_of(line: Succession, begun: set[int]) -> int:
     return max(heirs)
 
 
-def begin_and_send(line: Succession, sent: Sent) -> None:
-    """Begin an upgrade, and send a signal at its moment to one of the two processes."""
+def one_is_left(line: Succession, two: set[int]) -> None:
+    """Wait until one of two processes has ended, and nobody else is there."""
+    # The two come first, as one that becomes the program has no name, and asking them is cheap.
+    line.crowd.step_until(
+        lambda: not all(map(runs, two)) and len(line.processes()) == 1, "one process"
+    )
+
+
+def begin_and_send(line: Succession, sent: Sent) -> set[int]:
+    """Begin an upgrade, send one of the two processes a signal at its moment; return both."""
     old, crowd = line.pid, line.crowd
     begun = line.processes()
     os.kill(old, signal.SIGUSR2)
@@ -358,3 +364,4 @@ def begin_and_send(line: Succession, sent: Sent) -> None:
     crowd.step_until(lambda: time.monotonic() > deadline_s, "the moment")
     with contextlib.suppress(ProcessLookupError):
         os.kill(heir if sent.to_heir else old, sent.number)
+    return {old, heir}
