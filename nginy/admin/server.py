@@ -36,7 +36,8 @@ logger = logging.getLogger("nginy.admin")
 CLIENTS_MAX: Final = 16
 """Of one listener. So many more may be told that there are too many; others are closed at once."""
 HELD_MAX_BYTES: Final = 8 << 20
-"""Of all answers that wait for their clients."""
+"""Of all answers that wait for their clients. Operators, who have full access, get as much again,
+and their changes are answered in any case: they are made by then."""
 REPORT_MS: Final = 10_000
 """How often wrong tokens are logged."""
 
@@ -99,7 +100,8 @@ class AdminServer:
         if isinstance(made, Answer):
             client.answer(made)
             return
-        if self.held_bytes >= HELD_MAX_BYTES:
+        held_max_bytes = 2 * HELD_MAX_BYTES if access == "full" else HELD_MAX_BYTES
+        if self.held_bytes >= held_max_bytes and request.method in ("GET", "HEAD"):
             text = "too much waits for slow readers, try again in 1s"
             raise RequestError(503, "answers_held", text)
         self.enqueue(Job(self, client, made))

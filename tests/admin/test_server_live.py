@@ -2,6 +2,7 @@
 
 import json
 import random
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -353,6 +354,25 @@ def test_answers_that_nobody_reads_are_bounded(one: Admin) -> None:
     assert one.server.held_bytes <= HELD_MAX_BYTES + BIG_BYTES
     assert one.refusal("/api/v1/overview") == (503, "answers_held")
     assert one.get("/healthz")[0] == 200
+
+
+def test_slow_readers_keep_no_operator_away() -> None:
+    with Harness() as harness:
+        admin = Admin(harness, DoorSettings(access="full"))
+        obeyed: list[signal.Signals] = []
+        admin.subject.obey = obeyed.append
+        admin.server.held_bytes = HELD_MAX_BYTES
+        assert admin.get("/api/v1/overview")[0] == 200
+        admin.server.held_bytes = 2 * HELD_MAX_BYTES
+        assert admin.refusal("/api/v1/overview") == (503, "answers_held")
+        client = admin.connect()
+        fields = ("Content-Type: application/json", "Content-Length: 2")
+        admin.ask(client, "POST /api/v1/reopen", *fields)
+        client.send(b"{}")
+        status, _, body = admin.answer(client)
+        assert (status, json.loads(body)["result"], obeyed) == (200, "reopened", [signal.SIGUSR1])
+        admin.server.held_bytes = 0
+        admin.close()
 
 
 def test_healthz_waits_for_no_other_answer(one: Admin) -> None:
