@@ -154,9 +154,10 @@ class RealServer:
                     yield state
 
     def kill(self) -> None:
-        """End it, at once."""
+        """End all its processes at once; then the address is free."""
         self.signal(signal.SIGKILL)
         self.process.wait()
+        wait_until(lambda: set(self._states()) <= {"Z"}, "the end of the server")
 
     def lines(self, pattern: str) -> list[str]:
         """The lines of the log that match a pattern, in any case."""
