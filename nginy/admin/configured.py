@@ -11,8 +11,8 @@ from typing import Final
 
 from nginy.admin.answer import JSON, TEXT, Answer, Facts, Slices
 from nginy.admin.asked import Asked, bad, check_names, json_answer
-from nginy.admin.backends import BACKENDS, LIMIT
-from nginy.admin.source import known
+from nginy.admin.facts.backends import BACKENDS, LIMIT
+from nginy.admin.facts.source import known
 from nginy.admin.subject import Configuration, Subject
 from nginy.wire.request import RequestError
 

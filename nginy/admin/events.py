@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any, Final
 
-from nginy.admin.shape import optional, row, text
+from nginy.admin.facts.shape import optional, row, text
 from nginy.text.times import utc_text
 
 KEPT: Final = 1000

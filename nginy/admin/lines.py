@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from nginy.admin.answer import Answer, Facts, Slices
 from nginy.admin.asked import Asked, bad, duration_ms, json_answer
-from nginy.admin.changing import tell
-from nginy.admin.overriding import OVERRIDING, details
-from nginy.admin.shape import number, optional, row, rows, text
-from nginy.admin.source import Details, Source, known, stamp
+from nginy.admin.changes.changing import tell
+from nginy.admin.changes.overriding import OVERRIDING, details
+from nginy.admin.facts.shape import number, optional, row, rows, text
+from nginy.admin.facts.source import Details, Source, known, stamp
 from nginy.admin.subject import Subject
 from nginy.log.levels import LEVELS, level_name
 from nginy.log.ring import LINE_MAX_CHARACTERS, NOTICES_KEPT, TROUBLE_KEPT

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from nginy.admin.answer import Answer, Facts, Slices
 from nginy.admin.asked import Asked, bad, check_names, duration_ms, json_answer, whole_number
-from nginy.admin.changing import tell
-from nginy.admin.sessions import KILL, LIMIT, ORDERS, SESSIONS, STATES, order_key, split_id
-from nginy.admin.source import known, stamp
+from nginy.admin.changes.changing import tell
+from nginy.admin.facts.sessions import KILL, LIMIT, ORDERS, SESSIONS, STATES, order_key, split_id
+from nginy.admin.facts.source import known, stamp
 from nginy.admin.subject import Subject
 from nginy.errors import InvalidValueError
 from nginy.proxy.access import parse_network

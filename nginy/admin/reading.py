@@ -1,8 +1,7 @@
 """Reading: what each GET answers, beside the overview.
 
 Each function is a route's; see `routes.py`. It knows how a path and its parameters become a
-question, and how facts become an answer. The modules that collect the facts are `backends.py` and
-`upstreams.py`.
+question, and how facts become an answer. The modules in `facts/` collect them.
 
 Tested in tests/admin/test_server_live.py.
 """
@@ -11,12 +10,12 @@ from typing import Final
 
 from nginy.admin.answer import TEXT, Answer, Facts, Pause, Slices, discard
 from nginy.admin.asked import Asked, closest, did_you_mean, json_answer
-from nginy.admin.backends import BACKENDS, HEALTH, LIMIT, health_of
-from nginy.admin.overview import ROWS_MAX, overview, unreadiness
+from nginy.admin.facts.backends import BACKENDS, HEALTH, LIMIT, health_of
+from nginy.admin.facts.overview import ROWS_MAX, overview, unreadiness
+from nginy.admin.facts.source import known, stamp
+from nginy.admin.facts.upstreams import LISTENERS, UPSTREAMS
 from nginy.admin.pace import Pace
-from nginy.admin.source import known, stamp
 from nginy.admin.subject import Subject
-from nginy.admin.upstreams import LISTENERS, UPSTREAMS
 from nginy.backend.health.states import State
 from nginy.wire.request import RequestError
 

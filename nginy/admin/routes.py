@@ -2,7 +2,7 @@
 
 A route is a method, a path, a sentence and a function that makes the answer of a request, at once
 or in slices. A segment in capital letters stands for a name. Adding an endpoint is adding a line to
-`ROUTES`; the functions are in `reading.py` and `changing.py`.
+`ROUTES`; the functions are in `reading.py` and `changes/changing.py`.
 
 Tested in tests/admin/test_server_live.py.
 """
@@ -11,23 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from nginy.admin import (
-    adding,
-    changing,
-    configured,
-    front,
-    lines,
-    looking,
-    loop_page,
-    loop_view,
-    reading,
-    tracing,
-    watching,
-    zeroing,
-)
+from nginy.admin import configured, lines, looking, reading, watching
 from nginy.admin.answer import Answer, Slices
 from nginy.admin.asked import Asked, closest, json_answer
-from nginy.admin.scraping import metrics
+from nginy.admin.changes import adding, changing, zeroing
+from nginy.admin.loop import page as loop_page
+from nginy.admin.loop import tracing
+from nginy.admin.loop import view as loop_view
+from nginy.admin.metrics.scraping import metrics
+from nginy.admin.page import front
 from nginy.admin.subject import Subject
 from nginy.wire.request import Request, RequestError
 

@@ -3,7 +3,7 @@
 The process fills it in, and changes it at a reload (`process/admin.py`). It copies nothing: it
 looks listeners and upstreams up when somebody asks.
 
-Tested in tests/admin/test_overview.py.
+Tested in tests/admin/facts/test_overview.py.
 """
 
 import signal
@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from nginy.admin.answer import Facts, Question, Replies, Slices
-from nginy.admin.changes import Book, FileValues, Newcomer
+from nginy.admin.changes.book import Book, FileValues, Newcomer
 from nginy.admin.events import Events
-from nginy.admin.recording import Recording, TraceOrder
-from nginy.admin.sampling import Samples
-from nginy.admin.tally import Tally
+from nginy.admin.facts.sampling import Samples
+from nginy.admin.facts.tally import Tally
+from nginy.admin.loop.recording import Recording, TraceOrder
 from nginy.backend.checks.monitor import Overrides, PoolMonitor
 from nginy.backend.listing import Listing
 from nginy.backend.pool import BackendPool

@@ -3,7 +3,7 @@
 The configuration has the list, and what holds beside it is an addition of an address that the file
 does not have, or a removal of one that it does. So the order of a reload and a change does not
 matter: `applied_to` is a function of both. A new file that has an added address, or no longer has a
-removed one, wins by itself; the book of changes (`admin/changes.py`) says so.
+removed one, wins by itself; the book of changes (`admin/changes/book.py`) says so.
 
 Several workers have the same listings: the supervisor sends them as JSON.
 """

@@ -1,6 +1,6 @@
 """Override: what an operator has set for a backend while nginy runs, in place of the file's values.
 
-The admin interface keeps the book of changes: who, why, until when (`admin/changes.py`). This
+The admin interface keeps the book of changes: who, why, until when (`admin/changes/book.py`). This
 module has what a backend sees of it. Each worker has the same overrides, so the supervisor sends
 them as JSON, and `parse` takes only what it knows.
 """

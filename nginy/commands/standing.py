@@ -1,7 +1,7 @@
 """What becomes of the changes by operators at a reload: lines that `nginy plan` adds to its own.
 
 Only the running process knows what operators have set; where it has no admin interface, nobody
-could set anything. The rule is that of `admin/changes.py`: a new value in the file wins.
+could set anything. The rule is that of `admin/changes/book.py`: a new value in the file wins.
 
 Tested in tests/run/test_admin_config.py.
 """

@@ -1,9 +1,9 @@
 """Trace: what a loop does in each of its turns, as records.
 
 A record is a tuple that is appended, of numbers and of texts that exist anyway. What becomes of the
-records is decided afterwards, in slices (`admin/chrome.py`, `admin/loop_view.py`). All instants are
-nanoseconds of CLOCK_MONOTONIC, which is the same for all processes of a machine, so that the
-records of several workers fit together.
+records is decided afterwards, in slices (`admin/loop/chrome.py`, `admin/loop/view.py`). All
+instants are nanoseconds of CLOCK_MONOTONIC, which is the same for all processes of a machine, so
+that the records of several workers fit together.
 
     turn   select  | boxes: handlers of what is ready | boxes: timers | boxes: what was put off |
            sleeping  each box begins where the one before ends

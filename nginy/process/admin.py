@@ -22,12 +22,12 @@ from dataclasses import dataclass, field
 
 from nginy import __version__
 from nginy.admin.answer import Facts, Question, Slices
-from nginy.admin.changes import Newcomer
-from nginy.admin.changing import follow_file, tell
+from nginy.admin.changes.book import Newcomer
+from nginy.admin.changes.changing import follow_file, tell
+from nginy.admin.changes.kept import lines_of, parse_kept
+from nginy.admin.changes.overriding import OVERRIDING, details
 from nginy.admin.configured import problem_row
 from nginy.admin.guard import DoorSettings
-from nginy.admin.kept import lines_of, parse_kept
-from nginy.admin.overriding import OVERRIDING, details
 from nginy.admin.server import AdminServer, Door
 from nginy.admin.subject import Subject
 from nginy.backend.checks.news import BackendEvent

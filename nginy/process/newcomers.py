@@ -5,7 +5,7 @@ what one in the file may have, and mistakes get the same words. What the table c
 checked against the configuration that runs, by the functions that check the file (`config/check.py`
 and `config/check_loops.py`). A host name has to stand in the file: its addresses come and go.
 
-`admin/adding.py` asks, and puts the backend into the book of changes.
+`admin/changes/adding.py` asks, and puts the backend into the book of changes.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from nginy.admin.changes import Book, Change, Newcomer
+from nginy.admin.changes.book import Book, Change, Newcomer
 from nginy.backend.backend import BackendSettings
 from nginy.backend.listing import AS_CONFIGURED, Listing
 from nginy.commands.moving import moved_share

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from nginy.admin.answer import Facts, Slices
-from nginy.admin.changes import Newcomer
+from nginy.admin.changes.book import Newcomer
 from nginy.backend.listing import AS_CONFIGURED, Listing, parse_settings, settings_to_json
 from nginy.commands.explain import explain
 from nginy.config.check_files import check_files

@@ -7,7 +7,7 @@ like the lines of logs; nothing waits for the disk, as the loop may not. If that
 disk for example, it is tried again until it succeeds. After a loss of power the file may be the old
 one, or torn; a torn one is an error in the log and never stops a start.
 
-`admin/kept.py` says what is in the file.
+`admin/changes/kept.py` says what is in the file.
 
 Tested in tests/run/test_admin_state.py.
 """
@@ -18,8 +18,8 @@ import os
 import stat
 from typing import Final
 
-from nginy.admin.changes import Book
-from nginy.admin.kept import lines_of, parse_kept
+from nginy.admin.changes.book import Book
+from nginy.admin.changes.kept import lines_of, parse_kept
 from nginy.config.types import at_once
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer

@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from nginy.admin import front, looking, reading, scraping
+from nginy.admin import looking, reading
 from nginy.admin.answer import Answer, Slices
 from nginy.admin.asked import Asked
+from nginy.admin.metrics import scraping
+from nginy.admin.page import front
 from nginy.admin.subject import Front, Subject
 from nginy.backend.pool import BackendPool
 from nginy.proxy.handler import ProxySettings

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Mapping
 
 import pytest
-from nginy.admin.changes import Newcomer
+from nginy.admin.changes.book import Newcomer
 from nginy.backend.backend import BackendSettings
 from nginy.backend.listing import Listing
 from nginy.process.newcomers import newcomer

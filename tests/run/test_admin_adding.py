@@ -10,10 +10,10 @@ import socket
 from urllib.parse import quote
 
 import pytest
-from nginy.admin.adding import add
 from nginy.admin.answer import Facts, Slices
 from nginy.admin.asked import Asked
-from nginy.admin.changes import Newcomer
+from nginy.admin.changes.adding import add
+from nginy.admin.changes.book import Newcomer
 from nginy.admin.subject import Subject
 from nginy.backend.backend import BackendSettings
 from nginy.event.loop import Loop

@@ -8,7 +8,7 @@ import signal
 import time
 
 import pytest
-from nginy.admin.changes import Book
+from nginy.admin.changes.book import Book
 from nginy.event.loop import Loop
 from nginy.process.state_file import DELAY_MS, RETRY_MS, StateFile
 

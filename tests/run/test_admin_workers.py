@@ -10,8 +10,8 @@ import tempfile
 
 import pytest
 from nginy.admin.answer import Question
-from nginy.admin.changes import Book
-from nginy.admin.overriding import OVERRIDING, details
+from nginy.admin.changes.book import Book
+from nginy.admin.changes.overriding import OVERRIDING, details
 from nginy.admin.subject import Subject
 from nginy.event.loop import Loop
 from nginy.process.workers.reports import ANSWER_MS, Reporter

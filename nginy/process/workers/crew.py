@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
-from nginy.admin.tally import Tally
+from nginy.admin.facts.tally import Tally
 from nginy.event.child import Child, fork
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer

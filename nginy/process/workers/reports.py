@@ -21,11 +21,11 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from nginy.admin.answer import Facts, Question, Replies, Slices, encode
+from nginy.admin.changes.overriding import OVERRIDING, details
 from nginy.admin.events import Events
-from nginy.admin.measured import MEASURED
-from nginy.admin.merge import parse
-from nginy.admin.overriding import OVERRIDING, details
-from nginy.admin.sources import SOURCES
+from nginy.admin.facts.merge import parse
+from nginy.admin.facts.sources import SOURCES
+from nginy.admin.metrics.measured import MEASURED
 from nginy.admin.subject import Subject
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer

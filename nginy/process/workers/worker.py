@@ -44,7 +44,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
-from nginy.admin.changes import Book
+from nginy.admin.changes.book import Book
 from nginy.admin.subject import Subject
 from nginy.backend.checks.news import BackendEvent
 from nginy.backend.shared import WorkerCounts

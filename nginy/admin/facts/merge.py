@@ -1,0 +1,70 @@
+"""What several workers say of themselves, made into one answer.
+
+Each worker reports what a `Source` collects, as JSON. Counts add up, and of several states the
+worst counts. What a worker says is text from a process with fewer rights: see `shape.py`.
+
+Pure: reports go in, one report comes out.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from nginy.admin.answer import Facts
+from nginy.admin.facts.shape import ROWS_MAX, Shape
+
+Merge = Callable[[Sequence[Facts]], Facts]
+"""Makes one of the facts of all workers."""
+
+
+def parse(data: bytes, shape: Shape) -> Facts | None:
+    """Return what one worker has reported, cleaned; None if it is no report."""
+    try:
+        report = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(report, dict):
+        return None
+    facts: Facts = shape(report)
+    return facts
+
+
+def merge_rows(
+    reports: Iterable[Sequence[Facts]],
+    key: Sequence[str],
+    added: Sequence[str] = (),
+    join: Callable[[Facts, Facts], None] | None = None,
+) -> list[Facts]:
+    """Return the rows of all reports, those with equal members `key` made into one.
+
+    It adds up the members in `added`; `join` merges the rest of a known row and another one of its
+    kind.
+    """
+    found: dict[tuple[Any, ...], Facts] = {}
+    for rows in reports:
+        for row in rows:
+            identity = tuple(row[each] for each in key)
+            known = found.get(identity)
+            if known is None:
+                if len(found) < ROWS_MAX:
+                    found[identity] = dict(row)
+                continue
+            if join is not None:
+                join(known, row)
+            for name in added:
+                known[name] += row[name]
+    return list(found.values())
+
+
+def add_members(known: Facts, other: Facts) -> None:
+    """Add numbers by name, in place."""
+    for name, value in other.items():
+        known[name] = known.get(name, 0) + value
+
+
+def sum_members(reports: Sequence[Facts], name: str) -> Facts:
+    """Return an object of numbers, each the sum over all reports."""
+    total: Facts = {}
+    for report in reports:
+        add_members(total, report[name])
+    return total

@@ -1,0 +1,5 @@
+"""The turns of the event loop, recorded for a while: as a picture at `/loop`, and as a trace.
+
+`recording.py` records them while somebody asks. `view.py` makes facts of them, `page.py` shows
+those, and `tracing.py` answers with a trace of all processes.
+"""

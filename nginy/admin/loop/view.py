@@ -1,0 +1,229 @@
+"""The last turns of the loop as facts: what `/api/v1/loop` answers, and the page `/loop` shows.
+
+Each request has the turns recorded for ten more seconds (`recording.py`); the first one finds none.
+With several workers, the facts are those of one, which `worker` chooses.
+
+Durations are seconds. A turn begins with its steps 1 and 2, in which it sleeps; its work begins at
+`woke_s`, on a clock whose zero means nothing.
+
+Tested in tests/run/test_admin_loop.py.
+"""
+
+from collections.abc import Sequence
+from heapq import nsmallest
+from itertools import pairwise
+from typing import Any, Final
+
+from nginy.admin.answer import Answer, Facts, Slices
+from nginy.admin.asked import Asked, bad, json_answer
+from nginy.admin.facts.shape import flag, number, optional, real, row, rows, text
+from nginy.admin.facts.source import Details, Source, known, stamp
+from nginy.admin.loop.chrome import tidy
+from nginy.admin.pace import Pace
+from nginy.admin.subject import Subject
+from nginy.event.loop import Loop
+from nginy.event.recorder import Recorder
+from nginy.event.trace import ADMIN, KEPT_TURNS, TIMER, Box, Turn
+
+DEADLINES: Final = 24
+"""How many of the next ones are shown."""
+BOXES_SHOWN: Final = 200
+"""Of one turn."""
+BOX_US: Final = 3
+"""To make the facts of a box."""
+TURN_US: Final = 6
+TIMERS_A_SLICE: Final = 2000
+
+STEPS: Final = (
+    "how long may we sleep?",
+    "sleep, until something happens",
+    "read the clock",
+    "whoever is ready",
+    "timers that are due",
+    "what was put off",
+)
+
+BOX: Final = row(
+    step=number,
+    kind=text,
+    at_s=real,
+    took_s=real,
+    session=optional(number),
+    sessions=number,
+    bytes=number,
+    outcome=text,
+    what=text,
+)
+TURN: Final = row(
+    turn=number,
+    woke_s=real,
+    took_s=real,
+    steps_s=rows(real, len(STEPS)),
+    ready=number,
+    late_s=optional(real),
+    put_off=number,
+    connections=number,
+    buffered_bytes=number,
+    is_own=flag,
+    boxes=rows(BOX, BOXES_SHOWN),
+    more_boxes=number,
+)
+DEADLINE: Final = row(in_s=real, timers=number, what=text)
+
+
+def _s(duration_ns: int) -> float:
+    return max(duration_ns, 0) / 1e9
+
+
+def box_facts(turn: Turn, box: Box) -> Facts:
+    """Return the facts of a handler that ran."""
+    step = 4 if box.began_ns < turn.timers_ns else 5 if box.began_ns < turn.posted_ns else 6
+    is_accept = box.kind == "accept"
+    return {
+        "step": step,
+        "kind": box.kind,
+        "at_s": _s(box.began_ns - turn.woke_ns),
+        "took_s": _s(box.ended_ns - box.began_ns),
+        "session": box.number or None,
+        "sessions": box.amount if is_accept else 0,
+        "bytes": 0 if is_accept else max(box.amount, 0),
+        "outcome": box.outcome,
+        "what": tidy(box.what) if box.kind == TIMER else box.what,
+    }
+
+
+def turn_facts(raw: tuple[Any, ...]) -> Facts:
+    """Return the facts of a turn."""
+    turn = Turn(*raw)
+    instants = raw[1:8]
+    boxes = [Box(*each) for each in turn.boxes]
+    return {
+        "turn": turn.number,
+        "woke_s": turn.woke_ns / 1e9,
+        "took_s": _s(turn.ended_ns - turn.woke_ns),
+        "steps_s": [_s(end - begin) for begin, end in pairwise(instants)],
+        "ready": turn.ready,
+        "late_s": None if turn.late_ms < 0 else turn.late_ms / 1000,
+        "put_off": turn.put_off,
+        "connections": turn.connections,
+        "buffered_bytes": turn.buffered_bytes,
+        "is_own": bool(boxes) and all(each.kind == ADMIN for each in boxes),
+        "boxes": [box_facts(turn, each) for each in boxes[:BOXES_SHOWN]],
+        "more_boxes": max(len(boxes) - BOXES_SHOWN, 0),
+    }
+
+
+def _wheel(loop: Loop) -> Slices[Facts]:
+    """Return how many timers run, and the next deadlines."""
+    running = loop.timers.running()
+    yield None
+    count: dict[int, int] = {}
+    first: dict[int, Any] = {}
+    for place, (deadline_ms, timer) in enumerate(running, 1):
+        count[deadline_ms] = count.get(deadline_ms, 0) + 1
+        first.setdefault(deadline_ms, timer)
+        if place % TIMERS_A_SLICE == 0:
+            yield None
+    now_ms = loop.clock.now_ms
+    return {
+        "timers": len(running),
+        "next": [
+            {
+                "in_s": max(each - now_ms, 0) / 1000,
+                "timers": count[each],
+                "what": tidy(getattr(first[each].handler, "__name__", "")),
+            }
+            for each in nsmallest(DEADLINES, count)
+        ],
+    }
+
+
+def _listener(subject: Subject) -> str:
+    """Return where a client can be sent, "" if nowhere."""
+    fronts = subject.fronts()
+    return next((each.address for each in fronts if each.handler.protocol == "TCP"), "")
+
+
+def _collect(subject: Subject, wanted: Details) -> Slices[Facts]:
+    loop = subject.loop
+    is_chosen = wanted["worker"] in (None, subject.worker)
+    facts: Facts = {
+        "worker": subject.worker,
+        "pid": subject.pid,
+        "listener": _listener(subject),
+        "is_chosen": is_chosen,
+        "fired": 0,
+        "went_back_to_sleep": 0,
+        "connections": loop.connections,
+        "unsent_bytes": loop.budget.used_bytes,
+        "unsent_limit_bytes": loop.budget.limit_bytes,
+        "pipes": loop.pipes.opened,
+        "timers": 0,
+        "next": [],
+        "turns": [],
+    }
+    if not is_chosen:
+        return facts
+    recorder: Recorder = subject.recording.watch()
+    facts["fired"], facts["went_back_to_sleep"] = recorder.fired, recorder.early
+    pace = Pace()
+    for each in recorder.last_turns(wanted["after"])[-wanted["turns"] :]:
+        facts["turns"].append(turn_facts(each))
+        if pace.is_over(TURN_US + BOX_US * len(each[-1])):
+            yield None
+    facts.update((yield from _wheel(loop)))
+    return facts
+
+
+def _merge(reports: Sequence[Facts]) -> Facts:
+    """Return the report of the one that was chosen, and who else there is."""
+    ordered = sorted(reports, key=lambda report: report["worker"])
+    chosen = next((each for each in ordered if each["is_chosen"]), None)
+    facts = dict(chosen or _nothing())
+    facts["processes"] = [{"worker": e["worker"], "pid": e["pid"]} for e in ordered]
+    return facts
+
+
+def _nothing() -> Facts:
+    empty: Facts = SHAPE({})
+    return empty
+
+
+SHAPE: Final = row(
+    worker=text,
+    pid=number,
+    listener=text,
+    is_chosen=flag,
+    fired=number,
+    went_back_to_sleep=number,
+    connections=number,
+    unsent_bytes=number,
+    unsent_limit_bytes=number,
+    pipes=number,
+    timers=number,
+    next=rows(DEADLINE, DEADLINES),
+    turns=rows(TURN, KEPT_TURNS),
+)
+LOOP: Final = Source("loop", _collect, SHAPE, _merge)
+
+
+def look(subject: Subject, worker: str | None, turns: int, after: int) -> Slices[Facts]:
+    """Return the last turns of a worker, by default of the first, with the usual members."""
+    worker = worker if worker is not None else None if subject.crew is None else "0"
+    wanted = {"worker": worker, "turns": turns, "after": after}
+    facts = yield from known(subject, LOOP, wanted)
+    facts = facts if "processes" in facts else _merge([facts])
+    chosen = facts.pop("is_chosen")
+    if not chosen:
+        names = ", ".join(each["worker"] for each in facts["processes"])
+        raise bad(f"there is no such worker, expected {names}", "worker_not_found")
+    workers = facts.pop("workers", None)
+    return {**stamp(subject, {"workers": workers}), "steps": list(STEPS), **facts}
+
+
+def loop_answer(subject: Subject, asked: Asked) -> Slices[Answer]:
+    """Answer with the last turns."""
+    turns = max(asked.number("turns", KEPT_TURNS, KEPT_TURNS), 1)
+    after = asked.number("after", 0)
+    members = yield from look(subject, asked.request.query.get("worker"), turns, after)
+    return (yield from json_answer(asked, members))

@@ -1,0 +1,197 @@
+"""What Prometheus learns: all counts of one process or of several workers.
+
+The rows of listeners, upstreams and backends are those of the other answers; this module collects
+them, with what the system says of the process and what the loop has measured. `exposition.py` makes
+text of it.
+
+A worker that has died leaves its counters behind (`add_departed`), so that no sum falls.
+
+Source for the process_ figures: proc(5); https://prometheus.io/docs/instrumenting/writing_clientlibs/
+"""
+
+import os
+import resource
+from collections.abc import Sequence
+from typing import Final
+
+from nginy.admin.answer import Facts, Slices
+from nginy.admin.facts.backends import ADDED, BACKEND, KEY, backend_row, join, members_of
+from nginy.admin.facts.merge import add_members, merge_rows
+from nginy.admin.facts.shape import number, real, row, rows, table, text
+from nginy.admin.facts.source import Details, Source
+from nginy.admin.facts.upstreams import (
+    HISTOGRAM,
+    LISTENER,
+    UPSTREAM,
+    collect_upstreams,
+    histogram_row,
+    join_histograms,
+    listener_rows,
+    merge_listeners,
+    merge_upstreams,
+)
+from nginy.admin.pace import ROW_US, Pace
+from nginy.admin.subject import Subject
+from nginy.event.histogram import TURN_BOUNDS_MS, Histogram
+from nginy.event.meter import meter_of
+
+DESCRIPTOR_US: Final = 1
+PAGE_BYTES: Final = resource.getpagesize()
+SCOPES: Final = ("process", "listener", "upstream", "backend")
+BACKENDS_MAX: Final = 1000
+"""Backends with series of their own."""
+
+PROCESS: Final = row(
+    worker=text,
+    started_s=real,
+    cpu_s=real,
+    resident_bytes=number,
+    open_fds=number,
+    max_fds=number,
+    connections=number,
+    connections_limit=number,
+    buffered_bytes=number,
+    turns=HISTOGRAM,
+    lags=HISTOGRAM,
+    lost_lines=table(number),
+    admin_s=real,
+)
+
+
+def process_row(subject: Subject) -> Slices[Facts]:
+    """Return what the system and the loop say of this process."""
+    open_fds = yield from _open_fds()
+    loop, usage = subject.loop, resource.getrusage(resource.RUSAGE_SELF)
+    meter = meter_of(loop)
+    none = Histogram(TURN_BOUNDS_MS)
+    turns, lags = (none, none) if meter is None else (meter.turns, meter.lags)
+    return {
+        "worker": subject.worker,
+        "started_s": subject.started_at_ms / 1000,
+        "cpu_s": usage.ru_utime + usage.ru_stime,
+        "resident_bytes": _resident_bytes(),
+        "open_fds": open_fds,
+        "max_fds": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        "connections": loop.connections,
+        "connections_limit": loop.max_connections,
+        "buffered_bytes": loop.budget.used_bytes,
+        "turns": histogram_row(turns),
+        "lags": histogram_row(lags),
+        "lost_lines": dict(subject.lost_lines()),
+        "admin_s": subject.admin_ns / 1e9,
+    }
+
+
+def _open_fds() -> Slices[int]:
+    """Return how many descriptors are open. Each is an entry of a directory, and there may be a
+    hundred thousand."""
+    count, pace = -1, Pace()  # one is that of the directory itself
+    with os.scandir("/proc/self/fd") as entries:
+        for _ in entries:
+            count += 1
+            if pace.is_over(DESCRIPTOR_US):
+                yield None
+    return count
+
+
+def _resident_bytes() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * PAGE_BYTES
+
+
+def _collect(subject: Subject, wanted: Details) -> Slices[Facts]:
+    scopes = wanted.get("scopes", SCOPES)
+    facts: Facts = {"processes": [], "listeners": [], "upstreams": [], "backends": [], "omitted": 0}
+    if "process" in scopes:
+        facts["processes"] = [(yield from process_row(subject))]
+        yield None
+    if "listener" in scopes:
+        facts["listeners"] = yield from listener_rows(subject)
+        yield None
+    name = wanted.get("upstream")
+    if "upstream" in scopes:
+        facts["upstreams"] = (yield from collect_upstreams(subject, {"name": name}))["upstreams"]
+    if "backend" in scopes:
+        yield from _backends(subject, name, int(wanted.get("backends_max", BACKENDS_MAX)), facts)
+    return facts
+
+
+def _backends(subject: Subject, name: str | None, backends_max: int, facts: Facts) -> Slices[None]:
+    """Add the rows of backends, whole upstreams at a time, as long as there is room."""
+    pace = Pace()
+    for pool in subject.pools():
+        if name not in (None, pool.name):
+            continue
+        count = len(pool.backends) + len(pool.left)
+        if len(facts["backends"]) + count > backends_max:
+            facts["omitted"] += count
+            if pace.is_over(1):
+                yield None
+            continue
+        for backend in members_of(pool):
+            facts["backends"].append(backend_row(subject, pool, backend))
+            if pace.is_over(ROW_US):
+                yield None
+
+
+def add_departed(facts: Facts, gone: Facts, upstream: str | None) -> None:
+    """Add the counters of workers that have died, but none of what no longer exists."""
+    if facts["listeners"]:
+        known = {(each["name"], each["protocol"]): each for each in facts["listeners"]}
+        for each in gone["listeners"]:
+            _add(known.get((each["name"], each["protocol"])), each, LISTENER_COUNTERS)
+    if upstream is not None:
+        gone = {**gone, "upstreams": [e for e in gone["upstreams"] if e["name"] == upstream]}
+    names = {each["name"]: each for each in facts["upstreams"]}
+    for each in gone["upstreams"]:
+        _add(names.get(each["name"]), each, UPSTREAM_COUNTERS)
+    places = {(each["upstream"], each["address"]): each for each in facts["backends"]}
+    for each in gone["backends"]:
+        _add(places.get((each["upstream"], each["address"])), each, ADDED)
+
+
+LISTENER_COUNTERS: Final = (
+    "sessions_total",
+    "received",
+    "sent",
+    "accept_pauses",
+    "ended",
+    "drops",
+)
+UPSTREAM_COUNTERS: Final = ("sessions_total", "retries", "no_backend", "connects")
+
+
+def _add(known: Facts | None, gone: Facts, counters: Sequence[str]) -> None:
+    if known is None:
+        return
+    for name in counters:
+        if name == "connects":
+            join_histograms(known[name], gone[name])
+        elif isinstance(gone[name], dict):
+            add_members(known[name], gone[name])
+        else:
+            known[name] += gone[name]
+
+
+def _merge(reports: Sequence[Facts]) -> Facts:
+    return {
+        "processes": [each for report in reports for each in report["processes"]],
+        "listeners": merge_listeners([each["listeners"] for each in reports]),
+        "upstreams": merge_upstreams([each["upstreams"] for each in reports]),
+        "backends": merge_rows((each["backends"] for each in reports), KEY, ADDED, join),
+        "omitted": max((each["omitted"] for each in reports), default=0),
+    }
+
+
+MEASURED: Final = Source(
+    "measured",
+    _collect,
+    row(
+        processes=rows(PROCESS, 1),
+        listeners=rows(LISTENER),
+        upstreams=rows(UPSTREAM),
+        backends=rows(BACKEND),
+        omitted=number,
+    ),
+    _merge,
+)

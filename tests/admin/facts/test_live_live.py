@@ -1,0 +1,59 @@
+"""The walk over all sessions: each once, whatever the selector knows of it."""
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+from nginy.admin.facts.live import SLICE, count_bytes, walk
+from nginy.proxy.session import Session
+
+from kit.admin import done
+from kit.harness import METHODS, Harness
+from kit.servers import EchoBackend
+
+
+@pytest.fixture(params=METHODS)
+def harness(request: pytest.FixtureRequest) -> Iterator[Harness]:
+    """A loop of each kind."""
+    with Harness(request.param) as made:
+        yield made
+
+
+def numbers(harness: Harness) -> list[int]:
+    found: list[Session] = []
+    done(walk(harness.loop, found.append))
+    return sorted(session.number for session in found)
+
+
+def test_each_session_comes_once_and_none_is_missing(harness: Harness) -> None:
+    backend = harness.add(EchoBackend())
+    proxy = harness.proxy(harness.pool(backend.name))
+    clients = [proxy.connect() for _ in range(5)]
+    for client in clients:
+        client.send(b"hello")
+    harness.turn_until(lambda: all(client.received == b"hello" for client in clients))
+    assert numbers(harness) == [1, 2, 3, 4, 5]
+    stuck = harness.sessions()[0]
+    stuck.client.pause_read()  # type: ignore[attr-defined]
+    assert numbers(harness) == [1, 2, 3, 4, 5]
+    served = stuck.attempts[-1].backend
+    assert served is not None
+    done(count_bytes(harness.loop))
+    for counters in (stuck.handler.counters, served.counters):
+        assert (counters.received, counters.sent, counters.bytes_sent) == (25, 25, 0)
+    stuck.client.resume_read()  # type: ignore[attr-defined]
+    clients[0].reset()
+    harness.turn_until(lambda: len(harness.sessions()) == 4)
+    assert len(numbers(harness)) == 4
+    done(count_bytes(harness.loop))
+    assert (served.counters.received, served.counters.bytes_received) == (25, 5)
+
+
+def test_many_are_looked_at_in_slices() -> None:
+    closed = SimpleNamespace(fd=-1)
+    interest = SimpleNamespace(
+        connections=lambda: [closed] * (2 * SLICE + 1), is_edge_triggered=True
+    )
+    loop = SimpleNamespace(interest=interest)
+    _, slices = done(walk(loop, lambda _: None))  # type: ignore[arg-type]
+    assert slices == 3

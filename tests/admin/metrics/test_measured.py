@@ -1,0 +1,55 @@
+"""What is left of workers that have died: their counters, which never fall."""
+
+import copy
+
+from nginy.admin.metrics.measured import MEASURED, add_departed, process_row
+from nginy.admin.subject import Front
+from nginy.event.loop import Loop
+from nginy.proxy.handler import ProxySettings
+from nginy.proxy.tcp import TcpHandler
+from nginy.text.address import parse_address
+
+from kit.admin import Made, done, pool
+
+
+def test_counters_of_the_dead_are_added_and_gauges_are_not() -> None:
+    web = pool("web", "10.0.0.1:80")
+    backend = web.backends[0]
+    backend.counters.count("--", 5, 70)
+    web.turn_away(0)
+    web.connects.count(3)
+    made = Made(web)
+    with made:
+        address = parse_address("127.0.0.1:80")
+        handler = TcpHandler(made.loop, "front", address, web, ProxySettings())
+        handler.counters.count("--", 5, 70)
+        handler.counters.open = 1
+        made.subject.fronts = lambda: [Front("127.0.0.1:80", handler)]
+        gone, _ = done(MEASURED.collect(made.subject, {}))
+    facts = copy.deepcopy(gone)
+    gone["backends"].append({**gone["backends"][0], "address": "10.0.0.9:80"})
+    add_departed(facts, gone, None)
+    [front] = facts["listeners"]
+    assert (front["sessions"], front["sessions_total"], front["sent"]) == (1, 4, 140)
+    assert front["ended"] == {"--": 2}
+    [row] = facts["backends"]
+    assert (row["received"], row["sessions_total"], row["checks"]["total"]) == (10, 2, 0)
+    [upstream] = facts["upstreams"]
+    assert sum(upstream["no_backend"].values()) == 2
+    assert (upstream["connects"]["sum_ms"], sum(upstream["connects"]["counts"])) == (6, 2)
+    other = copy.deepcopy(gone)
+    add_departed(other, gone, "mail")
+    assert other["upstreams"] == gone["upstreams"]
+
+
+def test_the_process_is_measured_by_the_real_clock_alone() -> None:
+    with Made() as subject:
+        row = done(process_row(subject))[0]
+        assert sum(row["turns"]["counts"]) == 0
+        assert row["resident_bytes"] > 1 << 20
+        subject.loop.close()
+        subject.loop = Loop()
+        done(process_row(subject))[0]
+        for _ in range(3):
+            subject.loop.turn(0)
+        assert sum(done(process_row(subject))[0]["turns"]["counts"]) == 3
