@@ -30,7 +30,7 @@ def open_standard_streams() -> None:
     """Open /dev/null in the place of each standard stream that is closed."""
     fd = os.open(os.devnull, os.O_RDWR)
     while fd <= 2:
-        # A stream, unlike other descriptors, is for the programs that we start, too.
+        # The programs that we start inherit a standard stream, unlike other descriptors.
         os.set_inheritable(fd, True)
         fd = os.open(os.devnull, os.O_RDWR)
     os.close(fd)

@@ -53,7 +53,7 @@ from nginy.process.takeover.predecessor import tell_failure
 
 LOOKING: Final = ("plan", "reload", "explain", "check", "status", "sessions", "top", "trace", "log")
 COMMANDS: Final = (*LOOKING, "weight", *STATES)
-"""Those that answer a question about a configuration, or about the nginy that runs it."""
+"""Commands that ask about a configuration, or about the nginy that runs it."""
 SIGNALS_BY_NAME: Final = {
     "stop": signal.SIGTERM,
     "quit": signal.SIGQUIT,
@@ -101,13 +101,13 @@ def _act(arguments: Mapping[str, str]) -> int:
         return 0
     pid_path = service_pid_file(os.environ)
     if arguments["-s"] and pid_path is not None and os.path.exists(pid_path):
-        # The process says itself what is wrong with the file, so its status shows that, too.
+        # The process itself reports a bad file, so the status of the service shows it, too.
         return _signal(pid_path, arguments["-s"])
     return _use(load(arguments["CONFIG"], os.environ), arguments)
 
 
 def _page(arguments: Mapping[str, str]) -> str | None:
-    """Return the text about nginy itself that was asked for, if any was."""
+    """Return the text about nginy itself that an option asks for, or None."""
     if arguments["--help"]:
         return USAGE
     if arguments["--help-config"]:
@@ -129,7 +129,7 @@ def _page(arguments: Mapping[str, str]) -> str | None:
 
 
 def _import(arguments: Mapping[str, str]) -> int:
-    """Turn another program's configuration into one of nginy; report what became of it."""
+    """Turn another program's configuration into one for nginy, and report what differs."""
     strict = bool(arguments["--strict"])
     out = import_file(arguments["FILE"], arguments["-o"], arguments["--from"], is_strict=strict)
     if out.text:
@@ -212,7 +212,7 @@ def _shown(config: Config, arguments: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _log(config: Config, arguments: Mapping[str, Any]) -> str:
-    """Return lines of the error log, or set its level and return what holds."""
+    """Return lines of the error log, or set its level and return the level in effect."""
     path = arguments["CONFIG"]
     if arguments["--set"] is not None:
         return set_level(config, path, arguments["--set"], arguments["--for"])
@@ -279,14 +279,14 @@ def _signal(pid_path: str, name: str) -> int:
 
 
 def _pid_path(config: Config, path: str) -> str:
-    """Return where the process is found."""
+    """Return the path of the pid file."""
     if config.pid is None:
         raise NginyError(f'{path} sets no "pid" file, which -s needs to find the process')
     return config.pid
 
 
 def _reload(config: Config, path: str, *, is_dry: bool = False) -> int:
-    """Make the process that runs a configuration reload, or say what would come of it."""
+    """Make the process that runs a configuration reload it, or say what a reload would do."""
     if is_dry:
         return _tell_outcome(ask.rehearse(config, path), is_dry=True)
     _pid_path(config, path)
@@ -298,7 +298,7 @@ def _tell_outcome(outcome: ReloadOutcome, *, is_dry: bool = False) -> int:
     for problem in outcome.problems:
         _tell(f"[emerg] {problem}")
     if outcome.problems:
-        _tell("it would be refused" if is_dry else "the running configuration has not changed")
+        _tell("a reload would fail" if is_dry else "the running configuration has not changed")
         return 1
     for warning in outcome.warnings:
         _tell(f"[warn] {warning}")
@@ -308,7 +308,7 @@ def _tell_outcome(outcome: ReloadOutcome, *, is_dry: bool = False) -> int:
 
 
 def _running(config: Config, path: str, other: str | None) -> Config:
-    """Return the configuration to compare `config` with: a file, or what runs under its pid
+    """Return the configuration to compare `config` with: a file, or that of the process in its pid
     file."""
     if other is not None:
         return load(other, os.environ)
@@ -343,8 +343,8 @@ def _show(text: str) -> int:
 
 
 def _print(text: str) -> bool:
-    """Print to stdout; a reader that closes early (`| head`, a terminal that is gone) is no error,
-    but False."""
+    """Print to stdout; return False if the reader has closed it (`| head`, a terminal that is
+    gone), which is no error."""
     try:
         print(text, end="" if text.endswith("\n") else "\n", flush=True)
     except OSError as error:

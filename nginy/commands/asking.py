@@ -1,7 +1,7 @@
 """Asking: one request to the admin interface of the nginy that runs a configuration.
 
-The process is found by its configuration, as `-s` does: the first unix socket of the admin
-interface, or else its first address. Who wants to change something asks where that is allowed.
+The configuration says where to ask, as for `-s`: at the first unix socket of the admin interface,
+or else at its first address. A change goes to an address where changes are allowed.
 
 Tested in tests/commands/test_status.py.
 """
@@ -23,11 +23,11 @@ ANSWER_S: Final = 5.0
 """How long to wait for each piece of an answer."""
 ANSWER_MAX_BYTES: Final = 64 << 20
 REFUSED: Final = 400
-"""Statuses from here on tell what is wrong."""
+"""The lowest status of an answer that says what is wrong."""
 
 
 class NoAnswerError(NginyError):
-    """A request was sent, and the connection has ended without an answer."""
+    """A request was sent, and the connection ended without an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,9 @@ class Message:
     target: str
     body: object = None
     wait_s: float = 0
-    """How much longer than others the answer may take."""
+    """Time that the answer may take beyond `ANSWER_S`."""
     pid: int | None = None
-    """Only this process is asked, on a unix socket, and no other that may have the address."""
+    """Ask only this process, on a unix socket; another one may have the address by now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +48,14 @@ class Request:
     """A message as bytes, and where to send them."""
 
     address: Address
-    """One that can be connected to."""
+    """No wildcard: a socket can connect to it."""
     data: bytes
     wait_s: float = 0
     pid: int | None = None
 
 
 def ask(config: Config, path: str, message: Message) -> tuple[int, str]:
-    """Return status and body of the answer; raises NginyError without one.
+    """Return status and body of the answer; raises NginyError if none comes.
 
     `path` is that of the configuration.
     """
@@ -83,7 +83,7 @@ def parse(address: Address, answer: bytes) -> tuple[int, str]:
     head, _, found = answer.partition(b"\r\n\r\n")
     words = head.split(b" ", 2)
     if len(words) < 3 or not words[0].startswith(b"HTTP/1.") or not words[1].isdigit():
-        raise NginyError(f"{address} does not answer as nginy does")
+        raise NginyError(f"{address} does not answer like nginy")
     return int(words[1]), found.decode("utf-8", "replace")
 
 
@@ -94,7 +94,7 @@ def may_change(config: Config, path: str) -> bool:
 
 
 def ask_json(config: Config, path: str, message: Message) -> Any:
-    """Return the object that is answered; raises NginyError with what a refusal says."""
+    """Return the object in the answer; raises NginyError with the text of a refusal."""
     code, text = ask(config, path, message)
     if code >= REFUSED:
         raise refusal(code, text)
@@ -105,7 +105,7 @@ def ask_json(config: Config, path: str, message: Message) -> Any:
 
 
 def refusal(code: int, text: str) -> NginyError:
-    """Return the error for an answer that is a refusal."""
+    """Return a refusal as an error."""
     try:
         return NginyError(escape_control(str(json.loads(text)["error"]["message"])))
     except (ValueError, KeyError, TypeError):
@@ -113,7 +113,7 @@ def refusal(code: int, text: str) -> NginyError:
 
 
 def _admin_of(config: Config, path: str, *, is_change: bool) -> tuple[AdminListener, Address]:
-    """Return where to ask."""
+    """Return the address to ask, and its listener."""
     entries = admin_listeners(config.admin, config.pid)
     places = [(entry, address) for entry in entries for address in entry.listen]
     if not places:
@@ -133,7 +133,7 @@ def _host(address: Address) -> str:
 
 
 def _reachable(address: Address) -> Address:
-    """Return where a listener on any address of this machine is reached."""
+    """Return an address that reaches a listener; for a wildcard, loopback."""
     if not address.is_wildcard:
         return address
     loopback = "::1" if ":" in address.host else "127.0.0.1"
@@ -151,8 +151,8 @@ def _peer_pid(sock: socket.socket) -> int:
 
 def unreachable(address: Address, error: OSError) -> NginyError:
     """Return the error for an address that does not answer."""
-    reason = "no answer in time" if error.errno is None else f"{error.errno}: {error.strerror}"
-    return NginyError(f"{address} cannot be asked ({reason}); is nginy running?")
+    reason = "timed out" if error.errno is None else f"{error.errno}: {error.strerror}"
+    return NginyError(f"no answer from {address} ({reason}); is nginy running?")
 
 
 def _exchange(request: Request) -> bytes:

@@ -1,8 +1,8 @@
 """Every health check of a configuration, once and now: `nginy check`.
 
-It answers what a backend's health would be from here, before a configuration serves, and why a
-running nginy says that a backend is down. The checks are those of the service, on a loop that lives
-as long as the command; names are asked for as the service asks for them.
+It shows what health each backend would have, seen from here, before a configuration serves, and why
+a running nginy calls a backend down. The checks are those of the service, on a loop that lives as
+long as the command; it resolves names as the service does.
 
 The one idea: it leaves no trace. It opens no listener, writes no file, and tells the running nginy
 nothing. A single check decides, so `fails`, `passes` and `interval` do not matter here.
@@ -35,15 +35,15 @@ from nginy.event.loop import Loop
 from nginy.wire.checks.talk import Question, Step, Talk, Target
 
 MAX_AT_ONCE: Final = 100
-"""Checks under way together: each takes a descriptor, and an operator's limit may be 256."""
+"""Checks at the same time: each takes a descriptor, and an operator's limit may be 256."""
 HEX_COLUMNS: Final = 16
 HEX_MAX_BYTES: Final = 512
-"""What one side has said at once is shown up to here; protocols show themselves in less."""
+"""How much of one message is printed; a protocol is recognizable from less."""
 
 
 @dataclass(slots=True)
 class Asked:
-    """One backend, and what has become of its check."""
+    """One backend, and the result of its check."""
 
     upstream: str
     backend: BackendSettings
@@ -51,7 +51,7 @@ class Asked:
     proxy_protocol: str
     tls: ProxyTls | None = None
     result: Result | None = None
-    """None: it was not asked, for which `reason` says why."""
+    """None if the backend was not asked; `reason` says why."""
     reason: str = ""
     began_at_ms: int = 0
     took_ms: int = 0
@@ -64,34 +64,34 @@ class Asked:
 
 
 class RecordingTalk(Talk):
-    """A conversation that keeps all that was said."""
+    """A conversation that keeps what both sides sent."""
 
     __slots__ = ("said",)
 
     def __init__(self, question: Question, target: Target, *, is_datagram: bool = False) -> None:
         super().__init__(question, target, is_datagram=is_datagram)
         self.said: list[tuple[str, bytes]] = []
-        """Each with ">" if nginy said it, or "<"."""
+        """Each with ">" if nginy sent it, or "<" if the backend did."""
 
     def begin(self) -> Step:
-        """Keep what is sent."""
+        """Keep what nginy sends."""
         step = super().begin()
         self.said += [(">", each) for each in step.sends]
         return step
 
     def receive(self, data: bytes | memoryview, *, is_eof: bool = False) -> Step:
-        """Keep what has come."""
+        """Keep what the backend has sent."""
         if data:
             self.said.append(("<", bytes(data)))
         return super().receive(data, is_eof=is_eof)
 
 
 def check(config: Config, upstream: str | None) -> list[Asked]:
-    """Ask all backends of an upstream, or of all of them, and return how each has answered.
+    """Ask all backends of one upstream, or of every upstream, and return their answers.
 
-    Backends that are down in the configuration are not asked, as by the service. Raise NginyError
-    if there is no such upstream, or nothing to ask. It takes as long as the slowest check; if there
-    are more than MAX_AT_ONCE, as long as they take one after another, that many at once.
+    Backends that are down in the configuration are not asked, as in the service. Raise NginyError
+    if there is no such upstream, or nothing to ask. It takes as long as the slowest check, and
+    longer with more than MAX_AT_ONCE, of which the others wait for their turn.
     """
     asked = _backends(config, upstream)
     loop = Loop()
@@ -129,7 +129,7 @@ def _backends(config: Config, upstream: str | None) -> list[Asked]:
 
 @dataclass(slots=True)
 class _Run:
-    """Names, then checks; all on one loop, which nobody else uses."""
+    """Names, then checks; all on a loop that nothing else uses."""
 
     loop: Loop
     config: Config
@@ -177,7 +177,7 @@ class _Run:
     # Names.
 
     def _resolve(self) -> None:
-        """Put the addresses of names in the places of the names."""
+        """Replace names by their addresses."""
         resolver = Resolver(self.loop, random.SystemRandom())
         resolver.apply(build.resolver_settings(self.config.resolver))
         found: list[list[Asked]] = [[each] for each in self.asked]
@@ -199,7 +199,7 @@ class _Run:
         self.asked[:] = [each for backends in found for each in backends]
 
     def _resolved(self, each: Asked, place: list[Asked], resolution: Resolution) -> None:
-        """Put one backend for each address where the name was."""
+        """Replace a backend by one for each address of its name."""
         self.unresolved -= 1
         host, port = each.backend.address.host, each.backend.address.port
         found = resolution.endpoints or tuple(
@@ -214,7 +214,7 @@ class _Run:
 
 
 def render_checks(asked: Sequence[Asked], *, is_verbose: bool = False) -> str:
-    """Return a line for each backend; if `is_verbose`, below it what both sides have said."""
+    """Return a line for each backend; if `is_verbose`, below it what both sides sent."""
     columns = [(each.upstream, _address(each), _verdict(each)) for each in asked]
     widths = [max(map(len, column)) for column in zip(*columns, strict=True)]
     lines = []
@@ -231,7 +231,7 @@ def render_checks(asked: Sequence[Asked], *, is_verbose: bool = False) -> str:
 
 
 def _address(each: Asked) -> str:
-    """Return the name of a backend, with its address if that is another."""
+    """Return the name of a backend, and its address if the name does not show it."""
     backend = each.backend
     is_known = backend.address.is_name or backend.name == str(backend.address)
     return backend.name if is_known else f"{backend.name} ({backend.address})"
@@ -246,13 +246,13 @@ def _verdict(each: Asked) -> str:
 def _reason(each: Asked) -> str:
     if each.result is None:
         return each.reason
-    return "nothing was heard" if each.result.is_silent else each.result.failure
+    return "no answer" if each.result.is_silent else each.result.failure
 
 
 def _dump(talk: RecordingTalk, secret: bytes) -> Iterator[str]:
-    """Yield what was said in hexadecimal, each line with the speaker and the text.
+    """Yield the conversation in hexadecimal, each line with its direction and the text.
 
-    Stars stand for the password.
+    Stars hide the password.
     """
     for speaker, said in talk.said:
         data = said.replace(secret, b"*" * len(secret)) if secret else said
@@ -261,6 +261,6 @@ def _dump(talk: RecordingTalk, secret: bytes) -> Iterator[str]:
             text = "".join(chr(byte) if 0x20 <= byte < 0x7F else "." for byte in part)
             yield f"  {speaker} {part.hex(' '):<{3 * HEX_COLUMNS - 1}}  {text}"
         if len(data) > HEX_MAX_BYTES:
-            yield f"  {speaker} ... {len(data) - HEX_MAX_BYTES} bytes more"
+            yield f"  {speaker} ... {len(data) - HEX_MAX_BYTES} more bytes"
     if talk.goodbye and not talk.is_eof:
         yield f"  > {talk.goodbye.hex(' ')} (goodbye)"

@@ -2,7 +2,7 @@
 
 Each script offers the options that go with the command, the commands in the first place, the values
 that an option takes, and files where a file belongs: YAML files and directories for CONFIG. It runs
-nothing but its shell, so that it answers at once and says nothing about files it cannot read.
+no program, so it answers at once and never complains about files it cannot read.
 
 The scripts are for the names `nginy` and `nginy.pyz`, and for any path to them.
 
@@ -20,11 +20,11 @@ FILES: Final = {"CONFIG", "FILE", "OUT"}
 """Values and arguments that are files."""
 
 FOREIGN: Final = {("import", "FILE")}
-"""Arguments of commands that are files of other programs, whatever their names end in."""
+"""Arguments that are files of other programs, with any ending."""
 ANY_FILE: Final = "any file"
 
 Values = Mapping[str, Sequence[str]]
-"""What may stand for a word such as SIGNAL."""
+"""The values that a word such as SIGNAL may have."""
 
 
 def render_completion(shell: str, usage: Usage, values: Values) -> str:
@@ -183,10 +183,7 @@ def _zsh_value(value: str, values: Values) -> str:
 
 
 def _fish(usage: Usage, values: Values) -> Iterator[str]:
-    """Yield lines for a file of ~/.config/fish/completions; files are offered as fish always does.
-
-    Only the words that no command takes are kept from them.
-    """
+    """Yield lines for a file of ~/.config/fish/completions. Fish itself offers files."""
     names = " ".join(command.name for command in _commands(usage))
     yield "# Completion for fish: nginy --completion fish | source"
     yield f"for program in {NAMES}"
@@ -228,4 +225,4 @@ SHELLS: Final[Mapping[str, Callable[[Usage, Values], Iterator[str]]]] = {
     "zsh": _zsh,
     "fish": _fish,
 }
-"""The shells, and what makes the lines of each script."""
+"""The shells, each with the function that yields the lines of its script."""

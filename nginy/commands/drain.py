@@ -1,8 +1,8 @@
 """`nginy drain`, `maint`, `ready` and `weight`: set a value of a backend while nginy runs.
 
-A backend is named by upstream and address, `web/10.0.0.1:80`; by the name that the configuration
-has, all its addresses are meant. With --wait the command returns when the last session of the
-backend has ended, or, for `ready`, when the backend gets clients again.
+UPSTREAM/ADDRESS names a backend, as in `web/10.0.0.1:80`; a host name from the configuration means
+all its addresses. With --wait the command returns when the last session of the backend has ended,
+or, for `ready`, when the backend gets clients again.
 
 Tested in tests/run/test_admin_changes.py.
 """
@@ -22,12 +22,12 @@ from nginy.text.units import parse_duration_ms
 
 STATES: Final = ("drain", "maint", "ready")
 NOT_YET: Final = 2
-"""The exit status if what was waited for has not come."""
+"""The exit status if --wait gives up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What an operator wants of a backend."""
+    """What an operator wants a backend to do."""
 
     backend: str
     """As typed: upstream, slash, address."""
@@ -37,13 +37,13 @@ class Wish:
 
 
 def drain(config: Config, path: str, wish: Wish) -> tuple[int, str]:
-    """Set what is wished; return exit status and text, or raise NginyError."""
+    """Carry out the wish; return exit status and text, or raise NginyError."""
     wait_ms = 0 if wish.wait is None else _duration_ms("--wait", wish.wait)
     if "for" in wish.values:
         _duration_ms("--for", wish.values["for"])
     upstream, slash, address = wish.backend.partition("/")
     if not slash or not address:
-        raise NginyError(f'"{wish.backend}" names no backend, expected UPSTREAM/ADDRESS')
+        raise NginyError(f'"{wish.backend}" is not a backend, expected UPSTREAM/ADDRESS')
     if upstream not in config.upstreams:
         hint = did_you_mean(closest(upstream, config.upstreams))
         raise NginyError(f'{path} has no upstream "{upstream}"{hint}')
@@ -86,7 +86,7 @@ def _duration_ms(option: str, text: str) -> int:
 
 
 def _line(upstream: str, row: Mapping[str, Any]) -> str:
-    """Say how a backend is now."""
+    """Describe the current state of a backend."""
     weight = row["weight"]["now"]
     sessions = counted(row["conns"], "session")
     text = f"{upstream}/{row['address']}: {row['state']}, {sessions}, weight {weight}"

@@ -38,9 +38,9 @@ ANY_TURN: Final = frozenset({"round_robin", "least_conn", "least_time"})
 
 
 Rows = Sequence[Mapping[str, Any]]
-"""The addresses of one configured backend, as the admin interface tells of them."""
+"""The addresses of one configured backend, as the admin interface lists them."""
 Live = Callable[[str], Mapping[str, Rows]]
-"""Returns the backends of an upstream as they are now, by name."""
+"""Returns the current backends of an upstream, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Way:
     address: Address
     client: Address
     visitor: Visitor
-    """The first session, from which variables get their values."""
+    """The first session, which gives variables their values."""
     first: FirstBytes
     live: Live | None = None
 
@@ -70,7 +70,7 @@ def explain(
 ) -> str:
     """Return the way of `client` ("10.1.2.3" or "10.1.2.3:5000") through a listener, as text.
 
-    `listener` is a name or an address, with "/udp" or "/tcp" behind it where both are listened on.
+    `listener` is a name or an address, followed by "/udp" or "/tcp" if both listen there.
     `words` say what the client sends first, such as "sni=www.example.com".
     Raise NginyError if there is no such listener or `client` is no IP address.
     """
@@ -161,15 +161,15 @@ def _phase_lines(way: Way) -> Generator[str, None, bool]:
     accepted = listener.accept_proxy_protocol
     if accepted is not None:
         is_sender = accepted.from_.table.decides(way.context.remote_addr) >= 0
-        who = "this client" if is_sender else "others than this client"
+        who = "this client" if is_sender else "other clients than this one"
         where = " in each datagram" if listener.protocol == "udp" else ""
         yield f"header    a PROXY header is read{where} from {who} (accept_proxy_protocol)"
         if not is_sender and accepted.others == "refuse":
             end = "datagrams are dropped" if listener.protocol == "udp" else "status 403"
-            yield f"choice    none: {end}, others are refused"
+            yield f"choice    none: {end}, this client is not in from (others: refuse)"
             return True
         if is_sender:
-            yield "client    from here on the one in the header; shown as if the header named none:"
+            yield "client    now the one in the header; the rest assumes a header without a client:"
     for limit in listener.limit_conn:
         key = quote(way.visitor.filled_in(limit.key_))
         yield f"limit     {counted(limit.max, 'session')} at a time for the key {key} (limit_conn)"
@@ -222,7 +222,7 @@ def _upstream_lines(name: str, upstream: Upstream, way: Way) -> Iterator[str]:
 
 
 def _bring_up_to_date(backend: Backend, rows: Rows) -> None:
-    """Give a backend what the running one has; a host name is as usable as its best address."""
+    """Copy the running state to a backend; a host name is as usable as its best address."""
     backend.down = not any(row["usable"] for row in rows)
     backend.reweigh(max(row["weight"]["now"] for row in rows))
     backend.max_conns = rows[0]["max_conns"]["now"]
@@ -230,7 +230,7 @@ def _bring_up_to_date(backend: Backend, rows: Rows) -> None:
 
 
 def _state(row: Mapping[str, Any]) -> str:
-    """Return how an address of a backend is now."""
+    """Describe the current state of one address of a backend."""
     where = "" if row["address"] == row["name"] else f"{row['address']} "
     count = row["conns"]
     text = f"{where}{row['state']}, {count} session{'' if count == 1 else 's'}"
@@ -252,7 +252,8 @@ def _usability(backend: Backend) -> str:
         facts.append(f"until it has {counted(settings.max_conns, 'session')} (max_conns)")
     if settings.max_fails:
         facts.append(
-            f"out for {settings.fail_timeout_s}s at {settings.max_fails} failed (max_fails)"
+            f"out for {settings.fail_timeout_s}s after {counted(settings.max_fails, 'failure')}"
+            " (max_fails)"
         )
     if settings.address.is_name:
         return f"usable once its name is resolved, {', '.join(facts)}"
@@ -264,7 +265,7 @@ def _usability(backend: Backend) -> str:
 def _choice_lines(
     upstream: Upstream, listener: Listener, pool: BackendPool, key: bytes
 ) -> Iterator[str]:
-    """Yield the chosen backend, and those that would be tried next."""
+    """Yield the chosen backend, and those that nginy would try next."""
     order: list[Backend] = []
     while (backend := pool.pick(key, order, 0)) is not None and backend not in order:
         order.append(backend)

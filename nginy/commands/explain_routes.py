@@ -1,8 +1,8 @@
 """Which route a client would take, and why not another: the part of `nginy explain` on `routes`.
 
-What a client would send first is told on the command line: `sni=www.example.com alpn=h2,http/1.1`,
-`starts=SSH-2.0` or `is_tls=on`. A client of which nothing is told is one that waits for the server.
-The real table and the real conditions decide (`proxy/routes.py`); here they are put into words.
+The command line says what a client would send first: `sni=www.example.com alpn=h2,http/1.1`,
+`starts=SSH-2.0` or `is_tls=on`. Without these words, the client waits for the server.
+The real table and the real conditions decide (`proxy/routes.py`); this module puts them into words.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ from nginy.wire.expect import unescape
 from nginy.wire.shown import shown
 
 TLS_HEAD = b"\x16\x03\x01"
-"""How a ClientHello starts of which only the contents are told."""
+"""The first bytes of a ClientHello of which the command line gives only the contents."""
 ASKED = ("from", "port", "is_tls", "sni", "alpn", "starts", "share", "key", "when")
 WORDS = ("sni", "alpn", "starts", "is_tls")
 
@@ -47,7 +47,7 @@ class FirstBytes:
 
 
 def parse_first_bytes(words: Sequence[str]) -> FirstBytes:
-    """Return what words such as "sni=a.example" say of a client. Raises NginyError."""
+    """Return what words such as "sni=a.example" say about a client. Raises NginyError."""
     said: dict[str, str] = {}
     for word in words:
         name, equals, value = word.partition("=")
@@ -73,12 +73,12 @@ def parse_first_bytes(words: Sequence[str]) -> FirstBytes:
 
 
 def tls_lines(listener: Listener, route: Route | None) -> Iterator[str]:
-    """Say whether a client's TLS is terminated, if anybody's is."""
+    """Say whether a client's TLS is terminated, if the listener terminates any."""
     tls = listener.tls if route is None else route.tls or listener.tls
     if route is not None and is_passed_through(route) and any(terminations(listener)):
         yield "tls       passed through"
     elif tls is not None:
-        yield f"tls       terminated, as said at {tls.origin.mark}"
+        yield f"tls       terminated, at {tls.origin.mark}"
     elif any(terminations(listener)):
         yield "tls       passed through"
 
@@ -86,9 +86,9 @@ def tls_lines(listener: Listener, route: Route | None) -> Iterator[str]:
 def route_lines(
     config: Config, listener: Listener, port: int, visitor: Visitor, first: FirstBytes
 ) -> Iterator[str | Target]:
-    """Yield a line for each route up to the one that is taken, then where it leads.
+    """Yield a line for each route up to the one that is taken, then its `Target`.
 
-    The last one is a `Target`; if nobody can go anywhere, one that denies.
+    If no route is taken and there is no default, the target denies.
     """
     defined = definitions(config.variables)
     is_late = awaits_hello(listener, config, defined)
@@ -104,7 +104,7 @@ def route_lines(
         if failed is None:
             conditions = [name for name in asked if name in ASKED]
             why = ", ".join(f"{name} {flow(asked[name])}" for name in conditions)
-            yield f"{head} taken: {why or 'it asks nothing'}, at {entry.origin.mark}"
+            yield f"{head} taken: {why or 'it has no conditions'}, at {entry.origin.mark}"
             yield from tls_lines(listener, entry)
             if route.target.is_denied:
                 end = "its datagrams are dropped" if listener.protocol == "udp" else "status 403"

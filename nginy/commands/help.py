@@ -1,8 +1,8 @@
 """The text of --help. Everything that can be typed is in it, and nowhere else.
 
 docopt reads it to parse a command line (`cli.py`), and `usage.py` takes it apart for the manual
-page, for what shells complete and for what is said of a mistake. A command is a line here and a few
-in `cli.py`.
+page, for shell completion and for messages about mistakes. A command is a line here and a few in
+`cli.py`.
 
 Tested in tests/commands/test_usage.py.
 """
@@ -29,7 +29,7 @@ Usage:
   nginy (-h | -v | -V | --help-config | --man | --completion SHELL)
 
 nginy plan prints what a reload with CONFIG would change, and changes nothing.
-nginy reload is -s reload; with --dry-run, the running nginy says what would come of it.
+nginy reload is -s reload; with --dry-run, the running nginy says what it would change.
 nginy explain prints where CONFIG sends a client, such as 10.1.2.3 or 10.1.2.3:5000,
 that connects to LISTENER, a name or an address. FIRST is what the client sends first:
 sni=NAME, alpn=PROTOCOL,..., starts=BYTES or is_tls=on.
@@ -41,15 +41,15 @@ ones end; maint takes it out of service and stops its checks; ready undoes both.
 nginy weight changes the weight of a backend. None of this changes the file: a restart,
 or a reload with another value in the file, undoes it.
 nginy log prints the last lines of the error log, from memory, or sets its level for
-a while: debug, for example, or file for the one in CONFIG.
+a while: debug, for example, or file for the level in CONFIG.
 nginy sessions lists all current sessions, or those that match all filters, such as
 client=10.0.0.0/8, backend=10.0.0.1:80, state=established or min_age=10m.
-nginy top shows upstreams, listeners, sessions and events on a screen that it draws
-anew each second; F1 names its keys.
+nginy top shows upstreams, listeners, sessions and events on a screen that it redraws
+every second; F1 lists its keys.
 nginy trace records each turn of the event loop, and what its handlers do, into a file
 that https://ui.perfetto.dev and Chrome's about:tracing show.
-nginy import turns FILE, a configuration of nginx or HAProxy, into one of nginy, and
-reports what is not the same; the exit status is 0 if everything is, 3 if not.
+nginy import turns FILE, a configuration for nginx or HAProxy, into one for nginy, and
+reports what differs; the exit status is 0 if nothing does, 3 if something does.
 
 Options:
   -t             Check CONFIG and the files it names, and exit.
@@ -66,13 +66,13 @@ Options:
   --check        Print whether nginy is ready, and exit with 0 if it is, 2 if it is
                  not, or 1 if it does not answer.
   --level LEVEL  Print lines of this level and above, from notice upward.
-  --last COUNT   Print so many lines, instead of 200.
+  --last COUNT   Print this many lines instead of 200.
   --set LEVEL    Log from this level upward, for 10m or the time of --for.
   --top BY       Show the twenty sessions with the most bytes, age or idle time.
   --follow       Show sessions as they begin and end, until Ctrl-C.
   --kill         End these sessions.
-  -d SECONDS     Draw the screen so often, instead of each second.
-  --ascii        Draw it in ASCII alone.
+  -d SECONDS     Redraw the screen at this interval, instead of every second.
+  --ascii        Draw it in ASCII only.
   --wait TIME    Return when the last session of the backend has ended, or when it is
                  ready. After TIME, such as 60s, give up with the exit status 2.
   --for TIME     Undo the change after this time; for trace, record for this time
@@ -82,8 +82,9 @@ Options:
   -o OUT         Write to this file; without it, import writes to standard output, and
                  trace to nginy-trace.json.
   --from PROGRAM
-                 Whose configuration FILE is: nginx or haproxy. By default nginy finds out.
-  --strict       Write nothing unless everything is the same.
+                 The program that FILE is for: nginx or haproxy. By default, nginy tells
+                 from the contents.
+  --strict       Write nothing if anything differs.
   -v --version   Print the version and exit.
   -V             Print the versions of nginy, Python and PyYAML, and exit.
   --help-config  Print every key that CONFIG may have, and exit.

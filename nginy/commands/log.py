@@ -27,7 +27,7 @@ def log(config: Config, path: str, level: str | None, last: str | None) -> str:
 
 
 def set_level(config: Config, path: str, level: str, lease: str | None) -> str:
-    """Give the error log another level, or with "file" its configured one; return what holds."""
+    """Set the level of the error log, or with "file" the configured one; return it as text."""
     wanted = None if level == "file" else _checked(level)
     body = {"level": wanted, **({} if lease is None else {"for": lease})}
     found = ask_json(config, path, Message("PATCH", "/api/v1/log", body))

@@ -1,9 +1,9 @@
 """The manual page nginy(8): the text of --help and the page of --help-config, as man(7) wants them.
 
-What is here and nowhere else are the signals, the exit status and the environment; a test compares
-the signals with the README's. The page has no date, so that one version of nginy makes one page.
+Only the signals, the exit status and the environment are written here; a test compares the signals
+with the README's. The page has no date, so a version of nginy always makes the same page.
 
-Sources: man-pages(7) for the order of the sections, groff_char(7) for what has to be escaped.
+Sources: man-pages(7) for the order of the sections, groff_char(7) for the characters to escape.
 
 Tested in tests/commands/test_usage.py.
 """
@@ -132,7 +132,7 @@ def _italic(word: str) -> str:
 
 
 def _text(markdown: str) -> str:
-    """Return a paragraph; what has backquotes becomes bold."""
+    """Return a paragraph; text in backquotes becomes bold."""
     parts = [
         f"\\fB{_escape(part)}\\fR" if place % 2 else _escape(part)
         for place, part in enumerate(markdown.split("`"))
@@ -142,6 +142,6 @@ def _text(markdown: str) -> str:
 
 
 def _escape(text: str) -> str:
-    r"""Return a text that shows as it is: - would be a hyphen, and ^ ~ ' letters of their own."""
+    r"""Escape a text: groff would show - as a hyphen, and ^ ~ ' as typographic characters."""
     text = text.replace("\\", "\\e").replace("-", "\\-")
     return text.replace("^", "\\(ha").replace("~", "\\(ti").replace("'", "\\(aq")

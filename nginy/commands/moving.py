@@ -1,6 +1,6 @@
-"""How many keys of a hash method go to another backend if the list of an upstream changes.
+"""How many keys of a hash method move to another backend if the list of an upstream changes.
 
-It creates both pools and compares where some thousand keys go.
+It creates both pools and compares where a few thousand keys go.
 
 Tested in tests/commands/test_plan.py.
 """
@@ -14,7 +14,7 @@ from nginy.config import build
 from nginy.config.upstream import Upstream
 
 SAMPLE_KEYS: Final = 4096
-"""Keys tried; the share is then right to about 1.5 percent points."""
+"""Keys tried; with so many, the share is right to about 1.5 percentage points."""
 
 
 def moved_share(old: Upstream, new: Upstream) -> float | None:
@@ -31,7 +31,7 @@ def moved_share(old: Upstream, new: Upstream) -> float | None:
 
 
 def _pool(upstream: Upstream) -> BackendPool:
-    """Return a pool for asking; nobody sends anything to it."""
+    """Return a pool to ask; no session uses it."""
     backends = [Backend(build.backend_settings(backend)) for backend in upstream.backends]
     for backend in backends:
         backend.down = backend.settings.down  # a host name counts without its addresses

@@ -89,7 +89,7 @@ def plan(old: Config, new: Config) -> Plan:
 
 
 def needing_restart(old: Config, new: Config) -> tuple[str, ...]:
-    """Return the keys of `new` that a process which runs `old` cannot change to."""
+    """Return the keys of `new` that a process running `old` cannot adopt."""
     return tuple(
         name
         for name in sorted(NEEDS_RESTART)
@@ -98,7 +98,7 @@ def needing_restart(old: Config, new: Config) -> tuple[str, ...]:
 
 
 def reloadable(old: Config, new: Config) -> Config:
-    """Return `new` as a process that runs `old` can change to it: what runs afterwards."""
+    """Return what runs after a reload from `old` to `new`, without the keys for a restart."""
     names = needing_restart(old, new)
     if not names:
         return new
@@ -144,9 +144,9 @@ def _upstreams(old: Config, new: Config) -> Found:
 
 
 def _drains(listeners: Sequence[Listener]) -> str:
-    """Return how long the sessions of a backend go on that leaves an upstream.
+    """Return how long sessions go on after their backend leaves an upstream.
 
-    Its listeners have said so when they began.
+    `listeners` are those of the old configuration: a session keeps the settings it began with.
     """
     times_ms = {entry.proxy_drain_timeout_ms for entry in listeners}
     known_ms = [time_ms for time_ms in times_ms if time_ms is not None]
@@ -290,7 +290,7 @@ def _differences(path: str, old: Plain, new: Plain) -> Iterator[str]:
 
 
 def _route_differences(old: Plain, new: Plain) -> Iterator[str]:
-    """Yield routes that are new or there no more, and whether the others have moved."""
+    """Yield added and removed routes, and whether the others changed their order."""
     before = {repr(route): route for route in (old if isinstance(old, list) else ())}
     after = {repr(route): route for route in (new if isinstance(new, list) else ())}
     for key, route in after.items():

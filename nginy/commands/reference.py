@@ -1,4 +1,4 @@
-"""The language for people: `nginy --help-config` prints every key and every variable.
+"""The configuration language for people: `nginy --help-config` prints every key and variable.
 
 The page is Markdown, 100 columns wide, so that a terminal shows it as well. It comes from the table
 of schema.py, so a new key appears here by itself: the page shows all records that it reaches from

@@ -1,10 +1,10 @@
-"""`nginy sessions`: which sessions go on, and their end if `--kill` is given.
+"""`nginy sessions`: lists the current sessions, or ends them with `--kill`.
 
-Filters are typed as the admin interface takes them: `client=10.0.0.0/8`, `backend=10.0.0.1:80`,
-`state=established`, `min_age=10m`. With --follow the list is asked for each second, and what has
-begun or ended since is shown, until Ctrl-C.
+Filters are those of the admin interface: `client=10.0.0.0/8`, `backend=10.0.0.1:80`,
+`state=established`, `min_age=10m`. With --follow, it asks for the list every second and shows the
+sessions that have begun or ended since, until Ctrl-C.
 
-What is shown is a pure function of the answers.
+The text is a pure function of the answers.
 
 Tested in tests/run/test_admin_sessions.py.
 """
@@ -43,13 +43,13 @@ class Choice:
 
     filters: Sequence[str]
     top: str | None = None
-    """bytes, age or idle: only the twenty that have most of it."""
+    """bytes, age or idle: only the twenty sessions with the most of it."""
     is_kill: bool = False
     is_follow: bool = False
 
 
 def sessions(config: Config, path: str, choice: Choice) -> Iterator[str]:
-    """Yield lines that show sessions, or what has become of them; raises NginyError."""
+    """Yield lines that show sessions, or how many have ended; raises NginyError."""
     chosen = _pairs(choice.filters)
     if choice.is_kill:
         yield _kill(config, path, chosen)
@@ -64,7 +64,7 @@ def _pairs(filters: Sequence[str]) -> dict[str, str]:
     for text in filters:
         name, equals, value = text.partition("=")
         if not equals or not value:
-            raise NginyError(f'"{text}" is no filter, expected such as client=10.0.0.0/8')
+            raise NginyError(f'"{text}" is not a filter, expected one such as client=10.0.0.0/8')
         found[name] = value
     return found
 
@@ -94,7 +94,7 @@ def _kill(config: Config, path: str, chosen: Mapping[str, str]) -> str:
 
 
 def _follow(config: Config, path: str, chosen: Mapping[str, str]) -> Iterator[str]:
-    """Yield what begins and ends, until it is interrupted."""
+    """Yield sessions that begin and end, until it is interrupted."""
     before: dict[str, dict[str, Any]] = {}
     while True:
         now = {each["id"]: each for each in _all(config, path, chosen, None)}

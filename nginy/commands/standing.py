@@ -1,7 +1,7 @@
-"""What becomes of the changes by operators at a reload: lines that `nginy plan` adds to its own.
+"""What a reload does to operators' changes: lines that `nginy plan` adds to its own.
 
-Only the running process knows what operators have set; where it has no admin interface, nobody
-could set anything. The rule is that of `admin/changes/book.py`: a new value in the file wins.
+Only the running process knows what operators have set; without an admin interface they could set
+nothing. The rule is that of `admin/changes/book.py`: a new value in the file wins.
 
 Tested in tests/run/test_admin_config.py.
 """
@@ -14,7 +14,7 @@ from nginy.errors import NginyError
 
 
 def standing(config: Config, path: str) -> list[str]:
-    """Return a line for each change by an operator that `config` leaves in effect, or ends."""
+    """Return a line for each change by an operator: does it survive a reload with `config`?"""
     try:
         code, text = ask(config, path, Message("GET", "/api/v1/changes"))
         rows = json.loads(text)["changes"] if code == 200 else []
@@ -28,7 +28,7 @@ def standing(config: Config, path: str) -> list[str]:
 
 
 def _line(config: Config, row: dict[str, str], listed: dict[str, set[tuple[str, str]]]) -> str:
-    """Say what becomes of one change; `listed` are the backends that were added and removed."""
+    """Say whether one change survives; `listed` holds the backends that were added and removed."""
     place = f"{row['upstream']}/{row['address'] or row['name']}"
     value = row["value"] if row["key"] == "backend" else f"{row['key']} {row['value']}"
     by = f"{value} by operator {row['by']} since {row['at']}"

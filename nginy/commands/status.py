@@ -1,10 +1,10 @@
 """`nginy status`: asks a running nginy how it is, and shows the answer in a screenful.
 
-The question is one request (`asking.py`), and `--check` makes of the answer an exit status for
+The question is one request (`asking.py`), and `--check` turns the answer into an exit status for
 monitoring: 0 all is well, 1 no answer, 2 not ready, which readiness probes and Nagios plugins
 understand (a plugin's 2 is CRITICAL).
 
-What is shown is a pure function of the overview, so that a test can read it.
+The text is a pure function of the overview, so a test can read it.
 """
 
 import json
@@ -19,7 +19,7 @@ from nginy.text.escape import escape_control
 from nginy.text.units import format_duration
 
 ROWS_MAX: Final = 5
-"""Of each list."""
+"""How many lines of each list are shown."""
 
 NOT_READY: Final = 2
 """The exit status of --check."""
@@ -42,7 +42,7 @@ def status(config: Config, path: str, *, is_json: bool, is_check: bool) -> tuple
 
 
 def render(overview: Any) -> Iterator[str]:
-    """Yield the lines that show an overview; all text from outside is made safe."""
+    """Yield the lines that show an overview, with control characters escaped."""
     config, sessions, connections = (
         overview[name] for name in ("config", "sessions", "connections")
     )

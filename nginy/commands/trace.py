@@ -1,7 +1,6 @@
-"""`nginy trace`: a file with all that the event loop does for some seconds.
+"""`nginy trace`: a file with everything that the event loop does for some seconds.
 
-The nginy that runs a configuration records, and makes the text when that is over; this only asks
-for it and writes it down.
+The running nginy records, then makes the text; this module asks for it and writes the file.
 
 Tested in tests/run/test_admin_trace.py.
 """
@@ -16,7 +15,7 @@ from nginy.errors import NginyError
 from nginy.text.counts import counted
 
 MAKING_S: Final = 120
-"""How long the text may take, beyond the recording."""
+"""How long nginy may take to make the text after the recording."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ def trace(config: Config, path: str, wish: TraceWish) -> str:
         raise NginyError(f"{wish.file} cannot be written ({error.strerror})") from error
     turns = sum(1 for each in events if each["ph"] == "X" and each["name"] == "turn")
     sessions = sum(1 for each in events if each["ph"] == "b")
-    more = ", cut as it was full" if told.get("truncated") else ""
+    more = ", cut short because it was full" if told.get("truncated") else ""
     return (
         f"{wish.file}: {counted(turns, 'turn')}, {counted(sessions, 'session')}, "
         f"{counted(len(events), 'event')} in {begun['for_s']:g}s{more}; "

@@ -1,11 +1,10 @@
 """The text of --help, taken apart: its command lines, commands and options.
 
-docopt reads the text in order to parse a command line; this reads it for whatever else has to know
-what can be typed: the manual page (`manual.py`) and what shells complete (`completion.py`). So an
-option or a command that is in the text is everywhere. Of a line that docopt refuses, `mistake` says
-in one sentence what is wrong.
+docopt reads the text to parse a command line; this module reads it for the manual page
+(`manual.py`) and for shell completion (`completion.py`). So an option or a command in the text
+appears everywhere. `mistake` says in one sentence what is wrong with a line that docopt refuses.
 
-The text is that of `cli.py`. Not here: what any of it does.
+The text is in `help.py`. Not here: what any of it does.
 """
 
 import re
@@ -54,7 +53,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """All that a text says."""
+    """Everything that a text of --help says."""
 
     summary: str
     """What nginy is, without a full stop."""
@@ -66,7 +65,7 @@ class Usage:
 
 
 def parse_usage(text: str) -> Usage:
-    """Take a text apart that docopt understands."""
+    """Take apart a text that docopt understands."""
     head, _, rest = text.partition("\n\nUsage:\n")
     body, _, option_text = rest.partition("\n\nOptions:\n")
     usage, _, prose = body.partition("\n\n")
@@ -93,7 +92,7 @@ def _command_name(line: str) -> str:
 def _command(name: str, lines: tuple[str, ...], options: tuple[Option, ...], prose: str) -> Command:
     own = [line for line in lines if _command_name(line) == name]
     typed = {option for line in own for option in _NAME.findall(line)}
-    # of the first line, which has no other way to name the file than the argument itself
+    # The arguments are what the command's first line has beside its options.
     bare = re.sub(r"\[[^]]*-[^]]*\]|-\w [A-Z]+", "", own[0]) if own else ""
     about = re.search(rf"^nginy {name} (.*?)(?=^nginy |\Z)", prose, re.MULTILINE | re.DOTALL)
     return Command(

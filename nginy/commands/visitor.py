@@ -1,6 +1,6 @@
-"""Visitor: a client that never came, so that `explain` can ask for the values of variables.
+"""Visitor: a client that never came, from which `explain` gets the values of variables.
 
-It looks like a session to the texts that `proxy/variables.py` compiles; a way of its own to fill in
+It looks like a session to the texts that `proxy/variables.py` compiles; a second way to fill in
 variables would know less than the real one. It has neither a socket nor a loop, and never ends.
 
 Tested in tests/commands/test_explain.py.

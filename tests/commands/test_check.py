@@ -124,7 +124,7 @@ def test_silence_that_passes_is_said(tmp_path: pathlib.Path) -> None:
         name = "{}:{}".format(*sock.getsockname())
         check_keys = "{type: udp, timeout: 30ms}"
         text = upstreams(web=f"health_check: {check_keys}, backends: [{name}]")
-        assert rendered(tmp_path, text) == [f"web  {name}  passed N ms  nothing was heard"]
+        assert rendered(tmp_path, text) == [f"web  {name}  passed N ms  no answer"]
 
 
 def test_v_prints_what_was_said(tmp_path: pathlib.Path, backend: str) -> None:
@@ -135,7 +135,7 @@ def test_v_prints_what_was_said(tmp_path: pathlib.Path, backend: str) -> None:
     lines = rendered(tmp_path, text, is_verbose=True)
     assert "redis: timed out while waiting for the answer" in lines[0]
     assert lines[1] == "  > 2a 33 0d 0a 24 34 0d 0a 41 55 54 48 0d 0a 24 33  *3..$4..AUTH..$3"
-    assert re.fullmatch(r"  > \.\.\. \d+ bytes more", lines[-1])
+    assert re.fullmatch(r"  > \.\.\. \d+ more bytes", lines[-1])
     assert "****" in lines[-2]
     assert not any("xxx" in line or "78 78 78" in line for line in lines)
 

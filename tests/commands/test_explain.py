@@ -50,10 +50,10 @@ def test_the_whole_way_is_told(tmp_path: pathlib.Path) -> None:
         "rules     none but proxy_pass: every client goes to upstream web",
         "balance   round_robin",
         "backends",
-        "  10.0.0.1:80  usable, weight 1, out for 10s at 1 failed (max_fails)",
+        "  10.0.0.1:80  usable, weight 1, out for 10s after 1 failure (max_fails)",
         (
             "  10.0.0.2:80  usable, weight 2, until it has 7 sessions (max_conns),"
-            " out for 5s at 3 failed (max_fails)"
+            " out for 5s after 3 failures (max_fails)"
         ),
         "  10.0.0.3:80  not usable: down is on",
         "  10.0.0.4:80  usable only while no other is (backup), weight 1",
@@ -182,11 +182,11 @@ def test_a_proxy_and_a_stranger_are_told_apart(tmp_path: pathlib.Path) -> None:
 
     assert told("127.0.0.1:80", "10.1.2.3") == [
         "header    a PROXY header is read from this client (accept_proxy_protocol)",
-        "client    from here on the one in the header; shown as if the header named none:",
+        "client    now the one in the header; the rest assumes a header without a client:",
     ]
     assert told("127.0.0.1:80", "11.1.2.3") == [
-        "header    a PROXY header is read from others than this client (accept_proxy_protocol)",
-        "choice    none: status 403, others are refused",
+        "header    a PROXY header is read from other clients than this one (accept_proxy_protocol)",
+        "choice    none: status 403, this client is not in from (others: refuse)",
     ]
     assert told("127.0.0.1:81", "11.1.2.3")[1].startswith("rules     none but return")
 
@@ -202,7 +202,7 @@ def test_a_proxy_in_front_of_a_udp_listener_is_told_of_as_well(tmp_path: pathlib
     config = loaded(tmp_path, text)
     assert "in each datagram from this client" in explain(config, "127.0.0.1:53", "10.1.2.3")
     assert explain(config, "127.0.0.1:53", "11.1.2.3").endswith(
-        "choice    none: datagrams are dropped, others are refused\n"
+        "choice    none: datagrams are dropped, this client is not in from (others: refuse)\n"
     )
 
 

@@ -75,5 +75,5 @@ def test_without_an_interface_it_names_the_line_to_add(tmp_path: pathlib.Path) -
 
 def test_without_a_nginy_it_says_so(tmp_path: pathlib.Path) -> None:
     config = loaded(tmp_path, f"admin: unix:{tmp_path}/none.sock\n{LISTENER}")
-    with pytest.raises(NginyError, match=r"cannot be asked \(2: No such file.*is nginy running"):
+    with pytest.raises(NginyError, match=r"no answer from .* \(2: No such file.*is nginy running"):
         status(config, "nginy.yml", is_json=False, is_check=True)

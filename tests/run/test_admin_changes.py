@@ -200,7 +200,7 @@ def test_the_command_line_names_what_is_wrong(
     with Nginy(tmp_path, alone.config()) as nginy:
         path = str(nginy.path)
         for arguments, said in (
-            (("drain", path, "web"), '"web" names no backend, expected UPSTREAM/ADDRESS'),
+            (("drain", path, "web"), '"web" is not a backend, expected UPSTREAM/ADDRESS'),
             (("drain", path, "wbe/1"), 'has no upstream "wbe" (did you mean "web"?)'),
             (("drain", path, "web/1:1"), "there is no backend 1:1 in web"),
             (("drain", "--for", "soon", path, "web/1:1"), '--for "soon" is not a duration'),

@@ -181,7 +181,7 @@ def test_what_is_wrong_is_said(tmp_path: pathlib.Path, capsys: pytest.CaptureFix
         assert place.ask("GET", "/sessions/one")[0] == 400
         for arguments, said in (
             (("--kill", str(nginy.path)), "--kill needs a filter"),
-            ((str(nginy.path), "client"), '"client" is no filter, expected such as'),
+            ((str(nginy.path), "client"), '"client" is not a filter, expected one such as'),
             (("--top", "size", str(nginy.path)), "by is not one of bytes, age, idle"),
         ):
             status, out, errors = typed(capsys, "sessions", *arguments)

@@ -160,7 +160,7 @@ def test_names_without_a_certificate_are_warned_of_and_explain_says_who_is_termi
     config = loaded(tmp_path, text)
     (warning,) = surprises(config)
     assert 'no certificate is for "missing.test", so its clients get another one' in warning
-    for name, said in (("mine", "terminated, as said at"), ("theirs", "passed through")):
+    for name, said in (("mine", "terminated, at"), ("theirs", "passed through")):
         told = explain(config, "127.0.0.1:80", "10.1.2.3", (f"sni={name}.test",))
         assert f"tls       {said}" in told
 
