@@ -304,7 +304,7 @@ def _tell_outcome(outcome: ReloadOutcome, *, is_dry: bool = False) -> int:
         _tell(f"[warn] {warning}")
     if outcome.needs_restart:
         _tell(f"[warn] needs a restart: {', '.join(outcome.needs_restart)}")
-    return _show("\n".join(outcome.changes or ("nothing changes",)))
+    return _show("\n".join(map(str, outcome.changes or ("nothing changes",))))
 
 
 def _running(config: Config, path: str, other: str | None) -> Config:

@@ -72,11 +72,10 @@ def rehearsal(subject: Subject, asked: Asked) -> Slices[Answer]:
     began_ms = subject.loop.clock.now_ms
     found = yield from configuration(subject).rehearse()
     is_refused = bool(found["problems"])
-    changes = [{"op": text[:1], "text": text[2:]} for text in found["changes"]]
     told = {"dry_run": True, "result": "refused" if is_refused else "acceptable"}
     took = {"took_s": (subject.loop.clock.now_ms - began_ms) / 1000}
     problems = [problem_row(text) for text in found["problems"]]
-    members = {**subject.stamp(), **told, **took, **found, "changes": changes, "problems": problems}
+    members = {**subject.stamp(), **told, **took, **found, "problems": problems}
     return (yield from json_answer(asked, members, 422 if is_refused else 200))
 
 

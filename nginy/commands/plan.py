@@ -14,7 +14,7 @@ the log and the admin interface show the list to more people than may read the f
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from nginy.commands.moving import moved_share
 from nginy.config import upstream as upstream_keys
@@ -48,6 +48,20 @@ ROUTE_MAX_CHARACTERS: Final = 160
 """How much of one route is shown."""
 
 
+class ChangeLine(NamedTuple):
+    """A change for those who print it, in this or in another process."""
+
+    op: str
+    """One of `MARKS`."""
+    subject: str
+    text: str
+    """The whole sentence, which begins with the subject."""
+
+    def __str__(self) -> str:
+        """Return the line of `nginy plan`."""
+        return f"{self.op} {self.text}"
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """One thing that a reload adds, removes or changes.
@@ -65,6 +79,11 @@ class Change:
         details = f": {', '.join(self.details)}" if self.details else ""
         effect = f" ({self.effect})" if self.effect else ""
         return f"{self.subject} {self.action}{details}{effect}"
+
+    @property
+    def line(self) -> ChangeLine:
+        """The change as it is printed."""
+        return ChangeLine(MARKS[self.action], self.subject, str(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +347,7 @@ def _count(number: int, noun: str) -> str:
 def render_plan(old: Config, new: Config) -> str:
     """Return the plan as text: a line for each subject, marked as in a diff."""
     made = plan(old, new)
-    lines = [f"{MARKS[change.action]} {change}" for change in made.changes]
+    lines = [str(change.line) for change in made.changes]
     for name, upstream in new.upstreams.items():
         before = old.upstreams.get(name)
         share = None if before is None or before == upstream else moved_share(before, upstream)

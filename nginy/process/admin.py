@@ -270,7 +270,7 @@ class AdminSet:
             "took_s": outcome.took_ms / 1000,
             "problems": [problem_row(text) for text in outcome.problems],
             "warnings": list(outcome.warnings),
-            "changes": [{"op": text[:1], "text": text[2:]} for text in outcome.changes],
+            "changes": [change._asdict() for change in outcome.changes],
             "needs_restart": list(outcome.needs_restart),
         }
         if not outcome.problems:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 from nginy.commands.asking import Message, NoAnswerError, ask, refusal
+from nginy.commands.plan import ChangeLine
 from nginy.config.schema import Config
 from nginy.errors import NginyError
 from nginy.process.pidfile import read_outcome, read_pid, read_reopening, read_upgrade
@@ -87,7 +88,10 @@ def rehearse(config: Config, config_path: str) -> ReloadOutcome:
 
 def _outcome(fields: Mapping[str, Any]) -> ReloadOutcome:
     """Return the outcome that the admin interface has answered."""
-    changes = tuple(f"{each['op']} {each['text']}" for each in fields["changes"])
+    changes = tuple(
+        ChangeLine(str(each["op"]), str(each.get("subject")), str(each["text"]))
+        for each in fields["changes"]
+    )
     texts = {name: tuple(map(str, fields[name])) for name in ("warnings", "needs_restart")}
     problems = tuple(map(_problem, fields["problems"]))
     took_ms = int(fields["took_s"] * 1000)

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from nginy.commands.plan import MARKS, needing_restart, plan
+from nginy.commands.plan import ChangeLine, needing_restart, plan
 from nginy.config import schema
 from nginy.config.surprises import surprises
 from nginy.log.levels import NOTICE
@@ -27,7 +27,7 @@ CHANGES_LOGGED: Final = 100
 """Of one reload; `nginy -s reload` and `nginy plan` show more."""
 CHANGES_KEPT: Final = 1000
 
-LISTS: Final = ("problems", "warnings", "changes", "needs_restart")
+TEXTS: Final = ("problems", "warnings", "needs_restart")
 """Fields of a `ReloadOutcome` that are lists of texts."""
 
 
@@ -41,7 +41,7 @@ class ReloadOutcome:
     took_ms: int
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    changes: tuple[str, ...] = ()
+    changes: tuple[ChangeLine, ...] = ()
     """As `nginy plan` shows them."""
     needs_restart: tuple[str, ...] = ()
     """Keys with new values in the file, while the process goes on with the old ones."""
@@ -69,10 +69,19 @@ def outcome_of(text: str) -> ReloadOutcome | None:
         return ReloadOutcome(
             int(fields["began_ms"]),
             int(fields["took_ms"]),
-            **{name: tuple(map(str, fields[name])) for name in LISTS},
+            changes=tuple(map(_change, fields["changes"])),
+            **{name: tuple(map(str, fields[name])) for name in TEXTS},
         )
     except (ValueError, TypeError, KeyError):
         return None
+
+
+def _change(fields: object) -> ChangeLine:
+    """Return a change; a process that runs an older program has written a line."""
+    if isinstance(fields, str):
+        return ChangeLine(fields[:1], "", fields[2:])
+    op, subject, text = map(str, fields if isinstance(fields, list) else ())
+    return ChangeLine(op, subject, text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +116,8 @@ class Difference:
     """How a configuration that was read differs from the one that runs."""
 
     warnings: tuple[str, ...] = ()
-    changes: tuple[str, ...] = ()
-    """Each as `nginy plan` shows it, with a mark in front; some are left out if there are many."""
+    changes: tuple[ChangeLine, ...] = ()
+    """As `nginy plan` shows them; some are left out if there are many."""
     changes_count: int = 0
     needs_restart: tuple[str, ...] = ()
 
@@ -122,7 +131,7 @@ def difference(before: schema.Config, config: schema.Config) -> Difference:
     changes = plan(before, config).changes
     return Difference(
         tuple(surprises(config)),
-        tuple(f"{MARKS[change.action]} {change}" for change in changes[:CHANGES_KEPT]),
+        tuple(change.line for change in changes[:CHANGES_KEPT]),
         len(changes),
         needing_restart(before, config),
     )
@@ -133,7 +142,7 @@ def report_reload(began_ms: int, found: Difference) -> ReloadOutcome:
     for warning in found.warnings:
         logger.warning("%s", warning)
     for change in found.changes[:CHANGES_LOGGED]:
-        logger.log(NOTICE, "reload: %s", change.partition(" ")[2])
+        logger.log(NOTICE, "reload: %s", change.text)
     if found.changes_count > CHANGES_LOGGED:
         logger.log(NOTICE, "reload: %d more changes", found.changes_count - CHANGES_LOGGED)
     logger.log(NOTICE, "configuration reloaded")

@@ -151,7 +151,7 @@ def _rehearsal(path: str, running: Config) -> Facts:
     return {
         "problems": problems,
         "warnings": [] if found is None else list(found.warnings),
-        "changes": [] if found is None else list(found.changes),
+        "changes": [] if found is None else [change._asdict() for change in found.changes],
         "needs_restart": [] if found is None else list(found.needs_restart),
     }
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import pytest
+from nginy.commands.plan import ChangeLine
 from nginy.config.load import load
 from nginy.process.report import (
     CHANGES_KEPT,
@@ -24,7 +25,11 @@ OUTCOMES = [
     ReloadOutcome(1, 2),
     ReloadOutcome(1, 2, problems=("a.yml:1:1: wrong", "a.yml:2:1: wrong, too")),
     ReloadOutcome(
-        1, 2, warnings=("odd",), changes=("+ upstream u added",), needs_restart=("workers",)
+        1,
+        2,
+        warnings=("odd",),
+        changes=(ChangeLine("+", "upstream u", "upstream u added"),),
+        needs_restart=("workers",),
     ),
 ]
 
@@ -44,6 +49,14 @@ def test_a_part_of_an_outcome_is_none() -> None:
     without = {**json.loads(OUTCOMES[0].to_json())}
     del without["problems"]
     assert outcome_of(json.dumps(without)) is None
+
+
+def test_a_change_is_read_as_an_older_program_writes_it() -> None:
+    fields = json.loads(OUTCOMES[0].to_json())
+    found = outcome_of(json.dumps({**fields, "changes": ["~ workers changed"]}))
+    assert found is not None
+    assert list(map(str, found.changes)) == ["~ workers changed"]
+    assert outcome_of(json.dumps({**fields, "changes": [["~", "workers"]]})) is None
 
 
 def test_an_outcome_in_a_sentence() -> None:
@@ -75,6 +88,6 @@ def test_a_large_reload_is_logged_in_part_and_kept_in_part(
     with expect_log("^reload: ", count=CHANGES_LOGGED + 1, level=logging.INFO) as logged:
         outcome = report_reload(5, difference(*configs))
     assert len(outcome.changes) == CHANGES_KEPT
-    assert outcome.changes[0] == "+ upstream u: backend 127.0.0.1:2 added"
+    assert str(outcome.changes[0]) == "+ upstream u: backend 127.0.0.1:2 added"
     more = CHANGES_KEPT + 1 - CHANGES_LOGGED
     assert logged[-1].getMessage() == f"reload: {more} more changes"

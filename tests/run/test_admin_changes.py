@@ -222,6 +222,7 @@ def test_a_reload_by_request_answers_when_it_is_over(place: Place, tmp_path: pat
         assert answer["changes"] == [
             {
                 "op": "~",
+                "subject": f"upstream web: backend {place.addresses[0]}",
                 "text": f"upstream web: backend {place.addresses[0]} changed: weight 1 -> 2",
             }
         ]

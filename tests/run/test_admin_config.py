@@ -105,6 +105,8 @@ def test_what_runs_is_shown_and_a_reload_can_be_tried(workers: int, tmp_path: pa
         status, told = place.ask("POST", "/reload", {"dry_run": True})
         assert (status, told["result"], told["dry_run"]) == (200, "acceptable", True)
         assert "weight 1 -> 2" in str(told["changes"])
+        subjects = {each["subject"] for each in told["changes"]}
+        assert subjects == {"workers", f"upstream web: backend {place.addresses[0]}"}
         assert told["needs_restart"] == ["workers"]
         status, out, errors = run_once("reload", "--dry-run", str(nginy.path))
         assert status == 0

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from nginy.commands.plan import ChangeLine
 from nginy.errors import NginyError
 from nginy.process.ask import reload
 from nginy.process.pidfile import PidFile, outcome_path
@@ -156,7 +157,9 @@ def test_a_worker_that_does_not_open_its_logs_is_named(tmp_path: pathlib.Path, h
 
 
 def test_an_outcome_survives_its_json() -> None:
-    made = ReloadOutcome(1, 2, ("p",), ("w", "ü"), ("c",), ("workers",))
+    made = ReloadOutcome(
+        1, 2, ("p",), ("w", "ü"), (ChangeLine("~", "c", "c changed"),), ("workers",)
+    )
     assert outcome_of(made.to_json()) == made
     assert outcome_of(made.to_json()[:-1]) is None
     assert outcome_of("") is None
