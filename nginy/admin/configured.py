@@ -47,14 +47,31 @@ def explain(subject: Subject, asked: Asked) -> Slices[Answer]:
     running, listings = configuration(subject), subject.book.listings()
     words = [query["listener"], query["client"]]
     words += [f"{name}={query[name]}" for name in FIRST if name in query]
-    # Only its rules tell which upstream a client comes to.
-    found = yield from running.explain(words, {}, listings)
-    rows = {}
-    for name in found["upstreams"]:
-        rows[name] = yield from _all_backends(subject, name)
-    if rows:
-        found = yield from running.explain(words, rows, listings)
+    is_reader = asked.access != "full"
+    rows: dict[str, list[Facts]] = {}
+
+    def rows_of(upstream: str) -> list[Facts]:
+        if subject.crew is None:  # this is a fork of the process that serves
+            return _at_once(_all_backends(subject, upstream))
+        return rows.get(upstream, [])
+
+    found = yield from running.explain(words, rows_of, listings, is_reader=is_reader)
+    if subject.crew is not None and found["upstreams"]:
+        # Only its rules have told which upstreams the workers have to be asked about.
+        for name in found["upstreams"]:
+            rows[name] = yield from _all_backends(subject, name)
+        found = yield from running.explain(words, rows_of, listings, is_reader=is_reader)
     return Answer(200, found["text"].encode("utf-8", "backslashreplace"), TEXT)
+
+
+def _at_once(work: Slices[list[Facts]]) -> list[Facts]:
+    """Do work that waits for nobody, in one go."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            rows: list[Facts] = end.value
+            return rows
 
 
 def _all_backends(subject: Subject, upstream: str) -> Slices[list[Facts]]:

@@ -10,7 +10,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from nginy.admin.answer import Facts, Question, Replies, Slices
 from nginy.admin.changes.book import Book, FileValues, Newcomer
@@ -47,6 +47,10 @@ class Crew(Protocol):
         """Ask all, and call when they have answered or take too long."""
 
 
+RowsOf: TypeAlias = Callable[[str], Sequence[Facts]]
+"""Finds the backends of an upstream, as rows."""
+
+
 class Configuration(Protocol):
     """The configuration that runs."""
 
@@ -62,8 +66,10 @@ class Configuration(Protocol):
     def explain(
         self,
         asked: Sequence[str],
-        rows: Mapping[str, Sequence[Facts]],
+        rows: RowsOf,
         listings: Mapping[str, Listing],
+        *,
+        is_reader: bool,
     ) -> Slices[Any]:
         """Return the way of a client as `text`, and the `upstreams` that matter for it."""
 

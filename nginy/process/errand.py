@@ -5,8 +5,9 @@ takes a great many milliseconds for a great many backends. A fork has all that i
 loop goes on meanwhile. The child writes what it has found as JSON into a file without a name, and
 ends; the answer looks again until it has.
 
-There are few at a time, and each has a time limit, as anybody who may read can ask for one. The
-kernel enforces the limit as well, since a child may outlive its parent.
+There are few at a time, and each has a time limit, as anybody who may read can ask for one. One of
+them is kept for operators. The kernel enforces the limit as well, since a child may outlive its
+parent.
 
 Tested in tests/run/test_admin_config.py.
 """
@@ -24,6 +25,8 @@ from nginy.event.loop import Loop
 from nginy.wire.request import RequestError
 
 AT_ONCE: Final = 2
+OF_READERS: Final = 1
+"""How many of them clients may have that have no full access."""
 LOOK_MS: Final = 10
 LIMIT_S: Final = 20
 
@@ -33,21 +36,26 @@ class Errands:
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._under_way = 0
+        self._under_way = self._of_readers = 0
 
-    def run(self, work: Callable[[], Facts]) -> Slices[Any]:
-        """Return what `work` returns, in a child; raises RequestError if that is not possible."""
-        if self._under_way >= AT_ONCE:
+    def run(self, work: Callable[[], Facts], *, is_reader: bool = False) -> Slices[Any]:
+        """Return what `work` returns, in a child; raises RequestError if that is not possible.
+
+        `is_reader` says that who asks has no full access.
+        """
+        if self._under_way >= AT_ONCE or (is_reader and self._of_readers >= OF_READERS):
             raise RequestError(503, "busy", "others ask for as much at this moment, try again")
         try:
             fd = os.memfd_create("nginy-errand")
         except OSError as error:
             raise _no_room(error) from None
         self._under_way += 1
+        self._of_readers += is_reader
         try:
             return (yield from self._run(fd, work))
         finally:
             self._under_way -= 1
+            self._of_readers -= is_reader
             os.close(fd)
 
     def _run(self, fd: int, work: Callable[[], Facts]) -> Slices[Any]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from nginy.admin.answer import Facts, Slices
 from nginy.admin.changes.book import Newcomer
+from nginy.admin.subject import RowsOf
 from nginy.backend.listing import AS_CONFIGURED, Listing, parse_settings, settings_to_json
 from nginy.commands.explain import explain
 from nginy.config.check_files import check_files
@@ -78,13 +79,15 @@ class RunningConfig:
     def explain(
         self,
         asked: Sequence[str],
-        rows: Mapping[str, Sequence[Facts]],
+        rows: RowsOf,
         listings: Mapping[str, Listing],
+        *,
+        is_reader: bool,
     ) -> Slices[Any]:
         """Return the way of a client, and the upstreams whose backends matter for it.
 
         `asked` are the words of the command: listener, client, and what the client sends first.
-        `rows` are backends as they are now, by upstream.
+        The child asks `rows` for the backends of an upstream as they are now.
         """
         config = self._config
         listener, client, *words = asked
@@ -93,7 +96,7 @@ class RunningConfig:
         def live(upstream: str) -> Mapping[str, Sequence[Facts]]:
             wanted.append(upstream)
             found: dict[str, list[Facts]] = {}
-            for row in rows.get(upstream, ()):
+            for row in rows(upstream):
                 found.setdefault(row["name"], []).append(row)
             return found
 
@@ -109,7 +112,7 @@ class RunningConfig:
                 return {"problem": str(error)}
             return {"text": text, "upstreams": wanted}
 
-        found = yield from self._errands.run(work)
+        found = yield from self._errands.run(work, is_reader=is_reader)
         if "problem" in found:
             raise RequestError(400, "bad_parameter", found["problem"])
         return found

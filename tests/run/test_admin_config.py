@@ -6,19 +6,23 @@ import os
 import pathlib
 import signal
 import socket
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import pytest
-from nginy.admin.answer import Facts
+from nginy.admin.answer import Facts, Slices
+from nginy.admin.asked import Asked
+from nginy.admin.configured import explain
+from nginy.admin.subject import RowsOf
 from nginy.config.dump import MASK, SECRET_KEYS, dump, masked, masked_steps, yaml_steps
 from nginy.config.load import load
 from nginy.config.record import records_of
 from nginy.config.schema import CONFIG
 from nginy.event.loop import Loop
 from nginy.process.errand import LIMIT_S, Errands
+from nginy.wire.request import Request, RequestError
 
-from kit.admin import UnixConnection
+from kit.admin import Made, UnixConnection, pool
 from kit.configs import loaded
 from kit.place import Place
 from kit.program import Nginy, free_port, run_once, wait_until
@@ -41,7 +45,7 @@ listeners:
 """
 
 
-def done(steps: Generator[None, None, Any]) -> tuple[Any, int]:
+def done(steps: Generator[Any, Any, Any]) -> tuple[Any, int]:
     """Return what the work comes to, and in how many steps."""
     count = 1
     while True:
@@ -190,6 +194,55 @@ def test_the_way_of_a_client_is_that_of_now(workers: int, tmp_path: pathlib.Path
             assert status == 400
             assert said in answer["error"]["message"]
         nginy.stop()
+
+
+def test_one_process_needs_one_child_to_say_the_way_of_a_client() -> None:
+    """The child knows all backends, as it is a fork of what serves."""
+
+    class Recorded:
+        def __init__(self) -> None:
+            self.calls: list[tuple[Sequence[str], bool]] = []
+
+        def explain(
+            self, asked: Sequence[str], rows: RowsOf, _: object, *, is_reader: bool
+        ) -> Slices[Any]:
+            self.calls.append((asked, is_reader))
+            yield None
+            return {"text": f"{len(rows('web'))} backends", "upstreams": ["web"]}
+
+    with Made(pool("web", "10.0.0.1:80", "10.0.0.2:80")) as subject:
+        running = Recorded()
+        subject.configuration = running  # type: ignore[assignment]
+        for access in ("read", "full"):
+            query = {"listener": "web", "client": "10.1.2.3"}
+            asked = Asked(Request("GET", (), query, {}, "", b"", True), access=access)
+            answer, _ = done(explain(subject, asked))
+            assert answer.body == b"2 backends"
+        words = ["web", "10.1.2.3"]
+        assert running.calls == [(words, True), (words, False)]
+
+
+def test_readers_leave_one_errand_to_operators() -> None:
+    def work() -> Facts:
+        signal.pause()
+        return {}
+
+    with contextlib.closing(Loop()) as loop:
+        errands = Errands(loop)
+        reader, operator = errands.run(work, is_reader=True), errands.run(work)
+        next(reader)
+        with pytest.raises(RequestError, match="others ask for as much"):
+            next(errands.run(work, is_reader=True))
+        next(operator)
+        with pytest.raises(RequestError, match="others ask for as much"):
+            next(errands.run(work))
+        reader.close()
+        other = errands.run(work, is_reader=True)
+        next(other)
+        operator.close()
+        other.close()
+        while loop.children:
+            loop.turn(10)
 
 
 def test_a_child_ends_in_time_even_if_its_parent_has_ended() -> None:
