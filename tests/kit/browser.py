@@ -28,6 +28,37 @@ OPTIONS = (
 )
 
 
+# What has a bar to scroll is not cut, and arrows between things belong to both.
+MISFITS = """(function () {
+  var found = [], root = document.documentElement;
+  if (root.scrollWidth > innerWidth) found.push("the page is " + root.scrollWidth + " wide");
+  document.querySelectorAll("main *").forEach(function (e) {
+    var style = getComputedStyle(e), r = e.getBoundingClientRect();
+    if (e.closest("svg") || !r.width || style.overflowX === "auto" || e.closest(".scroll")) return;
+    if (style.overflowX === "hidden" && e.scrollWidth > e.clientWidth) {
+      found.push("cut: " + e.textContent);
+    }
+    if (r.right > innerWidth || r.left < 0) found.push("outside: " + e.textContent);
+  });
+  document.querySelectorAll("svg").forEach(function (svg) {
+    var all = svg.getBoundingClientRect(), texts = [...svg.querySelectorAll("text")];
+    var places = texts.map(function (text) { return text.getBoundingClientRect(); });
+    places.forEach(function (a, i) {
+      if (a.left < all.left || a.right > all.right || a.top < all.top || a.bottom > all.bottom) {
+        found.push("outside its picture: " + texts[i].textContent);
+      }
+      places.slice(0, i).forEach(function (b, j) {
+        if (Math.min(a.right, b.right) > Math.max(a.left, b.left) + 1 &&
+            Math.min(a.bottom, b.bottom) > Math.max(a.top, b.top) + 1) {
+          found.push(texts[i].textContent + " on " + texts[j].textContent);
+        }
+      });
+    });
+  });
+  return found;
+})()"""
+
+
 class Browser:
     """A tab of a Chromium of its own. Leaving the `with` block ends it."""
 
@@ -146,13 +177,28 @@ class Browser:
         """Wait until the page shows a text."""
         self.waits(f"document.body.innerText.includes({json.dumps(text)})")
 
-    def look(self, width: int, height: int, theme: str = "light") -> bytes:
-        """Return a picture of the page, in a window of this size, as PNG."""
+    def hover(self, place: str) -> None:
+        """Move the pointer to what an expression says: an element."""
+        box = f"(function (r) {{ return [r.x + r.width / 2, r.y + r.height / 2]; }})({place}"
+        self.value(f"{place}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
+        x, y = self.value(f"{box}.getBoundingClientRect())")
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+
+    def press(self, key: str) -> None:
+        """Press a key that has no text."""
+        for kind in ("rawKeyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key)
+
+    def size(self, width: int, height: int, theme: str = "light", scale: float = 1) -> None:
+        """Have the window of a device: its pixels of CSS, its theme, its pixels for each of them.
+
+        A window itself is never narrower than 500 pixels.
+        """
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
             height=height,
-            deviceScaleFactor=1,
+            deviceScaleFactor=scale,
             mobile=width < 500,
         )
         features = [
@@ -160,20 +206,14 @@ class Browser:
             {"name": "prefers-reduced-motion", "value": "reduce"},
         ]
         self.call("Emulation.setEmulatedMedia", features=features)
+
+    def look(self, width: int, height: int, theme: str = "light", scale: float = 1) -> bytes:
+        """Return a picture of the page, in a window of this size, as PNG."""
+        self.size(width, height, theme, scale)
         found = self.call("Page.captureScreenshot", format="png")
         return base64.b64decode(found["data"])
 
-
-def browse(directory: pathlib.Path, url: str, *options: str) -> tuple[str, str]:
-    """Open a page in a browser without a screen; return its document and what the browser says."""
-    program = needs("chromium", "chromium")
-    fixed = ["--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0"]
-    done = subprocess.run(
-        [program, *fixed, f"--user-data-dir={directory}/browser", *options, url],
-        capture_output=True,
-        text=True,
-        timeout=2 * BROWSER_S,
-        check=True,
-        env={**os.environ, "HOME": str(directory)},
-    )
-    return done.stdout, done.stderr
+    def misfits(self) -> list[str]:
+        """Return what does not fit: a page that is wider than its window, and texts that are cut or
+        stand on each other."""
+        return list(self.value(MISFITS))

@@ -16,7 +16,7 @@ BEGIN: Final = """\
 (function () {
   var SHOWN = 24, KEPT = 200, period = 1000;
   var turns = [], facts = null, token = "", asked = false, busy = false, since = null;
-  var held = false, pointing = false, followed = 0, width = 0;
+  var held = false, followed = 0, width = 0;
   function $(id) { return document.getElementById(id); }
   function make(name, attributes, text) {
     var node = document.createElement(name);
@@ -79,8 +79,11 @@ BEGIN: Final = """\
 
   // Getting the turns.
 
+  function pointing() {
+    return $("turns").matches(":hover") || $("turns").contains(document.activeElement);
+  }
   function look() {
-    if (document.hidden || busy || held || pointing) return;
+    if (document.hidden || busy || held || pointing()) return;
     var main = document.querySelector("main");
     if (main.dataset.locked && !token) {
       token = asked ? "" : prompt("Token of nginy") || "";
@@ -142,7 +145,12 @@ BEGIN: Final = """\
   }
   function show() {
     document.querySelectorAll(".live").forEach(function (part) { part.hidden = false; });
-    $("table").open = $("wheel").open = false;
+    if (!$("wheel").hidden) {
+      // Both stay as they were loaded; what follows says the same of now.
+      $("table").open = false;
+      $("table").firstChild.textContent = "The turns before this page, as a table";
+      $("wheel").hidden = true;
+    }
     width = document.querySelector("main").clientWidth < 640 ? 360 : 1240;
     showWorkers();
     showFigures();
@@ -229,8 +237,8 @@ BEGIN: Final = """\
   }
   function showTurns(list) {
     var narrow = width < 640, row = narrow ? 48 : 32, top = 30;
-    var nap = narrow ? { x: 190, w: 158 } : { x: 136, w: 172 };
-    var work = narrow ? { x: 12, w: width - 24 } : { x: 324, w: width - 324 - 70 };
+    var nap = narrow ? { x: 238, w: 110 } : { x: 136, w: 172 };
+    var work = narrow ? { x: 12, w: width - 24 } : { x: 324, w: width - 324 - 84 };
     $("turns").hidden = !list.length;
     $("quiet").hidden = list.length > 0;
     if (!list.length) return;
@@ -256,7 +264,12 @@ BEGIN: Final = """\
       showTurn(svg, turn, top + i * row, { nap: nap, work: work, longest: longest, sleeps: sleeps,
         narrow: narrow, row: row });
     });
+    var focused = $("turns").querySelector(":focus");
     $("turns").replaceChildren(svg);
+    // Whoever moves from box to box by the keyboard stays where he was.
+    if (focused) svg.querySelectorAll(".box").forEach(function (node) {
+      if (node.getAttribute("aria-label") === focused.getAttribute("aria-label")) node.focus();
+    });
   }
   function showTurn(svg, turn, y, to) {
     var high = 18, slept = turn.steps_s[1], bar = Math.min(slept / to.sleeps, 1) * to.nap.w;
@@ -280,14 +293,10 @@ BEGIN: Final = """\
         "class": "t" + s[0] });
     });
     turn.boxes.forEach(function (box) { showBox(svg, turn, box, at, base, high); });
-    if (end > to.longest * 1.001) {
-      draw(svg, "text", {
-        x: to.work.x + to.work.w + (to.narrow ? 0 : 6), y: base + 13, "class": "cut",
-        "text-anchor": to.narrow ? "end" : "start"
-      }, "▸ " + time(end));
-    } else if (!to.narrow) {
-      draw(svg, "text", { x: at(end) + 6, y: base + 13 }, time(turn.took_s));
-    }
+    var is_cut = end > to.longest * 1.001;
+    draw(svg, "text", {
+      x: to.narrow ? 64 : at(end) + 6, y: to.narrow ? line : base + 13, "class": is_cut ? "num" : ""
+    }, (is_cut ? "▸ " : "") + time(is_cut ? end : turn.took_s));
   }
   function showBox(svg, turn, box, at, base, high) {
     var x = at(box.at_s), wide = Math.max(at(box.at_s + box.took_s) - x, 1.5);
@@ -342,12 +351,6 @@ END: Final = """\
   $("own").addEventListener("change", function () { showTurns(shown()); });
   $("worker").addEventListener("change", function () { turns = []; look(); });
   $("follow").addEventListener("change", function () { follow(Number(this.value) || 0); });
-  ["mouseenter", "focusin"].forEach(function (name) {
-    $("turns").addEventListener(name, function () { pointing = true; });
-  });
-  ["mouseleave", "focusout"].forEach(function (name) {
-    $("turns").addEventListener(name, function () { pointing = false; });
-  });
   document.addEventListener("visibilitychange", look);
   window.addEventListener("resize", function () { if (facts) show(); });
   look();

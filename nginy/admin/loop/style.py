@@ -66,10 +66,10 @@ input[type=number]{width:6.5em}
 label{color:var(--dim)}
 .chart{background:var(--card);border:1px solid var(--line);border-radius:12px;overflow:hidden}
 svg{display:block;width:100%;height:auto}
-svg text{font:12px system-ui,sans-serif;fill:var(--dim);font-variant-numeric:tabular-nums}
+svg text{font:12px system-ui,sans-serif;fill:var(--dim);font-variant-numeric:tabular-nums;
+paint-order:stroke;stroke:var(--card);stroke-width:3px}
 svg .num{fill:var(--fg);font-weight:600}
-svg .on{fill:var(--on);font-weight:600;font-size:11px;pointer-events:none}
-svg .cut{fill:var(--fg);font-weight:600;paint-order:stroke;stroke:var(--card);stroke-width:4px}
+svg .on{fill:var(--on);font-weight:600;font-size:11px;pointer-events:none;stroke:none}
 .night{fill:var(--night)}.sleep{fill:var(--moon);opacity:.55}
 .grid{stroke:var(--line);stroke-width:1;shape-rendering:crispEdges}
 .t1,.t3{fill:var(--step)}.t4{fill:var(--client)}.t5{fill:var(--timer)}.t6{fill:var(--posted)}
@@ -78,7 +78,8 @@ svg .cut{fill:var(--fg);font-weight:600;paint-order:stroke;stroke:var(--card);st
 .lit{stroke:var(--fg);stroke-width:2}
 .following .box:not(.lit){opacity:.22}
 .following .on:not(.lit){opacity:.35}
-#told{min-height:1.5em;margin:8px 0 0;font-weight:600}
+#told{position:sticky;bottom:0;margin:0;padding:8px 14px;min-height:39px;font-weight:600;
+background:var(--bg)}
 #story ol{margin:6px 0;padding-left:0;list-style:none;counter-reset:step;border-left:2px solid
 var(--line);margin-left:6px}
 #story li{padding:3px 0 3px 16px;position:relative;max-width:62em}

@@ -51,7 +51,7 @@ th,td{text-align:left;padding:6px 10px;border-bottom:1px solid var(--line);verti
 thead th{color:var(--dim);font-size:13px;font-weight:500;white-space:nowrap}
 tbody th{font-weight:600;overflow-wrap:anywhere}
 .state{white-space:nowrap;font-weight:600}
-td svg{display:inline-block;width:90px;height:16px;margin:0 0 -3px 8px}
+td svg{float:right;width:90px;height:16px;margin:3px 24px 0 8px}
 form{margin:0 0 8px}input[type=search]{font:inherit;font-size:14px;padding:3px 8px;color:var(--fg);
 background:var(--bg);border:1px solid var(--line);border-radius:6px}
 .up{color:var(--good)}.draining,.maintenance{color:var(--blue)}
