@@ -37,12 +37,12 @@ from nginy.commands.standing import standing
 from nginy.commands.status import status
 from nginy.commands.trace import TraceWish, trace
 from nginy.commands.usage import mistake, parse_usage
-from nginy.config.check_files import check_files
-from nginy.config.check_tls import validities
+from nginy.config.checking.files import check_files
+from nginy.config.checking.surprises import surprises
+from nginy.config.checking.tls import validities
 from nginy.config.dump import dump
 from nginy.config.load import load, service_pid_file
 from nginy.config.schema import Config
-from nginy.config.surprises import surprises
 from nginy.errors import ConfigError, NginyError
 from nginy.process import ask, single
 from nginy.process.binding import binding_problems

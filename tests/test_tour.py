@@ -36,7 +36,7 @@ SPINE = [
     "proxy/tcp.py",
     "backend/backend.py",
     "backend/pool.py",
-    "config/build.py",
+    "config/building/build.py",
 ]
 
 REFERENCE = re.compile(r"(?<![\w./])([\w./-]+\.py)::([A-Za-z_][\w.]*\w)")

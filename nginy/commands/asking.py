@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from nginy.config.admin import AdminListener, admin_listeners
-from nginy.config.check_files import read_token
+from nginy.config.checking.files import read_token
 from nginy.config.schema import Config
 from nginy.errors import NginyError
 from nginy.text.address import Address

@@ -23,12 +23,12 @@ from nginy.backend.checks.dialog import Result
 from nginy.backend.names.answers import Endpoint, Resolution
 from nginy.backend.names.expand import address_of, expand, refusal
 from nginy.backend.names.resolver import Resolver
-from nginy.config import build
-from nginy.config.build_health import probe_settings, tls_towards
+from nginy.config.building import build
+from nginy.config.building.health import probe_settings, tls_towards
+from nginy.config.checking.targets import by_upstream
 from nginy.config.health import HealthCheck, timeout_of
 from nginy.config.node import closest, did_you_mean, quote
 from nginy.config.schema import Config
-from nginy.config.targets import by_upstream
 from nginy.config.tls import ProxyTls
 from nginy.errors import NginyError
 from nginy.event.loop import Loop

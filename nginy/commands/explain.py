@@ -19,17 +19,17 @@ from nginy.backend.pool import BackendPool
 from nginy.commands.explain_routes import FirstBytes, parse_first_bytes, route_lines, tls_lines
 from nginy.commands.flow import flow
 from nginy.commands.visitor import Visitor
-from nginy.config import build
+from nginy.config.building import build
+from nginy.config.checking.targets import is_routed
 from nginy.config.dump import masked
 from nginy.config.node import closest, did_you_mean, quote
 from nginy.config.record import Entry, Key
 from nginy.config.schema import LISTENER, Config, Listener
-from nginy.config.targets import is_routed
 from nginy.config.upstream import UPSTREAM, Upstream
 from nginy.config.variables import definitions
 from nginy.errors import InvalidValueError, NginyError
 from nginy.proxy.context import ConnectionContext, as_bytes
-from nginy.proxy.routes import Target
+from nginy.proxy.routing.routes import Target
 from nginy.text.address import Address, parse_bind_address
 from nginy.text.counts import counted
 

@@ -1,8 +1,8 @@
 """Which route a client would take, and why not another: the part of `nginy explain` on `routes`.
 
 The command line says what a client would send first: `sni=www.example.com alpn=h2,http/1.1`,
-`starts=SSH-2.0` or `is_tls=on`. Without these words, the client waits for the server.
-The real table and the real conditions decide (`proxy/routes.py`); this module puts them into words.
+`starts=SSH-2.0` or `is_tls=on`. Without these words, the client waits for the server. The real
+table and the real conditions decide (`proxy/routing/routes.py`); this module puts them into words.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,16 +10,16 @@ from dataclasses import dataclass
 
 from nginy.commands.flow import flow
 from nginy.commands.visitor import Visitor
-from nginy.config.build_routes import RouteTables, default_of
-from nginy.config.build_tls import is_passed_through, terminations
+from nginy.config.building.routes import RouteTables, default_of
+from nginy.config.building.tls import is_passed_through, terminations
+from nginy.config.checking.targets import awaits_hello
 from nginy.config.node import closest, did_you_mean, quote
 from nginy.config.routes import ROUTE, Route
 from nginy.config.schema import Config, Listener
-from nginy.config.targets import awaits_hello
 from nginy.config.variables import definitions
 from nginy.errors import NginyError
-from nginy.proxy.conditions import Facts, knows
-from nginy.proxy.routes import Target
+from nginy.proxy.routing.conditions import Facts, knows
+from nginy.proxy.routing.routes import Target
 from nginy.wire.client_hello import NOT_TLS, Hello, parse
 from nginy.wire.errors import WireError
 from nginy.wire.expect import unescape

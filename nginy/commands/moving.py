@@ -10,7 +10,7 @@ from typing import Final
 
 from nginy.backend.backend import Backend
 from nginy.backend.pool import BackendPool
-from nginy.config import build
+from nginy.config.building import build
 from nginy.config.upstream import Upstream
 
 SAMPLE_KEYS: Final = 4096

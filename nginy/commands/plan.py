@@ -19,10 +19,10 @@ from typing import Final, NamedTuple, TypeVar
 from nginy.commands.moving import moved_share
 from nginy.config import upstream as upstream_keys
 from nginy.config.addresses import ListenAddresses
+from nginy.config.checking.targets import by_upstream
 from nginy.config.dump import SECRET_KEYS, mask
 from nginy.config.record import Entry, Record
 from nginy.config.schema import CONFIG, LISTENER, Config, Listener
-from nginy.config.targets import by_upstream
 from nginy.config.types import Plain
 from nginy.config.upstream import UPSTREAM, Upstream
 from nginy.text.address import Address

@@ -3,9 +3,9 @@ place.
 
 A file takes this way: parse.py turns text into nodes that know their line and column; files.py adds
 included files and the environment; record.py and types.py read nodes into values by the table in
-schema.py; check.py finds what no single key can know (a reference to nothing, an address used
-twice). surprises.py warns of what loads and is probably a mistake. dump.py writes a configuration
-back, for `nginy -T`, and build.py turns it into running objects.
+schema.py; checking/check.py finds what no single key can know (a reference to nothing, an address
+used twice). checking/surprises.py warns of what loads and is probably a mistake. dump.py writes a
+configuration back, for `nginy -T`, and building/build.py turns it into running objects.
 
 Not here: how a duration or an address is written (text/), the commands that answer questions about
 a configuration (commands/), and anything that runs (process/).

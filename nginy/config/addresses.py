@@ -25,7 +25,7 @@ class PeerAddress(ScalarKind[Address]):
     )
 
     def parse(self, text: str, mark: Mark) -> Address:
-        """Return the address or host name; check.py decides whether it needs a port."""
+        """Return the address or host name; checking/check.py decides whether it needs a port."""
         return parse_peer(text)
 
     def write(self, value: Address) -> Plain:

@@ -2,7 +2,7 @@
 
 A method is a word (`least_conn`) or a mapping of the word to its argument, with options beside it
 (`{hash: $remote_addr, consistent: true}`). METHODS lists the methods, each with its argument and
-its options. The algorithms are in the package balancer/; build.py creates them.
+its options. The algorithms are in the package balancer/; building/build.py creates them.
 
 nginx's methods hash and random pick from one list, so they refuse backups.
 
@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from nginy.config.hints import hash_options, value_hint
 from nginy.config.node import (
     Findings,
     MappingNode,
@@ -27,6 +26,7 @@ from nginy.config.node import (
     quote,
 )
 from nginy.config.types import Choice, Flag, Kind, OrOff, Plain, ScalarKind, Template
+from nginy.config.words.hints import hash_options, value_hint
 from nginy.errors import InvalidValueError
 from nginy.proxy.variables import KEY_VARIABLES
 

@@ -1,8 +1,8 @@
 """The keys of health: checks, load checks, ejection.
 
 The records here are keys of an upstream (schema.py), with the names of nginx Plus and HAProxy where
-those have the key. build_health.py turns them into the settings of backend/checks/settings.py and
-its neighbors. check_health() does for these keys what check.py does for the others.
+those have the key. building/health.py turns them into the settings of backend/checks/settings.py
+and its neighbors. check_health() does for these keys what checking/check.py does for the others.
 
 The functions of wire/ that will use a text also check it here, so a text that they refuse is an
 error of the file, with its place, and not a failure of the first check.

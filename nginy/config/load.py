@@ -7,7 +7,7 @@ Order matters twice: the names that `variables` defines are known before any tex
 values that listeners and upstreams inherit (`defaults`, `access_log`) are read first.
 
 Not here: files and YAML (files.py, parse.py), types and the table (types.py, record.py,
-schema.py), and checks that span keys (check.py).
+schema.py), and checks that span keys (checking/check.py).
 """
 
 import os
@@ -15,8 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from nginy.config import hints
-from nginy.config.check import check, complete
+from nginy.config.checking.check import check, complete
 from nginy.config.files import Files
 from nginy.config.node import (
     Findings,
@@ -32,6 +31,7 @@ from nginy.config.record import belongs, homes_of
 from nginy.config.schema import CONFIG, DIRECTIVES, LISTENER, NOT_FOR_DEFAULTS, Config
 from nginy.config.upstream import UPSTREAM
 from nginy.config.variables import declare
+from nginy.config.words import hints
 from nginy.errors import ConfigError
 
 # Which records have a key.

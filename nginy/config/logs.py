@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from nginy.config.hints import log_hint
 from nginy.config.node import Findings, Mark, Node, ScalarNode
 from nginy.config.record import Entry, ListOf, Record, Switch, key
 from nginy.config.types import (
@@ -24,6 +23,7 @@ from nginy.config.types import (
     Template,
     Text,
 )
+from nginy.config.words.hints import log_hint
 from nginy.errors import InvalidValueError
 from nginy.proxy.variables import VARIABLES
 

@@ -1,7 +1,7 @@
 """The keys of phases: what a client passes before its session goes to its content.
 
 The records here are values of a listener's keys (schema.py). access.py has those of `access`; what
-the phases do is in proxy/phases.py.
+the phases do is in proxy/phases/phase.py.
 """
 
 # ruff: noqa: RUF009 - key() makes a field, as dataclasses.field() does

@@ -4,7 +4,7 @@ A `proxy_pass: $name` leads to upstreams, each of which has to be there before a
 it; a limit whose key is empty for everybody limits nobody. So the values are gone through when the
 configuration is checked. One that depends on the client stays a text with variables.
 
-Not here: what follows from a value (targets.py, check.py).
+Not here: what follows from a value (checking/targets.py, checking/check.py).
 
 Tested in tests/config/test_variables.py.
 """

@@ -6,8 +6,9 @@ field; the reader, the printer and the reference page see its row. A field has t
 plus the unit of its values: `proxy_timeout` is `proxy_timeout_ms`. (Python needs the closing
 underscore of `return_`.)
 
-A mistake does not stop the run: it is reported, the default stands in, and check.py skips the keys
-in Origin.bad. The resulting configuration is thrown away, but all mistakes have been found.
+A mistake does not stop the run: it is reported, the default stands in, and checking/check.py skips
+the keys in Origin.bad. The resulting configuration is thrown away, but all mistakes have been
+found.
 
 Read first: node.py and types.py. Read next: schema.py, the table itself.
 
@@ -20,7 +21,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Generic, TypeVar
 
-from nginy.config import hints
 from nginy.config.node import (
     NOWHERE,
     Findings,
@@ -36,6 +36,7 @@ from nginy.config.node import (
     quote,
 )
 from nginy.config.types import Kind, Plain, alternatives
+from nginy.config.words import hints
 from nginy.errors import Problem
 
 T = TypeVar("T")

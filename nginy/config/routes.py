@@ -1,9 +1,9 @@
 """The keys of a route: what it asks of a client, and where it leads.
 
 The records here are values of a listener's key `routes` (schema.py). What the conditions mean is in
-proxy/conditions.py and proxy/patterns.py, which refuse what is wrong with a text; check_routes.py
-has the rules that span keys. A key that is not set asks nothing, so `-T` leaves it out: five
-hundred routes are read by people.
+proxy/routing/conditions.py and proxy/routing/patterns.py, which refuse what is wrong with a text;
+checking/routes.py has the rules that span keys. A key that is not set asks nothing, so `-T` leaves
+it out: five hundred routes are read by people.
 """
 
 # ruff: noqa: RUF009 - key() makes a field, as dataclasses.field() does
@@ -38,7 +38,7 @@ from nginy.config.types import (
 )
 from nginy.errors import InvalidValueError
 from nginy.proxy.lookups import parse_pattern, parse_share
-from nginy.proxy.patterns import check_name, check_protocol
+from nginy.proxy.routing.patterns import check_name, check_protocol
 from nginy.proxy.variables import KEY_VARIABLES
 from nginy.text.address import PORT_MAX
 from nginy.wire.errors import WireError
@@ -270,7 +270,7 @@ class Route(Entry):
     )
     deny: bool = key(Flag(), "off", "nginy turns these clients away, with status 403.")
     choices: tuple[Possible, ...] = field(default=(), compare=False, repr=False)
-    """Where a `proxy_pass` by a variable may lead (targets.py)."""
+    """Where a `proxy_pass` by a variable may lead (checking/targets.py)."""
 
 
 class RouteRecord(Record[Route]):

@@ -6,7 +6,7 @@ filled in. The reader, `nginy -T` and the reference page use the rows (record.py
 one row here.
 
 Names, meanings and defaults are nginx's (ngx_stream_core_module, ngx_stream_proxy_module,
-ngx_stream_upstream_module) where nginx has the key. check.py checks rules that span keys.
+ngx_stream_upstream_module) where nginx has the key. checking/check.py checks rules that span keys.
 
 Read first: Config at the end, then Listener, and upstream.py. Read next: load.py.
 
@@ -236,7 +236,7 @@ class Listener(Entry):
         "Where messages about this listener's sessions go; auto is the log at the top.",
     )
     choices: tuple[Possible, ...] = field(default=(), compare=False, repr=False)
-    """Where a `proxy_pass` by a variable may lead (targets.py)."""
+    """Where a `proxy_pass` by a variable may lead (checking/targets.py)."""
 
 
 LISTENER: Final = Record(Listener, "a listener", inherits=True)

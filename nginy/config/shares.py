@@ -4,7 +4,7 @@ As with nginx's split_clients, the shares of one key lie side by side: of two ro
 second one takes the next 5 %, and not those that the first one has taken already. A route counts as
 taking them if all else that it asks for, the later route asks for as well.
 
-Not here: the hash (proxy/lookups.py), and what a client's key is (proxy/conditions.py).
+Not here: the hash (proxy/lookups.py), and what a client's key is (proxy/routing/conditions.py).
 
 Tested in tests/config/test_routes.py.
 """

@@ -1,7 +1,7 @@
 """The keys of TLS: what a listener shows its clients, and what nginy asks of backends.
 
 The records here are values of `tls` and `proxy_tls` (schema.py). pem.py reads the files they name,
-check_tls.py checks what they say together, build_tls.py makes contexts of them.
+checking/tls.py checks what they say together, building/tls.py makes contexts of them.
 
 nginx: the directives of `ngx_stream_ssl_module` and the `proxy_ssl_…` ones of
 `ngx_stream_proxy_module`.

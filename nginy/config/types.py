@@ -15,7 +15,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Final, Generic, TypeAlias, TypeVar
 
-from nginy.config.hints import value_hint
 from nginy.config.node import (
     Findings,
     Mark,
@@ -26,6 +25,7 @@ from nginy.config.node import (
     did_you_mean,
     quote,
 )
+from nginy.config.words.hints import value_hint
 from nginy.errors import InvalidValueError
 from nginy.proxy.variables import KEY_VARIABLES, VARIABLES, is_variable, names_in
 from nginy.text.address import parse_address

@@ -1,7 +1,7 @@
 """The keys of an upstream and of its backends: who serves, and how one of them is chosen.
 
 The records here are rows of the table (schema.py); health.py has those of checks and of ejection,
-balance.py the value of `balance`. `config/build.py` makes pools of them.
+balance.py the value of `balance`. `config/building/build.py` makes pools of them.
 
 Tested in tests/config/test_load.py.
 """

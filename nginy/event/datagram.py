@@ -4,7 +4,7 @@ Three classes, one for each use of a socket. `DatagramConnection` is connected t
 upstream of a session is. `DatagramReceiver` is a listener's socket, on which the datagrams of all
 clients arrive. `SharedConnection` is one such client: it sends through the listener's socket and
 owns neither descriptor nor event, so closing it costs nothing (nginx: a connection with `shared`
-set). `proxy/udp.py` decides which datagrams make up a session.
+set). `proxy/udp/handler.py` decides which datagrams make up a session.
 
 A datagram moves whole or not at all. The largest has 65,535 bytes less its headers, and all reads
 go into a mebibyte (`Loop.memory`), so nothing is ever cut. The kernel refuses with EMSGSIZE what

@@ -9,7 +9,7 @@ How long a step takes depends on keys and on the machine, so the queue limits ti
 
 `event/tls.py` has the steps; the sessions and checks that shake hands queue them.
 
-Tested in tests/proxy/test_terminating_live.py.
+Tested in tests/proxy/phases/test_terminating_live.py.
 """
 
 import time

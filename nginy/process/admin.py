@@ -34,7 +34,7 @@ from nginy.backend.checks.news import BackendEvent
 from nginy.backend.listing import AS_CONFIGURED
 from nginy.config import schema
 from nginy.config.admin import LOOPBACK, AdminListener, admin_listeners, is_loopback, networks
-from nginy.config.check_files import read_token
+from nginy.config.checking.files import read_token
 from nginy.errors import NginyError
 from nginy.event.bind import ListenError, ListenOptions
 from nginy.event.listener import Listener

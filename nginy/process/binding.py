@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from nginy.config import build, schema
+from nginy.config import schema
 from nginy.config.addresses import ListenAddresses
+from nginy.config.building import build
 from nginy.errors import NginyError
 from nginy.event.bind import ListenError, ListenKey, ListenOptions, Neighbors
 from nginy.event.listener import Listener

@@ -2,11 +2,11 @@
 
 A reload makes a new handler for each address, so that the sessions of the one before keep its
 settings; the new one takes over what belongs to the listener. A listener with routes has one that
-leads to others (`proxy/routed.py`); it makes those when a client first needs them, from the
+leads to others (`proxy/routing/routed.py`); it makes those when a client first needs them, from the
 configuration of its own making.
 
-`services.py` decides when handlers are made and which sockets they serve; `config/build.py` makes
-settings of the configuration's keys.
+`services.py` decides when handlers are made and which sockets they serve;
+`config/building/build.py` makes settings of the configuration's keys.
 
 Tested in tests/run/test_reload_keeps.py.
 """
@@ -16,10 +16,11 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from nginy.backend.pool import BackendPool
-from nginy.config import build, schema
-from nginy.config.build_routes import RouteTables, default_of
-from nginy.config.build_tls import TlsContexts
-from nginy.config.targets import (
+from nginy.config import schema
+from nginy.config.building import build
+from nginy.config.building.routes import RouteTables, default_of
+from nginy.config.building.tls import TlsContexts
+from nginy.config.checking.targets import (
     awaits_hello,
     entries_of,
     is_by_variable,
@@ -33,16 +34,16 @@ from nginy.process.gradual import Steps
 from nginy.process.logs import LogSet
 from nginy.process.pools import PoolSet
 from nginy.proxy.handler import ProtocolHandler, ProxyHandler, ProxySettings
-from nginy.proxy.limiting import Zones
 from nginy.proxy.lookups import Definition
 from nginy.proxy.pacing import PacedSession
+from nginy.proxy.phases.limiting import Zones
 from nginy.proxy.reply import DatagramReplyHandler, ReplyHandler
-from nginy.proxy.routed import Contents, Routed, RoutedDatagramHandler, RoutedHandler
-from nginy.proxy.routes import Target
+from nginy.proxy.routing.routed import Contents, Routed, RoutedDatagramHandler, RoutedHandler
+from nginy.proxy.routing.routes import Target
 from nginy.proxy.session import Session
 from nginy.proxy.tcp import TcpHandler
-from nginy.proxy.udp import UdpHandler
-from nginy.proxy.udp_pacing import PacedUdpSession
+from nginy.proxy.udp.handler import UdpHandler
+from nginy.proxy.udp.pacing import PacedUdpSession
 
 Compile = Callable[[str], Callable[[Session], str]]
 SLICE_LISTENERS: Final = 200

@@ -2,8 +2,9 @@
 
 The keys come as JSON and are read by the table of the configuration, so an added backend may have
 what one in the file may have, and mistakes get the same words. What the table cannot know is
-checked against the configuration that runs, by the functions that check the file (`config/check.py`
-and `config/check_loops.py`). A host name has to stand in the file: its addresses come and go.
+checked against the configuration that runs, by the functions that check the file
+(`config/checking/check.py` and `config/checking/loops.py`). A host name has to stand in the file:
+its addresses come and go.
 
 `admin/changes/adding.py` asks, and puts the backend into the book of changes.
 """
@@ -18,14 +19,14 @@ from nginy.backend.backend import BackendSettings
 from nginy.backend.listing import AS_CONFIGURED, Listing
 from nginy.commands.moving import moved_share
 from nginy.commands.plan import BACKEND
-from nginy.config import build
-from nginy.config.check import check_upstream, check_way
-from nginy.config.check_loops import OwnListeners, check_loops
+from nginy.config.building import build
+from nginy.config.checking.check import check_upstream, check_way
+from nginy.config.checking.loops import OwnListeners, check_loops
+from nginy.config.checking.targets import upstreams_of
 from nginy.config.load import HOMES
 from nginy.config.node import Findings, MappingNode, Mark, Node, RefusedError, ScalarNode
 from nginy.config.node import SequenceNode as List
 from nginy.config.schema import Config
-from nginy.config.targets import upstreams_of
 from nginy.config.upstream import Backend, Upstream
 from nginy.text.address import Address
 

@@ -2,8 +2,8 @@
 
 This is for upstreams what `logs.py` is for logs: the server calls `apply` and takes pools by name.
 The package `backend` has what belongs to one pool: its `members`, their names in `resolver`, and
-`monitor`, which decides which of them may serve. `config/build.py` and `config/build_health.py`
-make settings of the configuration's keys.
+`monitor`, which decides which of them may serve. `config/building/build.py` and
+`config/building/health.py` make settings of the configuration's keys.
 
 The one idea: `prepare` does all the parsing, and `apply` cannot fail, so a reload that gets this
 far succeeds. The set keeps an upstream that a reload takes out for a while, with its backends: if
@@ -31,9 +31,10 @@ from nginy.backend.names.resolver import Resolver
 from nginy.backend.pool import BackendPool
 from nginy.backend.shared import WorkerCounts
 from nginy.backend.waiting import QueueSettings
-from nginy.config import build, schema
-from nginy.config.build_health import monitor_settings, tls_towards
-from nginy.config.targets import by_upstream
+from nginy.config import schema
+from nginy.config.building import build
+from nginy.config.building.health import monitor_settings, tls_towards
+from nginy.config.checking.targets import by_upstream
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
 from nginy.process.gradual import Steps

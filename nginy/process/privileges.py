@@ -18,7 +18,7 @@ import stat
 from typing import Final, Protocol
 
 from nginy.config import schema
-from nginy.config.build_tls import files_of_tls
+from nginy.config.building.tls import files_of_tls
 from nginy.errors import NginyError
 from nginy.event.pipe import PIPES_MAX
 from nginy.log.levels import NOTICE

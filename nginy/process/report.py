@@ -18,7 +18,7 @@ from typing import Final
 
 from nginy.commands.plan import ChangeLine, needing_restart, plan
 from nginy.config import schema
-from nginy.config.surprises import surprises
+from nginy.config.checking.surprises import surprises
 from nginy.log.levels import NOTICE
 
 logger = logging.getLogger("nginy.server")

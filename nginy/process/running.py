@@ -18,7 +18,7 @@ from nginy.admin.changes.book import Newcomer
 from nginy.admin.subject import RowsOf
 from nginy.backend.listing import AS_CONFIGURED, Listing, parse_settings, settings_to_json
 from nginy.commands.explain import explain
-from nginy.config.check_files import check_files
+from nginy.config.checking.files import check_files
 from nginy.config.dump import masked_steps, yaml_steps
 from nginy.config.schema import Config
 from nginy.errors import NginyError

@@ -6,8 +6,8 @@ server first does what can fail (opening a log, binding an address), and changes
 of it has worked. So a bad configuration leaves everything as it was.
 
 A server hears no signal, reads no configuration file and writes no pid file: its owner does, which
-is `single.py` or `workers/worker.py`. `config/build.py` makes objects of the configuration;
-`event/loop.py` has the turn itself.
+is `single.py` or `workers/worker.py`. `config/building/build.py` makes objects of the
+configuration; `event/loop.py` has the turn itself.
 
 nginx: `ngx_init_cycle`, `ngx_worker_process_cycle`.
 """
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from nginy.backend.shared import WorkerCounts
 from nginy.config import schema
-from nginy.config.build_tls import TlsContexts
+from nginy.config.building.tls import TlsContexts
 from nginy.event.bind import ListenKey
 from nginy.event.listener import Listener
 from nginy.event.loop import Loop

@@ -7,7 +7,7 @@ its socket, its counters and its sessions; new sessions get a new handler.
 A service that nobody wants any more retires (`retiring.py`). If a reload wants its address again
 before its last session has ended, the set takes the service back with all it has.
 
-`config/build.py` makes settings of the configuration's keys.
+`config/building/build.py` makes settings of the configuration's keys.
 
 nginx: `ngx_init_cycle`.
 
@@ -21,8 +21,9 @@ from dataclasses import dataclass, replace
 from socket import AF_INET6, inet_pton
 
 from nginy.admin.subject import Front
-from nginy.config import build, schema
-from nginy.config.build_tls import TlsContexts
+from nginy.config import schema
+from nginy.config.building import build
+from nginy.config.building.tls import TlsContexts
 from nginy.errors import NginyError
 from nginy.event.bind import ListenKey, ListenOptions, Neighbors
 from nginy.event.datagram import DatagramReceiver
@@ -37,9 +38,9 @@ from nginy.process.logs import LogSet
 from nginy.process.pools import PoolSet
 from nginy.process.retiring import Retiring, sessions_of
 from nginy.proxy.handler import ProtocolHandler, ProxyHandler
-from nginy.proxy.limiting import Zones
-from nginy.proxy.routed import Routed
-from nginy.proxy.udp import UdpHandler
+from nginy.proxy.phases.limiting import Zones
+from nginy.proxy.routing.routed import Routed
+from nginy.proxy.udp.handler import UdpHandler
 from nginy.text.address import Address, SockAddr
 
 logger = logging.getLogger("nginy.server")

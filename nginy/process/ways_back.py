@@ -2,7 +2,7 @@
 
 A name may stand for one of our own listeners at any time, and one client would then take all
 connections. So each address of a name is looked at before its pool takes it. Addresses that the
-configuration has are checked when it is read (`config/check_loops.py`).
+configuration has are checked when it is read (`config/checking/loops.py`).
 
 Tested in tests/process/test_reload_names_live.py.
 """
@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from nginy.backend.backend import Backend
 from nginy.backend.names.expand import refusal
 from nginy.config import schema
-from nginy.config.check_loops import OwnListeners
-from nginy.config.targets import upstreams_of
+from nginy.config.checking.loops import OwnListeners
+from nginy.config.checking.targets import upstreams_of
 from nginy.text.address import Address
 
 

@@ -2,7 +2,7 @@
 
 `header_for` makes it from what a session knows. A TCP session sends it in one write with the
 client's first bytes, ahead of everything else (`proxy/tcp.py::TcpSession.established`); a UDP
-session in front of each datagram (`proxy/udp_announcing.py`). The checks of such backends announce
+session in front of each datagram (`proxy/udp/announcing.py`). The checks of such backends announce
 nobody (`wire/proxy_protocol.py::ANNOUNCES_NOBODY`).
 
 If a proxy in front has announced the client, nginy announces that client again, with the address

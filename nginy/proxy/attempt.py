@@ -4,7 +4,7 @@ An attempt holds the backend and the pool it was picked from, so it gives the ba
 pool, whatever a reload has changed meanwhile. It notes the instants and counts that logs show, and
 `end` tells the pool, once, how the attempt went; TCP and UDP share it.
 
-`proxy/upstream.py` and `proxy/udp_opening.py` decide when to try, and whether to try again;
+`proxy/upstream.py` and `proxy/udp/opening.py` decide when to try, and whether to try again;
 `backend/pool.py` decides what follows from a failure.
 
 nginx: `ngx_stream_upstream_state_t` in `ngx_stream_upstream.h`, and `peer.free` in

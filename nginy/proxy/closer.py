@@ -26,8 +26,8 @@ from nginy.event.loop import Loop
 from nginy.event.timer import Timer
 from nginy.proxy.handler import ProxyHandler
 from nginy.proxy.session import Reason, Session
-from nginy.proxy.udp import UdpHandler
-from nginy.proxy.udp_session import UdpSession
+from nginy.proxy.udp.handler import UdpHandler
+from nginy.proxy.udp.session import UdpSession
 
 SLICE: Final = 500
 """Connections looked at in one turn: some 0.1 ms, more where sessions are closed."""

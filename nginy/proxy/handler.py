@@ -1,8 +1,9 @@
 """ProtocolHandler: what all sessions of one listener share.
 
 Each listener has a protocol handler, which turns what arrives into sessions: `TcpHandler` (in
-`proxy/tcp.py`), `UdpHandler` (in `proxy/udp.py`), or the handlers of `proxy/reply.py` for built-in
-answers. The base class here holds the listener's settings, its upstream, its counters and its log.
+`proxy/tcp.py`), `UdpHandler` (in `proxy/udp/handler.py`), or the handlers of `proxy/reply.py` for
+built-in answers. The base class here holds the listener's settings, its upstream, its counters and
+its log.
 
 **A session keeps the settings it was accepted with**; new sessions take the new ones. This holds
 because a handler never changes once it serves. A reload makes another one, which takes over what
@@ -29,7 +30,7 @@ from nginy.event.datagram import DatagramReceiver
 from nginy.event.loop import Loop
 from nginy.proxy.attempt import Attempt
 from nginy.proxy.originating import UpstreamTls
-from nginy.proxy.phases import Phases, enter
+from nginy.proxy.phases.phase import Phases, enter
 from nginy.proxy.session import SESSIONS, ListenerCounters, Session
 from nginy.text.address import Address, SockAddr
 

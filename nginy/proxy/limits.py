@@ -4,9 +4,9 @@
 - `Rates`  new sessions of a key in a second (`limit_conn_rate`);
 - `Pace`   bytes in a second of one direction of a session (`proxy_upload_rate` and its kin).
 
-Pure: keys, numbers and the time go in, verdicts and delays come out. `proxy/limiting.py` decides
-what a key is made of and what becomes of a session over a limit; `proxy/pacing.py` has the sessions
-that keep a pace.
+Pure: keys, numbers and the time go in, verdicts and delays come out. `proxy/phases/limiting.py`
+decides what a key is made of and what becomes of a session over a limit; `proxy/pacing.py` has the
+sessions that keep a pace.
 
 The one idea: a stranger can make up keys without end, so a table never grows beyond its bound, and
 a key costs one number. `Rates` is a token bucket for each key, kept as the instant at which the

@@ -29,7 +29,7 @@ SESSIONS_MAX: Final = 1000
 
 
 class UpstreamTls:
-    """How sessions speak TLS to backends; made by `config/build_tls.py`."""
+    """How sessions speak TLS to backends; made by `config/building/tls.py`."""
 
     __slots__ = ("_sessions", "context", "name", "sends_name", "verifies")
 

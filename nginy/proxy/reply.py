@@ -20,11 +20,11 @@ from nginy.event.datagram import DatagramReceiver, SharedConnection
 from nginy.event.event import Event
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
-from nginy.proxy.arrival import Arrival
-from nginy.proxy.drops import Drops
 from nginy.proxy.handler import ProtocolHandler, ProxySettings
-from nginy.proxy.newcomer import admitted
+from nginy.proxy.phases.arrival import Arrival
 from nginy.proxy.session import Reason, Session
+from nginy.proxy.udp.drops import Drops
+from nginy.proxy.udp.newcomer import admitted
 from nginy.text.address import Address, SockAddr
 
 LINGER_MS: Final = 5000
@@ -41,7 +41,7 @@ class ReplyHandler(ProtocolHandler):
     kind = "reply"
 
     text: Callable[[Session], bytes]
-    """Makes the answer; set by config/build.py."""
+    """Makes the answer; set by config/building/build.py."""
 
     def accept_handler(self, client: Connection) -> None:
         """Begin the session of a client that was just accepted."""
@@ -61,7 +61,7 @@ class DatagramReplyHandler(ProtocolHandler):
     kind = "udp reply"
 
     text: Callable[[Session], bytes]
-    """Makes the answer; set by config/build.py."""
+    """Makes the answer; set by config/building/build.py."""
 
     def __init__(self, loop: Loop, name: str, address: Address, settings: ProxySettings) -> None:
         super().__init__(loop, name, address, settings)

@@ -6,7 +6,7 @@ connections, and counts and logs it with a status (nginx's), a termination code 
 (HAProxy's, "8.5. Session state at disconnection") and one plain sentence.
 
 The table of this module, `Reason`, has a code for each end. `proxy/upstream.py` connects,
-`proxy/tcp.py` and `proxy/udp.py` exchange bytes.
+`proxy/tcp.py` and `proxy/udp/handler.py` exchange bytes.
 
 nginx: `ngx_stream_session_t` in `ngx_stream.h`, `ngx_stream_finalize_session` in
 `ngx_stream_handler.c`.
@@ -21,9 +21,9 @@ from typing import Final, Protocol
 from nginy.backend.backend import Counters
 from nginy.event.connection import Connection, ConnectionBase
 from nginy.event.loop import Loop
-from nginy.proxy.arrival import Arrival
 from nginy.proxy.attempt import Attempt
 from nginy.proxy.context import ConnectionContext
+from nginy.proxy.phases.arrival import Arrival
 from nginy.text.address import SockAddr
 
 SESSIONS: Final = logging.getLogger("nginy.proxy")
@@ -175,7 +175,7 @@ class Session:
         self.detail = ""
         """What is said in place of the reason's own sentence; "" for the sentence."""
         client.data = self
-        if client.number:  # it goes on for another one: see `proxy/routed.py`
+        if client.number:  # it goes on for another one: see `proxy/routing/routed.py`
             return
         handler.loop.sessions_started = client.number = handler.loop.sessions_started + 1
         if handler.local_sockaddr is None:

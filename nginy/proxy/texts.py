@@ -20,8 +20,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from nginy.event.clock import Clock
-from nginy.proxy.arrival import Arrival
 from nginy.proxy.lookups import Definition
+from nginy.proxy.phases.arrival import Arrival
 from nginy.proxy.session import Session
 from nginy.proxy.variables import (
     FIXED,

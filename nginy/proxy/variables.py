@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from nginy import __version__
-from nginy.proxy.arrival import NO_HEADER
 from nginy.proxy.context import host_of, net_of, packed_of, port_of
 from nginy.proxy.lookups import Definition
+from nginy.proxy.phases.arrival import NO_HEADER
 from nginy.proxy.session import Session
 from nginy.proxy.tls_facts import OF_BACKENDS, OF_CLIENTS, fact_of
 from nginy.text.address import SockAddr

@@ -11,8 +11,8 @@ What it adds to buffered.py:
 - Timers. A silent session ends. A byte does not move its deadline: the timer fires early, looks
   when the last byte came, and goes back to sleep for the rest.
 
-What it cannot do, nginy does: very many timers (event/timer.py), datagrams (proxy/udp.py), more
-than one backend (backend/pool.py), ends with a reason (proxy/ending.py).
+What it cannot do, nginy does: very many timers (event/timer.py), datagrams (proxy/udp/handler.py),
+more than one backend (backend/pool.py), ends with a reason (proxy/ending.py).
 
 Tested in tests/tour/test_programs_live.py.
 """

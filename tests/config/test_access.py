@@ -4,9 +4,9 @@ import pathlib
 
 import pytest
 from nginy.commands.plan import plan
+from nginy.config.checking.surprises import surprises
 from nginy.config.dump import dump
 from nginy.config.load import load
-from nginy.config.surprises import surprises
 
 from kit.configs import loaded, refusals, write
 

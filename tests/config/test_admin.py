@@ -5,9 +5,9 @@ import pathlib
 
 import pytest
 from nginy.config.admin import admin_listeners
-from nginy.config.check_files import check_files, read_token
+from nginy.config.checking.files import check_files, read_token
+from nginy.config.checking.surprises import surprises
 from nginy.config.dump import dump
-from nginy.config.surprises import surprises
 from nginy.errors import NginyError
 
 from kit.configs import LISTENER, loaded, refusals

@@ -6,9 +6,9 @@ import socket
 from collections.abc import Callable
 
 import pytest
-from nginy.config import check_files
-from nginy.config.build import fixed_bind, local_end
-from nginy.config.check_files import check_files as files_checked
+from nginy.config.building.build import fixed_bind, local_end
+from nginy.config.checking import files as check_files
+from nginy.config.checking.files import check_files as files_checked
 from nginy.config.dump import dump
 from nginy.config.load import load
 from nginy.config.schema import Listener

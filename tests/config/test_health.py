@@ -8,7 +8,7 @@ from nginy.backend.checks.checker import ProbeSettings
 from nginy.backend.checks.settings import MonitorSettings, OnDown
 from nginy.backend.health.eject import EjectSettings
 from nginy.backend.health.schedule import CheckSettings
-from nginy.config.build_health import monitor_settings
+from nginy.config.building.health import monitor_settings
 from nginy.config.dump import dump
 from nginy.config.load import load
 from nginy.config.schema import CONFIG

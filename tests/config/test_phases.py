@@ -4,14 +4,14 @@ import logging
 import pathlib
 
 import pytest
-from nginy.config.build import backend_settings, phases, proxy_protocol_of, proxy_settings
+from nginy.config.building.build import backend_settings, phases, proxy_protocol_of, proxy_settings
+from nginy.config.checking.surprises import surprises
+from nginy.config.checking.targets import by_upstream
 from nginy.config.dump import dump
 from nginy.config.load import load
-from nginy.config.surprises import surprises
-from nginy.config.targets import by_upstream
-from nginy.proxy.limiting import LimitConn, LimitConnRate, Zones
-from nginy.proxy.phases import AccessPhase, Phases
-from nginy.proxy.real_address import RealAddress
+from nginy.proxy.phases.limiting import LimitConn, LimitConnRate, Zones
+from nginy.proxy.phases.phase import AccessPhase, Phases
+from nginy.proxy.phases.real_address import RealAddress
 
 from kit.configs import loaded, refusals, write
 

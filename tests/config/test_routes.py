@@ -5,17 +5,17 @@ import subprocess
 import sys
 
 import pytest
-from nginy.config.build_routes import RouteTables, default_of
+from nginy.config.building.routes import RouteTables, default_of
+from nginy.config.checking.surprises import surprises
+from nginy.config.checking.targets import by_upstream, upstreams_of
 from nginy.config.dump import dump
 from nginy.config.load import load
 from nginy.config.schema import Config
 from nginy.config.shares import Part, parts_of
-from nginy.config.surprises import surprises
-from nginy.config.targets import by_upstream, upstreams_of
 from nginy.config.variables import definitions
-from nginy.proxy.conditions import MORE, NO, Facts, knows
 from nginy.proxy.lookups import murmur_hash2
-from nginy.proxy.routes import Route, Target
+from nginy.proxy.routing.conditions import MORE, NO, Facts, knows
+from nginy.proxy.routing.routes import Route, Target
 from nginy.wire.client_hello import NOT_TLS, Hello
 
 from kit.configs import loaded, refusals, write

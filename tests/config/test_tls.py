@@ -8,13 +8,13 @@ from collections.abc import Callable
 import pytest
 from nginy.backend.checks.checker import ProbeSettings
 from nginy.cli import main
-from nginy.config.build_health import monitor_settings, tls_towards
-from nginy.config.build_tls import TlsContexts, server_tls
-from nginy.config.check_tls import check_tls, validities
+from nginy.config.building.health import monitor_settings, tls_towards
+from nginy.config.building.tls import TlsContexts, server_tls
+from nginy.config.checking.surprises import surprises
+from nginy.config.checking.targets import by_upstream
+from nginy.config.checking.tls import check_tls, validities
 from nginy.config.node import Findings
 from nginy.config.schema import Config
-from nginy.config.surprises import surprises
-from nginy.config.targets import by_upstream
 from nginy.config.tls import Tls
 from nginy.errors import ConfigError
 from nginy.process.gradual import at_once

@@ -5,11 +5,11 @@ import pathlib
 import pytest
 from nginy.commands.explain import explain
 from nginy.commands.plan import plan
+from nginy.config.checking.surprises import surprises
+from nginy.config.checking.targets import upstreams_of
 from nginy.config.dump import dump
 from nginy.config.load import load
 from nginy.config.possible import possible
-from nginy.config.surprises import surprises
-from nginy.config.targets import upstreams_of
 from nginy.config.variables import definitions
 
 from kit.configs import LISTENER, loaded, refusals, write

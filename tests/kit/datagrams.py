@@ -13,8 +13,8 @@ from nginy.event.datagram import DatagramReceiver
 from nginy.proxy.access import ALL, Access, Rule
 from nginy.proxy.handler import ProxySettings
 from nginy.proxy.reply import DatagramReplyHandler
-from nginy.proxy.udp import UdpHandler
-from nginy.proxy.udp_header import HeaderReader
+from nginy.proxy.udp.handler import UdpHandler
+from nginy.proxy.udp.header import HeaderReader
 from nginy.text.address import Address
 from nginy.wire.agent import Mode
 

@@ -36,7 +36,7 @@ from nginy.proxy.reply import ReplyHandler
 from nginy.proxy.session import Session
 from nginy.proxy.tcp import TcpHandler
 from nginy.proxy.texts import Variables
-from nginy.proxy.udp import UdpHandler
+from nginy.proxy.udp.handler import UdpHandler
 from nginy.text.address import Address, parse_address
 
 from kit.clock import FakeClock

@@ -10,14 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from nginy.backend.pool import BackendPool
-from nginy.config.build import nobody
-from nginy.proxy.conditions import Condition
+from nginy.config.building.build import nobody
 from nginy.proxy.handler import ProtocolHandler, ProxySettings
-from nginy.proxy.phases import Phases
-from nginy.proxy.preread import ChooseRoute
+from nginy.proxy.phases.phase import Phases
+from nginy.proxy.phases.preread import ChooseRoute
 from nginy.proxy.reply import ReplyHandler
-from nginy.proxy.routed import Contents, RoutedHandler
-from nginy.proxy.routes import Route, RouteTable, Target
+from nginy.proxy.routing.conditions import Condition
+from nginy.proxy.routing.routed import Contents, RoutedHandler
+from nginy.proxy.routing.routes import Route, RouteTable, Target
 from nginy.proxy.session import Session
 from nginy.proxy.tcp import TcpHandler
 from nginy.text.address import Address

@@ -6,7 +6,7 @@ import pathlib
 import pytest
 from nginy.proxy.access import ALL, Access, Network, Rule, parse_network
 from nginy.proxy.handler import ProtocolHandler
-from nginy.proxy.phases import AccessPhase
+from nginy.proxy.phases.phase import AccessPhase
 from nginy.text.address import parse_address
 
 from kit.datagrams import UdpBackend, udp_proxy, udp_reply

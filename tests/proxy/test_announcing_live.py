@@ -8,7 +8,7 @@ from nginy.backend.backend import Backend, BackendSettings
 from nginy.backend.pool import BackendPool
 from nginy.balancer.round_robin import RoundRobin
 from nginy.proxy.access import ALL, Access, Rule
-from nginy.proxy.real_address import RealAddress
+from nginy.proxy.phases.real_address import RealAddress
 from nginy.text.address import parse_address
 from nginy.wire.proxy_protocol import Header, build_v2, parse
 from nginy.wire.proxy_tlv import Type, value_of

@@ -20,16 +20,18 @@ from nginy.balancer.round_robin import RoundRobin
 from nginy.event.connection import Connection
 from nginy.event.pipe import Pipe, Pipes
 from nginy.event.tls import TlsConnection
-from nginy.proxy import handler, reply, tcp, udp, udp_base
-from nginy.proxy.arrival import Arrival
+from nginy.proxy import handler, reply, tcp
 from nginy.proxy.closer import drain
 from nginy.proxy.handler import ProxyHandler, ProxySettings
 from nginy.proxy.originating import UpstreamTls
 from nginy.proxy.pacing import PacedSession
+from nginy.proxy.phases.arrival import Arrival
 from nginy.proxy.session import Session
 from nginy.proxy.tcp import TcpSession
-from nginy.proxy.udp_run import may_wait
-from nginy.proxy.udp_session import UdpSession
+from nginy.proxy.udp import base as udp_base
+from nginy.proxy.udp import handler as udp
+from nginy.proxy.udp.run import may_wait
+from nginy.proxy.udp.session import UdpSession
 from nginy.text.address import Address
 from nginy.wire.proxy_protocol import Header
 

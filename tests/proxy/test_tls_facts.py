@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from nginy.event.tls_client import ClientTls, client_context
 from nginy.proxy.originating import UpstreamTls
-from nginy.proxy.terminating import ServerTls, TlsPhase
+from nginy.proxy.phases.terminating import ServerTls, TlsPhase
 from nginy.proxy.tls_facts import name_text
 from nginy.wire.proxy_protocol import parse
 from nginy.wire.proxy_tlv import SslFlag, SslType, Type, parse_ssl, value_of

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from nginy.proxy.originating import UpstreamTls
-from nginy.proxy.terminating import ServerTls, TlsPhase
+from nginy.proxy.phases.terminating import ServerTls, TlsPhase
 from nginy.text.address import Address, parse_address
 
 from kit.ends import End

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from nginy.commands.explain import explain
-from nginy.config.surprises import surprises
+from nginy.config.checking.surprises import surprises
 
 from kit.configs import loaded, refusals
 from kit.faults import Listening, Site, check

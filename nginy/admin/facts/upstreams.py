@@ -17,7 +17,7 @@ from nginy.admin.subject import Front, Subject
 from nginy.backend.pool import BackendPool
 from nginy.event.histogram import Histogram
 from nginy.proxy.session import ListenerCounters
-from nginy.proxy.udp import UdpHandler
+from nginy.proxy.udp.handler import UdpHandler
 
 LEAVING_MAX: Final = 100
 

@@ -1,7 +1,7 @@
 """What the configuration of an upstream says about health, as the checks take it.
 
-`config/build_health.py` makes these settings. `monitor` and `watch` read them, and `effect` those
-that concern the whole group.
+`config/building/health.py` makes these settings. `monitor` and `watch` read them, and `effect`
+those that concern the whole group.
 
 Tested in tests/config/test_health.py.
 """

@@ -19,7 +19,7 @@ from nginy.process.takeover.estate import Estate
 from nginy.process.takeover.link import Link
 from nginy.process.takeover.messages import Members, Message
 from nginy.process.takeover.session_record import parse_sockaddr, sockaddr_to_json
-from nginy.proxy.udp import UdpHandler
+from nginy.proxy.udp.handler import UdpHandler
 from nginy.text.address import SockAddr
 
 FULL: Final = 64

@@ -16,9 +16,9 @@ from nginy.process.server import Server
 from nginy.process.takeover.known import Grown, counts, known, learn
 from nginy.process.takeover.messages import Members, Message
 from nginy.proxy.handler import ProtocolHandler, ProxyHandler
-from nginy.proxy.limiting import Zones
+from nginy.proxy.phases.limiting import Zones
 from nginy.proxy.session import Session
-from nginy.proxy.udp import UdpHandler
+from nginy.proxy.udp.handler import UdpHandler
 
 
 class Estate:

@@ -31,12 +31,12 @@ from nginy.process.takeover.messages import Members, Message, MessageError, piec
 from nginy.process.takeover.session_record import TcpRecord
 from nginy.process.takeover.tally import Tally
 from nginy.process.takeover.udp_session import UdpRecord
-from nginy.proxy.limiting import Zones
 from nginy.proxy.movable import SOON
+from nginy.proxy.phases.limiting import Zones
 from nginy.proxy.reply import ReplySession
 from nginy.proxy.session import Session
 from nginy.proxy.tcp import TcpSession
-from nginy.proxy.udp_session import UdpSession
+from nginy.proxy.udp.session import UdpSession
 from nginy.text.counts import counted
 
 logger = logging.getLogger("nginy.server")

@@ -22,7 +22,7 @@ from nginy.process.server import Server
 from nginy.process.takeover.messages import Members, Message, MessageError
 from nginy.proxy.handler import ProtocolHandler
 from nginy.proxy.reply import DatagramReplyHandler
-from nginy.proxy.udp import UdpHandler
+from nginy.proxy.udp.handler import UdpHandler
 
 SLICE: Final = 50
 """Backends, or keys of a limit, in one message."""

@@ -24,7 +24,7 @@ from nginy.process.takeover.session_record import TcpRecord
 from nginy.process.takeover.tcp_session import Refusal
 from nginy.process.takeover.udp_session import UdpRecord
 from nginy.proxy.tcp import TcpSession
-from nginy.proxy.udp_session import UdpSession
+from nginy.proxy.udp.session import UdpSession
 
 logger = logging.getLogger("nginy.server")
 

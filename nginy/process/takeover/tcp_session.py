@@ -31,11 +31,11 @@ from nginy.process.takeover.session_record import (
     Place,
     TcpRecord,
 )
-from nginy.proxy.arrival import Arrival
 from nginy.proxy.attempt import Attempt
 from nginy.proxy.ending import Delivery
 from nginy.proxy.handler import ProxyHandler
-from nginy.proxy.limiting import Zones
+from nginy.proxy.phases.arrival import Arrival
+from nginy.proxy.phases.limiting import Zones
 from nginy.proxy.session import Reason, Session
 from nginy.proxy.tcp import TcpHandler, TcpSession
 

@@ -37,12 +37,12 @@ from nginy.process.takeover.tcp_session import (
     find_place,
     restore,
 )
-from nginy.proxy.arrival import Arrival, announced
 from nginy.proxy.handler import ProtocolHandler
-from nginy.proxy.limiting import Zones
-from nginy.proxy.udp import UdpHandler
-from nginy.proxy.udp_base import ClientKey
-from nginy.proxy.udp_session import UdpSession
+from nginy.proxy.phases.arrival import Arrival, announced
+from nginy.proxy.phases.limiting import Zones
+from nginy.proxy.udp.base import ClientKey
+from nginy.proxy.udp.handler import UdpHandler
+from nginy.proxy.udp.session import UdpSession
 from nginy.text.address import SockAddr
 
 

@@ -5,7 +5,7 @@ from nginy.admin.subject import Front
 from nginy.backend.waiting import QueueSettings
 from nginy.proxy.handler import ProxySettings
 from nginy.proxy.tcp import TcpHandler
-from nginy.proxy.udp import UdpHandler
+from nginy.proxy.udp.handler import UdpHandler
 from nginy.text.address import parse_address
 
 from kit.admin import Made, done, pool, take_down

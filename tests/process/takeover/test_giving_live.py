@@ -15,7 +15,7 @@ from nginy.process.takeover.messages import Members, Message, encode
 from nginy.process.takeover.taking import Taker
 from nginy.process.takeover.tally import Tally
 from nginy.proxy.handler import ProxyHandler
-from nginy.proxy.limiting import Zones
+from nginy.proxy.phases.limiting import Zones
 from nginy.proxy.session import Session
 from nginy.proxy.tcp import TcpSession
 

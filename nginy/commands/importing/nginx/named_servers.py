@@ -17,7 +17,7 @@ from nginy.commands.importing.nginx.scope import Scope
 from nginy.commands.importing.nginx.syntax import Directive
 from nginy.config.node import quote
 from nginy.errors import InvalidValueError
-from nginy.proxy.patterns import check_name
+from nginy.proxy.routing.patterns import check_name
 
 OF_LISTENER: Final = frozenset({"listen", "protocol", "proxy_pass", "return", "routes", "tls"})
 """Keys of a server that a route has, or that both servers have alike."""

@@ -32,7 +32,7 @@ from nginy.commands.importing.nginx.values import names, peer
 from nginy.config.node import quote
 from nginy.errors import InvalidValueError
 from nginy.proxy.lookups import parse_pattern, parse_share
-from nginy.proxy.patterns import check_name
+from nginy.proxy.routing.patterns import check_name
 from nginy.proxy.variables import KEY_VARIABLES
 from nginy.text.address import parse_peer
 

@@ -1,0 +1,62 @@
+"""Drops: the datagrams that a UDP listener does not pass on, counted by reason.
+
+UDP permits dropping a datagram; an operator has to know how many, and why. This module also logs
+the datagrams for which no session begins, each message at most once a second. A session counts
+what it drops itself (`proxy/udp/session.py`).
+
+Tested in tests/proxy/udp/test_handler_live.py.
+"""
+
+import logging
+from typing import Final
+
+from nginy.log.limit import RateLimited, similar
+from nginy.proxy.session import SESSIONS
+from nginy.text.address import SockAddr, sockaddr_text
+
+DROPS: Final = (
+    "no_backend",  # no usable backend
+    "shed",  # a new client, with max_sessions reached or while draining
+    "access",  # denied by a rule
+    "limit",  # a new client, with worker_connections, descriptors or ports used up
+    "truncated",  # too long: the way on cannot carry it whole
+    "send_error",  # refused by the network or its rules
+    "invalid",  # cannot be answered, or cannot be parsed
+    "queue_full",  # the socket's send buffer has no room
+)
+"""Reasons for which a datagram is dropped."""
+
+
+class Drops(dict[str, int]):
+    """Counts by reason, both directions, over all reloads. Belongs to a listener."""
+
+    __slots__ = ("limited", "logger")
+
+    def __init__(self) -> None:
+        super().__init__(dict.fromkeys(DROPS, 0))
+        self.limited = RateLimited()
+        """Keeps clients from filling the error log."""
+        self.logger = SESSIONS
+        """The listener's, as for what sessions say."""
+
+    def refuse(
+        self,
+        reason: str,
+        message: str,
+        sockaddr: SockAddr,
+        listener: str,
+        now_ms: int,
+        level: int = logging.WARNING,
+    ) -> None:
+        """Count a datagram for which no session begins, and log why."""
+        self[reason] += 1
+        suppressed = self.limited.admit(message, now_ms)
+        if suppressed is not None:
+            self.logger.log(
+                level,
+                "%s%s, client: %s, listener: %s",
+                message,
+                similar(suppressed),
+                sockaddr_text(sockaddr),
+                listener,
+            )
