@@ -10,20 +10,23 @@
 bin/nginy imports this before it looks for a Python that is new enough, so this file and
 `__init__.py` have to compile on Python 3.6. bin/installed/nginy, the command of an installed nginy,
 enters through `main`, and so does `python -m nginy`. Both commands ignore the signals before they
-start Python; `python -m nginy` cannot, so a signal ends it until Python gets here, 20 ms later.
+start Python; `python -m nginy` and `python bin/nginy` cannot, so a signal ends them until Python
+gets here, 10 to 20 ms later.
 
 Tested in tests/run/test_first_moments.py.
 """
 
+import _signal  # type: ignore[import-not-found] # what `signal` wraps
 import gc
 import os
-import signal
 import sys
 
 INTERRUPTED = 130
 """The exit status after Ctrl-C, as a shell reports it."""
 
-HELD_SIGNALS = (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+HELD_SIGNALS = (_signal.SIGHUP, _signal.SIGQUIT, _signal.SIGUSR1, _signal.SIGUSR2)
+"""As in `event/signals.py`. The module `signal` would import others, which take as long as all that
+Python does before it gets here: long enough for a signal to come."""
 
 
 def open_standard_streams() -> None:
@@ -42,7 +45,7 @@ def open_standard_streams() -> None:
 
 def hold_signals() -> None:
     """Block the signals that would end a process before it hears them."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, HELD_SIGNALS)
 
 
 def begin() -> None:

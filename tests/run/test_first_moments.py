@@ -94,6 +94,17 @@ def test_the_entry_holds_what_is_heard_later() -> None:
     assert entry.HELD_SIGNALS == HELD_SIGNALS
 
 
+@pytest.mark.parametrize("command", [(sys.executable, "bin/nginy"), ENTRIES["installed"]])
+def test_signals_are_held_before_anything_that_takes_time(
+    tmp_path: pathlib.Path, command: tuple[str, ...]
+) -> None:
+    """The first of the modules that take the most time tells what is blocked by then."""
+    status = "open('/proc/self/status').read().split('SigBlk:')[1].split()[0]"
+    (tmp_path / "signal.py").write_text(f"import os\nprint({status}, flush=True)\nos._exit(0)\n")
+    said = subprocess.check_output(command, cwd=CHECKOUT, env={"PYTHONPATH": str(tmp_path)})
+    assert all(int(said, 16) & 1 << number - 1 for number in HELD_SIGNALS)
+
+
 @pytest.mark.slow
 def test_signals_to_reload_and_reopen_wait_for_the_end_of_a_start(start: Start) -> None:
     wait_until(lambda: start.blocks(signal.SIGHUP))
