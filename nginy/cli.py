@@ -99,6 +99,9 @@ def _act(arguments: Mapping[str, str]) -> int:
     if (arguments["--version"] and not arguments["check"]) or arguments["-V"]:
         print(_version(in_full=bool(arguments["-V"])), file=sys.stderr)
         return 0
+    if arguments["-s"] and arguments["-s"] not in SIGNALS_BY_NAME:
+        signals = ", ".join(SIGNALS_BY_NAME)
+        raise NginyError(f'invalid option: "-s {arguments["-s"]}", expected {signals}')
     pid_path = service_pid_file(os.environ)
     if arguments["-s"] and pid_path is not None and os.path.exists(pid_path):
         # The process itself reports a bad file, so the status of the service shows it, too.
@@ -265,8 +268,6 @@ def _check_files(config: Config) -> None:
 
 def _signal(pid_path: str, name: str) -> int:
     """Send a signal to the process whose id is in the pid file (ngx_signal_process)."""
-    if name not in SIGNALS_BY_NAME:
-        raise NginyError(f'invalid option: "-s {name}", expected {", ".join(SIGNALS_BY_NAME)}')
     if name == "reload":
         return _tell_outcome(ask.reload(pid_path))
     if name in ask.TOLD:

@@ -265,11 +265,12 @@ def test_s_sends_nginx_s_signals_to_the_process_of_the_pid_file(
 
 
 def test_s_knows_five_signals(tmp_path: pathlib.Path, capsys: Capture) -> None:
-    path = write(tmp_path, "pid: nginy.pid\n" + LISTENER)
+    """The word is wrong whatever the file says, so nobody has to mend the file first."""
     message = (
         'nginy: [emerg] invalid option: "-s kill", expected stop, quit, reload, reopen, upgrade'
     )
-    assert outcome(capsys, "-s", "kill", path) == (1, "", [message])
+    for path in (write(tmp_path, LISTENER), write(tmp_path, "?", "bad.yml"), "missing.yml"):
+        assert outcome(capsys, "-s", "kill", path) == (1, "", [message])
 
 
 def test_s_needs_a_pid_file(tmp_path: pathlib.Path, capsys: Capture) -> None:

@@ -61,8 +61,6 @@ class ErrorLogPath(LogPath):
 class AccessLogPath(LogPath):
     """The same for an access log: the path of a file may have variables."""
 
-    reason = ", as each access_log says where its lines go"
-
     def parse_among(self, text: str, mark: Mark, findings: Findings) -> str:
         """Refuse unknown variables, and those of an address."""
         if "$" in text:
@@ -178,9 +176,8 @@ class AccessLogSettings(Entry):
 
     path: str = key(
         AccessLogPath("format", LOG_FORMATS),
-        None,
+        "stderr",
         f"{LOG_PATH_ABOUT} The path of a file may have variables.",
-        blank=lambda: "stderr",
     )
     format: str = key(
         Text("the name of a log format", r"[\w.-]+"),

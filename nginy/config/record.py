@@ -181,7 +181,7 @@ class Record(Kind[R]):
                     ScalarNode(row.udp_default, is_plain=False), findings
                 )
             elif row.default is None and name not in meant:
-                text = f'"{name}" is missing, expected {row.kind.expected}{row.kind.reason}'
+                text = f'"{name}" is missing, expected {row.kind.expected}'
                 findings.report(node.mark, text)
             if findings.failures > before:
                 bad.add(name)

@@ -58,8 +58,6 @@ class Kind(ABC, Generic[T]):
 
     unit = ""
     expected = ""
-    reason = ""
-    """Why the key must be set, at the end of the message that it is missing."""
     takes_lists = False
     """Whether read() takes a list for the whole value."""
     is_secret = False

@@ -43,6 +43,7 @@ def surprises(config: Config) -> list[str]:
         *_open_tokens(config),
         *_of_tls(config),
         *_idle_state(config),
+        *_pathless(config),
     )
     for mark, text in (*idle, *others, *_conditions(config)):
         found.append(Problem(mark.file, mark.line, mark.column, text))
@@ -120,6 +121,15 @@ def _conditions(config: Config) -> Warnings:
         if log.if_ is not None and "$" not in log.if_:
             text = f"if: {quote(log.if_)} has no variable, so it is the same for every session"
             yield log.origin.of("if"), text
+
+
+def _pathless(config: Config) -> Warnings:
+    """Find access logs of listeners without a path, where the one above may seem to give it."""
+    if any("path" in log.origin.keys for log in config.access_log):
+        for log in (each for listener in config.listeners for each in listener.access_log):
+            if "path" not in log.origin.keys:
+                text = "access_log has no path, so this listener's lines go to stderr, not where"
+                yield log.origin.mark, f"{text} access_log at the top says"
 
 
 def _unused(config: Config) -> Warnings:

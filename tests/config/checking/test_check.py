@@ -198,20 +198,19 @@ def test_one_mistake_has_one_message(tmp_path: pathlib.Path, text: str) -> None:
         ("flush: 1s", "1:21: flush: needs buffer"),
     ],
 )
-def test_an_access_log_without_a_path_is_checked_all_the_same(
+def test_an_access_log_without_a_path_is_checked_as_any_other(
     tmp_path: pathlib.Path, more: str, problem: str
 ) -> None:
-    missing = (
-        'nginy.yml:1:13: access_log: "path" is missing, expected the path of a file, stderr,'
-        " stdout or syslog:HOST:PORT, as each access_log says where its lines go"
-    )
     text = f"access_log: {{{more}}}\n{LISTENER}"
-    assert refusals(tmp_path, text) == [missing, f"nginy.yml:{problem}"]
+    assert refusals(tmp_path, text) == [f"nginy.yml:{problem}"]
 
 
-def test_access_logs_without_a_path_are_not_taken_for_one_file(tmp_path: pathlib.Path) -> None:
+def test_access_logs_without_a_path_share_standard_error(tmp_path: pathlib.Path) -> None:
+    (log,) = loaded(tmp_path, f"access_log: {{empty: off}}\n{LISTENER}").access_log
+    assert (log.path, log.empty) == ("stderr", False)
     logs = "access_log: [{buffer: 4k}, {path: stderr, buffer: 8k}]\n"
-    assert len(refusals(tmp_path, logs + LISTENER)) == 1
+    (problem,) = refusals(tmp_path, logs + LISTENER)
+    assert "this file has another buffer or flush" in problem
 
 
 def test_a_wildcard_and_addresses_that_it_includes_are_fine(tmp_path: pathlib.Path) -> None:

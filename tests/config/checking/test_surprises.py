@@ -72,6 +72,19 @@ def test_an_address_that_no_server_has_is_warned_of(tmp_path: pathlib.Path) -> N
     assert found[0].startswith("nginy.yml:4:16: ")
 
 
+def test_a_log_of_a_listener_that_seems_to_take_the_path_from_above_is_warned_of(
+    tmp_path: pathlib.Path,
+) -> None:
+    own = "{listen: 127.0.0.1:80, return: hello, access_log: {empty: off}}\n"
+    assert warned(tmp_path, f"listeners: {own}") == []
+    assert warned(tmp_path, f"access_log: stderr\nlisteners: {own}") == [
+        (
+            "nginy.yml:2:62: access_log has no path, so this listener's lines go to stderr, not"
+            " where access_log at the top says"
+        )
+    ]
+
+
 def test_an_upstream_that_nobody_uses_is_warned_of(tmp_path: pathlib.Path) -> None:
     text = f"{LISTENER}upstreams: {{old: {{backends: 127.0.0.1:1}}}}\n"
     assert warned(tmp_path, text) == ['nginy.yml:2:18: no listener leads to upstream "old"']

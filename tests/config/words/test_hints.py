@@ -234,7 +234,6 @@ VALUES_WRITTEN = [
         "error_log: info /tmp/x\n" + LISTENER,
         "has the level before the path, expected {path: /tmp/x, level: info}",
     ),
-    ("access_log: {empty: off}\n" + LISTENER, "as each access_log says where its lines go"),
     ("pid: nginy\n" + LISTENER, '(did you mean "./nginy"?)'),
     ("access_log: on\n" + LISTENER, "stderr, stdout or syslog:HOST:PORT"),
     (
