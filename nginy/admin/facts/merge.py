@@ -38,7 +38,7 @@ def merge_rows(
     """Return the rows of all reports, those with equal members `key` made into one.
 
     It adds up the members in `added`; `join` merges the rest of a known row and another one of its
-    kind.
+    kind. The reports stay as they are: several answers may be made of the same.
     """
     found: dict[tuple[Any, ...], Facts] = {}
     for rows in reports:
@@ -47,13 +47,21 @@ def merge_rows(
             known = found.get(identity)
             if known is None:
                 if len(found) < ROWS_MAX:
-                    found[identity] = dict(row)
+                    found[identity] = _copied(row)
                 continue
             if join is not None:
                 join(known, row)
             for name in added:
                 known[name] += row[name]
     return list(found.values())
+
+
+def _copied(row: Facts) -> Facts:
+    """Return a row that may be changed, with the objects and lists in it."""
+    return {
+        name: value.copy() if isinstance(value, dict | list) else value
+        for name, value in row.items()
+    }
 
 
 def add_members(known: Facts, other: Facts) -> None:

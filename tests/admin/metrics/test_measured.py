@@ -53,3 +53,26 @@ def test_the_process_is_measured_by_the_real_clock_alone() -> None:
         for _ in range(3):
             subject.loop.turn(0)
         assert sum(done(process_row(subject))[0]["turns"]["counts"]) == 3
+
+
+def test_reports_stay_as_they_are_so_that_several_answers_can_be_made_of_them() -> None:
+    listener = {"name": "front", "protocol": "tcp", "ended": {"--": 2}, "drops": {"shed": 1}}
+    counts = {"no_backend": {"down": 1}, "queue": {"now": 1}, "retries": 3}
+    upstream = {"name": "web", **counts, "connects": {"counts": [1, 2], "sum_ms": 3.0}}
+    backend = {"upstream": "web", "name": "a:1", "address": "a:1", "received": 5}
+    told = {
+        "listeners": [{**listener, "addresses": ["a:80"]}],
+        "upstreams": [{**upstream, "leaving": [{"address": "a:1", "conns": 1}]}],
+        "backends": [{**backend, "checks": {"total": 3}}],
+    }
+    reports = [MEASURED.shape(told), MEASURED.shape(told)]
+    before = copy.deepcopy(reports)
+    first = MEASURED.merge(reports)
+    add_departed(first, reports[0], None)
+    assert first["listeners"][0]["ended"] == {"--": 6}
+    second = MEASURED.merge(reports)
+    assert second["listeners"][0]["ended"] == {"--": 4}
+    assert second["upstreams"][0]["connects"] == {"counts": [2, 4], "sum_ms": 6.0}
+    alone = MEASURED.merge(reports[:1])
+    add_departed(alone, reports[1], None)
+    assert reports == before
