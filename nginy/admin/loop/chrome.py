@@ -12,6 +12,7 @@ https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from heapq import merge
 from typing import Any, Final
 
 from nginy.event.trace import (
@@ -52,8 +53,14 @@ class Recorded:
     pid: int
     worker: str
     turns: Sequence[tuple[Any, ...]]
-    marks: Sequence[Mark]
+    marks: Sequence[Sequence[Mark]]
+    """Runs, each in the order of the times: all in one would take a turn of some milliseconds."""
     ended_ns: int
+
+
+def at_ns(mark: Mark) -> int:
+    """Return the time of a mark."""
+    return mark[1]
 
 
 def tidy(handler: str) -> str:
@@ -74,6 +81,8 @@ class _Process:
         self._base_ns = base_ns
         self._open: dict[int, None] = {}
         self._counters: dict[str, int] = {}
+        self._marks = merge(*recorded.marks, key=at_ns)
+        self._next = next(self._marks, None)
 
     def _event(self, ph: str, name: str, at_ns: int, more: str, arguments: object) -> str:
         name_text, told = json.dumps(name), json.dumps(arguments, separators=(",", ":"))
@@ -88,34 +97,19 @@ class _Process:
         title = f"nginy worker {recorded.worker}" if recorded.worker else "nginy"
         for name, text in (("process_name", title), ("thread_name", "loop")):
             yield self._event("M", name, 0, "", {"name": text})
-        marks = sorted(recorded.marks, key=lambda mark: mark[1])
-        index = 0
         for raw in recorded.turns:
             turn = Turn(*raw)
-            while index < len(marks) and marks[index][1] < turn.began_ns:
-                yield from self._mark(marks[index])
-                index += 1
-            inside = []
-            while index < len(marks) and marks[index][1] <= turn.ended_ns:
-                inside.append(marks[index])
-                index += 1
-            yield from self._turn(turn, inside)
-        for mark in marks[index:]:
-            yield from self._mark(mark)
+            yield from self._marks_before(turn.began_ns)
+            yield from self._turn(turn)
+        yield from self._marks_before(None)
 
-    def _turn(self, turn: Turn, marks: Sequence[Mark]) -> Iterator[str]:
+    def _turn(self, turn: Turn) -> Iterator[str]:
         """Yield a turn, its steps and handlers, and what happens meanwhile."""
-        later = iter((*marks, ("", turn.ended_ns + 1, 0, "", "")))
-        mark = next(later)
         for name, began_ns, ended_ns, arguments in _spans(turn):
-            while mark[1] < began_ns:
-                yield from self._mark(mark)
-                mark = next(later)
+            yield from self._marks_before(began_ns)
             more = f'"dur":{_us(ended_ns - began_ns)},'
             yield self._event("X", name, began_ns, more, arguments)
-        while mark[0]:
-            yield from self._mark(mark)
-            mark = next(later)
+        yield from self._marks_before(turn.ended_ns + 1)
         counters = (
             ("connections", turn.connections),
             ("buffered_bytes", turn.buffered_bytes),
@@ -125,6 +119,12 @@ class _Process:
             if self._counters.get(name) != value:
                 self._counters[name] = value
                 yield self._event("C", name, turn.ended_ns, "", {"value": value})
+
+    def _marks_before(self, end_ns: int | None) -> Iterator[str]:
+        """Yield what has happened before an instant and is not told yet; None is the end."""
+        while self._next is not None and (end_ns is None or at_ns(self._next) < end_ns):
+            yield from self._mark(self._next)
+            self._next = next(self._marks, None)
 
     def _mark(self, mark: Mark) -> Iterator[str]:
         kind, at_ns, number, name, text = mark

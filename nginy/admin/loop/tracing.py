@@ -7,7 +7,7 @@ process that answers collects what all have recorded, a part at a time, and make
 Tested in tests/run/test_admin_trace.py.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -17,8 +17,9 @@ from nginy.admin.changes.changing import tell
 from nginy.admin.facts.live import walk
 from nginy.admin.facts.shape import NUMBER_MAX, TEXT_MAX_CHARACTERS, flag, number, row, rows, text
 from nginy.admin.facts.source import Details, Source, known
-from nginy.admin.loop.chrome import Recorded, render
+from nginy.admin.loop.chrome import Recorded, at_ns, render
 from nginy.admin.loop.recording import TraceOrder
+from nginy.admin.pace import Pace
 from nginy.admin.subject import Subject
 from nginy.event.recorder import now
 from nginy.event.trace import Mark
@@ -29,9 +30,12 @@ from nginy.wire.request import RequestError
 FOR_MAX_MS: Final = 60_000
 EVENTS_MAX: Final = 200_000
 MARKS_A_PART: Final = 2000
+"""Passed on in one go, and put in order: 0.2 ms at most."""
 LOOK_MS: Final = 200
 EVENTS_A_SLICE: Final = 60
 """Made into text in one turn: some 0.5 ms."""
+EVENT_US: Final = 5
+"""To make a mark of an event."""
 PIECE_BYTES: Final = 65_536
 PARTS_MAX: Final = 1000
 BOXES_MAX: Final = 10_000
@@ -222,11 +226,12 @@ def _take(subject: Subject, order: TraceOrder) -> Slices[dict[int, Facts]]:
         for each in processes:
             if not each["is_there"]:
                 continue
+            marks = sorted(each["marks"], key=at_ns)
             if part == 0:
-                found[each["pid"]] = each
+                found[each["pid"]] = {**each, "marks": [marks]}
             elif each["pid"] in found:
                 found[each["pid"]]["turns"] += each["turns"]
-                found[each["pid"]]["marks"] += each["marks"]
+                found[each["pid"]]["marks"].append(marks)
         if all(part + 1 >= each["parts"] for each in processes):
             break
         yield None
@@ -235,21 +240,21 @@ def _take(subject: Subject, order: TraceOrder) -> Slices[dict[int, Facts]]:
 
 def _text(subject: Subject, order: TraceOrder, found: dict[int, Facts]) -> Slices[list[bytes]]:
     """Return the text of a trace, in pieces."""
-    happened = _happened(subject, order)
+    happened = yield from _happened(subject, order)
     single = subject.crew is None
     processes = [
         Recorded(
             each["pid"],
             "" if single else each["worker"],
             each["turns"],
-            [*each["marks"], *(happened if single else ())],
+            [*each["marks"], *([happened] if single else ())],
             each["ended_ns"],
         )
         for each in sorted(found.values(), key=lambda facts: facts["pid"])
     ]
     if not single:
         last_ns = max(each.ended_ns for each in processes)
-        processes.append(Recorded(subject.pid, "supervisor", (), happened, last_ns))
+        processes.append(Recorded(subject.pid, "supervisor", (), [happened], last_ns))
     told = {
         "version": f"nginy {subject.version}",
         "began": utc_text(order.wall_ms),
@@ -274,18 +279,22 @@ def _text(subject: Subject, order: TraceOrder, found: dict[int, Facts]) -> Slice
     return pieces
 
 
-def _happened(subject: Subject, order: TraceOrder) -> list[Mark]:
+def _happened(subject: Subject, order: TraceOrder) -> Slices[list[Mark]]:
     """Return state changes, reloads and the like as marks."""
-    return list(_marks(subject.events.after(order.seq), order))
+    marks: list[Mark] = []
+    pace = Pace()
+    for event in subject.events.after(order.seq):
+        if event["kind"] != "operator" or event["backend"]:
+            marks.append(_mark(event, order))
+        if pace.is_over(EVENT_US):
+            yield None
+    return marks
 
 
-def _marks(events: Sequence[Facts], order: TraceOrder) -> Iterator[Mark]:
-    for event in events:
-        at = datetime.fromisoformat(event["at"].replace("Z", "+00:00"))
-        after_ns = round(at.timestamp() * 1000 - order.wall_ms) * NS_A_MS
-        if event["kind"] == "operator" and not event["backend"]:
-            continue
-        name = "state change" if event["backend"] else event["kind"]
-        said = [event["backend"], event["after"], event["text"]]
-        told = " ".join(each for each in said if each)
-        yield "i", order.base_ns + max(after_ns, 0), 0, name, told
+def _mark(event: Facts, order: TraceOrder) -> Mark:
+    at = datetime.fromisoformat(event["at"].replace("Z", "+00:00"))
+    after_ns = round(at.timestamp() * 1000 - order.wall_ms) * NS_A_MS
+    name = "state change" if event["backend"] else event["kind"]
+    said = [event["backend"], event["after"], event["text"]]
+    told = " ".join(each for each in said if each)
+    return "i", order.base_ns + max(after_ns, 0), 0, name, told

@@ -32,7 +32,7 @@ def turn(number: int, at_ns: int, boxes: list[tuple[Any, ...]], **_: int) -> tup
 
 
 def text_of(*turns: tuple[Any, ...], **more: Any) -> str:
-    recorded = Recorded(42, more.pop("worker", ""), turns, MARKS, 3_000_000)
+    recorded = Recorded(42, more.pop("worker", ""), turns, [MARKS[1:], MARKS[:1]], 3_000_000)
     return "".join(render([recorded], 1_000_000, {"version": "nginy 1"}, **more))
 
 
