@@ -17,6 +17,7 @@ from nginy.admin.facts.upstreams import LISTENERS, UPSTREAMS
 from nginy.admin.pace import Pace
 from nginy.admin.subject import Subject
 from nginy.backend.health.states import State
+from nginy.text.times import utc_text
 from nginy.wire.request import RequestError
 
 WAIT_MAX_MS: Final = 300_000
@@ -24,6 +25,8 @@ WAIT_MS: Final = 60_000
 LOOK_MS: Final = 100
 """How often an answer that waits looks again. Nothing else has to know that somebody waits."""
 BALANCE_US: Final = 0.5
+TIME_MAX_MS: Final = 10**14
+"""In the year 5138; workers may say anything."""
 YES_NO: Final = {"true": True, "false": False}
 
 
@@ -84,6 +87,7 @@ def listeners(subject: Subject, asked: Asked) -> Slices[Answer]:
     for each in facts["listeners"]:
         mark = subject.defined_at.get(each["name"])
         each["defined_at"] = None if mark is None else str(mark)
+        del each["drop_times"]
     if name is None:
         rows = facts["listeners"]
         answer = yield from json_answer(asked, {**stamp(subject, facts), "listeners": rows})
@@ -99,12 +103,29 @@ def drops(subject: Subject, asked: Asked) -> Slices[Answer]:
     facts = yield from known(subject, LISTENERS)
     subject.adjust("listeners", facts["listeners"])
     rows = [
-        {"listener": each["name"], "protocol": each["protocol"], "reason": reason, "count": count}
+        {
+            "listener": each["name"],
+            "protocol": each["protocol"],
+            "reason": reason,
+            "count": count,
+            **_drop_times(each["drop_times"].get(reason), subject.zero_at_ms or 0),
+        }
         for each in facts["listeners"]
         for reason, count in each["drops"].items()
         if count
     ]
     return (yield from json_answer(asked, {**stamp(subject, facts), "drops": rows}))
+
+
+def _drop_times(times: Facts | None, zero_at_ms: int) -> Facts:
+    """Return when something was dropped first, since counts began anew, and last."""
+    if times is None:
+        return {"first": None, "last": None}
+    first_ms, last_ms = times["first"], times["last"]
+    if first_ms is None or first_ms < zero_at_ms:  # in the moment in which they began anew
+        first_ms = last_ms
+    first, last = (utc_text(min(each, TIME_MAX_MS)) for each in (first_ms, last_ms))
+    return {"first": first, "last": last}
 
 
 def backends(subject: Subject, asked: Asked) -> Slices[Answer]:

@@ -71,7 +71,11 @@ ROUTES: Final = (
     _get("/metrics", "for Prometheus; scope= and upstream= choose", metrics, "metrics"),
     _get(f"{API}listeners", "every listener, with its counts", reading.listeners),
     _get(f"{API}listeners/L", "one of them", reading.listeners),
-    _get(f"{API}drops", "what listeners have refused, by reason", reading.drops),
+    _get(
+        f"{API}drops",
+        "what listeners have refused, by reason, and when first and last",
+        reading.drops,
+    ),
     _get(f"{API}upstreams", "every upstream, with its counts", reading.upstreams),
     _get(f"{API}upstreams/U", "one of them", reading.upstreams),
     _get(

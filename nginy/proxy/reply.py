@@ -65,7 +65,7 @@ class DatagramReplyHandler(ProtocolHandler):
 
     def __init__(self, loop: Loop, name: str, address: Address, settings: ProxySettings) -> None:
         super().__init__(loop, name, address, settings)
-        self.drops = Drops()
+        self.drops = Drops(loop.clock)
 
     def use_logger(self, logger: logging.Logger) -> None:
         """Report dropped datagrams to `logger` as well."""

@@ -70,6 +70,21 @@ def add_members(known: Facts, other: Facts) -> None:
         known[name] = known.get(name, 0) + value
 
 
+def join_times(known: Facts, other: Facts) -> None:
+    """Take the earliest first time and the latest last one by name, in place."""
+    for name, times in other.items():
+        before: Facts = known.get(name) or times
+        firsts = [each["first"] for each in (before, times) if each["first"] is not None]
+        last = max(before["last"], times["last"])
+        known[name] = {"first": min(firsts, default=None), "last": last}
+
+
+def forget_firsts(known: Facts) -> None:
+    """Forget the first times, as counts begin anew, in place."""
+    for name, times in known.items():
+        known[name] = {**times, "first": None}
+
+
 def sum_members(reports: Sequence[Facts], name: str) -> Facts:
     """Return an object of numbers, each the sum over all reports."""
     total: Facts = {}

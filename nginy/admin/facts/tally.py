@@ -10,13 +10,17 @@ Pure.
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from nginy.admin.facts.merge import forget_firsts, join_times
+
 Row = dict[str, Any]
 Key = tuple[str, ...]
 
+TIMES: Final = "drop_times"
+"""The one member that does not add up: when datagrams were dropped first and last."""
 FIELDS: Final[Mapping[str, tuple[Key, Key]]] = {
     "listeners": (
         ("name", "protocol"),
-        ("sessions_total", "received", "sent", "accept_pauses", "ended", "drops"),
+        ("sessions_total", "received", "sent", "accept_pauses", "ended", "drops", TIMES),
     ),
     "upstreams": (("name",), ("sessions_total", "retries", "no_backend")),
     "backends": (
@@ -89,6 +93,12 @@ class Tally:
             facts[each][name] = max(facts[each][name] + sign * value, 0)
 
 
+def forget_firsts_of(tally: Tally) -> None:
+    """Forget when datagrams were first dropped, as counts begin anew."""
+    for row in tally.rows_of["listeners"].values():
+        forget_firsts(row[TIMES])
+
+
 def _forget_oldest(known: dict[Key, Row]) -> None:
     while len(known) > ROWS_MAX:
         del known[next(iter(known))]
@@ -104,7 +114,10 @@ def _split(kind: str, row: Row) -> tuple[Key, Row]:
 def _add(known: Row, counts: Row, sign: int) -> None:
     """Add counters in place; none falls below 0."""
     for name, value in counts.items():
-        if isinstance(value, dict):
+        if name == TIMES:
+            if sign > 0:
+                join_times(known.setdefault(name, {}), value)
+        elif isinstance(value, dict):
             _add(known.setdefault(name, {}), value, sign)
         else:
             known[name] = max(known.get(name, 0) + sign * value, 0)

@@ -9,13 +9,15 @@ from typing import Final
 
 from nginy.admin.answer import Facts, Slices
 from nginy.admin.facts.live import count_bytes
-from nginy.admin.facts.merge import add_members, merge_rows
+from nginy.admin.facts.merge import add_members, forget_firsts, join_times, merge_rows
 from nginy.admin.facts.shape import flag, number, optional, real, row, rows, table, text
 from nginy.admin.facts.source import Details, Source
 from nginy.admin.pace import LOOK_US, ROW_US, Pace
 from nginy.admin.subject import Front, Subject
 from nginy.backend.pool import BackendPool
 from nginy.event.histogram import Histogram
+from nginy.proxy.handler import ProtocolHandler
+from nginy.proxy.reply import DatagramReplyHandler
 from nginy.proxy.session import ListenerCounters
 from nginy.proxy.udp.handler import UdpHandler
 
@@ -47,6 +49,7 @@ LISTENER: Final = row(
     sent=number,
     ended=table(number),
     drops=table(number),
+    drop_times=table(row(first=optional(number), last=number)),
     accept_pauses=number,
     accept_paused_until=optional(text),
     retiring=flag,
@@ -152,11 +155,23 @@ def _front(subject: Subject, front: Front) -> Facts:
         "to": handler.leads_to,
         **told_counts(counters),
         "ended": dict(counters.terminations),
-        "drops": dict(handler.drops) if isinstance(handler, UdpHandler) else {},
+        **_dropped(handler),
         "accept_pauses": 0 if listener is None else listener.pauses,
         "accept_paused_until": subject.wall_text(paused_until_ms) if is_paused else None,
         "retiring": front.is_retiring,
     }
+
+
+def _dropped(handler: ProtocolHandler) -> Facts:
+    """Return what a listener has refused, and when first and last."""
+    if not isinstance(handler, UdpHandler | DatagramReplyHandler):
+        return {"drops": {}, "drop_times": {}}
+    drops = handler.drops
+    times = {
+        reason: {"first": drops.firsts.get(reason), "last": at_ms}
+        for reason, at_ms in drops.lasts.items()
+    }
+    return {"drops": dict(drops), "drop_times": times}
 
 
 def told_counts(counters: ListenerCounters) -> Facts:
@@ -190,6 +205,12 @@ def listener_rows(subject: Subject) -> Slices[list[Facts]]:
 def _collect_listeners(subject: Subject, wanted: Details) -> Slices[Facts]:
     found = yield from listener_rows(subject)
     name = wanted.get("name")
+    if wanted.get("anew"):
+        for front in subject.fronts():
+            if isinstance(front.handler, UdpHandler | DatagramReplyHandler):
+                front.handler.drops.firsts.clear()
+        for each in found:
+            forget_firsts(each["drop_times"])
     return {"listeners": [each for each in found if name in (None, each["name"])]}
 
 
@@ -197,6 +218,7 @@ def _join_listener(known: Facts, other: Facts) -> None:
     known["addresses"] += [each for each in other["addresses"] if each not in known["addresses"]]
     for name in ("ended", "drops"):
         add_members(known[name], other[name])
+    join_times(known["drop_times"], other["drop_times"])
     known["to"] = known["to"] or other["to"]
     known["retiring"] &= other["retiring"]
     until = max(known["accept_paused_until"] or "", other["accept_paused_until"] or "")

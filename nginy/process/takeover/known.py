@@ -10,8 +10,6 @@ Each message has little enough for a short turn. The successor takes what its ow
 a place for, and leaves the rest; operators' changes come over the main link. Counters add up, as
 several processes may hand over to one; after the sessions have moved, the old process tells by how
 much they have grown meanwhile.
-
-Tested in tests/run/test_upgrade.py.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,6 +20,7 @@ from nginy.process.server import Server
 from nginy.process.takeover.messages import Members, Message, MessageError
 from nginy.proxy.handler import ProtocolHandler
 from nginy.proxy.reply import DatagramReplyHandler
+from nginy.proxy.udp.drops import Drops
 from nginy.proxy.udp.handler import UdpHandler
 
 SLICE: Final = 50
@@ -30,6 +29,10 @@ CODES_MAX: Final = 100
 """Termination codes of a counter; there are some thirty."""
 PLACES: Final = {"upstream": 2, "backend": 4, "listener": 2}
 """How many names a place of each kind has, with the kind itself."""
+
+FIRST: Final = "first drop "
+LAST: Final = "last drop "
+"""What times are called among counts; they do not add up."""
 
 Grown = dict[tuple[str, ...], dict[str, int]]
 """Counts by what they are of: an upstream, a backend and its address, or a listener."""
@@ -94,8 +97,7 @@ def counts(server: Server) -> Grown:
     for front in server.services.fronts():
         name = f"{front.address} {front.handler.protocol}"
         numbers = _numbers_of(front.handler.counters)
-        drops = _drops_of(front.handler)
-        found["listener", name] = {**numbers, **{f"drop {why}": n for why, n in drops.items()}}
+        found["listener", name] = {**numbers, **_numbers_of_drops(front.handler)}
     return found
 
 
@@ -108,8 +110,19 @@ def _numbers_of(counters: Counters) -> dict[str, int]:
     }
 
 
-def _drops_of(handler: ProtocolHandler) -> dict[str, int]:
-    return handler.drops if isinstance(handler, UdpHandler | DatagramReplyHandler) else {}
+def _drops_of(handler: ProtocolHandler) -> Drops | None:
+    return handler.drops if isinstance(handler, UdpHandler | DatagramReplyHandler) else None
+
+
+def _numbers_of_drops(handler: ProtocolHandler) -> dict[str, int]:
+    drops = _drops_of(handler)
+    if drops is None:
+        return {}
+    return {
+        **{f"drop {why}": count for why, count in drops.items()},
+        **{f"{FIRST}{why}": at_ms for why, at_ms in drops.firsts.items()},
+        **{f"{LAST}{why}": at_ms for why, at_ms in drops.lasts.items()},
+    }
 
 
 def growth(after: Grown, before: Mapping[tuple[str, ...], Mapping[str, int]]) -> Iterator[Message]:
@@ -117,7 +130,11 @@ def growth(after: Grown, before: Mapping[tuple[str, ...], Mapping[str, int]]) ->
     rows: list[dict[str, object]] = []
     for place, numbers in after.items():
         old = before.get(place, {})
-        grown = {name: n - old.get(name, 0) for name, n in numbers.items() if n > old.get(name, 0)}
+        grown = {
+            name: n if name.startswith((FIRST, LAST)) else n - old.get(name, 0)
+            for name, n in numbers.items()
+            if n > old.get(name, 0)
+        }
         if grown:
             rows.append({"place": list(place), "numbers": grown})
         if len(rows) >= SLICE:
@@ -210,16 +227,21 @@ def _grow(place: list[str], numbers: dict[str, int], server: Server) -> None:
         if [backend.name, backend.addr_text] == names[1:]:
             backend.failures += numbers.pop("failures", 0)
             backend.missed += numbers.pop("missed", 0)
-            _add(backend.counters, numbers, {})
+            _add(backend.counters, numbers, None)
 
 
-def _add(counters: Counters, numbers: dict[str, int], drops: dict[str, int]) -> None:
+def _add(counters: Counters, numbers: dict[str, int], drops: Drops | None) -> None:
     counters.sessions += numbers.pop("sessions", 0)
     counters.bytes_received += numbers.pop("received", 0)
     counters.bytes_sent += numbers.pop("sent", 0)
     for name, count in numbers.items():
-        what, _, why = name.partition(" ")
+        what, _, why = name.rpartition(" ")
         if what == "end" and len(counters.terminations) < CODES_MAX:
             counters.terminations[why] += count
-        elif what == "drop" and why in drops:
-            drops[why] += count
+        elif drops is not None and why in drops:
+            if what == "drop":
+                drops[why] += count
+            elif name.startswith(FIRST):
+                drops.firsts[why] = min(count, drops.firsts.get(why, count))
+            elif name.startswith(LAST):
+                drops.lasts[why] = max(count, drops.lasts.get(why, 0))

@@ -59,7 +59,7 @@ class UdpHandlerBase(ProxyHandler, ABC):
         settings: ProxySettings,
     ) -> None:
         super().__init__(loop, name, address, pool, settings)
-        self.drops = Drops()
+        self.drops = Drops(loop.clock)
         """What could not be passed on."""
         self.announcements: dict[ClientKey, Announced] = {}
         """By peer, the clients whose header came alone; the one heard longest ago comes first."""

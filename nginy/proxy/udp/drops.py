@@ -10,6 +10,7 @@ Tested in tests/proxy/udp/test_handler_live.py.
 import logging
 from typing import Final
 
+from nginy.event.clock import Clock
 from nginy.log.limit import RateLimited, similar
 from nginy.proxy.session import SESSIONS
 from nginy.text.address import SockAddr, sockaddr_text
@@ -30,14 +31,27 @@ DROPS: Final = (
 class Drops(dict[str, int]):
     """Counts by reason, both directions, over all reloads. Belongs to a listener."""
 
-    __slots__ = ("limited", "logger")
+    __slots__ = ("_clock", "firsts", "lasts", "limited", "logger")
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
         super().__init__(dict.fromkeys(DROPS, 0))
+        self._clock = clock
+        self.firsts: dict[str, int] = {}
+        """When the first one was dropped, in milliseconds of wall time; an operator who has counts
+        begin anew clears it."""
+        self.lasts: dict[str, int] = {}
+        """When the last one was dropped."""
         self.limited = RateLimited()
         """Keeps clients from filling the error log."""
         self.logger = SESSIONS
         """The listener's, as for what sessions say."""
+
+    def count(self, reason: str) -> None:
+        """Count a datagram."""
+        self[reason] += 1
+        at_ms = self.lasts[reason] = self._clock.wall_ms()
+        if reason not in self.firsts:
+            self.firsts[reason] = at_ms
 
     def refuse(
         self,
@@ -49,7 +63,7 @@ class Drops(dict[str, int]):
         level: int = logging.WARNING,
     ) -> None:
         """Count a datagram for which no session begins, and log why."""
-        self[reason] += 1
+        self.count(reason)
         suppressed = self.limited.admit(message, now_ms)
         if suppressed is not None:
             self.logger.log(

@@ -138,16 +138,16 @@ class UdpOpening(KeyedSession):
         """End a session that has no socket, and drop the datagram that began it."""
         handler = self.handler
         if failure is None:
-            handler.drops["no_backend"] += 1
+            handler.drops.count("no_backend")
             self.attempts = (Attempt(handler.pool, None, handler.loop.clock.now_ms),)
             why = handler.pool.turn_away(handler.loop.clock.now_ms // 1000)
             detail = f'no usable backend in upstream "{handler.pool.name}": {why}'
             self.finalize(Reason.NO_BACKEND, detail)
         elif failure.is_ours:
-            handler.drops["limit"] += 1
+            handler.drops.count("limit")
             self.finalize(Reason.RESOURCE, failure.text)
         else:
-            handler.drops["send_error"] += 1
+            handler.drops.count("send_error")
             self.finalize(Reason.BACKEND_UNREACHABLE, failure.text)
 
     def has_moved_on(self, call: str, code: int) -> bool:

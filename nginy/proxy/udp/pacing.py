@@ -46,7 +46,7 @@ class PacedUdpSession(AnnouncingSession):
             if pace.allowance(now_ms) <= 0:
                 client.received += len(data)
                 client.active_at_ms = now_ms
-                self.handler.drops["limit"] += 1
+                self.handler.drops.count("limit")
                 return True
             pace.spend(len(data))
         return super().forward(data)

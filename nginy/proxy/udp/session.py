@@ -220,7 +220,7 @@ class UdpSession(MovableUdpSession):
             reason = "queue_full"
         else:
             reason = "send_error"
-        self.handler.drops[reason] += 1
+        self.handler.drops.count(reason)
 
     # The end.
 

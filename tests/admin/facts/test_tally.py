@@ -10,7 +10,14 @@ Row = dict[str, Any]
 
 def listener(total: int, name: str = "web", **ended: int) -> Row:
     counts = {"sessions_total": total, "received": 10 * total, "sent": 0, "accept_pauses": 0}
-    return {"name": name, "protocol": "tcp", **counts, "ended": ended, "drops": {}}
+    return {
+        "name": name,
+        "protocol": "tcp",
+        **counts,
+        "ended": ended,
+        "drops": {},
+        "drop_times": {},
+    }
 
 
 def tally(*rows: Row) -> Tally:

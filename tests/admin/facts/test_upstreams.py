@@ -71,11 +71,16 @@ def test_ports_of_one_listener_are_one_row() -> None:
             handler.counters.open = 1
             fronts.append(Front(str(address), handler))
         udp = UdpHandler(made.loop, "names", address, web, ProxySettings())
-        udp.drops["shed"] = 4
+        for _ in range(4):
+            udp.drops.count("shed")
+            made.clock.now_ms += 1000
         fronts.append(Front(str(address), udp, is_retiring=True))
         made.subject.fronts = lambda: fronts
         facts, _ = done(LISTENERS.collect(made.subject, {}))
         only, _ = done(LISTENERS.collect(made.subject, {"name": "names"}))
+        anew, _ = done(LISTENERS.collect(made.subject, {"anew": True}))
+        udp.drops.count("shed")
+        last, _ = done(LISTENERS.collect(made.subject, {}))
     front, names = facts["listeners"]
     assert front["addresses"] == ["127.0.0.1:80", "127.0.0.1:81"]
     assert (front["sessions"], front["sessions_total"], front["sent"]) == (2, 4, 140)
@@ -85,3 +90,14 @@ def test_ports_of_one_listener_are_one_row() -> None:
     assert LISTENER(front) == front
     merged = LISTENERS.merge([LISTENERS.shape(facts) for _ in range(3)])["listeners"]
     assert (merged[0]["ended"], merged[1]["drops"]["shed"]) == ({"--": 6}, 12)
+    # Of all workers, the earliest time and the latest; a first one may be forgotten.
+    times = [each["listeners"][1]["drop_times"]["shed"] for each in (facts, anew, last)]
+    begin_ms = times[0]["first"]
+    assert times == [
+        {"first": begin_ms, "last": begin_ms + 3000},
+        {"first": None, "last": begin_ms + 3000},
+        {"first": begin_ms + 4000, "last": begin_ms + 4000},
+    ]
+    for reports in ((last, anew, facts), (facts, last), (anew, facts, last)):
+        [_, row] = LISTENERS.merge([LISTENERS.shape(each) for each in reports])["listeners"]
+        assert row["drop_times"] == {"shed": {"first": begin_ms, "last": begin_ms + 4000}}
