@@ -66,7 +66,7 @@ def look_around(terminal: Terminal, place: Place) -> None:
     terminal.press("x", "u", "/")
     terminal.type("no such thing")
     terminal.press("Enter")
-    terminal.shows("nothing fits the filter")
+    terminal.shows("nothing matches the filter")
     terminal.press("Escape")
     terminal.shows("● up")
 

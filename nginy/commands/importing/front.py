@@ -1,9 +1,8 @@
 """`nginy import` from FILE to OUT: the one module of this package that touches files.
 
-It finds out whose configuration FILE is, lets that reader read it, and checks the result with
-nginy's own loader, so that a document that does not load is never handed over without a word. OUT
-is replaced at the end, by a rename: it is the old file or the whole new one. A device or a pipe is
-written to.
+It recognizes the program that FILE is for, calls that reader, and checks the result with nginy's
+own loader, so it always reports a document that does not load. At the end it replaces OUT by a
+rename: OUT is the old file or the whole new one. It writes into a device or a pipe.
 """
 
 import codecs
@@ -28,9 +27,9 @@ from nginy.errors import ConfigError, InvalidValueError, NginyError
 
 FILE_MAX_BYTES: Final = 16 << 20
 LISTENING: Final = ("proxy_pass", "pass", "listen", "bind", "frontend", "server")
-"""Directives without which nothing listens, those first that know the reason best."""
+"""Directives without which nothing listens, those that know the reason best first."""
 MODE: Final = 0o666
-"""Of a new OUT, less the umask."""
+"""The mode of a new OUT, less the umask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ READERS: Final[Mapping[str, Kind]] = {
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of an import."""
+    """The result of an import."""
 
     status: int
     text: str
@@ -106,7 +105,7 @@ class Disk:
 def import_file(path: str, out: str | None, kind: str | None, *, is_strict: bool) -> Outcome:
     """Import the configuration `path`; write the result to `out`, or return it.
 
-    `kind` is a key of READERS, None to find out. With `is_strict`, nothing is written unless
+    `kind` is a key of READERS, None to recognize it. With `is_strict`, write nothing unless
     everything is the same. Raise NginyError if the configuration cannot be read.
     """
     reader = _reader(path, kind)
@@ -124,7 +123,7 @@ def import_file(path: str, out: str | None, kind: str | None, *, is_strict: bool
     lines = [*render_report(imported.entries), *problems]
     code = max(status(imported.entries), DIFFERENT if problems else 0)
     if is_strict and code:
-        return Outcome(code, "", (*lines, "nothing is written, as not everything is the same"))
+        return Outcome(code, "", (*lines, "nothing is written, because not everything is the same"))
     if out is not None:
         _replace(out, text)
         text = ""
@@ -140,7 +139,10 @@ def hints(error: NginyError, path: str | None) -> list[str]:
     except InvalidValueError:
         return []
     names = [name for name, each in READERS.items() if each.recognizes(text)]
-    return [f"{path} looks like a file of {name}: try nginy import {path}" for name in names[:1]]
+    return [
+        f"{path} looks like a configuration for {name}: try nginy import {path}"
+        for name in names[:1]
+    ]
 
 
 def _reader(path: str, kind: str | None) -> Kind:
@@ -156,17 +158,17 @@ def _reader(path: str, kind: str | None) -> Kind:
         raise refuse(path, 0, error.clause) from None
     if kind is not None:
         return READERS[kind]
-    # In this order: "listen 80" may be a line of both, "stream {" is one of nginx alone.
+    # The order matters: "listen 80" may be a line of either, "stream {" is a line of nginx only.
     found = [each for each in READERS.values() if each.recognizes(text)]
     if not found:
         expected = " or ".join(each.expected for each in READERS.values())
-        raise refuse(path, 0, f"this is no configuration that nginy knows, expected {expected}")
+        raise refuse(path, 0, f"nginy does not recognize this configuration, expected {expected}")
     return found[0]
 
 
 def _empty(path: str, imported: Imported) -> ConfigError:
-    """Return the error for a configuration of which no listener is left, and the first reason."""
-    text = "nothing of it listens, so there is nothing to import"
+    """Return the error for a configuration without a listener left, with the first reason."""
+    text = "nothing in it listens, so there is nothing to import"
     lost = [each for each in imported.entries if each.fate is Fate.LEFT_OUT]
     for word in LISTENING:
         for entry in lost:
@@ -176,7 +178,7 @@ def _empty(path: str, imported: Imported) -> ConfigError:
 
 
 def _check_out(out: str, path: str) -> None:
-    """Raise NginyError for a place where nothing can be written."""
+    """Raise NginyError if OUT cannot be written there."""
     if os.path.isdir(out):
         raise NginyError(f"{quote_path(out)} is a directory, expected a file")
     if os.path.exists(out) and os.path.samefile(out, path):
@@ -184,7 +186,7 @@ def _check_out(out: str, path: str) -> None:
 
 
 def _problems(text: str, out: str | None) -> list[str]:
-    """Return what nginy's own loader says of the result, nothing if it loads."""
+    """Return what nginy's own loader says about the result; nothing if it loads."""
     with tempfile.TemporaryDirectory(prefix="nginy-import-") as directory:
         path = os.path.join(directory, "nginy.yml")
         with open(path, "wb") as file:
@@ -201,14 +203,14 @@ def _problems(text: str, out: str | None) -> list[str]:
 
 
 def _replace(out: str, text: str) -> None:
-    """Put a text in the place of a file: all of it or nothing."""
+    """Replace a file by a text, as a whole or not at all."""
     data = text.encode("utf-8", "surrogateescape")
     target = os.path.realpath(out)
     directory = os.path.dirname(target)
     new = ""
     try:
         if os.path.exists(out) and not os.path.isfile(out):
-            # A rename would put a file in the place of /dev/null.
+            # A rename would replace /dev/null by a file.
             with open(out, "wb") as file:
                 file.write(data)
             return

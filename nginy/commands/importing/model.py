@@ -1,10 +1,10 @@
 """What a reader makes of another program's configuration: blocks of keys with their comments.
 
 A `Block` is a mapping that will be written, in the order in which its keys were set. It knows
-nothing of the language; `tidy.py` compares it with the table of config/schema.py.
+nothing about the language; `tidy.py` compares it with the table of config/schema.py.
 
-`Files` is where texts come from. The readers ask it and open nothing themselves, so that a test
-gives them a dictionary.
+`Files` provides the texts. The readers ask it and open nothing themselves, so a test can give them
+a dictionary.
 
 Tested in tests/commands/importing/test_writer.py.
 """
@@ -39,7 +39,7 @@ class Files(Protocol):
         """The directory of the configuration."""
 
     def read(self, path: str) -> str:
-        """Return the text of a file, bytes that are no UTF-8 as lone surrogates (PEP 383).
+        """Return the text of a file, with bytes that are not UTF-8 as lone surrogates (PEP 383).
 
         Raise InvalidValueError, whose clause says why it cannot be read.
         """
@@ -49,7 +49,7 @@ class Files(Protocol):
 
 
 class Texts:
-    """Files by their paths, as a test has them."""
+    """A dictionary of files, for tests."""
 
     def __init__(self, texts: Mapping[str, str], directory: str = "/etc") -> None:
         self._texts = texts
@@ -110,7 +110,7 @@ class Block:
             self.above.setdefault(key, []).extend(lines)
 
     def note(self, entry: Entry, key: str = "") -> None:
-        """Say, in a line of comment above a key or the block, what is not the same."""
+        """Say in a line of comment, above a key or the block, what differs."""
         self.comment([f" {entry.directive}: {entry.text}"], key)
 
     def text(self, key: str) -> str:
@@ -152,7 +152,7 @@ def _has_comments(value: Value) -> bool:
 class Document:
     """A configuration that will be written: its keys by their section.
 
-    `top` has the keys at the top of the file but for those of the other fields.
+    `top` has the keys at the top of the file, except those of the other fields.
     """
 
     top: Block = field(default_factory=Block)

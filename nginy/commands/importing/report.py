@@ -1,8 +1,8 @@
-"""What became of each directive: an entry for each, the lines of the report, the exit status.
+"""The fate of each directive: an entry for each, the lines of the report, the exit status.
 
-Exit status: 0 only if every directive is exactly carried over, so that a script can rely on it; 3
-if anything differs or is left out, whether or not clients can notice. What needs no key in nginy
-because nginy does the same by itself counts as exact.
+The exit status is 0 only if every directive is carried over exactly, so a script can rely on it; it
+is 3 if anything differs or is left out, whether or not clients can notice. A directive that needs
+no key, because nginy does the same by itself, counts as exact.
 
 Tested in tests/commands/importing/test_front.py.
 """
@@ -23,7 +23,7 @@ DIRECTIVE_MAX_CHARACTERS: Final = 60
 
 
 class Fate(Enum):
-    """What became of a directive, the best first."""
+    """What becomes of a directive, the best first."""
 
     EXACT = "exact"
     CLOSE = "close"
@@ -35,13 +35,13 @@ ORDER: Final = tuple(Fate)
 
 @dataclass(slots=True)
 class Verdict:
-    """What was said of one directive, perhaps several times: the worst counts, and all texts."""
+    """The verdicts on one directive: the worst fate counts, and all texts."""
 
     fate: Fate = Fate.EXACT
     texts: list[str] = field(default_factory=list)
 
     def judge(self, fate: Fate, text: str = "") -> None:
-        """Add what one reader says; what is exact needs no text."""
+        """Add one verdict; EXACT needs no text."""
         self.fate = max(self.fate, fate, key=ORDER.index)
         if text and fate is not Fate.EXACT and text not in self.texts:
             self.texts.append(text)
@@ -66,7 +66,7 @@ class Entry:
 
     @property
     def is_exact(self) -> bool:
-        """Whether nothing is different."""
+        """Whether the directive is carried over exactly."""
         return self.fate is Fate.EXACT
 
 

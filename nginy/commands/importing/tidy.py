@@ -1,14 +1,14 @@
-"""What need not be said: keys at their default, and what most listeners or upstreams share.
+"""Shortens a document: drops keys at their defaults, and moves shared ones to `defaults`.
 
-The table of config/schema.py says what is a default, so a new key needs nothing here. No value is
-read that needs a file: two texts of such a kind are equal if they are the same.
+The table of config/schema.py has the defaults, so a new key needs nothing here. Kinds that name a
+file are not read: two texts of such a kind are equal if they are the same.
 
-- A key that more than half of the listeners (or upstreams) have alike, and at least two, moves to
-  `defaults`; those that differ say so.
-- Then every key at its default goes, in all records down to the innermost.
+- A key with the same value in more than half of the listeners (or upstreams), and in at least two,
+  moves to `defaults`; the others keep their own.
+- Then every key at its default is dropped, in all records down to the innermost.
 
-Upstreams that a `proxy_pass` with an address makes inherit from `defaults`, too. If there are any,
-keys of upstreams stay where they are.
+A `proxy_pass` with an address makes an upstream that inherits from `defaults`, too. If there are
+any, keys of upstreams stay where they are.
 
 Tested in tests/commands/importing/test_writer.py.
 """
@@ -30,17 +30,17 @@ R = TypeVar("R", bound=Entry)
 Rows: TypeAlias = Mapping[str, Key[object]]
 Plain: TypeAlias = "str | tuple[object, ...]"
 
-# Only where it is: a listener's ways, and what is inherited in another way.
+# These stay where they are: a listener's routes, and keys that are inherited in another way.
 NOT_SHARED: Final = NOT_FOR_DEFAULTS | {"access_log", "protocol", "routes"}
 COMPARABLE: Final = (Choice, Duration, Flag, Integer, Size)
-"""Kinds whose texts may differ and mean the same, and which need nothing but the text."""
+"""Kinds whose different texts may mean the same, and that need no file to tell."""
 
 
 def tidy(document: Document) -> Document:
-    """Return the document with nothing in it that need not be said; it is the same object."""
+    """Shorten a document, and return it; it is the same object."""
     log = document.top.text("access_log") or "off"
     if "access_log" in document.top.values and log != document.top.values["access_log"]:
-        log = ""  # equal to nothing that a listener can say
+        log = ""  # equals no value of a listener
     shared = Block()
     upstreams = [each for each in document.upstreams.values.values() if isinstance(each, Block)]
     for blocks, rows in ((document.listeners, LISTENER.keys), (upstreams, UPSTREAM.keys)):
@@ -94,7 +94,7 @@ def _items(value: Value) -> Sequence[Value]:
 
 
 def _share(blocks: Sequence[Block], rows: Rows, shared: Block) -> None:
-    """Move keys that most of the blocks have alike to `shared`."""
+    """Move keys with the same value in most of the blocks to `shared`."""
     for name, row in rows.items():
         if name in NOT_SHARED or row.default is None:
             continue
@@ -108,7 +108,7 @@ def _share(blocks: Sequence[Block], rows: Rows, shared: Block) -> None:
             continue
         same = [block for block in own if _effective(block, name, row) == common]
         first = next((block for block in same if name in block.values), None)
-        if first is None:  # the default itself; those that differ have said so
+        if first is None:  # the default itself; the others have set their own
             continue
         shared.set(name, first.values[name])
         for block in own:
@@ -175,7 +175,7 @@ def _drop_inner(block: Block, rows: Rows) -> None:
 
 
 def _drop_in(value: Value, kind: Kind[T], name: str) -> None:
-    """Take out what is at its default in a value of a kind that has records."""
+    """Take out keys at their defaults in the records of a value."""
     if isinstance(kind, MapOf):
         if isinstance(value, Block):
             for key, each in value.values.items():

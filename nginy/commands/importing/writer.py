@@ -110,7 +110,7 @@ def _item(value: Value, indent: str, *, is_block: bool) -> Iterator[str]:
     if behind:
         yield from _comments((behind,), indent)
     first, *_ = value.values or ("",)
-    # What stands above the first key would come between the dash and the key.
+    # A comment above the first key would come between the dash and the key.
     yield from _comments(value.above.pop(first, ()), indent)
     lines = list(_mapping(value, indent + STEP)) or [f"{indent}{STEP}{{}}"]
     yield f"{indent}- {lines[0][len(indent) + len(STEP) :]}"

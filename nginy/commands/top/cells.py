@@ -1,7 +1,7 @@
 """Cells: numbers, times and names as they fit into the columns of a terminal.
 
-A column is as wide as its text on the screen: letters of East Asian scripts take two places, marks
-that stand on other letters none. All text from outside is made safe here.
+Widths are those on the screen: East Asian letters take two columns, combining marks none. This
+module escapes control characters in all text from outside.
 
 Pure.
 """

@@ -1,7 +1,7 @@
 """Feed: asks nginy in rounds, one request at a time, and makes snapshots of the answers.
 
-Nothing here waits: the front watches the descriptor of the request that is under way, and calls
-`advance`. A round that fails says why; the snapshot before it stays.
+Nothing here waits: the front watches the descriptor of the current request, and calls `advance`. A
+round that fails says why; the snapshot before it stays.
 """
 
 import json
@@ -35,7 +35,7 @@ BACKENDS_MAX: Final = 1000
 SESSIONS_MAX: Final = 200
 
 SORTED: Final = ("bytes", "age", "idle")
-"""Orders of sessions in which nginy finds the first ones."""
+"""Orders of sessions for which the server picks the first ones."""
 
 
 class Exchange:
@@ -65,7 +65,7 @@ class Exchange:
     def advance(self, now_s: float) -> tuple[int, str] | None:
         """Do what can be done now; return status and body when they are there, else None.
 
-        Raises NginyError if they will not come.
+        Raises NginyError if no answer will come.
         """
         try:
             if self._unsent:
@@ -131,9 +131,9 @@ class Feed:
         self._under_way: tuple[str, Exchange] | None = None
         self.shot: Snapshot | None = None
         self.trouble = ""
-        """Why the last round has failed."""
+        """Why the last round failed."""
         self.told = ""
-        """What became of the last change."""
+        """The result of the last change, in words."""
 
     @property
     def is_busy(self) -> bool:
@@ -142,11 +142,11 @@ class Feed:
 
     @property
     def exchange(self) -> Exchange | None:
-        """The request that is under way."""
+        """The current request."""
         return None if self._under_way is None else self._under_way[1]
 
     def begin(self, state: State, line: Line | None, now_s: float) -> None:
-        """Begin a round; one that is under way ends here."""
+        """Begin a round, and give up one under way."""
         self.close()
         self._found.clear()
         self._view = state.view
@@ -158,7 +158,7 @@ class Feed:
         self._next(now_s)
 
     def send(self, message: Message, now_s: float) -> None:
-        """Change something; the round under way ends here."""
+        """Change something, and give up the round under way."""
         self.close()
         self._wanted.clear()
         self._start("change", message, now_s)
@@ -202,7 +202,7 @@ class Feed:
         if name == "change":
             self.told = _outcome(code, text)
             return True
-        if code >= REFUSED and name != "details":  # what details are about may have gone
+        if code >= REFUSED and name != "details":  # the row may be gone
             raise refusal(code, text)
         try:
             self._found[name] = json.loads(text)
@@ -227,14 +227,14 @@ class Feed:
         return Snapshot(now_s, found["overview"], view, rows, more, details, self._about)
 
     def close(self) -> None:
-        """End the request that is under way."""
+        """Give up the current request."""
         if self._under_way is not None:
             self._under_way[1].close()
             self._under_way = None
 
 
 def _outcome(code: int, text: str) -> str:
-    """Return what became of a change, in words."""
+    """Describe the result of a change."""
     if code >= REFUSED:
         return str(refusal(code, text))
     if not text:

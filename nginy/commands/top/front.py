@@ -1,8 +1,8 @@
 """The front: the terminal. Draws the screen with curses, and turns what is typed into keys.
 
-One loop waits for keys, for the answer under way, for a new size of the terminal, and for the time
-of the next round. Where curses cannot draw (a dumb terminal, a pipe, a Python without it), the text
-of `nginy status` comes each interval instead.
+One loop waits for keys, for the next answer, for a new size of the terminal, and for the time of
+the next round. Where curses cannot draw (a dumb terminal, a pipe, a Python without it), it prints
+the text of `nginy status` at each interval instead.
 
 Tested in tests/run/test_admin_top.py.
 """
@@ -36,7 +36,7 @@ except ImportError:  # some Pythons are built without it
     curses = None  # type: ignore[assignment]
 
 ESCAPE_MS: Final = 25
-"""How long a lone escape may be the beginning of a key."""
+"""How long to wait after an Escape for the rest of a key's bytes."""
 WAIT_MAX_S: Final = 3600.0
 NAMES: Final = {
     "KEY_UP": "up",
@@ -62,7 +62,7 @@ LETTERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What was typed behind the command."""
+    """The options after the command."""
 
     interval_s: float = 1.0
     is_ascii: bool = False
@@ -84,7 +84,7 @@ def parse_wishes(interval: str | None, *, is_ascii: bool) -> Wishes:
 def top(config: Config, path: str, wishes: Wishes) -> Iterator[str]:
     """Show what nginy does until q is typed; yield what to print where curses cannot draw.
 
-    Raises NginyError if nginy does not answer in the beginning.
+    Raises NginyError if nginy does not answer at first.
     """
     _, text = status(config, path, is_json=False, is_check=False)
     if not can_draw():
@@ -111,7 +111,7 @@ def can_draw() -> bool:
 
 
 def _plain(config: Config, path: str, wishes: Wishes, text: str) -> Iterator[str]:
-    """Yield the status each interval, for as long as somebody reads."""
+    """Yield the status at each interval, as long as the output has a reader."""
     while True:
         yield f"{text}\n"
         time.sleep(wishes.interval_s)
@@ -123,7 +123,7 @@ def _plain(config: Config, path: str, wishes: Wishes, text: str) -> Iterator[str
 
 @contextlib.contextmanager
 def _screen() -> Iterator["curses.window"]:
-    """Take the terminal, and give it back. As curses.wrapper, but for colors that nobody wants."""
+    """Take the terminal, and give it back: curses.wrapper, without its colors."""
     window = curses.initscr()
     try:
         with contextlib.suppress(curses.error):
@@ -135,7 +135,7 @@ def _screen() -> Iterator["curses.window"]:
             curses.use_default_colors()
         yield window
     finally:
-        # A terminal that is gone takes no more orders.
+        # The terminal may be gone.
         for restore in (curses.nocbreak, curses.echo, curses.endwin):
             with contextlib.suppress(curses.error):
                 restore()
@@ -147,7 +147,7 @@ def _ended(_number: int, _frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def _waking() -> Iterator[socket.socket]:
-    """Have signals wake the loop: the yielded socket becomes readable."""
+    """Let signals wake the loop: the yielded socket becomes readable."""
     reading, writing = socket.socketpair()
     with reading, writing:
         reading.setblocking(False)
@@ -170,7 +170,7 @@ def _waking() -> Iterator[socket.socket]:
 
 
 def _nothing(_number: int, _frame: FrameType | None) -> None:
-    """Have the signal do no more than wake the loop."""
+    """Let the signal only wake the loop."""
 
 
 class Front:
@@ -232,7 +232,7 @@ class Front:
         self._next_s = now_s + state.interval_s
 
     def _act(self, state: State, action: Action) -> bool:
-        """Do what a key wants; return False for the end."""
+        """Carry out an action; return False to end."""
         if action.kind == "quit":
             return False
         if action.message is not None:
@@ -242,7 +242,7 @@ class Front:
         return True
 
     def _is_other(self, state: State) -> bool:
-        """Whether a pause does not keep what is to be shown from being asked for."""
+        """Whether the screen needs an answer even during a pause: another view, or details."""
         return self._feed.shot is None or self._feed.shot.view != state.view or state.has_details
 
     def _wait(self, state: State) -> bool:
@@ -254,15 +254,15 @@ class Front:
         wait_s = max(self._next_s - time.monotonic(), 0.0)
         if exchange is not None:
             poll.register(exchange.socket, select.POLLOUT if exchange.is_sending else select.POLLIN)
-            wait_s = 1.0  # an answer that does not come has a deadline
+            wait_s = 1.0  # lets `advance` see its deadline
         elif state.is_paused:
             wait_s = WAIT_MAX_S
         ready = dict(poll.poll(wait_s * 1000))
-        # What reads no keys must not read on: it would never sleep again.
+        # After a hang-up, poll() would return at once for ever.
         return not ready.get(sys.stdin.fileno(), 0) & (select.POLLHUP | select.POLLERR)
 
     def _resize(self) -> None:
-        """Learn the size of the terminal, if a signal says that it is another."""
+        """Learn the new size of the terminal, if a signal announced one."""
         with contextlib.suppress(BlockingIOError):
             while self._wakeups.recv(64):
                 size = os.get_terminal_size(sys.stdout.fileno())
@@ -288,7 +288,7 @@ class Front:
                 yield LETTERS.get(typed, typed)
 
     def _show(self, state: State) -> State:
-        """Draw; return the state with its cursor on a line that there is."""
+        """Draw; return the state with its cursor on a line that exists."""
         shot, size = self._feed.shot, self._size()
         if shot is None:
             screen: list[list[Span]] = [[(self._feed.trouble or "asking", "")]]
@@ -316,7 +316,7 @@ class Front:
     def _put(self, row: int, spans: list[Span]) -> None:
         column = 0
         for text, style in spans:
-            # The last place of the last line makes the cursor leave the window.
+            # Writing the last cell moves the cursor out of the window, which is an error.
             with contextlib.suppress(curses.error):
                 self._window.addstr(row, column, text, self._attributes.get(style, 0))
             column += width_of(text)

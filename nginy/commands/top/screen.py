@@ -50,22 +50,22 @@ CHANGING_KEYS: Final = ("D drain", "M maint", "R ready", "K kill", "W weight")
 HELP: Final = """\
 u l s e      upstreams, listeners, sessions, events
 up down      choose a line; PgUp, PgDn, Home and End go further
-/ TEXT       show lines with all words of TEXT, n goes to the next of them
+/ TEXT       show lines with all words of TEXT, n goes to the next one
              for sessions also client=10.0.0.0/8, state=established, min_age=10m
-n            without a filter: the next backend that is not all right
-o            another order
-Enter        all about the chosen line; Esc goes back
+n            without a filter: go to the next backend with a problem
+o            change the order
+Enter        show all facts of the chosen line; Esc goes back
 p            pause
-+ -          a longer or a shorter interval
++ -          lengthen or shorten the interval
 q            quit
 
 NEW/S are new sessions a second; IN/S and OUT/S are bits a second, from clients
 and to them.
 """
 CHANGING_HELP: Final = """\
-D M R        drain a backend, take it out, or have it serve again
+D M R        drain a backend, take it out of service, or put it back
 K            end a session, or those of a backend, an upstream or a listener
-W            give a backend another weight; the file does not change
+W            change the weight of a backend, but not the file
 """
 
 
@@ -78,7 +78,7 @@ class Size:
 
 
 def footer(state: State, width: int) -> list[str]:
-    """Return the lines that name the keys."""
+    """Return the lines that list the keys."""
     words = [*KEYS[:-1], *(CHANGING_KEYS if state.may_change else ()), KEYS[-1]]
     found = [words[0]]
     for word in words[1:]:
@@ -102,7 +102,7 @@ def draw(
     glyphs: Glyphs,
     trouble: str = "",
 ) -> list[list[Span]]:
-    """Return all lines of the screen; `trouble` is why there is no newer snapshot."""
+    """Return all lines of the screen; `trouble` says why there is no newer snapshot."""
     if size.width < WIDTH_MIN or size.height < HEIGHT_MIN:
         text = f"the terminal is smaller than {WIDTH_MIN}x{HEIGHT_MIN}"
         return [[(fit(text, size.width, glyphs.cut), "warn")]]
@@ -219,7 +219,7 @@ def _table(
     for place, line in enumerate(lines[state.first : state.first + room], state.first):
         found.append(_line(line, columns, place == state.place, glyphs))
     if not lines:
-        text = "nothing fits the filter" if state.wanted else f"no {state.view}"
+        text = "nothing matches the filter" if state.wanted else f"no {state.view}"
         found.append([(fit(f"  {text}", width, glyphs.cut), "dim")])
     elif more and len(found) <= room:
         text = f"  and {more} more; a filter finds them"
@@ -266,7 +266,7 @@ def _said(state: State, lines: Sequence[Line], width: int, glyphs: Glyphs) -> li
     prompt = state.prompt
     if prompt is not None:
         text = f"{prompt.text}{prompt.typed}"
-        # Of a long text the end is shown, where letters are typed.
+        # Show the end of a long text, where the cursor is.
         while width_of(text) >= width:
             text = text[1:]
         return [(fit(f"{text}_" if prompt.kind != "confirm" else text, width, glyphs.cut), "bar")]

@@ -26,19 +26,19 @@ COUNTED: Final = {
     LISTENERS: "sessions_total",
     SESSIONS: "attempts",
 }
-"""What counts the beginnings in a row of each view."""
+"""The field that counts begun sessions in a row of each view."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Growth a second; None if nobody knows."""
+    """Growth per second; None if unknown."""
 
     new: float | None = None
     received: float | None = None
     sent: float | None = None
 
     def __add__(self, other: "Rates") -> "Rates":
-        """Return the rates of two together."""
+        """Return the sum of two rates."""
         return Rates(
             _plus(self.new, other.new),
             _plus(self.received, other.received),
@@ -65,7 +65,7 @@ class Snapshot:
     rows: Sequence[Facts] = ()
     """Of the view: backends, listeners, sessions or events."""
     more: int = 0
-    """Rows that nginy has, and has not sent."""
+    """How many more rows nginy has."""
     details: Facts | None = None
     """More about one row."""
     about: str = ""
@@ -77,7 +77,7 @@ class Snapshot:
 
     @property
     def pid(self) -> object:
-        """Which process has answered."""
+        """The process that answered."""
         return self.overview.get("pid")
 
     def age_s(self, at: str | None) -> float | None:
@@ -104,7 +104,7 @@ def key_of(view: str, row: Facts) -> str:
 
 
 def take(before: Snapshot | None, taken: Snapshot) -> Snapshot:
-    """Return a snapshot with its rates, which the one before tells."""
+    """Return a snapshot with its rates since the one before."""
     counts = _counts(taken)
     rates: dict[str, Rates] = {}
     history: tuple[float, ...] = ()

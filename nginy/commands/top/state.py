@@ -1,8 +1,7 @@
-"""State: what the person at the terminal has chosen so far, and what each key makes of it.
+"""State: what the person at the terminal has chosen so far, and how each key changes it.
 
-`press` takes a state and a key and returns the next state, with an `Action` if something is to be
-done. Whatever changes nginy is asked first, with y or N; without the right to change, those keys
-do not exist.
+`press` takes a state and a key and returns the next state, with an `Action` if there is something
+to do. Every change to nginy needs a y first; without the right to change, those keys do not exist.
 
 Pure: names of keys go in ("up", "enter", "D"); `front.py` knows which bytes they are.
 """
@@ -45,23 +44,23 @@ class State:
     selected: str = ""
     """The key of a line."""
     place: int = 0
-    """Where the selected line is."""
+    """The index of the selected line."""
     first: int = 0
     """The first line to show."""
     wanted: str = ""
-    """What lines must have."""
+    """The filter: words that a line must contain."""
     orders: Mapping[str, int] | None = None
-    """By view: which of its orders."""
+    """The index of the chosen order, by view."""
     is_paused: bool = False
     has_details: bool = False
     has_help: bool = False
     prompt: Prompt | None = None
     told: str = ""
-    """What became of the last change."""
+    """The result of the last change, in words."""
 
     @property
     def order(self) -> int:
-        """Which of the orders of the view."""
+        """The index of the chosen order of the current view."""
         return (self.orders or {}).get(self.view, 0)
 
 
@@ -74,7 +73,7 @@ class Action:
 
 
 def settle(state: State, lines: Sequence[Line], height: int) -> State:
-    """Return the state with its cursor on a line that there is, and in sight."""
+    """Return the state with its cursor on a line that exists and is visible."""
     place = next((i for i, line in enumerate(lines) if line.key == state.selected), None)
     if place is None:
         place = max(min(state.place, len(lines) - 1), 0)
@@ -89,7 +88,7 @@ def settle(state: State, lines: Sequence[Line], height: int) -> State:
 def press(
     state: State, key: str, lines: Sequence[Line], height: int
 ) -> tuple[State, Action | None]:
-    """Return what a key makes of a state; `height` is the number of lines in sight."""
+    """Return the state after a key; `height` is the number of visible lines."""
     if state.prompt is not None:
         return _answer(state, state.prompt, key)
     state = replace(state, told="")
@@ -133,7 +132,7 @@ def _moved(state: State, place: int, lines: Sequence[Line], height: int) -> Stat
 
 
 def _next(state: State, lines: Sequence[Line], height: int) -> tuple[State, Action | None]:
-    """Go to the next line that the filter means; without one, to the next that is in trouble."""
+    """Go to the next line that matches the filter; without one, to the next with a problem."""
     words = words_of(state.view, state.wanted)
 
     def is_meant(line: Line) -> bool:
@@ -154,7 +153,7 @@ Press = Callable[[State, Sequence[Line], int], tuple[State, Action | None]]
 
 
 def _show(view: str) -> Press:
-    """Return what the key of a view does."""
+    """Return the state after the key of a view."""
 
     def change(state: State, _lines: Sequence[Line], _height: int) -> tuple[State, Action | None]:
         fresh = replace(state, selected="", place=0, first=0, wanted="", has_details=False)

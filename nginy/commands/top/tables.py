@@ -1,7 +1,7 @@
 """Tables: the columns of each view, and the lines that they show of a snapshot.
 
-A line carries the facts behind it, so that a key can act on it. A column says from which width of
-the terminal on there is room for it; with 80 places the last column still has some.
+A line carries the facts behind it, so a key can act on it. A column says how wide the terminal must
+be to show it; with 80 columns the last one still has room.
 
 Pure.
 """
@@ -36,7 +36,7 @@ STYLES: Final = {
 WORST: Final = tuple(STYLES)
 """The later, the worse."""
 UP_MAX: Final = 10_000
-"""From here on a column has no room for the word behind the counts."""
+"""From this count on, the column has no room for the word after it."""
 SHORT: Final = {"maintenance": "maint"}
 
 
@@ -59,11 +59,11 @@ class Line:
     style: str = ""
     is_group: bool = False
     said: str = ""
-    """All of it in words, for the line below the table."""
+    """All facts in words, for the line below the table."""
     facts: Facts = field(default_factory=dict)
 
     def has(self, words: Sequence[str]) -> bool:
-        """Whether all words, in small letters, are in the line."""
+        """Whether the line contains all words, which are in lower case."""
         text = f"{' '.join(self.cells)} {self.said}".lower()
         return all(word in text for word in words)
 
@@ -149,12 +149,12 @@ ORDERS: Final[Mapping[str, Sequence[Order]]] = {
 
 
 def words_of(view: str, wanted: str) -> list[str]:
-    """Return the words that lines must have: of a filter for sessions, nginy takes those with =."""
+    """Return the words that lines must contain; nginy itself filters sessions by those with =."""
     return [word for word in wanted.lower().split() if view != SESSIONS or "=" not in word]
 
 
 def lines(shot: Snapshot, glyphs: Glyphs, order: int = 0, wanted: str = "") -> list[Line]:
-    """Return the lines of a snapshot in an order, those that have the text `wanted`."""
+    """Return the lines of a snapshot that match the filter `wanted`, in an order."""
     choose = ORDERS[shot.view][order % len(ORDERS[shot.view])][1]
     words = words_of(shot.view, wanted)
     if shot.view == BACKENDS:
@@ -246,7 +246,7 @@ def state_text(word: str, glyphs: Glyphs) -> str:
 
 
 def why(row: Facts) -> str:
-    """Return why a backend is as it is, in words."""
+    """Explain the state of a backend."""
     if row["state"] != "up":
         return str(row["reason"] or "")
     reason = str(row["why_not"] or "")
@@ -306,7 +306,7 @@ def _listener(shot: Snapshot, row: Facts, _glyphs: Glyphs) -> Line:
     paused = row["accept_paused_until"]
     said = f"{', '.join(row['addresses'])} {row['protocol']} to {row['to'] or 'a text'}"
     said += ", retiring" if row["retiring"] else ""
-    said += f", accepts nobody until {paused[11:19]}" if paused else ""
+    said += f", accepts no clients until {paused[11:19]}" if paused else ""
     style = "blue" if row["retiring"] else "warn" if paused else ""
     said = f"{said}: {both}" if both else said
     return Line(key_of(LISTENERS, row), cells, style, False, said, row)
@@ -342,7 +342,7 @@ def _event(_shot: Snapshot, row: Facts, _glyphs: Glyphs) -> Line:
 
 
 def details(line: Line, more: Facts | None) -> Iterator[str]:
-    """Yield all facts of a line, one a line, and what more is known."""
+    """Yield all facts of a row, one per line, then its details."""
     yield line.said
     yield ""
     facts = {**(more or {}), **{k: v for k, v in line.facts.items() if k not in (more or {})}}

@@ -17,7 +17,7 @@ stream {
 }
 """
 OTHER = CONF.replace("stream {", "stream {\n    js_path x;")
-SCRIPTS = "left out  {}:3  js_path x: nginy runs no scripts, so what this one does is not done"
+SCRIPTS = "left out  {}:3  js_path x: nginy runs no scripts, so the effect of this one is missing"
 
 Capture = pytest.CaptureFixture[str]
 
@@ -55,7 +55,7 @@ def test_what_is_not_the_same_is_written_with_status_3_and_not_at_all_if_strict(
     code, printed, report = typed(capsys, "--strict", "-o", str(out), str(conf))
     assert (code, printed, out.exists()) == (3, "", False)
     assert SCRIPTS.format(conf) in report
-    assert report[-1] == "nothing is written, as not everything is the same"
+    assert report[-1] == "nothing is written, because not everything is the same"
     code, printed, report = typed(capsys, str(conf), f"-o{out}")
     assert (code, printed, report[-1]) == (
         3, "", "6 directives: 5 the same, 0 differ, 1 not carried over",
@@ -139,21 +139,21 @@ def test_a_slip_is_one_sentence(
 @pytest.mark.parametrize(
     ("text", "place", "message"),
     [
-        ("just words", "", "this is no configuration that nginy knows, expected"),
+        ("just words", "", "nginy does not recognize this configuration, expected"),
         ("http {\n server {}\n}\n", ":1:1", 'there is only "http": nginy is layer 4'),
         ("events {}\n", "", 'there is no "stream" in it'),
         ("stream {\n server { listen 80; }\n}\n", ":2:1", "server: it has neither proxy_pass"),
         (
             "stream {\n server {\n  listen 80;\n  proxy_pass web;\n }\n}\n",
             ":4:1",
-            'proxy_pass web: there is no upstream "web", so nobody can connect; nothing of it',
+            'proxy_pass web: there is no upstream "web", so nobody can connect; nothing in it',
         ),
         (
             "stream {\n server {\n  listen 80\n  proxy_pass x:1;\n }\n}\n",
             ":3:1",
             '"proxy_pass" within "listen", expected ";" before it',
         ),
-        ("stream {}\n", "", "nothing of it listens, so there is nothing to import"),
+        ("stream {}\n", "", "nothing in it listens, so there is nothing to import"),
         ("stream {\n include no/x.conf;\n}\n", ":2:1", '"{dir}/no/x.conf" cannot be read: No such'),
     ],
 )
@@ -178,7 +178,7 @@ def test_a_result_that_does_not_load_is_told(conf: pathlib.Path, capsys: Capture
 def test_who_starts_nginy_with_another_program_s_file_is_told_what_to_type(
     conf: pathlib.Path, tmp_path: pathlib.Path, capsys: Capture
 ) -> None:
-    said = f"nginy: {conf} looks like a file of nginx: try nginy import {conf}"
+    said = f"nginy: {conf} looks like a configuration for nginx: try nginy import {conf}"
     assert main(["-t", str(conf)]) == 1
     assert said in capsys.readouterr().err.splitlines()
     own = tmp_path / "nginy.conf"

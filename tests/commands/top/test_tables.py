@@ -77,7 +77,7 @@ def test_listeners_say_how_sessions_ended_and_events_are_latest_first() -> None:
     assert second.cells[-2] == "text"
     paused = listener(accept_paused_until="2026-11-28T06:00:13.000Z")
     [line] = lines(shot(LISTENERS, [paused]), ASCII)
-    assert (line.style, "accepts nobody until 06:00:13" in line.said) == ("warn", True)
+    assert (line.style, "accepts no clients until 06:00:13" in line.said) == ("warn", True)
     assert [line.key for line in lines(shot(EVENTS), ASCII)] == ["2", "1"]
 
 

@@ -1,4 +1,4 @@
-"""Reads haproxy.cfg: what of it balances TCP, as a document of nginy's.
+"""Reads haproxy.cfg: turns what balances TCP into a document for nginy.
 
     words          a line, cut into words                  formula        conditions as OR of ANDs
     sections       sections, `defaults`, what holds        acls           acl, if, unless
@@ -14,8 +14,8 @@
     leading        timeouts, retries, source               backends       a backend as an upstream
     maps           use_backend by a map
 
-Each keyword is a row of a table, with its fate unless its value says otherwise. `reader.py` goes
-through the sections, and judges by the table what no other module has judged.
+Each keyword is a row of a table with its fate, which its value may worsen. `reader.py` goes through
+the sections, and judges by the table what no other module has judged.
 """
 
 from nginy.commands.importing.haproxy.reader import read, recognizes

@@ -1,7 +1,7 @@
 r"""ACLs and conditions of HAProxy: `acl NAME FETCH FLAGS VALUES`, `if A !B or { FETCH VALUES }`.
 
-`Conditions` has the ACLs of one proxy, and makes a formula of a condition. What nginy cannot ask of
-a client raises InvalidValueError, whose clause names it.
+`Conditions` has the ACLs of one proxy, and turns a condition into a formula. A test that nginy
+does not have raises InvalidValueError, whose clause names it.
 
 Source: HAProxy's configuration manual, 7.1 "ACL basics", 7.2 "Using ACLs to form conditions", 7.4
 "Pre-defined ACLs".
@@ -37,7 +37,7 @@ LENGTH: Final = ("req.len", "req_len")
 HTTP_REQUEST: Final = r"~[!-~]+ [!-~]+ HTTP/1\.[01]\r?\n"
 ANY_BYTE: Final = r"~(?s:.)"
 FILE: Final = "file:"
-"""Begins a value that is the path of a file of networks."""
+"""The beginning of a value that is the path of a file of networks."""
 PREDEFINED: Final[Mapping[str, Formula]] = {
     "TRUE": ALWAYS,
     "FALSE": NEVER,
@@ -77,7 +77,7 @@ class Conditions:
         for line in acls:
             self.acls.setdefault(line.word(1), []).append(line)
         self.used: set[Line] = set()
-        """Lines of ACLs that a condition has named."""
+        """Lines of the ACLs that conditions have named."""
 
     def of(self, words: Sequence[str]) -> Formula:
         """Return the formula of `if ...` or `unless ...`; no words always hold."""
@@ -120,7 +120,7 @@ class Conditions:
         if lines is None:
             if name in PREDEFINED:
                 return PREDEFINED[name]
-            raise InvalidValueError(f'asks for "{name}", which nginy does not know of a client')
+            raise InvalidValueError(f'asks for "{name}", which nginy does not know about a client')
         self.used.update(lines)
         result = NEVER
         for line in lines:
@@ -140,13 +140,13 @@ class Conditions:
             return holds("sni", *_names(test))
         read = _FETCHES.get(test.fetch)
         if read is None or test.converters:
-            raise InvalidValueError(f'asks for "{test.text}", which no route of nginy can')
+            raise InvalidValueError(f'asks for "{test.text}", which nginy routes cannot test')
         return read(test)
 
     def _parse(self, words: list[str]) -> Test:
         match = _FETCH.fullmatch(words[0]) if words else None
         if match is None:
-            raise InvalidValueError("has no test that is understood")
+            raise InvalidValueError("has no test that nginy understands")
         fetch, argument, converters = match[1], match[2] or "", match[3]
         stem, _, suffix = fetch.rpartition("_")
         method = suffix if suffix in METHODS and stem in (*SNI, "src") else ""
@@ -172,7 +172,7 @@ class Conditions:
         return Test(fetch, argument, converters, method, tuple(values))
 
     def networks(self, values: Iterable[str]) -> list[str]:
-        """Return networks with those of files in place of the files."""
+        """Return networks, with the contents of files instead of the files."""
         found: list[str] = []
         for value in values:
             if value.startswith(FILE):
@@ -273,9 +273,9 @@ def _range(text: str) -> str:
 
 
 def _hello(test: Test) -> Formula:
-    """Return whether a ClientHello has come, which is what types and versions are asked for."""
+    """Return whether a ClientHello has come; that is why people test types and versions."""
     if test.fetch.endswith("ver") and test.method != "found":
-        raise InvalidValueError(f'asks for "{test.text}", which no route of nginy can')
+        raise InvalidValueError(f'asks for "{test.text}", which nginy routes cannot test')
     if test.method == "found" or test.values in (("1",), ("eq", "1"), ("gt", "0"), ("ge", "1")):
         return holds("is_tls", "on")
     if test.values in (("0",), ("eq", "0")):
@@ -289,7 +289,7 @@ def _length(test: Test) -> Formula:
         return ALWAYS
     if test.values in (("gt", "0"), ("ge", "1")):
         return holds("starts", ANY_BYTE)
-    raise InvalidValueError("counts the client's first bytes, which no route of nginy can")
+    raise InvalidValueError("counts the client's first bytes, which nginy routes cannot do")
 
 
 def _payload(test: Test) -> Formula:
@@ -325,17 +325,17 @@ def _share(test: Test) -> Formula:
     """Return a share of all clients of `rand(100) lt 5`."""
     total = number(test.argument or "0", 1, 1 << 30)
     if len(test.values) != 2 or test.values[0] not in ("lt", "le"):
-        raise InvalidValueError("compares rand otherwise than with lt")
+        raise InvalidValueError("compares rand with another operator than lt")
     part = number(test.values[1], 0, total) + (test.values[0] == "le")
     return holds("share", f"{100 * part / total:.2f}".rstrip("0").rstrip(".") + "%")
 
 
 def _limit(kind: str) -> Callable[[Test], Formula]:
-    """Return what reads `src_conn_cur gt 10`: more than so many."""
+    """Return the limit in `src_conn_cur gt 10`: more than that many."""
 
     def read(test: Test) -> Formula:
         if len(test.values) != 2 or test.values[0] not in ("gt", "ge"):
-            raise InvalidValueError(f'compares "{test.text}" otherwise than with gt')
+            raise InvalidValueError(f'compares "{test.text}" with another operator than gt')
         most = number(test.values[1]) - (test.values[0] == "ge")
         return holds(kind, str(most), test.argument.rpartition(",")[2].strip())
 
@@ -383,7 +383,7 @@ def _escaped_one(letter: str) -> str:
 def binary(text: str) -> str:
     r"""Return hexadecimal digits as a literal: 0x41 as A, and \x00 for what is no letter."""
     if len(text) % 2 or not re.fullmatch(r"[0-9A-Fa-f]*", text):
-        raise InvalidValueError(f'has "{text}", which is no hexadecimal text')
+        raise InvalidValueError(f'has "{text}", which is not hexadecimal')
     return escaped(
         "".join(chr(code) if code < 0x80 else chr(0xDC00 + code) for code in bytes.fromhex(text))
     )

@@ -56,7 +56,7 @@ def _backups(proxy: Proxy, servers: list[Server], world: World) -> None:
             server.block.values.pop("backup", None)
     elif option is None:
         for server in backups[1:]:
-            text = "all backups share the clients; HAProxy has the first one that is up serve alone"
+            text = "all backups share the clients; in HAProxy only the first one that is up serves"
             world.ledger.close(server.line, text)
 
 
@@ -69,7 +69,7 @@ def _queue(proxy: Proxy, servers: list[Server], upstream: Block, world: World) -
         return
     wait_ms = time_of(line)
     if not wait_ms:
-        text = "maxconn: a client waits in the queue for a day at most, not for ever"
+        text = "maxconn: a client waits in the queue for at most a day, not forever"
         world.ledger.close(limited[0].line, text)
     size = world.settings.max_sessions or QUEUE_SIZE
     sizes = [server.value("maxqueue") for server in limited]
@@ -78,14 +78,14 @@ def _queue(proxy: Proxy, servers: list[Server], upstream: Block, world: World) -
             size = sum(number(each, 1) for each in sizes)
         except InvalidValueError as error:
             world.ledger.left_out(limited[0].line, f"maxqueue: {error.clause}")
-        text = "maxqueue: the queue is the upstream's; HAProxy has one for each server, too"
+        text = "maxqueue: the upstream has one queue; in HAProxy each server has one, too"
         for each in option_lines(limited, "maxqueue"):
             world.ledger.close(each, text)
     upstream.set("queue", Block({"size": str(size), "timeout": written(wait_ms or LONG_WAIT_MS)}))
 
 
 def follow_tracks(world: World) -> None:
-    """Give upstreams whose servers track others the checks of those."""
+    """Copy checks to upstreams whose servers track those of others."""
     for back in world.backs.values():
         for server in back.servers:
             if not server.has("track") or back.upstream is None:

@@ -1,7 +1,7 @@
 """`balance`, `hash-type` and `stick on` as `balance` of an upstream.
 
-nginy hashes as nginx does, so a client of `balance source` goes to one backend every time, though
-not to the one that HAProxy has for it. Methods of nginy's that take no backups give way to
+nginy hashes as nginx does, so a client of `balance source` always goes to the same backend, but not
+to the one that HAProxy chooses. Where a method of nginy allows no backups, the result has
 rendezvous hashing, which does.
 
 Source: HAProxy's configuration manual, "balance", "hash-type", "hash-balance-factor", "stick on".
@@ -22,11 +22,11 @@ from nginy.commands.importing.model import Block, Value, refuse
 from nginy.config.node import quote
 from nginy.errors import InvalidValueError
 
-MOVED: Final = "each client keeps one backend, though another one than in HAProxy"
-AS_ROUND: Final = "nginy goes round instead"
+MOVED: Final = "each client keeps one backend, but not the same one as in HAProxy"
+AS_ROUND: Final = "nginy uses round_robin instead"
 OF_LOGS: Final = "is for mode log"
 ABSENT: Final = {
-    "first": "nginy fills no backend before the next",
+    "first": "nginy does not fill one backend before the next",
     "rdp-cookie": "nginy does not read RDP cookies",
     **dict.fromkeys(("uri", "url_param", "hdr"), HTTP),
     **dict.fromkeys(("log-hash", "sticky"), OF_LOGS),
@@ -76,7 +76,7 @@ class BalanceReader:
             key = _key(" ".join(line.words[2:]))
             if key:
                 return self._hash(line, key)
-            self.ledger.left_out(line, f"no hash key of nginy is known of a client; {AS_ROUND}")
+            self.ledger.left_out(line, f"nginy has no such hash key; {AS_ROUND}")
         elif name == "random":
             return self._random(line, argument)
         elif name in ABSENT:
@@ -89,12 +89,12 @@ class BalanceReader:
     def _weights(self, line: Line) -> None:
         weights = {server.value("weight") or "1" for server in self.servers if not server.is_off}
         if len(weights) > 1:
-            self.ledger.close(line, "weights have the same shares, in another order")
+            self.ledger.close(line, "the shares are the same, the order differs")
 
     def _random(self, line: Line, argument: str) -> Value:
         draws = argument or "2"
         if self.has_backup:
-            self.ledger.close(line, "least_conn instead, as random takes no backups")
+            self.ledger.close(line, "least_conn instead, because random allows no backups")
             return "least_conn"
         if draws not in ("1", "2"):
             self.ledger.close(line, f"nginy draws 2, not {draws}")
@@ -105,7 +105,7 @@ class BalanceReader:
         kind, factor = self._is_consistent(), self.proxy.get("hash-balance-factor")
         self.ledger.close(line, MOVED)
         if self.has_backup:
-            self.ledger.close(line, "rendezvous, as nginy's other hashes take no backups")
+            self.ledger.close(line, "rendezvous, because nginy's other hashes allow no backups")
             return Block({"rendezvous": key})
         value = Block({"hash": key})
         if kind:
@@ -123,10 +123,10 @@ class BalanceReader:
         line, factor = self.proxy.get("hash-type"), self.proxy.get("hash-balance-factor")
         is_hash = balance is not None and balance.word(1).partition("(")[0] in ("source", "hash")
         if line is not None and len(line.words) > 2:
-            self.ledger.close(line, "nginy hashes by CRC32 alone, as nginx")
+            self.ledger.close(line, "nginy hashes with CRC32 only, as nginx does")
         self.ledger.exact(line)
         if factor is not None and factor.word(1) != "0" and not (is_hash and self._is_consistent()):
-            self.ledger.left_out(factor, "nginy bounds the load with consistent hashing alone")
+            self.ledger.left_out(factor, "nginy bounds the load only with consistent hashing")
         self.ledger.exact(factor)
 
     def _sticky(self, line: Line | None) -> "Value | None":
@@ -134,7 +134,7 @@ class BalanceReader:
         rules = self.proxy.all("stick on")
         for rule in rules:
             if rule.word(2) != "src" or "if" in rule.words or "unless" in rule.words:
-                text = "nginy has no stick tables; clients are balanced as balance says"
+                text = "nginy has no stick tables; balance alone distributes the clients"
                 self.ledger.left_out(rule, text)
                 continue
             text = "a hash, not a table: clients move when their backend comes or goes"
@@ -145,7 +145,7 @@ class BalanceReader:
         return None
 
     def _slow_start(self, value: Value) -> None:
-        """Drop slow_start where the table of a hash must not move."""
+        """Drop slow_start where the table of a hash must not change."""
         is_hash = isinstance(value, Block) and "random" not in value.values
         for server in self.servers if is_hash else ():
             if server.block.values.pop("slow_start", None) is not None:

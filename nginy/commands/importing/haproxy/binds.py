@@ -1,7 +1,7 @@
 """`bind` lines: the addresses of a listener, and what their options say.
 
-HAProxy's IPv6 wildcard also takes IPv4 clients, and nginy's does not: `bind :::80` becomes two
-addresses. Lines with the same options share a listener; each other set has one of its own.
+HAProxy's IPv6 wildcard also accepts IPv4 clients, and nginy's does not: `bind :::80` becomes two
+addresses. Lines with the same options share a listener.
 
 Source: HAProxy's configuration manual, "bind", 5.1 "Bind options".
 
@@ -125,5 +125,5 @@ def _ports(text: str) -> str:
 
 
 def proxies(binds: Sequence[Bind]) -> bool:
-    """Return whether clients are announced by PROXY headers on one of these."""
+    """Return whether PROXY headers announce clients on one of these."""
     return any("accept-proxy" in bind.options for bind in binds)

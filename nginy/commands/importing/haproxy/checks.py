@@ -1,7 +1,7 @@
 """Health checks: `check` of servers, and what `option ...-check` asks, as `health_check`.
 
-HAProxy checks each server as its line says; nginy has one check for an upstream. HAProxy's defaults
-are written out: a check every 2 s, which may take as long.
+HAProxy checks each server as its line says; nginy has one check for an upstream. The result has
+HAProxy's defaults: a check every 2 s, which may take as long.
 
 Not here: the rules of tcp-check (scripts.py) and of http-check (http_checks.py).
 
@@ -26,7 +26,7 @@ from nginy.config.node import quote
 from nginy.errors import InvalidValueError
 
 INTER_MS: Final = 2000
-"""How often HAProxy checks unless told otherwise."""
+"""How often HAProxy checks by default."""
 KINDS: Final = (
     *("option tcp-check", "option httpchk", "option smtpchk", "option mysql-check"),
     *("option pgsql-check", "option redis-check", "option ldap-check", "option ssl-hello-chk"),
@@ -51,7 +51,7 @@ class CheckReader:
             return
         for server in self.servers:
             if not server.has("check", "track"):
-                text = "nginy checks this backend, too; HAProxy takes it for up"
+                text = "nginy checks this backend, too; HAProxy assumes that it is up"
                 self.ledger.close(server.line, text)
         health = Block()
         self._kind(health)
@@ -60,7 +60,7 @@ class CheckReader:
         upstream.set("health_check", health)
 
     def _kind(self, health: Block) -> None:
-        """Write what is asked."""
+        """Write what a check asks."""
         line = self._asked()
         is_tls = self._is_tls()
         if line is None:
@@ -82,7 +82,7 @@ class CheckReader:
         _KINDS[keyword](self, line, health)
 
     def _asked(self) -> Line | None:
-        """Return the option that says what is asked: the last one."""
+        """Return the option that says what a check asks: the last one."""
         found = None
         for line in self.proxy.lines:
             keyword = self.proxy.keyword.get(line)
@@ -110,7 +110,7 @@ class CheckReader:
                 health.set("ca", first.value("ca-file"))
 
     def _times(self, health: Block, spread_percent: int) -> None:
-        """Write how often is checked, and how long a check may take."""
+        """Write how often nginy checks, and how long a check may take."""
         every_ms = self._time("inter") or INTER_MS
         shortest_ms = every_ms
         health.set("interval", written(every_ms))
@@ -209,7 +209,7 @@ class CheckReader:
         """Write a check of SMTP."""
         self._simple("smtp")(line, health)
         if len(line.words) > 2:
-            self.ledger.close(line, "nginy greets by EHLO with the name of its own host")
+            self.ledger.close(line, "nginy greets with EHLO and the name of its host")
 
     def database(self, line: Line, health: Block) -> None:
         """Write a check of MySQL or PostgreSQL."""
@@ -219,22 +219,22 @@ class CheckReader:
         if len(words) > 1 and words[0] == "user":
             health.set("user", words[1])
         if words[2:3] == ("pre-41",):
-            self.ledger.close(line, "nginy speaks MySQL's protocol since version 4.1")
+            self.ledger.close(line, "nginy speaks the protocol of MySQL 4.1 and later")
         if not is_mysql:
-            text = "if the server asks for no password, the database must also be there"
+            text = "if the server asks for no password, the database must exist, too"
             self.ledger.close(line, text)
 
     def hello(self, line: Line, health: Block) -> None:
         """Write a check of TLS."""
         health.set("type", "tls")
         health.set("verify", "off")
-        self.ledger.close(line, "a whole handshake, of TLS 1.2 or 1.3, instead of SSLv3's hello")
+        self.ledger.close(line, "a whole TLS 1.2 or 1.3 handshake instead of an SSLv3 hello")
 
     def program(self, line: Line, health: Block) -> None:
         """Write a check by a program."""
         command = self.proxy.get("external-check command")
         if command is None or not command.word(2).startswith("/"):
-            text = "names no program by an absolute path; the backend is checked by connecting"
+            text = "names no program with an absolute path; the check only connects"
             self.ledger.left_out(line, text)
             self.ledger.left_out(command, text)
             return
@@ -247,9 +247,9 @@ class CheckReader:
         self.ledger.close(command, text)
 
     def unknown(self, line: Line, health: Block) -> None:
-        """Judge a check that nginy has not."""
+        """Judge a check that nginy does not have."""
         del health
-        self.ledger.left_out(line, "nginy has no SPOE; the backend is checked by connecting")
+        self.ledger.left_out(line, "nginy has no SPOE; the check only connects")
 
 
 _KINDS: Final[Mapping[str, Callable[[CheckReader, Line, Block], None]]] = {

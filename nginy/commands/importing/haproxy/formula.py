@@ -1,11 +1,11 @@
-"""Conditions as formulas: what `if { src 10.0.0.0/8 } !is_tls or is_admin` asks of a client.
+"""Conditions as formulas: what `if { src 10.0.0.0/8 } !is_tls or is_admin` tests.
 
-An atom is one thing that a route of nginy can ask, alone: the client's network, the server that it
-asks for, and so on. A formula is an OR of terms, each an AND of atoms that hold or do not; that is
-the form of routes, of which the first match wins. Pure: no text of HAProxy's is read here.
+An atom is one test of a nginy route: the client's network, the server that it asks for, and so on.
+A formula is an OR of terms, each an AND of atoms that hold or do not; routes have the same form,
+and the first match wins. Pure: this module reads no text of HAProxy.
 
-The one idea: every condition, also `unless`, is brought into that form, and only then does
-`routes.py` see what nginy has for each term.
+The one idea: every condition, also `unless`, gets that form, and only then does `routes.py` look
+for what nginy has for each term.
 """
 
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from typing import Final, TypeAlias
 from nginy.errors import InvalidValueError
 
 TERMS_MAX: Final = 64
-"""More would be no configuration that a person can read."""
+"""With more, nobody could read the configuration."""
 
 
 @dataclass(frozen=True, slots=True)
 class Atom:
-    """One thing to ask of a client.
+    """One test of a client.
 
     `kind` is from, server_addr, real_from, port, sni, alpn, is_tls, starts, share, or a limit:
     conns, rate. `values` are in nginy's form.

@@ -1,8 +1,8 @@
 """A frontend, or the front of a `listen` section, as listeners.
 
-In HAProxy timeouts towards servers, retries and TLS are the backend's; in nginy they are the
-listener's. So a listener has those of its default backend, and the report says where another one
-that it leads to has different ones.
+In HAProxy timeouts towards servers, retries and TLS belong to the backend; in nginy they belong to
+the listener. So a listener has those of its default backend, and the report says where another
+backend of it has different ones.
 
 Not here: access rules, limits and routes (routes.py), addresses (binds.py).
 
@@ -89,7 +89,7 @@ class FrontReader:
         return name if back is not None else ""
 
     def _back(self, name: str, line: Line | None) -> Back | None:
-        """Return a backend that clients can reach, and note it; None, judged, if they cannot."""
+        """Return a backend that clients can reach, and note it; judge it and return None if not."""
         back = self.world.backs.get(name)
         if back is None and name not in self.world.others and line is not None:
             hint = did_you_mean(closest(name, self.world.backs))
@@ -162,7 +162,7 @@ class FrontReader:
             self.rules.route(ALWAYS, head, "deny", "on")
 
     def _acls(self) -> None:
-        """Judge ACLs: those that a rule could use are what it has become."""
+        """Judge ACLs: one that a rule could use has become part of that rule."""
         for line in self.front.all("acl"):
             try:
                 self.conditions.test(line.words[2:])
@@ -219,7 +219,7 @@ class FrontReader:
         listener.set("accept_proxy_protocol", block)
 
     def _keepalive(self, listener: Block) -> Value:
-        """Return so_keepalive: HAProxy sends probes only if asked to."""
+        """Return so_keepalive: HAProxy sends no probes by default."""
         option = self.front.get("option clitcpka") or self.front.get("option tcpka")
         values = Block()
         for word, key in (("idle", "idle"), ("intvl", "interval"), ("cnt", "count")):
@@ -264,7 +264,7 @@ class FrontReader:
         if rates:
             listener.set("limit_conn_rate", rates[0])
             if len(rates) > 1 and line is not None:
-                self.ledger.left_out(line, "a listener has one limit_conn_rate")
+                self.ledger.left_out(line, "a listener has only one limit_conn_rate")
 
     def _ways(self, listener: Block, index: int) -> None:
         """Write access rules and routes."""
@@ -284,7 +284,7 @@ class FrontReader:
             self.ledger.exact(delay, listener, "preread")
 
     def _delay(self) -> Line | None:
-        """Return how long the first bytes are waited for."""
+        """Return how long to wait for the first bytes."""
         places = [self.front, *(back.proxy for back in self.backs)]
         found = (each.get("tcp-request inspect-delay") for each in places)
         return next((line for line in found if line is not None), None)

@@ -40,7 +40,7 @@ class GlobalReader:
         self.logs: list[Line] = []
 
     def read(self, parsed: Parsed) -> Settings:
-        """Write the keys at the top, and return what holds for proxies."""
+        """Write the keys at the top, and return what applies to proxies."""
         for section in parsed.of("global"):
             self.ledger.exact(section.head, self.top)
             for line in section.lines:
@@ -84,7 +84,7 @@ class GlobalReader:
         count = min(number(line.word(1), 1, 4096), WORKERS_MAX)
         self.top.set("workers", str(count))
         self.ledger.place(line, self.top, "workers")
-        text = "processes instead of threads: each has its own round and counts limits by itself"
+        text = "processes instead of threads: each has its own turns and counts limits on its own"
         self.ledger.close(line, text)
 
     def user(self, line: Line) -> None:
@@ -100,7 +100,7 @@ class GlobalReader:
         self.top.set("worker_shutdown_timeout", duration(line.word(1)))
 
     def spread(self, line: Line) -> None:
-        """Note how much checks are spread."""
+        """Note how far checks are spread."""
         self.settings.spread_percent = number(line.word(1), 0, 50)
 
     def log(self, line: Line) -> None:
@@ -113,7 +113,7 @@ class GlobalReader:
         del line
 
     def _tls(self) -> TlsDefaults:
-        """Return what holds for TLS everywhere."""
+        """Return the settings for TLS everywhere."""
 
         def word(name: str) -> str:
             return self.lines[name].word(1) if name in self.lines else ""

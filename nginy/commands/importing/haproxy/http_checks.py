@@ -49,7 +49,7 @@ def http_check(proxy: Proxy, line: Line, health: Block, ledger: Ledger) -> None:
 
 def _request(health: Block, line: Line, ledger: Ledger, method: str, path: str) -> None:
     if method not in METHODS:
-        ledger.close(line, f"nginy asks by GET, not by {method}")
+        ledger.close(line, f"nginy asks with GET, not with {method}")
         method = "GET"
     health.set("method", method)
     if path.startswith("/"):
@@ -82,7 +82,7 @@ def _headers(health: Block, pairs: Iterable[tuple[str, str]]) -> None:
 
 
 def _send(health: Block, line: Line, ledger: Ledger) -> None:
-    """Write what `http-check send` asks."""
+    """Write the request of `http-check send`."""
     rest = list(line.words[2:])
     pairs = []
     while rest:
@@ -148,7 +148,7 @@ def _statuses(kind: str, pattern: str) -> set[int]:
         try:
             compiled = re.compile(pattern)
         except (re.error, RecursionError, OverflowError) as error:
-            raise InvalidValueError(f"has a regular expression that is none ({error})") from None
+            raise InvalidValueError(f"has an invalid regular expression ({error})") from None
         return {code for code in STATUSES if compiled.search(str(code))}
     found: set[int] = set()
     for part in re.split(r"[, ]+", pattern):

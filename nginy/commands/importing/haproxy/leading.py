@@ -1,10 +1,10 @@
 """How a listener leads to its backends: timeouts, retries, source address, TLS, keepalive.
 
-These are keys of nginy's listeners, and HAProxy has them in its backends: those of the first
-backend, which is the default one, hold; others that differ are judged.
+These are keys of nginy's listeners, and HAProxy has them in its backends. The first backend, which
+is the default one, decides; the report names those of others that differ.
 
-HAProxy's idle timers of client and server both count what either side does, so the shorter one is
-nginy's `proxy_timeout`; `timeout tunnel` takes the place of both.
+In HAProxy, traffic of either side resets the idle timers of client and server, so the shorter one
+becomes nginy's `proxy_timeout`; `timeout tunnel` replaces both.
 
 Tested in tests/commands/importing/haproxy/test_reader.py.
 """
@@ -23,7 +23,7 @@ from nginy.config.node import quote
 from nginy.errors import InvalidValueError
 
 RETRIES: Final = 3
-"""How often HAProxy tries again unless told otherwise."""
+"""How often HAProxy tries again by default."""
 AGAIN: Final = "nginy does not try a backend again: HAProxy does, after a second"
 
 
@@ -81,18 +81,18 @@ class Leading:
                 continue
             line = back.proxy.get(keyword)
             if value(back.proxy) != wanted:
-                text = f"for clients of {self.front.name}, {keyword} of {self.first.name} holds"
+                text = f"for clients of {self.front.name}, {keyword} of {self.first.name} applies"
                 self.ledger.close(line or back.proxy.section.head, text)
 
     def _retries(self, listener: Block) -> None:
-        """Write whether another backend is tried."""
+        """Write whether nginy tries another backend."""
         for back in self.backs:
             self._judge_retries(back)
         line = self.first.get("retries")
         tries = _retries(line) + 1
         others = [server for back in self.backs for server in back.servers if not server.is_off]
         if len(others) <= len(self.backs):
-            return  # nobody has another one to try
+            return  # there is no other one to try
         if self.first.get("option redispatch") is None or tries == 1:
             listener.set("proxy_next_upstream", "off")
         elif len(self.backs[0].servers) > tries:
@@ -113,7 +113,7 @@ class Leading:
         is_round = algorithm is None or algorithm.word(1) in ("roundrobin", "static-rr")
         self.ledger.exact(option)
         if option is not None and len(back.servers) > 1 and (not is_round or len(option.bare) > 2):
-            self.ledger.close(option, "nginy tries each other backend at once, in turn")
+            self.ledger.close(option, "nginy tries the other backends at once, one after another")
         if line is not None and _retries(line):
             self.ledger.close(line, AGAIN)
 
@@ -126,7 +126,7 @@ class Leading:
             self._bind(listener, value, self.first.get("source") or self.first.section.head)
         for (line, back), other in zip(lines, values, strict=True):
             if other != value:
-                text = f"for clients of {self.front.name}, source of {self.first.name} holds"
+                text = f"for clients of {self.front.name}, source of {self.first.name} applies"
                 self.ledger.close(line or back.proxy.section.head, text)
 
     def _own_source(self, back: Back) -> tuple[str, ...]:
@@ -136,7 +136,9 @@ class Leading:
             return ()
         option, line = found[0]
         if len(found) < len(back.servers) or any(o.values != option.values for o, _ in found):
-            self.ledger.close(line, f"source {option.value} holds for all backends of the listener")
+            self.ledger.close(
+                line, f"source {option.value} applies to every backend of the listener"
+            )
         return option.values
 
     def _bind(self, listener: Block, words: Sequence[str], line: Line) -> None:
@@ -151,7 +153,7 @@ class Leading:
             who = words[list(words).index("usesrc") + 1]
             text = {"clientip": "$remote_addr", "client": "[$remote_addr]:$remote_port"}.get(who)
             if text is None:
-                self.ledger.left_out(line, f"source: usesrc {who} cannot be worked out")
+                self.ledger.left_out(line, f"source: nginy has no usesrc {who}")
                 return
             value = Block({"address": text, "transparent": "on"})
         if "interface" in words:
@@ -169,12 +171,12 @@ class Leading:
             listener.set("proxy_tls", first if first.values else "on")
         for server, block in zip(servers, blocks, strict=True):
             if _plain(block) != _plain(first):
-                text = f"ssl: for clients of {self.front.name}, that of {servers[0].name} holds"
+                text = f"ssl: for clients of {self.front.name}, that of {servers[0].name} applies"
                 self._judge_tls(server, text, is_plain=(block is None) != (first is None))
 
     def _judge_tls(self, server: Server, text: str, *, is_plain: bool) -> None:
         if is_plain:
-            self.ledger.left_out(server.line, f"{text}, so this one cannot be talked to")
+            self.ledger.left_out(server.line, f"{text}, so nginy cannot talk to this one")
         else:
             self.ledger.close(server.line, text)
 

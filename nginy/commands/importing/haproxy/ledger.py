@@ -1,10 +1,10 @@
-"""The ledger: what became of each line, and where its comments go.
+"""The ledger: the fate of each line, and where its comments go.
 
-Whoever reads a line judges it, perhaps several times: the worst fate counts, and all different
+Each reader of a line judges it, perhaps several times: the worst fate counts, and all different
 texts. Lines of `defaults` are read once for each proxy that inherits them.
 
-The notes of what is not the same, and the comments of the original, are put into the document at
-the end, in the order of the file.
+At the end, the ledger puts the notes about differences and the original comments into the document,
+in the order of the file.
 
 Tested in tests/commands/importing/haproxy/test_reader.py.
 """
@@ -33,7 +33,7 @@ class Ledger:
         self.place(line, block, key)
 
     def close(self, line: Line | None, text: str) -> None:
-        """Note that nginy does something else, but not quite."""
+        """Note that nginy does nearly the same, and what differs."""
         self.judge(line, Fate.CLOSE, text)
 
     def left_out(self, line: Line | None, text: str) -> None:
@@ -50,7 +50,7 @@ class Ledger:
         self._shown[line] = text
 
     def is_judged(self, line: Line) -> bool:
-        """Whether somebody has judged a line."""
+        """Whether a line has been judged."""
         return line in self._verdicts
 
     def entries(self) -> tuple[Entry, ...]:
@@ -80,7 +80,7 @@ class Ledger:
                     document.end.append(f" {entry.directive}: {entry.text}")
                 continue
             if block is document.top and key not in block.values:
-                # What stands above the whole file stands above its first key.
+                # A comment above the whole file goes above its first key.
                 block, key = _beginning(document)
             key = key if key in block.values else ""
             block.comment(comments, key)

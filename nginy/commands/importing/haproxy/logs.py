@@ -123,7 +123,7 @@ class LogReader:
             return None
         self._ledger.close(line, OWN_LINE)
         if place.is_name:
-            self._ledger.left_out(line, "nginy logs to an IP address")
+            self._ledger.left_out(line, "nginy sends its log only to an IP address")
             return None
         return Block({"path": f"syslog:{place.host_text}:{place.port or SYSLOG_PORT}"})
 

@@ -36,7 +36,7 @@ def lookup(name: str, conditions: Conditions, choose: Callable[[str], str], defa
     match = _DYNAMIC.fullmatch(name)
     source = SOURCES.get(match["fetch"]) if match else None
     if match is None or source is None:
-        raise InvalidValueError("works its backend out for each client")
+        raise InvalidValueError("computes its backend for each client")
     method = match["method"] or "str"
     pairs = (line.partition(" ") for line in conditions.patterns(match["file"]))
     found = {key: choose(value.strip()) for key, _, value in pairs}
@@ -50,11 +50,11 @@ def lookup(name: str, conditions: Conditions, choose: Callable[[str], str], defa
 
 
 def _values(found: Mapping[str, str], method: str, *, is_address: bool) -> dict[str, str]:
-    """Return what is looked up, in nginy's form."""
+    """Return the text to look up, in nginy's form."""
     if is_address:
         return {network(key): value for key, value in found.items()}
     make = NAME_PATTERNS.get(method)
     if make is None:
-        raise InvalidValueError(f"looks a name up by map_{method}")
+        raise InvalidValueError(f"looks up a name with map_{method}")
     values = ((make(key), value) for key, value in found.items())
     return {f"~*{k[1:]}" if k.startswith("~") else k: value for k, value in values}

@@ -1,4 +1,4 @@
-"""The table of what follows an address: options of bind lines, and of server lines.
+"""The table of the options after an address, in bind lines and in server lines.
 
 `arguments` says how many words follow each option; the rest is as in table.py. A test compares with
 the manual.
@@ -32,9 +32,9 @@ NO_CRL: Final = "nginy reads no lists of revoked certificates: a revoked one is 
 OLD_TLS: Final = "nginy speaks TLS 1.2 and 1.3 only: older peers are refused"
 NO_OLD_TLS: Final = "nginy speaks TLS 1.2 and 1.3 only"
 THREADS: Final = f"nginy has processes and no threads; {UNNOTICED}"
-QUIC: Final = "nginy does not speak QUIC, it passes it on as UDP"
+QUIC: Final = "nginy does not speak QUIC; it passes it on as UDP"
 REVERSE: Final = "nginy has no reverse HTTP"
-KERNEL: Final = f"the system's setting holds; {UNNOTICED}"
+KERNEL: Final = f"the system's setting applies; {UNNOTICED}"
 
 
 def _words(row: Row, *words: str) -> dict[str, Row]:
@@ -77,7 +77,7 @@ BIND: Final[Mapping[str, Row]] = {
     "guid-prefix": none(NAMES_ONLY, "f", 1),
     "id": none(NAMES_ONLY, "f", 1),
     "idle-ping": none(HTTP, "f", 1),
-    "interface": none("nginy takes clients from every interface; bind an address of it", "f", 1),
+    "interface": none("nginy accepts clients on all interfaces; bind to an address", "f", 1),
     "ktls": none(f"nginy encrypts itself; {UNNOTICED}", "f", 1),
     "label": none(NAMES_ONLY, "f", 1),
     "level": none(OWN_PAGE, "f", 1),
@@ -111,12 +111,12 @@ BIND: Final[Mapping[str, Row]] = {
     "ssl-max-ver": key("tls: {protocols: ...}", "f", 1),
     "ssl-min-ver": key("tls: {protocols: ...}", "f", 1),
     "strict-sni": close("tls: {unknown_sni: reject}"),
-    "tcp-md5sig": none("nginy signs no segments: a peer that demands it cannot connect", "f", 1),
+    "tcp-md5sig": none("nginy signs no segments: a peer that demands it fails", "f", 1),
     "tcp-ss": none(f"nginy keeps no SYN packets; {UNNOTICED}", "f", 1),
     "tcp-ut": none("proxy_timeout ends sessions whose client is gone", "f", 1),
     "tfo": none("connecting takes one round trip more than with TCP Fast Open"),
     "thread": none(THREADS, "f", 1),
-    "tls-ticket-keys": none("each nginy has ticket keys of its own; others resume nothing", "f", 1),
+    "tls-ticket-keys": none("each nginy has its own ticket keys; others resume nothing", "f", 1),
     "tls-tickets": key("tls: {session_tickets: on}"),
     "transparent": key("freebind"),
     "uid": none("a unix socket belongs to nginy's user", "f", 1),
@@ -168,7 +168,7 @@ SERVER: Final[Mapping[str, Row]] = {
     "force-tlsv13": key("proxy_tls: {protocols: TLSv1.3}", "b"),
     "guid": none(NAMES_ONLY, "b", 1),
     "hash-key": none("nginy hashes the address of a backend", "b", 1),
-    "healthcheck": none("nginy has no named checks; the upstream's own check holds", "b", 1),
+    "healthcheck": none("nginy has no named checks; the upstream's own check applies", "b", 1),
     "id": none(NAMES_ONLY, "b", 1),
     "idle-ping": none(HTTP, "b", 1),
     "init-addr": close("nginy starts whether names resolve or not, and keeps asking", "b", 1),
@@ -229,7 +229,7 @@ SERVER: Final[Mapping[str, Row]] = {
     "send-proxy-v2": key("proxy_protocol: v2", "b"),
     "send-proxy-v2-ssl": key("proxy_protocol: v2", "b"),
     "send-proxy-v2-ssl-cn": key("proxy_protocol: v2", "b"),
-    "set-proxy-v2-tlv-fmt": none("nginy's header has no TLVs of one's own", "b", 1),
+    "set-proxy-v2-tlv-fmt": none("nginy's header has no custom TLVs", "b", 1),
     "shard": none("nginy has no peers", "b", 1),
     "sigalgs": none(OPENSSL, "b", 1),
     "slowstart": key("slow_start", "b", 1),
@@ -243,7 +243,7 @@ SERVER: Final[Mapping[str, Row]] = {
     "ssl-reuse": same("nginy resumes sessions to the same backend", "b"),
     "stick": same("clients stay with a backend where balance hashes them", "b"),
     "strict-maxconn": same("max_conns counts connections", "b"),
-    "tcp-md5sig": none("nginy signs no segments: a peer that demands it refuses it", "b", 1),
+    "tcp-md5sig": none("nginy signs no segments: a peer that demands it refuses nginy", "b", 1),
     "tcp-ut": none("proxy_timeout ends sessions whose backend is gone", "b", 1),
     "tfo": none("connecting takes one round trip more than with TCP Fast Open", "b"),
     "tls-tickets": same("nginy takes the tickets that a backend offers", "b"),
@@ -270,7 +270,7 @@ OPPOSITES: Final[Mapping[str, tuple[str, ...]]] = {
     "no-strict-sni": ("strict-sni",),
     "tls-tickets": ("no-tls-tickets",),
 }
-"""Options that take others back."""
+"""Options that undo others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +303,7 @@ def parse_options(words: Sequence[str], table: Mapping[str, Row]) -> Iterator[Op
         count = row.arguments if row is not None else 0
         end = at + 1 + count
         if end > len(words):
-            raise InvalidValueError(f'has no value behind "{name}"')
+            raise InvalidValueError(f'has no value after "{name}"')
         if name == "source" and end < len(words) and words[end] in ("usesrc", "interface"):
             end += 2
         yield Option(name, tuple(words[at + 1 : end]))

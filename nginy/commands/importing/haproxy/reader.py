@@ -1,4 +1,4 @@
-"""Reads a whole haproxy.cfg: its sections in order, then what nobody has judged.
+"""Reads a whole haproxy.cfg: its sections in order, then the lines that nobody has judged.
 
 A line of `defaults` counts once, however many proxies inherit it. Sections in another mode than tcp
 are one entry each.
@@ -33,12 +33,12 @@ from nginy.commands.importing.report import Fate
 from nginy.config.node import closest, did_you_mean
 
 LAYER_4: Final = "nginy is layer 4 and does not read HTTP"
-OTHER_MODES: Final = {"http": LAYER_4, "health": "is of an older HAProxy", "log": "is for logs"}
+OTHER_MODES: Final = {"http": LAYER_4, "health": "is from an older HAProxy", "log": "is for logs"}
 BEGINNING: Final = re.compile(r"(?m)^[ \t]*(global|defaults|frontend|backend|listen)\b([^;{\n]*)$")
 
 
 def recognizes(text: str) -> bool:
-    """Whether a text looks like a haproxy.cfg: a line begins one of its sections."""
+    """Whether a text looks like a haproxy.cfg: some line begins a section."""
     return BEGINNING.search(text) is not None
 
 
@@ -144,7 +144,7 @@ class _Reader:
             for line in section.lines:
                 self._judge(line, [proxy])
         elif proxy.mode == "tcp":
-            self._whole(section, "is disabled, and nginy has no switched-off listeners")
+            self._whole(section, "is disabled, and nginy cannot switch off a listener")
         else:
             self._whole(section, f"mode {proxy.mode}: {OTHER_MODES.get(proxy.mode, LAYER_4)}")
 

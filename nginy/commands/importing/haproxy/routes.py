@@ -1,9 +1,9 @@
 """`acl`, `tcp-request` and `use_backend` of a frontend, as access rules, limits and routes.
 
-HAProxy asks in this order: rules of the connection, of the session, of the contents, then
-use_backend, then the rules of contents of the backend. The first reject ends a client, the first
-accept ends its kind of rules. So a reject becomes a route with `deny` for those clients that no
-accept before it has let through; rules of the connection by network alone become `access`.
+HAProxy applies rules in this order: those of the connection, of the session, of the contents, then
+use_backend, then the content rules of the backend. The first reject ends a session, the first
+accept ends its kind of rules. So a reject becomes a route with `deny` for the clients that no
+earlier accept has let through; connection rules that test networks only become `access`.
 
 Not here: where routes lead (fronts.py), and single conditions (acls.py).
 
@@ -56,8 +56,8 @@ ACTIONS: Final = {
     "set-log-level": "nginy logs all sessions at one level",
     "set-nice": NOTHING,
     "set-retries": "nginy tries each backend once",
-    "set-src": "the client's address stays what it is",
-    "set-src-port": "the client's port stays what it is",
+    "set-src": "the client's address does not change",
+    "set-src-port": "the client's port does not change",
     "switch-mode": "nginy does not read HTTP; these clients are passed on as they come",
     "use-service": "nginy has no services",
     **dict.fromkeys(("set-bc-mark", "set-bc-tos", "set-fc-mark", "set-fc-tos"), MARKS),
@@ -74,7 +74,7 @@ ACTIONS: Final = {
 
 @dataclass(slots=True)
 class Rule:
-    """A rule that ends a client, or lets it through."""
+    """A rule that rejects a client, or lets it through."""
 
     line: Line
     action: str
@@ -83,7 +83,7 @@ class Rule:
 
 @dataclass(slots=True)
 class Ways:
-    """What became of the rules of a frontend; `fronts.py` puts it into each of its listeners."""
+    """The result of a frontend's rules; `fronts.py` puts it into each of its listeners."""
 
     access: list[Block] = field(default_factory=list)
     limits: list[tuple[str, Block]] = field(default_factory=list)
@@ -91,7 +91,7 @@ class Ways:
     routes: list[tuple[Block, Line]] = field(default_factory=list)
     needs_bytes: bool = False
     proxies: list[str] | None = None
-    """Who sends a PROXY header, of `expect-proxy`."""
+    """Clients that send a PROXY header, from `expect-proxy`."""
     access_line: Line | None = None
 
 
@@ -155,10 +155,10 @@ class RuleReader:
         return rules
 
     def _give_up(self, line: Line, error: InvalidValueError, action: str) -> None:
-        """Judge a rule that nginy cannot have."""
-        meaning = "clients that it would end get through"
+        """Judge a rule that nginy does not have."""
+        meaning = "clients that it would reject get through"
         if action == "accept":
-            meaning = "clients that it would let through are judged by the other rules"
+            meaning = "the other rules decide about clients that it would let through"
         self.ledger.left_out(line, f"it {error.clause}; {meaning}")
 
     def _expect(self, formula: Formula, line: Line) -> None:
@@ -169,7 +169,7 @@ class RuleReader:
             values = [value for term in terms for value in term[0].atom.values]
             self.ways.proxies = self.conditions.networks(values)
         else:
-            raise InvalidValueError("expects PROXY headers from other clients than networks")
+            raise InvalidValueError("expects PROXY headers by another condition than networks")
         self.ledger.exact(line)
 
     def _track(self, line: Line, words: Sequence[str]) -> None:
@@ -179,7 +179,7 @@ class RuleReader:
             self.ledger.close(line, "counts only where a limit needs it")
 
     def _without_limits(self, rules: list[Rule]) -> list[Rule]:
-        """Turn rejects of clients that are too many into limits; return the other rules."""
+        """Turn rejects of too many clients into limits; return the other rules."""
         others: list[Rule] = []
         for rule in rules:
             found = literals(rule.formula)
@@ -194,7 +194,7 @@ class RuleReader:
 
     def _limit(self, rule: Rule, found: list[Literal], before: list[Rule]) -> None:
         if len(found) != 1 or not found[0].holds or rule.action == "accept":
-            raise InvalidValueError("joins a limit with other conditions")
+            raise InvalidValueError("combines a limit with other conditions")
         key, atom = "$remote_addr", found[0].atom
         accepted = [each for each in before if each.action == "accept"]
         if accepted:
@@ -214,11 +214,11 @@ class RuleReader:
         block = Block({"key": key, "rate": str(rate), "burst": str(most)})
         self.ways.limits.append(("limit_conn_rate", block))
         self.ledger.place(rule.line, block)
-        text = f"{most} at once and {rate} a second on average, in place of {most} in {seconds} s"
+        text = f"{most} at once and {rate} a second on average, instead of {most} in {seconds} s"
         self.ledger.close(rule.line, text)
 
     def _as_access(self, rules: list[Rule]) -> bool:
-        """Make access rules of these, if they ask for networks alone."""
+        """Turn these into access rules, if they test networks only."""
         found: list[Block] = []
         for index, rule in enumerate(rules):
             word = "allow" if rule.action == "accept" else "deny"
@@ -246,7 +246,7 @@ class RuleReader:
     # Routes.
 
     def _denials(self, rules: Sequence[Rule], reached: Formula) -> None:
-        """Make routes that deny of rejects, for clients that no accept has let through."""
+        """Turn rejects into routes that deny, for clients that no accept has let through."""
         accepted = NEVER
         for rule in rules:
             try:
@@ -322,12 +322,12 @@ def _is_from(literal: Literal) -> bool:
 
 
 def _is_by_network(formula: Formula) -> bool:
-    """Whether a formula asks for networks that a client is in, and nothing else."""
+    """Whether a formula tests only networks that a client is in."""
     return bool(formula) and all(len(term) == 1 and _is_from(next(iter(term))) for term in formula)
 
 
 def _outside(formula: Formula) -> list[Literal]:
-    """Return the networks that a client must not be in, if a formula asks for that alone."""
+    """Return the networks that a client must not be in, if a formula tests only that."""
     if len(formula) != 1 or not formula[0]:
         return []
     found = ordered(formula[0])
@@ -348,7 +348,7 @@ def _networks(found: Sequence[Literal]) -> list[Value]:
 
 
 def _seen_as_peer(formula: Formula) -> Formula:
-    """Return a formula that looks at the peer's address, not at the one that it announces."""
+    """Return a formula that tests the peer's address, not the one that it announces."""
     return tuple(
         frozenset(
             Literal(Atom("real_from", each.atom.values), each.holds)

@@ -1,7 +1,7 @@
 r"""`tcp-check` rules as the steps of a check.
 
-HAProxy's `expect string` looks anywhere in the answer, so it becomes a regular expression here;
-nginy's literals are what an answer begins with. A check of nginy has one connection.
+HAProxy's `expect string` searches the whole answer, so it becomes a regular expression here; an
+answer must begin with nginy's literals. A check of nginy has one connection.
 
 Source: HAProxy's configuration manual, "tcp-check connect", "tcp-check expect", "tcp-check send".
 
@@ -64,7 +64,7 @@ class _Script:
         """Take one rule."""
         rule, words = line.bare[1].partition("(")[0], line.bare[2:]
         if self.is_over:
-            text = "comes after a second connection, and nginy's check has one"
+            text = "comes after a second connection, and nginy's check has only one"
             self.ledger.left_out(line, text)
         elif rule == "comment":
             self.label = " ".join(words)
@@ -76,12 +76,12 @@ class _Script:
         elif rule == "expect":
             self._expect(line, words)
         else:
-            self.ledger.left_out(line, "steps of a check have no variables")
+            self.ledger.left_out(line, "check steps have no variables")
 
     def _connect(self, line: Line, words: Sequence[str]) -> None:
         if self.is_connected or self.steps:
             self.is_over = True
-            self.ledger.left_out(line, "nginy's check has one connection, the first one")
+            self.ledger.left_out(line, "nginy's check has only the first connection")
             return
         self.is_connected = True
         options, _ = _options(words)
@@ -101,7 +101,7 @@ class _Script:
         if not words:
             raise InvalidValueError("sends nothing")
         if "-lf" in rule and "%" in words[0].replace("%%", ""):
-            text = "what it sends depends on HAProxy's variables; the check does without"
+            text = "what it sends depends on HAProxy's variables; the check omits it"
             self.ledger.left_out(line, text)
             return
         text = words[0].replace("%%", "%") if "-lf" in rule else words[0]
@@ -113,7 +113,7 @@ class _Script:
     def _expect(self, line: Line, words: Sequence[str]) -> None:
         options, rest = _options(words)
         if rest[:1] == ["!"] or (rest and rest[0].startswith("!")):
-            text = "nginy expects what has to come, not what must not"
+            text = "nginy cannot expect that a text does not come"
             self.ledger.left_out(line, text)
             return
         if len(rest) < 2:
@@ -163,13 +163,13 @@ class _Script:
 
 
 def script(proxy: Proxy, health: Block, ledger: Ledger) -> None:
-    """Write the rules of tcp-check of a proxy; without rules connecting is enough."""
+    """Write the tcp-check rules of a proxy; without rules, connecting is enough."""
     made = _Script(health, ledger)
     for line in proxy.own_or_inherited(*RULES):
         try:
             made.take(line)
         except InvalidValueError as error:
-            ledger.left_out(line, f"{error.clause}; the check does without")
+            ledger.left_out(line, f"{error.clause}; the check omits it")
     made.write()
 
 

@@ -2,14 +2,14 @@
 
 A section begins with its keyword (`frontend www`) and ends where the next one begins. A proxy
 (frontend, backend, listen) inherits from the `defaults` section that it names (`from`), or else
-from the last one before it, which may itself come `from` a named one. What a proxy has itself is
-never inherited.
+from the last one before it, which may itself come `from` a named one. Proxies never inherit from
+each other.
 
-`Proxy` shows the lines that hold for a proxy: of a keyword that has one value, the last one; of
-those that make a list, all of them, those of `defaults` first.
+`Proxy` shows the lines that apply to a proxy: the last one of a keyword with one value, and all
+lines of a keyword that makes a list, those of `defaults` first.
 
 Lines within .if and .endif are read only if the condition is a plain number: no other condition can
-be known here, so these lines are listed and left out.
+be evaluated here, so these lines are listed and left out.
 
 Source: HAProxy's configuration manual, 2.1, 2.4 and 4.
 """
@@ -93,7 +93,7 @@ class Section:
 
 @dataclass(slots=True)
 class Parsed:
-    """All sections, what was left out while reading, and the comments behind all else."""
+    """All sections, what was left out while reading, and the comments at the end."""
 
     sections: list[Section] = field(default_factory=list)
     skipped: list[tuple[Line, str]] = field(default_factory=list)
@@ -114,7 +114,7 @@ class _Reader:
         self.section: Section | None = None
         self.comments: list[str] = []
         self.branches: list[tuple[Line, bool | None]] = []
-        """For each open .if: where it is, and whether its lines hold; None: nobody can know."""
+        """For each open .if: where it is, and whether its lines apply; None if unknown."""
         self.was_taken: list[bool] = []
         """For each open .if: whether one of its branches held."""
 
@@ -141,10 +141,10 @@ class _Reader:
         if word in CONDITIONS:
             self._branch(line)
         elif word in MESSAGES:
-            self.parsed.skipped.append((line, "nginy prints no messages of a configuration"))
+            self.parsed.skipped.append((line, "nginy prints no messages from a configuration"))
         elif not all(holds for _, holds in self.branches):
             if any(holds is None for _, holds in self.branches):
-                text = "the condition of its .if is not known here; nginy does not do this"
+                text = "nginy cannot evaluate its .if, and leaves it out"
                 self.parsed.skipped.append((line, text))
         elif word in KINDS:
             self._begin(line)
@@ -189,7 +189,7 @@ class _Reader:
             raise refuse(self.file, line.number, f"{kind} has no name")
         rest = words[2:] if kind in PROXIES else ()
         if rest and (rest[0] != "from" or len(rest) != 2):
-            text = f"{quote(shown(rest))} behind the name of a {kind}, expected bind on a line"
+            text = f"{quote(shown(rest))} after the name of a {kind}, expected bind on a line"
             raise refuse(self.file, line.number, f"{text} of its own")
         self.section = Section(line)
         self.parsed.sections.append(self.section)
@@ -216,14 +216,14 @@ def _paths(path: str, files: Files) -> Sequence[str]:
 
 
 def _check_names(parsed: Parsed) -> None:
-    """Refuse two proxies of one name that can both be meant."""
+    """Refuse two proxies of one name where a reference could mean either."""
     seen: dict[tuple[str, str], Line] = {}
     for section in parsed.of(*PROXIES):
         sides = ("frontend", "backend") if section.kind == "listen" else (section.kind,)
         for side in sides:
             first = seen.setdefault((side, section.name), section.head)
             if first is not section.head:
-                text = f"{section.kind} {quote(section.name)} is there already at "
+                text = f"{section.kind} {quote(section.name)} is already at "
                 place = f"{first.file}:{first.number}"
                 raise refuse(section.head.file, section.head.number, text + place)
 
@@ -239,7 +239,7 @@ class Proxy:
     single: dict[str, Line] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Find the line that holds for each keyword."""
+        """Find the line that applies for each keyword."""
         for line in self.lines:
             self.single[self.keyword.get(line, "")] = line
 
@@ -270,7 +270,7 @@ class Proxy:
         return line.word(1) if line is not None else "tcp"
 
     def get(self, keyword: str) -> Line | None:
-        """Return the line that holds for a keyword; None if there is none or it is off."""
+        """Return the line that applies for a keyword; None if there is none or it is off."""
         line = self.single.get(keyword)
         return None if line is None or line.is_off else line
 

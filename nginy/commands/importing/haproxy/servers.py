@@ -1,8 +1,8 @@
 """`server`, `default-server` and `server-template` as backends.
 
 A server has the options of the `default-server` lines before it, those of `defaults` first, and its
-own. What is of the whole upstream in nginy (checks, TLS, the queue) is read elsewhere, from the
-same `Server`s.
+own. Other modules read what belongs to the whole upstream in nginy (checks, TLS, the queue) from
+the same `Server`s.
 
 Source: HAProxy's configuration manual, 5.2 "Server and default-server options", "server-template".
 
@@ -68,7 +68,7 @@ class Server:
 
 
 def read_servers(proxy: Proxy, ledger: Ledger) -> list[Server]:
-    """Return the servers of a proxy, without those that nginy cannot have."""
+    """Return the servers of a proxy, except those that nginy cannot have."""
     presets: dict[str, tuple[Option, Line]] = {}
     servers = []
     for line in proxy.all("default-server", "server", "server-template"):
@@ -89,7 +89,7 @@ def read_servers(proxy: Proxy, ledger: Ledger) -> list[Server]:
 
 
 def _server(line: Line, presets: dict[str, tuple[Option, Line]], ledger: Ledger) -> Server | None:
-    """Return the server of a line; None, judged, if nginy cannot have it."""
+    """Return the server of a line; judge it and return None if nginy cannot have it."""
     words = line.words
     first = 3 if words[0] == "server" else 4
     if len(words) < first:
@@ -116,7 +116,7 @@ def _place(text: str) -> Place:
     if place.host in ("", "0.0.0.0", "::"):
         raise InvalidValueError("leads to where the client wanted to go")
     if place.port.startswith("-"):
-        raise InvalidValueError("takes the client's port less a number")
+        raise InvalidValueError("subtracts a number from the client's port")
     if not place.port.strip("+") and place.is_name:
         raise InvalidValueError("has the client's port, which only IP addresses can have")
     if place.port.startswith("+"):
@@ -137,7 +137,7 @@ def _template(server: Server, count: str, ledger: Ledger) -> None:
     if "resolvers" not in server.options:
         server.options["resolvers"] = (Option("resolvers", ()), server.line)
     ledger.close(
-        server.line, f"each address of {host} is a backend, also beyond the {quote(count)} places"
+        server.line, f"each address of {host} is a backend, even beyond the {quote(count)} places"
     )
 
 
@@ -147,7 +147,7 @@ def _options(
     presets: dict[str, tuple[Option, Line]],
     ledger: Ledger,
 ) -> dict[str, tuple[Option, Line]]:
-    """Return the options of a line over those before it; judge what nginy has not."""
+    """Return the options of a line over those before it; judge those that nginy lacks."""
     options = dict(presets)
     for option in parse_options(words, SERVER):
         for name in OPPOSITES.get(option.name, ()):
@@ -233,13 +233,13 @@ _KEYS: Final[Sequence[tuple[str, str, Callable[[str], str]]]] = (
 
 
 def agreed(servers: Iterable[Server], name: str, ledger: Ledger, default: str = "") -> str:
-    """Return the value of an option that is the upstream's in nginy; judge the others."""
+    """Return the value of an option that belongs to the upstream in nginy; judge the others."""
     servers = list(servers)
     values = [server.value(name) or default for server in servers]
     first = next(iter(values), default)
     for server, value in zip(servers, values, strict=True):
         if value != first:
-            text = f"{name} {value or 'unset'}: in nginy, {name} {first or 'unset'} holds for all"
+            text = f"{name} {value or 'unset'}: in nginy, {name} {first or 'unset'} applies to all"
             ledger.close(server.line, text)
     return first
 

@@ -1,8 +1,8 @@
 """The table: each keyword of HAProxy's proxies, and what it becomes, or why it becomes nothing.
 
-A row has the fate that its keyword has if nothing speaks against it: the modules beside this one
-look at the values, and judge worse where a value has no counterpart. `text` says, for EXACT, which
-key it becomes or that nginy does so by itself; else what differs, and what that means for clients.
+A row has the best fate of its keyword: the modules beside this one look at the values, and judge
+worse where a value has no counterpart. `text` says, for EXACT, which key it becomes or that nginy
+does so by itself; otherwise what differs, and what that means for clients.
 
 `sides`: whether frontends (f) or backends (b) have it; `listen` has both.
 
@@ -29,7 +29,7 @@ class Row:
     arguments: int = 0
     """How many words follow an option of bind or server."""
     is_read: bool = True
-    """Whether a module looks at its value; the fate of the others is always the same."""
+    """Whether a module looks at its value; if not, the fate is always the same."""
 
 
 def key(text: str, sides: str = "fb", arguments: int = 0) -> Row:
@@ -52,13 +52,13 @@ def none(text: str, sides: str = "fb", arguments: int = 0) -> Row:
     return Row(Fate.LEFT_OUT, text, sides, arguments, is_read=False)
 
 
-HTTP: Final = "speaks of HTTP, which nginy does not read; clients in mode tcp do not notice"
+HTTP: Final = "is about HTTP, which nginy does not read; clients in mode tcp do not notice"
 UNNOTICED: Final = "clients do not notice"
 OWN_STATE: Final = f"nginy keeps its state at a reload by itself; {UNNOTICED}"
 OWN_PAGE: Final = f"nginy has a page of its own, the key admin; {UNNOTICED}"
 SPLICES: Final = "nginy splices long transfers by itself (proxy_splice)"
 NAMES_ONLY: Final = f"is a name for HAProxy's statistics; {UNNOTICED}"
-NO_MAIL: Final = "nginy sends no mail; its metrics and its log tell of a backend that goes down"
+NO_MAIL: Final = "nginy sends no mail; its metrics and its log report a backend that goes down"
 NO_TABLE: Final = "nginy has no stick tables"
 
 
@@ -71,7 +71,7 @@ PROXY: Final[Mapping[str, Row]] = {
     "acl": key("the conditions of routes, or rules of access", "f"),
     "backlog": key("backlog", "f"),
     "balance": key("balance", "b"),
-    "be-unpublished": none("nginy has no backends that routes pass over", "b"),
+    "be-unpublished": none("nginy has no backends that routes skip", "b"),
     "bind": key("listen", "f"),
     "clitcpka-cnt": key("so_keepalive: {count: ...}", "f"),
     "clitcpka-idle": key("so_keepalive: {idle: ...}", "f"),
@@ -80,14 +80,14 @@ PROXY: Final[Mapping[str, Row]] = {
     "default-server": key("the keys of each backend", "b"),
     "default_backend": key("proxy_pass", "f"),
     "description": none(NAMES_ONLY),
-    "disabled": close("the section is left out; nginy has no switched-off listeners"),
-    "enabled": same("all that is in the configuration is in force"),
+    "disabled": close("the section is left out; nginy cannot switch off a listener"),
+    "enabled": same("everything in the configuration is enabled"),
     "error-log-format": none("nginy logs all sessions in one format; its line has the reason", "f"),
     "external-check command": key("health_check: {type: exec, command: ...}", "b"),
-    "external-check path": none("nginy gives programs the PATH that it has itself", "b"),
-    "force-be-switch": none("nginy has no backends that routes pass over", "f"),
-    "force-persist": none("nginy sends nobody to a backend that is down", "b"),
-    "filter": none("nginy has no filters; what this one does to the stream is not done"),
+    "external-check path": none("nginy gives programs its own PATH", "b"),
+    "force-be-switch": none("nginy has no backends that routes skip", "f"),
+    "force-persist": none("nginy sends no clients to a backend that is down", "b"),
+    "filter": none("nginy has no filters, so the effect of this one is missing"),
     "filter-sequence": none("nginy has no filters"),
     "fullconn": none("max_conns of a backend is fixed, whatever the load", "b"),
     "guid": none(NAMES_ONLY),
@@ -95,7 +95,7 @@ PROXY: Final[Mapping[str, Row]] = {
     "hash-preserve-affinity": none("a client whose backend is full waits for any of them", "b"),
     "hash-type": key("balance: {hash: ..., consistent: on}", "b"),
     "id": none(NAMES_ONLY),
-    "ignore-persist": none("nginy has no persistence that could be ignored", "b"),
+    "ignore-persist": none("nginy has no persistence to ignore", "b"),
     "load-server-state-from-file": none(OWN_STATE, "b"),
     "log": close("access_log", "fb"),
     "log-format": close("log_formats", "f"),
@@ -126,7 +126,7 @@ PROXY: Final[Mapping[str, Row]] = {
     "option mysql-check": key("health_check: {type: mysql}", "b"),
     "option nolinger": none("nginy resets no connection that has ended well"),
     "option originalto": none(HTTP),
-    "option persist": none("nginy sends nobody to a backend that is down", "b"),
+    "option persist": none("nginy sends no clients to a backend that is down", "b"),
     "option pgsql-check": key("health_check: {type: postgres}", "b"),
     "option prefer-last-server": none(HTTP, "b"),
     "option redispatch": key("proxy_next_upstream", "b"),
@@ -136,7 +136,7 @@ PROXY: Final[Mapping[str, Row]] = {
     "option splice-auto": same(SPLICES),
     "option splice-request": same(SPLICES),
     "option splice-response": same(SPLICES),
-    "option spop-check": none("nginy has no SPOE; the backend is checked by connecting", "b"),
+    "option spop-check": none("nginy has no SPOE; the check only connects", "b"),
     "option srvtcpka": key("proxy_socket_keepalive", "b"),
     "option ssl-hello-chk": close("health_check: {type: tls}", "b"),
     "option tcp-check": key("health_check", "b"),
@@ -147,7 +147,7 @@ PROXY: Final[Mapping[str, Row]] = {
     "option transparent": none("nginy does not take connections for any address", "b"),
     "option use-small-buffers": same("an idle session of nginy has no buffer at all", "b"),
     "persist rdp-cookie": none("nginy does not read RDP cookies", "b"),
-    "quic-initial": none("nginy does not speak QUIC, it passes it on as UDP", "f"),
+    "quic-initial": none("nginy does not speak QUIC; it passes it on as UDP", "f"),
     "rate-limit sessions": close("limit_conn_rate", "f"),
     "retries": close("proxy_next_upstream", "b"),
     "retry-on": none("nginy tries another backend only if connecting fails", "b"),
@@ -155,14 +155,14 @@ PROXY: Final[Mapping[str, Row]] = {
     "server-state-file-name": none(OWN_STATE, "b"),
     "server-template": close("backends: {resolve: on}", "b"),
     "source": key("proxy_bind", "b"),
-    "srvtcpka-cnt": none("the system's times hold for keepalive towards backends", "b"),
-    "srvtcpka-idle": none("the system's times hold for keepalive towards backends", "b"),
-    "srvtcpka-intvl": none("the system's times hold for keepalive towards backends", "b"),
-    "ssl-f-use": none("nginy has its certificates in tls; this one is not shown to clients", "f"),
-    "stick match": none(f"{NO_TABLE}; clients are balanced as balance says", "b"),
+    "srvtcpka-cnt": none("the system's times apply to keepalive towards backends", "b"),
+    "srvtcpka-idle": none("the system's times apply to keepalive towards backends", "b"),
+    "srvtcpka-intvl": none("the system's times apply to keepalive towards backends", "b"),
+    "ssl-f-use": none("nginy has its certificates in tls; clients do not see this one", "f"),
+    "stick match": none(f"{NO_TABLE}; balance alone distributes the clients", "b"),
     "stick on": close("balance: {hash: $remote_addr, consistent: on}", "b"),
-    "stick store-request": none(f"{NO_TABLE}; clients are balanced as balance says", "b"),
-    "stick store-response": none(f"{NO_TABLE}; clients are balanced as balance says", "b"),
+    "stick store-request": none(f"{NO_TABLE}; balance alone distributes the clients", "b"),
+    "stick store-response": none(f"{NO_TABLE}; balance alone distributes the clients", "b"),
     "stick-table": close("hashing, or limits of nginy's own, in place of a table"),
     "tcp-check comment": key("label of a step", "b"),
     "tcp-check connect": key("health_check", "b"),
@@ -171,9 +171,9 @@ PROXY: Final[Mapping[str, Row]] = {
     "tcp-check send-lf": key("send of a step", "b"),
     "tcp-check send-binary": key("send of a step", "b"),
     "tcp-check send-binary-lf": key("send of a step", "b"),
-    "tcp-check set-var": none("steps of a check have no variables", "b"),
-    "tcp-check set-var-fmt": none("steps of a check have no variables", "b"),
-    "tcp-check unset-var": none("steps of a check have no variables", "b"),
+    "tcp-check set-var": none("check steps have no variables", "b"),
+    "tcp-check set-var-fmt": none("check steps have no variables", "b"),
+    "tcp-check unset-var": none("check steps have no variables", "b"),
     "tcp-request connection": key("access, limits or routes", "f"),
     "tcp-request content": key("routes"),
     "tcp-request inspect-delay": key("preread: {timeout: ...}"),
@@ -223,7 +223,7 @@ PROXY: Final[Mapping[str, Row]] = {
     ),
     "http-check expect": key("health_check: {status: ...}", "b"),
     "http-check send": key("health_check: {method: ..., path: ...}", "b"),
-    "dispatch": none("is of an older HAProxy; the address gets no clients", "b"),
+    "dispatch": none("is from an older HAProxy; the address gets no clients", "b"),
     "block": none(HTTP),
 }
 
@@ -231,4 +231,4 @@ LISTS: Final = (
     *("acl", "bind", "default-server", "filter", "log", "server", "server-template"),
     *("tcp-request connection", "tcp-request content", "tcp-request session", "use_backend"),
 )
-"""Keywords of which all lines hold, not only the last one."""
+"""Keywords of which all lines apply, not only the last one."""

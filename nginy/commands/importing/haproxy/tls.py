@@ -28,7 +28,7 @@ FROM_CLIENT: Final = "proxy_tls has one name for all clients; nginy sends none"
 
 @dataclass(frozen=True, slots=True)
 class TlsDefaults:
-    """What the global section says of TLS."""
+    """What the global section says about TLS."""
 
     bind_options: tuple[Option, ...] = ()
     server_options: tuple[Option, ...] = ()
@@ -58,7 +58,7 @@ def default_options(line: Line, *, is_bind: bool, ledger: Ledger) -> tuple[Optio
 
 
 class TlsReader:
-    """Makes blocks of what a line says of TLS."""
+    """Makes blocks from what a line says about TLS."""
 
     def __init__(self, defaults: TlsDefaults, files: Files, ledger: Ledger) -> None:
         self.defaults = defaults
@@ -100,7 +100,7 @@ class TlsReader:
         return block
 
     def _clients(self, block: Block, line: Line, options: Mapping[str, Sequence[Option]]) -> None:
-        """Write whose certificates clients may show."""
+        """Write which authorities may sign client certificates."""
         verify, authorities = _last(options, "verify"), _last(options, "ca-file")
         if authorities:
             if authorities.startswith("@"):
@@ -115,7 +115,7 @@ class TlsReader:
         path = self._path(option.value, self.defaults.crt_base, line)
         inside = self._files.match(f"{path.rstrip('/')}/*")
         if inside:
-            text = f"{option.name}: the certificates that the directory has now; name new ones here"
+            text = f"{option.name}: lists the directory as it is now; add new ones here"
             self._ledger.close(line, text)
             names = [each for each in inside if not each.endswith(RESERVED)]
             return [self._pair(each) for each in names]
@@ -126,7 +126,7 @@ class TlsReader:
         try:
             text = self._files.read(path)
         except InvalidValueError:
-            text = "PRIVATE KEY"  # it cannot be known here; HAProxy's way is one file for both
+            text = "PRIVATE KEY"  # HAProxy's habit is one file for both
         key = path if "PRIVATE KEY" in text else f"{path}.key"
         return Block({"certificate": path, "key": key})
 
@@ -150,7 +150,7 @@ class TlsReader:
         wanted = [each for each in VERSIONS[low : high + 1] if each not in denied]
         spoken = [each for each in MODERN if each in wanted]
         if not spoken:
-            self._ledger.left_out(line, "nginy speaks TLS 1.2 and 1.3 only, and this asks for less")
+            self._ledger.left_out(line, "nginy speaks TLS 1.2 and 1.3 only, and this is older")
         elif len(spoken) < len(MODERN):
             block.set("protocols", spoken[0])
         if low and any(option.name == "ssl-min-ver" for option in options) and low < 3:
@@ -196,7 +196,7 @@ class TlsReader:
         if not name:
             block.set("sni", "off")
         if is_verifying and not name and not host:
-            text = "ssl: nginy also wants the certificate to have the backend's name or address"
+            text = "ssl: nginy also requires the backend's name or address in the certificate"
             self._ledger.close(server.line, text)
 
 

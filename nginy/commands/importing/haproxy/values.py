@@ -1,4 +1,4 @@
-"""Values of HAProxy's in nginy's form: times, sizes, addresses.
+"""HAProxy's values in nginy's form: times, sizes, addresses.
 
 Source: HAProxy's configuration manual, 2.5 "Time format", 2.6 "Size format", 2.9 "Address formats".
 """
@@ -34,7 +34,7 @@ def time_ms(text: str) -> int:
     match = _TIME.fullmatch(text)
     if match is None:
         if "${" in text:
-            raise InvalidValueError("comes from the environment, where nginy needs a unit")
+            raise InvalidValueError("comes from the environment, and nginy needs a unit")
         raise InvalidValueError("is not a time")
     number, unit = int(match[1]), match[2] or "ms"
     duration_ms = -(-number // 1000) if unit == "us" else number * MS[unit]
@@ -108,7 +108,7 @@ def parse_place(text: str) -> Place:
     if at and "${" in family:
         raise InvalidValueError("has a family from the environment")
     if family in UNKNOWN_FAMILIES or family.startswith(("fd", "abns")):
-        raise InvalidValueError(UNKNOWN_FAMILIES.get(family, "is not an address of nginy's"))
+        raise InvalidValueError(UNKNOWN_FAMILIES.get(family, "is not supported by nginy"))
     if at and family not in (*FAMILIES, *UNIX):
         raise InvalidValueError("has an unknown family of addresses")
     if rest.startswith("/") or family in UNIX:
@@ -129,7 +129,7 @@ def _host_and_port(text: str) -> tuple[str, str]:
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
         if not bracket or (rest and not rest.startswith(":")):
-            raise InvalidValueError("has a bracket without its end")
+            raise InvalidValueError("has a bracket that is not closed")
         return host, rest[1:]
     masked = re.sub(r"\$\{[^}]*\}", lambda match: "_" * len(match[0]), text)
     at = masked.rfind(":")
@@ -145,7 +145,7 @@ def _check_host(host: str) -> None:
         except ValueError:
             raise InvalidValueError("is not an IP address") from None
         if "%" in host:
-            raise InvalidValueError("has a scope, and addresses of nginy have none")
+            raise InvalidValueError("has a scope, which nginy does not support")
     elif not re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?", host):
         raise InvalidValueError("is not an address")
 

@@ -1,7 +1,7 @@
-"""Variables for what a route cannot say by itself: a network that a client is *not* in, or two
+"""Variables for what a route cannot express by itself: a network that a client is *not* in, or two
 conditions on one thing.
 
-Each is a `geo` or a `map` with the values `in` and `out`. Equal ones are one.
+Each is a `geo` or a `map` with the values `in` and `out`. Equal ones are shared.
 
 Tested in tests/commands/importing/haproxy/test_reader.py.
 """
@@ -37,7 +37,7 @@ class Variables:
         source = SOURCES.get(atom.kind)
         if source is None:
             what = {"starts": "first bytes", "share": "a share"}.get(atom.kind, atom.kind)
-            raise InvalidValueError(f"asks for {what} in a way that no route of nginy can")
+            raise InvalidValueError(f"asks for {what} in a way that nginy routes cannot")
         if atom not in self._names:
             method, text = source
             block = Block({method: text})

@@ -2,8 +2,8 @@ r"""One line of haproxy.cfg as words: quotes, escapes, comments and the environm
 
 HAProxy knows \  \\ \# \' \" \n \r \t \xNN outside quotes and in double quotes, nothing in single
 quotes, and keeps the backslash before anything else. Within double quotes $NAME, ${NAME} and
-${NAME-default} stand for the environment; nginy's ${NAME} and ${NAME:-default} say the same, so
-that is what a word has then. A line never goes on in the next one.
+${NAME-default} stand for the environment; a word then has nginy's ${NAME} or ${NAME:-default},
+which mean the same. A line never continues on the next one.
 
 Source: HAProxy's configuration manual, 2.2 and 2.3, and `parse_line()` in its src/tools.c.
 """
@@ -46,7 +46,7 @@ class Splitter:
             self._step(letter)
         if self._quote:
             what = "double" if self._quote == '"' else "single"
-            raise InvalidValueError(f"has a {what} quote without its end")
+            raise InvalidValueError(f"has a {what} quote that is not closed")
         self._end_word()
         return tuple(self._words), comment
 
@@ -92,7 +92,7 @@ class Splitter:
     def _environment(self) -> None:
         match = _NAME.match(self._line, self._at)
         if match is None:
-            raise InvalidValueError('has a "$" in double quotes without a name behind it')
+            raise InvalidValueError('has a "$" in double quotes without a name')
         name = match["braced"] or match["bare"]
         if match["many"]:
             text = "stands for several words, which only HAProxy's environment knows"

@@ -16,7 +16,7 @@ from nginy.commands.importing.model import Block, Document, Files
 
 @dataclass(slots=True)
 class Settings:
-    """What the global section says of all proxies."""
+    """What the global section says about all proxies."""
 
     tls: TlsDefaults = field(default_factory=TlsDefaults)
     logs: tuple[Line, ...] = ()
@@ -26,7 +26,7 @@ class Settings:
 
 @dataclass(slots=True)
 class Back:
-    """A proxy with servers, and its upstream; None if nobody can be served there."""
+    """A proxy with servers, and its upstream; None if it cannot serve anybody."""
 
     proxy: Proxy
     servers: Sequence[Server] = ()

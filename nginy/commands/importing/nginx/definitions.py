@@ -33,7 +33,7 @@ ATTACHED: Final = re.compile(r"\$\{(\w+)\}(\w+)", re.ASCII)
 CHAIN_MAX: Final = 32
 """How many variables may depend on one another; this keeps the recursion over them shallow."""
 CATCH_ALL: Final = {"map": "", "geo": "0.0.0.0/0", "split": "100%"}
-"""What is looked up where a block has nothing but a default, as nginy wants at least one value."""
+"""Looked up where a block has nothing but a default, because nginy needs at least one value."""
 RANGE: Final = re.compile(r"([0-9.]+)-([0-9.]+)")
 
 
@@ -111,7 +111,7 @@ class Definitions:
         return ATTACHED.sub(replaced, text)
 
     def _use(self, name: str) -> bool:
-        """Note that something needs a definition; raise LeftOutError if it cannot be had."""
+        """Note that something needs a definition; raise LeftOutError if nginy cannot have it."""
         block = self._block(name)
         if isinstance(block, LeftOutError):
             raise LeftOutError(f"${name} is not there: {block}")
@@ -166,7 +166,7 @@ class Definitions:
         return variables(text, (*self._usable(text), *groups), VARIABLES)
 
     def write(self, section: Block) -> None:
-        """Set those that something needs."""
+        """Set the definitions that something needs."""
         for name in self.by_name:
             block = self._blocks.get(name)
             if name in self._needed and isinstance(block, Block):
@@ -226,14 +226,14 @@ def _read_map(definition: Definition, lines: list[Directive], ledger: Ledger) ->
         elif line.name == "volatile" and not line.arguments:
             ledger.close(definition.directive, "nginy computes it once a session")
         elif len(line.words) != 2:
-            raise LeftOutError(f"{quote(' '.join(line.words))} is no pair of key and value")
+            raise LeftOutError(f"{quote(' '.join(line.words))} is not a pair of key and value")
         elif line.name == "default":
             definition.default, definition.default_line = argument(line), line
         else:
             key = line.name[1:] if line.name.startswith("\\") else line.name
             if not key.startswith("~"):
                 if key.lower() in seen:
-                    raise LeftOutError(f"{quote(key)} is there twice")
+                    raise LeftOutError(f"{quote(key)} appears twice")
                 seen.add(key.lower())
             definition.pairs.append(Pair(key, argument(line), line))
 
@@ -241,7 +241,7 @@ def _read_map(definition: Definition, lines: list[Directive], ledger: Ledger) ->
 def _read_split(definition: Definition, lines: list[Directive]) -> None:
     for line in lines:
         if len(line.words) != 2:
-            raise LeftOutError(f"{quote(' '.join(line.words))} is no share with a value")
+            raise LeftOutError(f"{quote(' '.join(line.words))} is not a share with a value")
         if line.name == "*":
             definition.default, definition.default_line = argument(line), line
         else:
@@ -256,7 +256,7 @@ def _read_geo(definition: Definition, lines: list[Directive]) -> None:
         if line.name in ("proxy", "proxy_recursive"):
             raise LeftOutError(f'nginy knows no "{line.name}" in it')
         if len(line.words) != 2:
-            raise LeftOutError(f"{quote(' '.join(line.words))} is no network with a value")
+            raise LeftOutError(f"{quote(' '.join(line.words))} is not a network with a value")
         if line.name == "default":
             definition.default, definition.default_line = argument(line), line
         elif line.name == "delete":
@@ -276,7 +276,7 @@ def _networks(text: str) -> list[str]:
         first, last = (ipaddress.IPv4Address(part) for part in match.groups())
         found = list(ipaddress.summarize_address_range(first, last))
     except ValueError:
-        raise LeftOutError(f"{quote(text)} is no range of addresses") from None
+        raise LeftOutError(f"{quote(text)} is not a range of addresses") from None
     return [str(each).removesuffix("/32") for each in found]
 
 
@@ -294,7 +294,7 @@ def constants(scope: Scope) -> dict[str, str]:
 
 
 def filled(text: str, values: dict[str, str]) -> str:
-    """Return a text with constants in the place of their variables."""
+    """Return a text with variables replaced by their constants."""
     for name in sorted(values, key=len, reverse=True):
         text = re.sub(
             rf"\$(?:{re.escape(name)}\b|\{{{re.escape(name)}\}})",

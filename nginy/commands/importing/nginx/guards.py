@@ -1,4 +1,4 @@
-"""Who may come: allow and deny, limit_conn, and the PROXY protocol of clients.
+"""Which clients may connect: allow and deny, limit_conn, and their PROXY protocol.
 
 Tested in tests/commands/importing/nginx/test_table.py.
 """
@@ -19,7 +19,7 @@ from nginy.proxy.variables import KEY_VARIABLES
 EVERYBODY: Final = frozenset({"0.0.0.0/0", "::/0"})
 LEVELS: Final = ("info", "notice", "warn", "error")
 NO_REALIP: Final = (
-    "without set_real_ip_from, nginx goes on with the proxy's address; nginy takes the announced"
+    "without set_real_ip_from, nginx keeps using the proxy's address; nginy uses the announced"
     " client's, for access, limits, keys, logs and backends"
 )
 OTHERS: Final = (
@@ -95,7 +95,7 @@ def set_limits(reading: Reading, scope: Scope, listener: Block, zones: dict[str,
         with scope.ledger.judging(directive):
             words = directive.arguments
             if len(words) != 2 or words[0] not in zones:
-                raise LeftOutError("its zone is not there, so it limits nobody")
+                raise LeftOutError("its zone does not exist, so it limits nobody")
             limit = Block({"key": zones[words[0]].key, "max": number(words[1], 1)})
             limit.set("zone", words[0])
             limit.set("log_level", level if level in LEVELS else "error")
@@ -103,7 +103,7 @@ def set_limits(reading: Reading, scope: Scope, listener: Block, zones: dict[str,
                 limit.set("dry_run", "on")
             limits.append(limit)
             if reading.has_workers:
-                text = "each of nginy's workers counts its own sessions, nginx's count together"
+                text = "each worker of nginy counts its own sessions; those of nginx count together"
                 scope.ledger.close(directive, text)
     if limits:
         listener.set("limit_conn", one_or_list(limits))

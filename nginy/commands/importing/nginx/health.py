@@ -93,7 +93,7 @@ def set_session_drop(reading: Reading, scope: Scope, listener: Block) -> None:
         return
     upstream = reading.document.upstreams.values.get(listener.text("proxy_pass"))
     if not isinstance(upstream, Block):
-        text = "nginy can do so for an upstream that proxy_pass names, so sessions go on"
+        text = "nginy does so only for an upstream that proxy_pass names, so sessions go on"
         reading.ledger.left_out(directive, text)
         return
     upstream.set("on_down", "close")

@@ -1,7 +1,7 @@
-"""What becomes of each directive of nginx.conf, while the reader finds out.
+"""The fate of each directive of nginx.conf, while the reader works.
 
-A directive of `stream` is judged once for each server that it holds for. So it begins as exact, and
-each judgement can only make that worse; the report has one entry for it in the end.
+A directive of `stream` is judged once for each server that it applies to. So it begins as exact,
+each verdict can only make that worse, and the report has one entry for it.
 
 Tested in tests/commands/importing/nginx/test_table.py.
 """
@@ -18,7 +18,7 @@ class LeftOutError(Exception):
 
 
 class CloseError(Exception):
-    """A directive that becomes something else than it was; raised once that has been done."""
+    """A directive that becomes something slightly different; raised when that is done."""
 
 
 class Ledger:
@@ -45,7 +45,7 @@ class Ledger:
 
     @contextmanager
     def judging(self, directive: Directive) -> Iterator[None]:
-        """Take down what the block raises about a directive."""
+        """Note what the block raises about a directive."""
         try:
             yield
         except LeftOutError as error:

@@ -30,7 +30,7 @@ CLOSE_PARAMETERS: Final = {
     "setfib": "Linux has no routing tables by socket",
     "sndbuf": BUFFERS,
 }
-"""Parameters that clients may notice the loss of, but which change no byte."""
+"""Parameters whose loss clients may notice, though it changes no byte."""
 NOTHING: Final = frozenset({"bind", "default_server", "reuseport", "ssl", "udp", "proxy_protocol"})
 """Parameters that need no key, or one that is set elsewhere."""
 
@@ -50,7 +50,7 @@ class Listen:
 
     @property
     def options(self) -> tuple[object, ...]:
-        """What addresses of one listener have alike."""
+        """What all addresses of one listener have in common."""
         keepalive = self.keepalive
         times = tuple(keepalive.values.items()) if isinstance(keepalive, Block) else keepalive
         return (self.is_udp, self.is_ssl, self.has_header, self.backlog, times)
@@ -101,7 +101,7 @@ def _addresses(text: str) -> list[str]:
     try:
         parse_listen(written)
     except InvalidValueError as error:
-        raise LeftOutError(f"{quote(text)} {error.clause}, so nobody listens there") from None
+        raise LeftOutError(f"{quote(text)} {error.clause}, so nothing listens there") from None
     return [written]
 
 
@@ -111,7 +111,7 @@ def _keepalive(text: str) -> Value:
         return text
     parts = text.split(":")
     if len(parts) != 3:
-        raise LeftOutError(f"{quote(text)} is no so_keepalive, so it is off")
+        raise LeftOutError(f"{quote(text)} is not a value of so_keepalive, so it is off")
     keepalive = Block()
     for key, part in zip(("idle", "interval", "count"), parts, strict=True):
         if not part:

@@ -57,10 +57,10 @@ def error_log(reading: Reading, directive: Directive) -> Block:
     lost = "nginy sets the facility and tag itself" if is_less else ""
     level = words[1] if len(words) > 1 else "error"
     if level in ("alert", "emerg"):
-        lost = f"nginy has no level {quote(level)}, so messages of crit come, too"
+        lost = f"nginy has no level {quote(level)}, so messages of level crit appear, too"
         level = "crit"
     elif level.startswith("debug_"):
-        lost = "nginy has one level debug, so more comes"
+        lost = "nginy has only one debug level, so it logs more"
         level = "debug"
     elif level not in LOG_LEVELS:
         raise LeftOutError(f"nginx does not know the level {quote(level)}")

@@ -20,8 +20,8 @@ from nginy.errors import InvalidValueError
 from nginy.proxy.routing.patterns import check_name
 
 OF_LISTENER: Final = frozenset({"listen", "protocol", "proxy_pass", "return", "routes", "tls"})
-"""Keys of a server that a route has, or that both servers have alike."""
-NO_NAME: Final = "nginy knows no server without a name beside another one at its address"
+"""Keys of a server that its route has, or that both servers share."""
+NO_NAME: Final = "nginy needs a name to tell it from another server at its address"
 
 
 def join(reading: Reading, scope: Scope, server: Directive, first: Block, block: Block) -> None:
@@ -29,7 +29,7 @@ def join(reading: Reading, scope: Scope, server: Directive, first: Block, block:
     texts = _texts(reading, scope)
     looks = "tls" in first.values or scope.is_on("ssl_preread")
     if not looks or not texts or "routes" in block.values:
-        text = NO_NAME if looks else "nginx looks at no name here, so nobody gets to this server"
+        text = NO_NAME if looks else "nginx reads no names here, so no client reaches this server"
         reading.ledger.left_out(server, text)
         return
     route = Block({"sni": one_or_list(texts)})
@@ -44,7 +44,7 @@ def join(reading: Reading, scope: Scope, server: Directive, first: Block, block:
         text = f"all servers of one address have the first one's {', '.join(differing)}"
         reading.ledger.close(server, text)
     if any("default_server" in each.arguments for each in scope.all("listen")):
-        reading.ledger.close(server, "clients that match no name get to the first server")
+        reading.ledger.close(server, "clients that match no name reach the first server")
     route.comment(server.above)
     routes = first.values.setdefault("routes", [])
     if isinstance(routes, list):
@@ -79,7 +79,7 @@ def _rank(route: Value) -> tuple[int, int]:
 
 
 def forms(word: str) -> list[str]:
-    """Return the texts of `sni` that stand for a server_name; none for one that nobody asks for."""
+    """Return the texts of `sni` for a server_name; none if no client can ask for it."""
     name = word.lower()
     if word.startswith("~"):
         texts = [word]

@@ -48,11 +48,11 @@ DIRECT: Final[Mapping[str, tuple[Read, str, str]]] = {
     "proxy_responses": (number, UDP, "off"),
 }
 """Directives that have nginy's name: how to read them, the protocol that has the key, and nginx's
-default. Of the other protocol they change nothing, in nginx neither."""
+default. They have no effect on the other protocol, not in nginx either."""
 
 
 def set_proxy_keys(reading: Reading, scope: Scope, listener: Block, protocol: str) -> None:
-    """Set the keys of a listener that tell how it proxies."""
+    """Set the keys of a listener that say how it proxies."""
     for name, (read, only, default) in DIRECT.items():
         if only not in (ANY, protocol):
             continue
@@ -90,7 +90,7 @@ def _rate(scope: Scope, listener: Block, name: str) -> None:
         text = argument(directive)
         if has_variable(text):
             raise LeftOutError(
-                "nginy has one rate for all sessions of a listener, so there is none"
+                "nginy has one rate for all sessions of a listener, so no limit applies"
             )
         if not size_bytes(text):
             return
@@ -171,6 +171,6 @@ def header_timeout(scope: Scope) -> str:
     if directive is not None:
         with scope.ledger.judging(directive):
             if not time_ms(argument(directive)):
-                raise LeftOutError("nginx's default of 30s holds")
+                raise LeftOutError("nginx's default of 30s applies")
             text = duration(argument(directive))
     return text

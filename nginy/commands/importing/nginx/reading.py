@@ -1,7 +1,7 @@
 """Reading: what the parts of the reader share about one nginx.conf; and the walk over its files.
 
-The walk joins what `include` names, gives each directive its row of the table, and judges those
-whose row says all there is to say. What is left is a tree in which each directive is met.
+The walk joins the files that `include` names, finds the row of the table for each directive, and
+judges those whose row is the whole verdict. The result is a tree of the other directives.
 
 Tested in tests/commands/importing/nginx/test_table.py.
 """
@@ -164,7 +164,7 @@ def _servers(block: Directive, files: Files, depth: int, seen: set[str]) -> Iter
 
 
 def place(reading: Reading, block: Block, directives: list[Directive], context: str) -> None:
-    """Put the comments of directives, and notes about what is not the same, where they belong.
+    """Put the comments of directives, and notes about differences, where they belong.
 
     That is the key that a directive becomes, if the block has it; else the next such key, or the
     end of the block. Without a context, those of a server go above the block.

@@ -55,7 +55,7 @@ def _resolver(reading: Reading, directive: Directive) -> Block:
         elif name not in ("ipv4", "status_zone"):
             servers.append(_server(word))
     if not servers:
-        raise LeftOutError("it names no name server, so those of the system are asked")
+        raise LeftOutError("it names no name server, so nginy asks those of the system")
     resolver.set("nameservers", one_or_list(servers))
     return resolver
 
@@ -64,6 +64,6 @@ def _server(text: str) -> str:
     try:
         parse_bind_address(text)
     except InvalidValueError:
-        why = "is no IP address, so the system's name servers are asked"
+        why = "is not an IP address, so nginy asks the system's name servers"
         raise LeftOutError(f"{quote(text)} {why}") from None
     return text

@@ -1,7 +1,7 @@
-"""Scope: the directives that hold for one server, its own and those it inherits from `stream`.
+"""Scope: the directives that apply to one server, its own and those it inherits from `stream`.
 
-As in nginx, a directive of the server takes the place of all of that name in `stream`; allow and
-deny count as one.
+As in nginx, a directive of the server replaces all of that name in `stream`; allow and deny count
+as one.
 
 Tested in tests/commands/importing/nginx/test_table.py.
 """
@@ -13,7 +13,7 @@ from nginy.commands.importing.nginx.syntax import Directive
 
 
 class Scope:
-    """The directives of a server by their names, `stream`'s where it has none of a name."""
+    """The directives of a server by name; where it has none, those of `stream`."""
 
     def __init__(
         self, own: Sequence[Directive], inherited: Sequence[Directive], ledger: Ledger
@@ -23,7 +23,7 @@ class Scope:
         self.ledger = ledger
 
     def all(self, *names: str) -> list[Directive]:
-        """Return all that hold of these names, which count as one."""
+        """Return all that apply of these names, which count as one."""
         found = [each for each in self._own if each.name in names]
         return found or [each for each in self._inherited if each.name in names]
 
@@ -31,7 +31,7 @@ class Scope:
         """Return the directive of a name; of several, the first one counts."""
         found = self.all(name)
         for other in found[1:]:
-            self.ledger.left_out(other, "it is set before already, and the first one counts")
+            self.ledger.left_out(other, "it is already set, and the first one counts")
         return found[0] if found else None
 
     def word(self, name: str, default: str = "") -> str:

@@ -142,7 +142,7 @@ def _listener(reading: Reading, scope: Scope, listens: list[Listen], parts: Part
 
 
 def _of_return(block: Block) -> None:
-    """Take out what has no meaning without a backend; proxy_timeout holds for an answer, too."""
+    """Take out keys that mean nothing without a backend; proxy_timeout limits an answer, too."""
     for key in ("proxy_connect_timeout", "proxy_next_upstream", "proxy_protocol", "proxy_bind"):
         block.values.pop(key, None)
 
@@ -161,7 +161,7 @@ def _logs(reading: Reading, scope: Scope, block: Block, parts: Parts) -> None:
 
 
 def _judge_names(reading: Reading, scope: Scope, block: Block, logs: list[Directive]) -> None:
-    """Say where a log shows no name that a client asks for, as nobody looks at its first bytes."""
+    """Say that a log cannot show the names that clients ask for: nginy does not read them."""
     looks = "routes" in block.values or block.text("proxy_pass").startswith("$")
     formats = reading.document.top.values.get("log_formats")
     if looks or not isinstance(formats, Block) or not scope.is_on("ssl_preread"):

@@ -113,7 +113,7 @@ class _Parser:
             else:
                 self._directive(token)
         if self.words:
-            raise refuse(self.file, self.line, f'"{self.words[0]}" has no ";" or "{{" behind it')
+            raise refuse(self.file, self.line, f'"{self.words[0]}" has no ";" or "{{" after it')
         if self.open:
             block = self.open[-1]
             raise refuse(self.file, block.line, f'the block of "{block.name}" has no "}}"')
@@ -134,7 +134,7 @@ class _Parser:
             text = f'"}}" within "{self.words[0]}", expected ";" before it'
             raise refuse(self.file, token.line, text)
         if not self.open:
-            raise refuse(self.file, token.line, 'an unexpected "}", which no "{" belongs to')
+            raise refuse(self.file, token.line, 'an unexpected "}" without a "{"')
         self.last = self.open.pop()
         self.last.end, self.above = self.above, []
 

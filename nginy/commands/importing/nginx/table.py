@@ -1,8 +1,8 @@
-"""Every directive that may stand in nginx.conf outside of `http` and `mail`: what it becomes.
+"""Every directive that may stand in nginx.conf outside `http` and `mail`, and what it becomes.
 
-A row with a fate of CLOSE or LEFT_OUT says all there is to say. A row without one becomes `key`, by
-the code of this package, or nothing if `key` is "": then nginy does without it what it asks for.
-`text` says why a directive becomes nothing, or what that means for clients.
+A row with a fate of CLOSE or LEFT_OUT is the whole verdict. A row without one becomes `key`, by the
+code of this package, or nothing if `key` is "": then nginy does by itself what the directive asks
+for. `text` says why a directive becomes nothing, or what that means for clients.
 
 Sources: nginx's documentation (the modules ngx_core_module and ngx_stream_*_module, open source and
 commercial) and its code, version 1.31; ngx_stream_geoip2_module and ngx_stream_js_module, which are
@@ -37,7 +37,7 @@ class Row:
     """The key of nginy that it becomes, at the top or in a listener; "" if none."""
     text: str = ""
     fate: Fate = Fate.EXACT
-    """What becomes of it in any case; EXACT leaves the judgement to the code."""
+    """Its fate in any case; EXACT leaves the verdict to the code."""
 
 
 def _same(text: str, *contexts: str) -> Row:
@@ -55,7 +55,7 @@ def _to(key: str, *contexts: str) -> Row:
 
 TUNING: Final = "it only tunes nginx"
 NO_PIN: Final = "the system places nginy's processes; clients notice nothing"
-NO_SCRIPT: Final = "nginy runs no scripts, so what this one does is not done"
+NO_SCRIPT: Final = "nginy runs no scripts, so the effect of this one is missing"
 NO_CRL: Final = "nginy checks no revocation, so certificates that were revoked are accepted"
 NO_SYNC: Final = "nginy's nodes share no state, so each of them counts for itself"
 NO_STAPLE: Final = (
@@ -63,7 +63,7 @@ NO_STAPLE: Final = (
 )
 NO_GEOIP: Final = "nginy reads no GeoIP database, so what depends on it is left out"
 NO_MQTT: Final = "nginy does not read MQTT, so sessions pass as they are"
-NO_CONF: Final = "nginy hands OpenSSL no commands, so its own settings hold"
+NO_CONF: Final = "nginy hands OpenSSL no commands, so its own settings apply"
 NO_CACHE: Final = "nginy keeps certificates in memory and reads them again at a reload"
 NO_RESUME: Final = "nginy always resumes sessions with backends where it can"
 NO_BUFFERS: Final = "the system sizes socket buffers by itself"
@@ -76,7 +76,7 @@ CORE: Final[Mapping[str, Row]] = {
     "debug_points": _left_out("it is for debugging nginx", MAIN),
     "devpoll_changes": _same(TUNING, EVENTS),
     "devpoll_events": _same(TUNING, EVENTS),
-    "env": _left_out("nginy hands its environment to nobody but its checks", MAIN),
+    "env": _left_out("nginy hands its environment only to its checks", MAIN),
     "epoll_events": _same(TUNING, EVENTS),
     "error_log": _to("error_log", MAIN, STREAM, SERVER),
     "events": Row((MAIN,)),
@@ -96,7 +96,7 @@ CORE: Final[Mapping[str, Row]] = {
     "poll_events": _same(TUNING, EVENTS),
     "ssl_engine": _left_out("nginy uses OpenSSL as it is", MAIN),
     "ssl_object_cache_inheritable": _same("it only speeds up nginx's reload", MAIN),
-    "stall_threshold": _left_out("the metric nginy_loop_lag_seconds tells of a stuck loop", MAIN),
+    "stall_threshold": _left_out("the metric nginy_loop_lag_seconds shows a stuck loop", MAIN),
     "stream": Row((MAIN,)),
     "thread_pool": _same("nginy needs no threads", MAIN),
     "timer_resolution": _same("nginy reads the clock once a turn", MAIN),
@@ -133,7 +133,7 @@ _CORE_OF_STREAM: Final[Mapping[str, Row]] = {
 }
 _PROXY: Final[Mapping[str, Row]] = {
     "proxy_bind": _to("proxy_bind"),
-    "proxy_bind_dynamic": _left_out("nginy works proxy_bind out once a session"),
+    "proxy_bind_dynamic": _left_out("nginy computes proxy_bind once a session"),
     "proxy_buffer_size": _to("proxy_buffer_size"),
     "proxy_connect_timeout": _to("proxy_connect_timeout"),
     "proxy_download_rate": _to("proxy_download_rate"),
@@ -201,7 +201,7 @@ _SSL: Final[Mapping[str, Row]] = {
     "ssl_reject_handshake": Row(BOTH, "tls"),
     "ssl_session_cache": Row(BOTH),
     "ssl_session_ticket_key": _left_out(
-        "each start makes keys of its own, so clients of other nodes or workers shake hands in full"
+        "each start makes its own keys, so clients of other nodes or workers shake hands in full"
     ),
     "ssl_session_tickets": _to("tls"),
     "ssl_session_timeout": Row(BOTH),

@@ -1,12 +1,12 @@
 """Where clients go: `proxy_pass` with a name, an address or a variable, and `return`.
 
-A `proxy_pass` by a variable becomes routes where they say the same: by names (`map` over the name
-that TLS clients ask for), by networks (`geo`), by shares (`split_clients`). Any other `map` stays a
-variable: `proxy_pass: $name`. What may be anything, such as `$ssl_preread_server_name:443`, has no
-counterpart, since nginy checks that each target is there.
+A `proxy_pass` with a variable becomes routes where they mean the same: by names (`map` over the
+name that TLS clients ask for), by networks (`geo`), by shares (`split_clients`). Any other `map`
+stays a variable: `proxy_pass: $name`. A target that could be anything, such as
+`$ssl_preread_server_name:443`, has no counterpart, since nginy checks that each target exists.
 
 In nginx the narrowest network and the most exact name decide, in nginy the first route. `grouped`
-orders them so, and keeps together what may be together.
+puts the routes into that order, and groups those that may share a route.
 
 Tested in tests/commands/importing/nginx/test_table.py.
 """
@@ -40,11 +40,11 @@ PREREAD_NAME: Final = "$ssl_preread_server_name"
 TLS_NAME: Final = "$ssl_server_name"
 SAME_PORT: Final = ":$server_port"
 NOWHERE: Final = "it leads nowhere, so nobody can connect"
-ANYTHING: Final = "nginy leads only to upstreams and addresses that the configuration lists"
+ANYTHING: Final = "nginy connects only to upstreams and addresses that the configuration lists"
 
 
 class NoRoutesError(Exception):
-    """A definition that routes cannot say."""
+    """A definition that routes cannot express."""
 
 
 @dataclass(slots=True)
@@ -128,7 +128,7 @@ def _place_default(definition: Definition, block: Block) -> None:
 
 
 def _is_empty(scope: Scope, block: Block, source: str) -> bool:
-    """Whether a variable of TLS is empty for all clients of a listener, as nobody looks."""
+    """Whether a variable of TLS is empty for all clients, because the listener reads no TLS."""
     is_udp = block.text("protocol") == "udp"
     if source.startswith("$ssl_preread_"):
         return is_udp or not scope.is_on("ssl_preread")
@@ -145,7 +145,7 @@ def target(reading: Reading, text: str) -> str:
 
 
 def _any_target(reading: Reading, text: str) -> str:
-    """Return a target that a variable's value used: also a host to be resolved as we go."""
+    """Return a target for a value of a variable; nginx also allows a host to resolve later."""
     used = names(text)
     if used:
         if len(used) == 1 and text == f"${used[0]}" and used[0] in reading.definitions.by_name:
@@ -172,7 +172,7 @@ def _anything(text: str) -> str:
 
 
 def _routes(reading: Reading, definition: Definition) -> list[Value]:
-    """Return the routes that say what a definition says; raise NoRoutesError if none can."""
+    """Return the routes for a definition; raise NoRoutesError if routes cannot express it."""
     if definition.method == "split":
         return _by_share(reading, definition)
     items = [_item(reading, pair) for pair in definition.pairs]
@@ -316,13 +316,13 @@ def _may_both(first: Item, second: Item) -> bool:
 
 
 def _by_variable(reading: Reading, definition: Definition, block: Block) -> None:
-    """Have a variable choose: by its name, or by routes where it may be empty."""
+    """Let a variable choose: by its name, or by routes where it may be empty."""
     values = list(dict.fromkeys(definition.values))
     reading.definitions.text(f"${definition.name}", KEY_VARIABLES)
     try:
         targets = [_any_target(reading, value) for value in values if value]
     except NoRoutesError:
-        text = f"${definition.name} may be empty in a way that nginy cannot say"
+        text = f"${definition.name} may be empty in a way that nginy cannot express"
         raise LeftOutError(f"{text}, so nobody can connect") from None
     if "" not in values:
         block.set("proxy_pass", f"${definition.name}")

@@ -23,7 +23,7 @@ CIPHERS: Final = "HIGH:!aNULL:!MD5"
 """nginx's default for clients."""
 SCHEMES: Final = ("data:", "engine:", "store:")
 VERIFY: Final = {"on": "required", "off": "off", "optional": "optional"}
-TICKETS: Final = "nginy resumes sessions by tickets, else only with the worker they began in"
+TICKETS: Final = "nginy resumes sessions with tickets, or else only in the worker where they began"
 
 
 def tls_of(reading: Reading, scope: Scope) -> Block:
@@ -115,7 +115,7 @@ def _clients(reading: Reading, scope: Scope, tls: Block) -> None:
         tls.set("client_ca", _file(reading, source))
         tls.set("verify_client", VERIFY[word])
     if own is not None and trusted is not None:
-        text = "nginy accepts client certificates of ssl_client_certificate alone"
+        text = "nginy accepts only client certificates signed by ssl_client_certificate"
         reading.ledger.left_out(trusted, text)
 
 
@@ -143,7 +143,7 @@ def _ciphers(scope: Scope, name: str, default: str) -> str:
     if text.upper() == "DEFAULT":
         return "default"
     if not re.fullmatch(r"[\w.:!+@=-]+", text):
-        scope.ledger.left_out(directive, f"{quote(text)} is no list of ciphers")
+        scope.ledger.left_out(directive, f"{quote(text)} is not a list of ciphers")
         return default
     return text
 

@@ -66,7 +66,7 @@ def _upstream(reading: Reading, directive: Directive) -> Block | None:
         with reading.ledger.judging(method):
             block.set("balance", _balance(reading, method))
     for other in methods[1:]:
-        reading.ledger.left_out(other, "another method is set before already")
+        reading.ledger.left_out(other, "another method is already set")
     backends: list[Value] = []
     for server in named(inner, "server"):
         with reading.ledger.judging(server):
@@ -116,7 +116,7 @@ def _balance(reading: Reading, method: Directive) -> Value:
         return "least_conn"
     if method.name == "random":
         if words and words[1:] not in ([], ["least_conn"]):
-            text = "of two random backends, nginy takes that with fewer sessions"
+            text = "of two random backends, nginy takes the one with fewer sessions"
             reading.ledger.close(method, text)
         return Block({"random": "two"}) if words else "random"
     if method.name == "least_time":

@@ -42,11 +42,11 @@ def time_ms(text: str) -> int:
     while position < len(text):
         match = _TIME.match(text, position)
         if match is None:
-            raise LeftOutError(f"{quote(text)} is no time, so nginy's default holds")
+            raise LeftOutError(f"{quote(text)} is not a time, so nginy's default applies")
         total += int(match[1]) * _UNITS_MS[match[2]]
         position = match.end()
     if not text:
-        raise LeftOutError('"" is no time, so nginy\'s default holds')
+        raise LeftOutError('"" is not a time, so nginy\'s default applies')
     return total
 
 
@@ -54,7 +54,7 @@ def duration(text: str) -> str:
     """Return a time of more than zero."""
     number = time_ms(text)
     if not number:
-        raise LeftOutError("nginx ends sessions at once then, so nginy's default holds")
+        raise LeftOutError("nginx ends sessions at once then, so nginy's default applies")
     return format_duration(min(number, DURATION_MAX_MS))
 
 
@@ -67,7 +67,7 @@ def size_bytes(text: str) -> int:
     """Return the bytes of a size."""
     match = _SIZE.fullmatch(text)
     if match is None:
-        raise LeftOutError(f"{quote(text)} is no size, so nginy's default holds")
+        raise LeftOutError(f"{quote(text)} is not a size, so nginy's default applies")
     return int(match[1]) * _SIZE_UNITS[match[2].lower()]
 
 
@@ -82,14 +82,14 @@ def flag(text: str) -> str:
     """Return on or off."""
     word = text.lower()
     if word not in ("on", "off"):
-        raise LeftOutError(f"{quote(text)} is neither on nor off, so nginy's default holds")
+        raise LeftOutError(f"{quote(text)} is neither on nor off, so nginy's default applies")
     return word
 
 
 def number(text: str, low: int = 0) -> str:
     """Return a whole number."""
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < low:
-        raise LeftOutError(f"{quote(text)} is no number that nginy takes, so its default holds")
+        raise LeftOutError(f"{quote(text)} is not a number for nginy, so its default applies")
     return str(int(text))
 
 
@@ -109,14 +109,14 @@ def variables(text: str, known: Collection[str], allowed: frozenset[str]) -> str
     if unknown:
         raise LeftOutError(f"nginy does not know ${unknown[0]} here")
     if "$" in REFERENCE.sub("", text):
-        raise LeftOutError('nginy takes each "$" for the beginning of a variable')
+        raise LeftOutError('nginy reads each "$" as the start of a variable')
     return writable(REFERENCE.sub(lambda match: f"${match[1] or match[2]}", text))
 
 
 def writable(text: str) -> str:
     """Return a text that nginy.yml can hold."""
     if "${" in text:
-        raise LeftOutError('nginy takes "${" for a variable of the environment')
+        raise LeftOutError('nginy reads "${" as a variable of the environment')
     return text
 
 
@@ -138,5 +138,5 @@ def network(text: str) -> str:
     try:
         found = ipaddress.ip_network(text, strict=False)
     except ValueError:
-        raise LeftOutError(f"{quote(text)} is no network, so this rule is not there") from None
+        raise LeftOutError(f"{quote(text)} is not a network, so this rule is missing") from None
     return str(found.network_address) if "/" not in text else str(found)

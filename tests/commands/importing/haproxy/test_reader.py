@@ -230,7 +230,7 @@ def test_rules_of_the_connection_see_the_peer_and_not_the_announced_client() -> 
         (["use_backend two if { req.ssl_sni -m reg (a+)+$ }"], "it has a repetition within"),
         (["use_backend two if { req.payload(0,9) -m reg ^(a+)+$ }"], "it has a repetition within"),
         (["use_backend two if { req.ssl_sni -m reg a( }"], "it is not a regular expression"),
-        (["use_backend %[req.ssl_sni]"], "it works its backend out for each client"),
+        (["use_backend %[req.ssl_sni]"], "it computes its backend for each client"),
         (["tcp-request content reject if { src -f no.lst } { dst_port 1 }"], "No such file"),
         (["tcp-request connection set-var(sess.a) src"], "does nothing to the stream"),
         (["tcp-request content switch-mode http if HTTP"], "nginy does not read HTTP"),
@@ -301,7 +301,7 @@ def test_settings_of_another_backend_are_judged() -> None:
     text = front("use_backend two if { src 10.0.0.1 }").replace(
         "backend two\n", "backend two\n    timeout connect 9s\n"
     )
-    why = "for clients of f, timeout connect of one holds"
+    why = "for clients of f, timeout connect of one applies"
     assert fates(text)["timeout connect 9s"] == (Fate.CLOSE, why)
 
 
@@ -362,7 +362,7 @@ def test_the_environment_is_filled_in_by_nginy(tmp_path: pathlib.Path) -> None:
         ),
         ("listen a\n bind\n", '2:1: bind "" has no address'),
         ("listen a\n bind :x\n", '2:1: bind ":x" has "x" for a port'),
-        ("listen a\n bind :80 crt\n", '2:1: bind ":80" has no value behind "crt"'),
+        ("listen a\n bind :80 crt\n", '2:1: bind ":80" has no value after "crt"'),
         ("listen a\n bind :80\n server s\n", '3:1: server "s" has no address'),
         (
             "listen a\n bind :1\n server s 1.1.1.1:1 weight 300",

@@ -60,9 +60,9 @@ def test_an_address(text: str, place: Place) -> None:
         ("quic4@:443", "is QUIC"),
         ("x25@1", "has an unknown family of addresses"),
         ("unix@x", "is not an absolute path"),
-        ("[::1", "has a bracket without its end"),
+        ("[::1", "has a bracket that is not closed"),
         ("1.2.3.4.5:80", "is not an IP address"),
-        ("fe80::1%eth0:80", "has a scope, and addresses of nginy have none"),
+        ("fe80::1%eth0:80", "has a scope, which nginy does not support"),
         ("a b:80", "is not an address"),
     ],
 )

@@ -43,12 +43,12 @@ def test_a_line(line: str, words: tuple[str, ...], comment: str | None) -> None:
 @pytest.mark.parametrize(
     ("line", "clause"),
     [
-        ('a "b', "has a double quote without its end"),
-        ("a 'b", "has a single quote without its end"),
+        ('a "b', "has a double quote that is not closed"),
+        ("a 'b", "has a single quote that is not closed"),
         (r"a \x4", r"has a \x without two hexadecimal digits"),
         (r"a \x00", r"has a \x00, which ends a word of HAProxy"),
-        ('"$ x"', 'has a "$" in double quotes without a name behind it'),
-        ('"${x"', 'has a "$" in double quotes without a name behind it'),
+        ('"$ x"', 'has a "$" in double quotes without a name'),
+        ('"${x"', 'has a "$" in double quotes without a name'),
         ('"${.NAME}"', "has ${.NAME}, which HAProxy does not know"),
         (
             '"${NAMES[*]}"',

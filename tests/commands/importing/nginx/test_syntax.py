@@ -54,16 +54,16 @@ def test_comments_stay_with_their_directives() -> None:
     ("text", "message"),
     [
         ("a {\n b;\n", 'x:1:1: the block of "a" has no "}"'),
-        ("a;\n}", 'x:2:1: an unexpected "}", which no "{" belongs to'),
+        ("a;\n}", 'x:2:1: an unexpected "}" without a "{"'),
         ("a {\n b\n}", 'x:3:1: "}" within "b", expected ";" before it'),
-        ("a;\n\nb c", 'x:3:1: "b" has no ";" or "{" behind it'),
+        ("a;\n\nb c", 'x:3:1: "b" has no ";" or "{" after it'),
         ("\n;", 'x:2:1: an unexpected ";"'),
         ("a {{", 'x:1:1: an unexpected "{"'),
         ('a\n "b', 'x:2:1: a quote (") that is never closed'),
         ("a 'b'c;", 'x:1:1: an unexpected "c" after a quote'),
         ("a{" * 40, "x:1:1: more than 32 levels of blocks"),
         ("a_by_lua_block { {", "x:1:1: a block of Lua that is never closed"),
-        ("a\\", 'x:1:1: "a" has no ";" or "{" behind it'),
+        ("a\\", 'x:1:1: "a" has no ";" or "{" after it'),
     ],
 )
 def test_a_mistake_is_one_sentence_with_its_place(text: str, message: str) -> None:

@@ -138,7 +138,7 @@ CASES = [
     ("proxy_timeout 1h 30m;", SERVER, "proxy_timeout: 1h", ""),
     ('proxy_timeout "1h 30m";', SERVER, "proxy_timeout: 1h30m", ""),
     ("proxy_timeout 0;", SERVER, "", "left out: proxy_timeout 0: nginx ends sessions at once"),
-    ("proxy_timeout soon;", SERVER, "", 'left out: proxy_timeout soon: "soon" is no time'),
+    ("proxy_timeout soon;", SERVER, "", 'left out: proxy_timeout soon: "soon" is not a time'),
     # TLS to backends.
     ("proxy_ssl on;", SERVER, "proxy_tls: {verify: off, sni: off}", ""),
     ("proxy_ssl on; proxy_ssl_verify on; proxy_ssl_trusted_certificate ca.pem;", SERVER,
