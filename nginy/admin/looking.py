@@ -11,7 +11,7 @@ from nginy.admin.answer import Answer, Facts, Slices
 from nginy.admin.asked import Asked, bad, check_names, duration_ms, json_answer, whole_number
 from nginy.admin.changes.changing import tell
 from nginy.admin.facts.sessions import KILL, LIMIT, ORDERS, SESSIONS, STATES, order_key, split_id
-from nginy.admin.facts.source import known, stamp
+from nginy.admin.facts.source import known, missing, stamp
 from nginy.admin.subject import Subject
 from nginy.errors import InvalidValueError
 from nginy.proxy.access import parse_network
@@ -118,7 +118,7 @@ def session(subject: Subject, asked: Asked) -> Slices[Answer]:
     wanted = {"ids": [identity], "limit": 1, "is_whole": True}
     facts = yield from known(subject, SESSIONS, wanted)
     if not facts["sessions"]:
-        raise _gone(identity)
+        raise missing(facts, _gone(identity), by_any=True)
     row = {**facts["sessions"][0], "attempts": facts["attempts"]}
     row["timers"] = facts["timers"]
     return (yield from json_answer(asked, {**stamp(subject, facts), **row}))
@@ -135,7 +135,7 @@ def kill_one(subject: Subject, asked: Asked) -> Slices[Answer]:
     wanted = {"ids": [identity], "per_second": NO_PACE, "reset": "reset" in asked.request.query}
     facts = yield from known(subject, KILL, wanted)
     if not facts["total"]:
-        raise _gone(identity)
+        raise missing(facts, _gone(identity), by_any=True)
     tell(subject, f"operator {asked.sender} ended session {identity}")
     return Answer(204, b"")
 

@@ -12,7 +12,7 @@ from nginy.admin.answer import TEXT, Answer, Facts, Pause, Slices, discard
 from nginy.admin.asked import Asked, closest, did_you_mean, json_answer
 from nginy.admin.facts.backends import BACKENDS, HEALTH, LIMIT, health_of
 from nginy.admin.facts.overview import ROWS_MAX, overview, unreadiness
-from nginy.admin.facts.source import known, stamp
+from nginy.admin.facts.source import known, missing, stamp
 from nginy.admin.facts.upstreams import LISTENERS, UPSTREAMS
 from nginy.admin.pace import Pace
 from nginy.admin.subject import Subject
@@ -75,7 +75,7 @@ def upstreams(subject: Subject, asked: Asked) -> Slices[Answer]:
         yield from discard(rows)
         return answer
     if not facts["upstreams"]:
-        raise no_upstream(subject, name)
+        raise missing(facts, no_upstream(subject, name))
     return (yield from json_answer(asked, {**stamp(subject, facts), **facts["upstreams"][0]}))
 
 
@@ -94,7 +94,7 @@ def listeners(subject: Subject, asked: Asked) -> Slices[Answer]:
         yield from discard(rows)
         return answer
     if not facts["listeners"]:
-        raise RequestError(404, "listener_not_found", f'there is no listener "{name[:100]}"')
+        raise missing(facts, _no_listener(subject, name))
     return (yield from json_answer(asked, {**stamp(subject, facts), **facts["listeners"][0]}))
 
 
@@ -146,7 +146,7 @@ def backends(subject: Subject, asked: Asked) -> Slices[Answer]:
     }
     facts = yield from known(subject, BACKENDS, wanted)
     if upstream is not None and not facts["is_known"]:
-        raise no_upstream(subject, upstream)
+        raise missing(facts, no_upstream(subject, upstream))
     rows = facts["backends"]
     end = after + len(rows)
     members = {
@@ -172,7 +172,7 @@ def backend(subject: Subject, asked: Asked) -> Slices[Answer]:
         subject.adjust("backends", facts["backends"])
         if facts["backends"]:
             row = facts["backends"][0]
-        elif row is None or wait != "idle":
+        elif row is None or wait != "idle" or not facts["is_known"]:
             raise (yield from no_backend(subject, facts, wanted))
         else:  # it was leaving, and its last session has ended
             row = {**row, "upstream": None, "conns": 0}
@@ -219,11 +219,16 @@ def no_upstream(subject: Subject, name: str) -> RequestError:
     return RequestError(404, "upstream_not_found", f'there is no upstream "{name[:100]}"{hint}')
 
 
+def _no_listener(subject: Subject, name: str) -> RequestError:
+    hint = did_you_mean(name, subject.defined_at)
+    return RequestError(404, "listener_not_found", f'there is no listener "{name[:100]}"{hint}')
+
+
 def no_backend(subject: Subject, facts: Facts, wanted: Facts) -> Slices[RequestError]:
     """Return the refusal of an address that no backend has."""
     upstream, address = str(wanted["upstream"]), str(wanted["address"])
     if not facts["is_known"]:
-        return no_upstream(subject, upstream)
+        return missing(facts, no_upstream(subject, upstream))
     everyone = yield from known(subject, BACKENDS, {"upstream": upstream})
     meant = closest(address, [each["address"] for each in everyone["backends"]])
     hint = f", did you mean {meant}?" if meant else ""

@@ -21,6 +21,8 @@ from nginy.text.escape import escape_control
 from nginy.text.units import parse_duration_ms
 
 STATES: Final = ("drain", "maint", "ready")
+CHANGE_S: Final = 5.0
+"""How much longer a change may take than a question: it looks at the backend before and after."""
 NOT_YET: Final = 2
 """The exit status if --wait gives up."""
 
@@ -52,9 +54,10 @@ def drain(config: Config, path: str, wish: Wish) -> tuple[int, str]:
     names = [str(each.address) for each in config.upstreams[upstream].backends]
     is_name = address in names and not _is_address(config, upstream, address)
     target = f"{base}?name=" if is_name else f"{base}/"
-    row = ask_json(config, path, Message("PATCH", target + quote(address, safe=""), wish.values))
+    change = Message("PATCH", target + quote(address, safe=""), wish.values, CHANGE_S)
+    row = ask_json(config, path, change)
     rows = row["backends"] if is_name else [row]
-    lines = [_line(upstream, each) for each in rows]
+    lines = [*(_line(upstream, each) for each in rows), *_late(row)]
     if wish.wait is None:
         return 0, "\n".join(lines)
     what = "usable" if wish.values.get("state") == "ready" else "idle"
@@ -83,6 +86,12 @@ def _duration_ms(option: str, text: str) -> int:
         return parse_duration_ms(text)
     except InvalidValueError:
         raise NginyError(f'{option} "{text}" is not a duration such as 30s or 5m') from None
+
+
+def _late(answer: Mapping[str, Any]) -> list[str]:
+    """Say which workers have not heard of a change yet."""
+    late = answer.get("workers", {}).get("late")
+    return [escape_control(f"not yet in {', '.join(late)}, for want of an answer")] if late else []
 
 
 def _line(upstream: str, row: Mapping[str, Any]) -> str:

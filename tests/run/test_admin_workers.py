@@ -7,6 +7,9 @@ import re
 import signal
 import socket
 import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from nginy.admin.answer import Question
@@ -16,6 +19,7 @@ from nginy.admin.subject import Subject
 from nginy.event.loop import Loop
 from nginy.process.workers.reports import ANSWER_MS, Reporter
 
+from kit.admin import ask
 from kit.clock import FakeClock
 from kit.program import PATIENCE_S, Nginy, free_port, own_host, run_once, typed, wait_until
 
@@ -42,6 +46,12 @@ def overview(nginy: Nginy, capsys: Capture) -> dict:
     status, out, errors = typed(capsys, "status", "--json", str(nginy.path))
     assert (status, errors) == (0, [])
     return json.loads(out)
+
+
+def at_once(*calls: Sequence[Any]) -> list[Any]:
+    """Make calls side by side: each waits for a worker that does not answer."""
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [each.result() for each in [pool.submit(*call) for call in calls]]
 
 
 def workers_of(nginy: Nginy) -> list[int]:
@@ -79,15 +89,34 @@ def test_a_worker_that_does_not_answer_is_named_and_the_others_count(
     host = own_host()
     port = free_port(host)
     with Nginy(tmp_path, config(host, port)) as nginy:
-        stopped, _ = workers_of(nginy)
-        os.kill(stopped, signal.SIGSTOP)
+        stopped, other = workers_of(nginy)
+        path = tmp_path / "nginy.pid.sock"
+        change = run_once, "weight", str(nginy.path), f"web/{host}:1", "3"
+        session = ask, path, "GET", f"/sessions/{stopped}.1"
+        backend = ask, path, "GET", f"/upstreams/web/backends/{host}:1"
+        everybody = ask, path, "GET", "/overview"
         try:
-            found = overview(nginy, capsys)
+            os.kill(stopped, signal.SIGSTOP)
+            found, (code, refused), (status, out, _) = at_once(everybody, session, change)
+            found = found[1]
             assert (found["workers"]["asked"], found["workers"]["answered"]) == (2, 1)
             [late] = found["workers"]["late"]
             assert late.endswith(f"process {stopped}")
+            silent = f"there is no answer from {late}"
+            assert found["problems"][0] == {"severity": "error", "text": silent, "since": None}
+            assert (code, refused["error"]["code"]) == (503, "workers_late")
+            assert refused["error"]["message"] == f"nobody can tell, as {silent}"
+            assert (status, out.splitlines()[1]) == (
+                0,
+                f"not yet in {late}, for want of an answer",
+            )
+            os.kill(other, signal.SIGSTOP)
+            (code, refused), (_, found) = at_once(backend, everybody)
+            assert (code, refused["error"]["code"]) == (503, "workers_late")
+            assert found["problems"][0]["text"] == "no worker answers"
         finally:
             os.kill(stopped, signal.SIGCONT)
+            os.kill(other, signal.SIGCONT)
         wait_until(lambda: overview(nginy, capsys)["workers"]["answered"] == 2)
         nginy.stop()
 

@@ -18,7 +18,7 @@ from nginy.admin.facts.live import count_bytes
 from nginy.admin.facts.merge import merge_rows, sum_members
 from nginy.admin.facts.sampling import LISTENERS_MAX, Sample
 from nginy.admin.facts.shape import flag, number, optional, real, row, rows, table, text
-from nginy.admin.facts.source import Details, Source, known, stamp
+from nginy.admin.facts.source import Details, Source, known, silence, stamp
 from nginy.admin.facts.upstreams import told_counts
 from nginy.admin.pace import LOOK_US, ROW_US, Pace
 from nginy.admin.subject import Front, Subject
@@ -232,7 +232,7 @@ def overview(subject: Subject) -> Slices[Facts]:
     if samples.is_due(time.monotonic()):
         samples.add(_sample(found, subject))
     subject.zero.add_to_overview(found, -1)
-    found["problems"] = [*_problems(subject, found["upstreams"]), *found["problems"]]
+    found["problems"] = [*_problems(subject, found), *found["problems"]]
     if subject.needs_restart:
         sentence = f"needs a restart: {', '.join(subject.needs_restart)}"
         found["problems"].append(_problem("notice", sentence, None))
@@ -335,9 +335,12 @@ def _down(subject: Subject, troubled: tuple[Group, Backend]) -> dict[str, object
     return _problem("warning", sentence, subject.wall_text(health.since_at_ms))
 
 
-def _problems(subject: Subject, upstreams: list[Facts]) -> Iterator[dict[str, object]]:
+def _problems(subject: Subject, found: Facts) -> Iterator[dict[str, object]]:
     """Yield what is worse than a backend that is down."""
-    for group in upstreams:
+    silent = silence(found)
+    if silent is not None:
+        yield _problem("error", silent, None)
+    for group in found["upstreams"]:
         if not group["usable"]:
             yield _problem("error", _shortage(group, 1), group["since"])
     if subject.last_reload is not None and subject.last_reload[0] == "refused":
@@ -370,7 +373,7 @@ def unreadiness(
         return [subject.draining or subject.status]
     found = yield from known(subject, OVERVIEW)
     if "workers" in found and not found["workers"]["answered"]:
-        return ["no worker answers"]
+        return [str(silence(found))]
     groups = [each for each in found["upstreams"] if upstream in (None, each["name"])]
     if upstream is not None and not groups:
         return None
