@@ -169,6 +169,8 @@ class Subject:
     """starting, serving or draining."""
     draining: str | None = None
     """What is waited for before the end; None before that."""
+    ends_at_ms: int | None = None
+    """When nginy ends at the latest, by the loop's clock; None if it may take for ever."""
     started_at_ms: int = 0
     """By the wall clock, as the following."""
     generation: int = 1

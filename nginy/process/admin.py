@@ -249,9 +249,11 @@ class AdminSet:
         self.subject.status = "serving"
         self.tell()
 
-    def draining(self, status: str, *, has_successor: bool) -> None:
-        """Note that the end has begun; a successor answers from now on, if there is one."""
+    def draining(self, status: str, ends_ms: int | None, *, has_successor: bool) -> None:
+        """Note that the end has begun, and how long it takes at most; a successor answers from now
+        on, if there is one."""
         self.subject.status, self.subject.draining = "draining", status
+        self.subject.ends_at_ms = None if ends_ms is None else self._loop.clock.now_ms + ends_ms
         if has_successor:
             self.close()
 

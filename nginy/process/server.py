@@ -202,6 +202,12 @@ class Server:
         """Go on: a bug in one timer of the server does not end the sessions."""
 
 
+def ends_in_ms(config: schema.Config) -> int | None:
+    """Return how long a graceful end takes at most; None without a limit."""
+    timeout_ms = config.worker_shutdown_timeout_ms
+    return None if timeout_ms is None else (config.shutdown_grace_ms or 0) + timeout_ms
+
+
 def draining_status(sessions: int, timeout_ms: int | None) -> str:
     """Return what a graceful end waits for, and until when."""
     if not sessions:

@@ -23,7 +23,7 @@ from nginy.process.control import Control
 from nginy.process.gradual import Gradual, Steps, at_once
 from nginy.process.privileges import drop_privileges, give_away
 from nginy.process.report import ReloadOutcome
-from nginy.process.server import Server
+from nginy.process.server import Server, ends_in_ms
 from nginy.process.takeover.estate import Estate
 from nginy.process.takeover.giving import Giver
 from nginy.process.takeover.link import link_pair
@@ -131,7 +131,8 @@ class SingleProcess:
         """Begin to end gracefully, and say what that waits for."""
         self._end_reload()
         status = self.server.quit(has_successor=has_successor)
-        self.admin.draining(status, has_successor=has_successor)
+        ends_ms = ends_in_ms(self.server.config)
+        self.admin.draining(status, ends_ms, has_successor=has_successor)
         return status
 
     def keep(self) -> None:
@@ -163,7 +164,7 @@ class SingleProcess:
         self._end_reload()
         status = self.server.retire()
         logger.log(NOTICE, "%s", status)
-        self.admin.draining(status, has_successor=True)
+        self.admin.draining(status, None, has_successor=True)
 
     def reload_ended(self, outcome: ReloadOutcome) -> None:
         """Tell the admin interface the outcome of a reload."""

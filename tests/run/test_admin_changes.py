@@ -282,9 +282,17 @@ def test_events_are_waited_for(alone: Place, tmp_path: pathlib.Path) -> None:
 
 def test_nginy_ends_by_request(place: Place, tmp_path: pathlib.Path) -> None:
     with Nginy(tmp_path, place.config()) as nginy:
-        status, answer = place.ask("POST", "/quit")
-        assert status == 200
-        assert answer["waits_for"]
+        with place.connect():
+            wait_until(lambda: place.ask("GET", "/overview")[1]["sessions"]["now"] == 1)
+            status, answer = place.ask("POST", "/quit")
+            assert (status, answer["sessions"]) == (200, 1)
+            waiting = "waiting for 1 session to end, until "
+            wait_until(lambda: place.ask("GET", "/overview")[1]["draining"].startswith(waiting))
+            assert answer["until"] > answer["at"]
+            status, answer = place.ask("POST", "/reload")
+            assert (status, answer["error"]["code"]) == (409, "ending")
+            place.servers[0].close()
+            place.servers[1].close()
         nginy.wait()
         assert nginy.process.returncode == 0
     with Nginy(tmp_path, place.config()) as nginy:

@@ -18,7 +18,8 @@ from nginy.admin.changes.book import BOUNDS, CHANGES_MAX, WORDS, Change
 from nginy.admin.changes.overriding import OVERRIDING, details
 from nginy.admin.configured import rehearsal
 from nginy.admin.facts.backends import BACKENDS
-from nginy.admin.facts.source import known, stamp
+from nginy.admin.facts.overview import OVERVIEW
+from nginy.admin.facts.source import known, missing, stamp
 from nginy.admin.reading import no_backend, no_upstream
 from nginy.admin.subject import Subject
 from nginy.log.levels import NOTICE
@@ -45,7 +46,7 @@ def backend(subject: Subject, asked: Asked) -> Slices[Answer]:
             raise bad("expected ?name=, as in ?name=web.internal:80, or the path of a backend")
     facts = yield from known(subject, BACKENDS, wanted)
     if not facts["is_known"]:
-        raise no_upstream(subject, upstream)
+        raise missing(facts, no_upstream(subject, upstream))
     if not facts["backends"]:
         raise (yield from no_backend(subject, facts, {"address": wanted.get("name"), **wanted}))
     row = facts["backends"][0]
@@ -180,6 +181,8 @@ def reload(subject: Subject, asked: Asked) -> Slices[Answer]:
     refuse_during_reload(subject)
     if is_dry:
         return (yield from rehearsal(subject, asked))
+    if subject.status == "draining":
+        raise RequestError(409, "ending", "nginy is about to end and will not reload")
     count, clock = subject.reloads.total(), subject.loop.clock
     logger.log(NOTICE, "operator %s reloads", asked.sender)
     subject.obey(signal.SIGHUP)
@@ -203,9 +206,17 @@ def reopen(subject: Subject, asked: Asked) -> Slices[Answer]:
 def quit_(subject: Subject, asked: Asked) -> Slices[Answer]:
     """End when the sessions have ended."""
     asked.body(())
+    facts = yield from known(subject, OVERVIEW)
     logger.log(NOTICE, "operator %s ends nginy gracefully", asked.sender)
     subject.obey(signal.SIGQUIT)
-    return json_answer(asked, {**subject.stamp(), "waits_for": subject.draining})
+    ends_at_ms = subject.ends_at_ms
+    told = {
+        **stamp(subject, facts),
+        "sessions": facts["sessions"]["now"],
+        "until": None if ends_at_ms is None else subject.wall_text(ends_at_ms),
+        "waits_for": subject.draining,
+    }
+    return (yield from json_answer(asked, told))
 
 
 def stop(subject: Subject, asked: Asked) -> Slices[Answer]:

@@ -38,7 +38,7 @@ from nginy.process.control import Control
 from nginy.process.logs import LogSet
 from nginy.process.privileges import cap_descriptors, give_away, raise_descriptor_limit
 from nginy.process.report import ReloadOutcome
-from nginy.process.server import draining_status
+from nginy.process.server import draining_status, ends_in_ms
 from nginy.process.takeover.tally import Tally
 from nginy.process.workers.crew import Crew, WorkerProcess
 from nginy.process.workers.handing import Handing
@@ -305,7 +305,7 @@ class Supervisor:
             if not (has_successor and process.send("succeeded")):
                 process.send_signal(signal.SIGQUIT)
         status = f"waiting for the sessions of {len(self.crew.processes)} workers to end"
-        self.admin.draining(status, has_successor=has_successor)
+        self.admin.draining(status, ends_in_ms(self.config), has_successor=has_successor)
         return status
 
     def give(self, report: Callable[[Tally], None]) -> Sequence[socket.socket]:
@@ -329,14 +329,15 @@ class Supervisor:
                 process.send_signal(signal.SIGQUIT)
         status = f"waiting for the sessions of {len(self.crew.processes)} workers to end"
         logger.log(NOTICE, "%s", status)
-        self.admin.draining(status, has_successor=True)
+        self.admin.draining(status, None, has_successor=True)
 
     def _tell_draining(self) -> None:
         """Say how many sessions all workers wait for, once all have said it."""
         if set(self._draining) >= set(self.crew.processes):
             sessions = sum(self._draining.values())
             timeout_ms = self.config.worker_shutdown_timeout_ms
-            self.control.notifier.stopping(draining_status(sessions, timeout_ms))
+            status = self.admin.subject.draining = draining_status(sessions, timeout_ms)
+            self.control.notifier.stopping(status)
 
     def stop(self) -> None:
         """End now."""
