@@ -24,6 +24,14 @@ SPINE_LINES = 1400
 """What one sitting can take in: the loop, from the clock to the listener."""
 SPINE = ["clock", "timer", "event", "buffer", "connection", "listener", "selector", "loop"]
 
+TWO_SIDES = {
+    "Answer",  # of the admin interface; of a name server (RFC 1035)
+    "Crew",  # what the admin interface knows of it; the workers themselves
+    "Door",  # what a client knows of it; the listener itself
+    "Family",  # of metrics, as Prometheus says; of addresses, as the PROXY protocol says
+    "Stage",  # of a supervisor; of a process that hands over
+}
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Sources = dict[str, str]
 
@@ -112,6 +120,21 @@ def repeated_module_docstrings(sources: Sources) -> list[str]:
     return wrong
 
 
+def homonyms(sources: Sources) -> dict[str, list[str]]:
+    """Public classes that share a name, in what serves: name -> the modules that have one.
+
+    A configuration has records named for what they describe, commands ask and import in words of
+    their own, and the tour repeats the loop: these are left out.
+    """
+    found: dict[str, list[str]] = {}
+    for path, source in sources.items():
+        if not path.startswith(("nginy/config/", "nginy/commands/", "nginy/tour/")):
+            for node in parsed(source).body:
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    found.setdefault(node.name, []).append(path)
+    return {name: paths for name, paths in found.items() if len(paths) > 1}
+
+
 def sleeps(sources: Sources) -> list[str]:
     """Calls of time.sleep: a test that waits for a length of time waits too long or not enough."""
     return [
@@ -134,6 +157,13 @@ def test_functions_are_short() -> None:
 
 def test_modules_and_public_names_say_what_they_are() -> None:
     assert undocumented(sources_under(PACKAGE)) == []
+
+
+def test_a_class_has_its_name_to_itself() -> None:
+    """One name for one thing: those of `TWO_SIDES` are one thing, seen from two layers."""
+    found = homonyms(sources_under(PACKAGE))
+    assert {name: paths for name, paths in found.items() if name not in TWO_SIDES} == {}
+    assert found.keys() >= TWO_SIDES
 
 
 def test_no_two_modules_open_alike() -> None:
@@ -187,6 +217,15 @@ def test_a_missing_docstring_is_seen_where_a_reader_would_look_for_it() -> None:
 def test_two_equal_first_lines_are_seen() -> None:
     sources = {"a.py": '"""Checks."""', "b.py": '"""Checks.\n\nMore."""', "c.py": '"""Other."""'}
     assert repeated_module_docstrings(sources) == ["b.py opens as a.py does"]
+
+
+def test_two_classes_of_one_name_are_seen() -> None:
+    sources = {
+        "nginy/event/a.py": "class Event: ...\nclass _Part: ...",
+        "nginy/proxy/b.py": "class Event: ...\nclass _Part: ...\nclass Session: ...",
+        "nginy/config/c.py": "class Session: ...",
+    }
+    assert homonyms(sources) == {"Event": ["nginy/event/a.py", "nginy/proxy/b.py"]}
 
 
 def test_a_sleep_is_seen() -> None:

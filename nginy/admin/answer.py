@@ -31,14 +31,14 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Chunk:
     """Bytes of an answer that has no end."""
 
     data: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Poll:
     """What a supervisor asks its workers."""
 
     kind: str
@@ -63,11 +63,11 @@ class Replies:
         return {"asked": self.asked, "answered": len(self.facts), "late": list(self.late)}
 
 
-Slices: TypeAlias = Generator[Pause | Part | Question | None, Replies | None, T]
+Slices: TypeAlias = Generator[Pause | Chunk | Poll | None, Replies | None, T]
 """Work that yields after each slice, some 0.5 ms at most, and returns what it was for.
 
-It yields None to go on in the next turn, a `Pause` to go on later, a `Part` for its client to get
-at once, or a `Question`, whose replies are sent to it."""
+It yields None to go on in the next turn, a `Pause` to go on later, a `Chunk` for its client to get
+at once, or a `Poll`, whose replies are sent to it."""
 
 JSON: Final = "application/json"
 TEXT: Final = "text/plain; charset=utf-8"

@@ -43,7 +43,7 @@ SEND_BYTES_A_S: Final = 1 << 20
 """A longer one, a trace, may take longer, if the rest is read at this rate."""
 BEHIND_MAX_BYTES: Final = 65_536
 """Of an answer without an end."""
-LINGER_MS: Final = 1_000
+CLIENT_LINGER_MS: Final = 1_000
 CREDENTIALS: Final = "3i"
 """struct ucred of unix(7): process, user and group."""
 PIECE_BYTES: Final = 65_536
@@ -231,7 +231,7 @@ class AdminClient:
             c.shutdown()
             self._received.clear()
             c.read.handler = self._discard_handler
-            self._wait(LINGER_MS)
+            self._wait(CLIENT_LINGER_MS)
             c.resume_read()
             return
         self._wait(REQUEST_MS if self._received else KEEPALIVE_MS)

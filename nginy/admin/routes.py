@@ -29,7 +29,7 @@ Make: TypeAlias = Callable[[Subject, Asked], Answer | Slices[Answer]]
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class AdminRoute:
     """An endpoint."""
 
     method: str
@@ -49,8 +49,8 @@ def _root(subject: Subject, asked: Asked) -> Slices[Answer]:
     return (front.page if front.wants_page(asked) else _index)(subject, asked)
 
 
-def _get(path: str, about: str, make: Make, access: str = "read") -> Route:
-    return Route("GET", path, about, make, access)
+def _get(path: str, about: str, make: Make, access: str = "read") -> AdminRoute:
+    return AdminRoute("GET", path, about, make, access)
 
 
 ONE: Final = f"{API}upstreams/U/backends/B"
@@ -92,12 +92,14 @@ ROUTES: Final = (
         looking.sessions,
     ),
     _get(f"{API}sessions/ID", "one of them, with its attempts and timers", looking.session),
-    Route("DELETE", f"{API}sessions/ID", "end it; ?reset", looking.kill_one, "full"),
-    Route("POST", f"{API}sessions/kill", "end those of a filter", looking.kill, "full"),
+    AdminRoute("DELETE", f"{API}sessions/ID", "end it; ?reset", looking.kill_one, "full"),
+    AdminRoute("POST", f"{API}sessions/kill", "end those of a filter", looking.kill, "full"),
     _get(f"{API}events", "what has happened; after= a number, wait= for more", watching.events),
     _get(f"{API}changes", "what operators have set; format=yaml for the file", reading.changes),
     _get(f"{API}log", "the last lines of the error log; level=, last=", lines.log),
-    Route("PATCH", f"{API}log", "another level for a while; level, for", lines.set_level, "full"),
+    AdminRoute(
+        "PATCH", f"{API}log", "another level for a while; level, for", lines.set_level, "full"
+    ),
     _get(f"{API}config", "what runs; format=json", configured.config),
     _get(f"{API}config/file", "where it is from, and whether it changed", configured.config_file),
     _get(
@@ -106,36 +108,36 @@ ROUTES: Final = (
         configured.explain,
     ),
     _get(f"{API}reload", "what the last reload has come to", reading.last_reload),
-    Route(
+    AdminRoute(
         "PATCH",
         f"{API}upstreams/U/backends",
         "set values of all addresses of name=",
         changing.backend,
         "full",
     ),
-    Route(
+    AdminRoute(
         "PATCH",
         ONE,
         "set state, weight or max_conns, with reason and for",
         changing.backend,
         "full",
     ),
-    Route(
+    AdminRoute(
         "POST",
         f"{API}upstreams/U/backends",
         "add a backend, with keys as in the file",
         adding.add,
         "full",
     ),
-    Route("DELETE", ONE, "remove it; sessions=close ends its sessions", adding.remove, "full"),
-    Route("DELETE", f"{API}changes", "take back what operators have set", changing.undo, "full"),
-    Route("DELETE", f"{API}changes/N", "take back one change", changing.undo, "full"),
+    AdminRoute("DELETE", ONE, "remove it; sessions=close ends its sessions", adding.remove, "full"),
+    AdminRoute("DELETE", f"{API}changes", "undo what operators have set", changing.undo, "full"),
+    AdminRoute("DELETE", f"{API}changes/N", "undo one change", changing.undo, "full"),
     _get(
         f"{API}loop",
         "the last turns of the event loop; turns=, after= and worker=",
         loop_view.loop_answer,
     ),
-    Route(
+    AdminRoute(
         "POST",
         f"{API}trace",
         "record all turns of the loop; for=, max_events= and anonymous",
@@ -143,11 +145,13 @@ ROUTES: Final = (
         "full",
     ),
     _get(f"{API}trace/ID", "the trace, when it is complete, for Perfetto", tracing.trace),
-    Route("POST", f"{API}reload", "read the configuration again; dry_run", changing.reload, "full"),
-    Route("POST", f"{API}counters/reset", "count from now on", zeroing.reset, "full"),
-    Route("POST", f"{API}reopen", "open the logs again", changing.reopen, "full"),
-    Route("POST", f"{API}quit", "end when sessions have ended", changing.quit_, "full"),
-    Route("POST", f"{API}stop", "end at once", changing.stop, "full"),
+    AdminRoute(
+        "POST", f"{API}reload", "read the configuration again; dry_run", changing.reload, "full"
+    ),
+    AdminRoute("POST", f"{API}counters/reset", "count from now on", zeroing.reset, "full"),
+    AdminRoute("POST", f"{API}reopen", "open the logs again", changing.reopen, "full"),
+    AdminRoute("POST", f"{API}quit", "end when sessions have ended", changing.quit_, "full"),
+    AdminRoute("POST", f"{API}stop", "end at once", changing.stop, "full"),
     _get(API, "this list", _index),
     _get("/", "the page, for browsers; else this list", _root),
     _get("/page.css", "its style", front.style),
@@ -166,7 +170,7 @@ LOCKED: Final = frozenset(
 """Paths that a browser may ask for without the token: they show nothing until it has one."""
 
 
-def find(request: Request, access: str) -> tuple[Route, dict[str, str]]:
+def find(request: Request, access: str) -> tuple[AdminRoute, dict[str, str]]:
     """Return the route of a request, and the names in its path; raises RequestError."""
     found = [
         (route, names)

@@ -18,7 +18,7 @@ from collections import deque
 from dataclasses import replace
 from typing import Final
 
-from nginy.admin.answer import Answer, Part, Pause, Question, Replies, Slices, refusal
+from nginy.admin.answer import Answer, Chunk, Pause, Poll, Replies, Slices, refusal
 from nginy.admin.asked import Asked
 from nginy.admin.client import AdminClient
 from nginy.admin.guard import DoorSettings, TokenBrake, check, may_connect
@@ -136,10 +136,10 @@ class AdminServer:
         else:
             if isinstance(wanted, Pause):
                 job.pause(wanted.duration_ms)
-            elif isinstance(wanted, Question) and self.subject.crew is not None:
+            elif isinstance(wanted, Poll) and self.subject.crew is not None:
                 self.subject.crew.ask(wanted, job.answered)
             else:
-                if isinstance(wanted, Part):
+                if isinstance(wanted, Chunk):
                     job.client.push(wanted.data)
                 self._queue.append(job)
         self.subject.admin_ns += time.perf_counter_ns() - began_ns

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
-from nginy.admin.answer import Facts, Question, Replies, Slices
+from nginy.admin.answer import Facts, Poll, Replies, Slices
 from nginy.admin.changes.book import Book, FileValues, Newcomer
 from nginy.admin.events import Events
 from nginy.admin.facts.sampling import Samples
@@ -43,7 +43,7 @@ class Front:
 class Crew(Protocol):
     """The workers, for a supervisor, which serves nothing itself."""
 
-    def ask(self, question: Question, done: Callable[[Replies], None]) -> None:
+    def ask(self, question: Poll, done: Callable[[Replies], None]) -> None:
         """Ask all, and call when they have answered or take too long."""
 
 

@@ -12,7 +12,7 @@ Tested in tests/run/test_admin_watching.py.
 from http import HTTPStatus
 from typing import Final
 
-from nginy.admin.answer import HEADERS, Answer, Facts, Part, Pause, Slices, dumps
+from nginy.admin.answer import HEADERS, Answer, Chunk, Facts, Pause, Slices, dumps
 from nginy.admin.asked import Asked, bad, json_answer
 from nginy.admin.subject import Subject
 
@@ -53,15 +53,15 @@ def _stream(subject: Subject, asked: Asked) -> Slices[Answer]:
     clock = subject.loop.clock
     status = HTTPStatus.OK
     head = f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {STREAM}\r\n"
-    yield Part(f"{head}Connection: close\r\n{HEADERS}\r\n".encode("ascii"))
+    yield Chunk(f"{head}Connection: close\r\n{HEADERS}\r\n".encode("ascii"))
     alive_at_ms = clock.now_ms + ALIVE_MS
     while True:
         rows = subject.events.after(last, AT_ONCE)
         if rows:
             last = rows[-1]["seq"]
-            yield Part("".join(f"id: {e['seq']}\ndata: {dumps(e)}\n\n" for e in rows).encode())
+            yield Chunk("".join(f"id: {e['seq']}\ndata: {dumps(e)}\n\n" for e in rows).encode())
         elif clock.now_ms >= alive_at_ms:
-            yield Part(b": nothing has happened\n\n")
+            yield Chunk(b": nothing has happened\n\n")
         else:
             yield Pause(LOOK_MS)
             continue

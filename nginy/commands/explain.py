@@ -29,7 +29,7 @@ from nginy.config.upstream import UPSTREAM, Upstream
 from nginy.config.variables import definitions
 from nginy.errors import InvalidValueError, NginyError
 from nginy.proxy.context import ConnectionContext, as_bytes
-from nginy.proxy.routing.routes import Target
+from nginy.proxy.routing.routes import RouteTarget
 from nginy.text.address import Address, parse_bind_address
 from nginy.text.counts import counted
 
@@ -117,7 +117,7 @@ def _lines(config: Config, way: Way) -> Iterator[str]:
     yield f"listener  {name}{way.address} {listener.protocol}, at {listener.origin.mark}"
     if (yield from _phase_lines(way)):
         return
-    target = Target(listener.proxy_pass, listener.return_)
+    target = RouteTarget(listener.proxy_pass, listener.return_)
     way.visitor.arrived().hello = way.first.hello
     if is_routed(listener, config, definitions(config.variables)):
         for line in route_lines(config, listener, way.address.port, way.visitor, way.first):
@@ -130,7 +130,7 @@ def _lines(config: Config, way: Way) -> Iterator[str]:
     yield from _target_lines(config, way, target)
 
 
-def _target_lines(config: Config, way: Way, target: Target) -> Iterator[str]:
+def _target_lines(config: Config, way: Way, target: RouteTarget) -> Iterator[str]:
     listener = way.listener
     only = "" if listener.routes else "none but "
     if target.answer is not None:

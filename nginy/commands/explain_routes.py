@@ -18,8 +18,8 @@ from nginy.config.routes import ROUTE, Route
 from nginy.config.schema import Config, Listener
 from nginy.config.variables import definitions
 from nginy.errors import NginyError
-from nginy.proxy.routing.conditions import Facts, knows
-from nginy.proxy.routing.routes import Target
+from nginy.proxy.routing.conditions import ClientFacts, knows
+from nginy.proxy.routing.routes import RouteTarget
 from nginy.wire.client_hello import NOT_TLS, Hello, parse
 from nginy.wire.errors import WireError
 from nginy.wire.expect import unescape
@@ -85,15 +85,15 @@ def tls_lines(listener: Listener, route: Route | None) -> Iterator[str]:
 
 def route_lines(
     config: Config, listener: Listener, port: int, visitor: Visitor, first: FirstBytes
-) -> Iterator[str | Target]:
-    """Yield a line for each route up to the one that is taken, then its `Target`.
+) -> Iterator[str | RouteTarget]:
+    """Yield a line for each route up to the one that is taken, then its `RouteTarget`.
 
     If no route is taken and there is no default, the target denies.
     """
     defined = definitions(config.variables)
     is_late = awaits_hello(listener, config, defined)
     table = RouteTables(listener, defined, is_late=is_late).whole
-    facts = Facts(visitor.context.remote_addr, port, visitor.filled_in)
+    facts = ClientFacts(visitor.context.remote_addr, port, visitor.filled_in)
     knows(facts, first.head, first.hello, is_complete=True)
     if (table.needs_bytes or is_late) and listener.protocol == "tcp":
         yield f"preread   {first}"
@@ -117,4 +117,4 @@ def route_lines(
     if default is None:
         end = "its datagrams are dropped" if listener.protocol == "udp" else "status 403"
         yield f"choice    none: {end}, no route matches"
-    yield default or Target()
+    yield default or RouteTarget()

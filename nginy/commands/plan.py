@@ -63,7 +63,7 @@ class ChangeLine(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class Difference:
     """One thing that a reload adds, removes or changes.
 
     `subject` names it, as "upstream web: backend 127.0.0.1:9001"; `details` are its keys with old
@@ -90,17 +90,17 @@ class Change:
 class Plan:
     """The changes of a reload, in the order of the table, and the subjects that stay the same."""
 
-    changes: tuple[Change, ...]
+    changes: tuple[Difference, ...]
     unchanged: tuple[str, ...]
 
 
 def plan(old: Config, new: Config) -> Plan:
     """Return what a reload from `old` to `new` changes."""
-    changes: list[Change] = []
+    changes: list[Difference] = []
     unchanged: list[str] = []
     for found in (_settings(old, new), _upstreams(old, new), _listeners(old, new)):
         for item in found:
-            if isinstance(item, Change):
+            if isinstance(item, Difference):
                 changes.append(item)
             else:
                 unchanged.append(item)
@@ -125,7 +125,7 @@ def reloadable(old: Config, new: Config) -> Config:
     return replace(new, **kept)
 
 
-Found = Iterator[Change | str]
+Found = Iterator[Difference | str]
 """Changes, and the names of subjects without any."""
 
 
@@ -142,7 +142,7 @@ def _settings(old: Config, new: Config) -> Found:
             details = tuple(_differences("", row.kind.write(before), row.kind.write(after)))
             details = details or ("a file that it names has changed",)
             effect = "needs a restart" if name in NEEDS_RESTART else ""
-            yield Change(name, CHANGED, details, effect)
+            yield Difference(name, CHANGED, details, effect)
 
 
 # Upstreams and their backends.
@@ -153,13 +153,15 @@ def _upstreams(old: Config, new: Config) -> Found:
     for name, upstream in new.upstreams.items():
         before = old.upstreams.get(name)
         if before is None:
-            yield Change(f"upstream {name}", ADDED, (_count(len(upstream.backends), "backend"),))
+            yield Difference(
+                f"upstream {name}", ADDED, (_count(len(upstream.backends), "backend"),)
+            )
         else:
             drains = _drains(listeners.get(name, ()))
             yield from _upstream(f"upstream {name}", before, upstream, drains)
     for name in old.upstreams:
         if name not in new.upstreams:
-            yield Change(f"upstream {name}", REMOVED, effect="its sessions go on")
+            yield Difference(f"upstream {name}", REMOVED, effect="its sessions go on")
 
 
 def _drains(listeners: Sequence[Listener]) -> str:
@@ -178,7 +180,7 @@ def _upstream(subject: str, old: Upstream, new: Upstream, drains: str) -> Found:
     details = _details(UPSTREAM, old, new, ("backends",))
     changes = list(_backends(subject, _by_name(old.backends), _by_name(new.backends), drains))
     if details:
-        yield Change(subject, CHANGED, details)
+        yield Difference(subject, CHANGED, details)
     elif not changes:
         yield subject
     yield from changes
@@ -189,17 +191,17 @@ def _backends(
     old: dict[str, upstream_keys.Backend],
     new: dict[str, upstream_keys.Backend],
     drains: str,
-) -> Iterator[Change]:
+) -> Iterator[Difference]:
     for name, backend in new.items():
         if name not in old:
-            yield Change(f"{subject}: backend {name}", ADDED)
+            yield Difference(f"{subject}: backend {name}", ADDED)
             continue
         details = _details(BACKEND, old[name], backend, ("address",))
         if details:
-            yield Change(f"{subject}: backend {name}", CHANGED, details)
+            yield Difference(f"{subject}: backend {name}", CHANGED, details)
     for name in old:
         if name not in new:
-            yield Change(f"{subject}: backend {name}", REMOVED, effect=drains)
+            yield Difference(f"{subject}: backend {name}", REMOVED, effect=drains)
 
 
 def _by_name(backends: Sequence[upstream_keys.Backend]) -> dict[str, upstream_keys.Backend]:
@@ -248,7 +250,7 @@ def _listeners(old: Config, new: Config) -> Found:
         where = ", ".join(map(_text, written)) if isinstance(written, list) else _text(written)
         subject = f"listener {where}{' udp' if fate.protocol == 'udp' else ''}"
         effect = f"its sessions go on{limit}" if fate.action == REMOVED else ""
-        yield Change(subject, fate.action, fate.details, effect) if fate.action else subject
+        yield Difference(subject, fate.action, fate.details, effect) if fate.action else subject
 
 
 def _by_address(config: Config) -> dict[tuple[str, Address], tuple[int, Listener]]:

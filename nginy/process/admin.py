@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from nginy import __version__
-from nginy.admin.answer import Facts, Question, Slices
+from nginy.admin.answer import Facts, Poll, Slices
 from nginy.admin.changes.book import Newcomer
 from nginy.admin.changes.changing import follow_file, tell
 from nginy.admin.changes.kept import lines_of, parse_kept
@@ -204,7 +204,7 @@ class AdminSet:
         if subject.crew is None:
             subject.override(subject.book.overrides(), subject.book.listings())
         else:
-            question = Question(OVERRIDING.name, details(subject.book))
+            question = Poll(OVERRIDING.name, details(subject.book))
             subject.crew.ask(question, lambda _: None)
         self._book_changed()
 

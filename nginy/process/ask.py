@@ -33,7 +33,7 @@ from nginy.process.report import (
 )
 from nginy.process.takeover.report import UpgradeOutcome, upgrade_outcome_of
 
-Outcome = TypeVar("Outcome", ReloadOutcome, ReopenOutcome)
+AnyOutcome = TypeVar("AnyOutcome", ReloadOutcome, ReopenOutcome)
 
 ANSWER_MS: Final = 60_000
 """How long to wait for the end of a reload, which takes 20 s at most with several workers."""
@@ -136,11 +136,11 @@ def reopen(path: str, answer_ms: int = ANSWER_MS) -> ReopenOutcome:
 def _await_outcome(
     path: str,
     pid: int,
-    read: Callable[[], Outcome | None],
+    read: Callable[[], AnyOutcome | None],
     asked_for: str,
     until_ms: int,
     asked_ms: int,
-) -> Outcome:
+) -> AnyOutcome:
     """Read until the outcome began at `asked_ms` or later, and return it; raises NginyError."""
     while monotonic_ms() < until_ms:
         try:

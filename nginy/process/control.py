@@ -41,8 +41,8 @@ from nginy.process.report import (
 from nginy.process.systemd import Notifier, Watchdog, passed_descriptors
 from nginy.process.takeover.predecessor import Predecessor
 from nginy.process.takeover.program import handed_descriptors
-from nginy.process.takeover.tally import Tally
-from nginy.process.upgrade import Phase, Upgrade
+from nginy.process.takeover.tally import Moved
+from nginy.process.upgrade import Progress, Upgrade
 
 logger = logging.getLogger("nginy.server")
 
@@ -76,7 +76,7 @@ class Controlled(Protocol):
         A successor may serve from copies of the listening sockets.
         """
 
-    def give(self, report: Callable[[Tally], None]) -> Sequence[socket.socket]:
+    def give(self, report: Callable[[Moved], None]) -> Sequence[socket.socket]:
         """Begin to hand over to a successor, and return the far ends of the lanes; raises
         OSError."""
 
@@ -208,10 +208,10 @@ class Control:
 
     def _upgrade_changed(self) -> None:
         """Follow a successor that has got its role, or has ended."""
-        phase = self._upgrade.phase
-        if phase is Phase.NONE and self._serving and not self.is_ending:
+        progress = self._upgrade.progress
+        if progress is Progress.NONE and self._serving and not self.is_ending:
             self.notifier.ready(self._serving)
-        elif phase is Phase.MOVED:
+        elif progress is Progress.MOVED:
             self.is_ending = True
             self._controlled.retire()
             for _ in range(self._deferred.count(signal.SIGHUP)):

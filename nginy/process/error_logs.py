@@ -23,7 +23,7 @@ from nginy.log.levels import LEVELS
 SESSIONS: Final = "nginy.proxy"
 """The name of the loggers that sessions write to."""
 
-Place = tuple[str, str]
+LogKey = tuple[str, str]
 """A path and a level."""
 
 
@@ -41,7 +41,7 @@ class ErrorLogs:
         self._configured = "notice"
         self._wanted: set[str] = set()
         """The paths that are configured, or about to be."""
-        self._loggers: dict[Place, weakref.ref[logging.Logger]] = {}
+        self._loggers: dict[LogKey, weakref.ref[logging.Logger]] = {}
         """Those of listeners, as long as a handler refers to them."""
         self._silent = logging.Logger(SESSIONS, logging.CRITICAL + 1)
 
@@ -100,7 +100,7 @@ class ErrorLogs:
         self._wanted = set(paths_of(config))
         self._close_unused()
 
-    def _logger_gone(self, place: Place, logger: "weakref.ref[logging.Logger]") -> None:
+    def _logger_gone(self, place: LogKey, logger: "weakref.ref[logging.Logger]") -> None:
         if self._loggers.get(place) is logger:
             del self._loggers[place]
         self._close_unused()

@@ -39,7 +39,7 @@ from nginy.proxy.pacing import PacedSession
 from nginy.proxy.phases.limiting import Zones
 from nginy.proxy.reply import DatagramReplyHandler, ReplyHandler
 from nginy.proxy.routing.routed import Contents, Routed, RoutedDatagramHandler, RoutedHandler
-from nginy.proxy.routing.routes import Target
+from nginy.proxy.routing.routes import RouteTarget
 from nginy.proxy.session import Session
 from nginy.proxy.tcp import TcpHandler
 from nginy.proxy.udp.handler import UdpHandler
@@ -195,7 +195,7 @@ class HandlerMaker:
         handler.phases = build.phases(settings, self.zones, common.compile_text, tls, choose)
         return handler
 
-    def _content(self, listener: Listener, common: _Common, target: Target) -> ProtocolHandler:
+    def _content(self, listener: Listener, common: _Common, target: RouteTarget) -> ProtocolHandler:
         """Return the handler behind a routed one for clients that go to `target`.
 
         A reload may have come meanwhile: all that it needs of the configuration is in `common`.

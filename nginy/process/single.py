@@ -28,7 +28,7 @@ from nginy.process.takeover.estate import Estate
 from nginy.process.takeover.giving import Giver
 from nginy.process.takeover.link import link_pair
 from nginy.process.takeover.taking import Takers
-from nginy.process.takeover.tally import Tally
+from nginy.process.takeover.tally import Moved
 
 logger = logging.getLogger("nginy.server")
 
@@ -139,7 +139,7 @@ class SingleProcess:
         """Write down what operators have set, for a successor."""
         self.admin.keep()
 
-    def give(self, report: Callable[[Tally], None]) -> Sequence[socket.socket]:
+    def give(self, report: Callable[[Moved], None]) -> Sequence[socket.socket]:
         """Begin to hand over all that this process has, on one lane; raises OSError."""
         ours, theirs = link_pair()
         try:

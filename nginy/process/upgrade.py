@@ -38,10 +38,10 @@ from nginy.log.levels import NOTICE
 from nginy.process.pidfile import PidFile
 from nginy.process.report import monotonic_ms
 from nginy.process.takeover.link import Link, link_pair
-from nginy.process.takeover.messages import Members, Message, common_version, pieces
+from nginy.process.takeover.messages import Message, MessageMembers, common_version, pieces
 from nginy.process.takeover.program import closed, start_program
 from nginy.process.takeover.report import UpgradeOutcome
-from nginy.process.takeover.tally import Tally
+from nginy.process.takeover.tally import Moved
 
 logger = logging.getLogger("nginy.server")
 
@@ -53,7 +53,7 @@ PENDING_MS: Final = 2000
 """How long to wait for sessions that will move in a moment before telling the outcome."""
 
 
-class Phase(enum.Enum):
+class Progress(enum.Enum):
     """How far an upgrade has come."""
 
     NONE = "none"
@@ -70,7 +70,7 @@ class Testator(Protocol):
     def listeners(self) -> Sequence[Listener]:
         """Return what the successor gets copies of."""
 
-    def give(self, report: Callable[[Tally], None]) -> Sequence[socket.socket]:
+    def give(self, report: Callable[[Moved], None]) -> Sequence[socket.socket]:
         """Begin to hand over, and return the far ends of the lanes.
 
         `report` hears how far all have come together. Raises OSError.
@@ -99,7 +99,7 @@ class Upgrade:
         "_testator",
         "_timer",
         "changed",
-        "phase",
+        "progress",
     )
 
     def __init__(self, loop: Loop, testator: Testator, changed: Callable[[], None]) -> None:
@@ -107,13 +107,13 @@ class Upgrade:
         self._loop = loop
         self._testator = testator
         self.changed = changed
-        self.phase = Phase.NONE
+        self.progress = Progress.NONE
         self._successor: Child | None = None
         self._link: Link | None = None
         self._pid_file: PidFile | None = None
         self._listeners: list[Listener] = []
         self._problems: list[str] = []
-        self._tally: Tally | None = None
+        self._tally: Moved | None = None
         self._began_ms = 0
         self._book = b""
         self._timer = Timer(self._hello_handler, self)
@@ -126,12 +126,15 @@ class Upgrade:
     @property
     def is_under_way(self) -> bool:
         """Whether it is not decided yet which process will serve."""
-        return self.phase in (Phase.STARTING, Phase.GREETED, Phase.MOVING)
+        return self.progress in (Progress.STARTING, Progress.GREETED, Progress.MOVING)
 
     @property
     def has_heir(self) -> bool:
         """Whether another process serves, and is the main one for a service manager."""
-        return self.phase in (Phase.MOVING, Phase.MOVED, Phase.BESIDE) and self.has_successor
+        return (
+            self.progress in (Progress.MOVING, Progress.MOVED, Progress.BESIDE)
+            and self.has_successor
+        )
 
     @property
     def pid(self) -> int:
@@ -165,7 +168,7 @@ class Upgrade:
         self._listeners = [each for each in listeners if not each.is_inherited]
         for listener in self._listeners:
             listener.is_inherited = True
-        self.phase = Phase.STARTING
+        self.progress = Progress.STARTING
         self._successor = Child(self._loop, pid, self._ended)
         self._loop.timers.start(self._timer, self._loop.clock.now_ms + HELLO_MS)
         logger.log(NOTICE, "process %d is taking over", pid)
@@ -186,21 +189,21 @@ class Upgrade:
     # What the successor says.
 
     def _received(self, message: Message) -> None:
-        members = Members(message.members)
+        members = MessageMembers(message.members)
         for fd in message.fds:
             os.close(fd)
-        if message.word == "hello" and self.phase is Phase.STARTING:
+        if message.word == "hello" and self.progress is Progress.STARTING:
             self._welcome(members)
-        elif message.word == "no" and self.phase is Phase.GREETED:
+        elif message.word == "no" and self.progress is Progress.GREETED:
             self._problems.append(members.text("why"))
             self._testator.take_back()
-            self.phase = Phase.STARTING
+            self.progress = Progress.STARTING
         elif message.word == "failed":
             self._problems += [str(each) for each in members.items("problems")]
         elif message.word == "serving":
             self._hand_over(members.maybe_text("pid_path"))
 
-    def _welcome(self, members: Members) -> None:
+    def _welcome(self, members: MessageMembers) -> None:
         """Give a successor of a known version its lanes."""
         link = self._link
         assert link is not None
@@ -218,7 +221,7 @@ class Upgrade:
             self._problems.append(f"process {self.pid} takes no sessions over: {why}")
             link.send(Message("no", {"why": why}))
             return
-        self.phase = Phase.GREETED
+        self.progress = Progress.GREETED
         link.send(Message("welcome", {"version": version, "lanes": len(lanes)}))
         self._send_book(link)
         for number, lane in enumerate(lanes):
@@ -240,16 +243,16 @@ class Upgrade:
         self._loop.timers.cancel(self._timer)
         if self._pid_file is not None and self._pid_file.path == pid_path:
             self._pid_file.lend()
-        if self.phase is Phase.GREETED:
-            self.phase = Phase.MOVING
+        if self.progress is Progress.GREETED:
+            self.progress = Progress.MOVING
             if self._link is not None:
                 self._send_book(self._link)
             self.changed()
             self._judge()
-        elif self.phase is Phase.STARTING:
+        elif self.progress is Progress.STARTING:
             self._be_beside()
 
-    def _heard(self, tally: Tally) -> None:
+    def _heard(self, tally: Moved) -> None:
         """Hear how far the hand-over has come."""
         self._tally = tally
         self._judge()
@@ -257,7 +260,7 @@ class Upgrade:
     def _judge(self) -> None:
         """See whether nothing more will move, or whether it takes too long."""
         tally = self._tally
-        if self.phase is not Phase.MOVING or tally is None:
+        if self.progress is not Progress.MOVING or tally is None:
             return
         if tally.problem:
             self._timer.handler = self._broken_handler
@@ -270,12 +273,12 @@ class Upgrade:
 
     def _pending_handler(self, _timer: Timer) -> None:
         """Tell the outcome: sessions that are not established yet take their time."""
-        if self.phase is Phase.MOVING:
+        if self.progress is Progress.MOVING:
             self._tell(is_serving=True)
 
     def _moved(self) -> None:
         """Drain what is left: the successor serves, and has all that could move."""
-        self.phase = Phase.MOVED
+        self.progress = Progress.MOVED
         if self._link is not None:
             self._link.send(Message("done", {}))
         self._tell(is_serving=True)
@@ -283,7 +286,7 @@ class Upgrade:
 
     def _broken_handler(self, _timer: Timer) -> None:
         """Accept clients beside the successor, which lives but takes no more sessions."""
-        if self.phase is Phase.MOVING and self._tally is not None:
+        if self.progress is Progress.MOVING and self._tally is not None:
             why = f"the hand-over has ended early: {self._tally.problem}"
             self._problems.append(why)
             self._testator.take_back()
@@ -292,7 +295,7 @@ class Upgrade:
             self._be_beside()
 
     def _be_beside(self) -> None:
-        self.phase = Phase.BESIDE
+        self.progress = Progress.BESIDE
         logger.warning("%s", "; ".join(self._problems) or "no session moves")
         logger.log(NOTICE, "process %d serves as well, until one of the two gets QUIT", self.pid)
         self._tell(is_serving=True)
@@ -301,7 +304,7 @@ class Upgrade:
     # When it ends, or does not answer.
 
     def _hello_handler(self, _timer: Timer) -> None:
-        if self.phase is Phase.STARTING:
+        if self.progress is Progress.STARTING:
             self._problems.append(
                 f"process {self.pid} has not said within {HELLO_MS // 1000} s that it serves"
             )
@@ -328,7 +331,7 @@ class Upgrade:
         how = f"on signal {-code}" if code < 0 else f"with code {code}"
         if self._link is not None:
             self._link.cut_off()  # it may have said why
-        if self.phase is Phase.MOVED:
+        if self.progress is Progress.MOVED:
             logger.error("process %d, which serves, has exited %s", successor.pid, how)
             return
         logger.error("process %d has ended, so this one goes on", successor.pid)
@@ -344,9 +347,9 @@ class Upgrade:
         """Be the only process again."""
         self._loop.timers.cancel(self._timer)
         self._close_link()
-        had_lanes = self.phase in (Phase.GREETED, Phase.MOVING)
-        was_beside = self.phase is Phase.BESIDE
-        self.phase = Phase.NONE
+        had_lanes = self.progress in (Progress.GREETED, Progress.MOVING)
+        was_beside = self.progress is Progress.BESIDE
+        self.progress = Progress.NONE
         for listener in self._listeners:
             listener.is_inherited = False
         self._listeners = []
@@ -361,15 +364,15 @@ class Upgrade:
 
     def _tell(self, *, is_serving: bool) -> None:
         """Tell the outcome to the log, and to whoever waits for it."""
-        tally = self._tally or Tally()
-        if self.phase is Phase.MOVING:
+        tally = self._tally or Moved()
+        if self.progress is Progress.MOVING:
             logger.log(NOTICE, "process %d is taking over: %s so far", self.pid, tally)
-        elif self.phase is Phase.MOVED:
+        elif self.progress is Progress.MOVED:
             logger.log(NOTICE, "process %d has taken over: %s", self.pid, tally)
         if self._pid_file is not None:
             took_ms = monotonic_ms() - self._began_ms
             problems = tuple(self._problems)
-            is_beside = self.phase is Phase.BESIDE
+            is_beside = self.progress is Progress.BESIDE
             outcome = UpgradeOutcome(
                 self._began_ms, took_ms, self.pid, is_serving, tally, problems, is_beside
             )

@@ -21,7 +21,7 @@ from nginy.proxy.handler import ProxySettings
 from nginy.proxy.session import Session
 from nginy.proxy.tls_facts import tlvs_of
 from nginy.wire.errors import WireError
-from nginy.wire.proxy_protocol import Place, build_v1, build_v2
+from nginy.wire.proxy_protocol import HeaderAddress, build_v1, build_v2
 from nginy.wire.proxy_repeated import AnyHost, RepeatedHeader
 from nginy.wire.proxy_tlv import Tlvs, Type, value_of
 
@@ -68,7 +68,11 @@ def header_for(session: Session, version: str, pass_tlvs: bool = False) -> bytes
 
 
 def _built(
-    session: Session, source: Place, destination: Place, received: Tlvs, is_udp: bool
+    session: Session,
+    source: HeaderAddress,
+    destination: HeaderAddress,
+    received: Tlvs,
+    is_udp: bool,
 ) -> bytes:
     """Return a header of v2 with a UNIQUE_ID and the TLVs in `received`, as far as there is
     room."""
@@ -109,5 +113,5 @@ def _repeated(destination: AnyHost, is_udp: bool, pid: int) -> RepeatedHeader:
     return RepeatedHeader(destination, _identity(pid), is_udp=is_udp)
 
 
-def _place(sockaddr: tuple[str, int] | tuple[str, int, int, int] | str) -> Place:
+def _place(sockaddr: tuple[str, int] | tuple[str, int, int, int] | str) -> HeaderAddress:
     return sockaddr if isinstance(sockaddr, str) else (sockaddr[0], sockaddr[1])

@@ -2,7 +2,7 @@
 
 - `Counts` sessions of a key at a time (`limit_conn`);
 - `Rates`  new sessions of a key in a second (`limit_conn_rate`);
-- `Pace`   bytes in a second of one direction of a session (`proxy_upload_rate` and its kin).
+- `ByteRate`   bytes in a second of one direction of a session (`proxy_upload_rate` and its kin).
 
 Pure: keys, numbers and the time go in, verdicts and delays come out. `proxy/phases/limiting.py`
 decides what a key is made of and what becomes of a session over a limit; `proxy/pacing.py` has the
@@ -119,7 +119,7 @@ class Rates:
             del self._full_at_us[oldest]
 
 
-class Pace:
+class ByteRate:
     """Bytes in a second in one direction of a session. Created when the direction begins, with a
     burst to spend at once.
 

@@ -6,7 +6,7 @@ the kernel, whose window slows the sender down. Reading pauses, and a timer resu
 times a second while there is more to move than allowed. Listeners without a rate have plain TCP
 sessions, which pay nothing.
 
-The arithmetic is in `proxy/limits.py::Pace`. A paced direction takes no pipe: a pipe would take
+The arithmetic is in `proxy/limits.py::ByteRate`. A paced direction takes no pipe: a pipe would take
 more at once than a slow pace allows.
 
 nginx: the parts about `limit_rate` of `ngx_stream_proxy_process` in `ngx_stream_proxy_module.c`.
@@ -15,7 +15,7 @@ nginx: the parts about `limit_rate` of `ngx_stream_proxy_process` in `ngx_stream
 from nginy.event.connection import Connection
 from nginy.event.event import Event
 from nginy.event.timer import Timer
-from nginy.proxy.limits import Pace
+from nginy.proxy.limits import ByteRate
 from nginy.proxy.session import Reason
 from nginy.proxy.tcp import TcpSession
 
@@ -25,9 +25,9 @@ class PacedSession(TcpSession):
 
     __slots__ = ("_download", "_upload")
 
-    _upload: Pace | None
+    _upload: ByteRate | None
     """From the client to the backend; the timer of its pauses is `upstream.write.timer`."""
-    _download: Pace | None
+    _download: ByteRate | None
     """From the backend to the client; the timer of its pauses is `upstream.read.timer`."""
 
     def established(self) -> None:
@@ -39,8 +39,8 @@ class PacedSession(TcpSession):
         """Set the pace, also for a session that has come from another process."""
         settings, now_ms = self.handler.settings, self.handler.loop.clock.now_ms
         upload, download = settings.upload_rate, settings.download_rate
-        self._upload = Pace(upload, now_ms) if upload else None
-        self._download = Pace(download, now_ms) if download else None
+        self._upload = ByteRate(upload, now_ms) if upload else None
+        self._download = ByteRate(download, now_ms) if download else None
 
     def _send_header(self, upstream: Connection, version: str) -> None:
         """Send the PROXY header; the client's bytes that go with it count."""
@@ -99,7 +99,7 @@ class PacedSession(TcpSession):
         """Do the same: the methods that it calls encrypt and decrypt."""
         self._read_handler(event)
 
-    def _pause(self, src: Connection, event: Event, pace: Pace) -> None:
+    def _pause(self, src: Connection, event: Event, pace: ByteRate) -> None:
         """Read nothing from `src` until its pace allows something; `event` has the timer."""
         src.pause_read()
         loop = src.loop

@@ -24,7 +24,7 @@ from nginy.proxy.handler import ProtocolHandler, ProxySettings
 from nginy.proxy.phases.arrival import Arrival
 from nginy.proxy.session import Reason, Session
 from nginy.proxy.udp.drops import Drops
-from nginy.proxy.udp.newcomer import admitted
+from nginy.proxy.udp.stranger import admitted
 from nginy.text.address import Address, SockAddr
 
 LINGER_MS: Final = 5000
@@ -87,10 +87,10 @@ class DatagramReplyHandler(ProtocolHandler):
         client = SharedConnection(receiver, sockaddr, local)
         arrival = None
         if self.phases:
-            newcomer = admitted(self, client, self.drops, data)
-            if newcomer is None:
+            stranger = admitted(self, client, self.drops, data)
+            if stranger is None:
                 return
-            arrival = newcomer.arrival
+            arrival = stranger.arrival
         self.answer(receiver, arrival, client, data)
 
     def answer(

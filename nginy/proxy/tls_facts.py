@@ -37,11 +37,11 @@ ESCAPED: Final = frozenset(',+"\\<>;')
 NOT_SHOWN: Final = 1
 """`verify` of a PROXY header's SSL TLV where no certificate was shown: not 0 (§2.2.6)."""
 
-Certificate = Mapping[str, object]
+PeerCertificate = Mapping[str, object]
 TlsFact = Callable[[TlsConnection], str]
 
 
-def certificate_of(c: TlsConnection) -> Certificate:
+def certificate_of(c: TlsConnection) -> PeerCertificate:
     """Return the peer's certificate, as `ssl.SSLObject.getpeercert` has it; empty for none."""
     return c.tls.object.getpeercert() or {}
 
@@ -153,7 +153,7 @@ def tlvs_of(c: ConnectionBase) -> Tlvs:
     return (*found, (int(Type.SSL), build_ssl(info)))
 
 
-def common_name(certificate: Certificate) -> str:
+def common_name(certificate: PeerCertificate) -> str:
     """Return the common name of a certificate's subject, "" without one."""
     subject = certificate.get("subject", ())
     assert isinstance(subject, Iterable)

@@ -24,7 +24,7 @@ from nginy.proxy.session import Session
 from nginy.proxy.tls_facts import OF_BACKENDS, OF_CLIENTS, fact_of
 from nginy.text.address import SockAddr
 from nginy.wire.client_hello import NOT_TLS, Hello
-from nginy.wire.proxy_protocol import Header, Place
+from nginy.wire.proxy_protocol import Header, HeaderAddress
 from nginy.wire.proxy_tlv import SslType, Type, parse_ssl, value_of
 
 Render = Callable[[Session], str]
@@ -90,7 +90,7 @@ def _peer_of(session: Session) -> SockAddr:
     return session.client.sockaddr if arrival is None else arrival.real_sockaddr
 
 
-def _addr_of(place: Place | None) -> str:
+def _addr_of(place: HeaderAddress | None) -> str:
     """Return the IP address that a PROXY header names, "" if it names none."""
     return "" if place is None else host_of(place)
 

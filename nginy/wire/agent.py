@@ -39,7 +39,7 @@ class Mode(Enum):
     MAINT = "maint"
 
 
-class Condition(Enum):
+class OperatingWord(Enum):
     """The operating words: how the service is. All but UP mean down, which one is for people."""
 
     UP = "up"
@@ -60,7 +60,7 @@ class AgentAnswer:
     weight_percent: int | None = None
     max_conns: int | None = None
     mode: Mode | None = None
-    condition: Condition | None = None
+    condition: OperatingWord | None = None
     reason: str = ""
     unknown: str = ""
 
@@ -88,7 +88,7 @@ def _interpret(words: list[str], reason: str) -> AgentAnswer:
     weight_percent: int | None = None
     max_conns: int | None = None
     mode: Mode | None = None
-    condition: Condition | None = None
+    condition: OperatingWord | None = None
     unknown = ""
     for word in filter(None, words):
         lower = word.lower()
@@ -106,4 +106,4 @@ def _interpret(words: list[str], reason: str) -> AgentAnswer:
 
 
 _MODES: Final = {mode.value: mode for mode in Mode}
-_CONDITIONS: Final = {condition.value: condition for condition in Condition}
+_CONDITIONS: Final = {condition.value: condition for condition in OperatingWord}

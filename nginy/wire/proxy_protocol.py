@@ -52,7 +52,7 @@ UNIX_PATH_BYTES: Final = 108
 Host = tuple[str, int]
 """An IP address as text, and a port."""
 
-Place = Host | str
+HeaderAddress = Host | str
 """A host, or the path of a unix socket."""
 
 _ADDRESS: Final = re.compile(rb"[0-9A-Fa-f.:]+")
@@ -92,8 +92,8 @@ class Header(NamedTuple):
     size_bytes: int
     """How many bytes of what came are the header; what follows is the client's."""
     protocol: str = ""
-    source: Place | None = None
-    destination: Place | None = None
+    source: HeaderAddress | None = None
+    destination: HeaderAddress | None = None
     tlvs: Tlvs = ()
 
 
@@ -179,7 +179,7 @@ def _parse_v2(data: bytes) -> Header | None:
     return Header(2, size_bytes, family.protocol, source, destination, tlvs)
 
 
-def _places(family: Family, block: bytes) -> tuple[Place, Place]:
+def _places(family: Family, block: bytes) -> tuple[HeaderAddress, HeaderAddress]:
     if not family.family:
         paths = block[:UNIX_PATH_BYTES], block[UNIX_PATH_BYTES : 2 * UNIX_PATH_BYTES]
         source, destination = (
@@ -209,7 +209,7 @@ def _verify(header: bytes, first: int) -> None:
 # -- writing --
 
 
-def build_v1(source: Place | None, destination: Place | None) -> bytes:
+def build_v1(source: HeaderAddress | None, destination: HeaderAddress | None) -> bytes:
     """Return a line of v1: TCP4 or TCP6, or UNKNOWN where there are no two IP addresses.
 
     Mixed families become IPv6, the IPv4 address mapped into it (RFC 4291 §2.5.5.2).
@@ -223,8 +223,8 @@ def build_v1(source: Place | None, destination: Place | None) -> bytes:
 
 
 def build_v2(
-    source: Place | None,
-    destination: Place | None,
+    source: HeaderAddress | None,
+    destination: HeaderAddress | None,
     *,
     is_udp: bool = False,
     tlvs: Tlvs = (),

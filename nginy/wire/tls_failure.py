@@ -83,7 +83,7 @@ REASONS: Final = {
 NAMES_SHOWN: Final = 3
 UNITS: Final = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 
-Certificate = Mapping[str, object]
+PeerCertificate = Mapping[str, object]
 """As `ssl.SSLObject.getpeercert` returns it."""
 
 
@@ -106,7 +106,7 @@ def handshake_failure(reason: str, verify_code: int = 0, verify_message: str = "
     return tls_failure(reason, verify_code, verify_message)
 
 
-def certificate_failure(certificate: Certificate, name: str, now_s: float) -> str:
+def certificate_failure(certificate: PeerCertificate, name: str, now_s: float) -> str:
     """Return why a certificate may not stand for `name` now, or "" if its own words allow it."""
     since_s = now_s - _seconds(certificate.get("notAfter"), now_s)
     if since_s > 0:
@@ -117,7 +117,7 @@ def certificate_failure(certificate: Certificate, name: str, now_s: float) -> st
     return name_failure(certificate, name)
 
 
-def name_failure(certificate: Certificate, name: str) -> str:
+def name_failure(certificate: PeerCertificate, name: str) -> str:
     """Return whom a certificate is for, if it is not for `name`, else ""."""
     names = names_of(certificate)
     if any(matches(each, name) for each in names):
@@ -126,7 +126,7 @@ def name_failure(certificate: Certificate, name: str) -> str:
     return f"certificate is for {shown or 'no name'}, not for {name}"
 
 
-def names_of(certificate: Certificate) -> Sequence[str]:
+def names_of(certificate: PeerCertificate) -> Sequence[str]:
     """Return the host names and addresses that a certificate is for."""
     names = certificate.get("subjectAltName", ())
     assert isinstance(names, tuple)

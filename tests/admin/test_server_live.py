@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from nginy.admin.answer import Answer, Part, Slices
+from nginy.admin.answer import Answer, Chunk, Slices
 from nginy.admin.asked import Asked
-from nginy.admin.client import KEEPALIVE_MS, LINGER_MS, REQUEST_MS, SEND_MS
+from nginy.admin.client import CLIENT_LINGER_MS, KEEPALIVE_MS, REQUEST_MS, SEND_MS
 from nginy.admin.guard import DoorSettings
-from nginy.admin.routes import API, ROUTES, SEGMENTS, Route
+from nginy.admin.routes import API, ROUTES, SEGMENTS, AdminRoute
 from nginy.admin.server import CLIENTS_MAX, HELD_MAX_BYTES, AdminServer, Door
 from nginy.admin.subject import Subject
 from nginy.event.listener import Listener
@@ -110,7 +110,7 @@ def endless(_subject: Subject, _asked: Asked) -> Slices[Answer]:
 def pouring(_subject: Subject, _asked: Asked) -> Slices[Answer]:
     try:
         while True:
-            yield Part(bytes(30_000))
+            yield Chunk(bytes(30_000))
     finally:
         ENDED.append("pouring")
 
@@ -130,7 +130,7 @@ def more_routes() -> Iterator[None]:
         ("pouring", pouring),
         ("broken", broken),
     ):
-        SEGMENTS.insert(0, ((name,), Route("GET", f"/{name}", "a test", make)))
+        SEGMENTS.insert(0, ((name,), AdminRoute("GET", f"/{name}", "a test", make)))
     yield None
     SEGMENTS[:] = before
 
@@ -321,7 +321,7 @@ def test_a_client_that_stays_after_its_refusal_is_closed(one: Admin) -> None:
     client = one.connect()
     client.send(b"x\r\n\r\n")
     one.harness.turn_until(lambda: client.has_eof)
-    one.harness.advance(LINGER_MS + 10)
+    one.harness.advance(CLIENT_LINGER_MS + 10)
     one.harness.settle()
     assert one.harness.connections() == [one.listener.connection]
 
@@ -396,7 +396,7 @@ def test_a_turn_does_one_slice(one: Admin) -> None:
             made.append(1)
             yield None
 
-    SEGMENTS.insert(0, (("endless",), Route("GET", "/endless", "a test", counting)))
+    SEGMENTS.insert(0, (("endless",), AdminRoute("GET", "/endless", "a test", counting)))
     for _ in range(4):
         one.ask(one.connect(), "GET /endless")
     for _ in range(50):

@@ -15,7 +15,7 @@ from nginy.balancer.rendezvous import Rendezvous
 from nginy.balancer.ring import Ring
 from nginy.balancer.round_robin import RoundRobin
 from nginy.text.address import parse_address, parse_peer
-from nginy.wire.agent import AgentAnswer, Condition, Mode
+from nginy.wire.agent import AgentAnswer, Mode, OperatingWord
 
 NOW_S = 1_000_000
 
@@ -128,7 +128,7 @@ def held_back(number: int, word: str) -> Backend:
     """Return a backend that something other than failures keeps from serving."""
     made = backend(number, down=word == "configured")
     if word == "checked":
-        made.health.hear_agent(AgentAnswer(condition=Condition.DOWN), 0)
+        made.health.hear_agent(AgentAnswer(condition=OperatingWord.DOWN), 0)
     elif word == "drained":
         made.health.set_mode(Mode.DRAIN, "by hand", 0)
     elif word == "unresolved":

@@ -14,8 +14,8 @@ from nginy.config.schema import Config
 from nginy.config.shares import Part, parts_of
 from nginy.config.variables import definitions
 from nginy.proxy.lookups import murmur_hash2
-from nginy.proxy.routing.conditions import MORE, NO, Facts, knows
-from nginy.proxy.routing.routes import Route, Target
+from nginy.proxy.routing.conditions import MORE, NO, ClientFacts, knows
+from nginy.proxy.routing.routes import Route, RouteTarget
 from nginy.wire.client_hello import NOT_TLS, Hello
 
 from kit.configs import loaded, refusals, write
@@ -269,9 +269,9 @@ def test_a_thousand_routes_are_checked_in_no_time(tmp_path: pathlib.Path) -> Non
 
 def facts(
     tables: RouteTables, port: int, hello: Hello | None, host: str = "192.0.2.7", head: bytes = b""
-) -> tuple[Facts, object]:
+) -> tuple[ClientFacts, object]:
     values = {"$remote_addr": host, "$protocol": "TCP", "$remote_port": "9"}
-    known = Facts(host, port, lambda text: values[text])
+    known = ClientFacts(host, port, lambda text: values[text])
     knows(known, head, hello, is_complete=False)
     found = tables.of(port).choose(known)
     return known, found.number if isinstance(found, Route) else found
@@ -290,7 +290,7 @@ def test_the_table_is_built_of_all_keys(tmp_path: pathlib.Path) -> None:
     assert facts(tables, 80, NOT_TLS, head=b"SSH-\0")[1] == 3
     assert facts(tables, 80, NOT_TLS, head=b"G")[1] == 5
     assert facts(tables, 80, Hello(True, "x.b.example", ("h3",)))[1] is NO
-    assert tables.whole.routes[4].target == Target("127.0.0.1:7")
+    assert tables.whole.routes[4].target == RouteTarget("127.0.0.1:7")
 
 
 def test_ports_that_ask_the_same_share_a_table(tmp_path: pathlib.Path) -> None:

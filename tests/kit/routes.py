@@ -17,7 +17,7 @@ from nginy.proxy.phases.preread import ChooseRoute
 from nginy.proxy.reply import ReplyHandler
 from nginy.proxy.routing.conditions import Condition
 from nginy.proxy.routing.routed import Contents, RoutedHandler
-from nginy.proxy.routing.routes import Route, RouteTable, Target
+from nginy.proxy.routing.routes import Route, RouteTable, RouteTarget
 from nginy.proxy.session import Session
 from nginy.proxy.tcp import TcpHandler
 from nginy.text.address import Address
@@ -28,11 +28,11 @@ Leads: TypeAlias = BackendPool | str | None
 Ways: TypeAlias = list[tuple[Sequence[Condition], Leads]]
 
 
-def target_of(leads: Leads) -> Target:
+def target_of(leads: Leads) -> RouteTarget:
     """Return what stands for a pool, an answer, or nothing."""
     if isinstance(leads, BackendPool):
-        return Target(leads.name)
-    return Target(answer=leads)
+        return RouteTarget(leads.name)
+    return RouteTarget(answer=leads)
 
 
 def routed_handler(
@@ -52,7 +52,7 @@ def routed_handler(
     leads = [each for _, each in ways] + [default]
     pools = {each.name: each for each in leads if isinstance(each, BackendPool)}
 
-    def make(target: Target) -> ProtocolHandler:
+    def make(target: RouteTarget) -> ProtocolHandler:
         if target.proxy_pass is not None:
             return TcpHandler(harness.loop, "front", address, pools[target.proxy_pass], settings)
         handler = ReplyHandler(harness.loop, "front", address, settings)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from nginy.event.listener import Listener
 from nginy.process import upgrade
-from nginy.process.takeover.tally import Tally
-from nginy.process.upgrade import Phase, Upgrade
+from nginy.process.takeover.tally import Moved
+from nginy.process.upgrade import Progress, Upgrade
 
 from conftest import ExpectLog
 from kit.harness import Harness
@@ -22,7 +22,7 @@ class Nothing:
     def listeners(self) -> Sequence[Listener]:
         return ()
 
-    def give(self, _report: Callable[[Tally], None]) -> Sequence[socket.socket]:
+    def give(self, _report: Callable[[Moved], None]) -> Sequence[socket.socket]:
         return ()
 
     def take_back(self) -> None:
@@ -49,6 +49,6 @@ def test_where_there_is_no_room_no_program_is_started(
     with expect_log("new program not started .*No space left"):
         changing.start([], None, {})
     assert started == []
-    assert changing.phase is Phase.NONE
+    assert changing.progress is Progress.NONE
     assert len(os.listdir("/proc/self/fd")) == before
     assert harness.loop.connections == connections

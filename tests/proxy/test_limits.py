@@ -4,7 +4,7 @@ import random
 import sys
 
 import pytest
-from nginy.proxy.limits import Counts, Pace, Rates
+from nginy.proxy.limits import ByteRate, Counts, Rates
 
 NOW_MS = 1_000_000
 
@@ -97,7 +97,7 @@ def test_a_pace_is_kept_to_a_few_percent_whatever_comes_at_a_time(rate: int, pie
     """A reader that always has bytes takes what is allowed, waits as told, and wakes no more often
     than it must."""
     now_ms, passed, wakings = NOW_MS, 0, 0
-    pace = Pace(rate, now_ms)
+    pace = ByteRate(rate, now_ms)
     while now_ms < NOW_MS + 10_000:
         allowed = pace.allowance(now_ms)
         if allowed <= 0:
@@ -112,7 +112,7 @@ def test_a_pace_is_kept_to_a_few_percent_whatever_comes_at_a_time(rate: int, pie
 
 
 def test_what_came_in_one_piece_is_paid_for_by_waiting() -> None:
-    pace = Pace(1000, NOW_MS)
+    pace = ByteRate(1000, NOW_MS)
     pace.spend(65_536)
     assert pace.allowance(NOW_MS + 65_400) <= 0
     assert pace.allowance(NOW_MS + 65_500) > 0
@@ -120,13 +120,13 @@ def test_what_came_in_one_piece_is_paid_for_by_waiting() -> None:
 
 
 def test_a_pause_does_not_lead_to_a_flood() -> None:
-    pace = Pace(1_000_000, NOW_MS)
+    pace = ByteRate(1_000_000, NOW_MS)
     assert pace.allowance(NOW_MS + 3_600_000) == 100_000
 
 
 @pytest.mark.parametrize("rate", [100_000, 1_000_000, 10_000_000])
 def test_a_reader_that_gets_a_turn_every_millisecond_still_wakes_seldom(rate: int) -> None:
-    pace = Pace(rate, NOW_MS)
+    pace = ByteRate(rate, NOW_MS)
     now_ms, passed, reads = NOW_MS, 0, 0
     while now_ms < NOW_MS + 10_000:
         allowed = pace.allowance(now_ms)
@@ -141,7 +141,7 @@ def test_a_reader_that_gets_a_turn_every_millisecond_still_wakes_seldom(rate: in
 
 
 def test_the_smallest_pieces_count_as_well() -> None:
-    pace = Pace(10_000_000, NOW_MS)
+    pace = ByteRate(10_000_000, NOW_MS)
     for _ in range(100_000):
         pace.spend(1)
     assert pace.allowance(NOW_MS) == pytest.approx(900_000, abs=2)

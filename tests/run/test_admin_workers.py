@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from nginy.admin.answer import Question
+from nginy.admin.answer import Poll
 from nginy.admin.changes.book import Book
 from nginy.admin.changes.overriding import OVERRIDING, details
 from nginy.admin.subject import Subject
@@ -148,7 +148,7 @@ def test_a_worker_leaves_out_a_question_that_nobody_waits_for_any_more() -> None
     subject.override = lambda *change: changes.append(change)
     reporter = Reporter(subject, lambda word, number: None)
     wanted = {"level": "notice", "last": 1}
-    lines, change = Question("lines", wanted), Question(OVERRIDING.name, details(Book()))
+    lines, change = Poll("lines", wanted), Poll(OVERRIDING.name, details(Book()))
 
     def answers(wait_ms: int) -> list[bool]:
         with tempfile.TemporaryFile() as first, tempfile.TemporaryFile() as second:

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from nginy.wire.agent import MAX_LINE_BYTES, AgentAnswer, Condition, Mode, parse_agent_line
+from nginy.wire.agent import MAX_LINE_BYTES, AgentAnswer, Mode, OperatingWord, parse_agent_line
 from nginy.wire.errors import WireError
 
 
@@ -20,21 +20,24 @@ from nginy.wire.errors import WireError
         (b"ready", AgentAnswer(mode=Mode.READY)),
         (b"drain", AgentAnswer(mode=Mode.DRAIN)),
         (b"maint", AgentAnswer(mode=Mode.MAINT)),
-        (b"up", AgentAnswer(condition=Condition.UP)),
-        (b"down", AgentAnswer(condition=Condition.DOWN)),
-        (b"FAIL", AgentAnswer(condition=Condition.FAIL)),
-        (b"stopped # going home ", AgentAnswer(condition=Condition.STOPPED, reason="going home")),
-        (b"down#no #disk", AgentAnswer(condition=Condition.DOWN, reason="no #disk")),
+        (b"up", AgentAnswer(condition=OperatingWord.UP)),
+        (b"down", AgentAnswer(condition=OperatingWord.DOWN)),
+        (b"FAIL", AgentAnswer(condition=OperatingWord.FAIL)),
+        (
+            b"stopped # going home ",
+            AgentAnswer(condition=OperatingWord.STOPPED, reason="going home"),
+        ),
+        (b"down#no #disk", AgentAnswer(condition=OperatingWord.DOWN, reason="no #disk")),
         (
             b" up\tready,75% ,maxconn:30",
-            AgentAnswer(75, 30, Mode.READY, Condition.UP),
+            AgentAnswer(75, 30, Mode.READY, OperatingWord.UP),
         ),
-        (b"up down", AgentAnswer(condition=Condition.DOWN)),
+        (b"up down", AgentAnswer(condition=OperatingWord.DOWN)),
         (b"drain ready", AgentAnswer(mode=Mode.READY)),
         (b"10% 20%", AgentAnswer(weight_percent=20)),
         (b"maxconn:1 maxconn:2", AgentAnswer(max_conns=2)),
-        (b"down Sideways backward", AgentAnswer(condition=Condition.DOWN, unknown="Sideways")),
-        (b"down # drain 5%", AgentAnswer(condition=Condition.DOWN, reason="drain 5%")),
+        (b"down Sideways backward", AgentAnswer(condition=OperatingWord.DOWN, unknown="Sideways")),
+        (b"down # drain 5%", AgentAnswer(condition=OperatingWord.DOWN, reason="drain 5%")),
         (b"-5%", AgentAnswer(unknown="-5%")),
         (b"75", AgentAnswer(unknown="75")),
         (b"75%x", AgentAnswer(unknown="75%x")),
@@ -43,7 +46,7 @@ from nginy.wire.errors import WireError
         (b"maxconn: 30", AgentAnswer(unknown="maxconn:")),
         (b"maxconn:-1", AgentAnswer(unknown="maxconn:-1")),
         (b"\xc3\xbcp", AgentAnswer(unknown="\\xc3\\xbcp")),
-        (b"down # \xff", AgentAnswer(condition=Condition.DOWN, reason="\\xff")),
+        (b"down # \xff", AgentAnswer(condition=OperatingWord.DOWN, reason="\\xff")),
     ],
 )
 def test_a_line_says(line, expected):
@@ -52,7 +55,7 @@ def test_a_line_says(line, expected):
 
 @pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n", b"\nmaint\n"])
 def test_the_line_ends_at_the_first_carriage_return_or_line_feed(end):
-    assert parse_agent_line(b"up" + end, is_eof=True) == AgentAnswer(condition=Condition.UP)
+    assert parse_agent_line(b"up" + end, is_eof=True) == AgentAnswer(condition=OperatingWord.UP)
 
 
 def test_an_incomplete_line_waits_for_more():

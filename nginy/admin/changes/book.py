@@ -38,7 +38,7 @@ FileValues = Mapping[str, str | int]
 """What the configuration says about a backend, by key."""
 Values = Mapping[tuple[str, str], FileValues]
 """The same for all backends, by upstream and name."""
-Place = tuple[str, str, str]
+ChangeKey = tuple[str, str, str]
 """Upstream, name and address; an address "" stands for all that the name has."""
 
 
@@ -47,7 +47,7 @@ class Change:
     """One value that an operator has set."""
 
     number: int
-    place: Place
+    place: ChangeKey
     key: str
     value: str | int
     file_value: str | int
@@ -89,7 +89,7 @@ class Book:
         self._numbers = 0
         self.level: tuple[str, int] | None = None
         """What the error log takes in place of its configured level, and until when."""
-        self._changes: dict[tuple[Place, str], Change] = {}
+        self._changes: dict[tuple[ChangeKey, str], Change] = {}
 
     def __iter__(self) -> Iterator[Change]:
         """Yield them, the oldest first."""
@@ -118,7 +118,7 @@ class Book:
             del self._changes[change.place, change.key]
         return gone
 
-    def remove_all_of(self, place: Place) -> list[Change]:
+    def remove_all_of(self, place: ChangeKey) -> list[Change]:
         """End the changes of a backend, and return them."""
         return self.remove(lambda change: change.place[:2] == place[:2])
 

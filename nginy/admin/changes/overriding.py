@@ -20,7 +20,7 @@ from nginy.backend.checks.monitor import PoolMonitor
 from nginy.backend.listing import Listing, parse_listing
 from nginy.backend.override import Override, parse
 
-Overrides = dict[str, dict[tuple[str, str], Override]]
+OverridesByUpstream = dict[str, dict[tuple[str, str], Override]]
 Listings = dict[str, Listing]
 
 
@@ -44,9 +44,9 @@ def parse_listings(wanted: Details) -> Listings:
     return {str(name): parse_listing(each) for name, each in wanted["listings"].items()}
 
 
-def parse_overrides(wanted: Details) -> Overrides:
+def parse_overrides(wanted: Details) -> OverridesByUpstream:
     """Return the overrides that `details` has made; raises ValueError or KeyError."""
-    found: Overrides = {}
+    found: OverridesByUpstream = {}
     for each in wanted["overrides"]:
         key = str(each["name"]), str(each["address"])
         found.setdefault(str(each["upstream"]), {})[key] = parse(each)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from nginy.admin.answer import Facts, Question, Replies, Slices
+from nginy.admin.answer import Facts, Poll, Replies, Slices
 from nginy.admin.facts.merge import Merge
 from nginy.admin.facts.shape import Shape
 from nginy.admin.subject import Subject
@@ -38,7 +38,7 @@ def known(subject: Subject, source: Source, details: Details | None = None) -> S
     """Return the facts of all processes that serve, with `workers` if there are several."""
     if subject.crew is None:
         return (yield from source.collect(subject, details or {}))
-    replies = (yield Question(source.name, details or {})) or Replies()
+    replies = (yield Poll(source.name, details or {})) or Replies()
     facts = source.merge(replies.facts)
     facts["workers"] = replies.stamp()
     return facts

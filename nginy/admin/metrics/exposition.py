@@ -26,9 +26,9 @@ CLASHES: Final = frozenset({"nginy_listener_sessions", "nginy_backend_sessions"}
 """Gauges that share their name with a counter but for _total. OpenMetrics has one family of a name,
 so there the counter's has no type."""
 
-Sample = tuple[str, str, float | None]
+SampleLine = tuple[str, str, float | None]
 """What follows the name, the labels as text, and the value."""
-LEFT_OUT: Final[Sample] = ("", "", None)
+LEFT_OUT: Final[SampleLine] = ("", "", None)
 """A sample that is not shown, but has taken its time."""
 
 
@@ -40,7 +40,7 @@ class Family:
     """Of a counter without _total."""
     kind: str
     help: str
-    samples: Iterable[Sample]
+    samples: Iterable[SampleLine]
 
 
 Column = tuple[str, str, str, Callable[[Facts], Any]]
@@ -196,7 +196,7 @@ class Words:
 def _histogram(
     name: str, about: str, bounds_ms: Sequence[float], rows: Sequence[Facts], member: str
 ) -> Family:
-    def samples() -> Iterator[Sample]:
+    def samples() -> Iterator[SampleLine]:
         for row in rows:
             text, found = row["labels"], row[member]
             count = 0

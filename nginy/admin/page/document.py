@@ -17,7 +17,7 @@ from nginy.admin.answer import Facts
 from nginy.admin.events import Event
 from nginy.admin.facts.sampling import Sample
 from nginy.admin.page.parts import Points, clock, quoted, rates, scaled, sparkline, thinned, values
-from nginy.admin.page.tables import Focus, Group, listener_table, upstream_section
+from nginy.admin.page.tables import Focus, ShownGroup, listener_table, upstream_section
 
 EVENTS_SHOWN: Final = 10
 
@@ -78,12 +78,12 @@ def render(shown: Shown) -> Iterator[str]:
     yield "</main></body></html>\n"
 
 
-def _group(upstream: Facts, shown: Shown) -> Group:
+def _group(upstream: Facts, shown: Shown) -> ShownGroup:
     """Return an upstream with its rows: the first ones, unless the visitor pages through it."""
     name, focus = upstream["name"], shown.focus
     if focus.upstream != name:
         focus = Focus(name, matched=upstream["backends"])
-    return Group(upstream, shown.backends.get(name, ()), focus, shown.may_change)
+    return ShownGroup(upstream, shown.backends.get(name, ()), focus, shown.may_change)
 
 
 def _histories(samples: Sequence[Sample]) -> dict[str, Points]:

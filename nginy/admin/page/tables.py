@@ -64,7 +64,7 @@ class Focus:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class ShownGroup:
     """An upstream, and those of its backends that are shown."""
 
     upstream: Facts
@@ -89,7 +89,7 @@ HEADINGS: Final = (
 )
 
 
-def upstream_section(group: Group) -> Iterator[str]:
+def upstream_section(group: ShownGroup) -> Iterator[str]:
     """Yield the section of an upstream."""
     upstream, rows = group.upstream, group.rows
     name = upstream["name"]
@@ -126,7 +126,7 @@ def _search(name: str, focus: Focus) -> str:
     )
 
 
-def _pages(group: Group) -> str:
+def _pages(group: ShownGroup) -> str:
     """Return which backends are shown, and links to those before and behind."""
     focus, name = group.focus, group.upstream["name"]
     first, end = focus.after + 1, focus.after + len(group.rows)

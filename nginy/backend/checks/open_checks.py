@@ -37,7 +37,7 @@ class Check(Protocol):
         """Give up everything at once without telling the owner: the process ends."""
 
 
-class Waiter(Protocol):
+class WaitingCheck(Protocol):
     """Somebody who wants to begin a check."""
 
     def turn_has_come(self) -> None:
@@ -70,7 +70,7 @@ class OpenChecks:
         self._checks: set[Check] = set()
         self._busy: set[Check] = set()
         """Those without a result."""
-        self._waiting: dict[Waiter, None] = {}
+        self._waiting: dict[WaitingCheck, None] = {}
         """In the order of their coming."""
         self._promised = 0
         """How many may begin in this turn of the loop, and have not done so yet."""
@@ -111,7 +111,7 @@ class OpenChecks:
 
     # Turns.
 
-    def admit(self, waiter: Waiter) -> bool:
+    def admit(self, waiter: WaitingCheck) -> bool:
         """Return whether a check may begin now; if not, call `waiter` when it may."""
         taken = self._begun + self._promised
         has_room = taken < PER_TURN and len(self._busy) + self._promised < self.limit
@@ -136,11 +136,11 @@ class OpenChecks:
             text = "checks come late: %d wait until fewer than %d are under way (max_checks)"
             logger.warning(text, len(self._waiting), self.limit)
 
-    def is_waiting(self, waiter: Waiter) -> bool:
+    def is_waiting(self, waiter: WaitingCheck) -> bool:
         """Return whether somebody waits for a turn."""
         return waiter in self._waiting
 
-    def leave(self, waiter: Waiter) -> None:
+    def leave(self, waiter: WaitingCheck) -> None:
         """Wait no more."""
         self._waiting.pop(waiter, None)
 

@@ -40,7 +40,7 @@ from nginy.backend.names.telling import (
 )
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
-from nginy.wire.agent import AgentAnswer, Condition, Mode
+from nginy.wire.agent import AgentAnswer, Mode, OperatingWord
 from nginy.wire.dns import Answer, RecordType
 
 logger = logging.getLogger("nginy.backend")
@@ -57,7 +57,7 @@ RESEND_MS: Final = 100
 BackendKey = tuple[str, str]
 """What tells the backends of an upstream apart in every worker: name, and address as text."""
 
-Subject = tuple[str, BackendKey, type[Finding | Answer]]
+Topic = tuple[str, BackendKey, type[Finding | Answer]]
 """What a finding is about: an upstream, a backend, and the kind of the finding; or, of an answer,
 "", the name asked for and the record type."""
 
@@ -98,7 +98,7 @@ class Relay:
         self._loop = loop
         self._members: dict[str, Member] = {}
         # The latest finding of each kind about each backend, the oldest first.
-        self._unsent: dict[Subject, Finding | Answer] = {}
+        self._unsent: dict[Topic, Finding | Answer] = {}
         self._timer = Timer(self._resend_handler, self)
         self.is_leading = True
         self.send: Callable[[str], bool] | None = None
@@ -188,11 +188,11 @@ class Relay:
 
         They do not hear an answer that is too long for a message, and ask for themselves.
         """
-        subject: Subject = "", (name, record_type.name), Answer
+        subject: Topic = "", (name, record_type.name), Answer
         if len(json.dumps(_item(subject, answer))) + 2 <= TEXT_MAX_CHARACTERS:
             self._tell(subject, answer)
 
-    def _tell(self, subject: Subject, finding: Finding | Answer) -> None:
+    def _tell(self, subject: Topic, finding: Finding | Answer) -> None:
         if self.send is None or not self.is_leading:
             return
         self._unsent[subject] = finding
@@ -223,7 +223,7 @@ class Relay:
         self._send_some()
 
 
-def _item(subject: Subject, finding: Finding | Answer) -> list[object]:
+def _item(subject: Topic, finding: Finding | Answer) -> list[object]:
     """Return the item that stands for a finding in a text."""
     upstream, (name, address), _ = subject
     if isinstance(finding, Answer):
@@ -263,7 +263,7 @@ def _parse(item: list[object]) -> tuple[str, BackendKey, Finding]:
             None if percent is None else number_of(percent),
             None if max_conns is None else number_of(max_conns),
             None if mode is None else Mode[text_of(mode)],
-            None if condition is None else Condition[text_of(condition)],
+            None if condition is None else OperatingWord[text_of(condition)],
             text_of(reason),
         ),
     )

@@ -34,7 +34,7 @@ class Sharer(Protocol):
         """Take the result."""
 
 
-Group = list[Sharer]
+Sharers = list[Sharer]
 
 
 class Groups:
@@ -43,9 +43,9 @@ class Groups:
     __slots__ = ("_groups",)
 
     def __init__(self) -> None:
-        self._groups: dict[Hashable, Group] = {}
+        self._groups: dict[Hashable, Sharers] = {}
 
-    def join(self, key: Hashable, sharer: Sharer) -> Group:
+    def join(self, key: Hashable, sharer: Sharer) -> Sharers:
         """Add a watch to the group of those with this question, and return the group."""
         group = self._groups.setdefault(key, [])
         group.append(sharer)

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable
 from typing import Final
 
 from nginy.backend.health.states import DELIBERATE, LOOKUP, Cause, Needs, State, Trigger
-from nginy.wire.agent import AgentAnswer, Condition, Mode
+from nginy.wire.agent import AgentAnswer, Mode, OperatingWord
 
 MODE_TRIGGERS: Final = {
     Mode.READY: Trigger.READY,
@@ -88,7 +88,7 @@ def agent_words(answer: AgentAnswer) -> Iterable[tuple[Cause, Trigger, str]]:
     if answer.mode is not None:
         yield Cause.AGENT_MODE, MODE_TRIGGERS[answer.mode], f"agent says {answer.mode.value}"
     if answer.condition is not None:
-        trigger = Trigger.AGENT_UP if answer.condition is Condition.UP else Trigger.AGENT_DOWN
+        trigger = Trigger.AGENT_UP if answer.condition is OperatingWord.UP else Trigger.AGENT_DOWN
         reason = f" ({answer.reason})" if answer.reason else ""
         yield Cause.AGENT_CONDITION, trigger, f"agent says {answer.condition.value}{reason}"
     if answer.weight_percent is not None:

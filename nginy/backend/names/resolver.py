@@ -86,7 +86,7 @@ class Resolver:
         self.settings = ResolverSettings()
         self._files = SystemFiles(hosts_path, resolv_conf_path)
         self.queries = Queries(loop, rng)
-        self._lookups: set[Lookup] = set()
+        self._lookups: set[NameLookup] = set()
 
     def apply(self, settings: ResolverSettings) -> None:
         """Adopt settings, read both files, and use an earlier answer only if no server answers.
@@ -168,7 +168,7 @@ class Resolver:
             else:
                 resolved(failure or found)
 
-        lookup = Lookup(self, name, self._types, take)
+        lookup = NameLookup(self, name, self._types, take)
         self._lookups.add(lookup)
         for record_type in lookup.types:
             self.queries.ask(name, record_type, lookup.collect)
@@ -188,7 +188,7 @@ class Resolver:
         all_types = [replies.get(t) or self.queries.recall(name, t) for t in types]
         return merge(all_types, self.settings.valid_ms)
 
-    def forget(self, lookup: "Lookup") -> None:
+    def forget(self, lookup: "NameLookup") -> None:
         """Take out a lookup that has ended."""
         self._lookups.discard(lookup)
 
@@ -238,7 +238,7 @@ class Resolver:
         return join(services, Resolution(Outcome.FAILED), known, port).endpoints
 
 
-class Lookup:
+class NameLookup:
     """The lookup of one name in one family or both. Created by the `Resolver`; tells it once."""
 
     __slots__ = ("_name", "_replies", "_resolved", "_resolver", "_timer", "types")

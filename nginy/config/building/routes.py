@@ -18,7 +18,7 @@ from nginy.proxy.lookups import Definition, parse_pattern
 from nginy.proxy.phases.preread import ChooseRoute
 from nginy.proxy.routing import conditions, routes
 from nginy.proxy.routing.conditions import Condition
-from nginy.proxy.routing.routes import RouteTable, Target
+from nginy.proxy.routing.routes import RouteTable, RouteTarget
 from nginy.proxy.session import Session
 from nginy.proxy.variables import needs_preread
 from nginy.wire.starts import parse_starts
@@ -77,14 +77,14 @@ class RouteTables:
         )
 
 
-def target_of(route: Route) -> Target:
+def target_of(route: Route) -> RouteTarget:
     """Return where a route leads."""
-    return Target(route.proxy_pass, route.return_)
+    return RouteTarget(route.proxy_pass, route.return_)
 
 
-def default_of(listener: Listener) -> Target | None:
+def default_of(listener: Listener) -> RouteTarget | None:
     """Return where a listener leads clients that no route matches; None turns them away."""
-    target = Target(listener.proxy_pass, listener.return_)
+    target = RouteTarget(listener.proxy_pass, listener.return_)
     return None if target.is_denied else target
 
 

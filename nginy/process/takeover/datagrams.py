@@ -17,7 +17,7 @@ from typing import Final
 
 from nginy.process.takeover.estate import Estate
 from nginy.process.takeover.link import Link
-from nginy.process.takeover.messages import Members, Message
+from nginy.process.takeover.messages import Message, MessageMembers
 from nginy.process.takeover.session_record import parse_sockaddr, sockaddr_to_json
 from nginy.proxy.udp.handler import UdpHandler
 from nginy.text.address import SockAddr
@@ -88,7 +88,7 @@ class Forwarding:
 
 def deliver(message: Message, estate: Estate) -> None:
     """Serve a datagram that the old process has forwarded; raises MessageError."""
-    members = Members(message.members)
+    members = MessageMembers(message.members)
     sender, local = parse_sockaddr(members.items("from")), members.bytes("local")
     try:
         receiver = estate.receiver(members.text("listener"))

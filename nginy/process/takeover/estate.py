@@ -14,7 +14,7 @@ from nginy.event.loop import Loop
 from nginy.process.retiring import sessions_of
 from nginy.process.server import Server
 from nginy.process.takeover.known import Grown, counts, known, learn
-from nginy.process.takeover.messages import Members, Message
+from nginy.process.takeover.messages import Message, MessageMembers
 from nginy.proxy.handler import ProtocolHandler, ProxyHandler
 from nginy.proxy.phases.limiting import Zones
 from nginy.proxy.session import Session
@@ -96,7 +96,7 @@ class Estate:
         """Return what is counted."""
         return counts(self.server)
 
-    def learn(self, members: Members) -> None:
+    def learn(self, members: MessageMembers) -> None:
         """Take over what a predecessor tells; raises MessageError."""
         learn(members, self.server)
 

@@ -27,9 +27,9 @@ from nginy.process.takeover.datagrams import Forwarding
 from nginy.process.takeover.estate import Estate
 from nginy.process.takeover.known import growth
 from nginy.process.takeover.link import Link
-from nginy.process.takeover.messages import Members, Message, MessageError, pieces
+from nginy.process.takeover.messages import Message, MessageError, MessageMembers, pieces
 from nginy.process.takeover.session_record import TcpRecord
-from nginy.process.takeover.tally import Tally
+from nginy.process.takeover.tally import Moved
 from nginy.process.takeover.udp_session import UdpRecord
 from nginy.proxy.movable import SOON
 from nginy.proxy.phases.limiting import Zones
@@ -101,14 +101,14 @@ class Giver:
     )
 
     def __init__(
-        self, estate: Estate, sock: socket.socket, report: Callable[[Tally], None]
+        self, estate: Estate, sock: socket.socket, report: Callable[[Moved], None]
     ) -> None:
         """Tell `report` after each pass how far it has come. Raises OSError."""
         self._estate = estate
         self._loop: Loop = estate.loop
         self._report = report
         self.stage = Stage.KNOWING
-        self.tally = Tally()
+        self.tally = Moved()
         """What has come of it so far."""
         self._in_flight: dict[int, Movable] = {}
         self._sent: set[int] = set()
@@ -152,7 +152,7 @@ class Giver:
     # What the other side says.
 
     def _received(self, message: Message) -> None:
-        members = Members(message.members)
+        members = MessageMembers(message.members)
         if message.word == "ready" and self.stage is Stage.KNOWING:
             self.stage = Stage.MOVING
             self._estate.stop_accepting()

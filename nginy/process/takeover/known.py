@@ -17,7 +17,7 @@ from typing import Final
 
 from nginy.backend.backend import Backend, Counters
 from nginy.process.server import Server
-from nginy.process.takeover.messages import Members, Message, MessageError
+from nginy.process.takeover.messages import Message, MessageError, MessageMembers
 from nginy.proxy.handler import ProtocolHandler
 from nginy.proxy.reply import DatagramReplyHandler
 from nginy.proxy.udp.drops import Drops
@@ -147,7 +147,7 @@ def growth(after: Grown, before: Mapping[tuple[str, ...], Mapping[str, int]]) ->
 # The new side.
 
 
-def learn(members: Members, server: Server) -> None:
+def learn(members: MessageMembers, server: Server) -> None:
     """Take over what a message tells; raises MessageError."""
     kind = members.text("kind")
     if kind == "found":
@@ -166,7 +166,7 @@ def learn(members: Members, server: Server) -> None:
             _grow(place, row.numbers("numbers"), server)
 
 
-def _learn_backends(members: Members, server: Server) -> None:
+def _learn_backends(members: MessageMembers, server: Server) -> None:
     monitor = server.pools.monitor(members.text("upstream"))
     if monitor is None:
         return
@@ -195,7 +195,7 @@ def _learn_backends(members: Members, server: Server) -> None:
             monitor.eject_until(backend, until_ms, ejected.count("in_row"), reason)
 
 
-def _learn_buckets(members: Members, server: Server) -> None:
+def _learn_buckets(members: MessageMembers, server: Server) -> None:
     wanted = members.text("zone"), members.count("rate"), members.count("burst")
     for key, rates in server.services.zones.tables():
         if key == wanted:

@@ -110,7 +110,7 @@ def decode(whole: bytes, fds: Sequence[int] = ()) -> Message:
     return Message(members["word"], members, data, fds)
 
 
-class Members:
+class MessageMembers:
     """The members of a message, or of an object in it, by the type that they must have.
 
     Every method raises MessageError for a member of another type, or one that is missing.
@@ -176,24 +176,24 @@ class Members:
             raise self._wrong(name)
         return value
 
-    def object(self, name: str) -> "Members":
+    def object(self, name: str) -> "MessageMembers":
         """Return the members of an object."""
-        return Members(self._members.get(name))
+        return MessageMembers(self._members.get(name))
 
-    def maybe_object(self, name: str) -> "Members | None":
+    def maybe_object(self, name: str) -> "MessageMembers | None":
         """Return the members of an object; None if it is null, or not there."""
         return None if self._members.get(name) is None else self.object(name)
 
-    def objects(self, name: str) -> "list[Members]":
+    def objects(self, name: str) -> "list[MessageMembers]":
         """Return the members of each object of a list."""
-        return [Members(each) for each in self.items(name)]
+        return [MessageMembers(each) for each in self.items(name)]
 
     def numbers(self, name: str) -> dict[str, int]:
         """Return an object whose members are all whole numbers."""
         value = self._members.get(name, {})
         if not isinstance(value, dict):
             raise self._wrong(name)
-        members = Members(value)
+        members = MessageMembers(value)
         return {key: members.number(key) for key in value}
 
     def _wrong(self, name: str) -> MessageError:

@@ -21,9 +21,9 @@ from nginy.process.takeover.link import Link
 from nginy.process.takeover.messages import (
     VARIABLE,
     VERSIONS,
-    Members,
     Message,
     MessageError,
+    MessageMembers,
     common_version,
     encode,
 )
@@ -140,7 +140,7 @@ class Predecessor:
         self._lanes.clear()
 
     def _received(self, message: Message) -> None:
-        members = Members(message.members)
+        members = MessageMembers(message.members)
         if message.word == "lane" and len(message.fds) == 1 and self._awaited:
             self._lanes.append(socket.socket(fileno=message.fds[0]))
             return

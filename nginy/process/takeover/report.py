@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nginy.process.takeover.messages import MessageError
-from nginy.process.takeover.tally import Tally, tally_of
+from nginy.process.takeover.tally import Moved, tally_of
 from nginy.text.counts import counted
 
 
@@ -24,7 +24,7 @@ class UpgradeOutcome:
     """The new process; 0 if there is none."""
     is_serving: bool
     """Whether it serves. If not, the old process goes on as before."""
-    tally: Tally
+    tally: Moved
     problems: tuple[str, ...] = ()
     is_beside: bool = False
     """Whether the old process serves as well, as the new one takes no sessions over."""

@@ -11,11 +11,10 @@ Pure. `tcp_session.py` and `udp_session.py` fill records in, and make sessions o
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from nginy.process.takeover.messages import Members, MessageError
+from nginy.process.takeover.messages import MessageError, MessageMembers
 from nginy.text.address import SockAddr
 from nginy.wire.client_hello import Hello
-from nginy.wire.proxy_protocol import Header
-from nginy.wire.proxy_protocol import Place as HeaderPlace
+from nginy.wire.proxy_protocol import Header, HeaderAddress
 
 Json = Mapping[str, object]
 
@@ -58,7 +57,7 @@ class ConnectionRecord:
         }
 
     @staticmethod
-    def parse(members: Members) -> "ConnectionRecord":
+    def parse(members: MessageMembers) -> "ConnectionRecord":
         """Return what `to_json` has made; raises MessageError."""
         return ConnectionRecord(
             parse_sockaddr(members.items("peer")),
@@ -102,7 +101,7 @@ class AttemptRecord:
         }
 
     @staticmethod
-    def parse(members: Members) -> "AttemptRecord":
+    def parse(members: MessageMembers) -> "AttemptRecord":
         """Return what `to_json` has made; raises MessageError."""
         return AttemptRecord(
             members.text("address"),
@@ -138,7 +137,7 @@ class ArrivalRecord:
         }
 
     @staticmethod
-    def parse(members: Members) -> "ArrivalRecord":
+    def parse(members: MessageMembers) -> "ArrivalRecord":
         """Return what `to_json` has made; raises MessageError."""
         header, hello = members.maybe_object("header"), members.maybe_object("hello")
         return ArrivalRecord(
@@ -170,7 +169,7 @@ class EndRecord:
         }
 
     @staticmethod
-    def parse(members: Members) -> "EndRecord":
+    def parse(members: MessageMembers) -> "EndRecord":
         """Return what `to_json` has made; raises MessageError."""
         return EndRecord(
             members.text("reason"),
@@ -201,7 +200,7 @@ class Place:
         }
 
     @staticmethod
-    def parse(members: Members) -> "Place":
+    def parse(members: MessageMembers) -> "Place":
         """Return what `to_json` has made; raises MessageError."""
         names = ("listener", "upstream", "backend", "address")
         return Place(*(members.text(name) for name in names))
@@ -233,7 +232,7 @@ class TcpRecord:
         }
 
     @staticmethod
-    def parse(members: Members) -> "TcpRecord":
+    def parse(members: MessageMembers) -> "TcpRecord":
         """Return what `to_json` has made; raises MessageError."""
         arrival, end = members.maybe_object("arrival"), members.maybe_object("end")
         attempts = [AttemptRecord.parse(each) for each in members.objects("attempts")]
@@ -282,7 +281,7 @@ def _header_to_json(header: Header) -> Json:
     }
 
 
-def _parse_header(members: Members) -> Header:
+def _parse_header(members: MessageMembers) -> Header:
     source, destination = members.items("source"), members.items("destination")
     tlvs = []
     for each in members.items("tlvs"):
@@ -310,7 +309,7 @@ def _hello_to_json(hello: Hello) -> Json:
     }
 
 
-def _parse_hello(members: Members) -> Hello:
+def _parse_hello(members: MessageMembers) -> Hello:
     return Hello(
         members.flag("is_tls"),
         members.text("server_name"),
@@ -319,7 +318,7 @@ def _parse_hello(members: Members) -> Hello:
     )
 
 
-def _parse_place(items: Sequence[object]) -> HeaderPlace | None:
+def _parse_place(items: Sequence[object]) -> HeaderAddress | None:
     match items:
         case []:
             return None

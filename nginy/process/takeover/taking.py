@@ -19,9 +19,9 @@ from nginy.process.takeover import tcp_session, udp_session
 from nginy.process.takeover.datagrams import deliver
 from nginy.process.takeover.estate import Estate
 from nginy.process.takeover.link import Link
-from nginy.process.takeover.messages import REST_MAX_BYTES, Members, Message, MessageError
+from nginy.process.takeover.messages import REST_MAX_BYTES, Message, MessageError, MessageMembers
 from nginy.process.takeover.session_record import TcpRecord
-from nginy.process.takeover.tcp_session import Refusal
+from nginy.process.takeover.tcp_session import Unmovable
 from nginy.process.takeover.udp_session import UdpRecord
 from nginy.proxy.tcp import TcpSession
 from nginy.proxy.udp.session import UdpSession
@@ -59,7 +59,7 @@ class Taker:
         self._changed = changed
         self.reads = True
         """Whether the other side still reads the sockets of UDP listeners."""
-        self._early: list[Members] = []
+        self._early: list[MessageMembers] = []
         """What waits for the listeners that it is of."""
         self._is_ready = False
         self._rests = b""
@@ -96,7 +96,7 @@ class Taker:
         elif word == "datagram":
             deliver(message, self._estate)
         elif word == "state":
-            self._learn(Members(message.members))
+            self._learn(MessageMembers(message.members))
         elif word == "known":
             self.is_known = True
         elif word == "read":
@@ -105,7 +105,7 @@ class Taker:
         elif word in ("back", "bye"):
             self.close()
 
-    def _learn(self, members: Members) -> None:
+    def _learn(self, members: MessageMembers) -> None:
         """Take over what the old process knows; what is of listeners once they are there."""
         if members.text("kind") in OF_LISTENERS and not self._is_ready:
             self._early.append(members)
@@ -113,7 +113,7 @@ class Taker:
             self._estate.learn(members)
 
     def _take(self, message: Message) -> None:
-        members = Members(message.members)
+        members = MessageMembers(message.members)
         try:
             rests, self._rests = self._rests + message.data, b""
             number = members.count("number")
@@ -125,7 +125,7 @@ class Taker:
             raise
         try:
             session = self._made_of(record, rests, message.fds)
-        except Refusal as refusal:
+        except Unmovable as refusal:
             self._link.send(Message("refused", {"number": number, "why": str(refusal)}))
             return
         self._link.send(Message("took", {"number": number}), partial(self._confirmed, session))

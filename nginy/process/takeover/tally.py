@@ -9,14 +9,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
-from nginy.process.takeover.messages import Members
+from nginy.process.takeover.messages import MessageMembers
 
 STAYS_MAX: Final = 20
 """Different reasons that are told; the rest is counted together."""
 
 
 @dataclass(slots=True)
-class Tally:
+class Moved:
     """The counts of one process, or of several."""
 
     tcp: int = 0
@@ -64,10 +64,10 @@ class Tally:
         return ", ".join([*parts, f"{others} others"] if others else parts)
 
 
-def tally_of(text: str) -> Tally:
+def tally_of(text: str) -> Moved:
     """Return what `to_json` has made; raises ValueError or MessageError."""
-    members = Members(json.loads(text))
-    return Tally(
+    members = MessageMembers(json.loads(text))
+    return Moved(
         members.count("tcp"),
         members.count("udp"),
         Counter(members.numbers("stays")),
@@ -77,9 +77,9 @@ def tally_of(text: str) -> Tally:
     )
 
 
-def total(tallies: "list[Tally]") -> Tally:
+def total(tallies: "list[Moved]") -> Moved:
     """Return all tallies as one."""
-    whole = Tally(is_final=all(each.is_final for each in tallies))
+    whole = Moved(is_final=all(each.is_final for each in tallies))
     for each in tallies:
         whole.tcp += each.tcp
         whole.udp += each.udp

@@ -40,7 +40,7 @@ from nginy.proxy.session import Reason, Session
 from nginy.proxy.tcp import TcpHandler, TcpSession
 
 
-class Refusal(Exception):  # noqa: N818 - no error: the session stays where it is
+class Unmovable(Exception):  # noqa: N818 - no error: the session stays where it is
     """Why a session cannot go on here, in words that fit behind "sessions": "with backend …"."""
 
 
@@ -163,15 +163,15 @@ def made_of(
     try:
         handler, backend = find_place(record.place, places, loop)
         if not isinstance(handler, TcpHandler):
-            raise Refusal("of a listener for another protocol")
+            raise Unmovable("of a listener for another protocol")
         pipes = record.client.in_pipe + record.server.in_pipe
         if len(left) != 2 * (1 + pipes):
-            raise Refusal("as no descriptor is free")
+            raise Unmovable("as no descriptor is free")
         sides = (record.client, record.server)
         if sum(each.rest for each in sides if not each.in_pipe) != len(rests):
             raise MessageError("the rests are not whole")
         if loop.connections + 2 > loop.max_connections:
-            raise Refusal("as worker_connections are used up")
+            raise Unmovable("as worker_connections are used up")
         return _made_of(record, rests, left, handler, backend, places.zones)
     finally:
         for fd in left:
@@ -183,15 +183,15 @@ def find_place(place: Place, places: Places, loop: Loop) -> tuple[ProxyHandler, 
     try:
         handler = places.towards(place.listener, place.upstream)
     except KeyError:
-        raise Refusal(f"of listener {place.listener}, which the new process lacks") from None
+        raise Unmovable(f"of listener {place.listener}, which the new process lacks") from None
     if handler is None:
         text = f"of listener {place.listener}, which no longer leads to {place.upstream}"
-        raise Refusal(text)
+        raise Unmovable(text)
     for backend in handler.pool.backends:
         if (backend.name, backend.addr_text) == (place.backend, place.address):
             return handler, backend
     where = f"{place.upstream}/{place.address}"
-    raise Refusal(f"with backend {where}, which the new process lacks")
+    raise Unmovable(f"with backend {where}, which the new process lacks")
 
 
 def _made_of(
@@ -214,7 +214,7 @@ def _made_of(
         if client is not None:
             client.close()
         text = error.strerror if isinstance(error, OSError) else "out of memory"
-        raise Refusal(f"as the new process has no room ({text})") from error
+        raise Unmovable(f"as the new process has no room ({text})") from error
     if record.client.in_pipe:
         _give_pipe(client, record.client.rest, left)
     if record.server.in_pipe:

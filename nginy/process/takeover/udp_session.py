@@ -16,7 +16,7 @@ from typing import Protocol
 from nginy.backend.backend import Backend
 from nginy.event.datagram import DatagramConnection, DatagramReceiver, SharedConnection
 from nginy.event.loop import Loop
-from nginy.process.takeover.messages import Members, MessageError
+from nginy.process.takeover.messages import MessageError, MessageMembers
 from nginy.process.takeover.session_record import (
     ArrivalRecord,
     AttemptRecord,
@@ -28,7 +28,7 @@ from nginy.process.takeover.session_record import (
 )
 from nginy.process.takeover.tcp_session import (
     Places,
-    Refusal,
+    Unmovable,
     arrival_of,
     arrival_record,
     attempt_records,
@@ -95,7 +95,7 @@ class UdpRecord:
         }
 
     @staticmethod
-    def parse(members: Members) -> "UdpRecord":
+    def parse(members: MessageMembers) -> "UdpRecord":
         """Return what `to_json` has made; raises MessageError."""
         arrival = members.maybe_object("arrival")
         attempts = [AttemptRecord.parse(each) for each in members.objects("attempts")]
@@ -152,11 +152,11 @@ def made_of(
         handler, backend = find_place(record.place, places, loop)
         main = places.handler(record.place.listener)
         if not isinstance(handler, UdpHandler) or not isinstance(main, UdpHandler):
-            raise Refusal("of a listener for another protocol")
+            raise Unmovable("of a listener for another protocol")
         if len(left) != 1:
-            raise Refusal("as no descriptor is free")
+            raise Unmovable("as no descriptor is free")
         if loop.connections + 1 > loop.max_connections:
-            raise Refusal("as worker_connections are used up")
+            raise Unmovable("as worker_connections are used up")
         if handler is not main:
             handler.share(main)
         receiver = places.receiver(record.place.listener)
@@ -176,7 +176,7 @@ def _connection(loop: Loop, record: ConnectionRecord, left: list[int]) -> Datagr
         upstream = DatagramConnection(loop, sock, record.peer)
     except OSError as error:
         sock.detach()
-        raise Refusal(f"as the new process has no room ({error.strerror})") from error
+        raise Unmovable(f"as the new process has no room ({error.strerror})") from error
     left.clear()
     restore(upstream, record)
     return upstream

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from nginy.process.takeover.link import link_pair
 from nginy.process.takeover.messages import MessageError
-from nginy.process.takeover.tally import Tally, tally_of, total
+from nginy.process.takeover.tally import Moved, tally_of, total
 from nginy.process.workers.crew import Crew, WorkerProcess
 
 logger = logging.getLogger("nginy.server")
@@ -28,8 +28,8 @@ class Handing:
 
     def __init__(self, crew: Crew) -> None:
         self._crew = crew
-        self._report: Callable[[Tally], None] | None = None
-        self._tallies: dict[int, Tally] = {}
+        self._report: Callable[[Moved], None] | None = None
+        self._tallies: dict[int, Moved] = {}
         """How far each worker has come, by its number."""
         self.lanes: Sequence[socket.socket] = ()
         """Those of the workers that this crew takes over from, until its own have them."""
@@ -43,7 +43,7 @@ class Handing:
         self.lanes = ()
         return kept
 
-    def begin(self, report: Callable[[Tally], None]) -> Sequence[socket.socket]:
+    def begin(self, report: Callable[[Moved], None]) -> Sequence[socket.socket]:
         """Make each worker hand over, and return the far ends of the lanes; raises OSError."""
         self._report = None
         self._tallies.clear()
@@ -54,7 +54,7 @@ class Handing:
                 is_told = process.send("give", fds=[ours.fileno()])
             lanes.append(theirs)
             problem = "" if is_told else f"{process} does not accept the message"
-            self._tallies[process.index] = Tally(is_final=not is_told, problem=problem)
+            self._tallies[process.index] = Moved(is_final=not is_told, problem=problem)
         self._report = report
         return lanes
 
@@ -63,7 +63,7 @@ class Handing:
         try:
             tally = tally_of(text)
         except (ValueError, MessageError):
-            tally = Tally(is_final=True, problem=f"{process} says what nobody understands")
+            tally = Moved(is_final=True, problem=f"{process} says what nobody understands")
         if process.index in self._tallies:
             self._tallies[process.index] = tally
             self._tell()

@@ -25,7 +25,7 @@ from nginy.event.listener import Listener
 from nginy.process.binding import in_binding_order, refusal, wanted_by
 from nginy.process.inherited import Inherited, bound_listener
 
-Ports = dict[ListenKey, list[Listener]]
+OpenPorts = dict[ListenKey, list[Listener]]
 """The sockets of each address: one for each worker, or one for all."""
 
 
@@ -36,18 +36,18 @@ class PortSet:
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
-        self._ports: Ports = {}
-        self._retired: Ports = {}
+        self._ports: OpenPorts = {}
+        self._retired: OpenPorts = {}
         self.inherited = Inherited()
         """Sockets to be taken instead of binding new ones."""
 
     # Starting and reloading.
 
-    def open(self, config: schema.Config) -> Ports:
+    def open(self, config: schema.Config) -> OpenPorts:
         """Return sockets for the addresses of `config` that are not served yet: all, or none.
         Raises NginyError. Give the result to `apply` or to `undo`.
         """
-        opened: Ports = {}
+        opened: OpenPorts = {}
         errors: list[NginyError] = []
         neighbors = self._neighbors()
         for options in in_binding_order(wanted_by(config), self.inherited):
@@ -67,11 +67,11 @@ class PortSet:
             raise refusal(errors)
         return opened
 
-    def undo(self, opened: Ports) -> None:
+    def undo(self, opened: OpenPorts) -> None:
         """Close what `open` has bound."""
         _close({key: group for key, group in opened.items() if key not in self._retired})
 
-    def apply(self, config: schema.Config, opened: Ports) -> None:
+    def apply(self, config: schema.Config, opened: OpenPorts) -> None:
         """Adopt what `open` has returned for `config`, and close what it does not name. UDP sockets
         only retire. The workers answer old clients from theirs, and while the kernel has the whole
         group it finds the right worker for each; closing them, or taking them back, comes later.
@@ -190,7 +190,7 @@ def _wildcard_of(key: ListenKey) -> ListenKey:
     return replace(address, host="::" if address.family == AF_INET6 else "0.0.0.0"), is_udp
 
 
-def _close(ports: Ports) -> None:
+def _close(ports: OpenPorts) -> None:
     for group in ports.values():
         for listener in group:
             listener.close()

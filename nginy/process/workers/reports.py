@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from nginy.admin.answer import Facts, Question, Replies, Slices, encode
+from nginy.admin.answer import Facts, Poll, Replies, Slices, encode
 from nginy.admin.changes.overriding import OVERRIDING, details
 from nginy.admin.events import Events
 from nginy.admin.facts.merge import parse
@@ -54,7 +54,7 @@ class Round:
         "waiting",
     )
 
-    def __init__(self, number: int, question: Question, ended: "Callable[[Round], None]") -> None:
+    def __init__(self, number: int, question: Poll, ended: "Callable[[Round], None]") -> None:
         self.number = number
         self.question = question
         self.asked = 0
@@ -115,7 +115,7 @@ class Reports:
         self._rounds: dict[str, Round] = {}
         """Those under way, by the text of the question."""
 
-    def ask(self, question: Question, done: Done) -> None:
+    def ask(self, question: Poll, done: Done) -> None:
         """Ask all workers, unless the same question is under way, and call when they have
         answered."""
         text = question.to_json()
@@ -155,7 +155,7 @@ class Reports:
 
     def joined(self, process: WorkerProcess) -> None:
         """Tell a worker that has begun to serve what operators have set."""
-        question = Question(OVERRIDING.name, details(self._subject.book))
+        question = Poll(OVERRIDING.name, details(self._subject.book))
         fd = self._send(process, "0", question.to_json())
         if fd is not None:
             os.close(fd)

@@ -39,7 +39,7 @@ from nginy.process.logs import LogSet
 from nginy.process.privileges import cap_descriptors, give_away, raise_descriptor_limit
 from nginy.process.report import ReloadOutcome
 from nginy.process.server import draining_status, ends_in_ms
-from nginy.process.takeover.tally import Tally
+from nginy.process.takeover.tally import Moved
 from nginy.process.workers.crew import Crew, WorkerProcess
 from nginy.process.workers.handing import Handing
 from nginy.process.workers.lead import Lead
@@ -308,7 +308,7 @@ class Supervisor:
         self.admin.draining(status, ends_in_ms(self.config), has_successor=has_successor)
         return status
 
-    def give(self, report: Callable[[Tally], None]) -> Sequence[socket.socket]:
+    def give(self, report: Callable[[Moved], None]) -> Sequence[socket.socket]:
         """Make the workers hand over, and return the far ends of their lanes; raises OSError."""
         return self._handing.begin(report)
 

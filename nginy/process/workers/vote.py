@@ -23,7 +23,7 @@ from nginy.event.loop import Loop
 from nginy.event.timer import Timer
 from nginy.process.admin import PreparedAdmin
 from nginy.process.workers.crew import PING_MS, Crew, WorkerProcess
-from nginy.process.workers.ports import Ports
+from nginy.process.workers.ports import OpenPorts
 from nginy.process.workers.worker import write_config
 
 
@@ -49,7 +49,7 @@ class Vote:
         """Tells its answers from late ones to an earlier vote."""
         self.config = config
         self.text = text
-        self.ports: Ports = {}
+        self.ports: OpenPorts = {}
         self.admin = PreparedAdmin(config)
         self.waiting: set[int] = set()
         """The workers that have not answered yet."""

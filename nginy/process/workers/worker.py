@@ -63,7 +63,7 @@ from nginy.process.server import Prepared, Server
 from nginy.process.takeover.estate import Estate
 from nginy.process.takeover.giving import Giver
 from nginy.process.takeover.taking import Takers
-from nginy.process.takeover.tally import Tally
+from nginy.process.takeover.tally import Moved
 from nginy.process.workers.channel import DESCRIPTORS_MAX, Channel
 from nginy.process.workers.reports import Reporter
 
@@ -218,9 +218,9 @@ class Worker:
                 self._giver = Giver(self._estate, lane, self._gave)
             except OSError as error:
                 lane.close()
-                self._gave(Tally(is_final=True, problem=f"no lane: {error.strerror}"))
+                self._gave(Moved(is_final=True, problem=f"no lane: {error.strerror}"))
         elif word == "give":
-            self._gave(Tally(is_final=True, problem="no lane: out of descriptors"))
+            self._gave(Moved(is_final=True, problem="no lane: out of descriptors"))
         elif word == "keep" and self._giver is not None:
             self._giver.take_back()
         elif word == "take":
@@ -231,7 +231,7 @@ class Worker:
             logger.log(NOTICE, "%s", self.server.retire())
             self.channel.send("draining", str(self.server.sessions))
 
-    def _gave(self, tally: Tally) -> None:
+    def _gave(self, tally: Moved) -> None:
         self.channel.send("gave", tally.to_json())
 
     def _prepare(self, number: str, fds: list[int]) -> Steps[None]:

@@ -12,13 +12,13 @@ from nginy.proxy.limits import Counts
 from nginy.proxy.routing.routes import Route
 from nginy.text.address import SockAddr
 from nginy.wire.client_hello import Hello
-from nginy.wire.proxy_protocol import Header, Host, Place
+from nginy.wire.proxy_protocol import Header, HeaderAddress, Host
 
 NO_HEADER: Final = Header(0, 0)
 """Of a client that sent none: all that it says is empty."""
 
 
-class Announced(tuple[Host, Place | None]):
+class Announced(tuple[Host, HeaderAddress | None]):
     """A UDP client that a proxy announces in front of its datagrams, as the key of its session.
 
     Two are equal if one client asked one address of the proxy, whatever else their headers say. It

@@ -7,7 +7,7 @@ the following), and only those that its listener's configuration asks for. Most 
 their sessions go to their content at once.
 
 A phase lets the session pass to the next one, has it wait, or refuses it. `enter` runs them for a
-TCP session, which ends when a phase refuses it. `proxy/udp/newcomer.py` runs them for a UDP client:
+TCP session, which ends when a phase refuses it. `proxy/udp/stranger.py` runs them for a UDP client:
 it drops and counts a refused datagram, and begins no session.
 
 Each phase is a thin layer around a pure module such as `proxy/access.py`, which decides.

@@ -30,10 +30,10 @@ from nginy.event.timer import Timer
 from nginy.proxy.context import host_of
 from nginy.proxy.phases.phase import Passage, Phase, PhaseResult, Phases, Refusal
 from nginy.proxy.phases.reading import Reading
-from nginy.proxy.routing.conditions import Facts, knows
+from nginy.proxy.routing.conditions import ClientFacts, knows
 from nginy.proxy.routing.routes import Route, RouteTable
 from nginy.proxy.session import Reason, Session
-from nginy.proxy.udp.newcomer import Newcomer
+from nginy.proxy.udp.stranger import Stranger
 from nginy.wire.client_hello import NOT_TLS, Hello, Records, parse
 from nginy.wire.errors import WireError
 from nginy.wire.expect import Verdict
@@ -61,10 +61,10 @@ class ChooseRoute(Phase):
         """Choose at once, or wait for the bytes that the choice depends on."""
         texts = self.texts
         host = host_of(session.client.sockaddr)
-        facts = Facts(host, self.port, lambda text: texts[text](session))
+        facts = ClientFacts(host, self.port, lambda text: texts[text](session))
         client = session.client
         if not isinstance(client, Connection):
-            first = session.first if isinstance(session, Newcomer) else b""
+            first = session.first if isinstance(session, Stranger) else b""
             knows(facts, first, NOT_TLS, is_complete=True)
             return self.choose(session, facts)
         if not self.table.waits:
@@ -79,7 +79,7 @@ class ChooseRoute(Phase):
             preread.wait(self.timeout_ms)
         return verdict
 
-    def choose(self, session: Session, facts: Facts) -> PhaseResult:
+    def choose(self, session: Session, facts: ClientFacts) -> PhaseResult:
         """Follow the first route that holds."""
         route = self.table.choose(facts)
         if route is Verdict.MORE:
@@ -102,7 +102,7 @@ class Preread(Reading):
     action = "prereading client data"  # nginx
 
     phase: ChooseRoute
-    facts: Facts
+    facts: ClientFacts
     records: Records | None
     """Those of a ClientHello that was not whole at the first look."""
     seen: int

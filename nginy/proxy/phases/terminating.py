@@ -46,7 +46,7 @@ HTTP_ANSWER: Final = (
     b"Content-Length: %d\r\n\r\n%b" % (len(HTTP_TEXT), HTTP_TEXT)
 )
 
-LINGER_MS: Final = 5000
+HTTP_LINGER_MS: Final = 5000
 """A client that speaks HTTP has this long to end its request and to close (nginx
 `lingering_timeout`). A close with unread bytes is a reset, which may overtake the answer."""
 
@@ -223,7 +223,7 @@ class ServerHandshake:
         client.read.handler, client.write.handler = self._discard_handler, ignore
         timer, loop = client.write.timer, client.loop
         if timer is not None:
-            loop.timers.start(timer, loop.clock.now_ms + LINGER_MS)
+            loop.timers.start(timer, loop.clock.now_ms + HTTP_LINGER_MS)
         if client.read.ready:
             loop.post(client.read)
         return None

@@ -1,7 +1,7 @@
 """Conditions: what a route may ask of a client.
 
-Each looks at `Facts` and has one of three verdicts (`wire/expect.py::Verdict`): it holds, it does
-not, or more bytes are needed to tell. Only some look at bytes at all. Pure;
+Each looks at `ClientFacts` and has one of three verdicts (`wire/expect.py::Verdict`): it holds, it
+does not, or more bytes are needed to tell. Only some look at bytes at all. Pure;
 `proxy/routing/routes.py` makes routes of them, and `config/routes.py` makes them of keys.
 """
 
@@ -26,7 +26,7 @@ MORE: Final = Verdict.MORE
 
 
 @dataclass(slots=True)
-class Facts:
+class ClientFacts:
     """What nginy knows of a client whose route it is choosing."""
 
     host: str
@@ -43,7 +43,7 @@ class Facts:
     """Whether no more bytes will come before there is a way."""
 
 
-def knows(facts: Facts, head: bytes, hello: Hello | None, *, is_complete: bool) -> None:
+def knows(facts: ClientFacts, head: bytes, hello: Hello | None, *, is_complete: bool) -> None:
     """Note what a client has sent; if no more will come, an incomplete hello is not TLS."""
     facts.head = head
     # After its hello a client waits for the server's.
@@ -70,11 +70,11 @@ class Condition(ABC):
         return ()
 
     @abstractmethod
-    def judge(self, facts: Facts) -> Verdict:
+    def judge(self, facts: ClientFacts) -> Verdict:
         """Tell whether it holds."""
 
     @abstractmethod
-    def said(self, facts: Facts) -> str:
+    def said(self, facts: ClientFacts) -> str:
         """Return what it looks at, for people: `the name "a.example"`."""
 
 
@@ -85,11 +85,11 @@ class From(Condition):
     key = "from"
     networks: Access
 
-    def judge(self, facts: Facts) -> Verdict:
+    def judge(self, facts: ClientFacts) -> Verdict:
         """Look the address up."""
         return NO if self.networks.decides(facts.host) < 0 else YES
 
-    def said(self, facts: Facts) -> str:
+    def said(self, facts: ClientFacts) -> str:
         """Return the address."""
         return facts.host
 
@@ -101,11 +101,11 @@ class Ports(Condition):
     key = "port"
     ranges: tuple[tuple[int, int], ...]
 
-    def judge(self, facts: Facts) -> Verdict:
+    def judge(self, facts: ClientFacts) -> Verdict:
         """Look for a range that has the port."""
         return YES if any(low <= facts.port <= high for low, high in self.ranges) else NO
 
-    def said(self, facts: Facts) -> str:
+    def said(self, facts: ClientFacts) -> str:
         """Return the port."""
         return f"port {facts.port}"
 
@@ -121,14 +121,14 @@ class ServerName(Condition):
     def __init__(self, texts: Sequence[str]) -> None:
         self.patterns = Patterns(texts, re.IGNORECASE)
 
-    def judge(self, facts: Facts) -> Verdict:
+    def judge(self, facts: ClientFacts) -> Verdict:
         """Compare the name, which `Hello` has in lower case; no name fits nothing."""
         if facts.hello is None:
             return MORE
         name = facts.hello.server_name
         return YES if name and self.patterns.fit(name) else NO
 
-    def said(self, facts: Facts) -> str:
+    def said(self, facts: ClientFacts) -> str:
         """Return the name."""
         name = facts.hello.server_name if facts.hello is not None else ""
         return f'name "{name}"' if name else "no name"
@@ -145,13 +145,13 @@ class Protocols(Condition):
     def __init__(self, texts: Sequence[str]) -> None:
         self.patterns = Patterns(texts)
 
-    def judge(self, facts: Facts) -> Verdict:
+    def judge(self, facts: ClientFacts) -> Verdict:
         """Look for one that fits, whatever the client prefers."""
         if facts.hello is None:
             return MORE
         return YES if any(each and self.patterns.fit(each) for each in facts.hello.alpn) else NO
 
-    def said(self, facts: Facts) -> str:
+    def said(self, facts: ClientFacts) -> str:
         """Return the protocols."""
         offered = facts.hello.alpn if facts.hello is not None else ()
         return f"protocols {', '.join(offered)}" if offered else "no protocols"
@@ -165,13 +165,13 @@ class IsTls(Condition):
     needs_bytes = True
     wanted: bool
 
-    def judge(self, facts: Facts) -> Verdict:
+    def judge(self, facts: ClientFacts) -> Verdict:
         """Wait for the first byte, or for the whole hello."""
         if facts.hello is None:
             return MORE
         return YES if facts.hello.is_tls is self.wanted else NO
 
-    def said(self, facts: Facts) -> str:
+    def said(self, facts: ClientFacts) -> str:
         """Return which it is."""
         is_tls = facts.hello is not None and facts.hello.is_tls
         return "TLS" if is_tls else "not TLS"
@@ -185,11 +185,11 @@ class StartsWith(Condition):
     needs_bytes = True
     starts: Starts
 
-    def judge(self, facts: Facts) -> Verdict:
+    def judge(self, facts: ClientFacts) -> Verdict:
         """Compare as far as they have come."""
         return self.starts.judge(facts.head, is_complete=facts.is_complete)
 
-    def said(self, facts: Facts) -> str:
+    def said(self, facts: ClientFacts) -> str:
         """Return the head of the bytes."""
         return f"first bytes {shown(facts.head)}"
 
@@ -217,16 +217,16 @@ class Share(Condition):
         """Only for variables that do."""
         return self.is_late
 
-    def judge(self, facts: Facts) -> Verdict:
+    def judge(self, facts: ClientFacts) -> Verdict:
         """Hash the key."""
         if self.is_late and facts.hello is None:
             return MORE
         return YES if self.low <= self._hash(facts) < self.high else NO
 
-    def _hash(self, facts: Facts) -> int:
+    def _hash(self, facts: ClientFacts) -> int:
         return murmur_hash2(as_bytes(facts.text(self.text)))
 
-    def said(self, facts: Facts) -> str:
+    def said(self, facts: ClientFacts) -> str:
         """Return the key, and where it is among all clients."""
         place = self._hash(facts) / (1 << 32)
         return f'key "{facts.text(self.text)}" is at {place:.2%}'
@@ -239,11 +239,11 @@ class Known(Condition):
     key = ""
     needs_bytes = True
 
-    def judge(self, facts: Facts) -> Verdict:
+    def judge(self, facts: ClientFacts) -> Verdict:
         """Wait for the rest of a ClientHello, if the bytes begin one."""
         return MORE if facts.hello is None else YES
 
-    def said(self, facts: Facts) -> str:
+    def said(self, facts: ClientFacts) -> str:
         """Return what nginy knows."""
         return shown(facts.head)
 
@@ -269,7 +269,7 @@ class When(Condition):
         """Only for variables that do."""
         return self.is_late
 
-    def judge(self, facts: Facts) -> Verdict:
+    def judge(self, facts: ClientFacts) -> Verdict:
         """Compare its value."""
         if self.is_late and facts.hello is None:
             return MORE
@@ -279,6 +279,6 @@ class When(Condition):
         is_short = len(value) <= PATTERN_MAX_CHARACTERS
         return YES if is_short and any(each.search(value) for each in self.patterns) else NO
 
-    def said(self, facts: Facts) -> str:
+    def said(self, facts: ClientFacts) -> str:
         """Return the value."""
         return f'${self.name} "{facts.text(self.texts[0])}"'

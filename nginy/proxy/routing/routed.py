@@ -9,7 +9,7 @@ table of sessions.
 A TCP client is accepted as an `ArrivingSession`, which passes the phases and knows nothing of
 backends. After them, when the route is known (`proxy/phases/preread.py`), its connection goes to a
 session of the target, with its number, its start and what the phases have found out. A UDP client
-has no session before that anyway (`proxy/udp/newcomer.py`).
+has no session before that anyway (`proxy/udp/stranger.py`).
 
 A reload makes another routed handler. Established sessions stay with the handler that they have;
 its successor for the same upstream, if there is one, takes it over like any other.
@@ -24,17 +24,17 @@ from nginy.event.datagram import DatagramReceiver, SharedConnection
 from nginy.event.loop import Loop
 from nginy.proxy.handler import ProtocolHandler, ProxyHandler, ProxySettings
 from nginy.proxy.reply import DatagramReplyHandler, ReplyHandler
-from nginy.proxy.routing.routes import Target
+from nginy.proxy.routing.routes import RouteTarget
 from nginy.proxy.session import Session
 from nginy.proxy.tcp import TcpHandler
 from nginy.proxy.udp.handler import UdpHandler
-from nginy.proxy.udp.newcomer import Newcomer
 from nginy.proxy.udp.session import UdpSession
+from nginy.proxy.udp.stranger import Stranger
 from nginy.text.address import Address
 
 NO_NAMES: Final[Mapping[str, Callable[[Session], str]]] = {}
 
-MakeHandler = Callable[[Target], ProtocolHandler]
+MakeHandler = Callable[[RouteTarget], ProtocolHandler]
 """Makes the handler of a target."""
 
 
@@ -46,7 +46,7 @@ class Contents:
     def __init__(
         self,
         make: MakeHandler,
-        default: Target | None,
+        default: RouteTarget | None,
         pools: Mapping[str, BackendPool],
         nobody: BackendPool,
         names: Mapping[str, Callable[[Session], str]] = NO_NAMES,
@@ -54,7 +54,7 @@ class Contents:
         self._make = make
         self._names = names
         """What works out the name of an upstream, by its text in the configuration ("$site")."""
-        self._by_target: dict[Target, ProtocolHandler] = {}
+        self._by_target: dict[RouteTarget, ProtocolHandler] = {}
         self.default = default
         """The listener's own target, for clients that no route matches."""
         self.pools = pools
@@ -62,7 +62,7 @@ class Contents:
         self.nobody = nobody
         """A pool without backends, for a handler that has to have one and leads nowhere itself."""
 
-    def handler(self, main: ProtocolHandler, target: Target) -> ProtocolHandler:
+    def handler(self, main: ProtocolHandler, target: RouteTarget) -> ProtocolHandler:
         """Return the handler of a target, with what it shares with the listener's, `main`."""
         handler = self._by_target.get(target)
         if handler is None:
@@ -72,13 +72,13 @@ class Contents:
             handler.log_session = main.log_session
         return handler
 
-    def target_of(self, session: Session) -> Target:
+    def target_of(self, session: Session) -> RouteTarget:
         """Return the target of a session that no phase has refused."""
         route = None if session.arrival is None else session.arrival.route
         target = self.default if route is None else route.target
         assert target is not None  # the phase refuses clients that no route matches
         name = self._names.get(target.proxy_pass or "")
-        return target if name is None else Target(name(session))
+        return target if name is None else RouteTarget(name(session))
 
     @property
     def leads_to(self) -> str | None:
@@ -93,7 +93,7 @@ class Contents:
         """Follow the handlers that served the listener before."""
         for old in before.proxies():
             if self.pools.get(old.pool.name) is old.pool:
-                self.handler(main, Target(old.pool.name)).take_over(old)
+                self.handler(main, RouteTarget(old.pool.name)).take_over(old)
             else:
                 old.destination.left_at_ms = main.loop.clock.now_ms
 
@@ -133,7 +133,7 @@ class Routed(ProtocolHandler):
         """Return the handler behind it that leads to an upstream of its configuration."""
         if upstream not in self.contents.pools:
             return None
-        handler = self.contents.handler(self, Target(upstream))
+        handler = self.contents.handler(self, RouteTarget(upstream))
         return handler if isinstance(handler, ProxyHandler) else None
 
     def take_over(self, before: ProtocolHandler) -> None:
@@ -180,18 +180,18 @@ class RoutedDatagramHandler(Routed, UdpHandler):
     def session_for(
         self,
         receiver: DatagramReceiver,
-        newcomer: Newcomer,
+        stranger: Stranger,
         client: SharedConnection,
         data: memoryview,
     ) -> UdpSession | None:
         """Return the session of a client, for its target; None if the datagram was answered."""
-        handler = self.contents.handler(self, self.contents.target_of(newcomer))
+        handler = self.contents.handler(self, self.contents.target_of(stranger))
         if isinstance(handler, UdpHandler):
             handler.share(self)
             return handler.session_class(handler, client)
         assert isinstance(handler, DatagramReplyHandler)
         handler.drops = self.drops
-        handler.answer(receiver, newcomer.arrival, client, data)
+        handler.answer(receiver, stranger.arrival, client, data)
         return None
 
     def drain(self, is_draining: bool) -> None:

@@ -19,13 +19,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from heapq import merge
 
-from nginy.proxy.routing.conditions import MORE, NO, YES, Condition, Facts, Ports, ServerName
+from nginy.proxy.routing.conditions import MORE, NO, YES, ClientFacts, Condition, Ports, ServerName
 from nginy.proxy.routing.patterns import NAME_MAX_CHARACTERS
 from nginy.wire.expect import Verdict
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class RouteTarget:
     """Where a route leads: to an upstream, to a built-in answer, or nowhere."""
 
     proxy_pass: str | None = None
@@ -49,14 +49,14 @@ class Route:
     number: int
     """Its place in the list of the configuration, from 1."""
     conditions: tuple[Condition, ...]
-    target: Target
+    target: RouteTarget
 
     @property
     def needs_bytes(self) -> bool:
         """Whether a condition depends on what the client sends."""
         return any(condition.needs_bytes for condition in self.conditions)
 
-    def judge(self, facts: Facts) -> Verdict:
+    def judge(self, facts: ClientFacts) -> Verdict:
         """Tell whether all conditions hold: one that does not is enough for a NO."""
         verdict = YES
         for condition in self.conditions:
@@ -67,7 +67,7 @@ class Route:
                 verdict = MORE
         return verdict
 
-    def fails_at(self, facts: Facts) -> Condition | None:
+    def fails_at(self, facts: ClientFacts) -> Condition | None:
         """Return the first condition that does not hold, None if all do."""
         return next((each for each in self.conditions if each.judge(facts) is not YES), None)
 
@@ -102,7 +102,7 @@ class RouteTable:
             else:
                 self._by_name.setdefault(text, []).append(place)
 
-    def choose(self, facts: Facts) -> Route | Verdict:
+    def choose(self, facts: ClientFacts) -> Route | Verdict:
         """Return the first route that holds, NO if none does, MORE if bytes are needed to tell."""
         if facts.hello is None:
             places: Iterable[int] = range(len(self.routes))
@@ -137,7 +137,7 @@ class RouteTable:
 
     def on_port(self, port: int) -> "RouteTable":
         """Return the table of only those routes that may hold on a port."""
-        facts = Facts("", port, str)
+        facts = ClientFacts("", port, str)
         routes = [
             route
             for route in self.routes

@@ -29,9 +29,9 @@ from nginy.proxy.phases.arrival import Announced
 from nginy.proxy.session import Reason, Session
 from nginy.proxy.udp.announcing import AnnouncingSession
 from nginy.proxy.udp.base import ClientKey, KeyedSession, Sender, UdpHandlerBase
-from nginy.proxy.udp.newcomer import Newcomer, admitted
 from nginy.proxy.udp.run import Run, may_wait
 from nginy.proxy.udp.session import UdpSession
+from nginy.proxy.udp.stranger import Stranger, admitted
 from nginy.text.address import Address, SockAddr
 
 
@@ -169,10 +169,10 @@ class UdpHandler(UdpHandlerBase):
             return
         session: UdpSession | None = None
         if self.phases:
-            newcomer = admitted(self, client, self.drops, data, arrival)
-            if newcomer is not None:
-                session = self.session_for(receiver, newcomer, client, data)
-                arrival = newcomer.arrival
+            stranger = admitted(self, client, self.drops, data, arrival)
+            if stranger is not None:
+                session = self.session_for(receiver, stranger, client, data)
+                arrival = stranger.arrival
         else:
             session = self.session_class(self, client)
         if session is None:
@@ -189,7 +189,7 @@ class UdpHandler(UdpHandlerBase):
     def session_for(
         self,
         receiver: DatagramReceiver,
-        newcomer: Newcomer,
+        stranger: Stranger,
         client: SharedConnection,
         data: memoryview,
     ) -> UdpSession | None:

@@ -6,7 +6,7 @@ for each would be theirs to fill. So the session drops it, which UDP permits, an
 `limit`. A datagram passes whole as soon as anything may pass, and those behind it pay for it by
 waiting; nothing ever splits one.
 
-The idle timeout rests while answers wait. The arithmetic is in `proxy/limits.py::Pace`; TCP's
+The idle timeout rests while answers wait. The arithmetic is in `proxy/limits.py::ByteRate`; TCP's
 sessions with a pace are in `proxy/pacing.py`.
 
 nginx: the parts about `limit_rate` of `ngx_stream_proxy_process` in `ngx_stream_proxy_module.c`.
@@ -15,7 +15,7 @@ nginx: the parts about `limit_rate` of `ngx_stream_proxy_process` in `ngx_stream
 from nginy.event.datagram import SharedConnection
 from nginy.event.event import Event
 from nginy.event.timer import Timer
-from nginy.proxy.limits import Pace
+from nginy.proxy.limits import ByteRate
 from nginy.proxy.session import Reason
 from nginy.proxy.udp.announcing import AnnouncingSession
 from nginy.proxy.udp.base import UdpHandlerBase
@@ -30,8 +30,8 @@ class PacedUdpSession(AnnouncingSession):
         super().__init__(handler, client)
         settings, now_ms = handler.settings, handler.loop.clock.now_ms
         upload, download = settings.upload_rate, settings.download_rate
-        self._upload = Pace(upload, now_ms) if upload else None
-        self._download = Pace(download, now_ms) if download else None
+        self._upload = ByteRate(upload, now_ms) if upload else None
+        self._download = ByteRate(download, now_ms) if download else None
         self._pause: Timer | None = None
         """Runs while answers wait."""
         self.header = b""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from nginy.admin.answer import Answer, Question, Replies, Slices
+from nginy.admin.answer import Answer, Poll, Replies, Slices
 from nginy.admin.asked import Asked
 from nginy.admin.changes.zeroing import reset
 from nginy.admin.facts.sources import SOURCES
@@ -32,7 +32,7 @@ def carried_out(work: Slices[Answer], crew: Crew, asking: Callable[[str], None])
         except StopIteration as end:
             return json.loads(b"".join([end.value.body, *end.value.pieces]))
         replies = None
-        if isinstance(wanted, Question):
+        if isinstance(wanted, Poll):
             asking(wanted.kind)
             source = SOURCES[wanted.kind]
             facts = [source.shape(done(source.collect(e, wanted.details))[0]) for e in crew]

@@ -27,7 +27,7 @@ from nginy.log.levels import NOTICE
 from nginy.proxy.closer import SLICE, SessionCloser
 from nginy.text.address import parse_address
 from nginy.text.units import format_duration
-from nginy.wire.agent import AgentAnswer, Condition, Mode
+from nginy.wire.agent import AgentAnswer, Mode, OperatingWord
 from nginy.wire.checks.steps import single
 from nginy.wire.expect import parse_expect
 
@@ -686,7 +686,7 @@ class TestOnDown:
         harness.turn_until(lambda: all(c.received == b"hello" for c in clients))
         monitor = watched.watch(pool, MonitorSettings(on_down=on_down))
         backend = pool.backends[1]
-        answer = AgentAnswer(condition=Condition.DOWN, reason="no disk")
+        answer = AgentAnswer(condition=OperatingWord.DOWN, reason="no disk")
         with expect_log("up -> down: agent says down .no disk.", count=1):
             change = backend.health.hear_agent(answer, harness.clock.now_ms)
             monitor.follow_up(backend, change)

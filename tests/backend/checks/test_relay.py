@@ -20,7 +20,7 @@ from nginy.backend.health.findings import CheckFinding, Finding
 from nginy.backend.health.schedule import CheckSettings
 from nginy.backend.health.states import State
 from nginy.backend.pool import BackendPool
-from nginy.wire.agent import AgentAnswer, Condition, Mode
+from nginy.wire.agent import AgentAnswer, Mode, OperatingWord
 
 from conftest import ExpectLog
 from kit.harness import Harness
@@ -284,7 +284,7 @@ FINDINGS: list[Finding] = [
     CheckFinding(State.DOWN, 3, 'the answer is not "+PONG", ü'),
     CheckFinding(State.CHECKING, 1, "x" * 200),
     AgentAnswer(),
-    AgentAnswer(75, 0, Mode.DRAIN, Condition.FAIL, "no disk"),
+    AgentAnswer(75, 0, Mode.DRAIN, OperatingWord.FAIL, "no disk"),
 ]
 
 

@@ -9,7 +9,7 @@ from nginy.backend.health.health import Health
 from nginy.backend.health.schedule import CheckSettings
 from nginy.backend.health.slow_start import slow_start_percent
 from nginy.backend.health.states import Cause, State, StateChange
-from nginy.wire.agent import AgentAnswer, Condition, Mode
+from nginy.wire.agent import AgentAnswer, Mode, OperatingWord
 
 EJECT = EjectSettings(base_ms=30_000, max_ms=300_000, max_percent=50)
 SLOW_START_MS = 10_000
@@ -278,18 +278,18 @@ AGENT_CASES = [
     (AgentAnswer(), State.UP, None),
     (AgentAnswer(unknown="sideways"), State.UP, None),
     (AgentAnswer(weight_percent=75), State.UP, None),
-    (AgentAnswer(mode=Mode.READY, condition=Condition.UP), State.UP, None),
+    (AgentAnswer(mode=Mode.READY, condition=OperatingWord.UP), State.UP, None),
     (AgentAnswer(weight_percent=0), State.DRAINING, "up -> draining: agent says 0%"),
     (AgentAnswer(mode=Mode.DRAIN), State.DRAINING, "up -> draining: agent says drain"),
     (AgentAnswer(mode=Mode.MAINT), State.MAINTENANCE, "up -> maintenance: agent says maint"),
-    (AgentAnswer(condition=Condition.FAIL), State.DOWN, "up -> down: agent says fail"),
+    (AgentAnswer(condition=OperatingWord.FAIL), State.DOWN, "up -> down: agent says fail"),
     (
-        AgentAnswer(condition=Condition.STOPPED, reason="no disk"),
+        AgentAnswer(condition=OperatingWord.STOPPED, reason="no disk"),
         State.DOWN,
         "up -> down: agent says stopped (no disk)",
     ),
     (
-        AgentAnswer(0, None, Mode.MAINT, Condition.DOWN),
+        AgentAnswer(0, None, Mode.MAINT, OperatingWord.DOWN),
         State.MAINTENANCE,
         "up -> maintenance: agent says maint; agent says down; agent says 0%",
     ),
@@ -307,10 +307,10 @@ def test_an_agent_says(answer, state, text):
 
 def test_what_an_agent_does_not_mention_stays_as_it_is():
     health = Health(None, 0)
-    health.hear_agent(AgentAnswer(50, 30, Mode.DRAIN, Condition.DOWN), 0)
+    health.hear_agent(AgentAnswer(50, 30, Mode.DRAIN, OperatingWord.DOWN), 0)
     health.hear_agent(AgentAnswer(mode=Mode.READY), 1)
     assert (health.state, health.agent_percent, health.agent_max_conns) == (State.DOWN, 50, 30)
-    assert str(health.hear_agent(AgentAnswer(condition=Condition.UP), 2)) == (
+    assert str(health.hear_agent(AgentAnswer(condition=OperatingWord.UP), 2)) == (
         "down -> up: agent says up"
     )
 
@@ -338,7 +338,7 @@ def test_only_who_said_a_word_takes_it_back():
 def test_an_agent_that_says_up_does_not_overrule_the_check():
     backend = checked()
     backend.run("---")
-    assert backend.health.hear_agent(AgentAnswer(condition=Condition.UP), 0) is None
+    assert backend.health.hear_agent(AgentAnswer(condition=OperatingWord.UP), 0) is None
     assert backend.health.state is State.DOWN
 
 
@@ -346,14 +346,14 @@ def test_the_reason_shown_is_of_whoever_still_has_the_backend_down():
     backend = checked()
     health = backend.health
     backend.run("---")
-    health.hear_agent(AgentAnswer(condition=Condition.DOWN), 0)
+    health.hear_agent(AgentAnswer(condition=OperatingWord.DOWN), 0)
     assert backend.run("++") == []
     assert (health.state, health.reason) == (State.DOWN, "agent says down")
 
 
 def test_without_its_agent_a_backend_is_as_before():
     health = Health(None, 0)
-    health.hear_agent(AgentAnswer(10, 5, Mode.MAINT, Condition.DOWN), 0)
+    health.hear_agent(AgentAnswer(10, 5, Mode.MAINT, OperatingWord.DOWN), 0)
     assert str(health.forget_agent(1)) == "maintenance -> up: agent check removed"
     assert (health.agent_percent, health.agent_max_conns) == (100, None)
     assert health.forget_agent(2) is None
@@ -538,7 +538,7 @@ def group(up, down=0, maintenance=0):
     """A group of so many backends in each state."""
     backends = [Health(None, 0) for _ in range(up + down + maintenance)]
     for health in backends[up : up + down]:
-        health.hear_agent(AgentAnswer(condition=Condition.DOWN), 0)
+        health.hear_agent(AgentAnswer(condition=OperatingWord.DOWN), 0)
     for health in backends[up + down :]:
         health.set_mode(Mode.MAINT, "operator", 0)
     return backends
@@ -560,7 +560,7 @@ class Model:
         self.results = []
         self.check = State.UP if chosen.is_initially_up else State.CHECKING
         self.operator = self.mode = Mode.READY
-        self.condition = Condition.UP
+        self.condition = OperatingWord.UP
         self.percent = 100
         self.resolved = is_resolved
         self.ejected_until_ms = None
@@ -571,7 +571,7 @@ class Model:
             return State.MAINTENANCE
         if not self.resolved:
             return State.UNRESOLVED
-        if self.condition is not Condition.UP or self.check is State.DOWN:
+        if self.condition is not OperatingWord.UP or self.check is State.DOWN:
             return State.DOWN
         if Mode.DRAIN in (self.operator, self.mode) or self.percent == 0:
             return State.DRAINING
@@ -609,7 +609,7 @@ def random_step(rng, health, model, now_ms):
                 rng.choice([None, 0, 50, 100]),
                 None,
                 rng.choice([None, Mode.READY, *Mode]),
-                rng.choice([None, Condition.UP, *Condition]),
+                rng.choice([None, OperatingWord.UP, *OperatingWord]),
             )
             model.percent = (
                 model.percent if answer.weight_percent is None else answer.weight_percent

@@ -11,9 +11,9 @@ from nginy.process.takeover import tcp_session
 from nginy.process.takeover.estate import Estate
 from nginy.process.takeover.giving import PATIENCE_MS, Giver
 from nginy.process.takeover.link import link_pair
-from nginy.process.takeover.messages import Members, Message, encode
+from nginy.process.takeover.messages import Message, MessageMembers, encode
 from nginy.process.takeover.taking import Taker
-from nginy.process.takeover.tally import Tally
+from nginy.process.takeover.tally import Moved
 from nginy.proxy.handler import ProxyHandler
 from nginy.proxy.phases.limiting import Zones
 from nginy.proxy.session import Session
@@ -64,7 +64,7 @@ class House(Estate):
     def counts(self) -> dict[tuple[str, ...], dict[str, int]]:
         return {}
 
-    def learn(self, members: Members) -> None:
+    def learn(self, members: MessageMembers) -> None:
         self.learned.append(members.number("n"))
 
     def udp_handlers(self) -> Iterator[Any]:
@@ -91,7 +91,7 @@ class Move:
         self.new = harness.proxy(harness.pool(name))
         self.house = House(self.old)
         self.new_house = House(self.new, new_listener)
-        self.tallies: list[Tally] = []
+        self.tallies: list[Moved] = []
         ours, self.far = link_pair()
         self.giver = Giver(self.house, ours, self.tallies.append)
         self.taker: Taker | None = None
@@ -101,7 +101,7 @@ class Move:
         self.taker = Taker(self.new_house, self.far)
         self.taker.ready()
 
-    def move(self) -> Tally:
+    def move(self) -> Moved:
         """Let all sessions move, and return how many have."""
         self.take()
         self.harness.turn_until(lambda: self.tallies and self.tallies[-1].is_final)

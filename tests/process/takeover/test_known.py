@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from nginy.process.takeover.known import counts, growth, learn
-from nginy.process.takeover.messages import Members
+from nginy.process.takeover.messages import MessageMembers
 from nginy.proxy.handler import ProxySettings
 from nginy.proxy.udp.handler import UdpHandler
 from nginy.text.address import parse_address
@@ -30,7 +30,7 @@ def test_drops_move_with_their_times() -> None:
         succeeding.drops.count("limit")
         said = counts(before)
         for message in growth(said, {}):
-            learn(Members(message.members), after)
+            learn(MessageMembers(message.members), after)
         new.clock.advance(2000)
         succeeding.drops.count("shed")
         # What the old one drops after that comes as growth.
@@ -38,7 +38,7 @@ def test_drops_move_with_their_times() -> None:
         dropping.drops.count("shed")
         dropping.drops.count("limit")
         for message in growth(counts(before), said):
-            learn(Members(message.members), after)
+            learn(MessageMembers(message.members), after)
         drops = succeeding.drops
         assert (drops["shed"], drops["limit"]) == (3, 2)
         assert drops.firsts == {"shed": begin_ms, "limit": begin_ms + 1000}

@@ -8,9 +8,9 @@ from nginy.process.takeover.messages import (
     MESSAGE_MAX_BYTES,
     VARIABLE,
     VERSIONS,
-    Members,
     Message,
     MessageError,
+    MessageMembers,
     common_version,
     decode,
     encode,
@@ -24,7 +24,7 @@ def test_many_long_problems_in_any_script_fit_into_a_message(letter: str) -> Non
     ours, theirs = link_pair()
     with ours:
         tell_failure({VARIABLE: f"{theirs.detach()};1"}, [letter * 2000] * 50)
-        members = Members(decode(ours.recv(MESSAGE_MAX_BYTES)).members)
+        members = MessageMembers(decode(ours.recv(MESSAGE_MAX_BYTES)).members)
     assert members.text("word") == "failed"
     assert members.items("problems") == [letter * PROBLEM_CHARACTERS] * PROBLEMS_MAX
 
@@ -77,7 +77,7 @@ def test_half_a_message_and_nonsense_are_refused(whole: bytes, wrong: str) -> No
         decode(whole)
 
 
-MEMBERS = Members(
+MEMBERS = MessageMembers(
     {
         "n": 3,
         "minus": -1,

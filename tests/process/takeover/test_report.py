@@ -4,12 +4,12 @@ from collections import Counter
 
 import pytest
 from nginy.process.takeover.report import UpgradeOutcome, upgrade_outcome_of
-from nginy.process.takeover.tally import Tally
+from nginy.process.takeover.tally import Moved
 
-MOVED = UpgradeOutcome(5, 1234, 4711, True, Tally(800, 12, is_final=True))
-LEFT = UpgradeOutcome(5, 400, 4711, True, Tally(1, 0, Counter({"that speak TLS with nginy": 3})))
-BESIDE = UpgradeOutcome(5, 400, 4711, True, Tally(), ("it speaks version 99",), is_beside=True)
-FAILED = UpgradeOutcome(5, 400, 0, False, Tally(), ("nginy.yml:1:1: nonsense", "exited"))
+MOVED = UpgradeOutcome(5, 1234, 4711, True, Moved(800, 12, is_final=True))
+LEFT = UpgradeOutcome(5, 400, 4711, True, Moved(1, 0, Counter({"that speak TLS with nginy": 3})))
+BESIDE = UpgradeOutcome(5, 400, 4711, True, Moved(), ("it speaks version 99",), is_beside=True)
+FAILED = UpgradeOutcome(5, 400, 0, False, Moved(), ("nginy.yml:1:1: nonsense", "exited"))
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from nginy.process.takeover.messages import Members, MessageError
+from nginy.process.takeover.messages import MessageError, MessageMembers
 from nginy.process.takeover.session_record import (
     ArrivalRecord,
     AttemptRecord,
@@ -32,7 +32,7 @@ HEADERS = [
 
 
 def there_and_back(record: TcpRecord) -> TcpRecord:
-    return TcpRecord.parse(Members(json.loads(json.dumps(record.to_json()))))
+    return TcpRecord.parse(MessageMembers(json.loads(json.dumps(record.to_json()))))
 
 
 @pytest.mark.parametrize("header", HEADERS)
@@ -58,7 +58,7 @@ def test_what_a_newer_nginy_adds_is_ignored_and_what_an_older_one_lacks_has_a_de
     members["mood"] = "fine"
     members["client"]["mood"] = {"fine": True}
     del members["client"]["full_reads"], members["server"]["rest"], members["server"]["errno"]
-    record = TcpRecord.parse(Members(members))
+    record = TcpRecord.parse(MessageMembers(members))
     assert (record.client.full_reads, record.server.rest, record.server.errno) == (0, 0, 0)
     assert record.place == PLACE
 
@@ -98,4 +98,4 @@ def test_what_makes_no_session_is_refused(path: tuple[str, ...], value: object) 
         place = place[name]
     place[path[-1]] = value
     with pytest.raises(MessageError):
-        TcpRecord.parse(Members(members))
+        TcpRecord.parse(MessageMembers(members))

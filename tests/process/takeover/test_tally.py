@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 from nginy.process.takeover.messages import MessageError
-from nginy.process.takeover.tally import STAYS_MAX, Tally, tally_of, total
+from nginy.process.takeover.tally import STAYS_MAX, Moved, tally_of, total
 
 TLS = "that speak TLS with nginy"
 
@@ -12,28 +12,28 @@ TLS = "that speak TLS with nginy"
 @pytest.mark.parametrize(
     ("tally", "text"),
     [
-        (Tally(), "0 sessions moved"),
-        (Tally(1), "1 session moved (1 TCP, 0 UDP)"),
-        (Tally(800, 12), "812 sessions moved (800 TCP, 12 UDP)"),
-        (Tally(0, 0, Counter({TLS: 1})), f"0 sessions moved, 1 stays: 1 {TLS}"),
+        (Moved(), "0 sessions moved"),
+        (Moved(1), "1 session moved (1 TCP, 0 UDP)"),
+        (Moved(800, 12), "812 sessions moved (800 TCP, 12 UDP)"),
+        (Moved(0, 0, Counter({TLS: 1})), f"0 sessions moved, 1 stays: 1 {TLS}"),
         (
-            Tally(1, 1, Counter({TLS: 2, "over UDP": 3})),
+            Moved(1, 1, Counter({TLS: 2, "over UDP": 3})),
             f"2 sessions moved (1 TCP, 1 UDP), 5 stay: 3 over UDP, 2 {TLS}",
         ),
     ],
 )
-def test_a_tally_in_words(tally: Tally, text: str) -> None:
+def test_a_tally_in_words(tally: Moved, text: str) -> None:
     assert str(tally) == text
 
 
 def test_a_tally_with_too_many_reasons_counts_the_rest_together() -> None:
-    tally = Tally(stays=Counter({f"with backend {n}": 1 for n in range(STAYS_MAX + 2)}))
+    tally = Moved(stays=Counter({f"with backend {n}": 1 for n in range(STAYS_MAX + 2)}))
     assert str(tally).endswith("with backend 19, 2 others")
     assert sum(tally_of(tally.to_json()).stays.values()) == STAYS_MAX
 
 
 def test_a_tally_arrives_as_it_left() -> None:
-    tally = Tally(1, 2, Counter({TLS: 3}), 4, is_final=True, problem="why")
+    tally = Moved(1, 2, Counter({TLS: 3}), 4, is_final=True, problem="why")
     assert tally_of(tally.to_json()) == tally
 
 
@@ -44,8 +44,8 @@ def test_what_is_no_tally_is_refused(text: str) -> None:
 
 
 def test_the_tallies_of_several_processes_add_up_and_end_with_the_last() -> None:
-    first = Tally(1, 2, Counter({TLS: 3}), 4, is_final=True)
-    second = Tally(10, 20, Counter({TLS: 30, "over UDP": 1}), 40, problem="gone")
+    first = Moved(1, 2, Counter({TLS: 3}), 4, is_final=True)
+    second = Moved(10, 20, Counter({TLS: 30, "over UDP": 1}), 40, problem="gone")
     both = total([first, second])
-    assert both == Tally(11, 22, Counter({TLS: 33, "over UDP": 1}), 44, problem="gone")
+    assert both == Moved(11, 22, Counter({TLS: 33, "over UDP": 1}), 44, problem="gone")
     assert total([first, first]).is_final

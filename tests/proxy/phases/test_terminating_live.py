@@ -13,7 +13,7 @@ from nginy.event.tls import TlsConnection
 from nginy.proxy.access import ALL, Access, Rule
 from nginy.proxy.pacing import PacedSession
 from nginy.proxy.phases.real_address import RealAddress
-from nginy.proxy.phases.terminating import HTTP_ANSWER, LINGER_MS, ServerTls, TlsPhase
+from nginy.proxy.phases.terminating import HTTP_ANSWER, HTTP_LINGER_MS, ServerTls, TlsPhase
 from nginy.proxy.tcp import TcpHandler
 
 from kit import ends
@@ -175,9 +175,9 @@ def test_a_plain_request_without_end_is_waited_for_some_seconds(place: Place) ->
     place.harness.turn_until(lambda: client.received == HTTP_ANSWER)
     for _ in range(9):
         client.send(b"x")
-        place.harness.advance(LINGER_MS // 10)
+        place.harness.advance(HTTP_LINGER_MS // 10)
     assert not place.front.ended
-    place.harness.advance(LINGER_MS // 5)
+    place.harness.advance(HTTP_LINGER_MS // 5)
     assert place.reason() == "TLS handshake failed: client speaks plain HTTP"
 
 

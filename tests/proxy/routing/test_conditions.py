@@ -9,8 +9,8 @@ from nginy.proxy.routing.conditions import (
     MORE,
     NO,
     YES,
+    ClientFacts,
     Condition,
-    Facts,
     From,
     IsTls,
     Ports,
@@ -32,8 +32,8 @@ VALUES = {"$zone": "inside", "$remote_addr": "10.1.2.3", "$long": "a" * 1001}
 
 def facts(
     hello: Hello | None = None, head: bytes = b"", *, host: str = "10.1.2.3", done: bool = False
-) -> Facts:
-    found = Facts(host, 443, VALUES.__getitem__)
+) -> ClientFacts:
+    found = ClientFacts(host, 443, VALUES.__getitem__)
     knows(found, head, hello, is_complete=done)
     return found
 
@@ -79,7 +79,9 @@ def facts(
         (Share("$remote_addr", 0, 1 << 32, True), facts(), MORE),
     ],
 )
-def test_a_condition_has_a_verdict(condition: Condition, known: Facts, expected: Verdict) -> None:
+def test_a_condition_has_a_verdict(
+    condition: Condition, known: ClientFacts, expected: Verdict
+) -> None:
     assert condition.judge(known) is expected
     assert condition.needs_bytes or expected is not MORE
 

@@ -17,7 +17,7 @@ from nginy.proxy.phases.preread import ChooseRoute
 from nginy.proxy.reply import DatagramReplyHandler
 from nginy.proxy.routing.conditions import Condition, From, Ports, StartsWith
 from nginy.proxy.routing.routed import Contents, RoutedDatagramHandler, RoutedHandler
-from nginy.proxy.routing.routes import Route, RouteTable, Target
+from nginy.proxy.routing.routes import Route, RouteTable, RouteTarget
 from nginy.proxy.tcp import TcpHandler
 from nginy.proxy.udp.handler import UdpHandler
 from nginy.text.address import Address
@@ -220,7 +220,7 @@ def test_a_paced_listener_paces_behind_its_routes(harness: Harness) -> None:
     front = routed(harness, [], pool)
     handler = front.handler
     assert isinstance(handler, RoutedHandler)
-    content = handler.contents.handler(handler, Target("one"))
+    content = handler.contents.handler(handler, RouteTarget("one"))
     assert isinstance(content, TcpHandler)
     content.session_class = PacedSession
     content.settings = dataclasses.replace(content.settings, upload_rate=1 << 20)
@@ -256,22 +256,25 @@ class UdpScene:
         }
         listener = Listener(ListenOptions(ANY_PORT, udp=True))
         harness.listeners.append(listener)
-        ways: list[tuple[list[Condition], Target]] = [
-            ([LETTER_A], Target("one")),
-            ([LETTER_B], Target(answer="bee")),
-            ([StartsWith(parse_starts("no"))], Target()),
-            ([From(ELSEWHERE)], Target("one")),
+        ways: list[tuple[list[Condition], RouteTarget]] = [
+            ([LETTER_A], RouteTarget("one")),
+            ([LETTER_B], RouteTarget(answer="bee")),
+            ([StartsWith(parse_starts("no"))], RouteTarget()),
+            ([From(ELSEWHERE)], RouteTarget("one")),
         ]
-        self.handler = self.made(listener.address, ways, Target("two"))
+        self.handler = self.made(listener.address, ways, RouteTarget("two"))
         self.receiver = listener.start_datagrams(harness.loop, self.handler.datagram_handler)
         self.front = UdpFront(harness, listener, self.handler)
         harness.fronts.append(self.front)
         harness.add(SessionCloser(self.handler))
 
     def made(
-        self, address: Address, ways: list[tuple[list[Condition], Target]], default: Target | None
+        self,
+        address: Address,
+        ways: list[tuple[list[Condition], RouteTarget]],
+        default: RouteTarget | None,
     ) -> RoutedDatagramHandler:
-        def make(target: Target) -> ProtocolHandler:
+        def make(target: RouteTarget) -> ProtocolHandler:
             settings = ProxySettings(timeout_ms=60_000)
             if target.proxy_pass is not None:
                 pool = self.pools[target.proxy_pass]
@@ -329,7 +332,7 @@ def test_udp_sessions_outlive_a_reload_and_new_ones_go_the_new_way(
     client = udp.front.client()
     client.send(b"a1")
     harness.turn_until(lambda: client.received == [b"a1"])
-    after = udp.made(udp.front.listener.address, [([LETTER_A], Target("two"))], None)
+    after = udp.made(udp.front.listener.address, [([LETTER_A], RouteTarget("two"))], None)
     assert after.follows(udp.handler)
     after.take_over(udp.handler)
     udp.receiver.handler = after.datagram_handler

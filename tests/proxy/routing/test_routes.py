@@ -7,15 +7,15 @@ from nginy.proxy.routing.conditions import (
     MORE,
     NO,
     YES,
+    ClientFacts,
     Condition,
-    Facts,
     IsTls,
     Ports,
     ServerName,
     StartsWith,
     knows,
 )
-from nginy.proxy.routing.routes import Route, RouteTable, Target
+from nginy.proxy.routing.routes import Route, RouteTable, RouteTarget
 from nginy.wire.client_hello import NOT_TLS, Hello
 from nginy.wire.expect import Verdict
 from nginy.wire.starts import parse_starts
@@ -23,20 +23,20 @@ from nginy.wire.starts import parse_starts
 
 def table(*routes: Sequence[Condition]) -> RouteTable:
     return RouteTable(
-        Route(number, tuple(conditions), Target(f"u{number}"))
+        Route(number, tuple(conditions), RouteTarget(f"u{number}"))
         for number, conditions in enumerate(routes, 1)
     )
 
 
 def facts(
     hello: Hello | None = None, head: bytes = b"", *, port: int = 443, done: bool = False
-) -> Facts:
-    found = Facts("10.1.2.3", port, str)
+) -> ClientFacts:
+    found = ClientFacts("10.1.2.3", port, str)
     knows(found, head, hello, is_complete=done)
     return found
 
 
-def chosen(routes: RouteTable, known: Facts) -> int | Verdict:
+def chosen(routes: RouteTable, known: ClientFacts) -> int | Verdict:
     found = routes.choose(known)
     return found.number if isinstance(found, Route) else found
 
@@ -124,7 +124,7 @@ def test_a_thousand_names_are_looked_up_and_not_searched() -> None:
     asked = []
 
     class Counted(ServerName):
-        def judge(self, facts: Facts) -> Verdict:
+        def judge(self, facts: ClientFacts) -> Verdict:
             asked.append(self)
             return super().judge(facts)
 
@@ -136,7 +136,7 @@ def test_a_thousand_names_are_looked_up_and_not_searched() -> None:
 
 
 def test_a_target_says_where_it_leads() -> None:
-    assert [str(each) for each in (Target("web"), Target(answer="x"), Target())] == [
+    assert [str(each) for each in (RouteTarget("web"), RouteTarget(answer="x"), RouteTarget())] == [
         "proxy_pass web",
         "return",
         "deny",

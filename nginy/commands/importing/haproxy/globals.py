@@ -13,7 +13,7 @@ from nginy.commands.importing.haproxy.sections import Line, Parsed
 from nginy.commands.importing.haproxy.table_global import GLOBAL, RESOLVERS, TUNES
 from nginy.commands.importing.haproxy.tls import TlsDefaults, default_options
 from nginy.commands.importing.haproxy.values import (
-    Place,
+    HostOrPath,
     duration,
     number,
     parse_place,
@@ -178,7 +178,7 @@ def _resolver(line: Line, block: Block, servers: list[Value]) -> None:
         raise refuse(line.file, line.number, text) from None
 
 
-def _check_ip(place: Place) -> None:
+def _check_ip(place: HostOrPath) -> None:
     if place.is_name or place.path or not place.host:
         raise InvalidValueError("is not an IP address")
 

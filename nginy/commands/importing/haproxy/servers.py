@@ -17,7 +17,7 @@ from nginy.commands.importing.haproxy.ledger import Ledger
 from nginy.commands.importing.haproxy.options import OPPOSITES, SERVER, Option, parse_options
 from nginy.commands.importing.haproxy.sections import Line, Proxy
 from nginy.commands.importing.haproxy.values import (
-    Place,
+    HostOrPath,
     check_port,
     duration,
     number,
@@ -38,7 +38,7 @@ class Server:
 
     line: Line
     name: str
-    place: Place
+    place: HostOrPath
     options: dict[str, tuple[Option, Line]] = field(default_factory=dict)
     block: Block = field(default_factory=Block)
 
@@ -108,7 +108,7 @@ def _server(line: Line, presets: dict[str, tuple[Option, Line]], ledger: Ledger)
     return server
 
 
-def _place(text: str) -> Place:
+def _place(text: str) -> HostOrPath:
     """Return where a server listens. Raise InvalidValueError for what nginy cannot have."""
     place = parse_place(text)
     if place.path or _service(place.host)[0]:

@@ -69,7 +69,7 @@ def number(text: str, low: int = 0, high: int = 2**31) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class HostOrPath:
     """An address: a host with a port, or the path of a unix socket.
 
     `host` is "" for any; IPv6 has no brackets. `port` is as written: a number, a range, an offset
@@ -102,7 +102,7 @@ class Place:
         return f"[{self.host}]" if self.is_ipv6 else self.host
 
 
-def parse_place(text: str) -> Place:
+def parse_place(text: str) -> HostOrPath:
     """Return an address of bind, server or nameserver. Raise InvalidValueError."""
     family, at, rest = text.rpartition("@")
     if at and "${" in family:
@@ -114,14 +114,14 @@ def parse_place(text: str) -> Place:
     if rest.startswith("/") or family in UNIX:
         if not rest.startswith("/"):
             raise InvalidValueError("is not an absolute path")
-        return Place(path=rest)
+        return HostOrPath(path=rest)
     host, port = _host_and_port(rest)
     if host == "*":
         host = "::" if family in ("ipv6", "tcp6") else ""
     if not host and family in ("ipv6", "tcp6"):
         host = "::"
     _check_host(host)
-    return Place(host, port)
+    return HostOrPath(host, port)
 
 
 def _host_and_port(text: str) -> tuple[str, str]:

@@ -16,7 +16,7 @@ import re
 from nginy.commands.importing.model import Files, Imported, refuse
 from nginy.commands.importing.nginx.definitions import Definitions
 from nginy.commands.importing.nginx.main_part import read_main
-from nginy.commands.importing.nginx.reading import NO_HTTP, Reading
+from nginy.commands.importing.nginx.reading import NO_HTTP, ConfReader
 from nginy.commands.importing.nginx.resolvers import read_resolvers
 from nginy.commands.importing.nginx.scope import named
 from nginy.commands.importing.nginx.servers import read_servers
@@ -32,7 +32,7 @@ def recognizes(text: str) -> bool:
 
 def read(path: str, files: Files) -> Imported:
     """Return what an nginx.conf says, and what became of each directive."""
-    reading = Reading(files)
+    reading = ConfReader(files)
     main, end = reading.walk(path)
     streams = named(main, "stream")
     if not streams:

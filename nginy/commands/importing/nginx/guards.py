@@ -10,7 +10,7 @@ from nginy.commands.importing.model import Block, Value, one_or_list
 from nginy.commands.importing.nginx.ledger import LeftOutError
 from nginy.commands.importing.nginx.listens import Listen
 from nginy.commands.importing.nginx.proxying import header_timeout
-from nginy.commands.importing.nginx.reading import Reading
+from nginy.commands.importing.nginx.reading import ConfReader
 from nginy.commands.importing.nginx.scope import Scope, argument, named
 from nginy.commands.importing.nginx.syntax import Directive
 from nginy.commands.importing.nginx.values import network, number
@@ -28,7 +28,7 @@ OTHERS: Final = (
 )
 
 
-def set_access(reading: Reading, scope: Scope, listener: Block) -> None:
+def set_access(reading: ConfReader, scope: Scope, listener: Block) -> None:
     """Set who may connect; each rule keeps its comments."""
     rules: list[Value] = []
     for directive in scope.all("allow", "deny"):
@@ -69,7 +69,7 @@ class Zone:
     key: str
 
 
-def read_zones(reading: Reading, stream: list[Directive]) -> dict[str, Zone]:
+def read_zones(reading: ConfReader, stream: list[Directive]) -> dict[str, Zone]:
     """Return the zones by their names."""
     zones = {}
     for directive in named(stream, "limit_conn_zone"):
@@ -87,7 +87,7 @@ def read_zones(reading: Reading, stream: list[Directive]) -> dict[str, Zone]:
     return zones
 
 
-def set_limits(reading: Reading, scope: Scope, listener: Block, zones: dict[str, Zone]) -> None:
+def set_limits(reading: ConfReader, scope: Scope, listener: Block, zones: dict[str, Zone]) -> None:
     """Set how many sessions a key may have."""
     level = scope.word("limit_conn_log_level", "error")
     limits: list[Value] = []

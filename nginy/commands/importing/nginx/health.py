@@ -9,7 +9,7 @@ from typing import Final
 
 from nginy.commands.importing.model import Block, Value
 from nginy.commands.importing.nginx.ledger import LeftOutError
-from nginy.commands.importing.nginx.reading import Reading
+from nginy.commands.importing.nginx.reading import ConfReader
 from nginy.commands.importing.nginx.scope import Scope, argument, named
 from nginy.commands.importing.nginx.syntax import Directive
 from nginy.commands.importing.nginx.values import duration, number, time_ms
@@ -22,7 +22,7 @@ EXPECT: Final = "nginy looks for the text at the beginning of the answer, nginx 
 
 
 def set_health_check(
-    reading: Reading, scope: Scope, listener: Block, matches: dict[str, Directive]
+    reading: ConfReader, scope: Scope, listener: Block, matches: dict[str, Directive]
 ) -> None:
     """Set the health check of the upstream that a listener leads to."""
     directive = scope.one("health_check")
@@ -42,7 +42,7 @@ def set_health_check(
 
 
 def _check(
-    reading: Reading, scope: Scope, directive: Directive, matches: dict[str, Directive]
+    reading: ConfReader, scope: Scope, directive: Directive, matches: dict[str, Directive]
 ) -> Block:
     check = Block(dict(CHECK_DEFAULTS))
     timeout = scope.word("health_check_timeout", TIMEOUT)
@@ -65,7 +65,7 @@ def _check(
     return check
 
 
-def _match(reading: Reading, check: Block, match: Directive) -> None:
+def _match(reading: ConfReader, check: Block, match: Directive) -> None:
     """Set what is sent and what is expected."""
     for line in match.block or ():
         words = line.words[1:]
@@ -86,7 +86,7 @@ def read_matches(stream: list[Directive]) -> dict[str, Directive]:
     return {argument(each): each for each in named(stream, "match")}
 
 
-def set_session_drop(reading: Reading, scope: Scope, listener: Block) -> None:
+def set_session_drop(reading: ConfReader, scope: Scope, listener: Block) -> None:
     """Have the sessions of a backend end that goes down, as proxy_session_drop does."""
     directive = scope.one("proxy_session_drop")
     if directive is None or argument(directive) != "on":

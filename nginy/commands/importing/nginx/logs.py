@@ -8,7 +8,7 @@ from typing import Final
 
 from nginy.commands.importing.model import Block, Value, absolute, one_or_list
 from nginy.commands.importing.nginx.ledger import LeftOutError
-from nginy.commands.importing.nginx.reading import Reading
+from nginy.commands.importing.nginx.reading import ConfReader
 from nginy.commands.importing.nginx.scope import argument, named
 from nginy.commands.importing.nginx.syntax import Directive
 from nginy.commands.importing.nginx.values import duration, size
@@ -20,7 +20,7 @@ SYSLOG_PORT: Final = 514
 PREFIX: Final = "a relative path starts at nginx's prefix, here at the directory of the file"
 
 
-def log_path(reading: Reading, directive: Directive, text: str) -> tuple[str, bool]:
+def log_path(reading: ConfReader, directive: Directive, text: str) -> tuple[str, bool]:
     """Return where a log goes, and whether something of nginx's syslog parameters is lost."""
     if text in ("stderr", "off"):
         return text, False
@@ -39,14 +39,14 @@ def log_path(reading: Reading, directive: Directive, text: str) -> tuple[str, bo
     return f"syslog:{host}:{port or SYSLOG_PORT}", bool(parameters)
 
 
-def from_prefix(reading: Reading, directive: Directive, text: str) -> str:
+def from_prefix(reading: ConfReader, directive: Directive, text: str) -> str:
     """Return an absolute path; nginx takes one that is relative from a place that is built in."""
     if not text.startswith("/"):
         reading.ledger.close(directive, PREFIX)
     return absolute(text, reading.files)
 
 
-def error_log(reading: Reading, directive: Directive) -> Block:
+def error_log(reading: ConfReader, directive: Directive) -> Block:
     """Return the value of error_log; say what is not the same."""
     words = directive.arguments
     if not words:
@@ -80,7 +80,7 @@ def format_name(name: str) -> str:
     return f"nginx_{name}" if name == RESERVED else name
 
 
-def read_formats(reading: Reading, stream: list[Directive]) -> set[str]:
+def read_formats(reading: ConfReader, stream: list[Directive]) -> set[str]:
     """Set the log formats that access logs use; return the names of all."""
     used = {
         words[1]
@@ -110,7 +110,7 @@ def read_formats(reading: Reading, stream: list[Directive]) -> set[str]:
     return names
 
 
-def _format(reading: Reading, directive: Directive, texts: list[str]) -> Value:
+def _format(reading: ConfReader, directive: Directive, texts: list[str]) -> Value:
     """Return the value of a log format."""
     escape = "default"
     if texts[0].startswith("escape="):
@@ -122,7 +122,7 @@ def _format(reading: Reading, directive: Directive, texts: list[str]) -> Value:
     return text if escape == "default" else Block({"text": text, "escape": escape})
 
 
-def _known(reading: Reading, directive: Directive, text: str) -> str:
+def _known(reading: ConfReader, directive: Directive, text: str) -> str:
     """Return the text of a format, with "-" for variables that nginy does not have."""
     lost = []
 
@@ -142,7 +142,7 @@ def _known(reading: Reading, directive: Directive, text: str) -> str:
     return reading.definitions.text(text, VARIABLES)
 
 
-def access_logs(reading: Reading, directives: list[Directive], names: set[str]) -> Value:
+def access_logs(reading: ConfReader, directives: list[Directive], names: set[str]) -> Value:
     """Return the value of access_log."""
     logs: list[Value] = []
     for directive in directives:
@@ -153,7 +153,7 @@ def access_logs(reading: Reading, directives: list[Directive], names: set[str]) 
     return one_or_list(logs) if logs else "off"
 
 
-def _access_log(reading: Reading, directive: Directive, names: set[str]) -> Block:
+def _access_log(reading: ConfReader, directive: Directive, names: set[str]) -> Block:
     words = directive.arguments
     if not words or len(words) < 2 or words[1] not in names:
         raise LeftOutError("it names no format, so nothing is written")

@@ -9,7 +9,7 @@ Tested in tests/commands/importing/nginx/test_table.py.
 from nginy.commands.importing.model import Block
 from nginy.commands.importing.nginx.ledger import CloseError, LeftOutError
 from nginy.commands.importing.nginx.logs import error_log, from_prefix
-from nginy.commands.importing.nginx.reading import Reading, place
+from nginy.commands.importing.nginx.reading import ConfReader, place
 from nginy.commands.importing.nginx.scope import Scope, argument
 from nginy.commands.importing.nginx.syntax import Directive
 from nginy.commands.importing.nginx.table import MAIN
@@ -21,7 +21,7 @@ CONNECTIONS: str = "512"
 FOREGROUND = "nginy stays in the foreground; let a service manager start it"
 
 
-def read_main(reading: Reading, main: list[Directive]) -> None:
+def read_main(reading: ConfReader, main: list[Directive]) -> None:
     """Set the keys at the top; place the comments of main."""
     ledger, top = reading.ledger, reading.document.top
     events = [each for directive in main for each in _events(directive)]

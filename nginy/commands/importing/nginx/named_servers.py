@@ -12,7 +12,7 @@ import re
 from typing import Final
 
 from nginy.commands.importing.model import Block, Value, one_or_list
-from nginy.commands.importing.nginx.reading import Reading
+from nginy.commands.importing.nginx.reading import ConfReader
 from nginy.commands.importing.nginx.scope import Scope
 from nginy.commands.importing.nginx.syntax import Directive
 from nginy.config.node import quote
@@ -24,7 +24,7 @@ OF_LISTENER: Final = frozenset({"listen", "protocol", "proxy_pass", "return", "r
 NO_NAME: Final = "nginy needs a name to tell it from another server at its address"
 
 
-def join(reading: Reading, scope: Scope, server: Directive, first: Block, block: Block) -> None:
+def join(reading: ConfReader, scope: Scope, server: Directive, first: Block, block: Block) -> None:
     """Make a server, `block`, a route of the listener `first`, which has its address already."""
     texts = _texts(reading, scope)
     looks = "tls" in first.values or scope.is_on("ssl_preread")
@@ -53,7 +53,7 @@ def join(reading: Reading, scope: Scope, server: Directive, first: Block, block:
     server.is_placed = True
 
 
-def _texts(reading: Reading, scope: Scope) -> list[Value]:
+def _texts(reading: ConfReader, scope: Scope) -> list[Value]:
     texts: list[Value] = []
     for directive in scope.all("server_name"):
         for word in directive.arguments:

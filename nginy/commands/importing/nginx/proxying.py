@@ -14,7 +14,7 @@ from typing import Final
 
 from nginy.commands.importing.model import Block
 from nginy.commands.importing.nginx.ledger import LeftOutError
-from nginy.commands.importing.nginx.reading import Reading
+from nginy.commands.importing.nginx.reading import ConfReader
 from nginy.commands.importing.nginx.scope import Scope, argument
 from nginy.commands.importing.nginx.values import (
     duration,
@@ -51,7 +51,7 @@ DIRECT: Final[Mapping[str, tuple[Read, str, str]]] = {
 default. They have no effect on the other protocol, not in nginx either."""
 
 
-def set_proxy_keys(reading: Reading, scope: Scope, listener: Block, protocol: str) -> None:
+def set_proxy_keys(reading: ConfReader, scope: Scope, listener: Block, protocol: str) -> None:
     """Set the keys of a listener that say how it proxies."""
     for name, (read, only, default) in DIRECT.items():
         if only not in (ANY, protocol):
@@ -118,7 +118,7 @@ def _next_upstream(scope: Scope, listener: Block) -> None:
         listener.set("proxy_next_upstream", settings)
 
 
-def _bind(reading: Reading, scope: Scope, listener: Block) -> None:
+def _bind(reading: ConfReader, scope: Scope, listener: Block) -> None:
     directive = scope.one("proxy_bind")
     if directive is None or argument(directive) == "off":
         return

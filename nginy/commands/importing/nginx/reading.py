@@ -58,7 +58,7 @@ NO_MAIL: Final = "nginy is layer 4 and speaks no mail protocol; leave this part 
 
 
 @dataclass(slots=True)
-class Reading:
+class ConfReader:
     """One nginx.conf that is being read."""
 
     files: Files
@@ -163,7 +163,7 @@ def _servers(block: Directive, files: Files, depth: int, seen: set[str]) -> Iter
                 yield from _servers(Directive([""], path, 1, inner), files, depth + 1, seen)
 
 
-def place(reading: Reading, block: Block, directives: list[Directive], context: str) -> None:
+def place(reading: ConfReader, block: Block, directives: list[Directive], context: str) -> None:
     """Put the comments of directives, and notes about differences, where they belong.
 
     That is the key that a directive becomes, if the block has it; else the next such key, or the

@@ -7,7 +7,7 @@ from typing import Final
 
 from nginy.commands.importing.model import Block, Value, one_or_list
 from nginy.commands.importing.nginx.ledger import LeftOutError
-from nginy.commands.importing.nginx.reading import Reading
+from nginy.commands.importing.nginx.reading import ConfReader
 from nginy.commands.importing.nginx.scope import argument
 from nginy.commands.importing.nginx.syntax import Directive
 from nginy.commands.importing.nginx.values import duration, time_ms
@@ -21,7 +21,7 @@ TIMEOUT: Final = "30s"
 ONE: Final = "nginy has one resolver for all; the first one counts"
 
 
-def read_resolvers(reading: Reading, stream: list[Directive]) -> None:
+def read_resolvers(reading: ConfReader, stream: list[Directive]) -> None:
     """Set the resolver of the document, if there is one."""
     inner = [each for block in stream if block.block is not None for each in block.block]
     found = [each for each in (*stream, *inner) if each.name == "resolver"]
@@ -41,7 +41,7 @@ def read_resolvers(reading: Reading, stream: list[Directive]) -> None:
         reading.document.top.set("resolver", resolver)
 
 
-def _resolver(reading: Reading, directive: Directive) -> Block:
+def _resolver(reading: ConfReader, directive: Directive) -> Block:
     servers: list[Value] = []
     resolver = Block()
     for word in directive.arguments:

@@ -31,7 +31,7 @@ from nginy.commands.importing.nginx.logs import (
 )
 from nginy.commands.importing.nginx.named_servers import join
 from nginy.commands.importing.nginx.proxying import preread, set_proxy_keys
-from nginy.commands.importing.nginx.reading import Reading, place
+from nginy.commands.importing.nginx.reading import ConfReader, place
 from nginy.commands.importing.nginx.scope import Scope, named
 from nginy.commands.importing.nginx.syntax import Directive
 from nginy.commands.importing.nginx.table import SERVER, STREAM
@@ -52,7 +52,7 @@ class Parts:
     """The listener of each protocol and address so far."""
 
 
-def read_servers(reading: Reading, stream: list[Directive]) -> None:
+def read_servers(reading: ConfReader, stream: list[Directive]) -> None:
     """Set the listeners of the document, and place the comments of `stream`."""
     inherited = [each for each in stream if each.block is None]
     formats = read_formats(reading, stream)
@@ -85,7 +85,7 @@ def read_servers(reading: Reading, stream: list[Directive]) -> None:
         place(reading, listeners[0], unplaced, STREAM)
 
 
-def _server(reading: Reading, server: Directive, parts: Parts) -> None:
+def _server(reading: ConfReader, server: Directive, parts: Parts) -> None:
     """Add the listeners of one server: one for all addresses with the same parameters."""
     scope = Scope(server.block or [], parts.inherited, reading.ledger)
     groups: dict[tuple[object, ...], list[Listen]] = {}
@@ -111,7 +111,7 @@ def _server(reading: Reading, server: Directive, parts: Parts) -> None:
             join(reading, scope, server, first, block)
 
 
-def _listener(reading: Reading, scope: Scope, listens: list[Listen], parts: Parts) -> Block:
+def _listener(reading: ConfReader, scope: Scope, listens: list[Listen], parts: Parts) -> Block:
     """Return one listener; raise LeftOutError if its clients can go nowhere."""
     block, first = Block(), listens[0]
     block.set("listen", one_or_list(address for each in listens for address in each.addresses))
@@ -147,7 +147,7 @@ def _of_return(block: Block) -> None:
         block.values.pop(key, None)
 
 
-def _logs(reading: Reading, scope: Scope, block: Block, parts: Parts) -> None:
+def _logs(reading: ConfReader, scope: Scope, block: Block, parts: Parts) -> None:
     """Set the logs of a listener; without an access_log of its own it inherits that at the top."""
     own = scope.all("access_log")
     if own and own[0] not in parts.inherited:
@@ -160,7 +160,7 @@ def _logs(reading: Reading, scope: Scope, block: Block, parts: Parts) -> None:
         reading.ledger.left_out(other, "nginy has one error log for a listener")
 
 
-def _judge_names(reading: Reading, scope: Scope, block: Block, logs: list[Directive]) -> None:
+def _judge_names(reading: ConfReader, scope: Scope, block: Block, logs: list[Directive]) -> None:
     """Say that a log cannot show the names that clients ask for: nginy does not read them."""
     looks = "routes" in block.values or block.text("proxy_pass").startswith("$")
     formats = reading.document.top.values.get("log_formats")

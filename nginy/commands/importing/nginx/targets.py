@@ -26,7 +26,7 @@ from nginy.commands.importing.nginx.definitions import (
     value_of,
 )
 from nginy.commands.importing.nginx.ledger import LeftOutError
-from nginy.commands.importing.nginx.reading import Reading
+from nginy.commands.importing.nginx.reading import ConfReader
 from nginy.commands.importing.nginx.scope import Scope, argument
 from nginy.commands.importing.nginx.values import names, peer
 from nginy.config.node import quote
@@ -56,7 +56,7 @@ class Item:
     pair: Pair
 
 
-def lead(reading: Reading, scope: Scope, block: Block) -> None:
+def lead(reading: ConfReader, scope: Scope, block: Block) -> None:
     """Set where the clients of a listener go; raise LeftOutError if they can go nowhere."""
     directive = scope.one("proxy_pass")
     if directive is not None:
@@ -78,7 +78,7 @@ def lead(reading: Reading, scope: Scope, block: Block) -> None:
     raise LeftOutError("it has neither proxy_pass nor return, so nobody can connect")
 
 
-def _lead(reading: Reading, scope: Scope, block: Block, text: str) -> None:
+def _lead(reading: ConfReader, scope: Scope, block: Block, text: str) -> None:
     text = filled(text, constants(scope))
     used = names(text)
     if not used:
@@ -135,7 +135,7 @@ def _is_empty(scope: Scope, block: Block, source: str) -> bool:
     return source == TLS_NAME and "tls" not in block.values
 
 
-def target(reading: Reading, text: str) -> str:
+def target(reading: ConfReader, text: str) -> str:
     """Return the name of an upstream, or an address."""
     if text in reading.document.upstreams.values:
         return text
@@ -144,7 +144,7 @@ def target(reading: Reading, text: str) -> str:
     return peer(text)
 
 
-def _any_target(reading: Reading, text: str) -> str:
+def _any_target(reading: ConfReader, text: str) -> str:
     """Return a target for a value of a variable; nginx also allows a host to resolve later."""
     used = names(text)
     if used:
@@ -171,7 +171,7 @@ def _anything(text: str) -> str:
 # Routes.
 
 
-def _routes(reading: Reading, definition: Definition) -> list[Value]:
+def _routes(reading: ConfReader, definition: Definition) -> list[Value]:
     """Return the routes for a definition; raise NoRoutesError if routes cannot express it."""
     if definition.method == "split":
         return _by_share(reading, definition)
@@ -184,7 +184,7 @@ def _routes(reading: Reading, definition: Definition) -> list[Value]:
     raise NoRoutesError
 
 
-def _item(reading: Reading, pair: Pair) -> Item:
+def _item(reading: ConfReader, pair: Pair) -> Item:
     if pair.key.startswith("~") and set(names(pair.value)) - reading.definitions.by_name.keys():
         raise LeftOutError(
             f"{quote(pair.value)} may be anything; {ANYTHING}, so nobody can connect"
@@ -193,7 +193,7 @@ def _item(reading: Reading, pair: Pair) -> Item:
     return Item(pair.key, text, pair)
 
 
-def _by_share(reading: Reading, definition: Definition) -> list[Value]:
+def _by_share(reading: ConfReader, definition: Definition) -> list[Value]:
     routes: list[Value] = []
     key = reading.definitions.text(definition.source, KEY_VARIABLES)
     for pair in definition.pairs:
@@ -315,7 +315,7 @@ def _may_both(first: Item, second: Item) -> bool:
 # Variables.
 
 
-def _by_variable(reading: Reading, definition: Definition, block: Block) -> None:
+def _by_variable(reading: ConfReader, definition: Definition, block: Block) -> None:
     """Let a variable choose: by its name, or by routes where it may be empty."""
     values = list(dict.fromkeys(definition.values))
     reading.definitions.text(f"${definition.name}", KEY_VARIABLES)

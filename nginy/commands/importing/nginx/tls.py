@@ -12,7 +12,7 @@ from typing import Final
 
 from nginy.commands.importing.model import Block, Value, absolute
 from nginy.commands.importing.nginx.ledger import CloseError, LeftOutError
-from nginy.commands.importing.nginx.reading import Reading
+from nginy.commands.importing.nginx.reading import ConfReader
 from nginy.commands.importing.nginx.scope import Scope, argument
 from nginy.commands.importing.nginx.syntax import Directive
 from nginy.commands.importing.nginx.values import duration, flag
@@ -26,7 +26,7 @@ VERIFY: Final = {"on": "required", "off": "off", "optional": "optional"}
 TICKETS: Final = "nginy resumes sessions with tickets, or else only in the worker where they began"
 
 
-def tls_of(reading: Reading, scope: Scope) -> Block:
+def tls_of(reading: ConfReader, scope: Scope) -> Block:
     """Return the value of `tls`; raise LeftOutError without a certificate."""
     tls = Block()
     certificates, keys = scope.all("ssl_certificate"), scope.all("ssl_certificate_key")
@@ -88,7 +88,7 @@ def _judge(directive: Directive) -> None:
         raise LeftOutError("nginy shows clients of unknown names the certificate of this server")
 
 
-def _file(reading: Reading, directive: Directive) -> str:
+def _file(reading: ConfReader, directive: Directive) -> str:
     """Return the path that a directive names."""
     text = argument(directive)
     if not text or "$" in text or text.startswith(SCHEMES):
@@ -96,7 +96,7 @@ def _file(reading: Reading, directive: Directive) -> str:
     return absolute(text, reading.files)
 
 
-def _clients(reading: Reading, scope: Scope, tls: Block) -> None:
+def _clients(reading: ConfReader, scope: Scope, tls: Block) -> None:
     """Set whose client certificates are accepted."""
     verify = scope.one("ssl_verify_client")
     word = argument(verify) if verify is not None else "off"
@@ -148,7 +148,7 @@ def _ciphers(scope: Scope, name: str, default: str) -> str:
     return text
 
 
-def proxy_tls(reading: Reading, scope: Scope, listener: Block) -> None:
+def proxy_tls(reading: ConfReader, scope: Scope, listener: Block) -> None:
     """Set how a listener speaks TLS to its backends."""
     if not scope.is_on("proxy_ssl"):
         return
@@ -181,7 +181,7 @@ def proxy_tls(reading: Reading, scope: Scope, listener: Block) -> None:
 
 
 def _name(
-    reading: Reading, scope: Scope, listener: Block, settings: Block, *, is_used: bool
+    reading: ConfReader, scope: Scope, listener: Block, settings: Block, *, is_used: bool
 ) -> None:
     """Set the name that backends are asked for, where nginx's is not the host of the address."""
     directive = scope.one("proxy_ssl_name")

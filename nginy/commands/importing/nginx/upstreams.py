@@ -8,7 +8,7 @@ from typing import Final
 
 from nginy.commands.importing.model import Block, Value
 from nginy.commands.importing.nginx.ledger import LeftOutError
-from nginy.commands.importing.nginx.reading import Reading, place
+from nginy.commands.importing.nginx.reading import ConfReader, place
 from nginy.commands.importing.nginx.scope import argument, named
 from nginy.commands.importing.nginx.syntax import Directive
 from nginy.commands.importing.nginx.table import UPSTREAM
@@ -40,7 +40,7 @@ PARAMETERS: Final[Mapping[str, Callable[[str], str]]] = {
 }
 
 
-def read_upstreams(reading: Reading, stream: list[Directive]) -> None:
+def read_upstreams(reading: ConfReader, stream: list[Directive]) -> None:
     """Set the upstreams of the document."""
     for directive in named(stream, "upstream"):
         name = argument(directive)
@@ -58,7 +58,7 @@ def read_upstreams(reading: Reading, stream: list[Directive]) -> None:
             directive.is_placed = True
 
 
-def _upstream(reading: Reading, directive: Directive) -> Block | None:
+def _upstream(reading: ConfReader, directive: Directive) -> Block | None:
     block = Block()
     inner = directive.block or []
     methods = [each for each in inner if each.name in METHODS]
@@ -86,7 +86,7 @@ def _upstream(reading: Reading, directive: Directive) -> Block | None:
     return block
 
 
-def _backend(reading: Reading, server: Directive) -> Block:
+def _backend(reading: ConfReader, server: Directive) -> Block:
     """Return one backend; comments stay with it."""
     backend = Block({"address": peer(argument(server))})
     for word in server.arguments[1:]:
@@ -109,7 +109,7 @@ def _backend(reading: Reading, server: Directive) -> Block:
     return backend
 
 
-def _balance(reading: Reading, method: Directive) -> Value:
+def _balance(reading: ConfReader, method: Directive) -> Value:
     """Return the value of balance."""
     words = method.arguments
     if method.name == "least_conn":
@@ -128,7 +128,7 @@ def _balance(reading: Reading, method: Directive) -> Value:
     return _hash(reading, words)
 
 
-def _hash(reading: Reading, words: list[str]) -> Block:
+def _hash(reading: ConfReader, words: list[str]) -> Block:
     if not words:
         raise LeftOutError("it has no key, so the backends take turns")
     try:

@@ -2,7 +2,7 @@
 
 import pytest
 from nginy.commands.importing.haproxy.values import (
-    Place,
+    HostOrPath,
     duration,
     in_seconds,
     network,
@@ -34,21 +34,21 @@ def test_a_time_in_whole_seconds_is_rounded_up() -> None:
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        (":80", Place("", "80")),
-        ("*:80", Place("", "80")),
-        ("ipv6@:80", Place("::", "80")),
-        (":::80", Place("::", "80")),
-        ("[::1]:80", Place("::1", "80")),
-        ("[::1]", Place("::1", "")),
-        ("ipv4@10.0.0.1:8000-8010", Place("10.0.0.1", "8000-8010")),
-        ("10.0.0.1", Place("10.0.0.1", "")),
-        ("web.example:+100", Place("web.example", "+100")),
-        ("/run/x.sock", Place(path="/run/x.sock")),
-        ("unix@/run/x.sock", Place(path="/run/x.sock")),
-        ("${HOST:-10.0.0.1}:${PORT}", Place("${HOST:-10.0.0.1}", "${PORT}")),
+        (":80", HostOrPath("", "80")),
+        ("*:80", HostOrPath("", "80")),
+        ("ipv6@:80", HostOrPath("::", "80")),
+        (":::80", HostOrPath("::", "80")),
+        ("[::1]:80", HostOrPath("::1", "80")),
+        ("[::1]", HostOrPath("::1", "")),
+        ("ipv4@10.0.0.1:8000-8010", HostOrPath("10.0.0.1", "8000-8010")),
+        ("10.0.0.1", HostOrPath("10.0.0.1", "")),
+        ("web.example:+100", HostOrPath("web.example", "+100")),
+        ("/run/x.sock", HostOrPath(path="/run/x.sock")),
+        ("unix@/run/x.sock", HostOrPath(path="/run/x.sock")),
+        ("${HOST:-10.0.0.1}:${PORT}", HostOrPath("${HOST:-10.0.0.1}", "${PORT}")),
     ],
 )
-def test_an_address(text: str, place: Place) -> None:
+def test_an_address(text: str, place: HostOrPath) -> None:
     assert parse_place(text) == place
 
 

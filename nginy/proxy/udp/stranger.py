@@ -1,6 +1,6 @@
-"""Newcomer: a UDP client that has no session yet, on its way through the phases.
+"""Stranger: a UDP client that has no session yet, on its way through the phases.
 
-A stranger's datagram must cost little: nginy counts and logs no session before all phases have let
+Its datagram must cost little: nginy counts and logs no session before all phases have let
 the client pass. So the phases see a stand-in for a session. It knows who the client is and which
 address it asked, and rules and keys ask for nothing else.
 
@@ -16,7 +16,7 @@ from nginy.proxy.session import Session
 from nginy.proxy.udp.drops import Drops
 
 
-class Newcomer(Session):
+class Stranger(Session):
     """What the phases see of a UDP client. Never ends, as it never begins."""
 
     __slots__ = ("_limited", "first")
@@ -51,21 +51,21 @@ def admitted(
     drops: Drops,
     data: memoryview,
     arrival: Arrival | None = None,
-) -> Newcomer | None:
+) -> Stranger | None:
     """Run the handler's phases for a client; if one refuses it, drop its datagram, return None.
 
     `arrival` is what a PROXY header has said of the client.
     """
-    newcomer = Newcomer(handler, client, bytes(data), drops.limited)
-    newcomer.arrival = arrival
+    stranger = Stranger(handler, client, bytes(data), drops.limited)
+    stranger.arrival = arrival
     for phase in handler.phases:
-        verdict = phase.run(newcomer, ())
+        verdict = phase.run(stranger, ())
         if isinstance(verdict, Refusal):
             level = verdict.reason.level
-            if newcomer.arrival is not None:
-                newcomer.arrival.give_back()
-                level = newcomer.arrival.log_level or level
+            if stranger.arrival is not None:
+                stranger.arrival.give_back()
+                level = stranger.arrival.log_level or level
             now_ms = handler.loop.clock.now_ms
             drops.refuse(verdict.drop, verdict.detail, client.sockaddr, handler.name, now_ms, level)
             return None
-    return newcomer
+    return stranger
