@@ -23,9 +23,9 @@ SIGNALS: Final = {
     "USR1": "nginy reopens its log files, after a rename; if it cannot open one, it keeps the old "
     "one, the error log says so, and `-s reopen` prints that and fails",
     "USR2": "nginy starts its program again, perhaps a newer version; the new process takes over "
-    "the listening sockets and the live sessions, then the old one ends; sessions that speak TLS "
-    "with nginy stay there until they end; `-s upgrade` waits, prints what moved and what did not, "
-    "and fails if the new process does not serve",
+    "the listening sockets and the live sessions, then the old one ends; sessions in which nginy "
+    "speaks TLS stay in the old process until they end; `-s upgrade` waits, prints what moved and "
+    "what did not, and fails if the new process does not serve",
 }
 
 EXIT_STATUS: Final = """\
