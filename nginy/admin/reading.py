@@ -143,6 +143,7 @@ def backends(subject: Subject, asked: Asked) -> Slices[Answer]:
         "match": query.get("match"),
         "after": after,
         "limit": limit,
+        "bytes": True,
     }
     facts = yield from known(subject, BACKENDS, wanted)
     if upstream is not None and not facts["is_known"]:
@@ -168,7 +169,7 @@ def backend(subject: Subject, asked: Asked) -> Slices[Answer]:
     wanted = {"upstream": asked.names["U"], "address": asked.names["B"]}
     row: Facts | None = None
     while True:
-        facts = yield from known(subject, BACKENDS, wanted)
+        facts = yield from known(subject, BACKENDS, {**wanted, "bytes": row is None})
         subject.adjust("backends", facts["backends"])
         if facts["backends"]:
             row = facts["backends"][0]

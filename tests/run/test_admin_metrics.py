@@ -115,14 +115,26 @@ def test_bytes_count_while_a_session_goes_on_and_never_fall(tmp_path: pathlib.Pa
             backend.settimeout(PATIENCE_S)
             client.sendall(b"x" * 1000)
             assert len(backend.recv(1000, socket.MSG_WAITALL)) == 1000
+            # Each of these is the first to ask how much it is by now.
+            for sent, path in enumerate(("backends", f"upstreams/{target}/backends/{target}"), 1):
+                found = json.loads(place.get(f"/api/v1/{path}")[2])
+                [row] = found.get("backends", [found])
+                assert row["received"] == 1000 * sent
+                client.sendall(b"x" * 1000)
+                assert len(backend.recv(1000, socket.MSG_WAITALL)) == 1000
+            only = place.get("/metrics?scope=backend")[2].splitlines()
+            assert (
+                f'nginy_backend_received_bytes_total{{upstream="{target}",backend="{target}"}} 3000'
+                in only
+            )
             name = "nginy_listener_received_bytes_total"
-            assert value(place.metrics(), name, listener="front") == 1000
+            assert value(place.metrics(), name, listener="front") == 3000
             assert value(place.metrics(), "nginy_backend_sessions_total") == 1
             backend.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             backend.close()
             client.close()
             nginy.session()
-            assert value(place.metrics(), name, listener="front") == 1000
+            assert value(place.metrics(), name, listener="front") == 3000
             nginy.stop()
 
 

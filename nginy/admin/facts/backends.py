@@ -11,6 +11,7 @@ from typing import Final
 
 from nginy.admin.answer import Facts, Slices
 from nginy.admin.events import Event
+from nginy.admin.facts.live import count_bytes
 from nginy.admin.facts.merge import merge_rows
 from nginy.admin.facts.shape import flag, number, optional, real, row, rows, table, text
 from nginy.admin.facts.source import Details, Source
@@ -143,7 +144,12 @@ def _matches(backend: Backend, pool: BackendPool, words: Sequence[str]) -> bool:
 
 
 def collect(subject: Subject, wanted: Details) -> Slices[Facts]:
-    """Return the backends that fit, of one upstream or of all, from `after` on."""
+    """Return the backends that fit, of one upstream or of all, from `after` on.
+
+    With `bytes` they include those of open sessions, which takes a look at each session.
+    """
+    if wanted.get("bytes"):
+        yield from count_bytes(subject.loop)
     wanted = {**wanted, "words": str(wanted.get("match") or "").lower().split()}
     after, limit = int(wanted.get("after", 0)), int(wanted.get("limit", LIMIT))
     found: list[Facts] = []

@@ -16,6 +16,7 @@ from typing import Final
 
 from nginy.admin.answer import Facts, Slices
 from nginy.admin.facts.backends import ADDED, BACKEND, KEY, backend_row, join, members_of
+from nginy.admin.facts.live import count_bytes
 from nginy.admin.facts.merge import add_members, merge_rows
 from nginy.admin.facts.shape import number, real, row, rows, table, text
 from nginy.admin.facts.source import Details, Source
@@ -105,13 +106,15 @@ def _collect(subject: Subject, wanted: Details) -> Slices[Facts]:
     if "process" in scopes:
         facts["processes"] = [(yield from process_row(subject))]
         yield None
-    if "listener" in scopes:
+    if "listener" in scopes:  # this counts the bytes of open sessions as well
         facts["listeners"] = yield from listener_rows(subject)
         yield None
     name = wanted.get("upstream")
     if "upstream" in scopes:
         facts["upstreams"] = (yield from collect_upstreams(subject, {"name": name}))["upstreams"]
     if "backend" in scopes:
+        if "listener" not in scopes:
+            yield from count_bytes(subject.loop)
         yield from _backends(subject, name, int(wanted.get("backends_max", BACKENDS_MAX)), facts)
     return facts
 
