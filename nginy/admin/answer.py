@@ -110,14 +110,14 @@ class Answer:
         return head.encode("ascii") + (self.body if has_body else b"")
 
 
-def refusal(error: RequestError, hint: str = "") -> Answer:
+def refusal(error: RequestError) -> Answer:
     """Return the answer that refuses a request."""
-    told = {"code": error.code, "message": str(error), "hint": hint or None}
+    told = {"code": error.code, "message": error.message, "hint": error.hint or None}
     fields: tuple[str, ...] = ()
     if error.status == HTTPStatus.UNAUTHORIZED:
         fields = ("WWW-Authenticate: Bearer",)
     elif error.status == HTTPStatus.METHOD_NOT_ALLOWED:
-        fields = (f"Allow: {hint or ', '.join(METHODS)}",)
+        fields = (f"Allow: {error.allowed or ', '.join(METHODS)}",)
     elif error.status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
         fields = ("Retry-After: 1",)
     return Answer(error.status, dumps({"error": told}).encode() + b"\n", JSON, fields)

@@ -52,7 +52,8 @@ class Asked:
         text = self.request.query.get(name)
         known = tuple(words)
         if text is not None and text not in known:
-            raise bad(f"{name} is not one of {', '.join(known)}{did_you_mean(text, known)}")
+            what = f"{name} is not one of {', '.join(known)}"
+            raise bad(what, hint=did_you_mean(text, known))
         return text
 
     def body(self, known: Iterable[str]) -> dict[str, Any]:
@@ -68,9 +69,9 @@ class Asked:
         return members
 
 
-def bad(message: str, code: str = "bad_parameter") -> RequestError:
+def bad(message: str, code: str = "bad_parameter", hint: str = "") -> RequestError:
     """Return the refusal of a value."""
-    return RequestError(400, code, message)
+    return RequestError(400, code, message, hint)
 
 
 def closest(text: str, names: Iterable[str]) -> str | None:
@@ -80,17 +81,17 @@ def closest(text: str, names: Iterable[str]) -> str | None:
 
 
 def did_you_mean(text: str, names: Iterable[str], otherwise: str = "") -> str:
-    """Return the end of a sentence about an unknown name; `otherwise` if no name is like it."""
+    """Return the hint for an unknown name; `otherwise` if no name is like it."""
     meant = closest(text, names)
-    return f', did you mean "{meant}"?' if meant else otherwise
+    return f'did you mean "{meant}"?' if meant else otherwise
 
 
 def check_names(members: Iterable[str], known: Sequence[str], code: str) -> None:
     """Refuse members whose names are not known."""
     for name in members:
         if name not in known:
-            hint = did_you_mean(name, known, f", expected {', '.join(known)}")
-            raise bad(f'"{name[:50]}" is not known{hint}', code)
+            hint = did_you_mean(name, known, f"expected {', '.join(known)}")
+            raise bad(f'"{name[:50]}" is not known', code, hint)
 
 
 def duration_ms(name: str, text: object) -> int:

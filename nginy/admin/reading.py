@@ -217,12 +217,12 @@ def last_reload(subject: Subject, asked: Asked) -> Slices[Answer]:
 def no_upstream(subject: Subject, name: str) -> RequestError:
     """Return the refusal of a name that no upstream has."""
     hint = did_you_mean(name, subject.balances)
-    return RequestError(404, "upstream_not_found", f'there is no upstream "{name[:100]}"{hint}')
+    return RequestError(404, "upstream_not_found", f'there is no upstream "{name[:100]}"', hint)
 
 
 def _no_listener(subject: Subject, name: str) -> RequestError:
     hint = did_you_mean(name, subject.defined_at)
-    return RequestError(404, "listener_not_found", f'there is no listener "{name[:100]}"{hint}')
+    return RequestError(404, "listener_not_found", f'there is no listener "{name[:100]}"', hint)
 
 
 def no_backend(subject: Subject, facts: Facts, wanted: Facts) -> Slices[RequestError]:
@@ -232,6 +232,6 @@ def no_backend(subject: Subject, facts: Facts, wanted: Facts) -> Slices[RequestE
         return missing(facts, no_upstream(subject, upstream))
     everyone = yield from known(subject, BACKENDS, {"upstream": upstream})
     meant = closest(address, [each["address"] for each in everyone["backends"]])
-    hint = f", did you mean {meant}?" if meant else ""
-    text = f"there is no backend {address[:100]} in {upstream}{hint}"
-    return RequestError(404, "backend_not_found", text)
+    hint = f"did you mean {meant}?" if meant else ""
+    text = f"there is no backend {address[:100]} in {upstream}"
+    return RequestError(404, "backend_not_found", text, hint)

@@ -180,7 +180,7 @@ def find(request: Request, access: str) -> tuple[AdminRoute, dict[str, str]]:
     if not found:
         meant = closest("/" + "/".join(request.path), [route.path for route in ROUTES])
         hint = f"did you mean {meant}?" if meant else f"{API} lists what there is"
-        raise RequestError(404, "not_found", f"nothing is here, {hint}")
+        raise RequestError(404, "not_found", "nothing is here", hint)
     method = "GET" if request.method == "HEAD" else request.method
     for route, names in found:
         if route.method == method:
@@ -190,7 +190,8 @@ def find(request: Request, access: str) -> tuple[AdminRoute, dict[str, str]]:
     methods = ", ".join(dict.fromkeys(route.method for route, _ in found)).replace(
         "GET", "GET, HEAD"
     )
-    raise RequestError(405, "method_not_allowed", f"{found[0][0].path} takes {methods}")
+    text = f"{found[0][0].path} takes {methods}"
+    raise RequestError(405, "method_not_allowed", text, allowed=methods)
 
 
 def _match(segments: tuple[str, ...], path: tuple[str, ...]) -> dict[str, str] | None:

@@ -107,7 +107,9 @@ def ask_json(config: Config, path: str, message: Message) -> Any:
 def refusal(code: int, text: str) -> NginyError:
     """Return a refusal as an error."""
     try:
-        return NginyError(escape_control(str(json.loads(text)["error"]["message"])))
+        told = json.loads(text)["error"]
+        said = ", ".join(str(told[name]) for name in ("message", "hint") if told.get(name))
+        return NginyError(escape_control(said))
     except (ValueError, KeyError, TypeError):
         return NginyError(f"nginy answers {code}: {escape_control(text.strip())}")
 

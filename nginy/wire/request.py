@@ -37,10 +37,18 @@ ONLY_ONCE: Final = ("host", "content-length", "transfer-encoding", "authorizatio
 
 
 class RequestError(WireError):
-    """A request that nginy refuses; the message is a sentence for its sender."""
+    """A request that nginy refuses; the message is a sentence for its sender, and the hint its
+    end."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
+    def __init__(
+        self, status: int, code: str, message: str, hint: str = "", allowed: str = ""
+    ) -> None:
+        super().__init__(f"{message}, {hint}" if hint else message)
+        self.message = message
+        self.hint = hint
+        """What the sender probably meant."""
+        self.allowed = allowed
+        """The methods that would do, for status 405; "" for all that there are."""
         self.status = status
         """Of the answer (RFC 9110 §15)."""
         self.code = code
@@ -84,10 +92,10 @@ def parse_request(received: bytes | bytearray) -> tuple[Request, int] | None:
     first, *rest = head.split(b"\r\n")
     method, target, minor = _request_line(first)
     fields = _fields(rest)
-    authority, path, query = _target(target)
-    host = _host(authority, fields)
     if method not in METHODS:
         raise RequestError(405, "method_not_allowed", f"expected {', '.join(METHODS)}")
+    authority, path, query = _target(target)
+    host = _host(authority, fields)
     length = _body_length(method, fields)
     start = end + 4
     if len(received) < start + length:

@@ -200,14 +200,15 @@ def test_readiness_is_a_status_and_a_reason(one: Admin) -> None:
 def test_what_is_not_there_or_not_allowed_is_refused(one: Admin) -> None:
     assert one.refusal("/secret") == (404, "not_found")
     assert one.refusal("/healthz/") == (404, "not_found")
+    assert one.refusal("/api/v1/listeners/nobody") == (404, "listener_not_found")
     assert one.refusal("/api/v1/overview", host="evil.example") == (421, "misdirected_request")
     client = one.connect()
     one.ask(client, "POST /healthz", "Content-Length: 0", "Content-Type: application/json")
     assert one.answer(client)[0] == 403
-    one.ask(client, "OPTIONS /healthz")
+    one.ask(client, "OPTIONS *")
     status, head, _ = one.answer(client)
     assert status == 405
-    assert "Allow: GET" in head
+    assert "Allow: GET, HEAD, POST, PATCH, DELETE\r\n" in head
     one.harness.turn_until(lambda: client.has_eof)
 
 

@@ -177,18 +177,28 @@ def test_what_is_wrong_with_a_change_is_said_and_nothing_changes(
         assert refused("PATCH", "/upstreams/wbe/backends/1", {"weight": 2})[0] == 404
         assert refused("PATCH", "/upstreams/web/backends/1", {"weight": 2})[0] == 404
         assert refused("PATCH", "/upstreams/web/backends", {"weight": 2}) == (400, "bad_parameter")
-        assert refused("PATCH", "/overview", {}) == (405, "method_not_allowed")
+        with contextlib.closing(UnixConnection(alone.socket)) as connection:
+            kind = {"Content-Type": "application/json"}
+            connection.request("PATCH", "/api/v1/overview", "{}", kind)
+            response = connection.getresponse()
+            assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
+            assert json.loads(response.read())["error"]["code"] == "method_not_allowed"
         assert refused("PATCH", target, {"weight": 2}, Origin="http://x") == (403, "foreign_origin")
         foreign = {"Sec-Fetch-Site": "cross-site"}
         assert refused("PATCH", target, {"weight": 2}, **foreign) == (403, "foreign_site")
         status, answer = alone.ask("GET", "/upstreams/webb")
-        assert (status, answer["error"]["message"]) == (
+        assert (status, answer["error"]) == (
             404,
-            'there is no upstream "webb", did you mean "web"?',
+            {
+                "code": "upstream_not_found",
+                "message": 'there is no upstream "webb"',
+                "hint": 'did you mean "web"?',
+            },
         )
         near = alone.addresses[0][:-1]
-        text = alone.ask("GET", f"/upstreams/web/backends/{near}")[1]["error"]["message"]
-        assert text.startswith(f"there is no backend {near} in web, did you mean ")
+        told = alone.ask("GET", f"/upstreams/web/backends/{near}")[1]["error"]
+        assert told["message"] == f"there is no backend {near} in web"
+        assert told["hint"].startswith("did you mean ")
         assert alone.ask("GET", "/changes")[1]["changes"] == []
         assert alone.backend()["weight"]["now"] == 1
         nginy.stop()

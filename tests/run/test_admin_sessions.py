@@ -163,7 +163,7 @@ def test_what_is_wrong_is_said(tmp_path: pathlib.Path, capsys: pytest.CaptureFix
         ):
             status, answer = place.ask("GET", f"/sessions?{query}")
             assert (status, answer["error"]["code"]) == (400, code), query
-        assert 'did you mean "client"?' in answer["error"]["message"]
+        assert answer["error"]["hint"] == 'did you mean "client"?'
         for body, code in (
             ({}, "filter_missing"),
             ({"filter": {}}, "filter_missing"),

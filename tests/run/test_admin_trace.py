@@ -130,7 +130,8 @@ def test_a_wrong_wish_is_refused_in_a_sentence(
     running: Place, body: dict[str, object], told: str
 ) -> None:
     status, answer = running.ask("POST", "/trace", body)
-    assert (status, answer["error"]["message"]) == (400, told)
+    said = ", ".join(filter(None, (answer["error"]["message"], answer["error"]["hint"])))
+    assert (status, said) == (400, told)
     assert running.ask("GET", "/trace/1")[0] == 404
 
 

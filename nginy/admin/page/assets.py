@@ -161,7 +161,10 @@ JS: Final = """\
       body: JSON.stringify(body)
     }).then(function (answer) {
       if (answer.ok) return look();
-      return answer.json().then(function (found) { alert(found.error.message); });
+      return answer.json().then(function (found) {
+        var error = found.error;
+        alert(error.message + (error.hint ? ", " + error.hint : ""));
+      });
     }).catch(look);
   }
   function some(sessions, all) {
