@@ -135,6 +135,22 @@ def homonyms(sources: Sources) -> dict[str, list[str]]:
     return {name: paths for name, paths in found.items() if len(paths) > 1}
 
 
+def patches(sources: Sources) -> list[str]:
+    """What a test exchanges inside a module: then it tests something that nobody runs."""
+    return [
+        f"{path}:{node.lineno} patches: {ast.unparse(node)[:60]}"
+        for path, source in sources.items()
+        if "monkeypatch" in source or "mock" in source
+        for node in ast.walk(parsed(source))
+        if (
+            isinstance(node, ast.Attribute)
+            and node.attr in {"setattr", "setitem", "delattr"}
+            and "monkeypatch" in ast.unparse(node.value)
+        )
+        or (isinstance(node, ast.Import | ast.ImportFrom) and "mock" in ast.unparse(node))
+    ]
+
+
 def sleeps(sources: Sources) -> list[str]:
     """Calls of time.sleep: a test that waits for a length of time waits too long or not enough."""
     return [
@@ -164,6 +180,10 @@ def test_a_class_has_its_name_to_itself() -> None:
     found = homonyms(sources_under(PACKAGE))
     assert {name: paths for name, paths in found.items() if name not in TWO_SIDES} == {}
     assert found.keys() >= TWO_SIDES
+
+
+def test_tests_patch_nothing() -> None:
+    assert patches(sources_under(CHECKOUT / "tests")) == []
 
 
 def test_no_two_modules_open_alike() -> None:
@@ -226,6 +246,18 @@ def test_two_classes_of_one_name_are_seen() -> None:
         "nginy/config/c.py": "class Session: ...",
     }
     assert homonyms(sources) == {"Event": ["nginy/event/a.py", "nginy/proxy/b.py"]}
+
+
+def test_a_patch_is_seen() -> None:
+    sources = {
+        "a.py": "def test(monkeypatch):\n    monkeypatch.setattr(time, 'time', int)",
+        "b.py": "from unittest import mock",
+        "c.py": "def test(monkeypatch):\n    monkeypatch.setenv('TZ', 'UTC')",
+    }
+    assert patches(sources) == [
+        "a.py:2 patches: monkeypatch.setattr",
+        "b.py:1 patches: from unittest import mock",
+    ]
 
 
 def test_a_sleep_is_seen() -> None:

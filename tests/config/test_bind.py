@@ -1,14 +1,12 @@
 """`proxy_bind`: an address, or a text with variables, and whether it may be anybody's."""
 
-import os
 import pathlib
 import socket
 from collections.abc import Callable
 
 import pytest
 from nginy.config.building.build import fixed_bind, local_end
-from nginy.config.checking import files as check_files
-from nginy.config.checking.files import check_files as files_checked
+from nginy.config.checking.files import Rights, check_files
 from nginy.config.dump import dump
 from nginy.config.load import load
 from nginy.config.schema import Listener
@@ -86,34 +84,24 @@ def with_right(_sock: socket.socket) -> None:
     pass
 
 
-def test_a_start_without_the_right_is_refused(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_start_without_the_right_is_refused(tmp_path: pathlib.Path) -> None:
     config = loaded(tmp_path, binding("proxy_bind: {address: $remote_addr, transparent: on}"))
-    monkeypatch.setattr(check_files, "set_transparent", without_right)
-    (problem,) = files_checked(config)
+    (problem,) = check_files(config, Rights(without_right))
     assert str(problem).endswith(
         "transparent: needs a right that this process lacks (Operation not permitted), expected"
         " the capability CAP_NET_ADMIN (systemd: AmbientCapabilities=)"
     )
     assert (problem.line, problem.column) == (1, 110)
-    monkeypatch.setattr(check_files, "set_transparent", with_right)
-    assert files_checked(config) == []
+    assert check_files(config, Rights(with_right, lambda: 1)) == []
 
 
-def test_a_user_that_root_becomes_has_no_such_right(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_user_that_root_becomes_has_no_such_right(tmp_path: pathlib.Path) -> None:
     text = "user: nobody\n" + binding("proxy_bind: {address: $remote_addr, transparent: on}")
     config = loaded(tmp_path, text)
-    monkeypatch.setattr(check_files, "set_transparent", with_right)
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    (problem,) = files_checked(config)
+    (problem,) = check_files(config, Rights(with_right, lambda: 0))
     assert 'transparent: needs a right that user "nobody" lacks' in str(problem)
 
 
-def test_without_the_key_nobody_asks_for_the_right(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(check_files, "set_transparent", without_right)
-    assert files_checked(loaded(tmp_path, binding("proxy_bind: $remote_addr"))) == []
+def test_without_the_key_nobody_asks_for_the_right(tmp_path: pathlib.Path) -> None:
+    config = loaded(tmp_path, binding("proxy_bind: $remote_addr"))
+    assert check_files(config, Rights(without_right)) == []

@@ -149,11 +149,16 @@ def udp_proxy(
     return front
 
 
-def read_headers(front: UdpFront, senders: Access = EVERYBODY, **options: bool) -> None:
+def read_headers(
+    front: UdpFront,
+    senders: Access = EVERYBODY,
+    reader: type[HeaderReader] = HeaderReader,
+    **options: bool,
+) -> None:
     """Have a listener read PROXY headers; `options` are those of `HeaderReader`."""
     receiver = front.listener.connection
     assert isinstance(receiver, DatagramReceiver)
-    receiver.handler = HeaderReader(front.handler, senders, **options).datagram_handler
+    receiver.handler = reader(front.handler, senders, **options).datagram_handler
 
 
 def udp_reply(harness: Harness, text: bytes, address: Address = ANY_PORT) -> UdpFront:

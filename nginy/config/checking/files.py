@@ -10,7 +10,9 @@ import os
 import pwd
 import re
 import stat
+from collections.abc import Callable
 from socket import AF_INET, SOCK_DGRAM, socket
+from typing import NamedTuple
 
 from nginy.config.admin import TOKEN_MIN_CHARACTERS
 from nginy.config.checking.check import access_logs
@@ -27,7 +29,15 @@ TOKEN_MAX_BYTES = 1024
 TOKEN = re.compile(rb"[!-~]+")
 
 
-def check_files(config: Config) -> list[Problem]:
+class Rights(NamedTuple):
+    """What a process may do: only the kernel knows."""
+
+    set_transparent: Callable[[socket], None] = set_transparent
+    """Lets a socket use addresses of others, or raises OSError."""
+    euid: Callable[[], int] = os.geteuid
+
+
+def check_files(config: Config, rights: Rights | None = None) -> list[Problem]:
     """Return what would keep a start from writing files, changing its user or running checks."""
     findings = Findings()
     error_logs = [config.error_log, *(each.error_log for each in config.listeners)]
@@ -57,11 +67,11 @@ def check_files(config: Config) -> list[Problem]:
             if problem is not None:
                 findings.report(check.origin.of("command"), f"command: {problem}")
     _check_tokens(config, findings)
-    _check_transparent(config, findings)
+    _check_transparent(config, rights or Rights(), findings)
     return sorted(findings.problems)
 
 
-def _check_transparent(config: Config, findings: Findings) -> None:
+def _check_transparent(config: Config, rights: Rights, findings: Findings) -> None:
     """Report addresses of others that nginy may not use: whether it may, only the kernel knows."""
     binds = [each.proxy_bind for each in config.listeners if each.proxy_bind is not None]
     marks = [bind.origin.of("transparent") for bind in binds if bind.transparent]
@@ -70,10 +80,10 @@ def _check_transparent(config: Config, findings: Findings) -> None:
     what, way_out = "", "expected the capability CAP_NET_ADMIN (systemd: AmbientCapabilities=)"
     try:
         with socket(AF_INET, SOCK_DGRAM) as sock:
-            set_transparent(sock)
+            rights.set_transparent(sock)
     except OSError as error:
         what = f"transparent: needs a right that this process lacks ({error.strerror})"
-    if not what and os.geteuid() == 0 and _drops_root(config.user):
+    if not what and rights.euid() == 0 and _drops_root(config.user):
         what = f"transparent: needs a right that user {quote(config.user or '')} lacks"
     if what:
         findings.report(marks[0], f"{what}, {way_out}")

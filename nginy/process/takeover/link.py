@@ -57,6 +57,9 @@ class Link:
 
     __slots__ = ("_connection", "_ended", "_is_over", "_received", "_socket", "_timer", "_unsent")
 
+    decode: Callable[[bytes, list[int]], Message] = staticmethod(decode)
+    """What a message is, by its bytes and descriptors."""
+
     def __init__(
         self,
         loop: Loop,
@@ -195,7 +198,7 @@ class Link:
 
     def _hand_on(self, whole: bytes, fds: list[int]) -> None:
         try:
-            message = decode(whole, fds)
+            message = self.decode(whole, fds)
         except (MessageError, MemoryError):
             for fd in fds:
                 os.close(fd)

@@ -155,7 +155,7 @@ def parts_of(session: TcpSession) -> tuple[bytes, list[int]]:
 def made_of(
     record: TcpRecord, rests: bytes, fds: Sequence[int], places: Places, loop: Loop
 ) -> TcpSession:
-    """Return the halted session of a record; raises Refusal or MessageError.
+    """Return the halted session of a record; raises Unmovable or MessageError.
 
     It takes the descriptors, whatever happens.
     """
@@ -179,7 +179,7 @@ def made_of(
 
 
 def find_place(place: Place, places: Places, loop: Loop) -> tuple[ProxyHandler, Backend]:
-    """Return the handler and the backend of a session; raises Refusal."""
+    """Return the handler and the backend of a session; raises Unmovable."""
     try:
         handler = places.towards(place.listener, place.upstream)
     except KeyError:
@@ -256,7 +256,7 @@ def _connection(loop: Loop, record: ConnectionRecord, left: list[int]) -> Connec
     sock = c_socket(-1, -1, -1, left[0])
     try:
         c = Connection(loop, sock, record.peer)
-    except OSError:
+    except (OSError, MemoryError):
         sock.detach()
         raise
     del left[0]

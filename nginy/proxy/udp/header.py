@@ -17,7 +17,7 @@ revision of 2026-04-27. nginx reads no header over UDP.
 """
 
 import logging
-from typing import Final
+from typing import ClassVar, Final
 
 from nginy.event.datagram import DatagramReceiver
 from nginy.proxy.access import Access
@@ -43,6 +43,9 @@ class HeaderReader:
     """Reads the headers of a listener's datagrams. Made with each handler; owns nothing."""
 
     __slots__ = ("_accepts_others", "_handler", "_is_sender", "_is_standalone", "_known")
+
+    headers_max: ClassVar = HEADERS_MAX
+    announcements_max: ClassVar = ANNOUNCEMENTS_MAX
 
     def __init__(
         self,
@@ -132,7 +135,7 @@ class HeaderReader:
             source = header.source
             client = announced(source, header) if isinstance(source, tuple) else None
             known = self._known[head] = client, size
-            if len(self._known) > HEADERS_MAX:
+            if len(self._known) > self.headers_max:
                 del self._known[next(iter(self._known))]
         return known
 
@@ -142,7 +145,7 @@ class HeaderReader:
         noted.pop(key, None)
         if client is not None:
             noted[key] = client
-            if len(noted) > ANNOUNCEMENTS_MAX:
+            if len(noted) > self.announcements_max:
                 del noted[next(iter(noted))]
 
     def _noted(self, key: ClientKey) -> Announced | None:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from nginy.event.loop import Loop
 from nginy.event.pipe import Pipe
-from nginy.process.takeover import tcp_session
 from nginy.process.takeover.estate import Estate
 from nginy.process.takeover.giving import PATIENCE_MS, Giver
 from nginy.process.takeover.link import link_pair
@@ -335,32 +334,62 @@ def test_what_a_dead_process_has_sent_belongs_to_the_new_one(harness: Harness) -
         assert (move.old.handler.sessions, move.new.handler.sessions) == (0, 1)
 
 
-def no_memory(*_: object) -> Any:
-    raise MemoryError
+class StarvedBuffer:
+    """The rest of a session: there is no memory for a copy of it."""
+
+    def __init__(self, c: Any) -> None:
+        self.pos = 0
+        self._c = c
+
+    def __len__(self) -> int:
+        return 0
+
+    @property
+    def memory(self) -> bytes:
+        self._c.buffer = None
+        raise MemoryError
+
+
+class StarvedInterest:
+    """What a loop watches: for the first connection that comes, there is no memory."""
+
+    def __init__(self, interest: Any) -> None:
+        self.interest = interest
+        self.is_starved = True
+
+    def add(self, c: Any) -> None:
+        if self.is_starved:
+            self.is_starved = False
+            raise MemoryError
+        self.interest.add(c)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.interest, name)
 
 
 def test_a_session_for_whose_message_there_is_no_memory_stays(
-    harness: Harness, expect_log: ExpectLog, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, expect_log: ExpectLog
 ) -> None:
     backend = harness.add(EchoBackend())
     with moving(harness, backend.name) as move:
         client = connected(harness, move.old)
-        monkeypatch.setattr(tcp_session, "parts_of", no_memory)
+        (session,) = move.house.sessions()
+        buffer: Any = StarvedBuffer(session.client)
+        session.client.buffer = buffer
         with expect_log("out of memory"), expect_log("1 session on the way to the new process"):
             move.move()
         client.send(b"after")
         harness.turn_until(lambda: client.received == b"before,after")
 
 
-def test_a_session_for_whose_rest_there_is_no_memory_stays(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_session_for_whose_connections_there_is_no_memory_stays(harness: Harness) -> None:
     backend = harness.add(EchoBackend())
     with moving(harness, backend.name) as move:
         client = connected(harness, move.old)
         move.send_off()
-        monkeypatch.setattr(tcp_session, "Buffer", no_memory)
+        interest: Any = StarvedInterest(harness.loop.interest)
         move.take()
+        harness.loop.interest = interest
         harness.turn_until(lambda: move.tallies and move.tallies[-1].is_final)
         why = "as the new process has no room (out of memory)"
         assert dict(move.tallies[-1].stays) == {why: 1}
@@ -371,23 +400,26 @@ def test_a_session_for_whose_rest_there_is_no_memory_stays(
 
 @pytest.mark.parametrize("is_new", [False, True], ids=["old", "new"])
 def test_a_session_without_memory_to_go_on_ends_and_no_other_one(
-    harness: Harness, expect_log: ExpectLog, monkeypatch: pytest.MonkeyPatch, is_new: bool
+    harness: Harness, expect_log: ExpectLog, is_new: bool
 ) -> None:
+    starved: list[TcpSession] = []
+
+    class StarvedSession(TcpSession):
+        __slots__ = ()
+
+        def take_up(self) -> None:
+            if not starved:
+                starved.append(self)
+                raise MemoryError
+            super().take_up()
+
     backend = harness.add(EchoBackend())
     with moving(harness, backend.name) as move:
+        handler: Any = (move.new if is_new else move.old).handler
+        handler.session_class = StarvedSession
         clients = [connected(harness, move.old) for _ in range(2)]
         move.send_off()
-        with monkeypatch.context() as patch, contextlib.ExitStack() as stack:
-            starved: list[TcpSession] = []
-            take_up = TcpSession.take_up
-
-            def starve_one(session: TcpSession) -> None:
-                if not starved:
-                    starved.append(session)
-                    raise MemoryError
-                take_up(session)
-
-            patch.setattr(TcpSession, "take_up", starve_one)
+        with contextlib.ExitStack() as stack:
             stack.enter_context(expect_log("no descriptor, port or memory"))
             if is_new:
                 move.take()

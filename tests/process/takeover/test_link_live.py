@@ -5,7 +5,6 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from nginy.process.takeover import link
 from nginy.process.takeover.link import READ_QUOTA, Link, link_pair
 from nginy.process.takeover.messages import DATA_MAX_BYTES, Message, MessageError
 
@@ -129,17 +128,21 @@ def test_half_a_message_and_nonsense_end_the_link(
     assert len(near.ends) == 1
 
 
-def test_descriptors_of_a_message_that_there_is_no_memory_for_are_closed(
-    harness: Harness,
-    pair: tuple[Side, socket.socket],
-    monkeypatch: pytest.MonkeyPatch,
-    expect_log: ExpectLog,
-) -> None:
-    def no_memory(*_: object) -> Message:
+class StarvedLink(Link):
+    """Has no memory for a message."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def decode(_whole: bytes, _fds: list[int]) -> Message:
         raise MemoryError
 
+
+def test_descriptors_of_a_message_that_there_is_no_memory_for_are_closed(
+    harness: Harness, pair: tuple[Side, socket.socket], expect_log: ExpectLog
+) -> None:
     near, far_sock = pair
-    monkeypatch.setattr(link, "decode", no_memory)
+    near.link.__class__ = StarvedLink
     read_fd, write_fd = os.pipe()
     socket.send_fds(far_sock, [b"{}\n"], [write_fd])
     os.close(write_fd)

@@ -9,7 +9,7 @@ from nginy.proxy.access import Access, Rule, parse_network
 from nginy.proxy.phases.limiting import LimitConn, Zones
 from nginy.proxy.phases.phase import AccessPhase
 from nginy.proxy.session import Session
-from nginy.proxy.udp import header as udp_header
+from nginy.proxy.udp.header import HeaderReader
 from nginy.text.address import Address, parse_address
 from nginy.wire.proxy_protocol import build_v1, build_v2
 from nginy.wire.proxy_tlv import Type
@@ -302,12 +302,15 @@ class TestStandalone:
         assert session.client.sockaddr == CLIENT
 
 
-def test_what_is_remembered_of_headers_and_peers_is_bounded(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(udp_header, "HEADERS_MAX", 5)
-    monkeypatch.setattr(udp_header, "ANNOUNCEMENTS_MAX", 3)
-    front, _ = behind_proxy(harness, is_standalone=True)
+class ForgetfulReader(HeaderReader):
+    __slots__ = ()
+
+    headers_max = 5
+    announcements_max = 3
+
+
+def test_what_is_remembered_of_headers_and_peers_is_bounded(harness: Harness) -> None:
+    front, _ = behind_proxy(harness, reader=ForgetfulReader, is_standalone=True)
     proxies = [front.client() for _ in range(9)]
     for port, proxy in enumerate(proxies, 1):
         proxy.send(header(("192.0.2.7", port)))
