@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from nginy.admin.answer import JSON, Answer, Facts, Pause, Slices
+from nginy.admin.answer import JSON, Answer, Facts, Pause, Slices, discard
 from nginy.admin.asked import Asked, bad, duration_ms, json_answer, whole_number
 from nginy.admin.changes.changing import tell
 from nginy.admin.facts.live import walk
@@ -276,6 +276,8 @@ def _text(subject: Subject, order: TraceOrder, found: dict[int, Facts]) -> Slice
         if count % EVENTS_A_SLICE == 0:
             yield None
     pieces.append("".join(waiting).encode("ascii"))
+    for each in found.values():
+        yield from discard(each["turns"], *each["marks"])
     return pieces
 
 
