@@ -55,8 +55,7 @@ class TracedLoop(MeteredLoop):
     def turn(self, max_wait_ms: int | None = None) -> None:
         """Do one turn as `Loop.turn` does, which a test compares with this, and note it."""
         recorder = self.recorder
-        recorder.begin_turn(self)
-        began_ns = now()
+        began_ns = recorder.begin_turn(self)
         # -- 1. how long may we sleep?
         deadline_ms = self.timers.next_deadline_ms()
         wait_s = 0 if self._posted or self._calls else self._wait_s(deadline_ms, max_wait_ms)
@@ -70,7 +69,7 @@ class TracedLoop(MeteredLoop):
         ready_ns = recorder.at_ns = now()
         self._serve(batch)
         # -- 5. timers that are due
-        timers_ns = recorder.at_ns = now()
+        timers_ns = recorder.at_ns
         if deadline_ms is not None and deadline_ms <= self.clock.now_ms:
             late_ms = self.clock.now_ms - deadline_ms
             if late_ms > SUSPENDED_MS:
@@ -79,7 +78,7 @@ class TracedLoop(MeteredLoop):
                 self._catch_up()
             self._run_timers(self.timers.expired(self.clock.now_ms))
         # -- 6. what was put off before this step
-        posted_ns = recorder.at_ns = now()
+        posted_ns = recorder.at_ns
         recorder.put_off = len(self._posted) + len(self._calls)
         if self._posted or self._calls:
             self._run_posted()

@@ -163,6 +163,26 @@ def test_each_outcome_has_its_word(place: Place) -> None:
     place.loop.timers.cancel(again)
 
 
+def test_an_ordinary_message_is_noted_like_the_first_one(place: Place) -> None:
+    first, ordinary = [], []
+    for noted in (first, ordinary):
+        for size in (5, 100):
+            place.peer.send(b"x" * size)
+            turn, boxes = place.turn()
+            noted.append([(*box[0:1], *box[3:]) for box in boxes])
+            assert boxes[0].began_ns == turn.ready_ns < boxes[0].ended_ns == turn.timers_ns
+        place.turn()
+    assert first == ordinary
+    assert ordinary[1] == [("client read", 7, 100, "MORE", "")]
+    place.owner.client = Connection.__new__(Connection)
+    place.peer.send(b"12345")
+    assert place.turn()[1][0].kind == "upstream read"
+    place.owner.client = place.c
+    place.c.read.handler = lambda event: event.data.close()
+    place.peer.send(b"1")
+    assert [box[3:6] for box in place.turn()[1]] == [(7, 0, "closed")]
+
+
 def test_a_handler_that_fails_is_noted_and_ends_only_its_session(
     place: Place, expect_log: ExpectLog
 ) -> None:
