@@ -144,10 +144,8 @@ class Subject:
     """How many serve, if all is well."""
     worker_exits: Counter[str] = field(default_factory=Counter)
     """How many have exited, and how many were ended by a signal."""
-    departed: list[Facts] = field(default_factory=list)
-    """The counters of workers that have died, all in one report."""
     gone: Tally = field(default_factory=Tally)
-    """What dead workers were last known to have counted, for JSON."""
+    """What dead workers were last known to have counted."""
     zero: Tally = field(default_factory=Tally)
     """From which counts of JSON begin."""
     zero_at_ms: int | None = None

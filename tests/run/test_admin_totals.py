@@ -6,14 +6,30 @@ import pathlib
 import re
 import signal
 import socket
+import sys
 
 import pytest
 
 from kit.admin import UnixConnection
 from kit.place import Place
-from kit.program import PATIENCE_S, Nginy, wait_until
+from kit.program import CHECKOUT, PATIENCE_S, Nginy, wait_until
 
 CLIENTS = 6
+# Takes the arguments of bin/nginy, and has workers tell what they have counted soon.
+PINGING = f"""\
+import os, sys
+sys.path.insert(0, {str(CHECKOUT)!r})
+from nginy.config.load import load
+from nginy.process.workers import supervisor
+path, patience = sys.argv[-1], supervisor.Patience(ping_ms=50)
+sys.exit(supervisor.run(load(path, os.environ), path, 2, patience))
+"""
+
+
+def wakeups(pid: int) -> int:
+    """How often a process has waited so far: an idle worker, for pings."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return int(re.findall(r"^voluntary_ctxt_switches:\s+(\d+)", status, re.MULTILINE)[0])
 
 
 def visit(place: Place, port: int) -> None:
@@ -80,6 +96,47 @@ def test_totals_outlive_workers_and_begin_anew(workers: int, tmp_path: pathlib.P
             nginy.said(r"worker \d, process \d+ started", 5)
             wait_until(lambda: place.ask("GET", "/overview")[1]["workers"]["answered"] == 2)
             assert told(place) == [1] * 4
+        nginy.stop()
+
+
+def test_what_a_worker_has_counted_outlives_it_though_nobody_has_asked(
+    tmp_path: pathlib.Path,
+) -> None:
+    place = Place(tmp_path, 2)
+    text = place.config().replace("listeners: {", "listeners:\n- {")
+    with socket.create_server((place.host, 0)) as spare:
+        port = spare.getsockname()[1]
+    text += f"- {{listen: '{place.host}:{port}', return: hello}}\n"
+    script = tmp_path / "script.py"
+    script.write_text(PINGING)
+    prefix = sys.executable, str(script)
+    with contextlib.closing(place), Nginy(tmp_path, text, prefix=prefix) as nginy:
+
+        def processes(count: int) -> list[int]:
+            lines = nginy.said(r"worker \d, process \d+ started", count)
+            return [int(re.sub(r".*process (\d+) started.*", r"\1", each)) for each in lines[-2:]]
+
+        def survives(number: signal.Signals, clients: int, count: int) -> None:
+            for pid in processes(count):
+                os.kill(pid, number)
+            processes(count + 2)
+            wait_until(lambda: place.ask("GET", "/overview")[1]["workers"]["answered"] == 2)
+            assert told(place) == [clients] * 4
+            assert metric(place) == clients
+
+        for _ in range(CLIENTS):
+            visit(place, port)
+        # At its end,
+        survives(signal.SIGTERM, CLIENTS, 2)
+        for _ in range(CLIENTS):
+            visit(place, port)
+        survives(signal.SIGQUIT, 2 * CLIENTS, 4)
+        # or, if it cannot, at the second ping before.
+        for _ in range(CLIENTS):
+            visit(place, port)
+        woken = {pid: wakeups(pid) for pid in processes(6)}
+        wait_until(lambda: all(wakeups(pid) > count + 6 for pid, count in woken.items()))
+        survives(signal.SIGKILL, 3 * CLIENTS, 6)
         nginy.stop()
 
 

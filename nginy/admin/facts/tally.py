@@ -8,6 +8,7 @@ Pure.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, Final
 
 from nginy.admin.facts.merge import forget_firsts, join_times
@@ -22,7 +23,7 @@ FIELDS: Final[Mapping[str, tuple[Key, Key]]] = {
         ("name", "protocol"),
         ("sessions_total", "received", "sent", "accept_pauses", "ended", "drops", TIMES),
     ),
-    "upstreams": (("name",), ("sessions_total", "retries", "no_backend")),
+    "upstreams": (("name",), ("sessions_total", "retries", "no_backend", "connects")),
     "backends": (
         ("upstream", "name", "address"),
         ("sessions_total", "received", "sent", "failures"),
@@ -50,6 +51,11 @@ class Tally:
             self._note("fronts", facts["listeners"])
             for each, name in SUMS:
                 self.sums[each, name] = facts[each][name]
+        elif source == "totals":
+            for kind in FIELDS:
+                self._note(kind, facts.get(kind, ()))
+            for row in facts.get("process", ()):
+                self.sums.update(zip(SUMS, row.values(), strict=True))
         elif source in ("measured", "listeners", "upstreams", "backends"):
             for kind in ("listeners", "upstreams", "backends"):
                 self._note(kind, facts.get(kind, ()))
@@ -67,6 +73,11 @@ class Tally:
             known.pop(identity, None)
             known[identity] = counts
         _forget_oldest(known)
+
+    def add_row(self, kind: str, row: Row) -> None:
+        """Add the counters of a row to what is known of the same one."""
+        identity, counts = _split(kind, row)
+        _add(self.rows_of[kind].setdefault(identity, {}), counts, 1)
 
     def add(self, other: "Tally") -> None:
         """Add the counters of another one."""
@@ -119,5 +130,8 @@ def _add(known: Row, counts: Row, sign: int) -> None:
                 join_times(known.setdefault(name, {}), value)
         elif isinstance(value, dict):
             _add(known.setdefault(name, {}), value, sign)
+        elif isinstance(value, list):  # of a histogram
+            pairs = zip_longest(known.get(name, ()), value, fillvalue=0)
+            known[name] = [max(before + sign * count, 0) for before, count in pairs]
         else:
             known[name] = max(known.get(name, 0) + sign * value, 0)

@@ -155,14 +155,14 @@ def _front(subject: Subject, front: Front) -> Facts:
         "to": handler.leads_to,
         **told_counts(counters),
         "ended": dict(counters.terminations),
-        **_dropped(handler),
+        **dropped(handler),
         "accept_pauses": 0 if listener is None else listener.pauses,
         "accept_paused_until": subject.wall_text(paused_until_ms) if is_paused else None,
         "retiring": front.is_retiring,
     }
 
 
-def _dropped(handler: ProtocolHandler) -> Facts:
+def dropped(handler: ProtocolHandler) -> Facts:
     """Return what a listener has refused, and when first and last."""
     if not isinstance(handler, UdpHandler | DatagramReplyHandler):
         return {"drops": {}, "drop_times": {}}

@@ -4,7 +4,7 @@ The rows of listeners, upstreams and backends are those of the other answers; th
 them, with what the system says of the process and what the loop has measured. `exposition.py` makes
 text of it.
 
-A worker that has died leaves its counters behind (`add_departed`), so that no sum falls.
+A worker that has died leaves its counters behind (`facts/tally.py`), so that no sum falls.
 
 Source for the process_ figures: proc(5); https://prometheus.io/docs/instrumenting/writing_clientlibs/
 """
@@ -17,7 +17,7 @@ from typing import Final
 from nginy.admin.answer import Facts, Slices
 from nginy.admin.facts.backends import ADDED, BACKEND, KEY, backend_row, join, members_of
 from nginy.admin.facts.live import count_bytes
-from nginy.admin.facts.merge import add_members, merge_rows
+from nginy.admin.facts.merge import merge_rows
 from nginy.admin.facts.shape import number, real, row, rows, table, text
 from nginy.admin.facts.source import Details, Source
 from nginy.admin.facts.upstreams import (
@@ -26,7 +26,6 @@ from nginy.admin.facts.upstreams import (
     UPSTREAM,
     collect_upstreams,
     histogram_row,
-    join_histograms,
     listener_rows,
     merge_listeners,
     merge_upstreams,
@@ -135,45 +134,6 @@ def _backends(subject: Subject, name: str | None, backends_max: int, facts: Fact
             facts["backends"].append(backend_row(subject, pool, backend))
             if pace.is_over(ROW_US):
                 yield None
-
-
-def add_departed(facts: Facts, gone: Facts, upstream: str | None) -> None:
-    """Add the counters of workers that have died, but none of what no longer exists."""
-    if facts["listeners"]:
-        known = {(each["name"], each["protocol"]): each for each in facts["listeners"]}
-        for each in gone["listeners"]:
-            _add(known.get((each["name"], each["protocol"])), each, LISTENER_COUNTERS)
-    if upstream is not None:
-        gone = {**gone, "upstreams": [e for e in gone["upstreams"] if e["name"] == upstream]}
-    names = {each["name"]: each for each in facts["upstreams"]}
-    for each in gone["upstreams"]:
-        _add(names.get(each["name"]), each, UPSTREAM_COUNTERS)
-    places = {(each["upstream"], each["address"]): each for each in facts["backends"]}
-    for each in gone["backends"]:
-        _add(places.get((each["upstream"], each["address"])), each, ADDED)
-
-
-LISTENER_COUNTERS: Final = (
-    "sessions_total",
-    "received",
-    "sent",
-    "accept_pauses",
-    "ended",
-    "drops",
-)
-UPSTREAM_COUNTERS: Final = ("sessions_total", "retries", "no_backend", "connects")
-
-
-def _add(known: Facts | None, gone: Facts, counters: Sequence[str]) -> None:
-    if known is None:
-        return
-    for name in counters:
-        if name == "connects":
-            join_histograms(known[name], gone[name])
-        elif isinstance(gone[name], dict):
-            add_members(known[name], gone[name])
-        else:
-            known[name] += gone[name]
 
 
 def _merge(reports: Sequence[Facts]) -> Facts:

@@ -18,7 +18,7 @@ from nginy.admin.metrics.exposition import (
     prepare,
     render,
 )
-from nginy.admin.metrics.measured import MEASURED, SCOPES, add_departed, process_row
+from nginy.admin.metrics.measured import MEASURED, SCOPES, process_row
 from nginy.admin.reading import no_upstream
 from nginy.admin.subject import Subject
 
@@ -40,8 +40,8 @@ def metrics(subject: Subject, asked: Asked) -> Slices[Answer]:
     }
     facts = yield from known(subject, MEASURED, wanted)
     yield None
-    for gone in subject.departed:
-        add_departed(facts, gone, upstream)
+    for kind in ("listeners", "upstreams", "backends"):
+        subject.gone.add_to(kind, facts[kind])
     if subject.crew is not None and "process" in scopes:
         # The supervisor has no sessions: only what the system says of it counts.
         own = {**(yield from process_row(subject)), "worker": "supervisor", "connections_limit": 0}

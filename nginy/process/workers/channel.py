@@ -14,6 +14,7 @@ Tested in tests/run/test_workers.py.
 """
 
 import os
+import select
 import socket
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -83,6 +84,20 @@ class Channel:
             return False
         return True
 
+    def send_last(self, word: str, text: str, wait_ms: int) -> bool:
+        """Do as `send`, but wait for room: this process is about to end, and serves nobody."""
+        if self.send(word, text):
+            return True
+        poll = select.poll()
+        poll.register(self._socket, select.POLLOUT)
+        return bool(poll.poll(wait_ms)) and self.send(word, text)
+
+    def drain(self) -> None:
+        """Read what is left, after the end of the other process."""
+        c = self._connection
+        while c.fd >= 0 and self._read_some():
+            pass
+
     def close(self) -> None:
         """Close this end."""
         self._connection.close()
@@ -93,21 +108,27 @@ class Channel:
     def _read_handler(self, event: Event) -> None:
         c = self._connection
         for _ in range(READ_QUOTA):
-            try:
-                data, fds, _, _ = socket.recv_fds(self._socket, MESSAGE_MAX_BYTES, self._max_fds)
-            except BlockingIOError:
+            if not self._read_some():
                 event.ready = False
                 return
-            except OSError:  # ECONNRESET: it died with messages unread
-                data, fds = b"", []
-            if not data:
-                self.close()
-                self._closed()
-                return
-            for fd in fds:
-                os.set_inheritable(fd, False)
-            word, _, text = data.decode(errors="replace").partition(" ")
-            self._received(word, text, fds)
             if c.fd < 0:
                 return
         c.loop.post(event)
+
+    def _read_some(self) -> bool:
+        """Take a message, or the end; return False if there is none yet."""
+        try:
+            data, fds, _, _ = socket.recv_fds(self._socket, MESSAGE_MAX_BYTES, self._max_fds)
+        except BlockingIOError:
+            return False
+        except OSError:  # ECONNRESET: it died with messages unread
+            data, fds = b"", []
+        if not data:
+            self.close()
+            self._closed()
+            return True
+        for fd in fds:
+            os.set_inheritable(fd, False)
+        word, _, text = data.decode(errors="replace").partition(" ")
+        self._received(word, text, fds)
+        return True

@@ -19,7 +19,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from nginy.admin.facts.tally import Tally
 from nginy.event.child import Child, fork
@@ -38,6 +38,9 @@ PINGS_MISSED: Final = 3
 """So many pings without an answer, and a worker is taken to be stuck. Pings are counted, not time:
 after a pause of the whole machine each worker gets the chance to answer first."""
 
+LAST_WORDS: Final = frozenset({"totals"})
+"""What still matters when the process that has said it is no more."""
+
 RunWorker = Callable[[int, socket.socket], int]
 """What a worker process does, from its number and its end of the channel: its exit status."""
 
@@ -47,10 +50,10 @@ class WorkerProcess:
 
     __slots__ = (
         "_ended",
+        "_has_ended",
         "_received",
         "channel",
         "child",
-        "counted",
         "index",
         "is_serving",
         "started_at_ms",
@@ -69,16 +72,15 @@ class WorkerProcess:
     ) -> None:
         self.index = index
         self.started_at_ms = loop.clock.now_ms
-        self.counted: dict[str, Any] | None = None
-        """What it has last told of all its counters."""
         self.tally = Tally()
-        """The same, counter by counter, from all that it has told."""
+        """What it has counted, from all that it has told."""
         self.is_serving = False
         """Whether it has said that it serves."""
         self.unanswered = 0
         """Pings since it has last said something."""
         self._received = received
         self._ended = ended
+        self._has_ended = False
         self.child = Child(loop, pid, self._process_ended)
         # The end of the process tells more than the end of the channel.
         self.channel = Channel(loop, sock, self._receive, lambda: None)
@@ -103,10 +105,12 @@ class WorkerProcess:
 
     def _receive(self, word: str, text: str, _fds: list[int]) -> None:
         self.unanswered = 0
-        if word != "pong":
+        if word != "pong" and (word in LAST_WORDS or not self._has_ended):
             self._received(self, word, text)
 
     def _process_ended(self, code: int) -> None:
+        self._has_ended = True
+        self.channel.drain()
         self._ended(self, code)
 
     def __str__(self) -> str:

@@ -25,7 +25,7 @@ from nginy.admin.changes.overriding import OVERRIDING, details
 from nginy.admin.events import Events
 from nginy.admin.facts.merge import parse
 from nginy.admin.facts.sources import SOURCES
-from nginy.admin.metrics.measured import MEASURED
+from nginy.admin.facts.totals import TOTALS
 from nginy.admin.subject import Subject
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
@@ -46,7 +46,6 @@ class Round:
         "asked",
         "calls",
         "found",
-        "is_whole",
         "late",
         "number",
         "question",
@@ -59,8 +58,6 @@ class Round:
         self.question = question
         self.asked = 0
         self.calls: list[Done] = []
-        self.is_whole = "upstream" not in question.details or not question.details["upstream"]
-        """Whether it is about everything."""
         self.found: list[Facts] = []
         self.late: list[str] = []
         self.waiting: dict[WorkerProcess, int] = {}
@@ -90,8 +87,6 @@ class Round:
         else:
             self.found.append(facts)
             process.tally.take(self.question.kind, facts)
-            if self.question.kind == MEASURED.name and self.is_whole:
-                process.counted = facts
 
     def __str__(self) -> str:
         """Return what log lines call it."""
@@ -164,19 +159,21 @@ class Reports:
         """Take a worker's message; return False if it is for somebody else."""
         if word == "event":
             add_event(self._subject.events, self._loop.clock.wall_ms(), text)
+        elif word == "totals":
+            facts = parse(text.encode(), TOTALS)
+            if facts is not None:
+                process.tally.take(word, facts)
         elif word == "reported":
             for each in list(self._rounds.values()):
                 if str(each.number) == text and process in each.waiting:
                     each.take(process)
                     self._look(each)
-        return word in ("event", "reported")
+        return word in ("event", "reported", "totals")
 
     def died(self, process: WorkerProcess) -> None:
         """Wait no longer for a worker."""
         subject = self._subject
-        if process.counted is not None:
-            # Its counters stay, so that no sum ever falls.
-            subject.departed = [MEASURED.merge([*subject.departed, process.counted])]
+        # Its counters stay, so that no sum ever falls.
         subject.gone.add(process.tally)
         event = {"kind": "worker", "text": f"{process} has ended"}
         self._subject.events.add(self._loop.clock.wall_ms(), event)

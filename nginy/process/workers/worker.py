@@ -20,6 +20,7 @@ workers change, or none.
 | reopen N | open your logs again | reopened N TEXT | which could not be opened |
 | report N, with a descriptor | answer the question there, or do it | reported N | it is written |
 | | | event TEXT | what has happened to a backend |
+| | | totals TEXT | what has been counted since the last time |
 | succeeded | QUIT; a successor has the sockets | draining N | N sessions are left |
 | give, with a descriptor | hand over to a new program | gave TALLY | how many have moved |
 | keep | hand over no more | | |
@@ -66,6 +67,7 @@ from nginy.process.takeover.taking import Takers
 from nginy.process.takeover.tally import Moved
 from nginy.process.workers.channel import DESCRIPTORS_MAX, Channel
 from nginy.process.workers.reports import Reporter
+from nginy.process.workers.totals import Teller
 
 logger = logging.getLogger("nginy.server")
 
@@ -119,6 +121,7 @@ class Worker:
         self._ring = subject.ring
         self.server.pools.listener = self._tell_event
         self._reporter = Reporter(subject, self.channel.send)
+        self._teller = Teller(subject, self.channel)
         self._relay = self.server.pools.relay
         self._relay.lead(is_leading)
         self._relay.send = partial(self.channel.send, "found")
@@ -136,13 +139,15 @@ class Worker:
     def close(self) -> None:
         """End every session with KD and close everything."""
         self._ring.detach()
-        self.channel.close()
         self._reporter.close()
         self._reload.close()
         self._takers.close()
         if self._giver is not None:
             self._giver.close()
+        self._teller.ends()
         self.server.services.close()
+        self._teller.close()
+        self.channel.close()
         self._signals.close()
         logger.log(NOTICE, "exit")
         self.server.close()
@@ -166,6 +171,7 @@ class Worker:
     def _quit(self, *, has_successor: bool) -> None:
         if (self.server.services or self._is_retired) and not self._is_ending:
             self._is_ending = True
+            self._teller.ends()
             self._end_reload()
             status = self.server.quit(has_successor=has_successor)
             logger.log(NOTICE, "%s", status)
@@ -200,6 +206,7 @@ class Worker:
         """Obey an order that leaves the services as they are."""
         if word == "ping":
             self.channel.send("pong")
+            self._teller.pinged()
         elif word == "lead":
             self._relay.lead(True)
         elif word == "recite":
@@ -227,6 +234,7 @@ class Worker:
             self._takers.ready()
         elif word == "retire":
             self._is_retired = True
+            self._teller.ends()
             self._end_reload()
             logger.log(NOTICE, "%s", self.server.retire())
             self.channel.send("draining", str(self.server.sessions))

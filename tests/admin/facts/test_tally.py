@@ -75,7 +75,13 @@ def test_a_retiring_listener_counts_with_its_successor_and_once() -> None:
 @pytest.mark.slow
 def test_rows_not_heard_of_for_the_longest_time_are_forgotten() -> None:
     rows = [
-        {"name": str(number), "sessions_total": 1, "retries": 0, "no_backend": {}}
+        {
+            "name": str(number),
+            "sessions_total": 1,
+            "retries": 0,
+            "no_backend": {},
+            "connects": {"counts": [], "sum_ms": 0},
+        }
         for number in range(ROWS_MAX + 1)
     ]
     made, both = Tally(), Tally()
