@@ -40,7 +40,10 @@ ALLOWED: dict[str, set[str]] = {
     "commands": BELOW_CONFIG | {"config"},
     "process": BELOW_CONFIG | {"config", "commands", "admin", "log"},
     "process.workers": BELOW_CONFIG | {"config", "commands", "admin", "log", "process"},
-    "cli": BELOW_CONFIG | {"config", "commands", "process", "process.workers"},
+    "printing": set(),
+    "cli_questions": BELOW_CONFIG | {"config", "commands", "process", "printing"},
+    "cli": BELOW_CONFIG
+    | {"config", "commands", "process", "process.workers", "printing", "cli_questions"},
     "__main__": {"cli"},
     "tour": set(),
 }
@@ -156,9 +159,13 @@ def forbidden_offences(sources: Sources) -> list[str]:
 
 
 LOCAL_IMPORTS = {
-    # docopt warns as it is compiled; several workers are rare, and one need not load their modules;
-    # nor need who serves load what draws on a terminal.
-    "nginy.cli": {"docopt", "nginy.process.workers", "nginy.commands.top"},
+    # docopt warns as it is compiled. Nobody needs all else: a server has one worker or several, no
+    # question serves, and few of them draw on a terminal or import a configuration.
+    "nginy.cli": {
+        *("docopt", "nginy.process.single", "nginy.process.workers"),
+        *("nginy.cli_questions", "nginy.commands.importing"),
+    },
+    "nginy.cli_questions": {"nginy.commands.top", "nginy.commands.importing"},
     # What the module does has to come before anything else is imported.
     "nginy.__main__": {"nginy.cli"},
 }

@@ -10,7 +10,8 @@ import time
 
 import pytest
 from nginy import __version__
-from nginy.cli import SIGNALS_BY_NAME, main
+from nginy.cli import main
+from nginy.cli_questions import SIGNALS_BY_NAME
 from nginy.commands.completion import SHELLS, render_completion
 from nginy.commands.help import USAGE
 from nginy.commands.importing.front import READERS

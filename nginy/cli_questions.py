@@ -1,0 +1,257 @@
+"""What a command line can ask of nginy, other than to serve: pages, signals, questions, changes.
+
+-s finds the running process by its pid file, as nginx's does. Pages and answers go to stdout, for a
+pager or a file. A new command is a line of USAGE (commands/help.py) and one function here.
+
+A start needs none of this, so cli.py imports it when something else was typed.
+"""
+
+import contextlib
+import os
+import platform
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import yaml
+
+from nginy import __version__
+from nginy.commands.check import check, render_checks
+from nginy.commands.completion import SHELLS, render_completion
+from nginy.commands.drain import STATES, Wish, drain
+from nginy.commands.explain import explain
+from nginy.commands.help import USAGE
+from nginy.commands.log import log, set_level
+from nginy.commands.manual import render_manual
+from nginy.commands.plan import render_plan
+from nginy.commands.reference import render_reference
+from nginy.commands.sessions import Choice, sessions
+from nginy.commands.standing import standing
+from nginy.commands.status import status
+from nginy.commands.trace import TraceWish, trace
+from nginy.commands.usage import mistake, parse_usage
+from nginy.config.load import load, service_pid_file
+from nginy.config.schema import Config
+from nginy.errors import NginyError
+from nginy.printing import print_error, print_text, show, tell
+from nginy.process import ask
+from nginy.process.pidfile import read_running, text_path
+from nginy.process.report import ReloadOutcome
+
+SIGNALS_BY_NAME: Final = {
+    "stop": signal.SIGTERM,
+    "quit": signal.SIGQUIT,
+    "reload": signal.SIGHUP,
+    "reopen": signal.SIGUSR1,
+    "upgrade": signal.SIGUSR2,
+}
+
+
+def say_what_was_meant(typed: Sequence[str]) -> None:
+    """Tell about words that are no command line of nginy."""
+    tell(mistake(USAGE, typed, SIGNALS_BY_NAME))
+
+
+def answer(arguments: Mapping[str, str]) -> int:
+    """Carry out the command; options about nginy itself need no configuration."""
+    page = _page(arguments)
+    if page is not None:
+        return show(page)
+    if arguments["import"]:
+        return _import(arguments)
+    if (arguments["--version"] and not arguments["check"]) or arguments["-V"]:
+        print_error(_version(in_full=bool(arguments["-V"])))
+        return 0
+    path, name = arguments["CONFIG"], arguments["-s"]
+    if not name:
+        return _answer(load(path, os.environ), arguments)
+    if name not in SIGNALS_BY_NAME:
+        raise NginyError(f'invalid option: "-s {name}", expected {", ".join(SIGNALS_BY_NAME)}')
+    pid_path = service_pid_file(os.environ)
+    if pid_path is not None and os.path.exists(pid_path):
+        # The process itself reports a bad file, so the status of the service shows it, too.
+        return _signal(pid_path, name)
+    config = load(path, os.environ)
+    return _reload(config, path) if name == "reload" else _signal(_pid_path(config, path), name)
+
+
+def _page(arguments: Mapping[str, str]) -> str | None:
+    """Return the text about nginy itself that an option asks for, or None."""
+    if arguments["--help"]:
+        return USAGE
+    if arguments["--help-config"]:
+        return render_reference()
+    if arguments["--man"]:
+        return render_manual(parse_usage(USAGE), render_reference(), __version__)
+    return _completion(arguments["--completion"]) if arguments["--completion"] else None
+
+
+def _completion(shell: str) -> str:
+    """Return the script that has a shell complete what is typed."""
+    from nginy.commands.importing.front import READERS  # noqa: PLC0415
+
+    if shell not in SHELLS:
+        names = ", ".join(SHELLS)
+        raise NginyError(f'invalid option: "--completion {shell}", expected {names}')
+    values = {
+        "SIGNAL": tuple(SIGNALS_BY_NAME),
+        "SHELL": tuple(SHELLS),
+        "PROGRAM": tuple(READERS),
+    }
+    return render_completion(shell, parse_usage(USAGE), values)
+
+
+def _import(arguments: Mapping[str, str]) -> int:
+    """Turn another program's configuration into one for nginy, and report what differs."""
+    from nginy.commands.importing.front import import_file  # noqa: PLC0415
+
+    strict = bool(arguments["--strict"])
+    out = import_file(arguments["FILE"], arguments["-o"], arguments["--from"], is_strict=strict)
+    if out.text:
+        print_text(out.text)
+    for line in out.report:
+        print_error(line)
+    return out.status
+
+
+def _answer(config: Config, arguments: Mapping[str, str]) -> int:
+    """Answer a question about a configuration, or about the nginy that runs it."""
+    path = arguments["CONFIG"]
+    if arguments["plan"]:
+        text = render_plan(_running(config, path, arguments["-c"]), config)
+        lines = [] if arguments["-c"] else standing(config, path)
+        return show("".join([text, *(f"{line}\n" for line in lines)]))
+    if arguments["explain"]:
+        listener, client = arguments["LISTENER"], arguments["CLIENT"]
+        return show(explain(config, listener, client, arguments["FIRST"]))
+    if arguments["check"]:
+        asked = check(config, arguments["UPSTREAM"])
+        show(render_checks(asked, is_verbose=bool(arguments["--version"])))
+        return 0 if all(each.is_fine for each in asked) else 1
+    if arguments["sessions"] or arguments["top"] or arguments["trace"] or arguments["log"]:
+        with contextlib.suppress(KeyboardInterrupt):  # how --follow ends
+            all(print_text(line) for line in _shown(config, arguments))
+        return 0
+    if not arguments["status"]:
+        return _change(config, arguments)
+    is_json, is_check = bool(arguments["--json"]), bool(arguments["--check"])
+    code, text = status(config, path, is_json=is_json, is_check=is_check)
+    show(text)
+    return code
+
+
+def _shown(config: Config, arguments: Mapping[str, Any]) -> Iterator[str]:
+    """Yield lines for as long as they come."""
+    path = arguments["CONFIG"]
+    if arguments["top"]:
+        # Most commands, and a start, need none of its code.
+        from nginy.commands.top.front import parse_wishes, top  # noqa: PLC0415
+
+        return top(config, path, parse_wishes(arguments["-d"], is_ascii=bool(arguments["--ascii"])))
+    if arguments["log"]:
+        return iter([_log(config, arguments)])
+    if arguments["trace"]:
+        is_anonymous = bool(arguments["--anonymous"])
+        wish = TraceWish(arguments["--for"], arguments["-o"], is_anonymous=is_anonymous)
+        return iter([trace(config, path, wish)])
+    choice = Choice(
+        arguments["FILTER"],
+        arguments["--top"],
+        is_kill=bool(arguments["--kill"]),
+        is_follow=bool(arguments["--follow"]),
+    )
+    return sessions(config, path, choice)
+
+
+def _log(config: Config, arguments: Mapping[str, Any]) -> str:
+    """Return lines of the error log, or set its level and return the level in effect."""
+    path = arguments["CONFIG"]
+    if arguments["--set"] is not None:
+        return set_level(config, path, arguments["--set"], arguments["--for"])
+    return log(config, path, arguments["--level"], arguments["--last"])
+
+
+def _change(config: Config, arguments: Mapping[str, str]) -> int:
+    """Have the nginy that runs a configuration reload it, or set a value of a backend."""
+    if arguments["reload"]:
+        return _reload(config, arguments["CONFIG"], is_dry=bool(arguments["--dry-run"]))
+    values: dict[str, object] = {word: arguments[f"--{word}"] for word in ("for", "reason")}
+    values = {word: value for word, value in values.items() if value is not None}
+    if arguments["weight"]:
+        number = arguments["NUMBER"]
+        if not number.isascii() or not number.isdecimal():
+            raise NginyError(f'weight "{number}" is not a whole number')
+        values["weight"] = int(number)
+    else:
+        values["state"] = next(word for word in STATES if arguments[word])
+    wish = Wish(arguments["BACKEND"], values, arguments["--wait"])
+    code, text = drain(config, arguments["CONFIG"], wish)
+    show(text)
+    return code
+
+
+def _signal(pid_path: str, name: str) -> int:
+    """Send a signal to the process whose id is in the pid file (ngx_signal_process)."""
+    if name == "reload":
+        return _tell_outcome(ask.reload(pid_path))
+    if name in ask.TOLD:
+        status, lines = ask.TOLD[name](pid_path)
+        for line in lines:
+            tell(line)
+        return status
+    ask.send_signal(pid_path, SIGNALS_BY_NAME[name])
+    return 0
+
+
+def _pid_path(config: Config, path: str) -> str:
+    """Return the path of the pid file."""
+    if config.pid is None:
+        raise NginyError(f'{path} sets no "pid" file, which -s needs to find the process')
+    return config.pid
+
+
+def _reload(config: Config, path: str, *, is_dry: bool = False) -> int:
+    """Make the process that runs a configuration reload it, or say what a reload would do."""
+    if is_dry:
+        return _tell_outcome(ask.rehearse(config, path), is_dry=True)
+    _pid_path(config, path)
+    return _tell_outcome(ask.reload_by_request(config, path))
+
+
+def _tell_outcome(outcome: ReloadOutcome, *, is_dry: bool = False) -> int:
+    """Print the outcome of a reload; return the exit status."""
+    for problem in outcome.problems:
+        tell(f"[emerg] {problem}")
+    if outcome.problems:
+        tell("a reload would fail" if is_dry else "the running configuration has not changed")
+        return 1
+    for warning in outcome.warnings:
+        tell(f"[warn] {warning}")
+    if outcome.needs_restart:
+        tell(f"[warn] needs a restart: {', '.join(outcome.needs_restart)}")
+    return show("\n".join(map(str, outcome.changes or ("nothing changes",))))
+
+
+def _running(config: Config, path: str, other: str | None) -> Config:
+    """Return the configuration to compare `config` with: a file, or that of the process in its pid
+    file."""
+    if other is not None:
+        return load(other, os.environ)
+    if config.pid is None:
+        raise NginyError(f'{path} has no "pid" file; to compare it with another file, use -c FILE')
+    try:
+        read_running(config.pid)
+    except NginyError as error:
+        raise NginyError(f"{error}; to compare {path} with another file, use -c FILE") from None
+    return load(text_path(config.pid), {})
+
+
+def _version(*, in_full: bool) -> str:
+    version = f"nginy version: nginy/{__version__}"
+    if not in_full:
+        return version
+    libyaml = ", with libyaml" if yaml.__with_libyaml__ else ""
+    return (
+        f"{version}\nPython {platform.python_version()} on {platform.system()}"
+        f"\nPyYAML {yaml.__version__}{libyaml}"
+    )
