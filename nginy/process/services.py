@@ -16,9 +16,8 @@ Tested in tests/run/test_reload_keeps.py.
 
 import logging
 import os
-from collections.abc import Callable, ItemsView, Iterator, Mapping
-from dataclasses import dataclass, replace
-from socket import AF_INET6, inet_pton
+from collections.abc import ItemsView, Iterator, Mapping
+from dataclasses import dataclass
 
 from nginy.admin.subject import Front
 from nginy.config import schema
@@ -30,6 +29,7 @@ from nginy.event.datagram import DatagramReceiver
 from nginy.event.listener import Listener
 from nginy.event.loop import Loop
 from nginy.log.levels import NOTICE
+from nginy.process import heirs
 from nginy.process.binding import in_binding_order, in_ranges, refusal, wanted_by
 from nginy.process.gradual import Steps
 from nginy.process.handlers import HandlerMaker
@@ -41,7 +41,6 @@ from nginy.proxy.handler import ProtocolHandler, ProxyHandler
 from nginy.proxy.phases.limiting import Zones
 from nginy.proxy.routing.routed import Routed
 from nginy.proxy.udp.handler import UdpHandler
-from nginy.text.address import Address, SockAddr
 
 logger = logging.getLogger("nginy.server")
 
@@ -186,22 +185,22 @@ class ServiceSet:
         self._tell()
 
     def _name_heirs(self) -> None:
-        """Lead new clients of a UDP address that retires to the wildcard that includes it.
-
-        Until the last session of the address has ended, the kernel prefers its socket.
-        """
+        """Lead new clients of a UDP address that retires to the wildcard that includes it, and tell
+        an address that is new what the wildcard knows."""
         for retiring in self.retiring:
-            if retiring.listener is not None and isinstance(retiring.handler, UdpHandler):
-                retiring.handler.heir = self._heir_of(retiring.listener.address)
-
-    def _heir_of(self, address: Address) -> Callable[[SockAddr, bytes, memoryview], None] | None:
-        host = "::" if address.family == AF_INET6 else "0.0.0.0"
-        service = self._services.get((replace(address, host=host), True))
-        receiver = None if service is None else service.listener.connection
-        if not isinstance(receiver, DatagramReceiver):
-            return None
-        take, local = receiver.take, inet_pton(address.family, address.host)
-        return lambda sockaddr, _, data: take(sockaddr, local, data)
+            listener, handler = retiring.listener, retiring.handler
+            if listener is not None and isinstance(handler, UdpHandler):
+                handler.heir = None
+                wildcard = self._services.get((heirs.wildcard_of(listener.address), True))
+                if wildcard is not None:
+                    heirs.bequeath(handler, listener.address, wildcard.listener, wildcard.handler)
+        for key, service in self._services.items():
+            if service.listener in self._begun and isinstance(service.handler, UdpHandler):
+                same = (heirs.wildcard_of(service.listener.address), True)
+                before = [each.handler for each in self.retiring if each.key == same]
+                if same in self._services and same != key:
+                    before.append(self._services[same].handler)
+                heirs.inherit(service.handler, service.listener.address, before)
 
     def _tell(self) -> None:
         """Log the new listeners and those that are gone: a range of ports is one line."""

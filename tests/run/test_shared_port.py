@@ -160,6 +160,47 @@ def test_announced_clients_of_a_removed_udp_address_reach_the_wildcard_at_once(
 
 
 @pytest.mark.slow
+def test_what_was_announced_to_an_address_is_known_to_its_wildcard_and_the_other_way_round(
+    tmp_path: pathlib.Path,
+) -> None:
+    """No session keeps the old socket, so nobody is left to ask."""
+    host, port = own_host(), free_port("0.0.0.0", socket.SOCK_DGRAM)
+    more = "protocol: udp, proxy_requests: 1, proxy_responses: 1"
+    more += ", accept_proxy_protocol: {from: 0.0.0.0/0, standalone: on}"
+    with (
+        socket.socket(type=socket.SOCK_DGRAM) as backend,
+        socket.socket(type=socket.SOCK_DGRAM) as proxy,
+    ):
+        for sock in (backend, proxy):
+            sock.bind((host, 0))
+            sock.settimeout(PATIENCE_S)
+        to = "{}:{}".format(*backend.getsockname())
+
+        def listening(*addresses: str) -> str:
+            each = (
+                f"  - {{listen: '{a}:{port}', {more}, proxy_pass: '{to}'}}\n" for a in addresses
+            )
+            return f"access_log: {{path: access.log, format: main}}\nlisteners:\n{''.join(each)}"
+
+        with Nginy(tmp_path, listening(host)) as nginy:
+            proxy.connect((host, port))
+            proxy.send(build_v2(("192.0.2.7", 4711), ("198.51.100.2", 53), is_udp=True))
+            steps = [(host,), ("*",), (host,), (host, "*"), ("*",), (host, "*")]
+            for number, addresses in enumerate(steps):
+                if number:
+                    nginy.write(listening(*addresses))
+                    nginy.send_signal(signal.SIGHUP)
+                    nginy.said("configuration reloaded", number)
+                proxy.send(b"request")
+                _, session = backend.recvfrom(100)
+                backend.sendto(b"response", session)
+                assert proxy.recv(100) == b"response"
+            nginy.stop()
+        lines = (tmp_path / "access.log").read_text().splitlines()
+        assert [line.split()[0] for line in lines] == ["192.0.2.7:4711"] * len(steps)
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_a_reload_binds_beside_a_wildcard_of_root() -> None:
     host, port = own_host(), free_port("0.0.0.0")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import pytest
+from nginy.wire.proxy_protocol import build_v2
 
 from kit.program import PATIENCE_S, Nginy, free_port, own_host, run_once, wait_until
 from kit.servers import address_text
@@ -273,6 +274,42 @@ def test_udp_sessions_move_and_no_datagram_is_lost(tmp_path: pathlib.Path, worke
         os.kill(nginy.pid, signal.SIGTERM)
         sessions = nginy.sessions(NEW_CLIENTS + 1)
         assert sorted(fields["requests"] for fields in sessions) == [1, *[3] * NEW_CLIENTS]
+
+
+@pytest.mark.slow
+def test_proxies_need_not_announce_their_clients_again(tmp_path: pathlib.Path) -> None:
+    """Neither one whose client has a session, nor one that has sent nothing else yet."""
+    host = own_host()
+    here = host, free_port(host, socket.SOCK_DGRAM)
+    with contextlib.ExitStack() as stack:
+        backend, known, silent = (
+            stack.enter_context(socket.socket(type=socket.SOCK_DGRAM)) for _ in range(3)
+        )
+        backend.bind(("127.0.0.1", 0))
+        for sock in (backend, known, silent):
+            sock.settimeout(PATIENCE_S)
+        text = (
+            f"listeners: {{listen: '{here[0]}:{here[1]}', protocol: udp, proxy_pass:"
+            f" '{address_text(backend)}', accept_proxy_protocol: {{from: all, standalone: on}}}}\n"
+        )
+        nginy = stack.enter_context(Nginy(tmp_path, text))
+        for number, proxy in enumerate((known, silent)):
+            source = f"192.0.2.{number}", 4711
+            proxy.sendto(build_v2(source, ("198.51.100.2", 53), is_udp=True), here)
+
+        def way_of(proxy: socket.socket) -> object:
+            """Return where a datagram without a header comes out, once it is answered."""
+            proxy.sendto(b"?", here)
+            _, way = backend.recvfrom(100)
+            backend.sendto(b"!", way)
+            assert proxy.recv(100) == b"!"
+            return way
+
+        way = way_of(known)
+        assert upgrade(nginy)[0] == 0
+        stack.enter_context(ending(nginy.pid))
+        assert way_of(known) == way
+        assert way_of(silent) != way
 
 
 @WORKERS

@@ -6,13 +6,14 @@ names.
 Tested in tests/process/takeover/test_giving_live.py.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from nginy.event.bind import ListenKey
 from nginy.event.datagram import DatagramReceiver
 from nginy.event.loop import Loop
 from nginy.process.retiring import sessions_of
 from nginy.process.server import Server
+from nginy.process.takeover import announced
 from nginy.process.takeover.known import Grown, counts, known, learn
 from nginy.process.takeover.messages import Message, MessageMembers
 from nginy.proxy.handler import ProtocolHandler, ProxyHandler
@@ -84,13 +85,24 @@ class Estate:
             if isinstance(handler, UdpHandler) and isinstance(c, DatagramReceiver):
                 yield _name(str(key[0]), handler), handler, c
 
+    def _named(self) -> Iterator[tuple[str, UdpHandler]]:
+        return ((name, handler) for name, handler, _ in self.udp_handlers())
+
     def receivers(self) -> Iterator[DatagramReceiver]:
         """Yield the sockets of UDP listeners."""
         return self.server.services.receivers()
 
     def known(self) -> Iterator[Message]:
         """Yield what a successor has to know."""
-        return known(self.server)
+        yield from announced.tell_all(self._named())
+        yield from known(self.server)
+
+    def tell_news(self, tell: Callable[[Message], None] | None) -> None:
+        """Call `tell` with what is announced from now on; None: no more."""
+        if tell is None:
+            announced.tell_no_more(self._named())
+        else:
+            announced.tell_news(self._named(), tell)
 
     def counts(self) -> Grown:
         """Return what is counted."""
@@ -98,7 +110,10 @@ class Estate:
 
     def learn(self, members: MessageMembers) -> None:
         """Take over what a predecessor tells; raises MessageError."""
-        learn(members, self.server)
+        if members.text("kind") == "announced":
+            announced.learn(members, self._named())
+        else:
+            learn(members, self.server)
 
     def stop_accepting(self) -> None:
         """Leave new clients to the other process."""

@@ -128,6 +128,7 @@ class Giver:
         self._datagrams = Forwarding(estate, self._link, self._go_on)
         self._counts = estate.counts()
         """What has been told of counts."""
+        estate.tell_news(self._link.send)
         self._telling: Iterator[Message] | None = estate.known()
         self._loop.soon(self._tell_some, self)
 
@@ -341,6 +342,7 @@ class Giver:
         self._report(self.tally)
 
     def _stop(self) -> None:
+        self._estate.tell_news(None)
         self._loop.timers.cancel(self._timer)
         self._loop.timers.cancel(self._patience)
         self._link.close()

@@ -6,10 +6,10 @@
     buckets     the keys of limit_conn_rate, of the zones that have any
     sessions    how many have begun: the next one's number comes behind those that move
 
-Each message has little enough for a short turn. The successor takes what its own configuration has
-a place for, and leaves the rest; operators' changes come over the main link. Counters add up, as
-several processes may hand over to one; after the sessions have moved, the old process tells by how
-much they have grown meanwhile.
+`announced.py` has one more kind. Each message has little enough for a short turn. The successor
+takes what its own configuration has a place for, and leaves the rest; operators' changes come over
+the main link. Counters add up, as several processes may hand over to one; after the sessions have
+moved, the old process tells by how much they have grown meanwhile.
 """
 
 from collections.abc import Iterator, Mapping

@@ -130,7 +130,7 @@ class ArrivalRecord:
         """Return plain values."""
         return {
             "real": sockaddr_to_json(self.real),
-            "header": None if self.header is None else _header_to_json(self.header),
+            "header": None if self.header is None else header_to_json(self.header),
             "hello": None if self.hello is None else _hello_to_json(self.hello),
             "limit_status": self.limit_status,
             "held": [{"zone": zone, "key": key.hex()} for zone, key in self.held],
@@ -142,7 +142,7 @@ class ArrivalRecord:
         header, hello = members.maybe_object("header"), members.maybe_object("hello")
         return ArrivalRecord(
             parse_sockaddr(members.items("real")),
-            None if header is None else _parse_header(header),
+            None if header is None else parse_header(header),
             None if hello is None else _parse_hello(hello),
             members.text("limit_status"),
             [(each.text("zone"), each.bytes("key")) for each in members.objects("held")],
@@ -269,7 +269,8 @@ def parse_sockaddr(items: Sequence[object]) -> SockAddr:
     raise MessageError(f"{items!r:.40} is no address")
 
 
-def _header_to_json(header: Header) -> Json:
+def header_to_json(header: Header) -> Json:
+    """Return a PROXY header as plain values."""
     source, destination = header.source, header.destination
     return {
         "version": header.version,
@@ -281,7 +282,8 @@ def _header_to_json(header: Header) -> Json:
     }
 
 
-def _parse_header(members: MessageMembers) -> Header:
+def parse_header(members: MessageMembers) -> Header:
+    """Return what `header_to_json` has made; raises MessageError."""
     source, destination = members.items("source"), members.items("destination")
     tlvs = []
     for each in members.items("tlvs"):

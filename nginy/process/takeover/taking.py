@@ -28,7 +28,7 @@ from nginy.proxy.udp.session import UdpSession
 
 logger = logging.getLogger("nginy.server")
 
-OF_LISTENERS: Final = ("counts", "buckets")
+OF_LISTENERS: Final = ("announced", "buckets", "counts")
 KNOWN_MS: Final = 5000
 """How long a start waits for what the old process knows; after that it does without."""
 

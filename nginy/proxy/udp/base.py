@@ -13,6 +13,7 @@ Tested in tests/proxy/udp/test_handler_live.py.
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Final
 
 from nginy.backend.backend import Backend
@@ -48,7 +49,7 @@ class KeyedSession(Session):
 class UdpHandlerBase(ProxyHandler, ABC):
     """What the sessions of a UDP listener ask of its handler."""
 
-    __slots__ = ("announcements", "drops", "firsts")
+    __slots__ = ("announcements", "drops", "firsts", "on_announced")
 
     def __init__(
         self,
@@ -63,6 +64,8 @@ class UdpHandlerBase(ProxyHandler, ABC):
         """What could not be passed on."""
         self.announcements: dict[ClientKey, Announced] = {}
         """By peer, the clients whose header came alone; the one heard longest ago comes first."""
+        self.on_announced: Callable[[ClientKey, Announced | None], None] | None = None
+        """Hears of new ones, and with None of a peer that speaks for itself again."""
         self.firsts: dict[KeyedSession, bytes] = {}
         """The first datagrams of the newest sessions, until they are answered."""
 

@@ -104,7 +104,11 @@ class HeaderReader:
         handler.datagram_handler(receiver, client, b"", data)
 
     def _is_known(self, sockaddr: SockAddr, local: bytes, data: memoryview) -> bool:
-        """Return whether the client of a datagram has a session here."""
+        """Return whether the client of a datagram has a session here.
+
+        Note a header that comes alone all the same: what follows is no longer the previous
+        client's, which may have a session here.
+        """
         key: ClientKey = (sockaddr, local) if local else sockaddr
         client: Announced | None = None
         if self._is_sender(host_of(sockaddr)):
@@ -112,9 +116,11 @@ class HeaderReader:
                 client = self._noted(key)
             else:
                 try:
-                    client, _ = self._read(data)
+                    client, size = self._read(data)
                 except WireError:
                     return False
+                if self._is_standalone and len(data) == size:
+                    self._note(key, client)
         return (client or key) in self._handler.table
 
     def _read(self, data: memoryview) -> tuple[Announced | None, int]:
@@ -141,12 +147,9 @@ class HeaderReader:
 
     def _note(self, key: ClientKey, client: Announced | None) -> None:
         """Note who a peer speaks for, until it announces somebody else."""
-        noted = self._handler.announcements
-        noted.pop(key, None)
-        if client is not None:
-            noted[key] = client
-            if len(noted) > self.announcements_max:
-                del noted[next(iter(noted))]
+        note(self._handler.announcements, key, client, self.announcements_max)
+        if self._handler.on_announced is not None:
+            self._handler.on_announced(key, client)
 
     def _noted(self, key: ClientKey) -> Announced | None:
         """Return the client for whom a peer that sends no header speaks, None if there is none."""
@@ -162,6 +165,20 @@ class HeaderReader:
         handler = self._handler
         now_ms = handler.loop.clock.now_ms
         handler.drops.refuse(reason, message, sockaddr, handler.name, now_ms, logging.INFO)
+
+
+def note(
+    noted: dict[ClientKey, Announced],
+    key: ClientKey,
+    client: Announced | None,
+    most: int = ANNOUNCEMENTS_MAX,
+) -> None:
+    """Note among the announcements of a listener for whom a peer speaks; None: for itself."""
+    noted.pop(key, None)
+    if client is not None:
+        noted[key] = client
+        if len(noted) > most:
+            del noted[next(iter(noted))]
 
 
 def _why_none(data: memoryview) -> str:

@@ -289,6 +289,21 @@ class TestStandalone:
         harness.turn_until(lambda: dropped(front) == {"invalid": 1} and backend.received)
         assert backend.received == [b""]
 
+    def test_whom_a_peer_announces_to_the_heir_it_announces_here(self, harness: Harness) -> None:
+        front, _ = behind_proxy(harness, is_standalone=True)
+        proxy = front.client()
+        proxy.send(header())
+        proxy.send(b"for the first client")
+        harness.turn_until(lambda: proxy.received)
+        left: list[bytes] = []
+        front.handler.drain(True)
+        front.handler.heir = lambda _sender, _local, data: left.append(bytes(data))
+        proxy.send(b"again")
+        proxy.send(header(OTHER))
+        proxy.send(b"for the second")
+        harness.turn_until(lambda: len(left) == 2)
+        assert left == [header(OTHER), b"for the second"]
+
     def test_a_reload_keeps_what_was_announced(self, harness: Harness) -> None:
         front, _ = behind_proxy(harness, is_standalone=True)
         proxy = front.client()
