@@ -16,9 +16,11 @@ from nginy.admin.routes import API, ROUTES, SEGMENTS, AdminRoute
 from nginy.admin.server import CLIENTS_MAX, HELD_MAX_BYTES, AdminServer, Door
 from nginy.admin.subject import Subject
 from nginy.event.listener import Listener
+from nginy.event.loop import Loop
 from nginy.proxy.access import Table, parse_network
 from nginy.wire.request import BODY_MAX_BYTES, HEAD_MAX_BYTES
 
+from kit.admin import pool
 from kit.ends import End, connect
 from kit.harness import METHODS, Harness
 
@@ -389,6 +391,34 @@ def test_healthz_waits_for_no_other_answer(one: Admin) -> None:
     assert one.answer(client)[0] == 200
 
 
+@pytest.mark.slow
+def test_healthz_overtakes_answers_over_ten_thousand_backends(one: Admin) -> None:
+    """Turns are counted: none has more than a slice of 0.5 ms (test_slices.py). So /healthz is
+    there in 20 ms, and a scrape in 2 s, if the loop has nothing else to do."""
+    web = pool("web", *(f"10.0.{n >> 8}.{n & 255}:80" for n in range(10_000)))
+    one.subject.pools = lambda: [web]
+    one.subject.metrics_backends = len(web.backends)
+    one.subject.balances = {"web": "round_robin"}
+    paths = ("/metrics", "/", "/api/v1/upstreams/web/backends", "/api/v1/sessions", "/endless")
+    busy = [one.connect() for _ in paths]
+    for client, path in zip(busy, paths, strict=True):
+        one.ask(client, f"GET {path}", "Accept: text/html", "Connection: close")
+    probe, slowest, all_ = one.connect(), 0, 0
+    one.harness.turn()
+    while not all(client.has_eof for client in busy[:-1]):
+        one.ask(probe, "GET /healthz")
+        turns = 0
+        while not probe.received.endswith(b"\r\n\r\nok\n"):
+            one.harness.turn()
+            turns += 1
+            assert turns < 20
+        probe.received.clear()
+        slowest, all_ = max(slowest, turns), all_ + turns
+    assert busy[0].received.count(b"nginy_backend_usable{") == len(web.backends)
+    assert slowest <= 3
+    assert 100 < all_ < 4000
+
+
 def test_a_turn_does_one_slice(one: Admin) -> None:
     made = []
 
@@ -428,6 +458,7 @@ def test_a_client_that_leaves_takes_its_answer_along(one: Admin) -> None:
 
 
 def test_with_nobody_there_the_loop_has_nothing_to_do(one: Admin) -> None:
+    assert type(one.harness.loop) is Loop, "nothing is measured before somebody asks"
     for path in ("/api/v1/overview", "/metrics", "/api/v1/sessions", "/page.js"):
         assert one.get(path)[0] == 200
     assert one.get("/", "Accept: text/html")[1].count("text/html") == 1

@@ -9,6 +9,7 @@ from nginy.event.loop import Loop
 from nginy.event.meter import LoopMeter, MeteredLoop, meter_of
 from nginy.event.timer import Timer
 
+from kit.calls import calls
 from kit.clock import FakeClock
 
 NS_A_MS = 1_000_000
@@ -56,6 +57,14 @@ def test_a_turn_counts_with_all_that_its_handlers_do(loop: Loop) -> None:
     assert sum(meter.turns.counts) == 4
     assert meter.turns.sum_ms >= 3
     assert sum(meter.turns.counts[5:]) >= 1, "the turn of 3 ms is in a bucket above 2.5 ms"
+
+
+def test_a_measured_turn_makes_but_a_few_calls_more(loop: Loop) -> None:
+    """0.3 us: a reading of the clock, a bisection, and what stands around them."""
+    plain = calls(lambda: loop.turn(0))
+    metered(loop)
+    loop.turn(0)
+    assert 0 < calls(lambda: loop.turn(0)) - plain <= 6
 
 
 def test_late_timers_are_counted_by_how_late_they_are(loop: Loop) -> None:

@@ -1,6 +1,7 @@
 """A traced loop: it does the same as any other, and what it notes fits together."""
 
 import ast
+import contextlib
 import gc
 import inspect
 import socket
@@ -19,6 +20,7 @@ from nginy.event.trace import Box, Role, Trace, Turn
 from nginy.event.traced import TracedLoop, begin_recording, end_recording
 
 from conftest import ExpectLog
+from kit.calls import calls
 
 
 class Session:
@@ -181,6 +183,33 @@ def test_an_ordinary_message_is_noted_like_the_first_one(place: Place) -> None:
     place.c.read.handler = lambda event: event.data.close()
     place.peer.send(b"1")
     assert [box[3:6] for box in place.turn()[1]] == [(7, 0, "closed")]
+
+
+def test_an_ordinary_message_costs_but_a_few_calls_to_note(place: Place) -> None:
+    """An iterator that goes on, the clock, and a tuple that is appended; no timer."""
+    with contextlib.ExitStack() as stack:
+        peers = []
+        for _ in range(9):
+            peer, sock = socket.socketpair()
+            sock.setblocking(False)
+            c = Connection(place.loop, sock, "")
+            stack.callback(peer.close)
+            stack.callback(c.close)
+            c.data, c.read.handler = place.owner, place.receive
+            c.resume_read()
+            peers.append(peer)
+
+        def cost(count: int) -> int:
+            for peer in peers[:count]:
+                peer.send(b"12345")
+            return calls(lambda: place.loop.turn(0))
+
+        cost(9)
+        noted = cost(9) - cost(1)
+        assert place.loop.timers.next_deadline_ms() is None
+        end_recording(place.loop)
+        cost(9)
+        assert 0 < noted - (cost(9) - cost(1)) <= 8 * 4
 
 
 def test_a_handler_that_fails_is_noted_and_ends_only_its_session(
