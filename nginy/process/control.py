@@ -234,13 +234,13 @@ class Control:
             self._begin_end()
             status = self._controlled.quit(has_successor=self._upgrade.has_successor)
             logger.log(NOTICE, "%s", status)
-            self._tell_stopping(status)
+            self.tell_stopping(status)
         else:
             self._begin_end()
-            self._tell_stopping("ending")
+            self.tell_stopping("ending")
             self._controlled.stop()
 
-    def _tell_stopping(self, status: str) -> None:
+    def tell_stopping(self, status: str) -> None:
         """Tell the service manager that nginy ends, unless a successor is the service by now."""
         if not self._upgrade.has_heir:
             self.notifier.stopping(status)

@@ -127,6 +127,28 @@ def test_term_is_told_as_an_end_too(
 
 
 @WORKERS
+def test_at_an_upgrade_no_process_tells_that_the_service_ends(
+    tmp_path: pathlib.Path, manager: socket.socket, notify: list[str], workers: int
+) -> None:
+    """With NotifyAccess=all the manager would stop the new process, which serves, too."""
+    host = own_host()
+    address = f"{host}:{free_port(host)}"
+    with Nginy(tmp_path, config(workers, address), prefix=notify) as nginy:
+        assert heard(manager)["READY"] == "1"
+        assert run_once("-s", "upgrade", str(nginy.path))[0] == 0
+        nginy.process.wait(PATIENCE_S)
+        told = [heard(manager)]
+        manager.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                told.append(heard(manager))
+        successor = nginy.pid
+        os.kill(successor, signal.SIGTERM)
+        nginy.wait()
+    assert [each.get("MAINPID") for each in told] == [str(successor)]
+
+
+@WORKERS
 def test_a_loop_that_is_stuck_gives_no_sign_of_life(
     tmp_path: pathlib.Path, manager: socket.socket, notify: list[str], workers: int
 ) -> None:

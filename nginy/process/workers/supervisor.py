@@ -337,7 +337,7 @@ class Supervisor:
             sessions = sum(self._draining.values())
             timeout_ms = self.config.worker_shutdown_timeout_ms
             status = self.admin.subject.draining = draining_status(sessions, timeout_ms)
-            self.control.notifier.stopping(status)
+            self.control.tell_stopping(status)
 
     def stop(self) -> None:
         """End now."""
