@@ -12,7 +12,7 @@ from nginy.admin.answer import TEXT, Answer, Facts, Pause, Slices, discard
 from nginy.admin.asked import Asked, closest, did_you_mean, json_answer
 from nginy.admin.facts.backends import BACKENDS, HEALTH, LIMIT, health_of
 from nginy.admin.facts.overview import ROWS_MAX, overview, unreadiness
-from nginy.admin.facts.source import known, missing, stamp
+from nginy.admin.facts.source import known, missing, silence, stamp
 from nginy.admin.facts.upstreams import LISTENERS, UPSTREAMS
 from nginy.admin.pace import Pace
 from nginy.admin.subject import Subject
@@ -30,9 +30,20 @@ TIME_MAX_MS: Final = 10**14
 YES_NO: Final = {"true": True, "false": False}
 
 
-def healthz(_subject: Subject, _asked: Asked) -> Answer:
-    """Answer that the loop turns."""
-    return Answer(200, b"ok\n", TEXT)
+def healthz(subject: Subject, asked: Asked) -> Answer | Slices[Answer]:
+    """Answer that the loop turns; with worker=all, that those of all workers do."""
+    if asked.word("worker", ("all",)) is None or subject.crew is None:
+        return Answer(200, b"ok\n", TEXT)
+    return _healthz_of_all(subject)
+
+
+def _healthz_of_all(subject: Subject) -> Slices[Answer]:
+    # An upstream without a name: that they answer is enough, and this is little work.
+    facts = yield from known(subject, UPSTREAMS, {"name": ""})
+    silent = silence(facts)
+    if silent is None:
+        return Answer(200, b"ok\n", TEXT)
+    return Answer(503, f"{silent}\n".encode(), TEXT, ("Retry-After: 1",))
 
 
 def readyz(subject: Subject, asked: Asked) -> Slices[Answer]:

@@ -56,7 +56,12 @@ def _get(path: str, about: str, make: Make, access: str = "read") -> AdminRoute:
 ONE: Final = f"{API}upstreams/U/backends/B"
 
 ROUTES: Final = (
-    _get("/healthz", "ok as long as the loop turns", reading.healthz, "metrics"),
+    _get(
+        "/healthz",
+        "ok as long as the loop turns; worker=all asks all workers",
+        reading.healthz,
+        "metrics",
+    ),
     _get(
         "/readyz",
         "whether clients should come; upstream= and min= ask about one upstream",

@@ -1,5 +1,6 @@
 """The admin interface with several workers: one answer for all of them, whoever is missing."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -19,7 +20,7 @@ from nginy.admin.subject import Subject
 from nginy.event.loop import Loop
 from nginy.process.workers.reports import ANSWER_MS, Reporter
 
-from kit.admin import ask
+from kit.admin import UnixConnection, ask
 from kit.clock import FakeClock
 from kit.program import PATIENCE_S, Nginy, free_port, own_host, run_once, typed, wait_until
 
@@ -46,6 +47,13 @@ def overview(nginy: Nginy, capsys: Capture) -> dict:
     status, out, errors = typed(capsys, "status", "--json", str(nginy.path))
     assert (status, errors) == (0, [])
     return json.loads(out)
+
+
+def probe(path: pathlib.Path, what: str) -> tuple[int, bytes]:
+    with contextlib.closing(UnixConnection(path)) as connection:
+        connection.request("GET", what)
+        response = connection.getresponse()
+        return response.status, response.read()
 
 
 def at_once(*calls: Sequence[Any]) -> list[Any]:
@@ -95,15 +103,20 @@ def test_a_worker_that_does_not_answer_is_named_and_the_others_count(
         session = ask, path, "GET", f"/sessions/{stopped}.1"
         backend = ask, path, "GET", f"/upstreams/web/backends/{host}:1"
         everybody = ask, path, "GET", "/overview"
+        healthz = probe, path, "/healthz?worker=all"
+        assert probe(path, "/healthz?worker=all") == (200, b"ok\n")
         try:
             os.kill(stopped, signal.SIGSTOP)
-            found, (code, refused), (status, out, _) = at_once(everybody, session, change)
-            found = found[1]
+            (_, found), (code, refused), (status, out, _), health = at_once(
+                everybody, session, change, healthz
+            )
             assert (found["workers"]["asked"], found["workers"]["answered"]) == (2, 1)
             [late] = found["workers"]["late"]
             assert late.endswith(f"process {stopped}")
             silent = f"there is no answer from {late}"
             assert found["problems"][0] == {"severity": "error", "text": silent, "since": None}
+            assert health == (503, f"{silent}\n".encode())
+            assert probe(path, "/healthz") == (200, b"ok\n")
             assert (code, refused["error"]["code"]) == (503, "workers_late")
             assert refused["error"]["message"] == f"nobody can tell, as {silent}"
             assert (status, out.splitlines()[1]) == (
@@ -111,7 +124,8 @@ def test_a_worker_that_does_not_answer_is_named_and_the_others_count(
                 f"not yet in {late}, for want of an answer",
             )
             os.kill(other, signal.SIGSTOP)
-            (code, refused), (_, found) = at_once(backend, everybody)
+            (code, refused), (_, found), health = at_once(backend, everybody, healthz)
+            assert health == (503, b"no worker answers\n")
             assert (code, refused["error"]["code"]) == (503, "workers_late")
             assert found["problems"][0]["text"] == "no worker answers"
         finally:
