@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 from nginy.admin import configured, lines, looking, reading, watching
 from nginy.admin.answer import Answer, Slices
-from nginy.admin.asked import Asked, closest, json_answer
+from nginy.admin.asked import Asked, check_names, closest, json_answer
 from nginy.admin.changes import adding, changing, zeroing
 from nginy.admin.loop import page as loop_page
 from nginy.admin.loop import tracing
@@ -166,6 +166,9 @@ ROUTES: Final = (
     _get("/loop.js", "its script", loop_page.script),
 )
 
+CHANGE_PARAMETERS: Final = ("name", "sessions", "reset", "fields", "pretty")
+"""Of all routes that change something."""
+
 SEGMENTS: Final = [(tuple(route.path[1:].split("/")), route) for route in ROUTES]
 
 
@@ -191,6 +194,9 @@ def find(request: Request, access: str) -> tuple[AdminRoute, dict[str, str]]:
         if route.method == method:
             if access == "metrics" and route.access != "metrics":
                 raise RequestError(403, "metrics_only", "this listener has access metrics")
+            if route.access == "full":
+                # Of what changes something, each word counts: `?session=close` would keep them.
+                check_names(request.query, CHANGE_PARAMETERS, "unknown_parameter")
             return route, names
     methods = ", ".join(dict.fromkeys(route.method for route, _ in found)).replace(
         "GET", "GET, HEAD"

@@ -142,7 +142,7 @@ class AdminSet:
             self._doors[address] = (listener, door)
             listener.start(self._loop, door.accept_handler)
             self._loop.connections -= 1  # like its clients, it is not one of worker_connections
-            self._untold.append(f"{listener} ({settings.access})")
+            self._untold.append(f"{_to_open(listener)} ({settings.access})")
 
     def _follow(self, config: schema.Config) -> None:
         """Learn what the configuration says; what operators have set gives way to it."""
@@ -250,8 +250,7 @@ class AdminSet:
         self.tell()
 
     def draining(self, status: str, ends_ms: int | None, *, has_successor: bool) -> None:
-        """Note that the end has begun, and how long it takes at most; a successor answers from now
-        on, if there is one."""
+        """Note that the end has begun, and its limit; a successor answers from now on."""
         self.subject.status, self.subject.draining = "draining", status
         self.subject.ends_at_ms = None if ends_ms is None else self._loop.clock.now_ms + ends_ms
         if has_successor:
@@ -261,11 +260,10 @@ class AdminSet:
         """Note what a reload has come to."""
         subject = self.subject
         now_ms = self._loop.clock.wall_ms()
-        subject.last_reload = ("refused" if outcome.problems else "applied", now_ms)
         result = "refused" if outcome.problems else "applied"
+        subject.last_reload = (result, now_ms)
         subject.reloads[result] += 1
-        told = {"kind": "reload", "text": outcome.summary}
-        subject.events.add(now_ms, told)
+        subject.events.add(now_ms, {"kind": "reload", "text": outcome.summary})
         subject.outcome = {
             "result": result,
             "at": utc_text(now_ms),
@@ -382,6 +380,12 @@ def _open(entry: AdminListener, address: Address, inherited: Inherited) -> Liste
         _close(listener)
         raise NginyError(f"{address}: {error.strerror}") from error
     return listener
+
+
+def _to_open(listener: Listener) -> str:
+    """Return where a listener is, if possible as what a browser opens."""
+    address = listener.address
+    return str(listener) if address.is_unix or address.is_wildcard else f"http://{listener}/"
 
 
 def _close(listener: Listener) -> None:

@@ -177,6 +177,8 @@ def test_what_is_wrong_with_a_change_is_said_and_nothing_changes(
         assert refused("PATCH", "/upstreams/wbe/backends/1", {"weight": 2})[0] == 404
         assert refused("PATCH", "/upstreams/web/backends/1", {"weight": 2})[0] == 404
         assert refused("PATCH", "/upstreams/web/backends", {"weight": 2}) == (400, "bad_parameter")
+        wrong = "DELETE", f"{target}?session=close", {}
+        assert refused(*wrong) == (400, "unknown_parameter")
         with contextlib.closing(UnixConnection(alone.socket)) as connection:
             kind = {"Content-Type": "application/json"}
             connection.request("PATCH", "/api/v1/overview", "{}", kind)
