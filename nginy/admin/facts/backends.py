@@ -60,6 +60,8 @@ BACKEND: Final = row(
     backup=flag,
     leaving=flag,
 )
+PASSED: Final = "passed"
+"""What `Health.last_check` is after a check without failure."""
 OPEN_QUESTIONS: Final = frozenset({"smtp", "pop3", "imap", "ldap", "ssh", "dns", "ntp", "sip"})
 """Types of checks that send no text of the configuration which may be a password."""
 ADDED: Final = ("sessions_total", "received", "sent", "failures")
@@ -249,14 +251,33 @@ def _health_row(subject: Subject, monitor: PoolMonitor, backend: Backend) -> Fac
             "failed": health.checks_failed_total,
             "in_row": health.fails_in_row or health.passes_in_row,
             "next_in_s": None if next_at_ms is None else max(next_at_ms - now_ms, 0) / 1000,
-            "last": health.last_check or None,
-            "sent": _sent(monitor, backend),
-            "got": _head(health.schedule.results.said[1]),
+            "last": _last_check(subject, monitor, backend),
         },
         "results": [
             {"at": subject.wall_text(at_ms), "took_s": took_ms / 1000, "passed": has_passed}
             for at_ms, took_ms, has_passed in health.schedule.results
         ],
+    }
+
+
+def _last_check(subject: Subject, monitor: PoolMonitor, backend: Backend) -> Facts | None:
+    """Return how the last check went; None before there was one.
+
+    A worker that has heard of it from another one, or from the process before, knows less.
+    """
+    health = backend.health
+    if not health.last_check:
+        return None
+    results = health.schedule.results
+    at_ms, took_ms, _ = next(iter(results), (None, None, None))
+    has_passed = health.last_check == PASSED
+    return {
+        "at": None if at_ms is None else subject.wall_text(at_ms),
+        "took_s": None if took_ms is None else took_ms / 1000,
+        "passed": has_passed,
+        "detail": None if has_passed else health.last_check,
+        "sent": _sent(monitor, backend),
+        "got": _head(results.said[1]),
     }
 
 
@@ -281,9 +302,16 @@ HEALTH_ROW: Final = row(
         failed=number,
         in_row=number,
         next_in_s=optional(real),
-        last=optional(text),
-        sent=optional(text),
-        got=optional(text),
+        last=optional(
+            row(
+                at=optional(text),
+                took_s=optional(real),
+                passed=flag,
+                detail=optional(text),
+                sent=optional(text),
+                got=optional(text),
+            )
+        ),
     ),
     results=rows(row(at=text, took_s=real, passed=flag), 16),
 )

@@ -294,7 +294,7 @@ class BackendWatch:
             # It is late, and counted as failed.
             self._check.cancel()
             self._check = None
-            self._note(has_passed=False)
+            self._note(b"", b"", has_passed=False)
             monitor.tell(self.backend, health.finding)
         if change is not None:
             monitor.follow_up(self.backend, change)
@@ -316,8 +316,7 @@ class BackendWatch:
             health.deadline_at_ms = None
             monitor.news.not_checked(self.backend, result.failure, monitor.now_ms)
             return
-        self._note(has_passed=not result.failure)
-        health.schedule.results.said = (result.sent, result.got)
+        self._note(result.sent, result.got, has_passed=not result.failure)
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("check of %s: %s", self.backend.name, result.failure or "passed")
         next_at_ms = health.schedule.next_at_ms
@@ -332,11 +331,12 @@ class BackendWatch:
         if health.is_passing:
             monitor.check_passed(self.backend)
 
-    def _note(self, *, has_passed: bool) -> None:
-        """Remember the result of the check that has just ended."""
+    def _note(self, sent: bytes, got: bytes, *, has_passed: bool) -> None:
+        """Remember the result of the check that has just ended, and what both sides said."""
         took_ms = self._monitor.now_ms - self._began_at_ms
         results = self.backend.health.schedule.results
         results.add(self._began_at_ms, took_ms, has_passed=has_passed)
+        results.said = sent, got
 
     def _agent_heard(self, answer: AgentAnswer) -> None:
         monitor, health = self._monitor, self.backend.health
