@@ -8,9 +8,9 @@ the package knows of the process around it.
 Five rooms: `facts/` collects what is known, `changes/` has what operators set, and `metrics/`,
 `page/` and `loop/` show facts, to Prometheus, to a browser and as the turns of the loop.
 
-The one idea: the data path never waits. A turn does one slice of one answer, after all that clients
-of nginy need; clients, answers and their bytes are bounded in number; and nothing here has a timer
-while nobody asks.
+The one idea: the data path never waits. A turn does one slice of one answer, after everything that
+nginy's clients need; clients, answers and their bytes are bounded in number; and nothing here has a
+timer while nobody asks.
 
 Nothing below imports this package. `process/admin.py` opens its listeners.
 """

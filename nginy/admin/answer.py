@@ -2,8 +2,8 @@
 
 Every answer forbids what a browser might do with it: keep it, guess another type, load anything, or
 show it inside another site's page. JSON is made in slices, since a list may be long: `encode` is a
-generator that yields between them and returns the text. Its caller takes the values first, so that
-the answer shows one moment.
+generator that yields between them and returns the text. Its caller collects the values first, so
+the answer shows a single moment.
 
 Source: RFC 9110 §8 and §15, RFC 9112 §4 and §6.
 """
@@ -56,25 +56,25 @@ class Replies:
     facts: Sequence[Facts] = ()
     asked: int = 0
     late: Sequence[str] = ()
-    """Who has not answered in time."""
+    """The workers that have not answered in time."""
 
     def stamp(self) -> dict[str, object]:
-        """Return how many were asked, how many have answered, and who has not."""
+        """Return how many were asked, how many have answered, and which have not."""
         return {"asked": self.asked, "answered": len(self.facts), "late": list(self.late)}
 
 
 Slices: TypeAlias = Generator[Pause | Chunk | Poll | None, Replies | None, T]
 """Work that yields after each slice, some 0.5 ms at most, and returns what it was for.
 
-It yields None to go on in the next turn, a `Pause` to go on later, a `Chunk` for its client to get
+It yields None to go on in the next turn, a `Pause` to go on later, a `Chunk` to send to its client
 at once, or a `Poll`, whose replies are sent to it."""
 
 JSON: Final = "application/json"
 TEXT: Final = "text/plain; charset=utf-8"
 FREE_US: Final = 1.5
-"""To free a row."""
+"""The cost of freeing a row."""
 DUMPS_US: Final = 3
-"""To make an empty object into JSON."""
+"""The cost of encoding an empty object."""
 
 HEADERS: Final = (
     "Cache-Control: no-store\r\n"
@@ -95,10 +95,10 @@ class Answer:
     fields: tuple[str, ...] = ()
     """More header lines."""
     pieces: Sequence[bytes] = ()
-    """What follows the body, for one that is too long to be in one piece."""
+    """What follows the body, if the answer is too long for one piece."""
 
     def to_bytes(self, *, has_body: bool = True, keeps_alive: bool = True) -> bytes:
-        """Return the message without its pieces; one without a body is the answer to HEAD."""
+        """Return the message without its pieces; without a body, it answers HEAD."""
         lines = [
             f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}",
             f"Content-Type: {self.content_type}",
@@ -156,7 +156,7 @@ def encode(members: Mapping[str, object], *, is_pretty: bool) -> Slices[list[byt
 
 
 def discard(*lists: list[Any]) -> Slices[None]:
-    """Empty lists that nobody needs any more: to free ten thousand rows at once takes 8 ms."""
+    """Empty lists that are no longer needed: freeing ten thousand rows at once takes 8 ms."""
     pace = Pace()
     for rows in lists:
         while rows:

@@ -95,7 +95,7 @@ def check_names(members: Iterable[str], known: Sequence[str], code: str) -> None
 
 
 def duration_ms(name: str, text: object) -> int:
-    """Return a duration of a parameter or of a body."""
+    """Return a duration from a parameter or a body."""
     try:
         return parse_duration_ms(text) if isinstance(text, str) else int("none")
     except (InvalidValueError, ValueError):
@@ -103,14 +103,14 @@ def duration_ms(name: str, text: object) -> int:
 
 
 def whole_number(name: str, value: object, least: int, greatest: int) -> int:
-    """Return a number of a body."""
+    """Return a number from a body."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= greatest:
         raise bad(f"{name} is not a whole number from {least} to {greatest}", "bad_value")
     return value
 
 
 def one_line(name: str, value: object) -> str:
-    """Return a text of a body, for logs."""
+    """Return a text from a body that fits into a line of a log."""
     if not isinstance(value, str) or len(value) > TEXT_MAX_CHARACTERS or not value.isprintable():
         text = f"{name} is not one line of up to {TEXT_MAX_CHARACTERS} characters"
         raise bad(text, "bad_value")
@@ -118,7 +118,7 @@ def one_line(name: str, value: object) -> str:
 
 
 def json_answer(asked: Asked, members: Facts, status: int = 200) -> Slices[Answer]:
-    """Return an object as an answer, with the members that `fields` names if it is there."""
+    """Answer with an object; if there is a parameter `fields`, with those members only."""
     query = asked.request.query
     wanted = query.get("fields")
     if wanted is not None:

@@ -1,8 +1,8 @@
 """AdminClient: one connection of the admin interface, a request at a time.
 
-nginy reads a client until its request is whole, then not at all until it has its answer: requests
-that it sends ahead wait in the kernel. Whatever it does, it cannot stay for long: each of its
-states has a deadline that bytes do not put off.
+nginy reads from a client until its request is whole, and not again until the answer has left:
+requests sent ahead wait in the kernel. No client can stay for long: each state has a deadline,
+which arriving bytes do not extend.
 
  ┌──> reading ──> answering ──> sending ──┬──> lingering ──> closed
  └────────────────────────────────────────┘    if the connection cannot go on
@@ -40,9 +40,9 @@ SEND_MS: Final = 30_000
 """How long an answer may take to leave."""
 LONG_BYTES: Final = 8 << 20
 SEND_BYTES_A_S: Final = 1 << 20
-"""A longer one, a trace, may take longer, if the rest is read at this rate."""
+"""A longer answer, such as a trace, gets more time if its client reads the rest at this rate."""
 BEHIND_MAX_BYTES: Final = 65_536
-"""Of an answer without an end."""
+"""Unsent bytes of an endless answer, above which its client is cut off."""
 CLIENT_LINGER_MS: Final = 1_000
 CREDENTIALS: Final = "3i"
 """struct ucred of unix(7): process, user and group."""
@@ -90,8 +90,8 @@ class AdminClient:
         """Bytes of the answer that have not left."""
         self._closes = self._head_only = False
         self._has_end = True
-        """Whether the answer is known as a whole."""
-        # Not one of worker_connections: it has to get in when no more of them are free.
+        """Whether the whole answer is known."""
+        # It does not count as one of worker_connections: it must get in when they are used up.
         c.loop.connections -= 1
         c.data = self
         c.action = "answering an admin client"
@@ -176,7 +176,8 @@ class AdminClient:
         self._head_only = False
         self._held = len(data) + sum(map(len, pieces))
         if pieces and self._held <= PIECE_BYTES:
-            # In one call: the process may end with this turn, as the client has asked.
+            # In one call: the client may have asked the process to end, and this turn may be the
+            # last.
             data, pieces = b"".join((data, *pieces)), ()
         self._unsent, self._pieces = memoryview(data), iter(pieces)
         self._door.hold(self._held)

@@ -1,7 +1,7 @@
-"""What is configured: the answers of `/config`, `/explain`, and of a reload that is only tried.
+"""What is configured: the answers of `/config`, of `/explain` and of a reload's dry run.
 
-The subject's `Configuration` knows it; the package `process` has that, which may import the
-package `config`.
+The subject's `Configuration` knows it. The package `process` provides that object, since it may
+import `config`.
 
 Tested in tests/run/test_admin_config.py.
 """
@@ -17,7 +17,7 @@ from nginy.admin.subject import Configuration, Subject
 from nginy.wire.request import RequestError
 
 PLACED: Final = re.compile(r"(.+?):(\d+):(\d+): (.*)", re.DOTALL)
-"""A problem of a file, as everybody prints it."""
+"""A problem in a file, as all of nginy prints it."""
 FIRST: Final = ("sni", "alpn", "starts", "is_tls")
 """What a client may send first, as for `nginy explain`."""
 
@@ -57,7 +57,7 @@ def explain(subject: Subject, asked: Asked) -> Slices[Answer]:
 
     found = yield from running.explain(words, rows_of, listings, is_reader=is_reader)
     if subject.crew is not None and found["upstreams"]:
-        # Only its rules have told which upstreams the workers have to be asked about.
+        # Only the rules could tell which upstreams to ask the workers about.
         for name in found["upstreams"]:
             rows[name] = yield from _all_backends(subject, name)
         found = yield from running.explain(words, rows_of, listings, is_reader=is_reader)
@@ -85,7 +85,7 @@ def _all_backends(subject: Subject, upstream: str) -> Slices[list[Facts]]:
 
 
 def rehearsal(subject: Subject, asked: Asked) -> Slices[Answer]:
-    """Answer what a reload would come to."""
+    """Answer what a reload would do."""
     began_ms = subject.loop.clock.now_ms
     found = yield from configuration(subject).rehearse()
     is_refused = bool(found["problems"])

@@ -1,7 +1,7 @@
 """Events: what has happened lately, numbered, for whoever asks.
 
-Changes of backends, reloads, changes by operators and ends of workers stand in one ring, with the
-time by the wall clock. A client that has read up to some number asks for what came after it.
+One ring holds changes of backends, reloads, changes by operators and ends of workers, each with its
+time by the wall clock. A client that has read up to some number asks for the events after it.
 
 Pure: whoever adds an event says what time it is.
 """
@@ -16,9 +16,9 @@ from nginy.text.times import utc_text
 
 KEPT: Final = 1000
 HISTORY_KEPT: Final = 8000
-"""Changes of backends kept for their histories: of 250 bytes each."""
+"""Changes of backends that are kept for their histories, 250 bytes each."""
 HISTORY_MAX: Final = 32
-"""Of one backend."""
+"""Changes in the history of one backend."""
 
 EVENT: Final = row(
     upstream=optional(text),
@@ -29,7 +29,7 @@ EVENT: Final = row(
     after=optional(text),
     cause=optional(text),
 )
-"""What is taken of an event from a worker."""
+"""What a supervisor takes of a worker's event."""
 
 Event = dict[str, Any]
 

@@ -3,8 +3,8 @@
 Pure: a request and the time go in, a refusal comes out. The order is fixed. Host is first, so that
 a page of another site whose name resolves to our address (DNS rebinding) learns nothing, not even
 whether a token is right. The token is next; then what only changes need: the right to change, JSON,
-and a sender that is no foreign page. There are no cookies and no CORS fields, so a browser that
-comes from elsewhere has nothing to send along and reads no answer.
+and a sender that is no foreign page. There are no cookies and no CORS fields, so a page from
+elsewhere has nothing to send along and cannot read an answer.
 
 Source: RFC 9110 §7.4 (misdirected requests), RFC 6750 §2.1 (bearer tokens), the Fetch standard
 (Origin), Fetch Metadata (Sec-Fetch-Site).
@@ -19,7 +19,8 @@ from nginy.text.address import Address
 from nginy.wire.request import Request, RequestError
 
 FAILURES_PER_S: Final = 5
-"""Wrong tokens that a listener looks at in a second; then it refuses all for the rest of it."""
+"""Wrong tokens that a listener looks at in a second; then it refuses all tokens for the rest of
+it."""
 CHANGING: Final = frozenset({"POST", "PATCH", "DELETE"})
 OWN_SITES: Final = frozenset({"", "none", "same-origin"})
 """Of Sec-Fetch-Site."""
@@ -40,7 +41,7 @@ class DoorSettings:
 
 
 class TokenBrake:
-    """Counts wrong tokens, so that guessing takes for ever."""
+    """Counts wrong tokens, so that guessing takes forever."""
 
     __slots__ = ("_began_ms", "_failures")
 
@@ -49,7 +50,7 @@ class TokenBrake:
         self._failures = 0
 
     def is_on(self, now_ms: int) -> bool:
-        """Whether to look at no token now."""
+        """Whether nginy looks at no token now."""
         if now_ms - self._began_ms >= 1000:
             self._failures = 0
         return self._failures >= FAILURES_PER_S
@@ -70,7 +71,8 @@ def check(
     request: Request, settings: DoorSettings, address: Address, brake: TokenBrake, now_ms: int
 ) -> None:
     """Raise RequestError if nginy must not answer the request; `address` is where it has
-    arrived."""
+    arrived.
+    """
     # No browser reaches a unix socket, so any name will do there.
     if not address.is_unix:
         _check_host(request, settings, address)

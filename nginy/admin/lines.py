@@ -1,7 +1,7 @@
-"""Lines of the error log: the last ones of all processes, and the level that it takes for a while.
+"""The error log: its last lines, from all processes, and another level for a while.
 
-Each process keeps its own lines (`log/ring.py`); those of several are put in order by their times.
-The level is a lease: a log at debug that somebody has forgotten fills a disk.
+Each process keeps its own lines (`log/ring.py`); those of several processes are merged in order of
+time. The level is a lease: a log that somebody has left at debug fills the disk.
 
 Tested in tests/run/test_admin_log.py.
 """
@@ -89,7 +89,7 @@ def log(subject: Subject, asked: Asked) -> Slices[Answer]:
 
 
 def set_level(subject: Subject, asked: Asked) -> Slices[Answer]:
-    """Have the error log take another level for a while, or its configured one again."""
+    """Give the error log another level for a while, or its configured one again."""
     members = asked.body(("level", "for"))
     level = members.get("level", "")
     if level is not None and level not in SETTABLE:

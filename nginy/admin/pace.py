@@ -1,9 +1,9 @@
 """Pace: how much work a slice has done, and whether it should end.
 
-A slice takes 0.5 ms at most, so that no client waits longer for the sake of an answer. Reading a
-clock at each row would cost as much as some rows do, and tests could not repeat what comes of it.
-So the code names the cost of each step, as measured on a slow machine, and a slice ends when its
-steps come to `SLICE_US`.
+A slice takes 0.5 ms at most, so that no client waits longer because of an answer. Reading a clock
+for each row would cost as much as some rows do, and no test could repeat the result. So the code
+states the cost of each step, as measured on a slow machine, and a slice ends when its steps add up
+to `SLICE_US`.
 
 Pure.
 """
@@ -13,11 +13,11 @@ from typing import Final
 SLICE_US: Final = 300
 """What a slice may cost by estimate; the rest is for what estimates leave out."""
 LOOK_US: Final = 0.7
-"""To look at a backend, and count it."""
+"""The cost of looking at a backend and counting it."""
 ROW_US: Final = 15
-"""To make a row of many facts."""
+"""The cost of a row with many facts."""
 BYTE_US: Final = 0.015
-"""To make a byte of JSON or of metrics."""
+"""The cost of a byte of JSON or of metrics."""
 
 
 class Pace:

@@ -23,7 +23,8 @@ from nginy.wire.request import RequestError
 WAIT_MAX_MS: Final = 300_000
 WAIT_MS: Final = 60_000
 LOOK_MS: Final = 100
-"""How often an answer that waits looks again. Nothing else has to know that somebody waits."""
+"""How often an answer that waits looks again, so that nothing else has to know that somebody
+waits."""
 BALANCE_US: Final = 0.5
 TIME_MAX_MS: Final = 10**14
 """In the year 5138; workers may say anything."""
@@ -133,7 +134,7 @@ def _drop_times(times: Facts | None, zero_at_ms: int) -> Facts:
     if times is None:
         return {"first": None, "last": None}
     first_ms, last_ms = times["first"], times["last"]
-    if first_ms is None or first_ms < zero_at_ms:  # in the moment in which they began anew
+    if first_ms is None or first_ms < zero_at_ms:  # at the moment of the reset
         first_ms = last_ms
     first, last = (utc_text(min(each, TIME_MAX_MS)) for each in (first_ms, last_ms))
     return {"first": first, "last": last}

@@ -1,7 +1,7 @@
 """Routes: which method on which path gets which answer.
 
 A route is a method, a path, a sentence and a function that makes the answer of a request, at once
-or in slices. A segment in capital letters stands for a name. Adding an endpoint is adding a line to
+or in slices. A segment in capital letters stands for a name. To add an endpoint, add a line to
 `ROUTES`; the functions are in `reading.py` and `changes/changing.py`.
 
 Tested in tests/admin/test_server_live.py.
@@ -88,7 +88,7 @@ ROUTES: Final = (
         "its backends; state=, usable=, name= and match= choose, after= and limit= page",
         reading.backends,
     ),
-    _get(f"{API}backends", "those of all upstreams, chosen and paged likewise", reading.backends),
+    _get(f"{API}backends", "those of all upstreams, chosen and paged alike", reading.backends),
     _get(ONE, "one of them; wait=idle or wait=usable, with timeout=, waits", reading.backend),
     _get(f"{ONE}/health", "what each cause says, the last checks and changes", reading.health),
     _get(
@@ -105,14 +105,14 @@ ROUTES: Final = (
     AdminRoute(
         "PATCH", f"{API}log", "another level for a while; level, for", lines.set_level, "full"
     ),
-    _get(f"{API}config", "what runs; format=json", configured.config),
-    _get(f"{API}config/file", "where it is from, and whether it changed", configured.config_file),
+    _get(f"{API}config", "the running configuration; format=json", configured.config),
+    _get(f"{API}config/file", "its file, and whether it has changed since", configured.config_file),
     _get(
         f"{API}explain",
         "which way a client would go now; listener= and client=",
         configured.explain,
     ),
-    _get(f"{API}reload", "what the last reload has come to", reading.last_reload),
+    _get(f"{API}reload", "the outcome of the last reload", reading.last_reload),
     AdminRoute(
         "PATCH",
         f"{API}upstreams/U/backends",
@@ -188,7 +188,7 @@ def find(request: Request, access: str) -> tuple[AdminRoute, dict[str, str]]:
     if not found:
         meant = closest("/" + "/".join(request.path), [route.path for route in ROUTES])
         hint = f"did you mean {meant}?" if meant else f"{API} lists what there is"
-        raise RequestError(404, "not_found", "nothing is here", hint)
+        raise RequestError(404, "not_found", "there is nothing here", hint)
     method = "GET" if request.method == "HEAD" else request.method
     for route, names in found:
         if route.method == method:

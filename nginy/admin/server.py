@@ -1,12 +1,11 @@
-"""AdminServer: it makes answers to requests, one slice of work in a turn.
+"""AdminServer: makes the answers to requests, one slice of work in a turn.
 
-There is one for the process, and a `Door` for each of its listeners. The answers that take more
-than one slice stand in a queue, and each turn does one slice of the first of them; then the next
-one is first. So two answers share the slices of one, and `/healthz`, which takes no slice at all,
-waits for neither. Calls by `Loop.soon` run in step 6 of a turn, after all handlers of the data
-path.
+There is one for the process, and a `Door` for each of its listeners. Answers that take more than
+one slice wait in a queue. Each turn does one slice of the first one, which then goes to the end. So
+two answers take turns, and `/healthz`, which takes no slice at all, waits for neither. Calls by
+`Loop.soon` run in step 6 of a turn, after all handlers of the data path.
 
-An answer that waits, for workers or for something to happen, stands in no queue meanwhile: its job
+An answer that waits for workers, or for something to happen, leaves the queue meanwhile: its job
 has a timer, or the crew calls when the workers have answered.
 
 nginx: none; HAProxy's applets yield as well (`applet_fl_test` in `src/applet.c`).
@@ -34,10 +33,11 @@ from nginy.wire.request import Request, RequestError
 logger = logging.getLogger("nginy.admin")
 
 CLIENTS_MAX: Final = 16
-"""Of one listener. So many more may be told that there are too many; others are closed at once."""
+"""Clients of one listener. As many again are told that there are too many; others are closed at
+once."""
 HELD_MAX_BYTES: Final = 8 << 20
-"""Of all answers that wait for their clients. Operators, who have full access, get as much again,
-and their changes are answered in any case: they are made by then."""
+"""Bytes of all answers that wait for their clients. Operators, who have full access, get as much
+again, and a change is answered in any case: it has been made by then."""
 REPORT_MS: Final = 10_000
 """How often wrong tokens are logged."""
 
@@ -53,7 +53,7 @@ class Job:
         self.client = client
         self.slices = slices
         self.replies: Replies | None = None
-        """What it waits for, to be sent to it."""
+        """What it has waited for, to be sent to it."""
 
     def pause(self, duration_ms: int) -> None:
         """Go on after a while; its client may wait for longer than for other answers."""
@@ -93,7 +93,8 @@ class AdminServer:
 
     def begin(self, client: AdminClient, request: Request, access: str) -> None:
         """Answer a request that has passed the guard, now or in the next turns; raises
-        RequestError."""
+        RequestError.
+        """
         route, names = find(request, access)
         asked = Asked(request, names, access, client.sender)
         made = route.make(self.subject, asked)
@@ -102,7 +103,7 @@ class AdminServer:
             return
         held_max_bytes = 2 * HELD_MAX_BYTES if access == "full" else HELD_MAX_BYTES
         if self.held_bytes >= held_max_bytes and request.method in ("GET", "HEAD"):
-            text = "too much waits for slow readers, try again in 1s"
+            text = "too many answers wait for slow readers, try again in 1s"
             raise RequestError(503, "answers_held", text)
         self.enqueue(Job(self, client, made))
 

@@ -71,10 +71,10 @@ class Configuration(Protocol):
         *,
         is_reader: bool,
     ) -> Slices[Any]:
-        """Return the way of a client as `text`, and the `upstreams` that matter for it."""
+        """Return a client's way as `text`, and the `upstreams` that matter for it."""
 
     def rehearse(self) -> Slices[Any]:
-        """Return what a reload would come to."""
+        """Return what a reload would do."""
 
 
 def _nothing(_: object) -> None:
@@ -82,7 +82,7 @@ def _nothing(_: object) -> None:
 
 
 def _no_monitor(_: str) -> PoolMonitor | None:
-    """Find none: nobody has said where."""
+    """Find none: the owner has not said where."""
     return None
 
 
@@ -112,19 +112,19 @@ class Subject:
     fronts: Callable[[], Sequence[Front]] = tuple
     pools: Callable[[], Sequence[BackendPool]] = tuple
     monitor: Callable[[str], PoolMonitor | None] = _no_monitor
-    """Finds what watches over the backends of an upstream."""
+    """Finds the monitor of an upstream's backends."""
     events: Events = field(default_factory=Events)
     """What has happened so far."""
     override: Callable[[Mapping[str, Overrides], Mapping[str, Listing]], None] = _no_changes
-    """Has what operators have set hold for backends, and for their lists, by upstream."""
+    """Applies what operators have set to backends and to their lists, by upstream."""
     set_level: Callable[[str | None], None] = _nothing
-    """Has the error log take another level; None is the configured one."""
+    """Sets the level of the error log; None is the configured one."""
     ring: LogRing = field(default_factory=LogRing)
     """The last lines of this process's error log."""
     newcomer: Callable[[str, Facts], Slices[Newcomer]] = _no_newcomer
     """Reads the keys of a backend to be added to an upstream."""
     samples: Samples = field(default_factory=Samples)
-    """From which the page works out its rates, while it is open."""
+    """What the page works out its rates from, while it is open."""
     lags: Sequence[int] = ()
     """How late timers had been at the last sample."""
     book: Book = field(default_factory=Book)
@@ -132,22 +132,22 @@ class Subject:
     configuration: Configuration | None = None
     """What runs; None in a worker, which nobody asks."""
     obey: Callable[[signal.Signals], None] = _nothing
-    """Does what a signal asks for."""
+    """Does what a signal would do."""
     is_reloading: Callable[[], bool] = bool
     changed: Callable[[], None] = _nothing_changed
-    """Hears that the book has changed, for the sake of leases."""
+    """Called when the book has changed, as a lease may have begun."""
     file_values: Mapping[tuple[str, str], FileValues] = field(default_factory=dict)
     """What the configuration says about each backend, by upstream and name."""
     worker: str = "0"
-    """Which of several workers it is."""
+    """The name of this worker."""
     workers: int = 1
-    """How many serve, if all is well."""
+    """How many processes should serve."""
     worker_exits: Counter[str] = field(default_factory=Counter)
     """How many have exited, and how many were ended by a signal."""
     gone: Tally = field(default_factory=Tally)
     """What dead workers were last known to have counted."""
     zero: Tally = field(default_factory=Tally)
-    """From which counts of JSON begin."""
+    """What the counts of JSON answers begin from."""
     zero_at_ms: int | None = None
     lost_lines: Callable[[], Mapping[str, int]] = dict
     """Lines of logs that were lost, by the kind of log."""
@@ -158,7 +158,7 @@ class Subject:
     balances: Mapping[str, str] = field(default_factory=dict)
     """How each upstream chooses, as configured."""
     on_down: Mapping[str, str] = field(default_factory=dict)
-    """What becomes of sessions of its backends that go down, by upstream."""
+    """What happens to the sessions of a backend that goes down, by upstream."""
     defined_at: Mapping[str, object] = field(default_factory=dict)
     """The places of listeners in the configuration, by their names."""
     crew: Crew | None = None
@@ -166,26 +166,26 @@ class Subject:
     status: str = "starting"
     """starting, serving or draining."""
     draining: str | None = None
-    """What is waited for before the end; None before that."""
+    """What nginy waits for before it ends; None while it serves."""
     ends_at_ms: int | None = None
     """When nginy ends at the latest, by the loop's clock; None if it may take for ever."""
     started_at_ms: int = 0
     """By the wall clock, as the following."""
     generation: int = 1
-    """How many configurations have run so far, with the present one."""
+    """How many configurations have run so far, the present one included."""
     loaded_at_ms: int = 0
     last_reload: tuple[str, int] | None = None
     """applied or refused, and when; None before the first one."""
     outcome: Mapping[str, object] = field(default_factory=dict)
-    """What the last reload has come to."""
+    """The outcome of the last reload."""
     reloads: Counter[str] = field(default_factory=Counter)
     """How many reloads were applied, and how many refused."""
     needs_restart: tuple[str, ...] = ()
-    """Keys that the file has new values for, which wait for a restart."""
+    """Keys whose new values in the file wait for a restart."""
     recording: Recording = field(init=False)
     """What is recorded of the loop."""
     trace_order: TraceOrder | None = None
-    """The last trace that somebody wanted."""
+    """The last trace that somebody ordered."""
     ready: Mapping[str, int] = field(default_factory=dict)
     """How many usable backends an upstream needs, by name; `min_up` is for all others."""
 
@@ -199,7 +199,9 @@ class Subject:
         return utc_text(clock.wall_ms() - (clock.now_ms - at_ms))
 
     def adjust(self, kind: str, rows: Sequence[Facts]) -> None:
-        """Make counters of what workers report those of all times since the zero line."""
+        """Adjust counters that workers report: add those of dead workers, subtract those before a
+        reset.
+        """
         self.gone.add_to(kind, rows)
         self.zero.add_to(kind, rows, -1)
 

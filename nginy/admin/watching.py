@@ -20,9 +20,9 @@ STREAM: Final = "text/event-stream"
 LOOK_MS: Final = 100
 WAIT_MAX_MS: Final = 30_000
 ALIVE_MS: Final = 15_000
-"""How often a stream without events says that it is there."""
+"""How often a stream without events shows that it is alive."""
 AT_ONCE: Final = 100
-"""Events in one part."""
+"""Events in one chunk."""
 
 
 def events(subject: Subject, asked: Asked) -> Slices[Answer]:
@@ -48,7 +48,7 @@ def _stream(subject: Subject, asked: Asked) -> Slices[Answer]:
         if not told.isascii() or not told.isdecimal() or len(told) > 15:
             raise bad("Last-Event-ID is not a whole number")
         last = int(told)
-    # One from before a restart is none of ours.
+    # A number from before a restart is not one of ours.
     last = min(last, subject.events.last)
     clock = subject.loop.clock
     status = HTTPStatus.OK

@@ -140,7 +140,7 @@ def test_a_backend_of_the_file_is_hidden_until_the_file_no_longer_has_it(
         text = place.config().replace(f"{{address: '{first}'}}, ", "")
         nginy.write(text)
         assert run_once("-s", "reload", str(nginy.path))[0] == 0
-        nginy.said(f"web/{first} removed by an operator: the file no longer has it, either")
+        nginy.said(f"web/{first} removed by an operator: the file no longer has it either")
         nginy.write(place.config())
         assert run_once("-s", "reload", str(nginy.path))[0] == 0
         wait_until(lambda: names(place) == sorted(place.addresses))
@@ -218,7 +218,7 @@ def test_the_file_takes_over_what_was_added_and_bad_input_adds_nothing(
                 place.config().replace(second, f"{second}, {{address: '{unix}', weight: 7}}")
             )
             assert run_once("-s", "reload", str(nginy.path))[0] == 0
-            nginy.said("added by an operator: the file now has it, and what it says holds")
+            nginy.said("added by an operator: the file now has it too, and the file wins")
             row = place.ask("GET", f"{every}/{quote(unix, safe='')}")[1]
             assert row["weight"]["now"] == 7
             assert unix not in dict(changes(place))

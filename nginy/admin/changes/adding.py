@@ -1,10 +1,11 @@
 """Adding a backend to an upstream while nginy runs, and removing one.
 
-What the file cannot have, an operator cannot add: `Subject.newcomer` reads the keys by the file's
+An operator can add only what the file could have: `Subject.newcomer` reads the keys by the file's
 own table. A removed backend takes no new sessions, and is leaving until its last one has ended. If
-the file has it, it stays hidden until the file no longer does, or the change is undone.
+the file has it, it stays hidden until the file drops it, or the change is undone.
 
-Both are entries in the book (`book.py`), whose listings go to all who serve (`overriding.py`).
+Both are entries in the book (`book.py`); `overriding.py` sends its listings to every process that
+serves.
 
 Tested in tests/run/test_admin_adding.py.
 """
@@ -35,7 +36,7 @@ def add(subject: Subject, asked: Asked) -> Slices[Answer]:
         raise no_upstream(subject, upstream)
     generation = subject.generation
     found = yield from subject.newcomer(upstream, members)
-    # It has taken turns, in which others may have changed something.
+    # That took several turns, so something may have changed meanwhile.
     refuse_during_reload(subject)
     if subject.generation != generation:
         raise RequestError(409, "reloaded", "a reload came in between, try again")

@@ -1,12 +1,12 @@
-"""The book of changes: what operators have set while nginy runs, who, why, until when.
+"""The book of changes: what operators have set while nginy runs, with who, why and until when.
 
 A change concerns one key of one backend (`state`, `weight`, `max_conns`) and keeps the value that
 the file had for it. A reload whose file has another value ends the change: the file always wins,
 and the log says so. Otherwise the change stays. A change may be a lease, which ends by itself.
 
-That a backend is there at all is a key as well, `backend`. Its value is added where the file has
-none, and removed where it has one; a file that says the same as the operator ends the change. So
-does the loss of all other backends: the removed ones return before an upstream has none.
+Whether a backend exists is a key as well, `backend`: its value is added if the file lacks the
+backend, and removed if the file has it. A file that agrees with the operator ends the change. So
+does the loss of all other backends: removed ones return before an upstream is left with none.
 
 Pure: times are arguments. `overrides` returns what to tell the backends (`backend/override.py`),
 `listings` what to tell their lists (`backend/listing.py`).
@@ -26,7 +26,7 @@ from nginy.wire.agent import Mode
 
 KEYS: Final = ("state", "weight", "max_conns")
 BOUNDS: Final = {"weight": (1, 65535), "max_conns": (0, 10**9)}
-"""Of the keys that are numbers, as in the configuration."""
+"""Bounds of the numeric keys, as in the configuration."""
 BACKEND: Final = "backend"
 """The key whose values are added and removed."""
 CHANGES_MAX: Final = 1000
@@ -39,7 +39,7 @@ FileValues = Mapping[str, str | int]
 Values = Mapping[tuple[str, str], FileValues]
 """The same for all backends, by upstream and name."""
 ChangeKey = tuple[str, str, str]
-"""Upstream, name and address; an address "" stands for all that the name has."""
+"""Upstream, name and address; an address "" stands for all addresses of the name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +56,11 @@ class Change:
     at_ms: int
     """By the wall clock."""
     until_at_ms: int | None = None
-    """By the loop's clock: when it goes back by itself; None: it does not."""
+    """When it ends by itself, by the loop's clock; None: never."""
     keys: Mapping[str, object] = field(default_factory=dict)
-    """Of an added backend, as in YAML."""
+    """The keys of an added backend, as in YAML."""
     settings: BackendSettings | None = None
-    """The same, for its upstream."""
+    """The same as settings, for its upstream."""
 
     def __str__(self) -> str:
         """Return "web/10.0.0.1:80 draining", as log lines have it."""
@@ -83,12 +83,12 @@ class Newcomer:
 
 
 class Book:
-    """All changes that hold. Belongs to the process that operators deal with."""
+    """All changes that hold. Owned by the process that operators talk to."""
 
     def __init__(self) -> None:
         self._numbers = 0
         self.level: tuple[str, int] | None = None
-        """What the error log takes in place of its configured level, and until when."""
+        """The level that the error log has instead of its configured one, and until when."""
         self._changes: dict[tuple[ChangeKey, str], Change] = {}
 
     def __iter__(self) -> Iterator[Change]:
@@ -100,8 +100,8 @@ class Book:
         return len(self._changes)
 
     def set(self, change: Change) -> Change | None:
-        """Take a change, which gets a number; return None if it is what the file says. It ends an
-        earlier change of the same key of that backend.
+        """Enter a change, and number it; return None if the file says the same. It ends an earlier
+        change of the same key of that backend.
         """
         identity = change.place, change.key
         self._changes.pop(identity, None)
@@ -112,7 +112,7 @@ class Book:
         return numbered
 
     def remove(self, wanted: Callable[[Change], bool]) -> list[Change]:
-        """End the changes that fit, and return them."""
+        """End the changes that match, and return them."""
         gone = [change for change in self if wanted(change)]
         for change in gone:
             del self._changes[change.place, change.key]
@@ -123,26 +123,29 @@ class Book:
         return self.remove(lambda change: change.place[:2] == place[:2])
 
     def expire(self, now_ms: int) -> list[Change]:
-        """End the leases that are over, and return them."""
+        """End the leases that have expired, and return them."""
         return self.remove(lambda c: c.until_at_ms is not None and c.until_at_ms <= now_ms)
 
     @property
     def next_at_ms(self) -> int | None:
-        """When the next lease is over."""
+        """When the next lease expires."""
         times = [c.until_at_ms for c in self._changes.values() if c.until_at_ms is not None]
         times += [] if self.level is None else [self.level[1]]
         return min(times, default=None)
 
     def expire_level(self, now_ms: int) -> bool:
-        """Go back to the configured level of the error log, if it is time; return whether it is."""
+        """Restore the configured level of the error log if its lease is over; return whether it
+        was.
+        """
         if self.level is None or self.level[1] > now_ms:
             return False
         self.level = None
         return True
 
     def values(self, file_values: Values) -> dict[tuple[str, str], FileValues]:
-        """Return what each backend has without changes of its keys: with those that are added, and
-        without those that are removed."""
+        """Return the values of each backend before changes of its keys; added backends are among
+        them, removed ones are not.
+        """
         found = dict(file_values)
         for change in self:
             if change.settings is not None:
@@ -152,16 +155,18 @@ class Book:
         return found
 
     def follow(self, file_values: Values, upstreams: Collection[str]) -> list[str]:
-        """Take the configuration of a reload, and say which changes have ended with it."""
+        """Follow the configuration of a reload, and return a sentence for each change that it
+        ends.
+        """
         told = []
         for change in [each for each in self if each.key == BACKEND]:
             is_there = change.place[:2] in file_values
             if change.place[0] not in upstreams:
                 told.append(f"{change} by an operator is dropped: the upstream is gone")
             elif change.settings is not None and is_there:
-                told.append(f"{change} by an operator: the file now has it, and what it says holds")
+                told.append(f"{change} by an operator: the file now has it too, and the file wins")
             elif change.settings is None and not is_there:
-                told.append(f"{change} by an operator: the file no longer has it, either")
+                told.append(f"{change} by an operator: the file no longer has it either")
             else:
                 continue
             del self._changes[change.place, change.key]
@@ -205,7 +210,7 @@ class Book:
     def overrides(self) -> dict[str, dict[tuple[str, str], Override]]:
         """Return what holds for backends, by upstream, name and address.
 
-        What holds for a name holds for each address of it that has no change of its own.
+        A change of a name applies to each of its addresses that has no change of its own.
         """
         found: dict[str, dict[tuple[str, str], Override]] = {}
         for change in self:
@@ -249,7 +254,7 @@ class Book:
         ]
 
     def to_yaml(self) -> str:
-        """Return the lines to put into the configuration, so that the changes last."""
+        """Return the lines that would make the changes permanent, for the configuration."""
         lines = ["upstreams:"]
         upstream = name = ""
         added = {each.place[:2]: each for each in self if each.settings is not None}
@@ -290,7 +295,7 @@ def _yaml(change: Change) -> str:
 
 
 def values_of(settings: BackendSettings) -> FileValues:
-    """Return the values of a backend that changes compare with."""
+    """Return the values of a backend that changes are compared with."""
     return {
         "state": "maint" if settings.down else "ready",
         "weight": settings.weight,

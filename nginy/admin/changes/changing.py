@@ -1,7 +1,7 @@
 """Changing: what each PATCH, POST and DELETE does.
 
-A function checks all of a change before anything happens; then it makes one line of the log, one
-event and an entry in the book (`book.py`), and all who serve hear of it (`overriding.py`). It
+Each function checks a change as a whole before it does anything. Then it writes a line to the log,
+adds an event and an entry in the book (`book.py`), and tells all who serve (`overriding.py`). It
 refuses a change while a reload is under way, since nobody could say which came first.
 
 Tested in tests/run/test_admin_changes.py.
@@ -104,7 +104,7 @@ def _note(
     members: Mapping[str, Any],
     values: Mapping[str, str | int],
 ) -> None:
-    """Put a change into the book, and tell of it."""
+    """Enter a change in the book, and announce it."""
     clock = subject.loop.clock
     lease_ms = members.get("for")
     reason = members.get("reason", "")
@@ -131,7 +131,7 @@ def _note(
 
 
 def tell(subject: Subject, text: str, place: tuple[str, str, str] | None = None) -> None:
-    """Log what an operator has done, or what became of it, and make it an event."""
+    """Log what an operator has done, or what became of it, and add an event."""
     logger.log(NOTICE, "%s", text)
     upstream, backend_text = (None, None) if place is None else (place[0], place[2] or place[1])
     event = {"kind": "operator", "text": text, "upstream": upstream, "backend": backend_text}
@@ -139,7 +139,7 @@ def tell(subject: Subject, text: str, place: tuple[str, str, str] | None = None)
 
 
 def follow_file(subject: Subject) -> None:
-    """End the changes that do not go with what the file says, and tell of them."""
+    """End the changes that the file overrules, and announce each end."""
     for text in subject.book.follow(subject.file_values, subject.balances):
         tell(subject, text)
 
@@ -153,7 +153,7 @@ def undo(subject: Subject, asked: Asked) -> Slices[Answer]:
         raise RequestError(404, "change_not_found", f"there is no change {number[:20]}")
     for change in gone:
         tell(subject, f"operator {asked.sender} took back: {change}", change.place)
-    # With an added backend go the changes of its keys.
+    # The changes of its keys go with an added backend.
     follow_file(subject)
     subject.changed()
     facts = yield from known(subject, OVERRIDING, details(subject.book))
@@ -167,7 +167,7 @@ def refuse_during_reload(subject: Subject) -> None:
 
 
 def refuse_too_many(subject: Subject) -> None:
-    """Refuse one more change if there are as many as the book may have."""
+    """Refuse one more change if the book is full."""
     if len(subject.book) >= CHANGES_MAX:
         text = f"{CHANGES_MAX} changes hold already, put them into the file"
         raise RequestError(409, "too_many_changes", text)
@@ -189,7 +189,7 @@ def reload(subject: Subject, asked: Asked) -> Slices[Answer]:
     deadline_ms = clock.now_ms + RELOAD_MS
     while subject.reloads.total() == count:
         if clock.now_ms >= deadline_ms or subject.status == "draining":
-            raise RequestError(504, "no_outcome", "nothing has come of the reload; see the log")
+            raise RequestError(504, "no_outcome", "the reload has no result; see the log")
         yield Pause(LOOK_MS)
     status = 422 if subject.outcome.get("problems") else 200
     return (yield from json_answer(asked, {**subject.stamp(), **subject.outcome}, status))
@@ -220,7 +220,7 @@ def quit_(subject: Subject, asked: Asked) -> Slices[Answer]:
 
 
 def stop(subject: Subject, asked: Asked) -> Slices[Answer]:
-    """End, after the turn in which the answer leaves."""
+    """End after the turn in which the answer leaves, whatever the sessions do."""
     asked.body(())
     logger.log(NOTICE, "operator %s ends nginy", asked.sender)
     subject.obey(signal.SIGTERM)

@@ -1,6 +1,6 @@
 """Kept: the book of changes as the text of a file, so that it survives a restart.
 
-A change keeps both values, the file's of its time and the operator's, so that after a restart, as
+Each change keeps both values, the file's at that time and the operator's. So after a restart, as
 after a reload, a file with another value wins. Leases keep the time of day at which they end.
 
 Pure: `process/state_file.py` reads and writes the file, and knows how to read the keys of a backend
@@ -17,7 +17,7 @@ from nginy.backend.backend import BackendSettings
 
 VERSION: Final = 1
 TIME_MAX_MS: Final = 10**15
-"""In the year 33658; a time far behind it has no text."""
+"""In the year 33658; a time far beyond it has no text."""
 LISTED: Final = {"added": "absent", "removed": "present"}
 """The values of the key `backend`, each with what the file says."""
 

@@ -1,7 +1,7 @@
 """Overriding: how changes by operators reach the backends, here or in every worker.
 
-The one process that operators deal with keeps the book (`book.py`). Each message has all that
-holds, so a worker that starts later, or has missed a message, is right after the next one. A
+The process that operators talk to keeps the book (`book.py`). Each message carries everything that
+holds, so a worker that starts later, or misses a message, is right again after the next one. A
 message also carries what to do once: forgive failures, close sessions.
 
 Tested in tests/run/test_admin_changes.py.

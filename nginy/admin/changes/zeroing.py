@@ -1,8 +1,8 @@
-"""Zeroing: the answer that has all counts of JSON, the page and `top` begin anew.
+"""Zeroing: the counts of JSON answers, of the page and of `top` begin anew.
 
 Nothing that serves stops counting: from then on, answers subtract what was counted at that moment.
-Only the time at which a listener first dropped something is forgotten, as no answer could tell the
-first one since. `/metrics` goes on as it was.
+Only the time of a listener's first drop is forgotten, as no answer could find the first one since
+then. `/metrics` goes on as it was.
 """
 
 from nginy.admin.answer import Answer, Facts, Slices
@@ -36,19 +36,21 @@ def reset(subject: Subject, asked: Asked) -> Slices[Answer]:
             matched = found["matched"]
             count += max(len(found["backends"]), 1)
     if subject.worker_exits.total() != ended:
-        # What it had counted is among the facts, and is now among what dead workers have left.
+        # Its counts are among the facts, and by now also among those that dead workers have left.
         raise RequestError(503, "worker_ended", "a worker has ended meanwhile, try again")
     zero.add(subject.gone)
     subject.zero, subject.zero_at_ms = zero, subject.loop.clock.wall_ms()
     forget_firsts_of(subject.gone)
-    tell(subject, f"operator {asked.sender} has counters begin anew")
+    tell(subject, f"operator {asked.sender} resets the counters")
     yield from known(subject, LISTENERS, {"anew": True})
     told = {"counters_reset_at": utc_text(subject.zero_at_ms)}
     return (yield from json_answer(asked, {**stamp(subject, facts), **told}))
 
 
 def _whole(subject: Subject, source: Source, wanted: Details | None = None) -> Slices[Facts]:
-    """Return the facts of all; raises RequestError if a worker is late, whose counts would stay."""
+    """Return the facts of all; raises RequestError if a worker is late: its counts would not begin
+    anew.
+    """
     facts = yield from known(subject, source, wanted)
     if facts.get("workers", {}).get("late"):
         raise RequestError(503, "workers_late", "not all workers have answered, try again")

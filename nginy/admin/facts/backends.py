@@ -26,7 +26,7 @@ from nginy.wire.checks.http import HttpCheck
 from nginy.wire.shown import shown
 
 MATCH_US: Final = 2.5
-"""To see whether a backend is one of those that are asked for."""
+"""The cost of matching a backend against what is asked for."""
 LIMIT: Final = 1000
 """Backends in one answer."""
 WORST: Final = {str(state): int(state) for state in State}
@@ -63,7 +63,7 @@ BACKEND: Final = row(
 PASSED: Final = "passed"
 """What `Health.last_check` is after a check without failure."""
 OPEN_QUESTIONS: Final = frozenset({"smtp", "pop3", "imap", "ldap", "ssh", "dns", "ntp", "sip"})
-"""Types of checks that send no text of the configuration which may be a password."""
+"""Checks that send no text of the configuration, so nothing that may be a password."""
 ADDED: Final = ("sessions_total", "received", "sent", "failures")
 
 
@@ -124,7 +124,7 @@ def members_of(pool: BackendPool) -> Iterator[Backend]:
 
 
 def _fits(backend: Backend, pool: BackendPool, wanted: Details, now_s: int) -> bool:
-    """Whether a question is about this backend."""
+    """Whether a backend is one of those that are asked for."""
     if wanted.get("address") not in (None, backend.addr_text, backend.name):
         return False
     if wanted.get("name") not in (None, backend.name):
@@ -139,7 +139,7 @@ def _fits(backend: Backend, pool: BackendPool, wanted: Details, now_s: int) -> b
 
 
 def _matches(backend: Backend, pool: BackendPool, words: Sequence[str]) -> bool:
-    """Whether the text of a backend has all words."""
+    """Whether the text of a backend contains all words."""
     health = backend.health
     text = f"{pool.name}/{backend.addr_text} {backend.name} {health.state} {health.reason}".lower()
     return all(word in text for word in words)
@@ -148,7 +148,7 @@ def _matches(backend: Backend, pool: BackendPool, words: Sequence[str]) -> bool:
 def collect(subject: Subject, wanted: Details) -> Slices[Facts]:
     """Return the backends that fit, of one upstream or of all, from `after` on.
 
-    With `bytes` they include those of open sessions, which takes a look at each session.
+    With `bytes`, their byte counts include open sessions, which takes a look at each session.
     """
     if wanted.get("bytes"):
         yield from count_bytes(subject.loop)
@@ -173,7 +173,7 @@ def collect(subject: Subject, wanted: Details) -> Slices[Facts]:
 
 
 def join(known: Facts, other: Facts) -> None:
-    """Make one row of those of two workers: of states the worst counts."""
+    """Merge the rows of two workers: the worse state counts."""
     if known["state"] != other["state"]:
         words = known.setdefault("differs", [known["state"]])
         if other["state"] not in words:
@@ -318,7 +318,7 @@ HEALTH_ROW: Final = row(
 
 
 def _merge_health(reports: Sequence[Facts]) -> Facts:
-    """Take the words of the worker that asks: the others hear them from it."""
+    """Take the report of the worker that makes the checks: the others hear from it."""
     merged = _merge(reports)
     found = [each for report in reports for each in report["health"]]
     asks = [each for each in found if each["checks"]["next_in_s"] is not None]

@@ -1,7 +1,7 @@
-"""The open sessions, which this finds as `proxy/closer.py` does, some hundreds a turn.
+"""The open sessions, found as `proxy/closer.py` finds them, a few hundred in each turn.
 
-Nobody keeps a list of TCP sessions; the selector knows them by their connections. Those that begin
-while a walk is under way may be missing, none comes twice.
+Nobody keeps a list of TCP sessions; the selector knows them by their connections. A walk may miss a
+session that begins meanwhile, and sees none twice.
 """
 
 from collections.abc import Callable
@@ -47,9 +47,9 @@ def walk(loop: Loop, look: Callable[[Session], object]) -> Slices[None]:
 
 
 def count_bytes(loop: Loop) -> Slices[None]:
-    """Bring the bytes that counters tell of up to date, with those of open sessions.
+    """Bring the byte counts that are reported up to date, with those of open sessions.
 
-    A session that ends before it is looked at may be missing until the next time.
+    A session that ends before the walk reaches it may be missing until the next time.
     """
     found: dict[int, tuple[Counters, list[int]]] = {}
 
@@ -75,7 +75,8 @@ def _add(
 ) -> None:
     known = found.get(id(counters))
     if known is None:
-        # Those of ended sessions, as they are now: what ends from here on is among the live ones.
+        # The bytes of ended sessions as of now: a session that ends from here on still counts as
+        # open.
         ended = [counters.bytes_received, counters.bytes_sent]
         known = found[id(counters)] = counters, ended
     known[1][0] += live[0]

@@ -1,7 +1,7 @@
 """What several workers say of themselves, made into one answer.
 
-Each worker reports what a `Source` collects, as JSON. Counts add up, and of several states the
-worst counts. What a worker says is text from a process with fewer rights: see `shape.py`.
+Each worker reports what a `Source` collects, as JSON. Counts add up; of several states, the worst
+one counts. What a worker says is text from a process with fewer rights: see `shape.py`.
 
 Pure: reports go in, one report comes out.
 """
@@ -14,7 +14,7 @@ from nginy.admin.answer import Facts
 from nginy.admin.facts.shape import ROWS_MAX, Shape
 
 Merge = Callable[[Sequence[Facts]], Facts]
-"""Makes one of the facts of all workers."""
+"""Merges the facts of all workers."""
 
 
 def parse(data: bytes, shape: Shape) -> Facts | None:
@@ -35,10 +35,10 @@ def merge_rows(
     added: Sequence[str] = (),
     join: Callable[[Facts, Facts], None] | None = None,
 ) -> list[Facts]:
-    """Return the rows of all reports, those with equal members `key` made into one.
+    """Return the rows of all reports, with rows of the same `key` merged into one.
 
-    It adds up the members in `added`; `join` merges the rest of a known row and another one of its
-    kind. The reports stay as they are: several answers may be made of the same.
+    The members in `added` add up; `join` merges the rest of a known row and another one. The
+    reports stay as they are, since several answers may be made of them.
     """
     found: dict[tuple[Any, ...], Facts] = {}
     for rows in reports:
@@ -71,7 +71,7 @@ def add_members(known: Facts, other: Facts) -> None:
 
 
 def join_times(known: Facts, other: Facts) -> None:
-    """Take the earliest first time and the latest last one by name, in place."""
+    """Keep the earliest first time and the latest last time for each name, in place."""
     for name, times in other.items():
         before: Facts = known.get(name) or times
         firsts = [each["first"] for each in (before, times) if each["first"] is not None]

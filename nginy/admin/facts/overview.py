@@ -1,8 +1,8 @@
 """What nginy serves, by which backends, and whether all is well: the overview, and the two probes.
 
 Each function is a generator that looks at some hundreds of backends, yields, and goes on in the
-next turn: see `admin/answer.py`. It says of a backend what `backend/pool.py` and
-`backend/health/health.py` say, and works out nothing anew.
+next turn: see `admin/answer.py`. It repeats what `backend/pool.py` and `backend/health/health.py`
+say of a backend, and works out nothing itself.
 """
 
 import os
@@ -33,9 +33,9 @@ from nginy.text.times import utc_text
 T = TypeVar("T")
 
 ROWS_MAX: Final = 200
-"""Of each list in the overview."""
+"""The most rows of each list in the overview."""
 GROUP_US: Final = 4
-"""To begin to count an upstream."""
+"""The cost of beginning an upstream."""
 LISTS: Final = ("listeners", "upstreams", "problems")
 WORDS: Final = {state: str(state) for state in State}
 
@@ -51,11 +51,11 @@ class Group:
     troubled: list[Backend] = field(default_factory=list)
     """The first `ROWS_MAX` of the backends in one of `TROUBLES`."""
     since_at_ms: int | None = None
-    """When the last of those that are not up went; None if all are up."""
+    """When the latest of the backends that are not up ceased to be; None if all are up."""
     reasons: Counter[str] = field(default_factory=Counter)
-    """Why those that are not usable are not."""
+    """How many backends are unusable, by the reason."""
     out_until_s: int = 0
-    """When the first of those that failures have taken out comes back."""
+    """When the first backend that failures have taken out comes back."""
 
     def add(self, backend: Backend, now_s: int) -> None:
         """Count a backend."""
@@ -175,7 +175,7 @@ def _lags(reports: Sequence[Facts]) -> list[list[int]]:
 
 
 def _join(known: Facts, other: Facts) -> None:
-    """Make one row of those of two workers: an upstream is as good as where it is worst."""
+    """Merge the rows of two workers: an upstream is as good as the worse of them says."""
     if other["states"] != known["states"]:
         known["differs"] = True
     if other["usable"] < known["usable"]:
@@ -365,9 +365,10 @@ def _shortage(group: Facts, minimum: int) -> str:
 def unreadiness(
     subject: Subject, upstream: str | None, minimum: int | None
 ) -> Slices[list[str] | None]:
-    """Return why nginy should get no clients, nothing if it should; None without the upstream.
+    """Return why nginy should get no clients: nothing if it should, None if the upstream is
+    unknown.
 
-    `upstream` and `minimum` take the place of what the configuration says.
+    `upstream` and `minimum` replace what the configuration says.
     """
     if subject.status != "serving":
         return [subject.draining or subject.status]

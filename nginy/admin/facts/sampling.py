@@ -1,4 +1,4 @@
-"""Samples: the material of the rates and the small charts.
+"""Samples: what the rates and the small charts are made of.
 
 Each answer of the page takes a sample, at most one a second. So there is a history only while the
 page is open, and there is no timer. A pause of a minute begins the history anew.
@@ -13,7 +13,7 @@ from typing import Final
 
 KEPT: Final = 300
 LISTENERS_MAX: Final = 50
-"""Of which there is a history."""
+"""How many listeners have a history."""
 LEAST_S: Final = 0.9
 """From one sample to the next."""
 LEASE_S: Final = 60.0
@@ -32,13 +32,13 @@ class Sample:
     connections: int = 0
     busy_s: float = 0.0
     lag_s: float = 0.0
-    """How late timers were since the sample before: what 99 % did not exceed."""
+    """How late timers were since the previous sample: the 99th percentile."""
     listeners: Mapping[str, int] = field(default_factory=dict)
     """Bytes so far, both ways, of the first listeners."""
 
 
 class Samples:
-    """The last ones, of a time without pauses."""
+    """The latest samples, without a gap between them."""
 
     def __init__(self) -> None:
         self._ring: deque[Sample] = deque(maxlen=KEPT)
@@ -60,7 +60,7 @@ class Samples:
         return tuple(self._ring)
 
     def rate(self, name: str) -> float | None:
-        """Return by how much a count grows a second now; None if nobody knows yet."""
+        """Return how much a count grows a second at the moment; None if that is not known yet."""
         if len(self._ring) < 2:
             return None
         before, last = self._ring[-2], self._ring[-1]

@@ -1,8 +1,8 @@
-"""Sessions: the open ones that fit a filter; and their end, if an operator wants it.
+"""Sessions: the open ones that match a filter, and their end if an operator orders it.
 
 An id is PID.NUMBER, as in the log ("17758#0: *13"), so it is never used again. Lists are in the
-order of ids and come in pages. `top` keeps a heap of the largest while it goes through, so it sorts
-no list of all.
+order of ids and come in pages. `top` keeps a heap of the largest as it goes, so it never sorts all
+of them.
 
 nginx: none. HAProxy: `show sess`, `shutdown session`.
 """
@@ -96,7 +96,7 @@ def _bytes(session: Session) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which sessions somebody means; None means any."""
+    """Which sessions are meant; None means any."""
 
     listener: str | None = None
     upstream: str | None = None
@@ -133,7 +133,7 @@ class Filter:
 
 
 def parse_filter(wanted: Details, pid: int) -> Filter:
-    """Return the filter of a question, which checked the values when it came in."""
+    """Return the filter of a request, whose values were checked when it came in."""
     client, ids = wanted.get("client"), wanted.get("ids")
     return Filter(
         wanted.get("listener"),
@@ -310,7 +310,7 @@ SESSIONS: Final = Source(
 
 
 class Killer:
-    """Ends sessions, so many a second at most. Created for one order; keeps itself by its timer."""
+    """Ends sessions, at most so many a second. Created for one order; its timer keeps it alive."""
 
     def __init__(
         self, loop: Loop, sessions: list[Session], per_second: int, *, reset: bool

@@ -2,7 +2,7 @@
 
 A worker has fewer rights than its supervisor, which trusts nothing that it writes. A shape takes
 any value and returns one of its kind: a value that does not fit becomes 0, "" or None, a long one
-is cut, and members that nobody has named are gone.
+is cut, and members without a shape are dropped.
 
 Pure. `merge.py` and the modules that collect facts compose shapes of these.
 """

@@ -1,7 +1,7 @@
 """Source: one kind of facts, how to collect them, and how to merge those of several workers.
 
-Whoever serves clients collects: the one process, or each of several workers. Answers use `known`:
-it collects here, or asks the workers, and returns the same facts in either case.
+The processes that serve clients collect: the only one, or each of several workers. Answers call
+`known`, which collects here or asks the workers, and returns the same facts either way.
 
 Tested in tests/run/test_admin_workers.py.
 """
@@ -45,7 +45,7 @@ def known(subject: Subject, source: Source, details: Details | None = None) -> S
 
 
 def missing(facts: Facts, refusal: RequestError, *, by_any: bool = False) -> RequestError:
-    """Return the refusal of what the facts do not have; another one if nobody can tell.
+    """Return the refusal for something that the facts lack; a different one if nobody can tell.
 
     All workers have the same configuration, so one that has answered can tell what is in it. A
     session is known to its own worker alone (`by_any`).

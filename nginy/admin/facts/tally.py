@@ -1,8 +1,8 @@
 """Tally: counters by what they are about, to be added to rows or taken from them.
 
-Two things make a JSON answer differ from what workers report. Workers that have died leave behind
-what they were last known to have counted, so that no sum falls. And an operator may set a line from
-which counts begin anew; `/metrics` knows nothing of it, as its counters never go back.
+Two things make a JSON answer differ from what workers report. Dead workers leave their last known
+counts behind, so that no sum falls. And an operator may set a line from which counts begin anew;
+`/metrics` knows nothing of it, as its counters never go back.
 
 Pure.
 """
@@ -32,8 +32,8 @@ FIELDS: Final[Mapping[str, tuple[Key, Key]]] = {
 }
 """What tells rows of a kind apart, and their counters. A front is a listener in the overview."""
 ROWS_MAX: Final = 50_000
-"""Of one kind, of some 500 bytes each. Names of backends get new addresses for as long as nginy
-runs; those not heard of for the longest time are forgotten."""
+"""Rows of one kind, some 500 bytes each. The names of backends get new addresses for as long as
+nginy runs, so the rows not heard of for the longest time are forgotten."""
 SUMS: Final = (("sessions", "total"), ("bytes", "received"), ("bytes", "sent"))
 """The counters of the overview itself."""
 

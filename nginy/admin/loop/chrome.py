@@ -2,8 +2,8 @@
 
 Pure: what processes have recorded goes in (`event/trace.py`), pieces of JSON come out. Turns and
 the handlers in them are complete events (X), each inside another one without a remainder, as
-Perfetto demands. Sessions overlap, so they are asynchronous events (b, n, e); connections,
-unsent bytes and what was put off are counters (C); what happens at one moment is an instant (i).
+Perfetto demands. Sessions overlap, so they are asynchronous events (b, n, e); connections, unsent
+bytes and what was put off are counters (C); what happens at one moment is an instant event (i).
 
 Source: "Trace Event Format" (Google, 2016),
 https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
@@ -31,7 +31,7 @@ from nginy.event.trace import (
 
 TEXT_MAX_BYTES: Final = 50_000_000
 ROOM_BYTES: Final = 1_000_000
-"""Kept for the ends of sessions, and for what is after the events."""
+"""Kept free for the ends of sessions, and for what follows the events."""
 
 NAMES: Final = {
     ACCEPT: "accept",
@@ -54,7 +54,7 @@ class Recorded:
     worker: str
     turns: Sequence[tuple[Any, ...]]
     marks: Sequence[Sequence[Mark]]
-    """Runs, each in the order of the times: all in one would take a turn of some milliseconds."""
+    """In runs, each in order of time: to sort all of them at once would take some milliseconds."""
     ended_ns: int
 
 
@@ -64,7 +64,7 @@ def at_ns(mark: Mark) -> int:
 
 
 def tidy(handler: str) -> str:
-    """Return in words what a timer is for, by the name of its handler."""
+    """Return what a timer is for in words, from the name of its handler."""
     return handler.strip("_").removesuffix("_handler").removesuffix("_timer").replace("_", " ")
 
 
@@ -92,7 +92,7 @@ class _Process:
         )
 
     def events(self) -> Iterator[str]:
-        """Yield all; those of the same track in the order of their times."""
+        """Yield all events; those of one track come in order of time."""
         recorded = self._recorded
         title = f"nginy worker {recorded.worker}" if recorded.worker else "nginy"
         for name, text in (("process_name", title), ("thread_name", "loop")):
@@ -121,7 +121,7 @@ class _Process:
                 yield self._event("C", name, turn.ended_ns, "", {"value": value})
 
     def _marks_before(self, end_ns: int | None) -> Iterator[str]:
-        """Yield what has happened before an instant and is not told yet; None is the end."""
+        """Yield what happened before an instant and was not yielded yet; None is the end."""
         while self._next is not None and (end_ns is None or at_ns(self._next) < end_ns):
             yield from self._mark(self._next)
             self._next = next(self._marks, None)
@@ -155,7 +155,7 @@ class _Process:
 
 
 def _spans(turn: Turn) -> Iterator[tuple[str, int, int, dict[str, object]]]:
-    """Yield a turn and all that is in it: outer ones first, else in the order of their times."""
+    """Yield a turn and everything in it, outer spans first, otherwise in order of time."""
     wait = None if turn.wait_ms < 0 else turn.wait_ms
     yield "turn", turn.began_ns, turn.ended_ns, {"number": turn.number, "ready": turn.ready}
     yield "select", turn.select_ns, turn.woke_ns, {"ready": turn.ready, "wait_ms": wait}

@@ -1,11 +1,11 @@
 """Recording: the turns of this process's loop, for the page `/loop` and for traces.
 
-Both end by themselves. The page shows the last turns, and each request for it has them recorded for
-ten more seconds. A trace has a length; what it has found is kept for a minute after its end. While
-there is neither, the loop runs its usual code, and there is no timer.
+Both end by themselves. The page shows the last turns, and each request for it extends their
+recording by ten seconds. A trace has a length, and is kept for a minute after its end. While there
+is neither, the loop runs its usual code, and there is no timer.
 
-`Follower` learns from the records how sessions get on: it looks at a session after the handlers
-that may have changed anything about it, and never after an ordinary message.
+`Follower` learns from the records how sessions get on: it looks at a session after each handler
+that may have changed something about it, and never after an ordinary message.
 """
 
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ LEASE_MS: Final = 10_000
 KEPT_MS: Final = 60_000
 """How long a trace is kept after its end."""
 FOLLOW_US: Final = 5
-"""To mark what has changed about a session."""
+"""The cost of marking what has changed about a session."""
 OURS: Final = ("nginy.admin.", "nginy.process.workers.reports")
 """Modules whose objects serve clients of the admin interface."""
 
@@ -49,23 +49,24 @@ class TraceOrder:
     base_ns: int
     """Where its time begins."""
     wall_ms: int
-    """The same by the wall clock."""
+    """The same instant by the wall clock."""
     ends_at_ms: int
     seq: int
-    """The last event before it."""
+    """The number of the last event before it."""
 
 
 class Follower:
-    """Marks what becomes of sessions in a trace."""
+    """Marks in a trace what happens to sessions."""
 
     __slots__ = ("_is_anonymous", "_trace", "seen")
 
     def __init__(self, trace: Trace, *, is_anonymous: bool) -> None:
         self._trace = trace
         self._is_anonymous = is_anonymous
-        """Whether no address of a client is noted."""
+        """Whether to note no client's address."""
         self.seen: dict[int, list[Any]] = {}
-        """Of each session: attempts, whether connected, answered, half-closed, ended."""
+        """For each session: its attempts, and whether it is connected, answered, half-closed,
+        ended."""
 
     def look(self, owner: Owner, at_ns: int) -> None:
         """Mark what has changed about a session, if there is room."""
@@ -79,7 +80,7 @@ class Follower:
             seen = self.seen[number] = [0, False, False, False, False]
             client = "" if self._is_anonymous else s.client.addr_text
             mark("b", began_ns, number, s.handler.name, client)
-            if not began_ns:  # it is older than the trace, and so is all that it shows
+            if not began_ns:  # it is older than the trace, and so is its state so far
                 seen[:4] = self._of(s)
                 began_ns = at_ns
         else:
@@ -110,7 +111,8 @@ class Follower:
         )
 
     def finish(self, sessions: Iterable[Session], at_ns: int) -> Slices[None]:
-        """Mark those that no handler has been seen for; `sessions` are the open ones.
+        """Mark the sessions whose handlers never ran during the trace; `sessions` are the open
+        ones.
 
         Two clients may do so at once: each session is marked once.
         """
@@ -138,12 +140,12 @@ class Recording:
         self._lease_timer = Timer(self._lease_handler, self)
         self._trace_timer = Timer(self._trace_handler, self)
         self.recorder: Recorder | None = None
-        """There is one while turns are recorded."""
+        """None while no turns are recorded."""
         self.trace: Trace | None = None
-        """The last trace, or that which is being recorded."""
+        """The trace that is being recorded, or the last one."""
         self.trace_id = 0
         self.follower: Follower | None = None
-        """Of the trace, as long as it has not been finished."""
+        """Follows the sessions of the trace until it is finished."""
 
     @property
     def is_tracing(self) -> bool:
@@ -164,7 +166,7 @@ class Recording:
         return recorder
 
     def begin_trace(self, identity: int, duration_ms: int, most: int, is_anonymous: bool) -> None:
-        """Record all turns of a while; the trace before is gone."""
+        """Record all turns for a while, and drop the previous trace."""
         recorder = self._record()
         self.trace_id = identity
         self.trace = Trace(most)

@@ -1,8 +1,8 @@
 """Tracing: what the routes of `/trace` answer.
 
-A trace is ordered once and recorded by each process that serves. When its time is over, the
-process that answers collects what all have recorded, a part at a time, and makes text of it
-(`chrome.py`). The text leaves in pieces, so that no turn has to move more than one of them.
+A trace is ordered once and recorded by each process that serves. When its time is over, the process
+that answers collects the records of all of them, a part at a time, and writes them as text
+(`chrome.py`). The text leaves in pieces, so that no turn has to move more than one.
 
 Tested in tests/run/test_admin_trace.py.
 """
@@ -30,12 +30,12 @@ from nginy.wire.request import RequestError
 FOR_MAX_MS: Final = 60_000
 EVENTS_MAX: Final = 200_000
 MARKS_A_PART: Final = 2000
-"""Passed on in one go, and put in order: 0.2 ms at most."""
+"""Marks passed on, and sorted, in one go: 0.2 ms at most."""
 LOOK_MS: Final = 200
 EVENTS_A_SLICE: Final = 60
-"""Made into text in one turn: some 0.5 ms."""
+"""Events made into text in one turn: some 0.5 ms."""
 EVENT_US: Final = 5
-"""To make a mark of an event."""
+"""The cost of making a mark of an event."""
 PIECE_BYTES: Final = 65_536
 PARTS_MAX: Final = 1000
 BOXES_MAX: Final = 10_000
@@ -80,12 +80,12 @@ def _turn(value: object) -> tuple[Any, ...] | None:
 
 
 def present(shape: Any) -> Any:
-    """Return the shape of a list without what does not fit."""
+    """Return the shape of a list, which drops items that do not fit."""
     return lambda value: [each for each in rows(shape)(value) if each is not None]
 
 
 def _collect(subject: Subject, wanted: Details) -> Slices[Facts]:
-    """Begin a trace, or return a part of what it has found."""
+    """Begin a trace, or return a part of what it has recorded."""
     recording, identity = subject.recording, wanted["id"]
     if wanted["do"] == "begin":
         is_anonymous = wanted["anonymous"]
@@ -282,7 +282,7 @@ def _text(subject: Subject, order: TraceOrder, found: dict[int, Facts]) -> Slice
 
 
 def _happened(subject: Subject, order: TraceOrder) -> Slices[list[Mark]]:
-    """Return state changes, reloads and the like as marks."""
+    """Return state changes, reloads and other events as marks."""
     marks: list[Mark] = []
     pace = Pace()
     for event in subject.events.after(order.seq):

@@ -1,7 +1,7 @@
 """The last turns of the loop as facts: what `/api/v1/loop` answers, and the page `/loop` shows.
 
-Each request has the turns recorded for ten more seconds (`recording.py`); the first one finds none.
-With several workers, the facts are those of one, which `worker` chooses.
+Each request extends the recording by ten seconds (`recording.py`); the first one finds no turns.
+With several workers, the facts are those of one worker, chosen by `worker`.
 
 Durations are seconds. A turn begins with its steps 1 and 2, in which it sleeps; its work begins at
 `woke_s`, on a clock whose zero means nothing.
@@ -26,11 +26,11 @@ from nginy.event.recorder import Recorder
 from nginy.event.trace import ADMIN, KEPT_TURNS, TIMER, Box, Turn
 
 DEADLINES: Final = 24
-"""How many of the next ones are shown."""
+"""How many of the next deadlines are shown."""
 BOXES_SHOWN: Final = 200
-"""Of one turn."""
+"""Boxes of one turn."""
 BOX_US: Final = 3
-"""To make the facts of a box."""
+"""The cost of the facts of a box."""
 TURN_US: Final = 6
 TIMERS_A_SLICE: Final = 2000
 
@@ -139,7 +139,7 @@ def _wheel(loop: Loop) -> Slices[Facts]:
 
 
 def _listener(subject: Subject) -> str:
-    """Return where a client can be sent, "" if nowhere."""
+    """Return the address of a listener that takes clients, "" if there is none."""
     fronts = subject.fronts()
     return next((each.address for each in fronts if each.handler.protocol == "TCP"), "")
 
@@ -176,7 +176,7 @@ def _collect(subject: Subject, wanted: Details) -> Slices[Facts]:
 
 
 def _merge(reports: Sequence[Facts]) -> Facts:
-    """Return the report of the one that was chosen, and who else there is."""
+    """Return the report of the chosen worker, and which others there are."""
     ordered = sorted(reports, key=lambda report: report["worker"])
     chosen = next((each for each in ordered if each["is_chosen"]), None)
     facts = dict(chosen or _nothing())

@@ -1,7 +1,8 @@
 """The text of `/metrics`: the exposition format of Prometheus, or OpenMetrics 1.0.
 
-Pure: facts go in, lines come out. A family is a line of a table here: name, type, help, and what of
-a row it shows. Labels come from the configuration alone, so the number of series has a limit.
+Pure: facts go in, lines come out. Here, a family is a line of a table: its name, type, help, and
+what it shows of a row. Labels come from the configuration alone, so the number of series is
+limited.
 
 Source: https://prometheus.io/docs/instrumenting/exposition_formats/ (version 0.0.4); OpenMetrics
 1.0, https://prometheus.io/docs/specs/om/open_metrics_spec/
@@ -23,13 +24,13 @@ LABEL_US: Final = 2.5
 LINE_US: Final = 1.5
 
 CLASHES: Final = frozenset({"nginy_listener_sessions", "nginy_backend_sessions"})
-"""Gauges that share their name with a counter but for _total. OpenMetrics has one family of a name,
-so there the counter's has no type."""
+"""Gauges that share their name with a counter, except for its _total. OpenMetrics allows one family
+of a name, so there the counter's family has no type."""
 
 SampleLine = tuple[str, str, float | None]
 """What follows the name, the labels as text, and the value."""
 LEFT_OUT: Final[SampleLine] = ("", "", None)
-"""A sample that is not shown, but has taken its time."""
+"""A sample that is not shown, but took time to make."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Family:
     """All samples of one name."""
 
     name: str
-    """Of a counter without _total."""
+    """A counter's is without _total."""
     kind: str
     help: str
     samples: Iterable[SampleLine]
@@ -47,11 +48,11 @@ Column = tuple[str, str, str, Callable[[Facts], Any]]
 """Name, type, help, and the value of a row; None leaves it out."""
 
 PROCESS: Final[Sequence[Column]] = (
-    ("process_start_time_seconds", "gauge", "When the process began", lambda r: r["started_s"]),
+    ("process_start_time_seconds", "gauge", "When the process started", lambda r: r["started_s"]),
     ("process_cpu_seconds", "counter", "Time on a processor", lambda r: r["cpu_s"]),
     ("process_resident_memory_bytes", "gauge", "Memory in use", lambda r: r["resident_bytes"]),
     ("process_open_fds", "gauge", "Open descriptors", lambda r: r["open_fds"]),
-    ("process_max_fds", "gauge", "Most descriptors there may be", lambda r: r["max_fds"]),
+    ("process_max_fds", "gauge", "Most descriptors that may be open", lambda r: r["max_fds"]),
 )
 LOOP: Final[Sequence[Column]] = (
     ("nginy_connections", "gauge", "Open connections, both sides", lambda r: r["connections"]),
@@ -83,15 +84,20 @@ UPSTREAM: Final[Sequence[Column]] = (
     (
         "nginy_upstream_fail_open",
         "gauge",
-        "Whether health is ignored as too few are up",
+        "Whether health is ignored, since too few are up",
         lambda r: int(r["fail_open_active"]),
     ),
-    ("nginy_upstream_queue", "gauge", "Clients that wait", lambda r: r["queue"]["now"]),
-    ("nginy_upstream_queue_limit", "gauge", "Most that may wait", lambda r: r["queue"]["limit"]),
+    ("nginy_upstream_queue", "gauge", "Clients waiting for a backend", lambda r: r["queue"]["now"]),
+    (
+        "nginy_upstream_queue_limit",
+        "gauge",
+        "Most clients that may wait",
+        lambda r: r["queue"]["limit"],
+    ),
     ("nginy_upstream_retries", "counter", "Further attempts", lambda r: r["retries"]),
 )
 BACKEND: Final[Sequence[Column]] = (
-    ("nginy_backend_usable", "gauge", "Whether it serves", lambda r: int(r["usable"])),
+    ("nginy_backend_usable", "gauge", "Whether the backend serves", lambda r: int(r["usable"])),
     (
         "nginy_backend_state",
         "gauge",
@@ -109,7 +115,7 @@ BACKEND: Final[Sequence[Column]] = (
     (
         "nginy_backend_effective_weight",
         "gauge",
-        "Weight less what failures take off",
+        "Weight, less what failures have taken off",
         lambda r: r["weight"]["effective"],
     ),
     (
@@ -121,7 +127,7 @@ BACKEND: Final[Sequence[Column]] = (
     (
         "nginy_backend_last_change_timestamp_seconds",
         "gauge",
-        "Since when it is in its state",
+        "When it entered its state",
         lambda r: _timestamp(r["since"]),
     ),
     ("nginy_backend_sessions", "counter", "Sessions so far", lambda r: r["sessions_total"]),
@@ -132,10 +138,10 @@ BACKEND: Final[Sequence[Column]] = (
     (
         "nginy_backend_checks_failed",
         "counter",
-        "Those that failed",
+        "Checks that failed",
         lambda r: r["checks"]["failed"],
     ),
-    ("nginy_backend_state_changes", "counter", "Changes of its state", lambda r: r["changes"]),
+    ("nginy_backend_state_changes", "counter", "Changes of state", lambda r: r["changes"]),
     ("nginy_backend_unusable_seconds", "counter", "Time not in state up", lambda r: r["down_s"]),
 )
 
@@ -172,7 +178,7 @@ def _columns(columns: Sequence[Column], rows: Sequence[Facts]) -> Iterator[Famil
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Counts by the words of an enum, which a member of each row has."""
+    """Counts by the words of an enum, from a member of each row."""
 
     name: str
     kind: str
@@ -211,10 +217,10 @@ def _histogram(
 
 
 def prepare(facts: Facts) -> Slices[None]:
-    """Work out the labels of all rows; a backend that is there twice is one series."""
+    """Work out the labels of all rows; a backend that occurs twice is one series."""
     seen: set[str] = set()
     pace = Pace()
-    for row in reversed(facts["backends"]):  # of two that are the same, the last one counts
+    for row in reversed(facts["backends"]):  # of two equal rows, the last one counts
         row["labels"] = labels(upstream=row["upstream"], backend=row["address"])
         if row["labels"] in seen:
             row["labels"] = ""
@@ -237,7 +243,7 @@ def prepare(facts: Facts) -> Slices[None]:
 
 
 def families(facts: Facts, general: Iterable[Family]) -> Iterator[Family]:
-    """Yield all families of prepared facts; `general` are those of the whole of nginy."""
+    """Yield all families of prepared facts; `general` are those of nginy as a whole."""
     yield from general
     processes = facts["processes"]
     yield from _columns(PROCESS, processes)
@@ -281,7 +287,7 @@ STATES: Final = Words("nginy_upstream_backends", "gauge", "Backends by state", "
 NO_BACKEND: Final = Words(
     "nginy_upstream_no_backend",
     "counter",
-    "Clients whom no backend could serve",
+    "Clients that no backend could serve",
     "no_backend",
     "why",
 )
@@ -294,7 +300,7 @@ def render(found: Iterable[Family], *, is_openmetrics: bool) -> Slices[list[byte
     pace = Pace()
     for family in found:
         name, kind = family.name, family.kind
-        # A counter's family has no _total in OpenMetrics, and is called as its samples elsewhere.
+        # OpenMetrics names a counter's family without _total, the older format like its samples.
         if kind == "counter" and (not is_openmetrics or name in CLASHES):
             kind = "unknown" if is_openmetrics else kind
             told = f"{name}_total"

@@ -1,10 +1,10 @@
-"""What Prometheus learns: all counts of one process or of several workers.
+"""What Prometheus may ask for: all counts of one process or of several workers.
 
-The rows of listeners, upstreams and backends are those of the other answers; this module collects
-them, with what the system says of the process and what the loop has measured. `exposition.py` makes
-text of it.
+Rows of listeners, upstreams and backends are the same as in other answers. This module collects
+them, adds what the system says of the process and what the loop has measured, and `exposition.py`
+writes all of it as text.
 
-A worker that has died leaves its counters behind (`facts/tally.py`), so that no sum falls.
+Dead workers leave their counters behind (`facts/tally.py`), so that no sum falls.
 
 Source for the process_ figures: proc(5); https://prometheus.io/docs/instrumenting/writing_clientlibs/
 """
@@ -83,9 +83,10 @@ def process_row(subject: Subject) -> Slices[Facts]:
 
 
 def _open_fds() -> Slices[int]:
-    """Return how many descriptors are open. Each is an entry of a directory, and there may be a
-    hundred thousand."""
-    count, pace = -1, Pace()  # one is that of the directory itself
+    """Return how many descriptors are open. Each is an entry in a directory, and there may be a
+    hundred thousand.
+    """
+    count, pace = -1, Pace()  # one belongs to the directory itself
     with os.scandir("/proc/self/fd") as entries:
         for _ in entries:
             count += 1

@@ -43,7 +43,7 @@ def metrics(subject: Subject, asked: Asked) -> Slices[Answer]:
     for kind in ("listeners", "upstreams", "backends"):
         subject.gone.add_to(kind, facts[kind])
     if subject.crew is not None and "process" in scopes:
-        # The supervisor has no sessions: only what the system says of it counts.
+        # The supervisor has no sessions, so only what the system says of it is shown.
         own = {**(yield from process_row(subject)), "worker": "supervisor", "connections_limit": 0}
         facts["processes"].append(own)
     yield from prepare(facts)
@@ -62,10 +62,14 @@ def _general(subject: Subject, facts: Facts) -> Iterator[Family]:
     yield Family("nginy_reloads", "counter", "Reloads so far", counts)
     result, _ = subject.last_reload or ("applied", 0)
     for name, about, value in (
-        ("nginy_last_reload_successful", "Whether it was applied", int(result == "applied")),
+        (
+            "nginy_last_reload_successful",
+            "Whether the last reload was applied",
+            int(result == "applied"),
+        ),
         (
             "nginy_last_reload_success_timestamp_seconds",
-            "When the present configuration began",
+            "When the present configuration was loaded",
             subject.loaded_at_ms / 1000,
         ),
         (

@@ -1,8 +1,8 @@
-"""The style sheet and the script of the page. Both are ours, and the page loads nothing else.
+"""The style sheet and the script of the page, which loads nothing else.
 
-The script asks for the page every two seconds and makes the old one equal to it, so it knows
-nothing of what its parts mean. It stops in tabs that nobody sees, and if nginy does not answer,
-says how old the page is. Buttons appear only with it, and where changes are allowed.
+The script asks for the page every two seconds and makes the old one equal to the new one, so it
+need not know what the parts mean. It stops in tabs that nobody sees. If nginy does not answer, it
+says how old the page is. Buttons appear only with the script, and where changes are allowed.
 
 Tested in tests/admin/page/test_document.py.
 """

@@ -1,11 +1,11 @@
 """The page: what nginy serves, by which backends, and whether all is well, in a browser.
 
 Pure: an overview and the rows of backends go in, HTML comes out, complete without a script. The
-script (`assets.py`) only asks for the same page again and puts its parts in place, so there
-is one place that knows how things look. All text from outside goes through html.escape, and the
-policy in `admin/answer.py` lets the browser load nothing from elsewhere.
+script (`assets.py`) only asks for the same page again and puts its parts in place, so only one
+place knows how things look. All text from outside goes through html.escape, and the policy in
+`admin/answer.py` lets the browser load nothing from elsewhere.
 
-Color, shape and a word show each state, never color alone.
+Each state is shown by color, shape and a word, never by color alone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ class Shown:
     overview: Facts
     listeners: Sequence[Facts]
     backends: Mapping[str, Sequence[Facts]]
-    """Those of each upstream; a limited number."""
+    """The backends of each upstream, a limited number."""
     events: Sequence[Event]
     samples: Sequence[Sample] = field(default_factory=tuple)
     focus: Focus = field(default_factory=Focus)
@@ -113,7 +113,7 @@ LOCKED: Final = (
     'aria-live="polite">This page needs the token of token_file, and a script to ask for it.</p>'
     '<p id="stale" hidden></p></main></body></html>\n'
 )
-"""What a browser gets that has no token yet."""
+"""What a browser without a token gets."""
 
 
 def _problems(overview: Facts) -> str:

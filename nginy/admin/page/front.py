@@ -20,13 +20,13 @@ from nginy.admin.subject import Subject
 
 HTML: Final = "text/html; charset=utf-8"
 BACKENDS_ASKED: Final = 2000
-"""Of all together."""
+"""Of all upstreams together."""
 TEXT_US: Final = 8
-"""To make a row of a table, beside its letters."""
+"""The cost of a row of a table, apart from its letters."""
 
 
 def wants_page(asked: Asked) -> bool:
-    """Whether a browser asks, and not a program."""
+    """Whether a browser asks, not a program."""
     return "text/html" in asked.request.fields.get("accept", "")
 
 
@@ -71,7 +71,9 @@ def page(subject: Subject, asked: Asked) -> Slices[Answer]:
 
 
 def _focus(subject: Subject, asked: Asked, backends: dict[str, list[Facts]]) -> Slices[Focus]:
-    """Return what somebody looks through, and put the backends there that they wish to see."""
+    """Return what the visitor looks through, and put the backends in place that they want to
+    see.
+    """
     query = asked.request.query
     name, match = query.get("upstream", ""), query.get("match", "")
     after = asked.number("after", 0)

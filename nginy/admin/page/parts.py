@@ -15,10 +15,10 @@ from nginy.admin.facts.sampling import Sample
 SPARK_WIDTH: Final = 120
 SPARK_HEIGHT: Final = 24
 CHART_S: Final = 300
-"""What a chart shows, once so much has passed."""
+"""The time that a chart shows, once so much has passed."""
 CHART_LEAST_S: Final = 20
 POINTS_MAX: Final = 75
-"""Of one chart, so that a hundred charts are still a small page."""
+"""Points in one chart, so that a page with a hundred charts stays small."""
 Points = Sequence[tuple[float, float]]
 """Instants in seconds, and values."""
 KILO: Final = 1000

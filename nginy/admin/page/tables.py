@@ -56,11 +56,11 @@ class Focus:
 
     upstream: str = ""
     match: str = ""
-    """Words that the backends have."""
+    """Words that the backends contain."""
     after: int = 0
-    """How many of them come before the first one."""
+    """How many matching backends come before the first one shown."""
     matched: int = 0
-    """How many have the words."""
+    """How many backends match."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,8 +134,8 @@ def test_a_file_that_says_the_same_as_an_operator_ends_the_change() -> None:
     present = {PLACE[:2]: FILE}
     assert book.follow(present, {"web"}) == []
     assert book.follow({NEW_PLACE[:2]: {**FILE, "weight": 5}}, {"web"}) == [
-        "web/10.0.0.9:80 added by an operator: the file now has it, and what it says holds",
-        "web/10.0.0.1:80 removed by an operator: the file no longer has it, either",
+        "web/10.0.0.9:80 added by an operator: the file now has it too, and the file wins",
+        "web/10.0.0.1:80 removed by an operator: the file no longer has it either",
         "web/10.0.0.9:80: the file now says weight 5, 7 by an operator is dropped",
     ]
     assert len(book) == 0
