@@ -52,5 +52,5 @@ def parse(members: Mapping[str, object]) -> Override:
 
 def _number(value: object) -> int | None:
     if value is not None and not isinstance(value, int):
-        raise ValueError(f"{value!r} is no number")
+        raise ValueError(f"{value!r} is not a number")
     return value

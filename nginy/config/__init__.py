@@ -1,11 +1,11 @@
 """The configuration language: a YAML file in, one frozen value out, or every mistake with its
 place.
 
-A file takes this way: parse.py turns text into nodes that know their line and column; files.py adds
-included files and the environment; record.py and types.py read nodes into values by the table in
-schema.py; checking/check.py finds what no single key can know (a reference to nothing, an address
-used twice). checking/surprises.py warns of what loads and is probably a mistake. dump.py writes a
-configuration back, for `nginy -T`, and building/build.py turns it into running objects.
+The steps: parse.py turns text into nodes that know their line and column; files.py adds included
+files and the environment; record.py and types.py read nodes into values by the table in schema.py;
+checking/check.py finds mistakes that span keys (a reference to nothing, an address used twice).
+checking/surprises.py warns about probable mistakes. dump.py writes a configuration back, for
+`nginy -T`, and building/build.py turns it into running objects.
 
 Not here: how a duration or an address is written (text/), the commands that answer questions about
 a configuration (commands/), and anything that runs (process/).

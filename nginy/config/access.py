@@ -1,8 +1,8 @@
 """The value of `access`: rules with networks, and files of networks; and plain lists of networks.
 
-The files are read here, with the configuration that names them: a bad line is a mistake of the
-configuration, and a reload reads them again, in the process that reads (`process/reader.py`). What
-comes out is ready to be asked. So a hundred thousand networks cost a reload no turn of the loop.
+This module reads the files with the configuration that names them: a bad line is a mistake of the
+configuration, and a reload reads them again, in the process that reads (`process/reader.py`). The
+result is ready for lookups, so a hundred thousand networks cost a reload no turn of the loop.
 
 Not here: which rule decides (proxy/access.py).
 """
@@ -35,7 +35,7 @@ NETWORK: Final = "a network such as 10.0.0.0/8, an address, all, unix: or {file:
 RULE: Final = f"{{allow: ...}} or {{deny: ...}} with {NETWORK}"
 FILE_MAX_BYTES: Final = 64 << 20
 BAD_LINES_MAX: Final = 20
-"""So many bad lines of one file are reported: a file of another format has no good ones."""
+"""At most this many bad lines of a file are reported: a file of another format has no good ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class AccessRule:
     file: str = ""
     """The absolute path of a file of networks."""
     digest: bytes = b""
-    """Of the file's bytes: rules whose file has changed are different rules."""
+    """A hash of the file's bytes: rules whose file has changed are different rules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Networks(Kind[NetworkList]):
         return NetworkList(tuple(rule.text for rule, _ in read), table)
 
     def write(self, value: NetworkList) -> Plain:
-        """Return a list, also of one."""
+        """Return a list, even of one."""
         return list(value.texts)
 
 
@@ -101,7 +101,7 @@ class AccessKind(Kind[AccessRules | None]):
     expected = f"off, or a list of {RULE}"
 
     def read(self, node: Node, findings: Findings) -> AccessRules | None:
-        """Return the rules; warn of those that no client ever gets to."""
+        """Return the rules; warn about those that no client reaches."""
         if isinstance(node, ScalarNode) and node.text == "off":
             return None
         items = node.items if isinstance(node, SequenceNode) else (node,)

@@ -1,8 +1,7 @@
 """The keys of the admin interface: where it listens, who may ask there and for what.
 
-Without the key `admin`, the interface is a unix socket beside the pid file. `admin_listeners` says
-what a configuration comes to. The keys' rules are checked here as well, since they concern nothing
-else.
+Without the key `admin`, the interface is a unix socket beside the pid file; `admin_listeners` knows
+that. This module also checks the rules of these keys, since they concern nothing else.
 
 Not here: the interface itself (the package `admin`), and its sockets (`process/admin.py`).
 """
@@ -163,5 +162,5 @@ def _check_access(entry: AdminListener, address: Address, findings: Findings) ->
         text = f"access: full on {address} needs a token, expected token_file"
         findings.report(origin.of("access"), text)
     elif not is_loopback(address) and entry.token_file is None and entry.allow is None:
-        text = f"listen: others reach {address}, expected allow or token_file with it"
+        text = f"listen: other machines can reach {address}, expected allow or token_file with it"
         findings.report(origin.of("listen"), text)

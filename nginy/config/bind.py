@@ -1,6 +1,6 @@
 """The value of `proxy_bind`: where connections to backends come from.
 
-Not here: what becomes of a text with variables (proxy/local_end.py).
+Not here: how a session fills in a text with variables (proxy/local_end.py).
 """
 
 # ruff: noqa: RUF009 - key() makes a field, as dataclasses.field() does

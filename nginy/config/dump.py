@@ -35,7 +35,7 @@ SECRET_KEYS: Final = frozenset(
     for name, row in record.keys.items()
     if row.kind.is_secret
 )
-"""No other key has one of these names; a test sees to that."""
+"""No other key has one of these names; a test checks that."""
 
 
 def dump(config: Config) -> str:
@@ -112,7 +112,7 @@ def masked(value: Plain) -> Plain:
 
 
 def mask(value: Plain) -> Plain:
-    """Return the value of a secret key with `***` for all that it says."""
+    """Return the value of a secret key with `***` for each text in it."""
     if isinstance(value, dict):
         return dict.fromkeys(value, MASK)
     return MASK if value and value != "off" else value

@@ -144,7 +144,7 @@ class ErrorLogSettings(Entry):
 
 
 SILENT: Final = ErrorLogSettings(path="off")
-"""Of a listener whose sessions say nothing."""
+"""The error log of a listener whose sessions log nothing."""
 
 
 class ListenerErrorLog(Switch[ErrorLogSettings]):
@@ -182,7 +182,7 @@ class AccessLogSettings(Entry):
     format: str = key(
         Text("the name of a log format", r"[\w.-]+"),
         "main",
-        "`main` and `json` are there already, log_formats adds others.",
+        "`main` and `json` are built in; log_formats adds others.",
     )
     buffer_bytes: int | None = key(
         OrOff(Size(1024, 16 << 20)), "off", "nginy collects this much before it writes."

@@ -1,8 +1,8 @@
 """The values of a variable: what `map`, `geo` and `split` look up, read from the configuration.
 
-Each method reads the keys of its values in its own way: texts and patterns, networks, shares. What
-comes out is ready to be asked; the networks of a file have been read with the configuration that
-names it, as those of `access` are.
+Each method reads the keys of its values in its own way: texts and patterns, networks, shares. The
+result is ready for lookups; networks from a file are read with the configuration, as those of
+`access` are.
 
 Not here: the other keys of a variable (variables.py), and how a value is found (proxy/lookups.py).
 
@@ -36,22 +36,22 @@ from nginy.proxy.variables import VARIABLES, is_variable
 FILE: Final = "file"
 SOURCE: Final = Template(VARIABLES)
 BAD_LINES_MAX: Final = 20
-"""So many bad lines of one file are reported: a file of another format has no good ones."""
+"""At most this many bad lines of a file are reported: a file of another format has no good ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """What a variable may be, by what is looked up, as configured."""
+    """The values of a variable as configured, by the text to look up."""
 
     texts: tuple[tuple[str, str], ...] = ()
     digest: bytes = b""
-    """Of the bytes of a file: values whose file has changed are different ones."""
+    """A hash of the bytes of a file: values whose file has changed are different ones."""
     marks: tuple[tuple[Mark, Mark], ...] = field(default=(), compare=False, repr=False)
     """The places of `texts`."""
 
 
 class ValuesKind(Kind[Values]):
-    """A mapping of what is looked up to values, in the order of the file."""
+    """A mapping of texts to look up to values, in the order of the file."""
 
     expected = "a mapping of what is looked up to values"
 
@@ -177,14 +177,14 @@ class _Networks:
         return Geo((network, number) for network, (number, _) in self._places.items())
 
     def add(self, text: str, value: str, mark: Mark, value_mark: Mark) -> None:
-        """Take one of the configuration."""
+        """Take one from the configuration."""
         check_text(value, value_mark, (), self._findings)
         problem = self._taken(text, value, mark)
         if problem:
             self._findings.report(mark, problem)
 
     def add_lines(self, lines: Iterable[str], path: str) -> None:
-        """Take those of a file: "NETWORK VALUE", with nginx's semicolon or without it."""
+        """Take those in a file: "NETWORK VALUE", with or without nginx's semicolon."""
         for number, line in enumerate(lines, 1):
             text, _, value = line.partition("#")[0].strip().removesuffix(";").partition(" ")
             if not text:

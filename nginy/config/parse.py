@@ -7,8 +7,8 @@ keys (`<<`) work within limits, so that a "billion laughs" file is refused befor
 A reload parses inside the event loop, so no text keeps a parser busy for more than a second.
 Nesting and the number of values are bounded event by event: neither parser reads more than a
 simple key, 1024 characters, ahead of its events. libyaml is ten times faster than PyYAML's own
-parser, which explains an error in the same words everywhere: it is asked again where there is
-one, unless the text is too much for it.
+parser, whose error messages are the same everywhere: it parses a text with an error again, unless
+the text is too long for it.
 
 Not here: reading files, the limit of their size, `include` and the environment (files.py).
 """

@@ -1,9 +1,9 @@
 """Files with certificates and keys, in PEM.
 
 They are read with the configuration, as passwords are (secrets.py): a missing file is a mistake
-with its place, a reload takes new ones, and who serves may be a user who cannot read them.
+with its place, a reload takes new ones, and the user of the process need not be able to read them.
 
-Whether a certificate and a key go together is found out where they are used.
+checking/tls.py checks whether a certificate and a key belong together.
 
 Tested in tests/config/test_health.py.
 """

@@ -1,8 +1,8 @@
-"""Possible: what a variable of the configuration may be worked out to, as far as a file tells.
+"""Possible values of a variable of the configuration, as far as the file tells.
 
-A `proxy_pass: $name` leads to upstreams, each of which has to be there before a client is sent to
-it; a limit whose key is empty for everybody limits nobody. So the values are gone through when the
-configuration is checked. One that depends on the client stays a text with variables.
+A `proxy_pass: $name` leads to upstreams, each of which must exist before nginy sends a client
+there; a limit whose key is empty for everybody limits nobody. So the checks of a configuration go
+through the values. One that depends on the client stays a text with variables.
 
 Not here: what follows from a value (checking/targets.py, checking/check.py).
 
@@ -30,7 +30,7 @@ class Possible:
 
 
 def possible(name: str, variables: Mapping[str, VariableSettings]) -> Iterator[Possible]:
-    """Yield what the variable `name` may be; no circle leads through it, or checks end here."""
+    """Yield the possible values of `name`; checks end earlier if a circle leads through it."""
     return _possible(name, variables, frozenset())
 
 

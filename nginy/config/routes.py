@@ -1,9 +1,9 @@
-"""The keys of a route: what it asks of a client, and where it leads.
+"""The keys of a route: its conditions, and where it leads.
 
 The records here are values of a listener's key `routes` (schema.py). What the conditions mean is in
-proxy/routing/conditions.py and proxy/routing/patterns.py, which refuse what is wrong with a text;
-checking/routes.py has the rules that span keys. A key that is not set asks nothing, so `-T` leaves
-it out: five hundred routes are read by people.
+proxy/routing/conditions.py and proxy/routing/patterns.py, which refuse a bad text;
+checking/routes.py has the rules that span keys. A key that is not set is no condition, so `-T`
+leaves it out: people read lists of five hundred routes.
 """
 
 # ruff: noqa: RUF009 - key() makes a field, as dataclasses.field() does
@@ -48,7 +48,7 @@ T = TypeVar("T")
 
 
 class Pattern(ScalarKind[str]):
-    """A text that `check` takes, or refuses with InvalidValueError."""
+    """A text that `check` accepts, or refuses with InvalidValueError."""
 
     def __init__(self, expected: str, check: Callable[[str], str]) -> None:
         self.expected = expected
@@ -123,7 +123,7 @@ class ShareOf(ScalarKind[int]):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A variable, and the values of it that a route asks for."""
+    """A variable, and the values that a route asks for."""
 
     name: str
     values: tuple[str, ...]
@@ -227,7 +227,7 @@ class Route(Entry):
         NetworksOrOff(), "off", "The client's address is in one of these networks."
     )
     port: tuple[tuple[int, int], ...] = key(
-        ListOrOff(PortRange()), "off", "The client has come to one of these ports of the listener."
+        ListOrOff(PortRange()), "off", "The client connected to one of these ports of the listener."
     )
     sni: tuple[str, ...] = key(
         NAMES,
@@ -274,7 +274,7 @@ class Route(Entry):
 
 
 class RouteRecord(Record[Route]):
-    """A route; `-T` does not show what it does not ask."""
+    """A route; `-T` shows only the conditions that it has."""
 
     def __init__(self) -> None:
         super().__init__(Route, "a route")

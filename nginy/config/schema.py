@@ -162,7 +162,7 @@ class Listener(Entry):
     proxy_half_close_timeout_ms: int | None = key(
         OrOff(DURATION),
         "off",
-        "Takes the place of proxy_timeout once one direction has ended.",
+        "Replaces proxy_timeout once one direction has ended.",
         only="tcp",
     )
     proxy_drain_timeout_ms: int | None = key(
@@ -282,11 +282,11 @@ class Config(Entry):
     )
     admin: tuple[AdminListener, ...] | None = ADMIN
     admin_state: str | None = key(
-        OrOff(FilePath()), "off", "This file keeps what operators change, also over a restart."
+        OrOff(FilePath()), "off", "This file keeps the changes of operators, also over a restart."
     )
     ready: dict[str, int] = READY
     metrics_backends: int = key(
-        COUNT, "1000", "At most this many backends have metrics of their own; each has 16."
+        COUNT, "1000", "At most this many backends have their own metrics; each has 16."
     )
     event_method: str = key(
         Choice("auto", "epoll", "poll", "select"),

@@ -1,7 +1,7 @@
-"""Passwords, which stand in files of their own and should never be in the configuration.
+"""Passwords, which belong in files of their own and not in the configuration.
 
-A file that can be read by its owner alone keeps a password out of `nginy -T`, of the process list
-and of the backups of the configuration. It is read with the configuration, so a reload takes a new
+A file that only its owner can read keeps a password out of `nginy -T`, of the process list and of
+the backups of the configuration. It is read with the configuration, so a reload takes a new
 password, and a missing file is a mistake with its place.
 
 Tested in tests/config/test_health.py.

@@ -1,8 +1,8 @@
 """Which part of all clients each `share` of a listener's routes stands for.
 
 As with nginx's split_clients, the shares of one key lie side by side: of two routes with 5 %, the
-second one takes the next 5 %, and not those that the first one has taken already. A route counts as
-taking them if all else that it asks for, the later route asks for as well.
+second takes the next 5 %, not those that the first has already taken. A route counts as taking them
+if the later route has all its other conditions, too.
 
 Not here: the hash (proxy/lookups.py), and what a client's key is (proxy/routing/conditions.py).
 
@@ -21,7 +21,7 @@ ASKED = tuple(
     for name, row in keys_of(Route).items()
     if name not in ("share", "key", "proxy_pass", "return", "deny")
 )
-"""What else a route may ask for."""
+"""The other conditions that a route may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Part:
 
     @property
     def is_last(self) -> bool:
-        """Whether no client is left for a part behind it."""
+        """Whether no client is left for a part after it."""
         return self.total == WHOLE
 
 
@@ -63,7 +63,7 @@ def _hashes(share: int) -> int:
 
 
 def _asks_less(first: Route, second: Route) -> bool:
-    """Whether `second` asks for all that `first` does, shares aside."""
+    """Whether `second` has all conditions of `first`, apart from shares."""
     return all(
         getattr(first, name) in (getattr(NO_ROUTE, name), getattr(second, name)) for name in ASKED
     )

@@ -1,7 +1,7 @@
 """The keys of TLS: what a listener shows its clients, and what nginy asks of backends.
 
 The records here are values of `tls` and `proxy_tls` (schema.py). pem.py reads the files they name,
-checking/tls.py checks what they say together, building/tls.py makes contexts of them.
+checking/tls.py checks rules that span keys, building/tls.py makes contexts.
 
 nginx: the directives of `ngx_stream_ssl_module` and the `proxy_ssl_…` ones of
 `ngx_stream_proxy_module`.
@@ -18,7 +18,7 @@ from nginy.config.secrets import Secret, SecretFile
 from nginy.config.types import Choice, Duration, FilePath, Flag, OrOff, Text
 
 PROTOCOLS: Final = ("TLSv1.2", "TLSv1.3")
-"""TLS 1.0 and 1.1 are no longer to be used (RFC 8996)."""
+"""TLS 1.0 and 1.1 are deprecated (RFC 8996)."""
 
 CIPHERS: Final = Text("default, or a list of ciphers as OpenSSL writes it", r"[\w.:!+@=-]+")
 

@@ -61,7 +61,7 @@ class Kind(ABC, Generic[T]):
     takes_lists = False
     """Whether read() takes a list for the whole value."""
     is_secret = False
-    """Whether values may hold passwords: a running nginy shows them to nobody."""
+    """Whether values may hold passwords, which a running nginy never shows."""
 
     @abstractmethod
     def read(self, node: Node, findings: Findings) -> T:
@@ -86,7 +86,7 @@ class ScalarKind(Kind[T]):
         """Return the value of `text`, written at `mark`; raise InvalidValueError."""
 
     def parse_among(self, text: str, mark: Mark, findings: Findings) -> T:
-        """As `parse`, for kinds that have to know which variables the configuration defines."""
+        """As `parse`, for kinds that must know which variables the configuration defines."""
         return self.parse(text, mark)
 
     def read(self, node: Node, findings: Findings) -> T:
@@ -341,16 +341,16 @@ class TargetName(Template):
         super().check(text, defined)
         name, *others = names_in(text)
         if others or text != f"${name}":
-            raise InvalidValueError("is not a variable alone")
+            raise InvalidValueError("is not a single variable")
         if name not in defined:
-            raise InvalidValueError("may be anything, and not only what `variables` lists")
+            raise InvalidValueError("could be anything, not only what `variables` lists")
 
 
 class FilePath(ScalarKind[str]):
     """A path; a relative one starts at the directory of the file that names it, as in nginx.
 
-    `words` (stderr) and texts that begin with one of `schemes` (syslog:) are no paths. A word alone
-    is refused: `pid: on` and `access_log: main` are slips; ./main is a file.
+    `words` (stderr) and texts that begin with one of `schemes` (syslog:) are not paths. A single
+    word is refused: `pid: on` and `access_log: main` are slips; ./main is a file.
     """
 
     def __init__(self, *words: str, schemes: tuple[str, ...] = ()) -> None:

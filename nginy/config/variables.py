@@ -1,7 +1,7 @@
-"""The key `variables`: texts that are worked out from other variables, by `map`, `geo` or `split`.
+"""The key `variables`: texts computed from other variables, by `map`, `geo` or `split`.
 
-`declare` comes before all else: whoever reads a text with variables has to know which names there
-are, and which of them are not known before a session ends (`types.py::Template`).
+`declare` runs first: readers of texts with variables must know which names exist, and which of them
+are unknown until a session ends (`types.py::Template`).
 
 Not here: what is looked up (lookups.py), and how a session asks (proxy/variables.py).
 """
@@ -72,7 +72,7 @@ class VariableSettings(Entry):
     values: Values = key(ValuesKind(), "{}", "What the variable can be.", blank=Values)
     default: str = key(Text("a text with variables"), "", "The value if nothing matches.")
     definition: Definition | None = field(default=None, compare=False, repr=False)
-    """Ready to be asked; None if something is wrong."""
+    """Ready for lookups; None if something is wrong."""
 
     @property
     def method(self) -> str:

@@ -64,7 +64,7 @@ class ListenError(NginyError):
         if error.errno == errno.EACCES and options.address.port in PRIVILEGED_PORTS:
             advice = PRIVILEGE_ADVICE
         elif error.errno == errno.EADDRNOTAVAIL:
-            advice = "; this machine does not have the address, freebind: on binds it all the same"
+            advice = "; this machine does not have the address; freebind: on binds it anyway"
         super().__init__(f"bind() to {options.address} failed {reason}{advice}")
         self.options = options
         self.errno = error.errno

@@ -132,7 +132,7 @@ def trust(context: SSLContext, authorities: bytes) -> None:
     try:
         context.load_verify_locations(cadata=b"\n".join(found).decode("ascii"))
     except (SSLError, ValueError):
-        raise ValueError("holds a certificate that is broken") from None
+        raise ValueError("holds a damaged certificate") from None
     context.verify_flags |= VERIFY_X509_PARTIAL_CHAIN
 
 

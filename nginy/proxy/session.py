@@ -67,7 +67,7 @@ class Reason(Enum):
     OVER_LIMIT = (503, "PC", "over a limit", logging.WARNING)
     RESOURCE = (500, "RC", "no descriptor, port or memory", logging.CRITICAL)
     TOO_LONG = (200, "LD", "max_session_time reached", logging.INFO)
-    KILLED = (200, "KD", "closed as nginy stopped", logging.INFO)
+    KILLED = (200, "KD", "closed because nginy stopped", logging.INFO)
     KILLED_BY_OPERATOR = (200, "KD", "closed by an operator", logging.INFO)
     BUG = (500, "ID", "internal error", logging.CRITICAL)
 

@@ -60,7 +60,7 @@ class Hello:
 
 NOT_TLS: Final = Hello(is_tls=False)
 
-BEHIND: Final = "a length in the ClientHello points behind its end"
+BEHIND: Final = "a length in the ClientHello points beyond its end"
 extension_head: Final = struct.Struct(">HH").unpack_from
 """Reads the kind of an extension, and its length."""
 
@@ -126,7 +126,7 @@ class Records:
         gathered = self._gathered
         while True:
             if gathered and gathered[0] != CLIENT_HELLO:
-                raise WireError("the first handshake message is no ClientHello")
+                raise WireError("the first handshake message is not a ClientHello")
             if len(gathered) >= MESSAGE_HEAD_BYTES:
                 end = MESSAGE_HEAD_BYTES + int.from_bytes(gathered[1:MESSAGE_HEAD_BYTES], "big")
                 if len(gathered) >= end:

@@ -183,7 +183,7 @@ def parse_response(message: bytes, query: Query) -> Answer:
         raise WireError("a message is shorter than its header")
     identifier, flags, questions, *counts = HEADER.unpack_from(message)
     if identifier != query.id or not flags & RESPONSE or flags & OPCODE:
-        raise WireError("a message is no response to this query")
+        raise WireError("a message is not a response to this query")
     names = NameReader(message)
     rcode = flags & RCODE
     offset = HEADER_BYTES

@@ -107,7 +107,7 @@ def parse_expect(text: str) -> Expect:
     if not text.startswith("~"):
         prefix = unescape(text)
         if not 0 < len(prefix) <= MAX_ANSWER_BYTES:
-            raise WireError(f"what is expected has 1 to {MAX_ANSWER_BYTES} bytes")
+            raise WireError(f"an expected text has 1 to {MAX_ANSWER_BYTES} bytes")
         return Expect(prefix)
     if NESTED.search(text):
         raise WireError("a repetition within a repetition can take for ever to match")

@@ -124,7 +124,7 @@ def _request_line(line: bytes) -> tuple[str, str, int]:
     """Return method, target and minor version."""
     match = REQUEST_LINE.fullmatch(line)
     if match is None:
-        raise _bad("the first line is no request, expected such as GET /healthz HTTP/1.1")
+        raise _bad("the first line is not a request, expected one such as GET /healthz HTTP/1.1")
     if match[3] != b"1":
         raise RequestError(505, "version_not_supported", "expected HTTP/1.1 or HTTP/1.0")
     return match[1].decode(), match[2].decode(), int(match[4])
@@ -136,13 +136,13 @@ def _fields(lines: list[bytes]) -> dict[str, str]:
     for line in lines:
         match = FIELD.fullmatch(line)
         if match is None:
-            raise _bad("a header line is no field, expected NAME: VALUE")
+            raise _bad("a header line is not a field, expected NAME: VALUE")
         name = match[1].decode().lower()
         value = match[2].decode("latin-1").rstrip(" \t")
         if name not in fields:
             fields[name] = value
         elif name in ONLY_ONCE:
-            raise _bad(f"{name} is there twice")
+            raise _bad(f"{name} appears twice")
         else:
             fields[name] = f"{fields[name]}, {value}"
     return fields
@@ -152,7 +152,7 @@ def _target(target: str) -> tuple[str | None, tuple[str, ...], dict[str, str]]:
     """Return the authority, if the target names one, the path's segments, and the query."""
     match = TARGET.fullmatch(target)
     if match is None:
-        raise _bad("the target is no path, expected such as /healthz")
+        raise _bad("the target is not a path, expected one such as /healthz")
     authority, path, query = match.groups()
     segments = tuple(_decoded(segment) for segment in path[1:].split("/"))
     parameters: dict[str, str] = {}
@@ -175,7 +175,7 @@ def _decoded(text: str) -> str:
     try:
         return ESCAPE.sub(lambda match: bytes((int(match[1], 16),)), text.encode()).decode()
     except UnicodeDecodeError:
-        raise _bad("the target is not UTF-8 behind its escapes") from None
+        raise _bad("the unescaped target is not UTF-8") from None
 
 
 def _host(authority: str | None, fields: Mapping[str, str]) -> str:

@@ -62,11 +62,11 @@ def test_what_is_dumped_is_the_same_configuration(tmp_path: pathlib.Path, text: 
         ),
         (
             "10.0.0.1:1",
-            "listen: others reach 10.0.0.1:1, expected allow or token_file with it",
+            "listen: other machines can reach 10.0.0.1:1, expected allow or token_file with it",
         ),
         (
             "0.0.0.0:1",
-            "listen: others reach 0.0.0.0:1, expected allow or token_file with it",
+            "listen: other machines can reach 0.0.0.0:1, expected allow or token_file with it",
         ),
         ("127.0.0.1:80", "listen: 127.0.0.1:80 is already listed at"),
         ("[127.0.0.1:1, 127.0.0.1:1]", "listen: 127.0.0.1:1 is already listed at"),

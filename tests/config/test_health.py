@@ -394,7 +394,7 @@ def test_hash_methods_keep_their_weights(tmp_path: pathlib.Path) -> None:
         (
             'health_check: {expect: ""}',
             (
-                'expect: "" cannot be used (what is expected has 1 to 4096 bytes), expected a text '
+                'expect: "" cannot be used (an expected text has 1 to 4096 bytes), expected a text '
                 "to begin with, or ~ and a regular expression, or off"
             ),
         ),
@@ -521,7 +521,7 @@ def test_files_of_tls_that_are_of_no_use_are_refused(tmp_path: pathlib.Path) -> 
     certificate = tmp_path / "one.crt"
     certificate.write_bytes(b"-----BEGIN CERT" + one.read_bytes().partition(b"-----BEGIN CERT")[2])
     for keys, message in (
-        ("ca: broken.pem", f'ca: "{broken}" holds a certificate that is broken'),
+        ("ca: broken.pem", f'ca: "{broken}" holds a damaged certificate'),
         ("ca: other.key", f'ca: "other.key" holds no certificate, {A_CERTIFICATE}, or system'),
         ("key: other.key", "key: needs a certificate, and none is set"),
         ("certificate: one.crt", f'certificate: "{certificate}" needs a key'),

@@ -126,7 +126,7 @@ def test_an_address_in_a_route_has_an_upstream(tmp_path: pathlib.Path) -> None:
         ("sni: [], deny: on", "sni: an empty list, expected off, the name of a server"),
         ("alpn: h 2, deny: on", 'alpn: "h 2" is not the name of a protocol, expected a protocol'),
         ("is_tls: maybe, deny: on", 'is_tls: "maybe" is not valid, expected on or off, or any'),
-        ("starts: '', deny: on", 'starts: "" cannot be used: what is expected has 1 to 4096 bytes'),
+        ("starts: '', deny: on", 'starts: "" cannot be used: an expected text has 1 to 4096 bytes'),
         ("starts: '\\q', deny: on", "cannot be used: an escape is one of"),
         ("starts: '~[', deny: on", "cannot be used: not a regular expression"),
         ("port: 0, deny: on", 'port: "0" is not a port, expected a port from 1 to 65535, or a'),
@@ -385,7 +385,7 @@ def test_a_backend_may_have_the_port_of_the_listener(tmp_path: pathlib.Path) -> 
         (relative("127.0.0.1:80-90", "127.0.0.1:+5"), "leads back to the listener"),
         (
             relative("127.0.0.1:80", more=", health_check: on"),
-            'port: "10.0.0.5:+0" has the listener\'s port, expected the one to be checked',
+            'port: "10.0.0.5:+0" has the listener\'s port, expected the port to check',
         ),
     ],
 )

@@ -354,9 +354,12 @@ def test_a_value_that_is_no_upstream_is_refused(
     ("target", "message"),
     [
         ("$nope", 'proxy_pass: "$nope" names unknown variables ($nope), expected an upstream'),
-        ("$remote_addr", '"$remote_addr" may be anything, and not only what `variables` lists,'),
-        ("$v$v", 'proxy_pass: "$v$v" is not a variable alone, expected an upstream\'s name, an ad'),
-        ("x$v", 'proxy_pass: "x$v" is not a variable alone, expected an upstream\'s name, an add'),
+        ("$remote_addr", '"$remote_addr" could be anything, not only what `variables` lists,'),
+        (
+            "$v$v",
+            'proxy_pass: "$v$v" is not a single variable, expected an upstream\'s name, an ad',
+        ),
+        ("x$v", 'proxy_pass: "x$v" is not a single variable, expected an upstream\'s name, an add'),
         ("$late", "names $late, which needs $status, which is known only when a session ends"),
     ],
 )

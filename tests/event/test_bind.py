@@ -124,7 +124,7 @@ def test_freebind_binds_an_address_that_is_not_there(bind: Bind, udp: bool, host
         bind(options(host, udp=udp))
     assert raised.value.errno == errno.EADDRNOTAVAIL
     assert str(raised.value).endswith(
-        "; this machine does not have the address, freebind: on binds it all the same"
+        "; this machine does not have the address; freebind: on binds it anyway"
     )
 
 

@@ -58,7 +58,7 @@ def test_only_the_first_reason_counts(harness: Harness, front: Front) -> None:
     session.finalize(Reason.CLIENT_RESET)
     session.abort()
     assert front.terminations == ["KD"]
-    assert session.reason == "closed as nginy stopped"
+    assert session.reason == "closed because nginy stopped"
     assert front.handler.counters.terminations == {"KD": 1}
 
 
@@ -68,7 +68,7 @@ def test_status_code_and_sentence_follow_from_the_reason(harness: Harness, front
     session.kill()
     assert session.end is Reason.KILLED
     assert (session.status, session.termination) == (200, "KD")
-    assert session.reason == "closed as nginy stopped"
+    assert session.reason == "closed because nginy stopped"
 
 
 def test_a_detail_takes_the_place_of_the_sentence(harness: Harness, front: Front) -> None:
@@ -82,10 +82,10 @@ def test_the_error_log_says_what_while_doing_what_for_whom(
 ) -> None:
     (session,) = harness.sessions()
     upstream = harness.pools[0].backends[0].name
-    with expect_log("closed as", level=logging.INFO, count=1) as records:
+    with expect_log("closed because", level=logging.INFO, count=1) as records:
         session.kill()
     assert records[0].getMessage() == (
-        "closed as nginy stopped while proxying connection, "
+        "closed because nginy stopped while proxying connection, "
         f"client: {session.client.addr_text}, listener: front, upstream: {upstream}, "
         "bytes from/to client:5/5, bytes from/to upstream:5/5"
     )
@@ -106,7 +106,7 @@ def test_a_session_shows_its_state(harness: Harness, front: Front) -> None:
     assert text.startswith(f"<TcpSession {session.context.number} client=<Connection ")
     assert "upstream=<Connection " in text
     session.kill()
-    assert repr(session).endswith("KD closed as nginy stopped>")
+    assert repr(session).endswith("KD closed because nginy stopped>")
 
 
 def test_a_session_knows_its_client_and_whom_it_asked(harness: Harness, front: Front) -> None:

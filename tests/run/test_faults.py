@@ -107,8 +107,8 @@ def test_when_all_have_failed_the_next_client_is_not_refused(
         assert second["upstream_addr"] == f"{refusing.name}, {other.name}"
         out = nginy.said("max_fails")
         assert [line.partition(" in upstream ")[2] for line in out] == [
-            '"u": out for 10s: 1 failed (max_fails)',
-            '"u": out for 10s: 1 failed (max_fails); tried all the same while no other is usable',
+            '"u": out for 10s after 1 failure (max_fails)',
+            '"u": out for 10s after 1 failure (max_fails); still tried while no other is usable',
         ]
 
 
@@ -282,7 +282,7 @@ def test_term_during_traffic_ends_each_session_with_a_line(site: Site, backend: 
             ends[0][1].send(bytes(1 << 20))
     errors = nginy.stop()
     sessions = nginy.sessions(5)
-    assert {end(session) for session in sessions} == {(200, "KD", "closed as nginy stopped")}
+    assert {end(session) for session in sessions} == {(200, "KD", "closed because nginy stopped")}
     assert errors[-1].endswith("exit")
 
 

@@ -119,7 +119,7 @@ def test_an_address_of_another_machine_is_named(tmp_path: pathlib.Path) -> None:
     assert refusals(tmp_path, listeners("192.0.2.1:80")) == [
         (
             "nginy: [emerg] bind() to 192.0.2.1:80 failed (99: Cannot assign requested address);"
-            " this machine does not have the address, freebind: on binds it all the same"
+            " this machine does not have the address; freebind: on binds it anyway"
         )
     ]
 

@@ -230,15 +230,15 @@ def test_the_form_of_sslv2_has_no_name(data: bytes, expected: Hello | None) -> N
     [
         (b"\x16\x03\x01\x00\x00", "a record of 0 bytes"),
         (b"\x16\x03\x01\x40\x01", "a record of 16385 bytes"),
-        (b"\x16\x03\x01\x00\x01\x02", "no ClientHello"),
+        (b"\x16\x03\x01\x00\x01\x02", "is not a ClientHello"),
         (b"\x16\x03\x01\x00\x02\x01\x00\x17\x03\x03\x00\x01\x00", "of another kind"),
-        (records(b"\x01\0\0\0", 4), "points behind its end"),
-        (records(b"\x01" + vector(3, b"\x03\x03" + bytes(32) + b"\x21"), 99), "points behind"),
-        (hello(b"\0\0\0\x05abcd"), "points behind its end"),
-        (hello(b"\0\0\0"), "points behind its end"),
-        (hello(extension(0, b"\0\x05\0\0\x09a")), "points behind its end"),
-        (hello(extension(16, b"\0\x02\x05a")), "points behind its end"),
-        (hello(extension(43, b"\x03\x03\x04\x03")), "points behind its end"),
+        (records(b"\x01\0\0\0", 4), "points beyond its end"),
+        (records(b"\x01" + vector(3, b"\x03\x03" + bytes(32) + b"\x21"), 99), "points beyond"),
+        (hello(b"\0\0\0\x05abcd"), "points beyond its end"),
+        (hello(b"\0\0\0"), "points beyond its end"),
+        (hello(extension(0, b"\0\x05\0\0\x09a")), "points beyond its end"),
+        (hello(extension(16, b"\0\x02\x05a")), "points beyond its end"),
+        (hello(extension(43, b"\x03\x03\x04\x03")), "points beyond its end"),
     ],
 )
 def test_a_hello_whose_lengths_do_not_fit_is_refused(data: bytes, reason: str) -> None:

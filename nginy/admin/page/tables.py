@@ -44,7 +44,7 @@ SENTENCES: Final = {
     "PC": "over a limit",
     "RC": "no descriptor, port or memory",
     "LD": "max_session_time reached",
-    "KD": "closed by an operator, or as nginy stopped",
+    "KD": "closed by an operator, or because nginy stopped",
     "ID": "internal error",
 }
 """What a termination code stands for, in short; `proxy/session.py` has the sentences."""

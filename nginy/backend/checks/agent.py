@@ -148,7 +148,7 @@ class AgentWatch:
     def _ended(self, result: Result) -> None:
         self._check = None
         if bool(result.failure) is not bool(self._failure):
-            text = f"cannot be asked: {result.failure}" if result.failure else "answers again"
+            text = f"does not answer: {result.failure}" if result.failure else "answers again"
             level = logging.WARNING if result.failure else NOTICE
             logger.log(level, "agent of %s, port %d, %s", *self._names, text)
         self._failure = result.failure

@@ -16,6 +16,7 @@ from nginy.backend.health.states import TROUBLES, StateChange
 from nginy.backend.pool import BackendPool
 from nginy.log.levels import NOTICE
 from nginy.log.limit import RateLimited, similar
+from nginy.text.counts import counted
 
 logger = logging.getLogger("nginy.backend")
 
@@ -59,11 +60,12 @@ class News:
                 self._tell(backend, "state", change.reason, *words)
 
     def out(self, backend: Backend, *, is_alone: bool) -> None:
-        """Tell that failures of sessions have taken a backend out; `is_alone` if no other is
+        """Report that failed sessions have taken a backend out; `is_alone` if no other is
         usable."""
-        text = f"out for {backend.settings.fail_timeout_s}s: {backend.fails} failed (max_fails)"
+        failures = counted(backend.fails, "failure")
+        text = f"out for {backend.settings.fail_timeout_s}s after {failures} (max_fails)"
         if is_alone:
-            text += "; tried all the same while no other is usable"
+            text += "; still tried while no other is usable"
         logger.warning("%s: %s", self._subject(backend), text)
         self._tell(backend, "out", text)
 

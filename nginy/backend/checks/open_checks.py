@@ -128,16 +128,16 @@ class OpenChecks:
         return False
 
     def _warn(self, waiting_ms: int) -> None:
-        """Log that checks come late, unless that soon passes, as at the start of a large pool."""
+        """Log that checks are late, unless that soon passes, as at the start of a large pool."""
         if waiting_ms < PATIENCE_MS or len(self._busy) < self.limit:
             return
         suppressed = self._limited.admit("", self._loop.clock.now_ms)
         if suppressed is not None:
-            text = "checks come late: %d wait until fewer than %d are under way (max_checks)"
+            text = "checks are late: %d wait until fewer than %d are running (max_checks)"
             logger.warning(text, len(self._waiting), self.limit)
 
     def is_waiting(self, waiter: WaitingCheck) -> bool:
-        """Return whether somebody waits for a turn."""
+        """Return whether a check waits for a turn."""
         return waiter in self._waiting
 
     def leave(self, waiter: WaitingCheck) -> None:

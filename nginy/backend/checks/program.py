@@ -60,7 +60,7 @@ class ProgramCheck:
         """Run `command` for the backend `name`; `ended` may come before this returns."""
         running = sum(isinstance(check, ProgramCheck) for check in self._open)
         if running >= MAX_PROCESSES:
-            self._tell(Result(f"{running} programs run already", is_ours=True))
+            self._tell(Result(f"{running} programs are already running", is_ours=True))
             return
         try:
             pid = os.posix_spawn(

@@ -160,7 +160,7 @@ class Relay:
             answers = [_parse_named(item[1:]) for item in items if item[:1] == ["name"]]
             findings = [_parse(item) for item in items if item[:1] != ["name"]]
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            logger.warning("another worker has sent findings that make no sense (%r)", error)
+            logger.warning("another worker sent invalid findings (%r)", error)
             return
         for name, record_type, answer in answers:
             if self.names is not None:

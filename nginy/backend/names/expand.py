@@ -91,7 +91,7 @@ def refusal(address: Address) -> str:
     """
     ip = ip_address(address.host.removeprefix("::ffff:"))
     if ip.is_unspecified:
-        return "is no address of a server"
+        return "is not the address of a server"
     if ip.is_multicast or address.host == "255.255.255.255":
         return "is the address of a group of machines"
     return ""

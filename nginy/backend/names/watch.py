@@ -226,7 +226,7 @@ class NameWatch:
         if endpoints:
             count = f"{len(endpoints)} address{'es' * (len(endpoints) > 1)}"
             if len(endpoints) == MAX_ENDPOINTS:
-                count += ", the most that are used"
+                count += ", the maximum"
             text = "%s has %s: %d new, %d gone"
             self._log(NOTICE, text, count, len(come), len(gone))
         self._changed()

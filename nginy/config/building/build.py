@@ -2,8 +2,8 @@
 
 Only this module knows both the language (`config/schema.py`) and the packages below it, so neither
 needs to know the other. Each function turns one part of the configuration into one value or
-object; none binds an address, opens a file or registers anything. Doing that, at the start and
-when the configuration is read anew, is `process/server.py`.
+object; none binds an address, opens a file or registers anything. `process/server.py` does that, at
+the start and at a reload.
 
 nginx: the `..._create_conf` and `..._merge_conf` functions of its modules, and `ngx_stream.c`.
 """
@@ -48,7 +48,7 @@ from nginy.proxy.udp.header import HeaderReader
 from nginy.text.address import Address
 
 MAX_SESSIONS_SHARE = 0.7
-"""Of the descriptor limit, for UDP sessions unless `max_sessions` says otherwise.
+"""The share of the descriptor limit for UDP sessions, unless `max_sessions` says otherwise.
 
 The rest is for TCP, listeners and logs."""
 
@@ -206,21 +206,21 @@ def phases(
 
 
 def fixed_bind(bind: ProxyBind | None) -> Address | None:
-    """Return the address that all sessions connect to backends from; None if there is none such."""
+    """Return the one address from which sessions connect to backends; None if there is none."""
     if bind is None or isinstance(bind.address, str):
         return None
     return transparent(bind.address) if bind.transparent else bind.address
 
 
 def local_end(bind: ProxyBind | None, compile_key: Callable[[str], Key]) -> LocalEnd | None:
-    """Return what works out the address that a session connects from; None if all have one."""
+    """Return the function that computes the local address of a session; None if all share one."""
     if bind is None or not isinstance(bind.address, str):
         return None
     return LocalEnd(compile_key(bind.address), is_transparent=bind.transparent)
 
 
 def datagram_handler(listener: schema.Listener, handler: ProtocolHandler) -> DatagramHandler:
-    """Return who takes the datagrams of a UDP listener: its handler, or first who reads headers."""
+    """Return the receiver of a UDP listener's datagrams: its handler, or a reader of headers."""
     accepted = listener.accept_proxy_protocol
     if accepted is None or not isinstance(handler, UdpHandler):
         return handler.datagram_handler

@@ -1,4 +1,4 @@
-"""From the `routes` of a checked configuration to the table that is asked for each client.
+"""From the `routes` of a checked configuration to the table in which nginy looks up each client.
 
 Like build.py, of which it is a part, it binds nothing and opens nothing. All addresses of a
 listener share one table, unless routes ask for a port; then each port has those that it may need.
@@ -91,7 +91,7 @@ def default_of(listener: Listener) -> RouteTarget | None:
 def _conditions(
     route: Route, part: Part | None, definitions: Mapping[str, Definition]
 ) -> Iterator[Condition]:
-    """Yield what a route asks for, first what costs least."""
+    """Yield the conditions of a route, the cheapest first."""
     if route.from_ is not None:
         yield conditions.From(route.from_.table)
     if route.port:

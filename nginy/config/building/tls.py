@@ -1,10 +1,10 @@
 """From the keys of TLS to OpenSSL's contexts: what `build.py` is for the rest of the configuration.
 
-Everything comes from the configuration, certificates and keys included, so no file is opened here.
-As OpenSSL takes keys from files only, each goes through a nameless one in memory for a moment.
+Everything comes from the configuration, certificates and keys included, so this module opens no
+file. OpenSSL reads keys from files only, so each passes through a nameless one in memory.
 
-A context is expensive (the system's list of authorities takes 10 ms), and it is what clients resume
-their sessions with. So `TlsContexts` keeps the contexts of what a reload has not changed.
+A context is expensive (the system's list of authorities takes 10 ms), and clients resume their
+sessions with it. So `TlsContexts` keeps the contexts of settings that a reload has not changed.
 
 Tested in tests/config/test_tls.py.
 """
@@ -36,7 +36,7 @@ class ContextError(NginyError):
 
 
 class TlsContexts:
-    """The contexts in use, by what they were made of. Created by the services."""
+    """The contexts in use, by their settings. Created by the services."""
 
     __slots__ = ("_clients", "_servers")
 
@@ -65,7 +65,7 @@ class TlsContexts:
         return prepared
 
     def server(self, tls: Tls | None) -> ServerTls | None:
-        """Return what was made of these keys, None if nothing was."""
+        """Return the context of these keys, None if there is none."""
         return None if tls is None else self._servers.get(tls)
 
     def phase(self, listener: Listener) -> TlsPhase | None:
@@ -191,7 +191,7 @@ def server_context(tls: Tls, pair: CertificatePair) -> SSLContext:
 
 
 def load_pair(context: SSLContext, pair: CertificatePair) -> None:
-    """Have a context show a certificate; raise ContextError if its key does not open or fit."""
+    """Let a context show a certificate; raise ContextError if its key does not open or fit."""
     is_asked = False
 
     def password() -> bytes:
@@ -200,7 +200,7 @@ def load_pair(context: SSLContext, pair: CertificatePair) -> None:
         return b"" if pair.password_file is None else pair.password_file.content
 
     try:
-        # Two files, as the one of the certificate may have another key in it.
+        # Two files, because that of the certificate may contain another key.
         with file_of(pair.certificate.content) as chain, file_of(pair.key_.content) as key:
             context.load_cert_chain(chain, key, password)
     except (SSLError, ValueError) as error:
@@ -219,7 +219,7 @@ def load_pair(context: SSLContext, pair: CertificatePair) -> None:
 
 
 def set_key_log(context: SSLContext, path: str) -> None:
-    """Have a context write the keys of its sessions to a file (SSLKEYLOGFILE's format)."""
+    """Let a context write the keys of its sessions to a file (SSLKEYLOGFILE's format)."""
     try:
         context.keylog_filename = path
     except OSError as error:
@@ -228,7 +228,7 @@ def set_key_log(context: SSLContext, path: str) -> None:
 
 @contextlib.contextmanager
 def file_of(content: bytes) -> Iterator[str]:
-    """Have `content` as a file that has no name on any disk."""
+    """Provide `content` as a file in memory, which has no name on any disk."""
     try:
         fd = os.memfd_create("nginy-tls")
     except OSError as error:

@@ -1,6 +1,6 @@
-"""Checking: what no single key can know, and what loads but is probably a mistake.
+"""Checking: mistakes that span keys, and warnings about probable ones.
 
 `check.py` has the rules that span keys, and calls the others, a subject each. `surprises.py` warns.
-Not here: whether one value is right, which its kind knows (`config/types.py` and the keys'
+Not here: whether one value is valid, which its kind decides (`config/types.py` and the keys'
 modules).
 """

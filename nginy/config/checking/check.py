@@ -1,4 +1,4 @@
-"""What no single key can know: references, duplicates, and keys that do not go together.
+"""Rules that span keys: references, duplicates, and keys that conflict.
 
 check() runs over a whole configuration that may contain mistakes already: Origin.has() tells which
 keys of a record are usable, so that each mistake has one message. complete() creates upstreams for
@@ -95,7 +95,7 @@ def check_upstream(upstream: Upstream, findings: Findings) -> None:
 
 
 def check_way(listener: Listener, config: Config, findings: Findings) -> None:
-    """Report what does not go together on the way from a listener to its backends."""
+    """Report keys that conflict on the way from a listener to its backends."""
     _check_protocol(listener, config, findings)
     _check_headers(listener, config, findings)
     _check_ports(listener, config, findings)
@@ -293,7 +293,7 @@ def _check_content(listener: Listener, config: Config, findings: Findings) -> No
 
 
 def _check_choices(entry: Listener | Route, config: Config, findings: Findings) -> None:
-    """Report values of a variable that are not where a client could be sent."""
+    """Report values of a variable that are no place to send a client to."""
     expected = "expected an upstream's name or an address"
     where = f"as proxy_pass at {entry.origin.of('proxy_pass')} leads there"
     for each in entry.choices:
@@ -345,7 +345,7 @@ def _check_listen(config: Config, findings: Findings) -> None:
 
 
 def _check_ready(config: Config, findings: Findings) -> None:
-    """Report upstreams that are not there."""
+    """Report upstreams that do not exist."""
     names = ("min_up", *config.upstreams)
     for name in config.ready:
         if name not in names:

@@ -1,10 +1,10 @@
-"""Variables that are asked for before what they need is known.
+"""Variables that a key needs before they can be known.
 
-A session works a variable of the configuration out when it is first asked for, and keeps the value.
-If a limit asks for one that needs the client's first bytes, which are looked at later, the value
-would be that of a client who has sent nothing, and would stay so where a `proxy_pass` asks again.
-So such a question is refused. Limits are checked before first bytes are looked at, a route is
-chosen before a TLS handshake of nginy's own (`proxy/phases/phase.py`).
+A session computes a variable of the configuration when a key first needs it, and keeps the value.
+Limits come before the client's first bytes. So if a limit needs them, the value would be that of a
+client who has sent nothing, and a `proxy_pass` would get the same wrong value later. nginy refuses
+such a configuration. It also chooses a route before its own TLS handshake
+(`proxy/phases/phase.py`).
 
 Tested in tests/config/test_variables.py.
 """
@@ -29,7 +29,7 @@ def check_early(config: Config, findings: Findings) -> None:
 def _limits(listener: Listener, defined: Mapping[str, Definition]) -> Iterator[tuple[Mark, str]]:
     rate = listener.limit_conn_rate
     for limit in (*listener.limit_conn, *(() if rate is None else (rate,))):
-        # What is no variable of the configuration is simply empty, and is not kept.
+        # Other variables are simply empty, and a session does not keep them.
         own = [name for name in names_in(limit.key_) if name in defined]
         late = _late(own, {*PREREAD_VARIABLES, *TLS_FACTS}, defined)
         if late:

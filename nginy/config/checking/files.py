@@ -24,7 +24,7 @@ from nginy.errors import NginyError, Problem
 from nginy.event.connect import set_transparent
 
 HEAD_BYTES = 256
-"""Of a program, for its first line (Linux takes as much, BINPRM_BUF_SIZE)."""
+"""How much of a program to read for its first line; Linux reads as much (BINPRM_BUF_SIZE)."""
 TOKEN_MAX_BYTES = 1024
 TOKEN = re.compile(rb"[!-~]+")
 
@@ -72,7 +72,7 @@ def check_files(config: Config, rights: Rights | None = None) -> list[Problem]:
 
 
 def _check_transparent(config: Config, rights: Rights, findings: Findings) -> None:
-    """Report addresses of others that nginy may not use: whether it may, only the kernel knows."""
+    """Report `transparent` where nginy may not use other addresses; only the kernel knows."""
     binds = [each.proxy_bind for each in config.listeners if each.proxy_bind is not None]
     marks = [bind.origin.of("transparent") for bind in binds if bind.transparent]
     if not marks:
@@ -142,7 +142,7 @@ def _unwritable(path: str) -> str | None:
 
 
 def _unstartable(path: str, user: str | None) -> str | None:
-    """Return why `user` cannot start a check program; None if nothing speaks against it."""
+    """Return why `user` cannot start a check program; None if it probably can."""
     name = quote_path(path)
     try:
         status = os.stat(path)

@@ -1,4 +1,4 @@
-"""Keys of health that do not go together, as check.py finds those of the rest.
+"""Conflicts among the keys of health; check.py finds the others.
 
 The records are in health.py, and the keys of steps in steps.py.
 
@@ -59,7 +59,7 @@ def check_health(
             findings.report(check.origin.of("type"), text)
         relative = next((each for each in addresses if each.offset is not None), None)
         if relative is not None and check.port is None and check.origin.has("port"):
-            text = f"{quote(relative.name)} has the listener's port, expected the one to be checked"
+            text = f"{quote(relative.name)} has the listener's port, expected the port to check"
             findings.report(check.origin.of("port"), f"port: {text}")
         if has_unix and check.port is not None:
             findings.report(check.origin.of("port"), "port: a backend on a unix socket has none")
@@ -122,7 +122,7 @@ def _check_keys(check: HealthCheck, findings: Findings) -> None:
 
 
 def _check_type(check: HealthCheck, findings: Findings) -> None:
-    """Report what the type makes a mistake."""
+    """Report mistakes that depend on the type."""
     if not check.origin.has("type"):
         return
     if check.type == "dns":

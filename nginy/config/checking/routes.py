@@ -1,13 +1,13 @@
 """The rules of `routes` that span keys: targets, keys that do not go together, and routes that no
 client can ever take.
 
-The last ones are warnings: such a configuration does what it says. One route *covers* another one
-if every client that the second asks for is one that the first takes; it is worked out key by key,
-from what is written. Two routes that take everything only between them are not found, and neither
-is a pattern that another pattern covers.
+The last ones are warnings: such a configuration does what it says. One route *covers* another if it
+takes every client that the other asks for; this module compares them key by key, as written. It
+does not find two routes that take everything only together, nor a pattern that another pattern
+covers.
 
-A thousand routes by name are not compared with each other: only those can cover a route that ask
-for no name, for a pattern, or for a name or a suffix that it lists.
+It does not compare a thousand routes by name with each other: a route can be covered only by one
+that asks for no name, for a pattern, or for a name or suffix that it lists.
 
 Not here: single values (routes.py), and whether a target exists (check.py).
 
@@ -32,7 +32,7 @@ from nginy.wire.starts import parse_starts
 TLS_ONLY: Final = ("sni", "alpn", "is_tls")
 WORDS: Final = ("all", "unix:")
 COMPARED_MAX: Final = 256
-"""Routes that ask for no name, each of which is compared with all that follow."""
+"""At most this many routes without a name are each compared with all that follow."""
 
 
 def check_routes(listener: Listener, findings: Findings) -> None:
@@ -96,7 +96,7 @@ def idle_routes(listener: Listener) -> Iterator[tuple[Mark, str]]:
     everybody = known.cover_of(Route())
     target = "proxy_pass" if listener.proxy_pass is not None else "return"
     if everybody is not None and (listener.proxy_pass or listener.return_ is not None):
-        text = f"no client gets to {target}: the route at {everybody.origin.mark} takes all of them"
+        text = f"no client reaches {target}: the route at {everybody.origin.mark} takes all of them"
         yield listener.origin.of(target), text
 
 
@@ -104,7 +104,7 @@ def _contradiction(route: Route, listener: Listener) -> str:
     """Return why no client can have all that a route asks for; "" if one can."""
     ports = [address.port for address in listener.listen if not address.is_unix]
     if route.port and not any(low <= port <= high for port in ports for low, high in route.port):
-        return "its port is none of the listener's"
+        return "the listener has none of its ports"
     asked = next((name for name in ("sni", "alpn") if getattr(route, name)), "")
     if asked and route.is_tls is False:
         return f"{asked} is a part of TLS, and is_tls is off"
@@ -116,7 +116,7 @@ def _contradiction(route: Route, listener: Listener) -> str:
 
 
 def _is_no_tls(starts: str) -> bool:
-    """Whether no ClientHello starts so."""
+    """Whether no ClientHello starts with this."""
     parsed = parse_starts(starts)
     return not any(
         parsed.judge(head, is_complete=False) is not Verdict.NO
@@ -125,7 +125,7 @@ def _is_no_tls(starts: str) -> bool:
 
 
 class _Known:
-    """Routes so far, by what they ask for by name."""
+    """Earlier routes, by the names that they ask for."""
 
     def __init__(self) -> None:
         self._by_name: dict[str, list[Route]] = {}

@@ -1,7 +1,7 @@
-"""Warnings of `nginy -t`, of a start and of a reload: what loads, and is probably a mistake.
+"""Warnings of `nginy -t`, of a start and of a reload: probable mistakes in what loads.
 
-What cannot work is an error, in check.py. files.py notes an include without a match; this module
-passes that warning on.
+A configuration that cannot work is an error, in check.py. files.py notes an include without a
+match; this module passes that warning on.
 """
 
 from collections.abc import Iterator
@@ -69,7 +69,7 @@ def _of_upstream(name: str, upstream: Upstream) -> Warnings:
         yield origin.of("agent_check"), text
     check = upstream.health_check
     if check is not None and check.type == "mysql" and check.user is None:
-        text = "health_check mysql without a user counts as a connect error: MySQL blocks us after"
+        text = "health_check mysql without a user counts as a connect error: MySQL blocks it after"
         yield check.origin.of("type"), f"{text} 100 (max_connect_errors), expected a user"
     yield from _unended_lines(upstream)
 
@@ -87,7 +87,7 @@ def _repeated(upstream: Upstream) -> Warnings:
 
 
 def _nowhere(upstream: Upstream) -> Warnings:
-    """Find addresses that would be refused if a name had them."""
+    """Find addresses that nginy would refuse if a name had them."""
     for backend in upstream.backends:
         address = backend.address
         why = "" if address.is_name or address.is_unix else refusal(address)
@@ -164,7 +164,9 @@ def _open_tokens(config: Config) -> Warnings:
     for entry in config.admin or ():
         for address in entry.listen:
             if entry.token_file is not None and not is_loopback(address):
-                text = f"the token for {address} is sent without TLS, expected a tunnel before it"
+                text = (
+                    f"the token for {address} is sent without TLS, expected a tunnel in front of it"
+                )
                 yield entry.origin.of("token_file"), text
 
 

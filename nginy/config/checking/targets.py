@@ -1,10 +1,10 @@
 """Where a listener may lead: its own target, and those of its routes, by name or by a variable.
 
-Everybody who asks which upstreams a listener uses asks here: checks, warnings, the plan of a
-reload, and `process/`. A way of naming an upstream that is missing here is missing everywhere.
+All code that needs the upstreams of a listener asks here: checks, warnings, the plan of a reload,
+and `process/`. A way of naming an upstream that is missing here is missing everywhere.
 
-A `proxy_pass: $name` leads to what the variable may be. `with_choices` looks that up once, when all
-of the configuration has been read, and keeps it with the entry.
+A `proxy_pass: $name` leads to the possible values of the variable. `with_choices` finds them once,
+when the whole configuration has been read, and keeps them with the entry.
 
 Not here: whether a target exists (check.py).
 
@@ -27,7 +27,7 @@ Entry = TypeVar("Entry", Listener, Route)
 
 
 def entries_of(listener: Listener) -> tuple[Listener | Route, ...]:
-    """Return whatever may have a `proxy_pass`: the listener and its routes."""
+    """Return everything that may have a `proxy_pass`: the listener and its routes."""
     return (listener, *listener.routes)
 
 
@@ -52,14 +52,14 @@ def is_by_variable(entry: Listener | Route) -> bool:
 
 
 def is_routed(listener: Listener, config: Config, definitions: Mapping[str, Definition]) -> bool:
-    """Whether clients of a listener go different ways, or have to be looked at first."""
+    """Whether clients of a listener go different ways, or nginy must look at them first."""
     if listener.routes or is_by_variable(listener):
         return True
     return awaits_hello(listener, config, definitions)
 
 
 def awaits_hello(listener: Listener, config: Config, definitions: Mapping[str, Definition]) -> bool:
-    """Whether what becomes of clients that take no route depends on their first bytes."""
+    """Whether the way of clients that match no route depends on their first bytes."""
     upstreams = [config.upstreams.get(name) for name, _ in _targets_of(listener)]
     keys = [upstream.balance.key for upstream in upstreams if upstream is not None]
     texts = (listener.proxy_pass or "", listener.return_ or "", *keys)

@@ -1,10 +1,10 @@
-"""What is wrong with certificates and keys: that they do not belong together, or are expired.
+"""Finds certificates and keys that do not belong together, or have expired.
 
 A start, `nginy -t` and a reload all load the configuration, and so all run these checks; a reload
 with a bad file changes nothing. OpenSSL itself says whether a key fits: the context that is made
 for it here is the one that would serve.
 
-pem.py has read the files already. What is about to expire is a warning, see surprises.py.
+pem.py has read the files already. A certificate that expires soon is a warning, see surprises.py.
 
 Tested in tests/config/test_tls.py.
 """
@@ -37,7 +37,7 @@ from nginy.wire.tls_failure import matches
 
 DAY_S: Final = 86_400
 SOON_DAYS: Final = 14
-"""So many days before its end a certificate is warned of."""
+"""nginy warns about a certificate this many days before its end."""
 
 NAMES_SHOWN: Final = 3
 
@@ -67,7 +67,7 @@ class Validity:
 
 
 def validities(config: Config, now: Now = time.time) -> list[Validity]:
-    """Return all certificates of a configuration that are shown to somebody, each once."""
+    """Return all certificates that a configuration shows to a peer, each once."""
     found: dict[Pem, Validity] = {}
     for pem, mark in _shown(config):
         if pem not in found:
@@ -222,13 +222,13 @@ def _check_given(tls: Tls, findings: Findings) -> bool:
 
 
 def _check_clients(tls: Tls, findings: Findings) -> bool:
-    """Report authorities without a question, and a question without authorities."""
+    """Report client_ca without verify_client, and verify_client without client_ca."""
     origin = tls.origin
     if tls.verify_client != "off" and tls.client_ca is None and origin.has("client_ca"):
         findings.report(origin.of("verify_client"), "verify_client: expected client_ca beside it")
     elif tls.client_ca is not None and tls.verify_client == "off" and origin.has("verify_client"):
-        text = "client_ca: no client is asked for one, expected verify_client: optional or required"
-        findings.report(origin.of("client_ca"), text)
+        text = "client_ca: nginy asks no client for a certificate, expected verify_client: optional"
+        findings.report(origin.of("client_ca"), f"{text} or required")
     else:
         return True
     return False
@@ -245,7 +245,7 @@ def _check_times(pem: Pem, mark: Mark, findings: Findings, now: Now) -> bool:
     now_s = now()
     if certificate.not_after_s <= now_s:
         when = utc_text(int(certificate.not_after_s * 1000))
-        findings.report(mark, f"certificate: {path} has expired at {when}")
+        findings.report(mark, f"certificate: {path} expired at {when}")
         return False
     if certificate.not_before_s > now_s:
         when = utc_text(int(certificate.not_before_s * 1000))

@@ -1,7 +1,7 @@
 """Words of nginx, HAProxy and orchestrators that nginy does not have, and what to write instead.
 
 RENAMED maps a word to nginy's key of the same meaning. ABSENT has advice for words without a
-counterpart. Both are by record; VALUES is by key, and the tables of words behind an address are by
+counterpart. Both are by record; VALUES is by key, and the tables of words after an address are by
 word. A test checks that no word here is a key of nginy's own.
 
 hints.py looks the words up.
@@ -306,27 +306,31 @@ VALUES: Final[Mapping[str, Mapping[str, str]]] = {
 }
 
 # Words in place of a log's path, by the key beside it.
-_NO_SERVER: Final = "is no server, expected syslog:127.0.0.1:514"
+_NO_SERVER: Final = "is not a server, expected syslog:127.0.0.1:514"
 LOG_WORDS: Final[Mapping[str, Mapping[str, str]]] = {
     "format": {
-        **dict.fromkeys(("none", "no", "false", "null", "disabled"), "is no path, expected off"),
+        **dict.fromkeys(("none", "no", "false", "null", "disabled"), "is not a path, expected off"),
         **dict.fromkeys(
             ("debug", "info", "notice", "warn", "error", "crit"),
-            "is a level of error_log and no path, expected stderr or the path of a file",
+            "is a level of error_log and not a path, expected stderr or the path of a file",
         ),
         "syslog": _NO_SERVER,
-        **dict.fromkeys(("journal", "journald"), "is no path, expected stderr, which journald has"),
+        **dict.fromkeys(
+            ("journal", "journald"), "is not a path, expected stderr, which journald has"
+        ),
     },
     "level": {
         **dict.fromkeys(
-            ("none", "no", "false", "null", "disabled", "off"), "is no path, expected /dev/null"
+            ("none", "no", "false", "null", "disabled", "off"), "is not a path, expected /dev/null"
         ),
         "syslog": _NO_SERVER,
-        **dict.fromkeys(("journal", "journald"), "is no path, expected stderr, which journald has"),
+        **dict.fromkeys(
+            ("journal", "journald"), "is not a path, expected stderr, which journald has"
+        ),
     },
 }
 
-# Words behind an address in `listen`.
+# Words after an address in `listen`.
 LISTEN_WORDS: Final[Mapping[str, str]] = {
     "accept-proxy": ACCEPT_PROXY,
     "backlog": "expected backlog: {value}",
@@ -347,7 +351,7 @@ LISTEN_WORDS: Final[Mapping[str, str]] = {
     "udp": "expected protocol: udp",
 }
 
-# Words behind a backend's address: the key of a backend and its value where the word has none.
+# Words after a backend's address: the key of a backend, and its value if the word has none.
 BACKEND_WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "backup": ("backup", "on"),
     "disabled": ("down", "on"),

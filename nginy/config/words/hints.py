@@ -1,7 +1,7 @@
 """Hints for people who write in the words of nginx, HAProxy or a shell.
 
 Similar spelling is a poor guide to such words: `proxy_ssl` looks like `proxy_pass`. So the tables
-of foreign.py come first. value_hint() also recognizes shapes: words behind an address, a URL, a
+of foreign.py come first. value_hint() also recognizes shapes: words after an address, a URL, a
 semicolon, a variable of the shell.
 
 All functions are pure: they take a key and the text that was typed, and return the end of a
@@ -102,9 +102,9 @@ def log_hint(text: str, option: str, words: frozenset[str]) -> str | None:
     if rest and path in words:
         return f"has the {option} before the path, expected {{path: {rest[0]}, {option}: {path}}}"
     if option == "format" and path == "combined" and not rest:
-        return "is a format of HTTP and no path, expected {path: stderr, format: main}"
+        return "is a format of HTTP and not a path, expected {path: stderr, format: main}"
     if not rest and path in words:
-        return f"is a {option} and no path, expected {{path: stderr, {option}: {path}}}"
+        return f"is a {option} and not a path, expected {{path: stderr, {option}: {path}}}"
     if not rest or "/" in rest[-1]:
         return None
     name, has_value, value = rest[0].rpartition("=")
@@ -119,7 +119,7 @@ def _syslog_hint(text: str) -> str | None:
     if match is None:
         return None
     if match[1].startswith("unix:"):
-        return "is no server, expected syslog:127.0.0.1:514, as nginy sends syslog over UDP only"
+        return "is not a server, expected syslog:127.0.0.1:514, as nginy sends syslog over UDP only"
     is_short = text == f"syslog:{match[1]}"
     what = "has no port" if is_short else "is in nginx's words"
     return f"{what}, expected syslog:{match[1]}:{match[2] or 514}"
@@ -152,7 +152,7 @@ def _list_hint(text: str) -> str | None:
 
 
 def _listen_hint(text: str) -> str | None:
-    """Return what to write for an address with words of nginx or HAProxy behind it."""
+    """Return what to write for an address followed by words of nginx or HAProxy."""
     _, *words = text.split() or [""]
     if not words or _list_hint(text) is not None:
         return _list_hint(text) or _url_hint(text, is_listen=True)
@@ -163,7 +163,7 @@ def _listen_hint(text: str) -> str | None:
 
 
 def _backend_hint(text: str) -> str | None:
-    """Return what to write for a backend with words of nginx or HAProxy behind it."""
+    """Return what to write for a backend followed by words of nginx or HAProxy."""
     address, *words = text.split() or [""]
     if not words or _list_hint(text) is not None:
         return _list_hint(text) or _url_hint(text, is_listen=False)
@@ -207,7 +207,7 @@ def _user_hint(text: str) -> str | None:
 
 
 def _backend_answer(address: str, words: list[str]) -> str:
-    """Return the mapping that says what the words behind a backend's address say."""
+    """Return the mapping that means what the words after a backend's address mean."""
     pairs = [f"address: {address}"]
     while words:
         word, has_value, value = words.pop(0).partition("=")

@@ -1,7 +1,7 @@
 """Words that only a balancer of HTTP can have, in the spelling of hints.py: without dashes.
 
-Somebody who moves a configuration over meets them first, and "unknown key" would not tell why:
-nginy is layer 4. foreign.py has the words that stand for a key of nginy's.
+People who move a configuration over meet them first, and "unknown key" would not say why: nginy is
+layer 4. foreign.py has the words that stand for a key of nginy's.
 
 Sources: nginx, the directives of ngx_http_core_module, ngx_http_proxy_module and the other standard
 modules of http; HAProxy's configuration manual 3.0, 4.1 "Proxy keywords matrix", those for mode

@@ -29,7 +29,7 @@ from nginy.proxy.session import Reason, Session
 from nginy.wire.errors import WireError
 from nginy.wire.proxy_protocol import MAX_V2_BYTES, Header, parse
 
-STRANGER: Final = "is not among those who may send a PROXY header (accept_proxy_protocol: from)"
+STRANGER: Final = "may not send a PROXY header (accept_proxy_protocol: from)"
 
 SENDERS_REMEMBERED: Final = 1000
 

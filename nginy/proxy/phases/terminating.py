@@ -214,7 +214,7 @@ class ServerHandshake:
     def _not_tls(self) -> Refusal | None:
         """Return what has come instead of TLS; answer HTTP, and end later."""
         if not HTTP_REQUEST.match(self._held):
-            return _refused(f"client speaks no TLS, {shown(self._held)} came")
+            return _refused(f"client does not speak TLS, {shown(self._held)} came")
         client = self._client
         self._held = b""
         self._refusal = _refused("client speaks plain HTTP")

@@ -78,7 +78,7 @@ def _read_message(talk: Talk) -> Script[bytes]:
 def _element(data: bytes, tag: int) -> tuple[bytes, bytes]:
     """Return the content of the element at the beginning, and what follows it. Raises WireError."""
     if len(data) < 2 or data[0] != tag:
-        raise WireError("the answer is no bind response")
+        raise WireError("the answer is not a bind response")
     start, length = 2, data[1]
     if length & 0x80:
         start += length & 0x7F

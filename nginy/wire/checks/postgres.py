@@ -62,7 +62,7 @@ class PostgresCheck:
         if not self.role:
             return
         if not is_ready:
-            raise CheckFailedError("the server wants a password to be asked for its role")
+            raise CheckFailedError("the server wants a password before it tells its role")
         yield _message(b"Q", b"SELECT pg_is_in_recovery()\0")
         talk.expected = "the answer to a query"
         kind, body = yield from _read_message(talk)

@@ -162,7 +162,7 @@ class Talk:
             how = "too early" if self.received else "without an answer"
             raise CheckFailedError(f"the connection was closed {how}: {self.came()}")
         if self._count == MAX_TALK_BYTES:
-            raise CheckFailedError(f"the server says more than {MAX_TALK_BYTES} bytes")
+            raise CheckFailedError(f"the server sent more than {MAX_TALK_BYTES} bytes")
         yield None
 
     def take(self, count: int) -> Script[bytes]:

@@ -141,7 +141,7 @@ def test_an_agent_that_cannot_be_reached_changes_nothing_and_is_logged_once(
 ) -> None:
     group.say(b"drain 50% maxconn:3\n")
     group.agent.is_accepting = False
-    with expect_log("agent of .*, port .*, cannot be asked: timed out", count=1):
+    with expect_log("agent of .*, port .*, does not answer: timed out", count=1):
         for _ in range(4):
             harness.advance(INTERVAL_MS)
             harness.settle()
@@ -158,7 +158,7 @@ def test_an_agent_that_cannot_be_reached_changes_nothing_and_is_logged_once(
 def test_a_line_that_is_cut_short_or_too_long_is_not_believed(
     group: Group, expect_log: ExpectLog, line: bytes
 ) -> None:
-    with expect_log("cannot be asked: ", count=1):
+    with expect_log("does not answer: ", count=1):
         backend = group.say(line)
     assert backend.health.state is State.UP
 

@@ -521,7 +521,7 @@ class TestExec:
         for _ in range(MAX_PROCESSES):
             checks.start("127.0.0.1:80", transport="exec", command=command)
         checks.start("127.0.0.1:80", transport="exec", command=command)
-        assert checks.results == [Result("32 programs run already", is_ours=True)]
+        assert checks.results == [Result("32 programs are already running", is_ours=True)]
         for check in tuple(checks.checker.open):
             assert isinstance(check, ProgramCheck)
             check.cancel()

@@ -239,7 +239,7 @@ class Greeting(End):
             ClientTls(
                 authorities=b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
             ),
-            "holds a certificate that is broken",
+            "holds a damaged certificate",
         ),
     ],
 )

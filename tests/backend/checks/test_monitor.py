@@ -199,7 +199,7 @@ class TestChecks:
                 probe, pool.backends[0].address, harness.clock.now_ms + 60_000, lambda _: None
             )
         program = ProbeSettings(transport="exec", command=("/bin/true",))
-        with expect_log("was not checked: 32 programs run already", count=1, level=40):
+        with expect_log("was not checked: 32 programs are already running", count=1, level=40):
             watched.watch(pool, MonitorSettings(CHECK, program))
             watched.pass_time(6 * INTERVAL_MS)
         assert states(pool) == [State.UP]
@@ -454,7 +454,7 @@ class TestEjection:
     ) -> None:
         pool = harness.pool(*(harness.add(EchoBackend()).name for _ in range(2)))
         watched.watch(pool, MonitorSettings())
-        with expect_log("out for 10s: 1 failed .max_fails.$", count=1):
+        with expect_log("out for 10s after 1 failure .max_fails.$", count=1):
             pool.failed(pool.backends[0], harness.clock.now_ms // 1000)
         assert (pool.backends[0].fails, pool.backends[0].down) == (1, False)
 
@@ -500,7 +500,8 @@ class TestPassiveFailures:
         pool = harness.pool(*(harness.add(EchoBackend()).name for _ in range(2)), max_fails=2)
         watched.watch(pool, MonitorSettings())
         backend, now_s = pool.backends[0], harness.clock.now_ms // 1000
-        text = f"backend {backend.name} in upstream .backends.: out for 10s: 2 failed .max_fails.$"
+        where = f"backend {backend.name} in upstream .backends."
+        text = f"{where}: out for 10s after 2 failures .max_fails.$"
         with expect_log(text, count=1):
             for _ in range(4):
                 pool.failed(backend, now_s)
@@ -520,7 +521,7 @@ class TestPassiveFailures:
         with expect_log("out for 10s") as records:
             for backend in pool.backends:
                 pool.failed(backend, harness.clock.now_ms // 1000)
-        assert ["all the same" in record.getMessage() for record in records] == [False, True]
+        assert ["still tried" in record.getMessage() for record in records] == [False, True]
 
     def test_a_backend_that_a_check_brings_up_is_usable_at_once(
         self, harness: Harness, watched: Watched, expect_log: ExpectLog

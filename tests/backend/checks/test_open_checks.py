@@ -148,11 +148,11 @@ def test_the_log_says_so_once_a_minute_if_it_lasts(
     harness.advance(PATIENCE_MS - 1)
     checks.admit(Waiting(checks))
     harness.advance(1)
-    with expect_log(r"checks come late: 3 wait until fewer than 2 are under way \(max_checks\)"):
+    with expect_log(r"checks are late: 3 wait until fewer than 2 are running \(max_checks\)"):
         checks.admit(Waiting(checks))
     checks.admit(Waiting(checks))
     harness.advance(60_000)
-    with expect_log("checks come late: 5 wait"):
+    with expect_log("checks are late: 5 wait"):
         checks.admit(Waiting(checks))
 
 

@@ -371,7 +371,7 @@ def test_a_text_that_makes_no_sense_is_logged_and_changes_nothing(
     relay, member = Relay(harness.loop), Hearing()
     relay.lead(False)
     relay.join("u", member)
-    with expect_log("another worker has sent findings that make no sense", count=1):
+    with expect_log("another worker sent invalid findings", count=1):
         relay.receive(text)
     assert member.heard == []
     relay.close()

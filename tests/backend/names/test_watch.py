@@ -130,7 +130,9 @@ def test_addresses_of_nobody_are_left_out_with_one_warning(
 ) -> None:
     followed.server.set(NAME, "10.0.0.1", "0.0.0.0", "224.0.0.9", ttl_s=1)
     with (
-        expect_log(r"web\.example:80: 0\.0\.0\.0 is no address of a server, so it is", count=1),
+        expect_log(
+            r"web\.example:80: 0\.0\.0\.0 is not the address of a server, so it is", count=1
+        ),
         expect_log(r"224\.0\.0\.9 is the address of a group of machines, so it is", count=1),
     ):
         watch = followed.watch()
@@ -165,7 +167,7 @@ def test_an_answer_that_comes_back_after_a_reload_is_warned_of_anew_only_if_it_w
     followed: Followed, expect_log: ExpectLog
 ) -> None:
     followed.server.set(NAME, "10.0.0.1", "0.0.0.0", ttl_s=1)
-    with expect_log(r"0\.0\.0\.0 is no address of a server", count=2):
+    with expect_log(r"0\.0\.0\.0 is not the address of a server", count=2):
         followed.watch()
         followed.server.set(NAME, "10.0.0.1", ttl_s=1)
         followed.pass_time(1000)

@@ -36,7 +36,7 @@ def test_a_check_that_mysql_counts_as_an_error_is_warned_of(tmp_path: pathlib.Pa
     assert warned(tmp_path, serving("health_check: mysql")) == [
         (
             "nginy.yml:5:19: health_check mysql without a user counts as a connect error: MySQL"
-            " blocks us after 100 (max_connect_errors), expected a user"
+            " blocks it after 100 (max_connect_errors), expected a user"
         )
     ]
 
@@ -55,7 +55,7 @@ def test_a_backend_that_is_there_twice_is_warned_of(tmp_path: pathlib.Path) -> N
 
 def test_an_address_that_no_server_has_is_warned_of(tmp_path: pathlib.Path) -> None:
     """As where a name has it (backend/names/), but a literal address may be meant."""
-    nobody, group = "is no address of a server", "is the address of a group of machines"
+    nobody, group = "is not the address of a server", "is the address of a group of machines"
     cases = {
         "0.0.0.0:81": nobody,
         "[::]:81": nobody,

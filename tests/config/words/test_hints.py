@@ -203,23 +203,23 @@ VALUES_WRITTEN = [
     ),
     (
         "access_log: json\n" + LISTENER,
-        "is a format and no path, expected {path: stderr, format: json}",
+        "is a format and not a path, expected {path: stderr, format: json}",
     ),
     (
         "error_log: debug\n" + LISTENER,
-        "is a level and no path, expected {path: stderr, level: debug}",
+        "is a level and not a path, expected {path: stderr, level: debug}",
     ),
     ("pid: /run/nginy.pid;\n" + LISTENER, 'ends in a ";", expected /run/nginy.pid'),
     (balance("{hash: $remote_addr;}"), 'ends in a ";", expected $remote_addr'),
     (balance("{random: two least_conn}"), "has words after the method, expected two"),
     (in_listener("proxy_timeout: 1h 30m"), '(did you mean "1h30m"?)'),
     ("listeners: {listen: 127.0.0.1:80, proxy_pass: 'u;'}\n", 'ends in a ";", expected u'),
-    ("access_log: none\n" + LISTENER, '"none" is no path, expected off'),
+    ("access_log: none\n" + LISTENER, '"none" is not a path, expected off'),
     (
         "access_log: debug\n" + LISTENER,
-        "a level of error_log and no path, expected stderr or the path of a file",
+        "a level of error_log and not a path, expected stderr or the path of a file",
     ),
-    ("access_log: syslog\n" + LISTENER, '"syslog" is no server, expected syslog:127.0.0.1:514'),
+    ("access_log: syslog\n" + LISTENER, '"syslog" is not a server, expected syslog:127.0.0.1:514'),
     (
         "access_log: syslog:server=10.0.0.1,tag=a\n" + LISTENER,
         "expected syslog:10.0.0.1:514",
@@ -228,7 +228,7 @@ VALUES_WRITTEN = [
     ("access_log: syslog:server=unix:/dev/log,a=b\n" + LISTENER, "sends syslog over UDP only"),
     ("access_log: syslog:10.0.0.1\n" + LISTENER, "expected syslog:10.0.0.1:514"),
     ("access_log: json /tmp/x\n" + LISTENER, "expected {path: /tmp/x, format: json}"),
-    ("error_log: none\n" + LISTENER, '"none" is no path, expected /dev/null'),
+    ("error_log: none\n" + LISTENER, '"none" is not a path, expected /dev/null'),
     ("error_log: journald\n" + LISTENER, "expected stderr, which journald has"),
     (
         "error_log: info /tmp/x\n" + LISTENER,
@@ -238,7 +238,7 @@ VALUES_WRITTEN = [
     ("access_log: on\n" + LISTENER, "stderr, stdout or syslog:HOST:PORT"),
     (
         "access_log: combined\n" + LISTENER,
-        "is a format of HTTP and no path, expected {path: stderr, format: main}",
+        "is a format of HTTP and not a path, expected {path: stderr, format: main}",
     ),
     (
         "access_log: /tmp/x combined\n" + LISTENER,

@@ -183,7 +183,9 @@ def test_a_plain_request_without_end_is_waited_for_some_seconds(place: Place) ->
 
 def test_what_is_no_tls_is_shown(place: Place) -> None:
     place.front.connect().send(b"SSH-2.0-x\r\n")
-    assert place.reason() == ('TLS handshake failed: client speaks no TLS, "SSH-2.0-x\\r\\n" came')
+    assert place.reason() == (
+        'TLS handshake failed: client does not speak TLS, "SSH-2.0-x\\r\\n" came'
+    )
 
 
 def test_an_old_client_is_told_apart(place: Place) -> None:

@@ -22,7 +22,7 @@ CLIENT = ("192.0.2.7", 4711)
 OTHER = ("192.0.2.8", 4711)
 SERVER = ("198.51.100.2", 53)
 NOBODY_HERE = Access([(Rule(True, "192.0.2.0/24"), (parse_network("192.0.2.0/24"),))])
-STRANGER = "the sender is not among those who may send a PROXY header"
+STRANGER = "the sender may not send a PROXY header"
 
 
 def header(source: tuple[str, int] = CLIENT, **more: Any) -> bytes:

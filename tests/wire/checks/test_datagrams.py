@@ -214,7 +214,7 @@ def test_a_flood_ends_the_check(question: Question) -> None:
         step = talk.receive(bytes(1000))
         count += 1000
     assert count <= MAX_TALK_BYTES + 1000
-    assert "says more than" in step.failure
+    assert "sent more than" in step.failure
 
 
 def test_dns_over_tcp_that_is_cut_short_fails() -> None:

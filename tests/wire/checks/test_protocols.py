@@ -246,7 +246,7 @@ CASES = {
         PostgresCheck(role="slave"),
         [message(b"R", b"\0\0\0\x0aSCRAM-SHA-256\0\0")],
         [STARTUP],
-        "postgres: the server wants a password to be asked for its role",
+        "postgres: the server wants a password before it tells its role",
     ),
     "postgres login": Case(
         PostgresCheck(password=b"pw"),

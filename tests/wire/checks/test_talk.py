@@ -82,7 +82,7 @@ def test_an_endless_stream_is_left() -> None:
         step = talk.receive(b"blah\n" * 1000)
         count += 5000
     assert MAX_TALK_BYTES <= count <= MAX_TALK_BYTES + 5000
-    assert step.failure == f"endless: the server says more than {MAX_TALK_BYTES} bytes"
+    assert step.failure == f"endless: the server sent more than {MAX_TALK_BYTES} bytes"
 
 
 def test_silence_says_what_was_expected() -> None:
