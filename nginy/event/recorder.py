@@ -32,6 +32,7 @@ from nginy.event.trace import (
     AGAIN,
     CLIENT_READ,
     CLOSED,
+    CONNECTED,
     DONE,
     EARLY,
     EOF,
@@ -44,6 +45,8 @@ from nginy.event.trace import (
     PUT_OFF,
     SET_AGAIN,
     TIMER,
+    TO_CLIENT,
+    TO_UPSTREAM,
     UPSTREAM_READ,
     WAITS,
     WRITE,
@@ -203,8 +206,8 @@ class Recorder:
         if self.role(owner) is not SESSION:
             return c.action
         if owner.client is c:
-            return c.action if not c.sent else "to client"
-        return "to upstream" if c.sent or c.received else "connected to upstream"
+            return c.action if not c.sent else TO_CLIENT
+        return TO_UPSTREAM if c.sent or c.received else CONNECTED
 
     def box_read(self, c: Connection, owner: Any, before: int, step: str) -> None:
         """Note that the handler of `c.read` has run; `step` names another step than 4."""

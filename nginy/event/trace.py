@@ -53,6 +53,9 @@ AGAIN, MORE, EOF, ERROR, CLOSED, WAITS, EARLY, SET_AGAIN, PUT_OFF, DONE = OUTCOM
 connection is closed; a write waits for room; a session's timer went back to sleep; another timer
 runs again; an accept is due in step 6; nothing special."""
 
+TO_CLIENT, TO_UPSTREAM, CONNECTED = ("to client", "to upstream", "connected to upstream")
+"""What a write of a session is, if it is not what the session was about to do."""
+
 
 class Role(IntEnum):
     """What the owner of a connection, a timer or a call is."""

@@ -419,6 +419,17 @@ def test_healthz_overtakes_answers_over_ten_thousand_backends(one: Admin) -> Non
     assert 100 < all_ < 4000
 
 
+def test_its_own_work_is_counted_apart(one: Admin) -> None:
+    assert one.subject.admin_ns == 0
+    assert one.get("/api/v1/overview")[0] == 200
+    once = one.subject.admin_ns
+    assert once > 0
+    one.harness.turn()
+    assert one.subject.admin_ns == once
+    one.ask(one.connect(), "GET /endless")
+    one.harness.turn_until(lambda: one.subject.admin_ns > once)
+
+
 def test_a_turn_does_one_slice(one: Admin) -> None:
     made = []
 

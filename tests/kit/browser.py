@@ -58,6 +58,12 @@ MISFITS = """(function () {
   return found;
 })()"""
 
+TWICE = """new Promise(function (done) {
+  var count = 0, timer = setInterval(function () {
+    if (++count === 2) { clearInterval(timer); done(true); }
+  }, %d);
+})"""
+
 
 class Browser:
     """A tab of a Chromium of its own. Leaving the `with` block ends it."""
@@ -183,6 +189,22 @@ class Browser:
         self.value(f"{place}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
         x, y = self.value(f"{box}.getBoundingClientRect())")
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+
+    def hide(self) -> None:
+        """Have the page believe that nobody sees its tab."""
+        self.value("Object.defineProperty(document, 'hidden', {get: () => true, configurable: 1})")
+
+    def show(self) -> None:
+        """Have it seen again."""
+        self.value("delete document.hidden")
+        self.value("document.dispatchEvent(new Event('visibilitychange'))")
+
+    def asks(self, period_ms: int) -> bool:
+        """Whether a page that has a timer of this period asks for anything within one period."""
+        before = len(self.urls)
+        # Set after the page's own timer: when it has run twice, that one has run at least once.
+        self.value(TWICE % period_ms)
+        return len(self.urls) > before
 
     def press(self, key: str) -> None:
         """Press a key that has no text."""

@@ -18,6 +18,7 @@ from kit.admin import UnixConnection
 from kit.browser import Browser
 from kit.program import CHECKOUT, PATIENCE_S, Nginy, free_port, own_host, wait_until
 
+PERIOD_MS = 2000
 TOKEN = "0123456789abcdef0123456789abcdef"
 
 
@@ -234,6 +235,10 @@ def test_without_a_script_the_page_is_the_same_and_a_large_group_has_its_box(
         rows = "[...document.querySelectorAll('section tbody tr')].map(r => r.innerText)"
         browser.open(url)
         browser.shows("1 to 200 of 450")
+        browser.hide()
+        assert not browser.asks(PERIOD_MS), "nobody sees it"
+        browser.show()
+        assert browser.asks(PERIOD_MS)
         with_script = browser.value(rows)
         browser.value("document.querySelector('input[type=search]').value = ':7'")
         browser.value("document.querySelector('form').requestSubmit()")

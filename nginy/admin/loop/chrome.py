@@ -19,9 +19,11 @@ from nginy.event.trace import (
     ACCEPT,
     ADMIN,
     CLIENT_READ,
+    CONNECTED,
     OTHER,
     POSTED,
     TIMER,
+    TO_UPSTREAM,
     UPSTREAM_READ,
     WRITE,
     Box,
@@ -159,9 +161,11 @@ def _spans(turn: Turn) -> Iterator[tuple[str, int, int, dict[str, object]]]:
     wait = None if turn.wait_ms < 0 else turn.wait_ms
     yield "turn", turn.began_ns, turn.ended_ns, {"number": turn.number, "ready": turn.ready}
     yield "select", turn.select_ns, turn.woke_ns, {"ready": turn.ready, "wait_ms": wait}
+    fired = sum(turn.timers_ns <= each[1] < turn.posted_ns for each in turn.boxes)
+    late = {"fired": fired, "late_ms": max(turn.late_ms, 0)}
     steps = [
         ("posted", turn.posted_ns, turn.ended_ns, {"ran": turn.put_off}),
-        ("timers", turn.timers_ns, turn.posted_ns, {"late_ms": max(turn.late_ms, 0)}),
+        ("timers", turn.timers_ns, turn.posted_ns, late),
     ]
     for raw in turn.boxes:
         box = Box(*raw)
@@ -182,6 +186,8 @@ def _arguments(box: Box) -> dict[str, object]:
         found["bytes"] = box.amount
     if box.kind in SIDES:
         found["side"] = SIDES[box.kind]
+    elif box.kind == WRITE and box.number:
+        found["side"] = "upstream" if box.what in (TO_UPSTREAM, CONNECTED) else "client"
     if box.what:
         found["what"] = tidy(box.what) if box.kind == TIMER else box.what
     return found

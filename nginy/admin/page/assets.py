@@ -47,9 +47,11 @@ svg{display:block;width:100%;height:24px;margin-top:4px}
 polyline{fill:none;stroke:var(--blue);stroke-width:1.5;vector-effect:non-scaling-stroke}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
-th,td{text-align:left;padding:6px 10px;border-bottom:1px solid var(--line);vertical-align:top}
+th,td{text-align:left;padding:6px 10px;border-bottom:1px solid var(--line);vertical-align:top;
+white-space:nowrap}
+td[data-head=Reason],td[data-head=Ended],td[data-head=Drops]{white-space:normal}
 thead th{color:var(--dim);font-size:13px;font-weight:500;white-space:nowrap}
-tbody th{font-weight:600;overflow-wrap:anywhere}
+tbody th{font-weight:600;white-space:normal;overflow-wrap:break-word;max-width:24em}
 .state{white-space:nowrap;font-weight:600}
 td svg{float:right;width:90px;height:16px;margin:3px 24px 0 8px}
 form{margin:0 0 8px}input[type=search]{font:inherit;font-size:14px;padding:3px 8px;color:var(--fg);
@@ -68,8 +70,8 @@ footer b{color:var(--warn)}
 #figures{grid-template-columns:1fr 1fr}dd{font-size:17px}
 thead{position:absolute;left:-9999px}
 tr{display:block;padding:8px 0;border-bottom:1px solid var(--line)}
-tbody th{display:block;border:0;padding:0 0 2px}
-td{display:inline-block;border:0;padding:0 12px 2px 0}
+tbody th{display:block;border:0;padding:0 0 2px;overflow-wrap:anywhere;max-width:none}
+td{display:inline-block;border:0;padding:0 12px 2px 0;white-space:normal;overflow-wrap:anywhere}
 td:empty{display:none}
 td::before{content:attr(data-head)" ";color:var(--dim);font-size:13px}}
 @media(prefers-reduced-motion:no-preference){#verdict{transition:background-color .3s}}

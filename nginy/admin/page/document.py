@@ -43,7 +43,7 @@ def verdict(overview: Facts) -> tuple[str, str]:
     problems = overview["problems"]
     errors = [each for each in problems if each["severity"] == "error"]
     if errors:
-        return "bad", str(errors[0]["text"])
+        return "bad", _worst(overview, str(errors[0]["text"]))
     warnings = [each for each in problems if each["severity"] == "warning"]
     if warnings:
         count = len(warnings) + overview["more"]["problems"]
@@ -52,6 +52,23 @@ def verdict(overview: Facts) -> tuple[str, str]:
     if not count:
         return "good", "nginy serves, without upstreams"
     return "good", f"All {count} upstreams serve" if count > 1 else "The upstream serves"
+
+
+def _worst(overview: Facts, text: str) -> str:
+    """Return the worst problem in a sentence: what, since when, and why."""
+    gone = [each for each in overview["upstreams"] if text.startswith(f"{each['name']}: 0 of ")]
+    if not gone:
+        return text
+    name, at = gone[0]["name"], gone[0]["since"]
+    told = f"{name}: no backend usable"
+    if at is not None:
+        is_today = at[:10] == overview["at"][:10]
+        told += f" since {at[11:16] if is_today else f'{at[:10]} {at[11:16]}'}"
+    down = [each["text"] for each in overview["problems"] if each["severity"] == "warning"]
+    # Of a backend that is down: the upstream, its address, its state, and the reason.
+    ours = [each.removeprefix(f"{name}: ") for each in down if each.startswith(f"{name}: ")]
+    reason = ours[0].partition(": ")[2] if ours else ""
+    return f"{told} - {reason or gone[0]['why_none']}"
 
 
 def render(shown: Shown) -> Iterator[str]:

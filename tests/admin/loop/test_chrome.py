@@ -64,6 +64,20 @@ def test_turns_have_their_steps_and_handlers_inside() -> None:
     assert found["otherData"] == {"version": "nginy 1"}
 
 
+def test_a_write_has_its_side_and_timers_are_counted() -> None:
+    boxes = [
+        ("write", 1_000_100, 1_000_200, 7, 5, "done", "connected to upstream"),
+        ("write", 1_000_200, 1_000_300, 7, 5, "waits", "returning text"),
+        ("write", 1_000_300, 1_000_400, 0, 5, "done", "checking"),
+        ("timer", 1_000_450, 1_000_500, 7, 0, "done", "_idle_timer_handler"),
+        ("admin", 1_000_500, 1_000_600, 0, 0, "done", "_timeout_handler"),
+    ]
+    _, events = read(text_of(turn(1, 1_000_000, boxes)))
+    told = [e["args"] for e in events if e["ph"] == "X" and e["name"] in ("write", "timers")]
+    assert [each.get("side") for each in told[:3]] == ["upstream", "client", None]
+    assert told[3] == {"fired": 2, "late_ms": 3}
+
+
 def test_sessions_begin_and_end_once_and_counters_are_told_when_they_change() -> None:
     _, events = read(text_of(turn(1, 1_000_000, BOXES), turn(2, 2_000_000, [])))
     of_7 = [(e["ph"], e["name"]) for e in events if e.get("id") == "42.7"]

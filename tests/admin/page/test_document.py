@@ -54,8 +54,17 @@ def test_the_worst_comes_first() -> None:
     web = pool("web", "10.0.0.1:80")
     take_down(web, 0, "the name is gone")
     made = shown(web, pool("mail", "10.0.0.2:25"))
-    assert verdict(made.overview) == ("bad", "web: 0 of 1 backends usable (1 of 1 unresolved)")
+    since = made.overview["problems"][0]["since"]
+    told = f"web: no backend usable since {since[11:16]} - the name is gone"
+    today = {**made.overview, "at": since}
+    assert verdict(today) == ("bad", told)
+    later = {**today, "at": "2999-01-01T00:00:00.000Z"}
+    assert f"usable since {since[:10]} {since[11:16]} - " in verdict(later)[1]
+    unknown = {**today, "problems": today["problems"][:1]}
+    assert verdict(unknown)[1] == told.replace("the name is gone", "1 of 1 unresolved")
     reader = read(made)
+    live = [found.get("id") for _, found in reader.tags if "aria-live" in found]
+    assert live == ["verdict"], "only a change of state is read out"
     assert "○ unresolved" in reader.text
     assert "the name is gone" in reader.text
     two = pool("web", "10.0.0.1:80", "10.0.0.2:80")
