@@ -121,7 +121,8 @@ def test_of_several_workers_the_worst_state_counts_and_sums_are_added() -> None:
 
 def test_health_is_told_by_the_worker_that_asks() -> None:
     voices = {"check": "up"}
-    checks = {"total": 3, "failed": 0, "in_row": 2, "last": "passed", "sent": None, "got": None}
+    last = {"at": None, "took_s": 0.1, "passed": True, "detail": "", "sent": None, "got": None}
+    checks = {"total": 3, "failed": 0, "in_row": 2, "last": last}
     asks = {"voices": voices, "checks": {**checks, "next_in_s": 1.5}, "results": []}
     hears = {"voices": voices, "checks": {**checks, "next_in_s": None}, "results": []}
     reports = [
