@@ -10,7 +10,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from nginy.admin.answer import Facts, Poll, Replies, Slices
 from nginy.admin.changes.book import Book, FileValues, Newcomer
@@ -26,6 +26,9 @@ from nginy.event.loop import Loop
 from nginy.log.ring import LogRing
 from nginy.proxy.handler import ProtocolHandler
 from nginy.text.times import utc_text
+
+JITTER_MS: Final = 100
+"""By so much two readings of the clocks may differ without a change of the time of day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +143,6 @@ class Subject:
     """What the configuration says about each backend, by upstream and name."""
     worker: str = "0"
     """The name of this worker."""
-    workers: int = 1
-    """How many processes should serve."""
     worker_exits: Counter[str] = field(default_factory=Counter)
     """How many have exited, and how many were ended by a signal."""
     gone: Tally = field(default_factory=Tally)
@@ -186,6 +187,8 @@ class Subject:
     """What is recorded of the loop."""
     trace_order: TraceOrder | None = None
     """The last trace that somebody ordered."""
+    _ahead_ms: int = 0
+    """By how much the time of day is ahead of the loop's clock."""
     ready: Mapping[str, int] = field(default_factory=dict)
     """How many usable backends an upstream needs, by name; `min_up` is for all others."""
 
@@ -194,9 +197,16 @@ class Subject:
         self.started_at_ms = self.loaded_at_ms = self.loop.clock.wall_ms()
 
     def wall_text(self, at_ms: int) -> str:
-        """Return an instant of the loop's clock as text."""
+        """Return an instant of the loop's clock as text: always the same one, whoever asks when.
+
+        The two clocks are read one after the other, so what lies between them is never quite the
+        same. The loop's stands still while the machine does.
+        """
         clock = self.loop.clock
-        return utc_text(clock.wall_ms() - (clock.now_ms - at_ms))
+        ahead_ms = clock.wall_ms() - clock.now_ms
+        if abs(ahead_ms - self._ahead_ms) > JITTER_MS:
+            self._ahead_ms = ahead_ms
+        return utc_text(at_ms + self._ahead_ms - clock.pauses.since(at_ms))
 
     def adjust(self, kind: str, rows: Sequence[Facts]) -> None:
         """Adjust counters that workers report: add those of dead workers, subtract those before a

@@ -1,5 +1,7 @@
 """A clock that moves only when a test moves it: an hour passes in no time, and never by itself."""
 
+from nginy.event.pauses import Pauses
+
 START_MS = 1_000_000_000
 WALL_MS = 1_795_458_901_000  # 2026-11-23 18:35:01 UTC
 
@@ -10,6 +12,7 @@ class FakeClock:
     def __init__(self, now_ms: int = START_MS) -> None:
         self.now_ms = now_ms
         self.skipped_ms = 0
+        self.pauses = Pauses()
         self._started_at_ms = now_ms
         self.updates = 0
         """How often it was asked for the time anew: once in each turn of a loop."""

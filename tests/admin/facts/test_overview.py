@@ -9,6 +9,7 @@ from nginy.proxy.tcp import TcpHandler
 from nginy.text.address import parse_address
 
 from kit.admin import Made, done, pool, take_down
+from kit.clock import START_MS, FakeClock
 
 ROWS = 100
 
@@ -80,6 +81,28 @@ def test_a_problem_is_a_sentence_with_its_beginning_and_the_worst_comes_first() 
             ("warning", "web: 10.0.0.1:80 unresolved: the name is gone", since),
             ("notice", "needs a restart: workers", None),
         ]
+
+
+class LivelyClock(FakeClock):
+    """One whose time of day goes on while the loop works."""
+
+    later_ms = 0
+
+    def wall_ms(self) -> int:
+        return super().wall_ms() + self.later_ms
+
+
+def test_a_moment_has_one_time_of_day_whenever_somebody_asks() -> None:
+    with Made() as subject:
+        clock = subject.loop.clock = LivelyClock()
+        clock.pauses.add(START_MS, 60_000)
+        told = []
+        for clock.later_ms in (0, 1, 7, 0):
+            clock.advance(1000)
+            told.append((subject.wall_text(START_MS - 1), subject.wall_text(START_MS + 1)))
+        assert set(told) == {("2026-11-23T18:34:00.999Z", "2026-11-23T18:35:01.001Z")}
+        clock.later_ms = 3_600_000  # somebody has set the time of day
+        assert subject.wall_text(START_MS + 1) == "2026-11-23T19:35:01.001Z"
 
 
 def test_lists_end_and_say_how_much_is_missing() -> None:
