@@ -141,6 +141,13 @@ class AccessKind(Kind[AccessRules | None]):
             what = describe(node)
             if isinstance(node, MappingNode):
                 what = f"a mapping of {len(node.pairs)} keys"
+                if all(name.text in ("allow", "deny") for name, _ in node.pairs) and node.pairs:
+                    rules = "[{allow: ...}, {deny: ...}]"
+                    raise findings.refuse(node.mark, f"{what}, expected a list of rules: {rules}")
+            word, *rest = node.text.split() if isinstance(node, ScalarNode) else [""]
+            if word.rstrip(":") in ("allow", "deny") and len(rest) == 1:
+                meant = f"{{{word.rstrip(':')}: {rest[0].rstrip(';')}}}"
+                raise findings.refuse(node.mark, f"{what}, expected {meant}")
             raise findings.refuse(node.mark, f"{what}, expected {RULE}")
         (name, value), *_ = node.pairs
         if name.text not in ("allow", "deny"):

@@ -33,6 +33,7 @@ from nginy.config.parse import mark_at, parse
 from nginy.proxy.variables import VARIABLES
 from nginy.text.units import format_size
 
+NO_MAPPING: Final = "expected a mapping with keys such as listeners"
 FILE_MAX_BYTES: Final = 16 << 20
 FILES_MAX: Final = 1000
 INCLUDE_DEPTH_MAX: Final = 8
@@ -71,8 +72,7 @@ class Files:
         if node is None:
             return
         if not isinstance(node, MappingNode):
-            what = f"{describe(node)}, expected a mapping with keys such as listeners"
-            raise self.findings.refuse(node.mark, what)
+            raise self.findings.refuse(node.mark, f"{describe(node)}, {NO_MAPPING}")
         for name, value in node.pairs:
             self._join(name, self._fill(value))
         included = self.pairs.pop("include", None)

@@ -50,7 +50,8 @@ EXPLANATIONS: Final = (
     (r"character '(.)' that", r'"\1" cannot begin a value, expected it in quotes'),
     (r"mapping values are not", 'an unexpected ":", expected other indentation, or quotes'),
     (r"expected <block end>|expected '-' indicator|find expected key", _INDENTED),
-    (r"could not find expected ':'", 'no ":" after the key'),
+    (r"could not find expected ':'", 'no ":" with a blank after the key'),
+    (r"alphabetic or numeric character", "what begins with * or & needs quotes"),
     (r"expected ',' or '(.)'", r'no "," or "\1" where the list or mapping goes on or ends'),
     (r"expected the node content|find expected node content", _VALUELESS),
     (r"unexpected end of stream", "a quote that is never closed"),
@@ -133,6 +134,8 @@ def _refuse_syntax(text: str, file: str, error: yaml.YAMLError, findings: Findin
             error = own_error if known is text else error
     problem = (error.problem if isinstance(error, yaml.MarkedYAMLError) else None) or str(error)
     position = _position(error)
+    if isinstance(error, yaml.MarkedYAMLError) and "expected ':'" in problem:
+        position = error.context_mark or position  # where the key begins, not where it was missed
     mark = _mark(position, file)
     if position is not None and text[position.index - 1 : position.index + 1] == "${":
         # To YAML the brace begins a mapping where one is open, or a list.

@@ -36,7 +36,7 @@ from nginy.config.node import (
     quote,
 )
 from nginy.config.types import Kind, Plain, alternatives
-from nginy.config.words import hints
+from nginy.config.words import hints, shapes
 from nginy.errors import Problem
 
 T = TypeVar("T")
@@ -165,7 +165,8 @@ class Record(Kind[R]):
         if is_short:
             node = MappingNode(((ScalarNode(self.shorthand, node.mark), node),), node.mark)
         if not isinstance(node, MappingNode):
-            raise findings.refuse(node.mark, f"{describe(node)}, expected {self.expected}")
+            meaning = shapes.of_record(self.noun, node) or f"expected {self.expected}"
+            raise findings.refuse(node.mark, f"{describe(node)}, {meaning}")
         nodes, meant = self._known_keys(node, findings)
         values: dict[str, object] = {}
         bad = meant - nodes.keys()
@@ -228,7 +229,7 @@ class Record(Kind[R]):
         """Return the hint for an unknown key, and the key that it probably means."""
         advice = hints.absent(self.noun, word)
         if advice is not None:
-            return f": {advice}", None
+            return f": {advice}", hints.stands_for(self.noun, word)
         if known is None and word in findings.homes:
             return f": it belongs {belongs(findings.homes[word])}", None
         if known is None:
@@ -239,7 +240,8 @@ class Record(Kind[R]):
                 for name, row in self.keys.items()
                 if row.only in (None, "udp" if is_udp else "tcp")
             )
-            known = closest(word, (*usable, *self.directives))
+            names = (*usable, *self.directives)
+            known = closest(word, names) or closest(hints.snake(word), names)
         return did_you_mean(known), known
 
     def write(self, value: R) -> Plain:
@@ -288,6 +290,10 @@ class ListOf(Kind[tuple[T, ...]]):
         """Return the items that could be read; refuse an empty list."""
         if isinstance(node, SequenceNode) and not node.items:
             raise findings.refuse(node.mark, f"an empty list, expected {self.expected}")
+        if isinstance(self.item, Record):
+            meaning = shapes.of_list(self.item.noun, self.item.keys, node)
+            if meaning is not None:
+                raise findings.refuse(node.mark, f"{describe(node)} of names, {meaning}")
         items = node.items if isinstance(node, SequenceNode) else (node,)
         values = []
         for item in items:
@@ -337,7 +343,8 @@ class MapOf(Kind[dict[str, T]]):
     def read(self, node: Node, findings: Findings) -> dict[str, T]:
         """Return the values that could be read, by name, in the order of the file."""
         if not isinstance(node, MappingNode):
-            raise findings.refuse(node.mark, f"{describe(node)}, expected {self.expected}")
+            meaning = shapes.of_map(node) or f"expected {self.expected}"
+            raise findings.refuse(node.mark, f"{describe(node)}, {meaning}")
         values: dict[str, T] = {}
         for name, value in node.pairs:
             if not NAME_PATTERN.fullmatch(name.text):

@@ -26,6 +26,7 @@ from nginy.config.node import (
     quote,
 )
 from nginy.config.words.hints import value_hint
+from nginy.config.words.shapes import of_scalar
 from nginy.errors import InvalidValueError
 from nginy.proxy.variables import KEY_VARIABLES, VARIABLES, is_variable, names_in
 from nginy.text.address import parse_address
@@ -92,7 +93,8 @@ class ScalarKind(Kind[T]):
     def read(self, node: Node, findings: Findings) -> T:
         """Read a scalar; refuse lists and mappings."""
         if not isinstance(node, ScalarNode) or node.is_missing:
-            raise findings.refuse(node.mark, f"{describe(node)}, expected {self.expected}")
+            meaning = of_scalar(findings.key, node) or f"expected {self.expected}"
+            raise findings.refuse(node.mark, f"{describe(node)}, {meaning}")
         text = node.text
         if self.has_bytes:
             text = text if node.byte_text is None else node.byte_text
@@ -329,7 +331,7 @@ class Template(ScalarKind[str]):
 class TargetName(Template):
     """Where sessions go, by name, or by a variable of the configuration."""
 
-    expected = "an upstream's name, an address, or a variable such as $site"
+    expected = "an upstream's name, an address or a variable such as $site"
 
     def __init__(self) -> None:
         super().__init__(KEY_VARIABLES)

@@ -75,7 +75,10 @@ CASES = [
         LISTENER + "upstreams: [a]\n",
         ":2:12: upstreams: a list, expected a mapping of names to upstreams",
     ),
-    (LISTENER + "upstreams: {web: [a]}\n", ":2:18: web: a list, expected the keys of an upstream"),
+    (
+        LISTENER + "upstreams: {web: [a]}\n",
+        ":2:18: web: a list, expected {backends: [10.0.0.1:80, 10.0.0.2:80]}",
+    ),
     (
         LISTENER + "upstreams: {'a b': {backends: 127.0.0.1:1}}\n",
         ':2:13: upstreams: "a b" is not a name, expected no spaces, quotes or $',
@@ -207,8 +210,8 @@ CASES = [
         f':2:29: backends: "300.0.0.1:80" is not an IPv4 address, expected {PEER}',
     ),
     (
-        LISTENER + "upstreams: {web: {backends: 'web.internal:http'}}\n",
-        f':2:29: backends: "web.internal:http" has "http" for a port, expected {PEER}',
+        LISTENER + "upstreams: {web: {backends: 'web.internal:www'}}\n",
+        f':2:29: backends: "web.internal:www" has "www" for a port, expected {PEER}',
     ),
     (
         LISTENER + "upstreams: {web: {backends: '::1:80'}}\n",

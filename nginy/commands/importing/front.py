@@ -20,6 +20,7 @@ from nginy.commands.importing.model import Files, Imported, refuse
 from nginy.commands.importing.report import DIFFERENT, Fate, render_report, status
 from nginy.commands.importing.tidy import tidy
 from nginy.commands.importing.writer import render
+from nginy.config.files import NO_MAPPING
 from nginy.config.load import load
 from nginy.config.node import quote_path
 from nginy.config.types import at_once
@@ -132,7 +133,9 @@ def import_file(path: str, out: str | None, kind: str | None, *, is_strict: bool
 
 def hints(error: NginyError, path: str | None) -> list[str]:
     """Return what to type if nginy's own loader has met another program's configuration."""
-    if not isinstance(error, ConfigError) or path is None or path.endswith((".yml", ".yaml")):
+    if not isinstance(error, ConfigError) or path is None:
+        return []
+    if path.endswith((".yml", ".yaml")) and NO_MAPPING not in str(error):
         return []
     try:
         text = Disk(path).read(path)

@@ -311,6 +311,9 @@ def _check_target(target: str, mark: Mark, config: Config, findings: Findings) -
     if target in config.upstreams:
         return
     if ":" not in target and target.strip("0123456789."):
+        is_unread = not config.origin.has("upstreams") and all(map(_is_peer, config.upstreams))
+        if is_unread and not target.endswith(";"):
+            return  # it may be among those that nobody could read
         hint = did_you_mean(closest(target, config.upstreams))
         text = f"proxy_pass: there is no upstream {quote(target)}{hint}"
         if target.endswith(";"):

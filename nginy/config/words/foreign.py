@@ -278,6 +278,10 @@ VALUES: Final[Mapping[str, Mapping[str, str]]] = {
     "protocol": {
         **dict.fromkeys(("http", "https"), f"{NO_HTTP}, expected tcp"),
         **dict.fromkeys(("ssl", "tls"), "expected tcp, and tls for TLS"),
+        **dict.fromkeys(
+            ("all", "any", "both", "tcp+udp", "tcp/udp", "tcp_udp", "tcpudp"),
+            "expected two listeners, one with tcp and one with udp",
+        ),
         "quic": "expected udp",
         "http3": "expected udp",
     },

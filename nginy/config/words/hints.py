@@ -29,16 +29,22 @@ from nginy.config.words.foreign import (
 )
 from nginy.config.words.haproxy_options import OPTIONS
 from nginy.config.words.http import HTTP_WORDS
+from nginy.config.words.others import ABSENT as ABSENT_ELSEWHERE
+from nginy.config.words.others import RENAMED as RENAMED_ELSEWHERE
+from nginy.config.words.others import SECTIONS, TLS_DIRECTIVES, TLS_PREFIXES, WHOLE_FILES
 
 _URL = re.compile(r"([a-z][a-z0-9+]*)://([^/\s]*)(/\S*)?", re.IGNORECASE | re.ASCII)
 _ADDRESS = re.compile(r"(?:\[[^\]]*\]:|[\w.*-]+:|:)?\d+(?:-\d+)?|unix:/\S+", re.ASCII)
 _SYSLOG = re.compile(r"syslog:(?:server=)?(unix:[^,]*|[\w.-]+|\[[^\]]*\])(?::(\d+))?(?:,.*)?")
+_PORTS: Final = {"dns": 53, "domain": 53, "http": 80, "https": 443, "ssh": 22}
 _SHELL_VARIABLE = re.compile(r"\$([A-Z_][A-Z0-9_]*)", re.ASCII)
 
 
 def renamed(noun: str, word: str) -> str | None:
     """Return nginy's key for the word `word` in the record `noun`; None if no table has it."""
-    return RENAMED.get(noun, {}).get(_spelled(noun, word))
+    if noun == CONFIGURATION and " " in word:
+        return None  # a section with its name, whose content is no value of the key
+    return _found(RENAMED, noun, word) or _found(RENAMED_ELSEWHERE, noun, word)
 
 
 def absent(noun: str, word: str) -> str | None:
@@ -47,29 +53,66 @@ def absent(noun: str, word: str) -> str | None:
     first, *rest = word.lower().removeprefix("no ").split() or [""]
     if is_outer and first == "option" and rest:
         return OPTIONS.get(rest[0].replace("_", "-"), NO_OPTIONS)
-    advice = ABSENT.get(noun, {}).get(_spelled(noun, word))
+    if noun == CONFIGURATION and rest:
+        section = _section_hint(first, rest[0])
+        if section is not None:
+            return section
+    advice = _found(ABSENT, noun, word)
+    if advice is None and renamed(noun, word) is None:
+        advice = _found(ABSENT_ELSEWHERE, noun, word)
+    if advice is None and is_outer:
+        advice = _tls_hint(first)
     is_http = is_outer and not HTTP_WORDS.isdisjoint(_spellings(word))
     return NO_HTTP if advice is None and is_http else advice
 
 
-def _spelled(noun: str, word: str) -> str:
-    """Return the spelling that the tables have."""
-    for spelling in _spellings(word):
-        if spelling in RENAMED.get(noun, {}) or spelling in ABSENT.get(noun, {}):
-            return spelling
-    return word
+def stands_for(noun: str, word: str) -> str | None:
+    """Return the key in whose place another program has an unknown one that `absent` explains."""
+    first, *rest = word.split() or [""]
+    if noun != CONFIGURATION:
+        return None
+    if not WHOLE_FILES.isdisjoint(_spellings(word)):
+        return "listeners"
+    return SECTIONS.get(first) if rest else None
+
+
+def _section_hint(first: str, name: str) -> str | None:
+    """Return what to write for a section of nginx or HAProxy with its name."""
+    key = SECTIONS.get(first)
+    if key == "upstreams":
+        return f"expected upstreams: {{{name}: {{backends: [10.0.0.1:80]}}}}"
+    return None if key is None else "expected listeners: [{listen: 0.0.0.0:80, proxy_pass: web}]"
+
+
+def _tls_hint(word: str) -> str | None:
+    """Return what to write for a directive of nginx that begins with ssl_ or proxy_ssl_."""
+    known = TLS_DIRECTIVES.get(word)
+    others = (advice for prefix, advice in TLS_PREFIXES if word.startswith(prefix))
+    return known or next(others, None)
+
+
+def _found(table: Mapping[str, Mapping[str, str]], noun: str, word: str) -> str | None:
+    """Return what a table has for a word, in any of its spellings."""
+    words = table.get(noun, {})
+    return next((words[each] for each in _spellings(word) if each in words), None)
 
 
 def _spellings(word: str) -> Iterator[str]:
-    """Yield a word as others write it: HAProxy with dashes, nginx with underscores.
+    """Yield a word as others write it: HAProxy with dashes, nginx with underscores, others in
+    camelCase.
 
     Of several words, such as "server s1", the first one counts if no table has them together.
     """
     small = word.lower()
-    yield from (word, small, small.replace("-", "_"))
+    yield from (word, small, small.replace("-", "_"), snake(word))
     first, *rest = small.split() or [""]
     if rest:
         yield first.replace("-", "_")
+
+
+def snake(word: str) -> str:
+    """Return a word in camelCase as nginy would write it."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", word).replace("-", "_").lower()
 
 
 def value_hint(key: str, text: str) -> str | None:
@@ -155,7 +198,7 @@ def _listen_hint(text: str) -> str | None:
     """Return what to write for an address followed by words of nginx or HAProxy."""
     _, *words = text.split() or [""]
     if not words or _list_hint(text) is not None:
-        return _list_hint(text) or _url_hint(text, is_listen=True)
+        return _list_hint(text) or _url_hint(text, is_listen=True) or _port_hint(text)
     word, _, value = words[0].partition("=")
     answer = LISTEN_WORDS.get(word, "expected the address alone, and keys beside it")
     answer = answer.replace("{value}", value or (words[1] if len(words) > 1 else "..."))
@@ -166,7 +209,13 @@ def _backend_hint(text: str) -> str | None:
     """Return what to write for a backend followed by words of nginx or HAProxy."""
     address, *words = text.split() or [""]
     if not words or _list_hint(text) is not None:
-        return _list_hint(text) or _url_hint(text, is_listen=False)
+        port = None if text.startswith(":") else _port_hint(text)
+        return _list_hint(text) or _url_hint(text, is_listen=False) or port
+    if not _ADDRESS.fullmatch(address) and _ADDRESS.fullmatch(words[0]) and ":" in words[0]:
+        # HAProxy's "s1 10.0.0.1:80 check"
+        name, (address, *words) = address, words
+        answer = _backend_answer(address, words) if words else f"expected {address}"
+        return f'has the name "{name}" before the address: {answer}'
     return f'has "{words[0]}" after the address: {_backend_answer(address, words)}'
 
 
@@ -177,6 +226,24 @@ def _target_hint(text: str) -> str | None:
         return answer
     name = match[2]
     return answer.replace(f" {name}:", f" {name} for an upstream of that name, or {name}:", 1)
+
+
+def _port_hint(text: str) -> str | None:
+    """Return the address for one without a host, with a name for a port, or with a protocol."""
+    match = re.fullmatch(r"(\S+)/(tcp|udp)|(tcp|udp)/(\S+)", text)
+    if match is not None:
+        address, protocol = match[1] or match[4], match[2] or match[3]
+        return f"has a protocol, expected {_anywhere(address)}, and protocol: {protocol}"
+    if re.fullmatch(r":\d+", text):
+        return f"has no host, expected {_anywhere(text)} for all addresses"
+    host, _, name = text.rpartition(":")
+    if host and name in _PORTS:
+        return f'has "{name}" for a port, expected {host}:{_PORTS[name]}'
+    return None
+
+
+def _anywhere(text: str) -> str:
+    return f'"*{text}"' if text.startswith(":") else text
 
 
 def _resolver_hint(text: str) -> str | None:
@@ -197,6 +264,21 @@ def _bind_hint(text: str) -> str | None:
     if words[1:] == ["transparent"]:
         return f"has a word after the address, expected {{address: {words[0]}, transparent: on}}"
     return "has words after the address, expected the address alone" if words[1:] else None
+
+
+def _check_hint(text: str) -> str | None:
+    """Return the mapping for a request of HTTP, or a path, in the place of a check's type."""
+    match = re.fullmatch(r"(?:GET|HEAD|OPTIONS)?\s*(/\S*)(?:\s+HTTP/\S+)?", text)
+    return None if match is None else f"is a request, expected {{type: http, path: {match[1]}}}"
+
+
+def _status_hint(text: str) -> str | None:
+    """Return the statuses for 2xx, as others write them."""
+    words = text.lower().replace(",", " ").split()
+    if not words or not all(re.fullmatch(r"[1-5]xx|\d{3}", word) for word in words):
+        return None
+    meant = (f"{word[0]}00-{word[0]}99" if word.endswith("x") else word for word in words)
+    return f"is not known, expected {', '.join(meant)}"
 
 
 def _user_hint(text: str) -> str | None:
@@ -249,5 +331,7 @@ _ANSWERS: Final[Mapping[str, Callable[[str], str | None]]] = {
     "nameservers": _resolver_hint,
     "proxy_bind": _bind_hint,
     "proxy_pass": _target_hint,
+    "status": _status_hint,
+    "type": _check_hint,
     "user": _user_hint,
 }

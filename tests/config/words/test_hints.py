@@ -5,9 +5,11 @@ import pathlib
 import pytest
 from nginy.config.record import records_of
 from nginy.config.schema import CONFIG
+from nginy.config.words import others
 from nginy.config.words.foreign import ABSENT, CONFIGURATION, NO_HTTP, RENAMED, UPSTREAM, VALUES
 from nginy.config.words.foreign import LISTENER as LISTENER_
 from nginy.config.words.http import HTTP_WORDS
+from nginy.config.words.others import WHOLE
 
 from kit.configs import LISTENER, refusals
 
@@ -107,6 +109,30 @@ KEYS = [
         in_upstream("health_check: {agent: on}"),
         "the agent's port, in the upstream",
     ),
+    # Traefik, Envoy, Caddy, Kubernetes
+    (LISTENER + "entryPoints: {}\n", "this is of Traefik, " + WHOLE),
+    (LISTENER + "tcp: {}\n", "this is of Traefik, " + WHOLE),
+    (LISTENER + "static_resources: {}\n", "this is of Envoy, " + WHOLE),
+    (LISTENER + "apps: {}\n", "this is of Caddy, " + WHOLE),
+    (LISTENER + "apiVersion: v1\n", "this is of Kubernetes, " + WHOLE),
+    (LISTENER + "upstream web: {}\n", "expected upstreams: {web: {backends: [10.0.0.1:80]}}"),
+    (LISTENER + "frontend www: {}\n", "listeners: [{listen: 0.0.0.0:80, proxy_pass: web}]"),
+    (listening_and("reverse_proxy: 127.0.0.1:1"), '(did you mean "proxy_pass"?)'),
+    (in_listener("filter_chains: []"), "routes: [{sni: www.example.com, proxy_pass: web}]"),
+    (in_listener("ipAllowList: 10.0.0.0/8"), "access: [{allow: 10.0.0.0/8}, {deny: all}]"),
+    (in_listener("sticky: on"), "{hash: $remote_addr, consistent: on} in the upstream"),
+    (in_listener("retries: 3"), "expected proxy_next_upstream: {tries: 3}"),
+    (in_listener("log_format: x"), "log_formats at the top of the file"),
+    (in_listener("ssl_protocols: TLSv1.3"), "tls: {protocols: [TLSv1.2, TLSv1.3]}"),
+    (in_listener("ssl_ecdh_curve: auto"), "expected tls: {certificate: site.pem, key: site.key}"),
+    (in_listener("proxy_ssl_verify: off"), "unless there is proxy_tls: {verify: off}"),
+    (in_listener("proxy_ssl_crl: x"), "expected proxy_tls: on in a listener"),
+    (in_listener("proxy_tls: {insecureSkipVerify: on}"), "expected verify: off"),
+    (in_upstream("loadBalancing: random"), '(did you mean "balance"?)'),
+    (in_upstream("sessionAffinity: ip"), "balance: {hash: $remote_addr, consistent: on}"),
+    (in_upstream("circuitBreakers: {}"), "max_conns in a backend, and queue in the upstream"),
+    (in_upstream("outlier_detection: {}"), "expected eject: on, or max_fails in a backend"),
+    (in_upstream("health_check: {unhealthyThreshold: 3}"), '(did you mean "fails"?)'),
     ("defaults: {proxy_ssl: on}\n" + LISTENER, "expected proxy_tls: on in a listener"),
     ("defaults: {timeout: 5s}\n" + LISTENER, '(did you mean "proxy_timeout"?)'),
     ("defaults: {weight: 5}\n" + LISTENER, "it belongs in a backend"),
@@ -234,6 +260,50 @@ VALUES_WRITTEN = [
         "error_log: info /tmp/x\n" + LISTENER,
         "has the level before the path, expected {path: /tmp/x, level: info}",
     ),
+    # shapes
+    (listening(":80"), 'has no host, expected "*:80" for all addresses'),
+    (listening("53/udp"), "has a protocol, expected 53, and protocol: udp"),
+    (listening("udp/:53"), 'has a protocol, expected "*:53", and protocol: udp'),
+    (listening("*:https"), 'has "https" for a port, expected *:443'),
+    (backend("web.internal:http"), 'has "http" for a port, expected web.internal:80'),
+    (backend("s1 10.0.0.1:80"), 'has the name "s1" before the address: expected 10.0.0.1:80'),
+    (backend("s1 10.0.0.1:80 check"), "before the address: expected health_check in the upstream"),
+    (in_listener("protocol: tcp+udp"), "expected two listeners, one with tcp and one with udp"),
+    (in_listener("protocol: [tcp, udp]"), "expected two listeners, one with tcp and one with udp"),
+    (in_listener("proxy_pass: [a, b]"), "a list, expected one upstream with these backends"),
+    (in_listener("proxy_pass: {a: 1, b: 1}"), "routes with share where several divide the clients"),
+    (in_listener("limit_conn: addr 10"), "expected {key: $remote_addr, max: 10}"),
+    (in_listener("limit_conn: 10"), "expected {key: $remote_addr, max: 10}"),
+    (in_listener("access: {allow: '::1', deny: all}"), "of rules: [{allow: ...}, {deny: ...}]"),
+    (in_listener("access: [deny all]"), '"deny all", expected {deny: all}'),
+    (in_upstream("health_check: GET /up"), "is a request, expected {type: http, path: /up}"),
+    (in_upstream("health_check: {type: http, status: '2xx, 304'}"), "expected 200-299, 304"),
+    (
+        "listeners: {web: {listen: 127.0.0.1:80, return: hello}}\n",
+        "a mapping of names, expected a list: [{name: web, listen: 0.0.0.0:80, ...}]",
+    ),
+    (
+        LISTENER + "upstreams: [{name: web, backends: ['127.0.0.1:1']}]\n",
+        "a list, expected a mapping of names: {web: ...}",
+    ),
+    (
+        LISTENER + "upstreams: {web: ['10.0.0.1:80', '10.0.0.2:80']}\n",
+        "a list, expected {backends: [10.0.0.1:80, 10.0.0.2:80]}",
+    ),
+    (
+        LISTENER + "upstreams: {web: '10.0.0.1:80'}\n",
+        '"10.0.0.1:80", expected {backends: [10.0.0.1:80]}',
+    ),
+    (
+        LISTENER + "upstreams: {web: {backends: {10.0.0.1: 80, b2: '10.0.0.2:81'}}}\n",
+        "a mapping of names, expected a list: [10.0.0.1:80, 10.0.0.2:81]",
+    ),
+    (
+        LISTENER + "upstreams: {web: {backends: {one: {address: '10.0.0.1:80'}}}}\n",
+        "a mapping of names, expected a list: [{address: 10.0.0.1:80, ...}]",
+    ),
+    ("listeners:\n  - listen: *:80\n", "what begins with * or & needs quotes"),
+    ("listeners:\n  - listen:127.0.0.1:80\n", "expected a blank after the colon"),
     ("pid: nginy\n" + LISTENER, '(did you mean "./nginy"?)'),
     ("access_log: on\n" + LISTENER, "stderr, stdout or syslog:HOST:PORT"),
     (
@@ -262,6 +332,10 @@ def test_a_foreign_value_is_answered(tmp_path: pathlib.Path, text: str, advice: 
         "upstreams: {web: {servers: 127.0.0.1:1}}\n" + LISTENER,
         "upstreams: {web: {backends: {adress: '127.0.0.1:1'}}}\n" + LISTENER,
         "listener: {listen: 127.0.0.1:80, return: hello}\n",
+        "http: {server: {listen: 80}}\n",
+        "kind: Service\n",
+        "server web: {listen: 80}\n",
+        "upstream web: {}\nlisteners: {listen: 127.0.0.1:80, proxy_pass: web}\n",
         "listeners: {listen: 127.0.0.1:80, proxypass: 127.0.0.1:1}\n",
         "listeners: {listen: 127.0.0.1:80, retrun: hello}\n",
         in_upstream("health_check: {type: exec, comand: /bin/true}"),
@@ -310,14 +384,14 @@ def test_a_value_that_stands_for_its_record_is_named_by_the_key_that_was_typed(
 
 def test_no_foreign_word_is_one_of_nginys_own() -> None:
     records = {record.noun: record for _, record in records_of(CONFIG)}
-    for table in (RENAMED, ABSENT):
+    for table in (RENAMED, ABSENT, others.RENAMED, others.ABSENT):
         for noun, words in table.items():
             assert not words.keys() & records[noun].keys.keys(), noun
     for record in records.values():
         assert not HTTP_WORDS & record.keys.keys(), record.noun
     for noun in (CONFIGURATION, LISTENER_, UPSTREAM):
         assert not HTTP_WORDS & (RENAMED[noun].keys() | ABSENT[noun].keys() - {"http_check"}), noun
-    for noun, words in RENAMED.items():
+    for noun, words in (*RENAMED.items(), *others.RENAMED.items()):
         assert set(words.values()) <= records[noun].keys.keys(), noun
     keys = {name for record in records.values() for name in record.keys}
     assert VALUES.keys() <= keys
