@@ -4,10 +4,11 @@ This is for the admin interface's listeners what `services.py` is for the others
 what can fail, `commit` cannot fail. A listener whose address stays keeps its socket and its
 clients, and gets new settings. A unix socket belongs to the user alone from the moment it exists.
 
-Nobody has asked for the socket beside the pid file, so it keeps no nginy from starting: if binding
-it fails, the log says so.
+The configuration does not name the socket beside the pid file, so nginy starts without it: if
+binding it fails, the log says so.
 
-The package `admin` decides what the interface says, and to whom.
+The package `admin` decides what the interface says, and to whom. `operators.py` applies and keeps
+what operators change by it.
 
 Tested in tests/run/test_admin.py.
 """
@@ -21,11 +22,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from nginy import __version__
-from nginy.admin.answer import Facts, Poll, Slices
+from nginy.admin.answer import Facts, Slices
 from nginy.admin.changes.book import Newcomer
-from nginy.admin.changes.changing import follow_file, tell
-from nginy.admin.changes.kept import lines_of, parse_kept
-from nginy.admin.changes.overriding import OVERRIDING, details
 from nginy.admin.configured import problem_row
 from nginy.admin.guard import DoorSettings
 from nginy.admin.server import AdminServer, Door
@@ -39,17 +37,14 @@ from nginy.errors import NginyError
 from nginy.event.bind import ListenError, ListenOptions
 from nginy.event.listener import Listener
 from nginy.event.loop import Loop
-from nginy.event.timer import Timer
 from nginy.log.levels import NOTICE
 from nginy.process.binding import refusal
 from nginy.process.control import Control
 from nginy.process.inherited import Inherited
-from nginy.process.newcomers import misfits, settings_of
+from nginy.process.operators import OperatorChanges
 from nginy.process.report import ReloadOutcome
 from nginy.process.running import RunningConfig
 from nginy.process.server import Server
-from nginy.process.state_file import StateFile
-from nginy.process.takeover.predecessor import Predecessor
 from nginy.proxy.access import Table
 from nginy.text.address import Address
 from nginy.text.times import utc_text
@@ -77,15 +72,13 @@ class AdminSet:
         self._server = AdminServer(loop, self.subject)
         self._doors: dict[Address, tuple[Listener, Door]] = {}
         self._untold: list[str] = []
-        self._timer = Timer(self._lease_handler, self)
-        self._state = StateFile(loop, self.subject.book)
+        self.changes = OperatorChanges(loop, self.subject)
         self._is_begun = False
         """Whether the first configuration is known."""
-        self.subject.changed = self._book_changed
         self.subject.newcomer = self._newcomer
 
     def listeners(self) -> Sequence[Listener]:
-        """Return what a successor of this process gets copies of."""
+        """Return the listeners that a successor of this process gets copies of."""
         return [listener for listener, _ in self._doors.values()]
 
     def give_to(self, uid: int, gid: int) -> None:
@@ -124,7 +117,7 @@ class AdminSet:
             if prepared.config.admin is not None:
                 raise
             del prepared.settings[address]
-            # The pid file beside it has the same trouble, and says so in better words.
+            # The pid file beside it meets the same trouble, and reports it in better words.
             if error.errno not in (errno.EADDRINUSE, errno.ENOENT):
                 logger.warning("no admin interface: %s", error)
 
@@ -141,11 +134,12 @@ class AdminSet:
             door = Door(self._server, listener.address, settings)
             self._doors[address] = (listener, door)
             listener.start(self._loop, door.accept_handler)
-            self._loop.connections -= 1  # like its clients, it is not one of worker_connections
+            # Like its clients, it does not count as one of worker_connections.
+            self._loop.connections -= 1
             self._untold.append(f"{_to_open(listener)} ({settings.access})")
 
     def _follow(self, config: schema.Config) -> None:
-        """Learn what the configuration says; what operators have set gives way to it."""
+        """Learn what the configuration says; operators' changes give way to it."""
         subject = self.subject
         self._running.follow(config)
         subject.ready = config.ready
@@ -167,69 +161,23 @@ class AdminSet:
             for name, each in upstreams
             for backend in each.backends
         }
-        if self._is_begun:
-            self._state.follow(config.admin_state)
-        else:
-            self._state.begin(config.admin_state)
+        if not self._is_begun:
+            self._is_begun = True
             subject.ring.attach()
-        self._is_begun = True
-        had_changes = len(subject.book) > 0
-        follow_file(subject)
-        for change, reason in misfits(config, subject.book):
-            subject.book.remove_all_of(change.place)
-            tell(subject, f"{change} by an operator is dropped: {reason}", change.place)
-            follow_file(subject)
-        if had_changes:
-            self._apply()
+        self.changes.follow(config)
 
     def _newcomer(self, upstream: str, keys: Facts) -> Slices[Newcomer]:
         listing = self.subject.book.listings().get(upstream, AS_CONFIGURED)
         return self._running.newcomer(upstream, keys, listing)
 
     def controlled_by(self, control: Control) -> None:
-        """Let `control` obey operators who come this way like those who send signals."""
+        """Let `control` obey orders that come this way as it obeys signals."""
         self.subject.obey = control.obey
         self.subject.is_reloading = control.is_reloading
 
     def note(self, event: BackendEvent) -> None:
-        """Add what has happened to a backend to the events."""
+        """Add something that has happened to a backend to the events."""
         self.subject.events.add(self._loop.clock.wall_ms(), event.to_json())
-
-    # What operators have set.
-
-    def _apply(self) -> None:
-        """Tell all who serve what holds, without waiting for them."""
-        subject = self.subject
-        subject.set_level(None if subject.book.level is None else subject.book.level[0])
-        if subject.crew is None:
-            subject.override(subject.book.overrides(), subject.book.listings())
-        else:
-            question = Poll(OVERRIDING.name, details(subject.book))
-            subject.crew.ask(question, lambda _: None)
-        self._book_changed()
-
-    def _book_changed(self) -> None:
-        """Set the timer for the end of the next lease, if there is one, and keep the book."""
-        self._state.changed()
-        next_at_ms = self.subject.book.next_at_ms
-        if next_at_ms is None:
-            self._loop.timers.cancel(self._timer)
-        else:
-            self._loop.timers.start(self._timer, next_at_ms)
-
-    def _lease_handler(self, _timer: Timer) -> None:
-        for change in self.subject.book.expire(self._loop.clock.now_ms):
-            tell(self.subject, f"{change} has expired", change.place)
-        if self.subject.book.expire_level(self._loop.clock.now_ms):
-            tell(self.subject, "the error log has its configured level again")
-        self._apply()
-
-    def __str__(self) -> str:
-        """Return what log lines call it."""
-        return "changes by operators"
-
-    def abort(self) -> None:
-        """Go on after a bug; the leases end with the next change."""
 
     def undo(self, prepared: PreparedAdmin) -> None:
         """Close what was prepared, and go on as before."""
@@ -257,7 +205,7 @@ class AdminSet:
             self.close()
 
     def reload_ended(self, outcome: ReloadOutcome) -> None:
-        """Note what a reload has come to."""
+        """Note the outcome of a reload."""
         subject = self.subject
         now_ms = self._loop.clock.wall_ms()
         result = "refused" if outcome.problems else "applied"
@@ -279,38 +227,9 @@ class AdminSet:
             subject.needs_restart = outcome.needs_restart
             self.tell()
 
-    def book(self) -> bytes:
-        """Return what operators have set, for a successor."""
-        clock = self._loop.clock
-        return "\n".join(lines_of(self.subject.book, clock.now_ms, clock.wall_ms())).encode()
-
-    def succeed(self, predecessor: Predecessor) -> None:
-        """Take over what operators have set in the process before this one, now and later."""
-        predecessor.book_changed = self._inherit
-        if predecessor.book is not None:
-            self._inherit(predecessor.book)
-
-    def _inherit(self, book: bytes) -> None:
-        clock = self._loop.clock
-        try:
-            changes = parse_kept(book, clock.now_ms, clock.wall_ms(), settings_of)
-        except ValueError as error:
-            text = "changes by operators are forgotten: what was handed over %s"
-            logger.log(logging.ERROR, text, error)
-            return
-        self.subject.book.remove(lambda _: True)
-        for change in changes:
-            self.subject.book.set(change)
-        if self._is_begun:
-            self._apply()
-
-    def keep(self) -> None:
-        """Write down what operators have set, as another process is about to read it."""
-        self._state.flush()
-
     def leave(self) -> None:
         """Close what belongs to the parent of this process, which has just been forked."""
-        self._state.leave()
+        self.changes.leave()
         self.subject.ring.detach()
         for listener, door in self._doors.values():
             door.close()
@@ -320,9 +239,8 @@ class AdminSet:
 
     def close(self) -> None:
         """Close all listeners and clients."""
-        self._state.close()
+        self.changes.close()
         self.subject.ring.detach()
-        self._loop.timers.cancel(self._timer)
         for address in list(self._doors):
             self._close(address)
 
@@ -373,7 +291,7 @@ def _open(entry: AdminListener, address: Address, inherited: Inherited) -> Liste
     finally:
         os.umask(before)
     try:
-        if group_id >= 0:  # else make no call: etc/nginy.service does not allow it
+        if group_id >= 0:  # without a need, make no call: etc/nginy.service forbids it
             os.chown(address.path, -1, group_id)
         os.chmod(address.path, entry.mode)
     except OSError as error:
@@ -383,7 +301,7 @@ def _open(entry: AdminListener, address: Address, inherited: Inherited) -> Liste
 
 
 def _to_open(listener: Listener) -> str:
-    """Return where a listener is, if possible as what a browser opens."""
+    """Return where a listener is, as an address for a browser if possible."""
     address = listener.address
     return str(listener) if address.is_unix or address.is_wildcard else f"http://{listener}/"
 

@@ -1,10 +1,10 @@
 """What `nginy -s` asks of a running nginy: a signal, and an answer to some of them.
 
 The pid file leads to the process, which answers with a file beside it (`report.py`). We read that
-file until it tells of a reload that began after the signal: an earlier one, still under way, may
-not have seen the configuration as it is now. The same holds for reopening the logs. Where nginy has
-an admin interface that may change things, a reload is a request in place of signal and file. An
-upgrade is told by the old process, which may have ended by the time we read it.
+file until it reports a reload that began after the signal: an earlier one, still under way, may not
+have read the configuration as it is now. The same holds for reopening the logs. If nginy has an
+admin interface that may change things, a request replaces signal and file. The old process reports
+an upgrade, and may have ended by the time we read it.
 
 nginx: `ngx_signal_process` in `ngx_cycle.c`, which does not wait.
 
@@ -77,7 +77,7 @@ def reload_by_request(config: Config, config_path: str) -> ReloadOutcome:
 
 
 def rehearse(config: Config, config_path: str) -> ReloadOutcome:
-    """Ask the process what a reload would come to; raises NginyError if there is no answer."""
+    """Ask the process what a reload would do; raises NginyError if there is no answer."""
     message = Message("POST", "/api/v1/reload", {"dry_run": True}, ANSWER_MS / 1000)
     code, text = ask(config, config_path, message)
     try:
@@ -87,7 +87,7 @@ def rehearse(config: Config, config_path: str) -> ReloadOutcome:
 
 
 def _outcome(fields: Mapping[str, Any]) -> ReloadOutcome:
-    """Return the outcome that the admin interface has answered."""
+    """Return the outcome in an answer of the admin interface."""
     changes = tuple(
         ChangeLine(str(each["op"]), str(each.get("subject")), str(each["text"]))
         for each in fields["changes"]
@@ -170,7 +170,7 @@ def upgrade(path: str, answer_ms: int = UPGRADE_MS) -> tuple[int, UpgradeOutcome
     asked_ms = monotonic_ms()
     pid = send_signal(path, signal.SIGUSR2)
     while monotonic_ms() < asked_ms + answer_ms:
-        is_running = _is_running(pid)  # before reading: what it says last comes before its end
+        is_running = _is_running(pid)  # before reading: its last words come before its end
         with contextlib.suppress(NginyError):
             outcome = upgrade_outcome_of(read_upgrade(path, pid))
             if outcome is not None and outcome.began_ms >= asked_ms:
@@ -207,4 +207,4 @@ TOLD: Final[Mapping[str, Callable[[str], tuple[int, list[str]]]]] = {
     "reopen": tell_reopening,
     "upgrade": tell_upgrade,
 }
-"""Signals, by their names, that are answered with lines for people."""
+"""By name, the signals whose outcome is printed."""

@@ -1,10 +1,10 @@
-"""Binding all addresses of a configuration: the order, and everything that is in the way.
+"""Binding all addresses of a configuration: in which order, and what is in the way.
 
-A start or a reload that cannot bind says so of each address and names its holder, so that one look
-is enough. `binding_problems` finds the same for `nginy -t`, without a start: it binds each address
-for a moment. What the running nginy of this configuration holds is not in the way.
+A start or a reload that cannot bind reports each address with its holder, so that one look is
+enough. `binding_problems` finds the same for `nginy -t`, without a start: it binds each address for
+a moment. What the running nginy of this configuration holds is not in the way.
 
-`holder.py` finds out who holds an address, and `event/bind.py` binds one.
+`holder.py` finds out which process holds an address, and `event/bind.py` binds one.
 
 Tested in tests/run/test_binding.py.
 """
@@ -90,7 +90,8 @@ def _is_in_use(error: NginyError) -> bool:
 
 def _explained(error: NginyError, holders: Holders) -> str:
     """Return the message, with the holder of an address in use, and the address it holds if that is
-    another one."""
+    another one.
+    """
     if not isinstance(error, ListenError) or not _is_in_use(error):
         return str(error)
     address, udp = error.options.address, error.options.udp
@@ -101,10 +102,10 @@ def _explained(error: NginyError, holders: Holders) -> str:
 
 
 def _ownership(pid_path: str | None, path: str) -> Callable[[int], bool]:
-    """Return a test whether a process is the nginy that runs the configuration of `path`.
+    """Return a test for whether a process is the nginy that runs the configuration of `path`.
 
-    One of its workers counts, too, and so does the systemd that keeps sockets for it. Process 0
-    stands for a holder that nobody can see: if an nginy runs, the test takes the holder for it.
+    Its workers count, too, and so does the systemd that keeps sockets for it. Process 0 stands for
+    a holder that we cannot see: if an nginy runs, the test assumes that it is the holder.
     """
     running = -1
     if pid_path is not None:

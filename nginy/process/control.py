@@ -1,13 +1,13 @@
-"""Control: the one process that operators and service managers deal with.
+"""Control: the way in for operators and service managers, in the one process that they deal with.
 
-It hears the signals, reads the configuration when told to, keeps the pid file and, beside it, the
-text of the running configuration, tells the service manager, and starts a successor. The
-`Controlled` does what a signal asks for: the one process that serves (`single.py`), or the
-supervisor of several workers (`workers/supervisor.py`).
+It receives the signals, reads the configuration when told to, keeps the pid file and, beside it,
+the text of the running configuration, informs the service manager, and starts a successor. The
+`Controlled` carries out what a signal asks for: it is the one process that serves (`single.py`), or
+the supervisor of several workers (`workers/supervisor.py`).
 
 The signals are nginx's (`ngx_process_cycle.c`): TERM and INT end at once, QUIT ends gracefully, HUP
-reads the configuration again, USR1 reopens the logs, USR2 starts a successor (`upgrade.py`). It
-hears them from the first moment of a start, and puts off those that need a process that serves.
+reads the configuration again, USR1 reopens the logs, USR2 starts a successor (`upgrade.py`). nginy
+receives them from the first moment of a start, and puts off those that need a process that serves.
 
 Tested in tests/run/test_reload.py.
 """
@@ -47,16 +47,16 @@ from nginy.process.upgrade import Progress, Upgrade
 logger = logging.getLogger("nginy.server")
 
 DEFERRED: Final = frozenset({signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2})
-"""Signals that mean something only to a process that serves: during a start they wait."""
+"""Signals that only a process that serves can obey: during a start, they wait."""
 
 CONTROL_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, *sorted(DEFERRED))
 
 
 class Controlled(Protocol):
-    """What a `Control` is in front of."""
+    """What a `Control` commands."""
 
     def listeners(self) -> Sequence[Listener]:
-        """Return what a successor of this process gets copies of."""
+        """Return the listeners that a successor of this process gets copies of."""
 
     def change_to(self, config: schema.Config, text: str) -> None:
         """Begin to bring everything in step; `Control.reloaded` or `Control.refused` ends it."""
@@ -71,14 +71,15 @@ class Controlled(Protocol):
         """Begin to open all logs again; `Control.reopened` ends it."""
 
     def quit(self, *, has_successor: bool) -> str:
-        """Begin to end gracefully, and say what that waits for.
+        """Begin to end gracefully, and return what that waits for.
 
         A successor may serve from copies of the listening sockets.
         """
 
     def give(self, report: Callable[[Moved], None]) -> Sequence[socket.socket]:
         """Begin to hand over to a successor, and return the far ends of the lanes; raises
-        OSError."""
+        OSError.
+        """
 
     def take_back(self) -> None:
         """Keep what is not handed over, and accept clients again."""
@@ -87,7 +88,7 @@ class Controlled(Protocol):
         """Return what operators have set, for a successor."""
 
     def retire(self) -> None:
-        """Take no new clients, and end with the last session that the successor could not take."""
+        """Take no new clients, and end when the last session that could not move has ended."""
 
     def stop(self) -> None:
         """End now."""
@@ -108,7 +109,7 @@ class Control:
         self._upgrade = Upgrade(loop, controlled, self._upgrade_changed)
         self._inherited: Inherited | None = None
         self.predecessor = Predecessor(loop)
-        """The process that this one takes over from, if there is one."""
+        """The process from which this one takes over, if there is one."""
         self._deferred: list[signal.Signals] = []
         """Signals that wait: for the end of the start, or until it is decided who serves."""
         self._serving = ""
@@ -117,14 +118,14 @@ class Control:
         self._config = schema.Config()
         """What runs."""
         self._difference = Difference()
-        """What the file has different from it."""
+        """How the file differs from it."""
         self._reopening_began_ms = 0
         self._pid_file: PidFile | None = None
         self._next_pid_file: PidFile | None = None
         self.is_ending = self._is_quitting = False
-        """Whether the end has begun, graceful or not; the latter: whether QUIT has been heard."""
+        """Whether the end has begun, graceful or not; and whether QUIT has come."""
         self.notifier = Notifier({})
-        """Says what is going on to the process that has started this one."""
+        """Tells the service manager what is going on."""
         self._watchdog = Watchdog(loop, self.notifier)
 
     # Starting.
@@ -144,7 +145,7 @@ class Control:
     def open_pid_file(self, config: schema.Config, text: str) -> None:
         """Let others find this process; raises NginyError.
 
-        Call this once it serves: a program that finds the process may ask for something at once.
+        Call this once the process serves: a program that finds it may ask for something at once.
         """
         self._config = config
         self.prepare(config, text)
@@ -178,36 +179,36 @@ class Control:
         return self._is_changing or self._reader.is_reading
 
     def obey(self, number: signal.Signals) -> None:
-        """Do what a signal asks for, as soon as that means something."""
+        """Do what a signal asks for, as soon as that is possible."""
         if self._must_wait(number):
             self._deferred.append(number)
         else:
             self._obey(number)
 
     def _must_wait(self, number: signal.Signals) -> bool:
-        """Whether a signal means nothing before a start is over, or a hand-over is decided."""
+        """Whether a signal has to wait for the end of a start, or of a hand-over."""
         if not self._serving:
             return number in DEFERRED
         if number == signal.SIGUSR2 and not self._upgrade.has_successor:
             return self.predecessor.is_busy or self.is_reloading()
         if number == signal.SIGQUIT and self.predecessor.is_busy:
-            return True  # what comes from there needs its listeners
+            return True  # what is handed over needs its listeners
         return self._upgrade.is_under_way and number in (signal.SIGHUP, signal.SIGQUIT)
 
     def _obey_deferred(self) -> None:
-        """Obey what has waited, as far as it need not wait on."""
+        """Obey the signals that have waited, unless they must go on waiting."""
         deferred, self._deferred = self._deferred, []
         for number in deferred:
             self.obey(number)
 
     def _predecessor_gone(self) -> None:
-        """Own the paths of unix sockets, which the process before this one has left."""
+        """Own the paths of unix sockets, which the previous process has left to this one."""
         for listener in self._controlled.listeners():
             if self._inherited is not None and self._inherited.was_handed(listener.options.key):
                 listener.is_inherited = False
 
     def _upgrade_changed(self) -> None:
-        """Follow a successor that has got its role, or has ended."""
+        """Act on a successor that has got its role, or has ended."""
         progress = self._upgrade.progress
         if progress is Progress.NONE and self._serving and not self.is_ending:
             self.notifier.ready(self._serving)
@@ -241,7 +242,9 @@ class Control:
             self._controlled.stop()
 
     def tell_stopping(self, status: str) -> None:
-        """Tell the service manager that nginy ends, unless a successor is the service by now."""
+        """Tell the service manager that nginy is ending, unless a successor is the service by
+        now.
+        """
         if not self._upgrade.has_heir:
             self.notifier.stopping(status)
 
@@ -273,12 +276,12 @@ class Control:
         return self._config
 
     def reloaded(self, config: schema.Config) -> None:
-        """Say what has changed, now that `config` runs."""
+        """Report what has changed, now that `config` runs."""
         self._config = config
         self._reload_ended(report_reload(self._reader.began_ms, self._difference))
 
     def refused(self, *problems: str) -> None:
-        """Say why nothing has changed."""
+        """Report why nothing has changed."""
         self._reload_ended(report_refusal(self._reader.began_ms, problems))
 
     def _reload_ended(self, outcome: ReloadOutcome) -> None:
@@ -295,13 +298,13 @@ class Control:
             return
         self.notifier.ready(f"{self._serving}; {outcome.summary}")
         if is_outdated:
-            # Somebody asked during the reload, and the file may have changed since.
+            # Another reload was asked for meanwhile, and the file may have changed since.
             self.reload()
         else:
             self._obey_deferred()
 
     def reopened(self, problems: Sequence[str]) -> None:
-        """Tell whoever asked which logs could not be opened again, and why."""
+        """Report which logs could not be opened again, and why, to whoever asked."""
         if self._pid_file is not None:
             outcome = ReopenOutcome(self._reopening_began_ms, tuple(problems))
             try:
@@ -309,7 +312,7 @@ class Control:
             except OSError as error:
                 logger.warning("write() failed (%s: %s)", error.errno, error.strerror)
 
-    # The pid file, as one of the things that a reload changes: all of them, or none.
+    # The pid file, which a reload changes along with everything else, or not at all.
 
     def prepare(self, config: schema.Config, text: str) -> None:
         """Open the pid file that `config` names; raises NginyError."""
@@ -329,7 +332,7 @@ class Control:
     # Ending.
 
     def leave(self) -> None:
-        """Close what belongs to this process and not to a child of it: for a worker, in its own."""
+        """Close what belongs to this process alone; a worker calls this in its own process."""
         self._reader.leave()
         self._upgrade.close()
         self.predecessor.close()

@@ -1,13 +1,13 @@
-"""Errand: work that nothing can cut into slices, done by a child process for an answer.
+"""Errand: work for an answer that cannot be cut into slices, done by a child process.
 
 Reading a whole configuration, or building the table of a method to see where a client would go,
-takes a great many milliseconds for a great many backends. A fork has all that it needs, and the
-loop goes on meanwhile. The child writes what it has found as JSON into a file without a name, and
-ends; the answer looks again until it has.
+takes many milliseconds with many backends. A fork has everything it needs, and the loop goes on
+meanwhile. The child writes its result as JSON into a nameless file, and ends; the answer polls
+until then.
 
-There are few at a time, and each has a time limit, as anybody who may read can ask for one. One of
-them is kept for operators. The kernel enforces the limit as well, since a child may outlive its
-parent.
+Anybody who may read can ask for an errand, so there are few at a time, and each has a time limit.
+One of them is kept for operators. The kernel enforces the limit as well, since a child may outlive
+its parent.
 
 Tested in tests/run/test_admin_config.py.
 """
@@ -26,13 +26,13 @@ from nginy.wire.request import RequestError
 
 AT_ONCE: Final = 2
 OF_READERS: Final = 1
-"""How many of them clients may have that have no full access."""
+"""How many errands clients without full access may have."""
 LOOK_MS: Final = 10
 LIMIT_S: Final = 20
 
 
 class Errands:
-    """Those of one process."""
+    """The errands of one process."""
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
@@ -41,10 +41,12 @@ class Errands:
     def run(self, work: Callable[[], Facts], *, is_reader: bool = False) -> Slices[Any]:
         """Return what `work` returns, in a child; raises RequestError if that is not possible.
 
-        `is_reader` says that who asks has no full access.
+        `is_reader` says that the client has no full access.
         """
         if self._under_way >= AT_ONCE or (is_reader and self._of_readers >= OF_READERS):
-            raise RequestError(503, "busy", "others ask for as much at this moment, try again")
+            raise RequestError(
+                503, "busy", "others are asking for as much at the moment, try again"
+            )
         try:
             fd = os.memfd_create("nginy-errand")
         except OSError as error:
@@ -73,7 +75,7 @@ class Errands:
             if not codes:  # its client has left, or it takes too long; the loop reaps it
                 child.send_signal(signal.SIGKILL)
         if codes != [0]:
-            raise RequestError(503, "no_outcome", "nothing has come of it; see the log")
+            raise RequestError(503, "no_outcome", "there is no result; see the log")
         return json.loads(os.pread(fd, os.fstat(fd).st_size, 0))
 
 

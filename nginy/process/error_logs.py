@@ -1,8 +1,8 @@
 """The error logs of one process: the one at the top of the file, and those of listeners.
 
-The one at the top gets what all of nginy says. A listener may have another one for what its
-sessions say, or another level of the same; each file is open only once. A session goes on with the
-log that it began with, so a file stays open as long as a handler refers to a logger of it.
+The log at the top gets everything that nginy logs. A listener may have another log for its
+sessions, or another level of the same one; each file is open only once. A session keeps the log
+that it began with, so a file stays open as long as a handler refers to one of its loggers.
 
 `log/error_log.py` makes the lines. Only `logs.py` uses this module.
 
@@ -21,7 +21,7 @@ from nginy.log.error_log import ErrorLog
 from nginy.log.levels import LEVELS
 
 SESSIONS: Final = "nginy.proxy"
-"""The name of the loggers that sessions write to."""
+"""The name of the loggers that sessions use."""
 
 LogKey = tuple[str, str]
 """A path and a level."""
@@ -37,12 +37,12 @@ class ErrorLogs:
         self._main: ErrorLog | None = None
         """The one at the top of the file; None before a start."""
         self._level: str | None = None
-        """What operators have set in place of the configured one."""
+        """The level that operators have set in place of the configured one."""
         self._configured = "notice"
         self._wanted: set[str] = set()
         """The paths that are configured, or about to be."""
         self._loggers: dict[LogKey, weakref.ref[logging.Logger]] = {}
-        """Those of listeners, as long as a handler refers to them."""
+        """The loggers of listeners, as long as a handler refers to them."""
         self._silent = logging.Logger(SESSIONS, logging.CRITICAL + 1)
 
     def __iter__(self) -> Iterator[ErrorLog]:
@@ -51,7 +51,8 @@ class ErrorLogs:
 
     def open(self, config: schema.Config) -> None:
         """Open what `config` names, or change nothing and raise OSError or ValueError with a
-        `path`."""
+        `path`.
+        """
         opened: dict[str, ErrorLog] = {}
         for path in paths_of(config):
             if path not in self._logs and path not in opened:
@@ -73,14 +74,15 @@ class ErrorLogs:
         main.set_level(self._level or self._configured)
 
     def set_level(self, level: str | None) -> None:
-        """Have the log at the top take another level; None is the configured one."""
+        """Set the level of the log at the top; None is the configured one."""
         self._level = level
         if self._main is not None:
             self._main.set_level(level or self._configured)
 
     def logger(self, settings: ErrorLogSettings | None) -> logging.Logger:
         """Return the logger that a listener's sessions write to; None stands for the log at the
-        top."""
+        top.
+        """
         if settings is None:
             return logging.getLogger(SESSIONS)
         if settings == SILENT:
@@ -89,7 +91,7 @@ class ErrorLogs:
         known = self._loggers.get(place)
         logger = None if known is None else known()
         if logger is None:
-            # Not by getLogger(), which would keep it for ever.
+            # Not by getLogger(), which would keep it forever.
             logger = logging.Logger(SESSIONS, LEVELS[settings.level])
             logger.addHandler(self._logs[settings.path])
             self._loggers[place] = weakref.ref(logger, partial(self._logger_gone, place))

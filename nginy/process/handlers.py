@@ -1,9 +1,9 @@
-"""Handlers: they serve the clients of a listener; this module makes them from its keys.
+"""Handlers serve the clients of a listener. This module makes them from the listener's keys.
 
-A reload makes a new handler for each address, so that the sessions of the one before keep its
-settings; the new one takes over what belongs to the listener. A listener with routes has one that
-leads to others (`proxy/routing/routed.py`); it makes those when a client first needs them, from the
-configuration of its own making.
+A reload makes a new handler for each address, so that sessions of the previous one keep its
+settings; the new one takes over what belongs to the listener. A listener with routes has a handler
+that leads to others (`proxy/routing/routed.py`). It makes those when a client first needs them,
+from the configuration that it was made from itself.
 
 `services.py` decides when handlers are made and which sockets they serve;
 `config/building/build.py` makes settings of the configuration's keys.
@@ -54,7 +54,7 @@ class _Outline(NamedTuple):
     """What the handlers of an entry need of it, apart from its addresses."""
 
     settings: schema.Listener
-    """Keeps the entry alive, whose identity is the key."""
+    """Keeps the entry alive, as its identity is the key."""
     is_routed: bool
     proxy: ProxySettings
 
@@ -108,13 +108,13 @@ class HandlerMaker:
         self._config = schema.Config()
         self._definitions: dict[str, Definition] = {}
         self._common: dict[int, _Common] = {}
-        """By the identity of an entry, which it keeps alive."""
+        """By the identity of an entry, which the value keeps alive."""
         self._outlines: dict[int, _Outline] = {}
 
     def begin(self, config: schema.Config, tls: TlsContexts) -> Steps[None]:
         """Make handlers for `config` from now on; logs and pools are in step with it.
 
-        This works out, in steps, all that it can before the first of them.
+        This works out, in steps, all that can be known before the first one is made.
         """
         self._tls = tls
         self._config = config
@@ -161,7 +161,8 @@ class HandlerMaker:
         return handler
 
     def must_wait(self, settings: schema.Listener, before: ProtocolHandler) -> str:
-        """Return the name of an upstream that is not ready, so that `before` has to go on serving.
+        """Return the name of an upstream that is not ready, for which `before` has to go on
+        serving.
 
         "" if there is none, or if `make` finds a way for it: a listener without routes keeps its
         pool until the new one is ready.
@@ -198,7 +199,8 @@ class HandlerMaker:
     def _content(self, listener: Listener, common: _Common, target: RouteTarget) -> ProtocolHandler:
         """Return the handler behind a routed one for clients that go to `target`.
 
-        A reload may have come meanwhile: all that it needs of the configuration is in `common`.
+        There may have been a reload meanwhile, so `common` has all that this needs of the
+        configuration.
         """
         outline, compile_text = common.outline, common.compile_text
         if target.proxy_pass is None:

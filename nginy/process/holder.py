@@ -1,13 +1,13 @@
-"""Who holds an address: the first question of anybody whose program cannot bind one.
+"""Who holds an address: the first question of anybody whose program cannot bind it.
 
-Linux tells it in two steps (proc(5)): /proc/self/net/tcp and its sisters have the inode of each
+Linux answers in two steps (proc(5)): /proc/self/net/tcp and its sisters have the inode of each
 socket with its local address, and /proc/PID/fd says which process has a descriptor of that inode.
 The link /proc/net is missing where a service sees only processes (ProcSubset=pid). The second step
 looks at every descriptor of the machine, so this is for a start or a reload that has failed anyway.
 The answer leaves out what nginy cannot find out, such as the descriptors of another user's
 processes; nothing here raises.
 
-`binding.py` makes a message of the answer.
+`binding.py` turns the answer into a message.
 """
 
 import os
@@ -23,11 +23,11 @@ from nginy.text.address import Address
 _LISTEN: Final = "0A"
 """TCP_LISTEN of linux/net/tcp_states.h, as /proc/net/tcp writes it."""
 _UNCONNECTED: Final = "07"
-"""What /proc/net/udp writes for a socket that is bound, and connected to nobody (TCP_CLOSE)."""
+"""What /proc/net/udp writes for a socket that is bound but not connected (TCP_CLOSE)."""
 
 
 class Holders:
-    """Who holds addresses. It reads /proc once, at the first questions, however many there are."""
+    """Finds who holds addresses. It reads /proc once, at the first question."""
 
     __slots__ = ("_owners", "_proc", "_tables")
 
@@ -37,7 +37,7 @@ class Holders:
         self._tables: dict[str, dict[str, list[list[str]]]] = {}
 
     def of(self, address: Address, udp: bool = False) -> list[int]:
-        """Return the ids of the processes that listen on `address`, as far as we can see them."""
+        """Return the ids of the processes that listen on `address`, as far as they can be seen."""
         if address.is_unix:
             inodes = set(_unix_inodes(address, self._proc))
         else:
@@ -89,7 +89,7 @@ def name_of(pid: int, proc: str = "/proc") -> str:
 
 
 def _socket_owners(proc: str) -> dict[str, list[int]]:
-    """Return the processes of each socket, by what the links to it in /proc read."""
+    """Return the processes of each socket, by the text of the links to it in /proc."""
     owners: dict[str, list[int]] = {}
     for pid in sorted(int(name) for name in _names(proc) if name.isdigit()):
         for link in {_link(f"{proc}/{pid}/fd/{fd}") for fd in _names(f"{proc}/{pid}/fd")}:

@@ -1,8 +1,8 @@
 """Inherited: listening sockets that were bound before this process needed them.
 
 They come from a supervisor, from a service manager (`systemd.py`) or from the nginy that this one
-replaces (`upgrade.py`). A listener that is about to open asks here first. The kernel says what each
-socket is bound to, so nothing else has to tell which is which.
+replaces (`upgrade.py`). A listener that is about to open asks here first. The kernel knows what
+each socket is bound to, so nothing else has to say which is which.
 
 nginx: `ngx_add_inherited_sockets`, `ngx_set_inherited_sockets`.
 """
@@ -21,14 +21,14 @@ logger = logging.getLogger("nginy.server")
 
 
 class Inherited:
-    """Sockets that wait for their listener. Its creator calls `close` in the end."""
+    """Sockets that wait for their listeners. Closed by its creator."""
 
     __slots__ = ("_handed", "_sockets")
 
     def __init__(self) -> None:
         self._handed: set[ListenKey | None] = set()
-        """What the nginy before this one has bound. Paths of unix sockets are its own until it has
-        ended: it may have to go on."""
+        """What the previous nginy has bound. It owns the paths of its unix sockets until it has
+        ended, as it may have to go on."""
         self._sockets: dict[ListenKey | None, list[_socket.socket]] = {}
 
     def add(self, sockets: Iterable[_socket.socket]) -> None:
@@ -37,15 +37,14 @@ class Inherited:
             self._sockets.setdefault(key_of(sock), []).append(sock)
 
     def adopt(self, passed: Iterable[int], handed: Sequence[int]) -> None:
-        """Keep what a service manager has passed, and what the nginy before this one has handed
-        over."""
+        """Keep what a service manager has passed, and what the previous nginy has handed over."""
         self.add(adopt(passed))
         sockets = adopt(handed)
         self._handed.update(map(key_of, sockets))
         self.add(sockets)
 
     def was_handed(self, key: ListenKey) -> bool:
-        """Whether the nginy before this one has bound that address."""
+        """Whether the previous nginy has bound that address."""
         return key in self._handed
 
     def listener(self, options: ListenOptions, neighbors: Sequence[_socket.socket]) -> Listener:
@@ -62,7 +61,7 @@ class Inherited:
     def take(self, key: ListenKey) -> _socket.socket | None:
         """Return a socket bound to that address, which the caller then owns; None if there is none.
 
-        Of several, the one that came first.
+        If there are several, the one that came first.
         """
         sockets = self._sockets.get(key)
         return sockets.pop(0) if sockets else None
@@ -75,9 +74,10 @@ class Inherited:
         self._sockets.clear()
 
     def warn_and_close(self) -> None:
-        """Close what no listener has taken, and say so: its sender meant it to be served."""
+        """Close what no listener has taken, with a warning: its sender meant it to be served."""
         unwanted = [sock.getsockname() for socks in self._sockets.values() for sock in socks]
-        # First: once the log says so, the kernel refuses a client instead of resetting it.
+        # This comes first: by the time the log reports it, the kernel refuses clients instead of
+        # resetting them.
         self.close()
         for address in unwanted:
             logger.warning(

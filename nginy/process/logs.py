@@ -38,7 +38,7 @@ from nginy.proxy.texts import Variables
 from nginy.text.escape import escape_default, escape_json, escape_path
 
 FLUSH_AGAIN_MS = 1000
-"""When to try again if a log could not take its lines, where the configuration names no time."""
+"""When to try again if a log could not take its lines and the configuration sets no time."""
 
 FALSE = ("", "0")
 """Values of `if` for which a session gets no line (nginx)."""
@@ -56,13 +56,14 @@ class LogSet:
         self._error_logs = ErrorLogs(self._want_flush)
         self._files: dict[str, LogFile] = {}
         self._troubled: set[str] = set()
-        """Those paths of them that the error log has called failing."""
+        """The paths that the error log has reported as failing."""
         self._wanted: set[str] = set()
         """The paths that are configured, or about to be."""
         self._access_logs: dict[tuple[AccessLogSettings, LogFormat], AccessLog[Session]] = {}
-        """Those that are configured, each with its format."""
+        """The configured access logs, each with its format."""
         self._used: dict[weakref.ref[AccessLog[Session]], str] = {}
-        """Those still in use, each with its path: a handler refers to its log while it lives."""
+        """The access logs in use, each with its path: a handler refers to its log while it
+        lives."""
         self._varied = OpenFiles(partial(LogFile, want_flush=self._want_flush))
         """The files of those whose paths have variables."""
         self._timer = Timer(self._flush_handler, self)
@@ -104,7 +105,7 @@ class LogSet:
         self._close_files()
 
     def _close_files(self) -> None:
-        """Close the files that nobody configures any more or writes to."""
+        """Close the files that are neither configured nor written to."""
         used = {*self._wanted, *self._used.values()}
         for path in [path for path in self._files if path not in used]:
             self._files.pop(path).close()
@@ -113,11 +114,11 @@ class LogSet:
             self._varied.close()
 
     def define(self, variables: Mapping[str, VariableSettings]) -> None:
-        """Make the variables of a configuration known to whatever is compiled from now on."""
+        """Make the variables of a configuration known to all texts compiled from now on."""
         if variables != self._defined:
             self._defined = variables
             self._variables = Variables(self._loop.clock, definitions(variables))
-            # Sessions go on with the logs that they began with, and with their variables.
+            # Sessions keep the logs that they began with, and those keep their variables.
             self._access_logs.clear()
 
     def session_logger(
@@ -161,7 +162,7 @@ class LogSet:
         return AccessLog(sink, render, buffer_bytes, flush_ms, wanted, errors)
 
     def _condition(self, settings: AccessLogSettings) -> Callable[[Session], bool] | None:
-        """Return a test which sessions get a line, None for all."""
+        """Return a test for which sessions get a line, None for all."""
         if settings.if_ is None:
             return None if settings.empty else is_worth_a_line
         value = self._variables.compile(settings.if_)
@@ -170,7 +171,7 @@ class LogSet:
         return lambda session: is_worth_a_line(session) and value(session) not in FALSE
 
     def session_errors(self, error_log: ErrorLogSettings | None) -> logging.Logger:
-        """Return the logger to which a listener's sessions say what happens to them."""
+        """Return the logger that a listener's sessions write to."""
         return self._error_logs.logger(error_log)
 
     @property
@@ -196,7 +197,7 @@ class LogSet:
         return {"access": access, "error": sum(log.sink.lost_lines for log in self._error_logs)}
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write the lines that wait."""
         for error_log in self._error_logs:
             error_log.flush()
         for file in self._files.values():
@@ -253,11 +254,11 @@ class LogSet:
         for file in files:
             if bool(file.trouble) != (file.path in self._troubled):
                 self._tell(file)
-        # Clients may choose paths, and a full disk fails them all: keep none that is closed.
+        # Clients may choose paths, and on a full disk they all fail: keep no closed one.
         self._troubled.intersection_update([file.path for file in files])
 
     def _tell(self, file: LogFile) -> None:
-        """Say in the error log that an access log fails, or that it works again.
+        """Log that an access log fails, or that it works again.
 
         The flush timer bounds how often. nginx says it once a minute while it lasts
         (ngx_http_log_write).

@@ -1,8 +1,8 @@
-"""Newcomers: backends that operators add while nginy runs, checked as those of the file are.
+"""Newcomers: backends that operators add while nginy runs, checked like those in the file.
 
-The keys come as JSON and are read by the table of the configuration, so an added backend may have
-what one in the file may have, and mistakes get the same words. What the table cannot know is
-checked against the configuration that runs, by the functions that check the file
+Their keys come as JSON, and the table of the configuration reads them. So an added backend may have
+every key that one in the file may have, and mistakes get the same messages. What the table cannot
+know is checked against the configuration that runs, by the functions that check the file
 (`config/checking/check.py` and `config/checking/loops.py`). A host name has to stand in the file:
 its addresses come and go.
 
@@ -31,7 +31,7 @@ from nginy.config.upstream import Backend, Upstream
 from nginy.text.address import Address
 
 BODY: Final = Mark("body", 1, 1)
-"""Where mistakes are; a body of JSON has no lines worth a mention."""
+"""The place of mistakes: the lines of a JSON body are not worth naming."""
 
 
 def newcomer(config: Config, listing: Listing, upstream: str, keys: Mapping[str, Any]) -> Newcomer:
@@ -65,7 +65,7 @@ def newcomer(config: Config, listing: Listing, upstream: str, keys: Mapping[str,
 
 
 def settings_of(keys: Mapping[str, Any]) -> BackendSettings:
-    """Return the settings of a backend with keys that were right once; raises ValueError."""
+    """Return the settings of a backend from keys that were valid once; raises ValueError."""
     return build.backend_settings(_known(keys))
 
 
@@ -79,8 +79,9 @@ def _known(keys: Mapping[str, Any]) -> Backend:
 
 
 def misfits(config: Config, book: Book) -> list[tuple[Change, str]]:
-    """Return the added backends that do not go with a configuration which has changed meanwhile,
-    each with the reason."""
+    """Return the added backends that do not fit a configuration which has changed meanwhile, each
+    with the reason.
+    """
     found = []
     for change in book:
         upstream = config.upstreams.get(change.place[0])
@@ -88,7 +89,7 @@ def misfits(config: Config, book: Book) -> list[tuple[Change, str]]:
             continue
         findings = Findings(HOMES)
         made = _known(change.keys)
-        # Of the others, one will do: that there are thousands changes nothing for this one.
+        # One of the others is enough: it makes no difference to this one that there are thousands.
         others = [each for each in upstream.backends if not each.backup][:1]
         check_upstream(replace(upstream, backends=(*others, made)), findings)
         _check_ways(config, change.place[0], made, findings)
@@ -130,7 +131,7 @@ def _value(backend: Backend, name: str) -> object:
 
 
 def _check_ways(config: Config, upstream: str, made: Backend, findings: Findings) -> None:
-    """Report what the listeners that lead to the upstream have against a backend of it."""
+    """Report why listeners that lead to the upstream cannot use the backend."""
     alone = replace(config.upstreams[upstream], backends=(made,))
     small = replace(config, upstreams={**config.upstreams, upstream: alone})
     leading = [each for each in config.listeners if upstream in upstreams_of(each)]
@@ -141,7 +142,7 @@ def _check_ways(config: Config, upstream: str, made: Backend, findings: Findings
 
 
 def _is_own(config: Config, address: Address) -> bool:
-    """Whether a listener of our own may take what is sent there: few have its port, if any."""
+    """Whether one of our listeners may receive what is sent there: few have its port, if any."""
     if address.offset is not None:
         return True
     own = OwnListeners(config)

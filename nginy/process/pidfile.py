@@ -3,14 +3,14 @@
 `-s reload` and the other signals read the id from the pid file. `nginy plan` compares a new
 configuration with the running one, and the file on disk may have changed since. So the server keeps
 the text of what it runs (that of `nginy -T`) in a second file beside the first, PATH.conf. Three
-more, PATH.reload, PATH.reopen and PATH.upgrade, have the outcome of the last reload, of the last
+more, PATH.reload, PATH.reopen and PATH.upgrade, hold the outcome of the last reload, of the last
 reopening of the logs (`report.py`) and of the last upgrade (`takeover/report.py`). Only nginy's own
 user can read these four.
 
 nginy opens the files once, before it drops privileges, and rewrites them in place: the user that it
-becomes may have no right to create files there. If it may not even remove them in the end, it
-empties them. Their first line names the process they belong to, so that no reader takes the words
-of a killed nginy for those of the next one.
+becomes may have no right to create files there. If it may not remove them in the end, it empties
+them. Their first line names the process that wrote them, so no reader takes the text of a killed
+nginy for that of the next one.
 
 A successor (`upgrade.py`) writes its own id over that of the process before it, by one call, so
 that whoever reads the file finds one of the two at any time. The old process then lends the files;
@@ -33,7 +33,7 @@ from nginy.log.levels import NOTICE
 logger = logging.getLogger("nginy.server")
 
 PID_MAX_CHARACTERS: Final = 64
-"""Of a pid file; more than that is something else."""
+"""The longest pid file; a longer file is something else."""
 _COMPANION_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -142,9 +142,9 @@ class PidFile:
             _write_id(self.path, pid)
 
     def take_back(self) -> None:
-        """Have the files again, as the successor has ended.
+        """Own the files again, since the successor has ended.
 
-        One that has failed half-way has written them, or removed them, before `lend`.
+        A successor that failed half-way may have written or removed them before `lend`.
         """
         if not self._is_lent and self._is_whole():
             return
@@ -164,7 +164,7 @@ class PidFile:
             logger.critical("write() failed (%s: %s)", error.errno, error.strerror)
 
     def _is_whole(self) -> bool:
-        """Whether the files say what this process has written."""
+        """Whether the files still have what this process has written."""
         try:
             text = _read_companion(text_path(self.path), os.getpid())
         except NginyError:
@@ -199,7 +199,7 @@ def open_pid_file(
     """Return the pid file to go over to: `current` if it has that path, a new one, or none.
 
     `before` is the process that this one succeeds. Raises NginyError if nginy cannot write a new
-    one, or another nginy owns it.
+    one, or if another nginy owns it.
     """
     if path is None or (current is not None and current.path == path):
         return None if path is None else current
@@ -209,7 +209,8 @@ def open_pid_file(
 
 def refuse_owned(path: str, before: int = 0) -> None:
     """Raise NginyError if a running nginy, but for `before`, has written this pid file; note a
-    stale one."""
+    stale one.
+    """
     try:
         pid = read_pid(path)
     except NginyError:
@@ -246,11 +247,12 @@ def replace_pid_file(
 
 def _write_id(path: str, pid: int = 0) -> None:
     """Write an id, by default ours, over another one, if there is one, without a moment in between;
-    raises OSError."""
+    raises OSError.
+    """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         line = f"{pid or os.getpid()}\n".encode()
-        # What is left of a longer number must not follow ours.
+        # The rest of a longer number must not follow ours.
         os.pwrite(fd, line.ljust(min(os.fstat(fd).st_size, PID_MAX_CHARACTERS), b"\n"), 0)
         os.ftruncate(fd, len(line))
     finally:
@@ -350,7 +352,7 @@ def _read_companion(path: str, pid: int) -> str | None:
 
 
 def _first_line(pid: int, text: str) -> str:
-    """Return the line that tells whose text it is, and whether it is whole."""
+    """Return the line that says whose text it is, and whether it is complete."""
     return f"# written by nginy, PID {pid}, {len(text)} characters\n"
 
 

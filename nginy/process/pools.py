@@ -6,8 +6,8 @@ The package `backend` has what belongs to one pool: its `members`, their names i
 `config/building/health.py` make settings of the configuration's keys.
 
 The one idea: `prepare` does all the parsing, and `apply` cannot fail, so a reload that gets this
-far succeeds. The set keeps an upstream that a reload takes out for a while, with its backends: if
-it returns, it is the same one.
+far succeeds. An upstream that a reload takes out is kept for a while, with its backends: if it
+returns, it is the same one.
 
 Tested in tests/process/test_reload_names_live.py.
 """
@@ -45,9 +45,9 @@ SLICE_BACKENDS: Final = 500
 """Backends whose pools are made, or take over a reload, in one turn: 5 to 15 ms."""
 
 QUEUE_LOOK_MS: Final = 10
-"""How often a worker whose clients wait looks for backends that another one has given back."""
+"""How often a worker with waiting clients looks for backends that another worker has freed."""
 NAMES_WAIT_MS: Final = 1000
-"""How long a start waits for the names of backends; after that it does without."""
+"""How long a start waits for the names of backends before it goes on without them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class PoolSet:
         self._counts = counts
         self._look_timer = Timer(self._look_again_handler, self)
         self._rng = random.Random()
-        # Nobody may foresee the ids of questions to name servers.
+        # The ids of queries to name servers must not be predictable.
         self._resolver = Resolver(loop, random.SystemRandom())
         self._checker = Checker(loop)
         self._closer = SessionCloser(loop)
@@ -123,9 +123,9 @@ class PoolSet:
         """What carries the findings of checks from one worker to the others."""
         self._upstreams: dict[str, _Upstream] = {}
         self._changes: dict[str, PreparedPool] = {}
-        """What upstreams still have to take over of a reload."""
+        """What upstreams still have to take over from a reload."""
         self._retired: dict[str, _Upstream] = {}
-        """Those that have left the configuration and may return."""
+        """Upstreams that have left the configuration and may return."""
         self._ways_back = WaysBack(self._backends_of)
         self._drain_times_ms: set[int] = set()
         self._configured: frozenset[str] = frozenset()
@@ -150,8 +150,9 @@ class PoolSet:
         return None if upstream is None else upstream.monitor
 
     def override(self, overrides: Mapping[str, Overrides], listings: Mapping[str, Listing]) -> None:
-        """Apply what operators have set, and added or removed, by upstream. All that they have set
-        before ends."""
+        """Apply what operators have set, and added or removed, by upstream; it replaces everything
+        that they had set before.
+        """
         before, self._listings = self._listings, listings
         self._overrides = overrides
         for name, upstream in self._upstreams.items():
@@ -202,7 +203,7 @@ class PoolSet:
             upstream.members.settled = None
         self._configured = frozenset(prepared)
         self._ways_back.follow(config)
-        # Sessions keep what they began with, so this drops no value that there ever was.
+        # Sessions keep what they began with, so this never drops a value.
         self._drain_times_ms |= {
             listener.proxy_drain_timeout_ms
             for listener in config.listeners
@@ -234,7 +235,7 @@ class PoolSet:
         self._change_some()
 
     def _change_some(self) -> None:
-        """Apply what a reload has changed to as many pools as a short turn allows."""
+        """Apply what a reload has changed to as many pools as fit into a short turn."""
         backends = 0
         while self._changes and backends < SLICE_BACKENDS:
             name = next(iter(self._changes))
@@ -252,7 +253,7 @@ class PoolSet:
         pool.max_session_time_ms = wanted.max_session_time_ms
 
     def _set_queue(self, pool: BackendPool, settings: QueueSettings | None) -> None:
-        """Make clients wait; with several workers, look for what the others have given back."""
+        """Let clients wait; with several workers, look for backends that the others have freed."""
         if self._counts is None:
             pool.set_queue(settings)
             return
@@ -278,7 +279,8 @@ class PoolSet:
 
     def abort(self) -> None:
         """Go on after a bug, with the rest of a reload; the next client that joins a queue restarts
-        the looking."""
+        the looking.
+        """
         if self._changes:
             self._loop.soon(self._change_some, self)
 
@@ -336,8 +338,9 @@ class PoolSet:
             self.drain()
 
     def drain(self) -> None:
-        """See to the sessions that have lost their place: a backend has left, or a listener leads
-        to another pool."""
+        """Deal with sessions that have lost their place: a backend has left, or a listener leads to
+        another pool.
+        """
         self._closer.drain(self._drain_times_ms)
 
     def _backends_of(self, name: str) -> tuple[Backend, ...]:
@@ -349,7 +352,7 @@ class PoolSet:
     def is_ready(self, name: str) -> bool:
         """Return whether the pool of an upstream can take clients.
 
-        One with new names waits for answers about them, or for the word that there are none.
+        A pool with new names waits for answers about them, even negative ones.
         """
         return self._upstreams[name].members.are_ready
 

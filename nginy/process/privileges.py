@@ -28,8 +28,8 @@ from nginy.process.logs import access_logs
 logger = logging.getLogger("nginy.server")
 
 SPARE_DESCRIPTORS: Final = 64 + 24 + 2 * PIPES_MAX
-"""Beside `worker_connections`: standard streams, logs, the selector, signals, listeners, clients of
-the admin interface, pipes."""
+"""In addition to `worker_connections`: standard streams, logs, the selector, signals, listeners,
+clients of the admin interface, pipes."""
 
 
 class Belonging(Protocol):
@@ -111,7 +111,9 @@ def reading_warnings(config: schema.Config) -> list[str]:
 
 
 def _successor_of_root(config: schema.Config) -> pwd.struct_passwd | None:
-    """Return the user whom the only process becomes; None if it stays what it is, or fails to."""
+    """Return the user that the only process becomes; None if it stays what it is, or cannot
+    change.
+    """
     if config.user is None or config.workers != 1 or os.geteuid() != 0:
         return None
     try:
@@ -154,9 +156,10 @@ def _entry(user: str) -> pwd.struct_passwd:
 
 
 def cap_descriptors(descriptors_max: int | None) -> None:
-    """Let the system give no descriptor that the event method cannot watch; None: it has no limit.
+    """Keep the system from giving descriptors that the event method cannot watch; None: no limit.
 
-    select() fails as a whole if it is given one too high, and takes the process with it.
+    A single descriptor that is too high makes select() fail altogether, and takes the process with
+    it.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if descriptors_max is not None and not 0 <= soft <= descriptors_max:
@@ -167,7 +170,8 @@ def raise_descriptor_limit(
     connections: int, descriptors_max: int | None, *, is_worker: bool = False
 ) -> None:
     """Allow as many descriptors as `worker_connections` may need, as far as the system and the
-    event method let us. Warn of the rest; of several workers, the supervisor does that for all."""
+    event method let us. Warn of the rest; with several workers, only the supervisor warns.
+    """
     wanted = connections + SPARE_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY:

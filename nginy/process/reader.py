@@ -1,12 +1,12 @@
-"""Reads a configuration while the loop goes on, for a reload under load.
+"""Reading a configuration while the loop goes on, for a reload under load.
 
 Reading and checking a file of 1,000 backends takes 50 ms (CPython 3.11), and nothing can cut it
 into slices. So a child process does it, and finds the differences from the configuration that runs.
-A fork is enough, as the child needs no start-up and nothing but the path; it sends the result back
-over a socket and ends. The loop unpacks the result a piece a turn.
+A fork is enough: it has no start-up, and needs nothing but the path. It sends the result back over
+a socket and ends. The loop unpacks the result, a piece in each turn.
 
-The child keeps no descriptor of its parent's open (event/child.py). Where the system has no room
-for a child, or the child dies, the loop reads the file itself, and for once it waits.
+The child keeps no descriptor of its parent's open (event/child.py). If the system has no room for a
+child, or the child dies, the loop reads the file itself, and blocks for once.
 
 `control.py` decides what to do with the result; `load.py` and `dump.py` do the reading.
 """
@@ -124,8 +124,9 @@ class ConfigReader:
         """When the last reading began (`report.monotonic_ms`)."""
 
     def start(self) -> None:
-        """Begin to read; if a reading is under way, read once more after it, as the file may
-        differ."""
+        """Begin to read; if a reading is under way, read once more after it, since the file may
+        have changed.
+        """
         if self._connection is not None:
             self._is_outdated = True
             return
@@ -158,7 +159,7 @@ class ConfigReader:
         return self._connection is not None
 
     def close(self) -> None:
-        """Give up a reading that is under way."""
+        """Abandon a reading that is under way."""
         self._unpacking.close()
         if self._connection is not None:
             self._connection.close()

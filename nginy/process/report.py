@@ -1,9 +1,9 @@
-"""The outcome of a reload or a reopening of the logs: for the person who has asked for it.
+"""The outcome of a reload, or of reopening the logs, for whoever asked for it.
 
 The words are the same whether one process has reloaded or several workers have voted. The log gets
 a `ReloadOutcome`, and so does a file beside the pid file (`pidfile.py`), as JSON. `nginy -s reload`
-waits for it there, since a signal alone would not tell that anything went wrong. `nginy -s reopen`
-waits for a `ReopenOutcome` in the same way.
+waits for it there, since a signal alone cannot report a failure. `nginy -s reopen` waits for a
+`ReopenOutcome` in the same way.
 
 `commands/plan.py` finds what changes between two configurations; `systemd.py` tells the service
 manager.
@@ -24,7 +24,7 @@ from nginy.log.levels import NOTICE
 logger = logging.getLogger("nginy.server")
 
 CHANGES_LOGGED: Final = 100
-"""Of one reload; `nginy -s reload` and `nginy plan` show more."""
+"""Changes of one reload in the log; `nginy -s reload` and `nginy plan` show more."""
 CHANGES_KEPT: Final = 1000
 
 TEXTS: Final = ("problems", "warnings", "needs_restart")
@@ -77,7 +77,7 @@ def outcome_of(text: str) -> ReloadOutcome | None:
 
 
 def _change(fields: object) -> ChangeLine:
-    """Return a change; a process that runs an older program has written a line."""
+    """Return a change; a process that runs an older program writes it as a line."""
     if isinstance(fields, str):
         return ChangeLine(fields[:1], "", fields[2:])
     op, subject, text = map(str, fields if isinstance(fields, list) else ())
@@ -123,7 +123,7 @@ class Difference:
 
 
 def difference(before: schema.Config, config: schema.Config) -> Difference:
-    """Find what a reload of `config` changes, and what of it may surprise.
+    """Find what a reload of `config` changes, and which of that may surprise.
 
     With 10,000 backends this takes 90 ms (CPython 3.11), so a process that serves leaves it to a
     child.

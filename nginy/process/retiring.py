@@ -1,8 +1,8 @@
 """Retiring: a handler that takes no new clients and lives until its last session has ended.
 
 Its sessions have until the deadline, `worker_shutdown_timeout`. Then it ends the rest in slices, so
-that thousands of them do not hold up the loop. If a service is wanted again before that,
-`services.py` takes it back with all it has.
+that thousands of them do not hold up the loop. If a reload wants the service again before that,
+`services.py` takes it back with everything it has.
 
 nginx: `ngx_close_idle_connections` and `ngx_shutdown_timer_handler`.
 """
@@ -28,7 +28,7 @@ KILL_SLICE: Final = 250
 class Retiring:
     """A handler that gets no new clients, until its last session has ended or the deadline comes.
 
-    It then closes `listener`: sessions of UDP answer through its socket. None if that is closed
+    Then it closes `listener`, through whose socket UDP sessions answer. None if that is closed
     already, or goes on with another handler.
     """
 
@@ -51,11 +51,11 @@ class Retiring:
             self._loop.timers.start(self._timer, self._loop.clock.now_ms + timeout_ms)
 
     def cancel(self) -> None:
-        """Take back the deadline: end no further session."""
+        """Cancel the deadline: end no further session."""
         self._is_over = False
         if self._timer is not None:
             self._loop.timers.cancel(self._timer)
-            # It refers back here, and only the cyclic collector would find the two.
+            # It refers back to this object, and only the cyclic collector would free the two.
             self._timer = None
 
     def close(self) -> None:
@@ -100,7 +100,7 @@ def sessions_of(loop: Loop) -> Iterator[Session]:
     for nothing; a session with two of those waits for a timer.
     """
     for c in loop.interest.connections():
-        owner = c.data if c.fd >= 0 else None  # an earlier one's end may have closed it
+        owner = c.data if c.fd >= 0 else None  # the end of an earlier session may have closed it
         if isinstance(owner, Session):
             yield owner
     if not loop.interest.is_edge_triggered:

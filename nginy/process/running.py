@@ -1,8 +1,8 @@
-"""RunningConfig: the configuration that runs, for those who ask the admin interface about it.
+"""RunningConfig: the configuration that runs, for the admin interface.
 
 It is shown from memory, as `nginy -T` prints it, in slices, and without the values of secret keys.
-The file may have changed since: `file` says so. What a client's way is, and what a reload would
-come to, is worked out in a child process (`errand.py`).
+`file` says whether the file has changed since. A child process works out which way a client would
+go, and what a reload would do (`errand.py`).
 
 Tested in tests/run/test_admin_config.py.
 """
@@ -34,7 +34,7 @@ CHUNKS_A_SLICE = 500
 """Pieces of JSON: some 0.5 ms."""
 
 Signature = tuple[int, int, int]
-"""What changes whenever a file does: its time, its size and its number."""
+"""What changes whenever a file does: its time, its size and its inode."""
 
 
 class RunningConfig:
@@ -139,7 +139,7 @@ class RunningConfig:
         return Newcomer(tuple(told["problems"]), told["keys"], settings, told["moved_percent"])
 
     def rehearse(self) -> Slices[Any]:
-        """Return what a reload would come to."""
+        """Return what a reload would do."""
         path, config = self._path, self._config
         return (yield from self._errands.run(lambda: _rehearsal(path, config)))
 

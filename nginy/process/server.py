@@ -1,4 +1,4 @@
-"""Server: what serves clients, whether it is all of nginy or one worker of several.
+"""Server: the part that serves clients, be it all of nginy or one of several workers.
 
 A `Server` owns the loop, the logs, the pools and the listeners. Starting and reloading are one
 thing: `apply` brings what runs in step with a configuration, and at the start nothing runs yet. The
@@ -88,9 +88,9 @@ class Server:
         return Prepared(config, opened, pools, tls)
 
     def commit(self, prepared: Prepared) -> Steps[None]:
-        """Bring everything in step with what was prepared. First come new pools, some in each step,
-        and what the handlers of listeners need. All the rest changes in one step; the last drops
-        what is no longer needed.
+        """Bring everything in step with what was prepared. The first steps make new pools, and what
+        the handlers of listeners need. One step changes all the rest; the last one drops what is no
+        longer needed.
         """
         config = prepared.config
         yield from self.pools.add(config, prepared.pools)
@@ -121,7 +121,7 @@ class Server:
         """Have the error log take another level; None is the configured one."""
         self.logs.set_level(level)
         for front in self.services.fronts():
-            # They have tested what their sessions need to say.
+            # Handlers have looked at the level, to know what their sessions need to log.
             for handler in (front.handler, *front.handler.proxies()):
                 handler.use_logger(handler.logger)
 
@@ -165,7 +165,8 @@ class Server:
         return f"accepting clients until {_time_in(grace_ms)}, then waiting for sessions to end"
 
     def retire(self) -> str:
-        """Take no new clients, and end with the last session: a successor has all that could move.
+        """Take no new clients, and end when the last session has ended: a successor has all that
+        could move.
 
         Returns what that waits for.
         """
@@ -174,7 +175,7 @@ class Server:
 
     @property
     def sessions(self) -> int:
-        """The sessions that listeners which take no new clients have left."""
+        """How many sessions are left of listeners that take no new clients."""
         return sum(each.handler.sessions for each in self.services.retiring)
 
     def _grace_time_handler(self, _timer: Timer) -> None:

@@ -4,8 +4,9 @@ This is for listeners what `logs.py` is for logs and `pools.py` for upstreams. B
 `open` does it before anything changes; `apply` cannot fail. A listener whose address stays keeps
 its socket, its counters and its sessions; new sessions get a new handler.
 
-A service that nobody wants any more retires (`retiring.py`). If a reload wants its address again
-before its last session has ended, the set takes the service back with all it has.
+A service that the configuration no longer has retires (`retiring.py`). If a reload wants its
+address again before its last session has ended, the set takes the service back with everything it
+has.
 
 `config/building/build.py` makes settings of the configuration's keys.
 
@@ -82,7 +83,7 @@ class ServiceSet:
         self.holds_datagrams = False
         """Whether another process reads the sockets of UDP listeners, until `read_datagrams`."""
         self.retiring: list[Retiring] = []
-        """What waits for its last session to end; `let_go` takes it out then."""
+        """Handlers that wait for their last session to end; then `let_go` takes them out."""
 
     def __bool__(self) -> bool:
         """Return whether there is any listener."""
@@ -162,8 +163,9 @@ class ServiceSet:
         return neighbors
 
     def prepare_tls(self, config: schema.Config) -> Steps[TlsContexts]:
-        """Make what `config` needs for TLS and is not there yet, a certificate in each step;
-        raises NginyError."""
+        """Make what `config` needs for TLS and does not exist yet, one certificate in each step;
+        raises NginyError.
+        """
         return self._tls.prepare(config)
 
     def begin(self, config: schema.Config, tls: TlsContexts | None = None) -> Steps[None]:
@@ -186,7 +188,8 @@ class ServiceSet:
 
     def _name_heirs(self) -> None:
         """Lead new clients of a UDP address that retires to the wildcard that includes it, and tell
-        an address that is new what the wildcard knows."""
+        a new address what the wildcard knows.
+        """
         for retiring in self.retiring:
             listener, handler = retiring.listener, retiring.handler
             if listener is not None and isinstance(handler, UdpHandler):
@@ -203,7 +206,7 @@ class ServiceSet:
                 heirs.inherit(service.handler, service.listener.address, before)
 
     def _tell(self) -> None:
-        """Log the new listeners and those that are gone: a range of ports is one line."""
+        """Log the listeners that are new or gone; a range of ports is one line."""
         for text, listeners in (("no longer ", self._ended), ("", self._begun)):
             for where in in_ranges(listeners):
                 logger.log(NOTICE, "%slistening on %s", text, where)
@@ -212,8 +215,8 @@ class ServiceSet:
     def retire_all(self, timeout_ms: int | None, *, has_successor: bool = False) -> None:
         """Take no new clients anywhere, and let the sessions end within `timeout_ms`.
 
-        A successor has copies of the sockets. Then this process receives nothing more from those of
-        UDP, not even for sessions: a datagram reaches one of two processes, and only the successor
+        A successor has copies of the sockets. Then this process reads no UDP socket any more, not
+        even for sessions: a datagram reaches only one of the two processes, and only the successor
         can serve new clients.
         """
         for key, service in list(self._services.items()):
@@ -236,12 +239,12 @@ class ServiceSet:
                 receiver.wake()
 
     def limit(self, timeout_ms: int | None) -> None:
-        """Let the sessions of what has retired end within `timeout_ms`."""
+        """Let the sessions of retired listeners end within `timeout_ms`."""
         for retiring in self.retiring:
             retiring.limit(timeout_ms)
 
     def let_go(self) -> None:
-        """Close what has retired and has no session left."""
+        """Close retired listeners that have no session left."""
         for retiring in [each for each in self.retiring if not each.handler.sessions]:
             retiring.close()
             self.retiring.remove(retiring)
@@ -345,7 +348,8 @@ class ServiceSet:
 
     def _take_back(self, key: ListenKey) -> Retiring | None:
         """Return the retiring service that the configuration wants again: a handler with its
-        sessions."""
+        sessions.
+        """
         same = [each for each in self.retiring if each.key == key]
         if not same:
             return None
@@ -367,5 +371,5 @@ def _leave(listener: Listener) -> None:
     """Receive nothing from a socket any more; it can still send datagrams."""
     listener.pause()
     if listener.connection is not None:
-        # What arrives for the successor would wake this process.
+        # Datagrams for the successor would wake this process.
         listener.connection.loop.interest.forget(listener.connection)

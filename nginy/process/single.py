@@ -50,15 +50,16 @@ class SingleProcess:
         self._giver: Giver | None = None
         self._reload = Gradual(self.server.loop, self)
         self._is_committing = False
-        """The reload that is under way can no longer be called off."""
+        """Whether it is too late to call off the reload that is under way."""
 
     def start(self, config: schema.Config) -> None:
         """Begin to listen as `config` says, or raise NginyError."""
         self._takers.begin(self.control.predecessor.await_lanes())
-        self.admin.succeed(self.control.predecessor)
+        self.admin.changes.succeed(self.control.predecessor)
         self.server.before_serving = self._takers.await_known
         prepared = at_once(self.server.prepare(config))
-        # Before the wait for the names of backends: the interface says that nginy starts.
+        # This comes before the wait for backends' names: meanwhile the interface reports that nginy
+        # is starting.
         self.admin.commit(self.admin.prepare(config, self.server.services.inherited))
         at_once(self.server.commit(prepared))
         self._text = dump(config) if config.pid is not None else ""
@@ -85,7 +86,7 @@ class SingleProcess:
         return [*self.server.services.listeners(), *self.admin.listeners()]
 
     def change_to(self, config: schema.Config, text: str) -> None:
-        """Begin to go over to `config`, or to say what is wrong and go on as before."""
+        """Begin to go over to `config`, or report what is wrong and go on as before."""
         self._reload.start(self._change_to(config, text))
 
     def _change_to(self, config: schema.Config, text: str) -> Steps[None]:
@@ -128,7 +129,7 @@ class SingleProcess:
         self.control.reopened(self.server.logs.reopen())
 
     def quit(self, *, has_successor: bool) -> str:
-        """Begin to end gracefully, and say what that waits for."""
+        """Begin to end gracefully, and return what that waits for."""
         self._end_reload()
         status = self.server.quit(has_successor=has_successor)
         ends_ms = ends_in_ms(self.server.config)
@@ -137,7 +138,7 @@ class SingleProcess:
 
     def keep(self) -> None:
         """Write down what operators have set, for a successor."""
-        self.admin.keep()
+        self.admin.changes.keep()
 
     def give(self, report: Callable[[Moved], None]) -> Sequence[socket.socket]:
         """Begin to hand over all that this process has, on one lane; raises OSError."""
@@ -157,7 +158,7 @@ class SingleProcess:
 
     def book(self) -> bytes:
         """Return what operators have set, for a successor."""
-        return self.admin.book()
+        return self.admin.changes.book()
 
     def retire(self) -> None:
         """Take no new clients, and end with the last session."""

@@ -1,11 +1,11 @@
-"""StateFile: what operators have set, in a file, which outlasts the process (`admin_state`).
+"""StateFile: what operators have set, in a file that outlasts the process (`admin_state`).
 
-The file is read at a start, and written anew after each change: a tenth of a second later, so that
-one writing serves a whole deployment. It is written beside its place and then renamed, so a reader,
-or a nginy that ends meanwhile, finds the old one or the new one. Writing goes to the page cache,
-like the lines of logs; nothing waits for the disk, as the loop may not. If that fails, on a full
-disk for example, it is tried again until it succeeds. After a loss of power the file may be the old
-one, or torn; a torn one is an error in the log and never stops a start.
+A start reads the file, and each change writes it anew: a tenth of a second later, so that one write
+serves a whole deployment. nginy writes a new file beside the old one and then renames it, so a
+reader always finds one of the two, even if nginy ends meanwhile. Like the lines of logs, it goes to
+the page cache, since the loop must not wait for the disk. A write that fails, on a full disk for
+example, is repeated until it succeeds. After a loss of power the file may be the old one, or torn;
+a torn one is an error in the log and never stops a start.
 
 `admin/changes/kept.py` says what is in the file.
 
@@ -31,7 +31,7 @@ logger = logging.getLogger("nginy.server")
 
 DELAY_MS: Final = 100
 RETRY_MS: Final = 5_000
-"""After a failure; a thousand changes take some 10 ms, in slices."""
+"""When to try again after a failure; a thousand changes take some 10 ms, in slices."""
 FILE_MAX_BYTES: Final = 4 << 20
 """A thousand changes take a tenth of this; a larger file is not ours."""
 LINES_A_STEP: Final = 50
@@ -53,7 +53,7 @@ class StateFile:
         self._has_failed = False
 
     def begin(self, path: str | None) -> None:
-        """At a start: take back into the book what the file has."""
+        """At a start, put the changes in the file back into the book."""
         self._path = path
         if path is None:
             return
@@ -80,7 +80,7 @@ class StateFile:
         logger.error(text, self._path, reason)
 
     def follow(self, path: str | None) -> None:
-        """Go over to the path that a reload has."""
+        """Go over to the path that a reload sets."""
         if path != self._path:
             self._path = path
             self.changed()
@@ -92,7 +92,9 @@ class StateFile:
             self._loop.timers.start(self._timer, self._loop.clock.now_ms + DELAY_MS)
 
     def flush(self) -> None:
-        """Write what is due now: the process ends, or another one is about to read the file."""
+        """Write now what is due: the process is ending, or another one is about to read the
+        file.
+        """
         if self._is_due:
             self._loop.timers.cancel(self._timer)
             self._timer_handler(self._timer)
@@ -130,7 +132,7 @@ class StateFile:
             self._note(path, "")
 
     def _note(self, path: str, problem: str) -> None:
-        """Log that the file cannot be written, once, and that it can again."""
+        """Log, once each, that the file cannot be written, and that it can again."""
         if problem and not self._has_failed:
             logger.error('admin_state "%s" %s, so a restart forgets changes', path, problem)
         elif self._has_failed and not problem:

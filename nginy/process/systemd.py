@@ -1,10 +1,10 @@
 """What systemd tells a service, and what a service tells systemd: two small protocols.
 
 Telling: with NOTIFY_SOCKET set, `Notifier` sends datagrams of lines such as READY=1 there
-(sd_notify(3)). So the manager knows when nginy serves, when it reads its configuration again and
-when it is about to end. With WATCHDOG_USEC set as well, `Watchdog` tells it from a timer that the
-loop still turns (sd_watchdog_enabled(3)); the manager kills and restarts a service that has been
-silent for so long. Without the variables nginy sends nothing.
+(sd_notify(3)). So the manager knows when nginy serves, when it reloads and when it is about to end.
+With WATCHDOG_USEC set as well, `Watchdog` tells it from a timer that the loop still turns
+(sd_watchdog_enabled(3)); the manager kills and restarts a service that has been silent for so long.
+Without the variables nginy sends nothing.
 
 Being told: with LISTEN_PID and LISTEN_FDS set, `passed_descriptors` says which sockets the manager
 has bound for us (sd_listen_fds(3)). `inherited.py` finds the listener they belong to by their
@@ -29,7 +29,7 @@ logger = logging.getLogger("nginy.server")
 FIRST_FD: Final = 3
 """SD_LISTEN_FDS_START: after the standard streams."""
 SIGNS_OF_LIFE: Final = 3
-"""How many fall within the time that the manager allows: one may get lost, or be late."""
+"""How many fall into the time that the manager allows: one may get lost, or be late."""
 
 
 class Notifier:
@@ -38,8 +38,8 @@ class Notifier:
     __slots__ = ("_address", "_socket", "variables", "watchdog_usec")
 
     def __init__(self, environ: MutableMapping[str, str], pid: int = 0) -> None:
-        """Take what is for `pid`, ours, out of `environ`: programs that nginy starts are no
-        service.
+        """Take the variables for `pid`, ours, out of `environ`: programs that nginy starts are no
+        services.
 
         It opens the socket now and keeps it: a process without a free descriptor is still alive.
         """
@@ -47,7 +47,7 @@ class Notifier:
         watched_pid = environ.pop("WATCHDOG_PID", str(pid))
         usec = environ.pop("WATCHDOG_USEC", "")
         self.variables = {"NOTIFY_SOCKET": path} if path else {}
-        """What a successor of this process has to find in its environment."""
+        """What a successor of this process must find in its environment."""
         self.watchdog_usec = 0
         """How long nginy may be silent; 0: the manager does not watch it."""
         if path and usec.isdecimal() and watched_pid == str(pid):
@@ -122,7 +122,7 @@ class Watchdog:
         return "the watchdog of the service manager"
 
     def abort(self) -> None:
-        """Give no more after a bug: the manager starts nginy anew."""
+        """Give none after a bug: then the manager restarts nginy."""
 
     def _sign_of_life_handler(self, timer: Timer) -> None:
         self._notifier.alive()

@@ -1,4 +1,4 @@
-"""What USR2 begins: another nginy program takes over, sessions and all, and no client notices.
+"""Upgrade: after USR2, another nginy program takes over, sessions and all, and no client notices.
 
 The running process starts the program again, from the same command line, and leaves it copies of
 its listening sockets: their numbers are in the variable NGINY, as "5;6;7;". Once the new process
@@ -12,8 +12,8 @@ serves, it has the pid file, and this one stops accepting and hands its sessions
     BESIDE     it serves, but takes no sessions: both accept until one of them gets QUIT
 
 If the new process ends before MOVED, this one takes back what it has not handed over, and all is as
-before. If it is of a version that can take no sessions over, both serve side by side, as with
-nginx; the id of this process is in PATH.oldbin by then.
+before. If the new version cannot take sessions over, both serve side by side, as with nginx; by
+then, the id of this process is in PATH.oldbin.
 
 nginx: `ngx_exec_new_binary` in `nginx.c`, `ngx_execute_proc`, `ngx_add_inherited_sockets`.
 
@@ -46,9 +46,10 @@ from nginy.process.takeover.tally import Moved
 logger = logging.getLogger("nginy.server")
 
 HELLO_MS: Final = 60_000
-"""How long a new process may take to say hello; after that it is of a version that does not."""
+"""How long a new process may take to say hello before it is taken to be of a version that does
+not."""
 DEATH_MS: Final = 2000
-"""How long a successor whose link has ended may take to die of it."""
+"""How long a successor whose link has ended may take to die."""
 PENDING_MS: Final = 2000
 """How long to wait for sessions that will move in a moment before telling the outcome."""
 
@@ -65,15 +66,15 @@ class Progress(enum.Enum):
 
 
 class Testator(Protocol):
-    """What has something to hand over: the process that serves, or the supervisor of several."""
+    """Whoever has something to hand over: the process that serves, or the supervisor of several."""
 
     def listeners(self) -> Sequence[Listener]:
-        """Return what the successor gets copies of."""
+        """Return the listeners that the successor gets copies of."""
 
     def give(self, report: Callable[[Moved], None]) -> Sequence[socket.socket]:
         """Begin to hand over, and return the far ends of the lanes.
 
-        `report` hears how far all have come together. Raises OSError.
+        `report` is called with how far all lanes together have come. Raises OSError.
         """
 
     def take_back(self) -> None:
@@ -103,7 +104,7 @@ class Upgrade:
     )
 
     def __init__(self, loop: Loop, testator: Testator, changed: Callable[[], None]) -> None:
-        """Call `changed` when one of the processes has got a role for good: see `phase`."""
+        """Call `changed` when one of the processes has got its final role: see `progress`."""
         self._loop = loop
         self._testator = testator
         self.changed = changed
@@ -164,7 +165,7 @@ class Upgrade:
         except OSError as error:
             self._fail(f"new program not started ({error.errno}: {error.strerror})")
             return
-        # The paths of unix sockets are not ours alone from now on.
+        # From now on, the paths of unix sockets are no longer ours alone.
         self._listeners = [each for each in listeners if not each.is_inherited]
         for listener in self._listeners:
             listener.is_inherited = True
@@ -229,7 +230,7 @@ class Upgrade:
             link.send(message, partial(closed, lane))
 
     def _send_book(self, link: Link) -> None:
-        """Tell what operators have set, if that has changed since it was last told."""
+        """Send what operators have set, if that has changed since it was last sent."""
         book = self._testator.book()
         if book != self._book:
             self._book = book
@@ -258,7 +259,7 @@ class Upgrade:
         self._judge()
 
     def _judge(self) -> None:
-        """See whether nothing more will move, or whether it takes too long."""
+        """Decide whether nothing more will move, or waiting takes too long."""
         tally = self._tally
         if self.progress is not Progress.MOVING or tally is None:
             return
@@ -272,12 +273,12 @@ class Upgrade:
             self._loop.timers.start(self._timer, self._loop.clock.now_ms + PENDING_MS)
 
     def _pending_handler(self, _timer: Timer) -> None:
-        """Tell the outcome: sessions that are not established yet take their time."""
+        """Report the outcome, although some sessions are not established yet."""
         if self.progress is Progress.MOVING:
             self._tell(is_serving=True)
 
     def _moved(self) -> None:
-        """Drain what is left: the successor serves, and has all that could move."""
+        """Drain the rest: the successor serves, and has all that could move."""
         self.progress = Progress.MOVED
         if self._link is not None:
             self._link.send(Message("done", {}))
@@ -311,7 +312,7 @@ class Upgrade:
             self._be_beside()
 
     def _link_ended(self, what: str) -> None:
-        """Serve beside a successor that says nothing any more, unless it turns out to be dead."""
+        """Serve beside a successor that has fallen silent, unless it turns out to be dead."""
         self._close_link()
         if self.is_under_way:
             self._problems.append(f"the link to process {self.pid} has ended{what and ': '}{what}")
@@ -330,7 +331,7 @@ class Upgrade:
             return
         how = f"on signal {-code}" if code < 0 else f"with code {code}"
         if self._link is not None:
-            self._link.cut_off()  # it may have said why
+            self._link.cut_off()  # it may have said why before it died
         if self.progress is Progress.MOVED:
             logger.error("process %d, which serves, has exited %s", successor.pid, how)
             return
@@ -363,7 +364,7 @@ class Upgrade:
         self.changed()
 
     def _tell(self, *, is_serving: bool) -> None:
-        """Tell the outcome to the log, and to whoever waits for it."""
+        """Report the outcome to the log, and to whoever waits for it."""
         tally = self._tally or Moved()
         if self.progress is Progress.MOVING:
             logger.log(NOTICE, "process %d is taking over: %s so far", self.pid, tally)

@@ -1,8 +1,8 @@
-"""WaysBack: which addresses of a name would lead clients back to where they came from.
+"""WaysBack: which addresses of a name would lead clients back to nginy itself.
 
-A name may stand for one of our own listeners at any time, and one client would then take all
-connections. So each address of a name is looked at before its pool takes it. Addresses that the
-configuration has are checked when it is read (`config/checking/loops.py`).
+At any time, a name may come to stand for one of our own listeners; then a single client would use
+up all connections. So each address of a name is examined before its pool takes it. Addresses in the
+configuration are checked when it is read (`config/checking/loops.py`).
 
 Tested in tests/process/test_reload_names_live.py.
 """
@@ -23,7 +23,9 @@ class WaysBack:
     __slots__ = ("_backends_of", "_listeners", "_own")
 
     def __init__(self, backends_of: Callable[[str], Sequence[Backend]]) -> None:
-        """Know no listener; `backends_of` returns the present backends of an upstream, by name."""
+        """Begin without listeners; `backends_of` returns the present backends of an upstream, by
+        name.
+        """
         self._backends_of = backends_of
         self._listeners: tuple[schema.Listener, ...] = ()
         self._own = OwnListeners(schema.Config())

@@ -231,10 +231,10 @@ def test_readers_leave_one_errand_to_operators() -> None:
         errands = Errands(loop)
         reader, operator = errands.run(work, is_reader=True), errands.run(work)
         next(reader)
-        with pytest.raises(RequestError, match="others ask for as much"):
+        with pytest.raises(RequestError, match="others are asking for as much"):
             next(errands.run(work, is_reader=True))
         next(operator)
-        with pytest.raises(RequestError, match="others ask for as much"):
+        with pytest.raises(RequestError, match="others are asking for as much"):
             next(errands.run(work))
         reader.close()
         other = errands.run(work, is_reader=True)

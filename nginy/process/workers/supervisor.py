@@ -116,7 +116,7 @@ class Supervisor:
         give_away(config.user, self.logs)
         raise_descriptor_limit(config.worker_connections, self.loop.interest.descriptors_max)
         self._handing.lanes = self.control.predecessor.await_lanes()
-        self.admin.succeed(self.control.predecessor)
+        self.admin.changes.succeed(self.control.predecessor)
         opened = self.ports.open(config)
         self.admin.commit(self.admin.prepare(config, self.ports.inherited))
         self.ports.apply(config, opened)
@@ -221,7 +221,7 @@ class Supervisor:
 
     def keep(self) -> None:
         """Write down what operators have set, for a successor."""
-        self.admin.keep()
+        self.admin.changes.keep()
 
     def reload_ended(self, outcome: ReloadOutcome) -> None:
         """Tell the admin interface the outcome of a reload."""
@@ -318,7 +318,7 @@ class Supervisor:
 
     def book(self) -> bytes:
         """Return what operators have set, for a successor."""
-        return self.admin.book()
+        return self.admin.changes.book()
 
     def retire(self) -> None:
         """End with the last session that the successor could not take."""
