@@ -27,6 +27,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Sequence
@@ -37,6 +38,7 @@ from nginy.cli import main
 from nginy.errors import NginyError
 from nginy.process.pidfile import read_running
 
+from kit.starter import Forked
 from kit.waiting import comes_true
 
 CHECKOUT = pathlib.Path(package_file).parent.parent
@@ -49,6 +51,9 @@ PATIENCE_S = 10.0
 # With this variable in it, each start would compile all of nginy anew: a tenth of a second.
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/usr/local/sbin"))
+
+IS_FORKED = False
+"""Whether nginy is started by a fork of a process that has imported it (`kit.starter`)."""
 
 GIVEN: set[tuple[object, ...]] = set()
 """The ports that `free_port` has given."""
@@ -93,6 +98,8 @@ def run_once(*arguments: str, prefix: Sequence[str] = ()) -> tuple[int, str, lis
 
     `prefix` is the beginning of a command line that starts it.
     """
+    if IS_FORKED and not prefix:
+        return run_forked(arguments)
     done = subprocess.run(
         [*prefix, *PROGRAM, *arguments],
         cwd="/",
@@ -103,6 +110,20 @@ def run_once(*arguments: str, prefix: Sequence[str] = ()) -> tuple[int, str, lis
         check=False,
     )
     return done.returncode, done.stdout, done.stderr.splitlines()
+
+
+def run_forked(arguments: Sequence[str]) -> tuple[int, str, list[str]]:
+    """Do the same with a fork of the starter."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
+        process = Forked(arguments, ENVIRONMENT, out.fileno(), errors.fileno())
+        try:
+            status = process.wait(PATIENCE_S)
+        finally:
+            process.kill()
+            process.wait()
+        out.seek(0)
+        errors.seek(0)
+        return status, out.read().decode(), errors.read().decode().splitlines()
 
 
 def typed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, list[str]]:
@@ -131,14 +152,20 @@ class Nginy:
         program: Sequence[str] = PROGRAM,
         stderr: int = subprocess.PIPE,
     ) -> None:
-        """Start nginy and wait until it serves; `prefix` is a command line that starts it."""
+        """Start nginy and wait until it serves; `prefix` is a command line that starts it.
+
+        Only the very `PROGRAM`, without a prefix, may be forked.
+        """
         self.path = directory / "nginy.yml"
         self.pid_path = directory / "nginy.pid"
         self.access_path = directory / "access.log"
         self.write(config)
-        self.process = subprocess.Popen(
-            [*prefix, *program, str(self.path)], cwd="/", env=ENVIRONMENT, stderr=stderr
-        )
+        self.process: subprocess.Popen[bytes] | Forked
+        if IS_FORKED and not prefix and program is PROGRAM:
+            self.process = Forked([str(self.path)], ENVIRONMENT, 1, stderr)
+        else:
+            command = [*prefix, *program, str(self.path)]
+            self.process = subprocess.Popen(command, cwd="/", env=ENVIRONMENT, stderr=stderr)
         self._poll = select.poll()
         self._errors = b""
         self._is_silent = self.process.stderr is None

@@ -30,6 +30,9 @@ from typing import Any, NoReturn
 
 import pytest
 
+AT_END: list[Callable[[], None]] = []
+"""What a process does when there are no more tests for it."""
+
 Unit = list[int]
 """Tests that one process runs in a row: their places in what was collected."""
 
@@ -238,6 +241,8 @@ class Worker:
             with contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt):
                 for unit in self.units():
                     self.run(unit)
+            for call in AT_END:
+                call()
             status = 0
         except BaseException:  # noqa: BLE001  # whatever it is, the process must not go on as pytest
             traceback.print_exc(file=sys.__stderr__)

@@ -15,12 +15,17 @@ import pytest
 from nginy.event.clock import MonotonicClock
 from nginy.process.collector import resume_collector
 
+from kit import program
 from kit.asked import Checks
 from kit.faults import Site
 from kit.harness import Harness
 from kit.program import free_port, own_host
 
 HERE = pathlib.Path(__file__).parent
+WHOLE_STARTS = (
+    *("test_first_moments.py", "test_newcomer.py", "test_readme.py", "test_start.py"),
+    *("test_pyz.py", "test_systemd.py"),
+)
 INNER_LOOP = ("test_newcomer.py", "test_readme.py")
 
 
@@ -32,6 +37,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.program)
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _start_by_fork(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Have nginy started by a fork, except by tests of what a start does before it serves."""
+    program.IS_FORKED = "NGINY_PROGRAM" not in os.environ and request.path.name not in WHOLE_STARTS
+    yield
+    program.IS_FORKED = False
 
 
 @pytest.fixture
