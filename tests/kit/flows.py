@@ -181,7 +181,11 @@ class Side:
                 self.owed += MAX_BYTES
         if self.sent == self.total:
             self.has_fin = True
-            sock.shutdown(socket.SHUT_WR)
+            try:
+                sock.shutdown(socket.SHUT_WR)
+            except OSError as error:  # it was reset since
+                self._cut(f"cannot shut down: {error}")
+                return
             self._crowd.is_over(self)
         self.watch()
 
