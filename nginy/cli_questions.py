@@ -21,6 +21,7 @@ from nginy.commands.completion import SHELLS, render_completion
 from nginy.commands.drain import STATES, Wish, drain
 from nginy.commands.explain import explain
 from nginy.commands.help import USAGE
+from nginy.commands.interface import Interface, interface_at, interface_of
 from nginy.commands.log import log, set_level
 from nginy.commands.manual import render_manual
 from nginy.commands.plan import render_plan
@@ -52,7 +53,7 @@ def say_what_was_meant(typed: Sequence[str]) -> None:
     tell(mistake(USAGE, typed, SIGNALS_BY_NAME))
 
 
-def answer(arguments: Mapping[str, str]) -> int:
+def answer(arguments: Mapping[str, Any]) -> int:
     """Carry out the command; options about nginy itself need no configuration."""
     page = _page(arguments)
     if page is not None:
@@ -62,9 +63,15 @@ def answer(arguments: Mapping[str, str]) -> int:
     if (arguments["--version"] and not arguments["check"]) or arguments["-V"]:
         print_error(_version(in_full=bool(arguments["-V"])))
         return 0
-    path, name = arguments["CONFIG"], arguments["-s"]
-    if not name:
-        return _answer(load(path, os.environ), arguments)
+    if arguments["-a"] is not None:
+        return _answer_at(arguments)
+    if arguments["-s"]:
+        return _send(arguments["-s"], arguments["CONFIG"])
+    return _answer(load(arguments["CONFIG"], os.environ), arguments)
+
+
+def _send(name: str, path: str) -> int:
+    """Send the nginy that runs a configuration a signal, and tell what comes of it."""
     if name not in SIGNALS_BY_NAME:
         raise NginyError(f'invalid option: "-s {name}", expected {", ".join(SIGNALS_BY_NAME)}')
     pid_path = service_pid_file(os.environ)
@@ -128,53 +135,68 @@ def _answer(config: Config, arguments: Mapping[str, str]) -> int:
         asked = check(config, arguments["UPSTREAM"])
         show(render_checks(asked, is_verbose=bool(arguments["--version"])))
         return 0 if all(each.is_fine for each in asked) else 1
+    if arguments["reload"] and not arguments["--dry-run"]:
+        return _reload(config, path)
+    return _ask(interface_of(config, path), arguments)
+
+
+def _answer_at(arguments: Mapping[str, Any]) -> int:
+    """Ask the nginy at the address behind -a; a configuration only helps with that."""
+    path, filters = arguments["CONFIG"], arguments["FILTER"]
+    if arguments["sessions"] and path is not None and "=" in path:
+        path, filters = None, [path, *filters]
+    config = None if path is None else load(path, os.environ)
+    return _ask(interface_at(arguments["-a"], config), {**arguments, "FILTER": filters})
+
+
+def _ask(interface: Interface, arguments: Mapping[str, Any]) -> int:
+    """Ask a running nginy, or have it change something."""
     if arguments["sessions"] or arguments["top"] or arguments["trace"] or arguments["log"]:
         with contextlib.suppress(KeyboardInterrupt):  # how --follow ends
-            all(print_text(line) for line in _shown(config, arguments))
+            all(print_text(line) for line in _shown(interface, arguments))
         return 0
     if not arguments["status"]:
-        return _change(config, arguments)
+        return _change(interface, arguments)
     is_json, is_check = bool(arguments["--json"]), bool(arguments["--check"])
-    code, text = status(config, path, is_json=is_json, is_check=is_check)
+    code, text = status(interface, is_json=is_json, is_check=is_check)
     show(text)
     return code
 
 
-def _shown(config: Config, arguments: Mapping[str, Any]) -> Iterator[str]:
+def _shown(interface: Interface, arguments: Mapping[str, Any]) -> Iterator[str]:
     """Yield lines for as long as they come."""
-    path = arguments["CONFIG"]
     if arguments["top"]:
         # Most commands, and a start, need none of its code.
         from nginy.commands.top.front import parse_wishes, top  # noqa: PLC0415
 
-        return top(config, path, parse_wishes(arguments["-d"], is_ascii=bool(arguments["--ascii"])))
+        return top(interface, parse_wishes(arguments["-d"], is_ascii=bool(arguments["--ascii"])))
     if arguments["log"]:
-        return iter([_log(config, arguments)])
+        return iter([_log(interface, arguments)])
     if arguments["trace"]:
         is_anonymous = bool(arguments["--anonymous"])
         wish = TraceWish(arguments["--for"], arguments["-o"], is_anonymous=is_anonymous)
-        return iter([trace(config, path, wish)])
+        return iter([trace(interface, wish)])
     choice = Choice(
         arguments["FILTER"],
         arguments["--top"],
         is_kill=bool(arguments["--kill"]),
         is_follow=bool(arguments["--follow"]),
     )
-    return sessions(config, path, choice)
+    return sessions(interface, choice)
 
 
-def _log(config: Config, arguments: Mapping[str, Any]) -> str:
+def _log(interface: Interface, arguments: Mapping[str, Any]) -> str:
     """Return lines of the error log, or set its level and return the level in effect."""
-    path = arguments["CONFIG"]
     if arguments["--set"] is not None:
-        return set_level(config, path, arguments["--set"], arguments["--for"])
-    return log(config, path, arguments["--level"], arguments["--last"])
+        return set_level(interface, arguments["--set"], arguments["--for"])
+    return log(interface, arguments["--level"], arguments["--last"])
 
 
-def _change(config: Config, arguments: Mapping[str, str]) -> int:
-    """Have the nginy that runs a configuration reload it, or set a value of a backend."""
+def _change(interface: Interface, arguments: Mapping[str, str]) -> int:
+    """Have nginy reload its configuration, or set a value of a backend."""
     if arguments["reload"]:
-        return _reload(config, arguments["CONFIG"], is_dry=bool(arguments["--dry-run"]))
+        is_dry = bool(arguments["--dry-run"])
+        return _tell_outcome(ask.reload_at(interface, is_dry=is_dry), is_dry=is_dry)
     values: dict[str, object] = {word: arguments[f"--{word}"] for word in ("for", "reason")}
     values = {word: value for word, value in values.items() if value is not None}
     if arguments["weight"]:
@@ -185,7 +207,7 @@ def _change(config: Config, arguments: Mapping[str, str]) -> int:
     else:
         values["state"] = next(word for word in STATES if arguments[word])
     wish = Wish(arguments["BACKEND"], values, arguments["--wait"])
-    code, text = drain(config, arguments["CONFIG"], wish)
+    code, text = drain(interface, wish)
     show(text)
     return code
 
@@ -210,10 +232,8 @@ def _pid_path(config: Config, path: str) -> str:
     return config.pid
 
 
-def _reload(config: Config, path: str, *, is_dry: bool = False) -> int:
-    """Make the process that runs a configuration reload it, or say what a reload would do."""
-    if is_dry:
-        return _tell_outcome(ask.rehearse(config, path), is_dry=True)
+def _reload(config: Config, path: str) -> int:
+    """Make the process that runs a configuration reload it."""
     _pid_path(config, path)
     return _tell_outcome(ask.reload_by_request(config, path))
 

@@ -229,7 +229,7 @@ def test_what_is_wrong_with_a_command_line_is_said(
     assert status == 1
     assert lines[0].startswith(f"nginy: {said}")
     if "unknown option" in said:
-        assert lines[0].endswith("--version, --wait, -T, -V, -c, -d, -h, -o, -s, -t, -v")
+        assert lines[0].endswith("--version, --wait, -T, -V, -a, -c, -d, -h, -o, -s, -t, -v")
 
 
 def test_the_configuration_may_follow_c_as_with_nginx(

@@ -1,7 +1,6 @@
-"""Asking: one request to the admin interface of the nginy that runs a configuration.
+"""Asking: one request to the admin interface of a running nginy.
 
-The configuration says where to ask, as for `-s`: at the first unix socket of the admin interface,
-or else at its first address. A change goes to an address where changes are allowed.
+`interface.py` knows where that is.
 
 Tested in tests/commands/test_status.py.
 """
@@ -12,9 +11,8 @@ import struct
 from dataclasses import dataclass
 from typing import Any, Final
 
-from nginy.config.admin import AdminListener, admin_listeners
+from nginy.commands.interface import Interface
 from nginy.config.checking.files import read_token
-from nginy.config.schema import Config
 from nginy.errors import NginyError
 from nginy.text.address import Address
 from nginy.text.escape import escape_control
@@ -22,6 +20,7 @@ from nginy.text.escape import escape_control
 ANSWER_S: Final = 5.0
 """How long to wait for each piece of an answer."""
 ANSWER_MAX_BYTES: Final = 64 << 20
+TOKEN_MISSING: Final = 401
 REFUSED: Final = 400
 """The lowest status of an answer that says what is wrong."""
 
@@ -54,19 +53,20 @@ class Request:
     pid: int | None = None
 
 
-def ask(config: Config, path: str, message: Message) -> tuple[int, str]:
-    """Return status and body of the answer; raises NginyError if none comes.
+def ask(interface: Interface, message: Message) -> tuple[int, str]:
+    """Return status and body of the answer; raises NginyError if none comes."""
+    request = prepare(interface, message)
+    code, text = parse(request.address, _exchange(request))
+    if code == TOKEN_MISSING and interface.config is None:
+        text = "asks for a token, expected CONFIG as well, whose token_file has it"
+        raise NginyError(f"{request.address} {text}")
+    return code, text
 
-    `path` is that of the configuration.
-    """
-    request = prepare(config, path, message)
-    return parse(request.address, _exchange(request))
 
-
-def prepare(config: Config, path: str, message: Message) -> Request:
+def prepare(interface: Interface, message: Message) -> Request:
     """Return the request of a message; raises NginyError if there is nobody to ask."""
     method = message.method
-    entry, address = _admin_of(config, path, is_change=method != "GET")
+    entry, address = interface.place(is_change=method != "GET")
     lines = [f"{method} {message.target} HTTP/1.1", f"Host: {_host(address)}", "Connection: close"]
     if entry.token_file is not None:
         lines.append(f"Authorization: Bearer {read_token(entry.token_file).decode()}")
@@ -87,15 +87,9 @@ def parse(address: Address, answer: bytes) -> tuple[int, str]:
     return int(words[1]), found.decode("utf-8", "replace")
 
 
-def may_change(config: Config, path: str) -> bool:
-    """Whether the configuration has a place where changes are allowed."""
-    entry, address = _admin_of(config, path, is_change=True)
-    return entry.may(address) == "full"
-
-
-def ask_json(config: Config, path: str, message: Message) -> Any:
+def ask_json(interface: Interface, message: Message) -> Any:
     """Return the object in the answer; raises NginyError with the text of a refusal."""
-    code, text = ask(config, path, message)
+    code, text = ask(interface, message)
     if code >= REFUSED:
         raise refusal(code, text)
     try:
@@ -112,22 +106,6 @@ def refusal(code: int, text: str) -> NginyError:
         return NginyError(escape_control(said))
     except (ValueError, KeyError, TypeError):
         return NginyError(f"nginy answers {code}: {escape_control(text.strip())}")
-
-
-def _admin_of(config: Config, path: str, *, is_change: bool) -> tuple[AdminListener, Address]:
-    """Return the address to ask, and its listener."""
-    entries = admin_listeners(config.admin, config.pid)
-    places = [(entry, address) for entry in entries for address in entry.listen]
-    if not places:
-        example = "admin: 127.0.0.1:9180"
-        raise NginyError(f'{path} has no admin interface, expected a line such as "{example}"')
-    return min(
-        places,
-        key=lambda place: (
-            is_change and place[0].may(place[1]) != "full",
-            not place[1].is_unix,
-        ),
-    )
 
 
 def _host(address: Address) -> str:

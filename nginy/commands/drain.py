@@ -13,8 +13,8 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from nginy.commands.asking import Message, ask_json
+from nginy.commands.interface import Interface
 from nginy.config.node import closest, did_you_mean
-from nginy.config.schema import Config
 from nginy.errors import InvalidValueError, NginyError
 from nginy.text.counts import counted
 from nginy.text.escape import escape_control
@@ -38,7 +38,7 @@ class Wish:
     """How long to wait for the end of its sessions, or for it to be usable."""
 
 
-def drain(config: Config, path: str, wish: Wish) -> tuple[int, str]:
+def drain(interface: Interface, wish: Wish) -> tuple[int, str]:
     """Carry out the wish; return exit status and text, or raise NginyError."""
     wait_ms = 0 if wish.wait is None else _duration_ms("--wait", wish.wait)
     if "for" in wish.values:
@@ -46,16 +46,12 @@ def drain(config: Config, path: str, wish: Wish) -> tuple[int, str]:
     upstream, slash, address = wish.backend.partition("/")
     if not slash or not address:
         raise NginyError(f'"{wish.backend}" is not a backend, expected UPSTREAM/ADDRESS')
-    if upstream not in config.upstreams:
-        hint = did_you_mean(closest(upstream, config.upstreams))
-        raise NginyError(f'{path} has no upstream "{upstream}"{hint}')
     base = f"/api/v1/upstreams/{quote(upstream, safe='')}/backends"
     # A host name stands for addresses that only the running process knows.
-    names = [str(each.address) for each in config.upstreams[upstream].backends]
-    is_name = address in names and not _is_address(config, upstream, address)
+    is_name = _is_name(interface, upstream, address)
     target = f"{base}?name=" if is_name else f"{base}/"
     change = Message("PATCH", target + quote(address, safe=""), wish.values, CHANGE_S)
-    row = ask_json(config, path, change)
+    row = ask_json(interface, change)
     rows = row["backends"] if is_name else [row]
     lines = [*(_line(upstream, each) for each in rows), *_late(row)]
     if wish.wait is None:
@@ -66,7 +62,7 @@ def drain(config: Config, path: str, wish: Wish) -> tuple[int, str]:
         place = quote(each["address"], safe="")
         query = f"wait={what}&timeout={wait_ms}ms"
         found = ask_json(
-            config, path, Message("GET", f"{base}/{place}?{query}", wait_s=wait_ms / 1000)
+            interface, Message("GET", f"{base}/{place}?{query}", wait_s=wait_ms / 1000)
         )
         lines.append(_line(upstream, found))
         if not found[what]:
@@ -74,11 +70,23 @@ def drain(config: Config, path: str, wish: Wish) -> tuple[int, str]:
     return status, "\n".join(lines)
 
 
-def _is_address(config: Config, upstream: str, address: str) -> bool:
-    return any(
-        str(each.address) == address and not each.address.is_name
-        for each in config.upstreams[upstream].backends
-    )
+def _is_name(interface: Interface, upstream: str, address: str) -> bool:
+    """Whether a backend's address is a host name; raises NginyError if there is no such upstream.
+
+    Without a configuration, the running process says so.
+    """
+    config = interface.config
+    if config is None:
+        target = f"/api/v1/upstreams/{quote(upstream, safe='')}/backends"
+        query = f"?name={quote(address, safe='')}"
+        rows = ask_json(interface, Message("GET", f"{target}{query}"))["backends"]
+        return any(row["address"] != address for row in rows)
+    if upstream not in config.upstreams:
+        hint = did_you_mean(closest(upstream, config.upstreams))
+        raise NginyError(f'{interface.name} has no upstream "{upstream}"{hint}')
+    addresses = [each.address for each in config.upstreams[upstream].backends]
+    found = [each for each in addresses if str(each) == address]
+    return bool(found) and all(each.is_name for each in found)
 
 
 def _duration_ms(option: str, text: str) -> int:

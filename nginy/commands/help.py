@@ -16,15 +16,18 @@ Usage:
   nginy plan [-c FILE] CONFIG
   nginy explain CONFIG LISTENER CLIENT [FIRST]...
   nginy check [-v] CONFIG [UPSTREAM]
-  nginy status [--json | --check] CONFIG
-  nginy (drain | maint | ready) [--wait TIME] [--for TIME] [--reason TEXT] CONFIG BACKEND
+  nginy status [--json | --check] (CONFIG | -a ADDRESS [CONFIG])
+  nginy (drain|maint|ready) [--wait TIME] [--for TIME] [--reason TEXT] [-a ADDRESS] CONFIG BACKEND
+  nginy (drain|maint|ready) [--wait TIME] [--for TIME] [--reason TEXT] -a ADDRESS BACKEND
   nginy sessions [--top BY | --follow | --kill] CONFIG [FILTER ...]
-  nginy reload [--dry-run] CONFIG
-  nginy top [-d SECONDS] [--ascii] CONFIG
-  nginy trace [--for TIME] [--anonymous] [-o OUT] CONFIG
-  nginy log [--level LEVEL] [--last COUNT] CONFIG
-  nginy log --set LEVEL [--for TIME] CONFIG
-  nginy weight [--for TIME] [--reason TEXT] CONFIG BACKEND NUMBER
+  nginy sessions [--top BY | --follow | --kill] -a ADDRESS [CONFIG] [FILTER ...]
+  nginy reload [--dry-run] (CONFIG | -a ADDRESS [CONFIG])
+  nginy top [-d SECONDS] [--ascii] (CONFIG | -a ADDRESS [CONFIG])
+  nginy trace [--for TIME] [--anonymous] [-o OUT] (CONFIG | -a ADDRESS [CONFIG])
+  nginy log [--level LEVEL] [--last COUNT] (CONFIG | -a ADDRESS [CONFIG])
+  nginy log --set LEVEL [--for TIME] (CONFIG | -a ADDRESS [CONFIG])
+  nginy weight [--for TIME] [--reason TEXT] [-a ADDRESS] CONFIG BACKEND NUMBER
+  nginy weight [--for TIME] [--reason TEXT] -a ADDRESS BACKEND NUMBER
   nginy import [-o OUT] [--from PROGRAM] [--strict] FILE
   nginy (-h | -v | -V | --help-config | --man | --completion SHELL)
 
@@ -37,7 +40,9 @@ nginy check runs every health check of CONFIG once and prints the results; the e
 status is 0 if all pass. With -v it also prints what was sent and received.
 nginy status prints the state of the nginy that runs CONFIG.
 nginy drain gives a backend, such as web/10.0.0.1:80, no new sessions and lets the old
-ones end; maint takes it out of service and stops its checks; ready undoes both.
+ones end.
+nginy maint takes a backend out of service and stops its checks.
+nginy ready undoes drain and maint.
 nginy weight changes the weight of a backend. None of this changes the file: a restart,
 or a reload with another value in the file, undoes it.
 nginy log prints the last lines of the error log, from memory, or sets its level for
@@ -61,6 +66,8 @@ Options:
                  anew, move all sessions to it and print which could not move.)
   -c FILE        The configuration, as with nginx; for plan, the file to compare
                  with, instead of the running configuration.
+  -a ADDRESS     Ask the nginy whose admin interface is at this address, unix:PATH or
+                 HOST:PORT. CONFIG is needed only for its token_file.
   --dry-run      Read and check everything, and change nothing.
   --json         Print the answer of the admin interface.
   --check        Print whether nginy is ready, and exit with 0 if it is, 2 if it is

@@ -8,29 +8,29 @@ Tested in tests/run/test_admin_log.py.
 from typing import Any
 
 from nginy.commands.asking import Message, ask_json
-from nginy.config.schema import Config
+from nginy.commands.interface import Interface
 from nginy.errors import NginyError
 from nginy.log.levels import LEVELS
 from nginy.text.escape import escape_control
 
 
-def log(config: Config, path: str, level: str | None, last: str | None) -> str:
+def log(interface: Interface, level: str | None, last: str | None) -> str:
     """Return the last lines of a level and above; raises NginyError."""
     query = "?level=" + (_checked(level) if level is not None else "notice")
     if last is not None:
         if not last.isascii() or not last.isdecimal() or not 0 < int(last[:9]) <= 1000:
             raise NginyError(f'--last "{last}" is not a whole number from 1 to 1000')
         query += f"&last={last}"
-    found = ask_json(config, path, Message("GET", f"/api/v1/log{query}"))
+    found = ask_json(interface, Message("GET", f"/api/v1/log{query}"))
     lines = [_line(each) for each in found["lines"]]
     return "\n".join(lines or ["nothing has been logged"])
 
 
-def set_level(config: Config, path: str, level: str, lease: str | None) -> str:
+def set_level(interface: Interface, level: str, lease: str | None) -> str:
     """Set the level of the error log, or with "file" the configured one; return it as text."""
     wanted = None if level == "file" else _checked(level)
     body = {"level": wanted, **({} if lease is None else {"for": lease})}
-    found = ask_json(config, path, Message("PATCH", "/api/v1/log", body))
+    found = ask_json(interface, Message("PATCH", "/api/v1/log", body))
     if found["level"] is None:
         return "the error log has its configured level"
     return escape_control(f"the error log has level {found['level']} until {found['until']}")

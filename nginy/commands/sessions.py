@@ -16,7 +16,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from nginy.commands.asking import Message, ask_json
-from nginy.config.schema import Config
+from nginy.commands.interface import Interface
 from nginy.errors import NginyError
 from nginy.text.escape import escape_control
 from nginy.text.units import format_duration
@@ -48,15 +48,15 @@ class Choice:
     is_follow: bool = False
 
 
-def sessions(config: Config, path: str, choice: Choice) -> Iterator[str]:
+def sessions(interface: Interface, choice: Choice) -> Iterator[str]:
     """Yield lines that show sessions, or how many have ended; raises NginyError."""
     chosen = _pairs(choice.filters)
     if choice.is_kill:
-        yield _kill(config, path, chosen)
+        yield _kill(interface, chosen)
     elif choice.is_follow:
-        yield from _follow(config, path, chosen)
+        yield from _follow(interface, chosen)
     else:
-        yield from render(_all(config, path, chosen, choice.top))
+        yield from render(_all(interface, chosen, choice.top))
 
 
 def _pairs(filters: Sequence[str]) -> dict[str, str]:
@@ -69,14 +69,12 @@ def _pairs(filters: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _all(
-    config: Config, path: str, chosen: Mapping[str, str], top: str | None
-) -> list[dict[str, Any]]:
+def _all(interface: Interface, chosen: Mapping[str, str], top: str | None) -> list[dict[str, Any]]:
     """Return the sessions of all pages."""
     found: list[dict[str, Any]] = []
     query: dict[str, str] = {**chosen, **({"top": "20", "by": top} if top else {"limit": "1000"})}
     for _ in range(PAGES_MAX):
-        answer = ask_json(config, path, Message("GET", f"/api/v1/sessions?{urlencode(query)}"))
+        answer = ask_json(interface, Message("GET", f"/api/v1/sessions?{urlencode(query)}"))
         found += answer["sessions"]
         if answer["next"] is None:
             break
@@ -84,20 +82,20 @@ def _all(
     return found
 
 
-def _kill(config: Config, path: str, chosen: Mapping[str, str]) -> str:
+def _kill(interface: Interface, chosen: Mapping[str, str]) -> str:
     if not chosen:
         raise NginyError("--kill needs a filter, such as client=10.0.0.0/8")
     message = Message("POST", "/api/v1/sessions/kill", {"filter": dict(chosen)})
-    answer = ask_json(config, path, message)
+    answer = ask_json(interface, message)
     rest = f", {answer['pending']} more are about to end" if answer["pending"] else ""
     return f"{answer['killed']} of {answer['matched']} sessions ended{rest}"
 
 
-def _follow(config: Config, path: str, chosen: Mapping[str, str]) -> Iterator[str]:
+def _follow(interface: Interface, chosen: Mapping[str, str]) -> Iterator[str]:
     """Yield sessions that begin and end, until it is interrupted."""
     before: dict[str, dict[str, Any]] = {}
     while True:
-        now = {each["id"]: each for each in _all(config, path, chosen, None)}
+        now = {each["id"]: each for each in _all(interface, chosen, None)}
         yield from news(before, now)
         before = now
         time.sleep(FOLLOW_S)

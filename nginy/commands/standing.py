@@ -9,6 +9,7 @@ Tested in tests/run/test_admin_config.py.
 import json
 
 from nginy.commands.asking import Message, ask
+from nginy.commands.interface import interface_of
 from nginy.config.schema import Config
 from nginy.errors import NginyError
 
@@ -16,7 +17,7 @@ from nginy.errors import NginyError
 def standing(config: Config, path: str) -> list[str]:
     """Return a line for each change by an operator: does it survive a reload with `config`?"""
     try:
-        code, text = ask(config, path, Message("GET", "/api/v1/changes"))
+        code, text = ask(interface_of(config, path), Message("GET", "/api/v1/changes"))
         rows = json.loads(text)["changes"] if code == 200 else []
         listed = {
             value: {(row["upstream"], row["name"]) for row in rows if row["value"] == value}

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from nginy.commands.asking import Message, ask, refusal
-from nginy.config.schema import Config
+from nginy.commands.interface import Interface
 from nginy.errors import NginyError
 from nginy.text.counts import counted
 from nginy.text.escape import escape_control
@@ -25,10 +25,10 @@ NOT_READY: Final = 2
 """The exit status of --check."""
 
 
-def status(config: Config, path: str, *, is_json: bool, is_check: bool) -> tuple[int, str]:
+def status(interface: Interface, *, is_json: bool, is_check: bool) -> tuple[int, str]:
     """Return exit status and text; raises NginyError without an answer."""
     target = "/readyz" if is_check else "/api/v1/overview"
-    code, text = ask(config, path, Message("GET", f"{target}{'?pretty' if is_json else ''}"))
+    code, text = ask(interface, Message("GET", f"{target}{'?pretty' if is_json else ''}"))
     if is_check and code in (200, 503):
         return (0 if code == 200 else NOT_READY), "\n".join(map(escape_control, text.splitlines()))
     if code != 200:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from nginy.commands.asking import Message, ask, ask_json, refusal
-from nginy.config.schema import Config
+from nginy.commands.interface import Interface
 from nginy.errors import NginyError
 from nginy.text.counts import counted
 
@@ -32,12 +32,12 @@ class TraceWish:
         return self.output or "nginy-trace.json"
 
 
-def trace(config: Config, path: str, wish: TraceWish) -> str:
+def trace(interface: Interface, wish: TraceWish) -> str:
     """Record, write the file, and say what is in it; raises NginyError."""
     body = {"for": wish.duration or "5s", "anonymous": wish.is_anonymous}
-    begun = ask_json(config, path, Message("POST", "/api/v1/trace", body))
+    begun = ask_json(interface, Message("POST", "/api/v1/trace", body))
     target = f"/api/v1/trace/{begun['id']}"
-    code, text = ask(config, path, Message("GET", target, wait_s=begun["for_s"] + MAKING_S))
+    code, text = ask(interface, Message("GET", target, wait_s=begun["for_s"] + MAKING_S))
     if code != 200:
         raise refusal(code, text)
     try:

@@ -14,7 +14,7 @@ from typing import Final
 
 from nginy.config.node import closest, did_you_mean, quote
 
-WITH_VALUE: Final = "scdo"
+WITH_VALUE: Final = "scdoa"
 """The options of one letter that take a value, which may follow without a blank."""
 
 FOREIGN_OPTIONS: Final = {
@@ -71,9 +71,16 @@ def parse_usage(text: str) -> Usage:
     usage, _, prose = body.partition("\n\n")
     lines = tuple(line.strip() for line in usage.splitlines())
     options = tuple(_option(each) for each in _OPTION.split(option_text) if each)
-    names = dict.fromkeys(["", *(_command_name(line) for line in lines)])
-    commands = tuple(_command(name, lines, options, prose) for name in names)
+    single = [each for line in lines for each in _alternatives(line)]
+    names = dict.fromkeys(["", *(_command_name(line) for line in single)])
+    commands = tuple(_command(name, single, options, prose) for name in names)
     return Usage(head.rstrip("."), lines, commands, options)
+
+
+def _alternatives(line: str) -> list[str]:
+    """Return a line for each command of one such as "nginy (drain|ready) BACKEND"."""
+    match = re.match(r"nginy \(([a-z]+(?:\|[a-z]+)+)\)(.*)", line)
+    return [line] if match is None else [f"nginy {word}{match[2]}" for word in match[1].split("|")]
 
 
 def _option(text: str) -> Option:
@@ -89,7 +96,7 @@ def _command_name(line: str) -> str:
     return match[1] if match else ""
 
 
-def _command(name: str, lines: tuple[str, ...], options: tuple[Option, ...], prose: str) -> Command:
+def _command(name: str, lines: Sequence[str], options: tuple[Option, ...], prose: str) -> Command:
     own = [line for line in lines if _command_name(line) == name]
     typed = {option for line in own for option in _NAME.findall(line)}
     # The arguments are what the command's first line has beside its options.
@@ -98,7 +105,7 @@ def _command(name: str, lines: tuple[str, ...], options: tuple[Option, ...], pro
     return Command(
         name,
         tuple(option for option in options if typed & {*option.names}),
-        tuple(re.findall(r"\b[A-Z]+\b", bare)),
+        tuple(dict.fromkeys(re.findall(r"\b[A-Z]+\b", bare))),
         " ".join(about[1].split()) if name and about else "",
     )
 

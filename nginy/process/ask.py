@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 from nginy.commands.asking import Message, NoAnswerError, ask, refusal
+from nginy.commands.interface import Interface, interface_of
 from nginy.commands.plan import ChangeLine
 from nginy.config.schema import Config
 from nginy.errors import NginyError
@@ -63,7 +64,7 @@ def reload_by_request(config: Config, config_path: str) -> ReloadOutcome:
     pid = read_pid(pid_path)
     try:
         message = Message("POST", "/api/v1/reload", wait_s=ANSWER_MS / 1000, pid=pid)
-        _, text = ask(config, config_path, message)
+        _, text = ask(interface_of(config, config_path), message)
     except NoAnswerError:
         # It has begun, and has moved the interface elsewhere: the file tells the rest.
         return _await_reload(pid_path, pid, asked_ms, ANSWER_MS)
@@ -76,10 +77,13 @@ def reload_by_request(config: Config, config_path: str) -> ReloadOutcome:
     return outcome or reload(pid_path)
 
 
-def rehearse(config: Config, config_path: str) -> ReloadOutcome:
-    """Ask the process what a reload would do; raises NginyError if there is no answer."""
-    message = Message("POST", "/api/v1/reload", {"dry_run": True}, ANSWER_MS / 1000)
-    code, text = ask(config, config_path, message)
+def reload_at(interface: Interface, *, is_dry: bool) -> ReloadOutcome:
+    """Make a process reload by a request, or ask what a reload would do.
+
+    Raises NginyError if there is no answer.
+    """
+    message = Message("POST", "/api/v1/reload", {"dry_run": is_dry}, ANSWER_MS / 1000)
+    code, text = ask(interface, message)
     try:
         return _outcome(json.loads(text))
     except (ValueError, TypeError, KeyError):

@@ -3,6 +3,7 @@
 import pathlib
 
 import pytest
+from nginy.commands.interface import interface_of
 from nginy.commands.status import render, status
 from nginy.errors import NginyError
 
@@ -70,10 +71,10 @@ def test_it_is_never_more_than_some_twenty_lines() -> None:
 
 def test_without_an_interface_it_names_the_line_to_add(tmp_path: pathlib.Path) -> None:
     with pytest.raises(NginyError, match='expected a line such as "admin: 127'):
-        status(loaded(tmp_path, LISTENER), "nginy.yml", is_json=False, is_check=False)
+        status(interface_of(loaded(tmp_path, LISTENER), "nginy.yml"), is_json=False, is_check=False)
 
 
 def test_without_a_nginy_it_says_so(tmp_path: pathlib.Path) -> None:
     config = loaded(tmp_path, f"admin: unix:{tmp_path}/none.sock\n{LISTENER}")
     with pytest.raises(NginyError, match=r"no answer from .* \(2: No such file.*is nginy running"):
-        status(config, "nginy.yml", is_json=False, is_check=True)
+        status(interface_of(config, "nginy.yml"), is_json=False, is_check=True)

@@ -66,6 +66,7 @@ ASKED = {
 }
 SHOWN = "cat bad.yml"
 STATUS = "nginy status nginy.yml"
+PROBE = "nginy status -a 127.0.0.1:9180 --check"
 # What is another number each time.
 OPERATED = (
     "nginy drain --wait 60s --reason 'deploy 42' nginy.yml web/127.0.0.1:9001",
@@ -96,9 +97,8 @@ COLLECTED = ("bin/test", "bin/test -q tests/tour")
 def test_every_command_is_checked_and_stands_there_once() -> None:
     typed = [command.line for command in COMMANDS if command.prompt == "$"]
     imports = [line for each in IMPORTED.items() for line in (each[0], *each[1])]
-    assert sorted(typed) == sorted(
-        [STARTED, *ASKED, SHOWN, STATUS, *ANSWERED, *OPERATED, *REQUESTED, *imports, *COLLECTED]
-    )
+    shown = [STARTED, *ASKED, SHOWN, STATUS, PROBE, *ANSWERED]
+    assert sorted(typed) == sorted([*shown, *OPERATED, *REQUESTED, *imports, *COLLECTED])
 
 
 def test_a_command_that_stands_there_twice_is_seen() -> None:
@@ -200,14 +200,11 @@ def test_what_the_demonstration_says_of_itself(
     demonstration: tuple[str, str], directory: pathlib.Path
 ) -> None:
     config = str(directory / "demonstration.yml")
-    said = subprocess.check_output(
-        [sys.executable, str(CHECKOUT / "bin" / "nginy"), "status", config],
-        env=ENVIRONMENT,
-        text=True,
-        timeout=PATIENCE_S,
-    )
+    _, said, _ = run_once("status", config)
     said = said.replace(config, "nginy.yml").replace(demonstration[0], "127.0.0.1")
     assert COUNT.sub("N", said) == COUNT.sub("N", TYPED[STATUS].output)
+    words = shlex.split(PROBE.replace("127.0.0.1", demonstration[0]))[1:]
+    assert run_once(*words) == (0, TYPED[PROBE].output, [])
 
 
 def test_what_an_operator_does(tmp_path: pathlib.Path) -> None:

@@ -23,10 +23,10 @@ from nginy.commands.asking import (
     refusal,
     unreachable,
 )
+from nginy.commands.interface import Interface
 from nginy.commands.top.snapshot import BACKENDS, SESSIONS, Snapshot, take
 from nginy.commands.top.state import API, State, backend_path
 from nginy.commands.top.tables import ORDERS, Line
-from nginy.config.schema import Config
 from nginy.errors import NginyError
 from nginy.text.counts import counted
 
@@ -120,9 +120,8 @@ def _details_target(state: State, line: Line | None) -> str | None:
 class Feed:
     """Rounds of questions. Belongs to the front, which closes it."""
 
-    def __init__(self, config: Config, path: str) -> None:
-        self._config = config
-        self._path = path
+    def __init__(self, interface: Interface) -> None:
+        self._interface = interface
         self._wanted: deque[tuple[str, str]] = deque()
         self._found: dict[str, Any] = {}
         self._view = BACKENDS
@@ -169,7 +168,7 @@ class Feed:
 
     def _start(self, name: str, message: Message, now_s: float) -> None:
         try:
-            request = prepare(self._config, self._path, message)
+            request = prepare(self._interface, message)
             self._under_way = name, Exchange(request, now_s)
         except NginyError as error:
             self._fail(name, error)

@@ -20,14 +20,13 @@ from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Final
 
-from nginy.commands.asking import may_change
+from nginy.commands.interface import Interface
 from nginy.commands.status import status
 from nginy.commands.top.cells import ASCII, UNICODE, Glyphs, width_of
 from nginy.commands.top.feed import Feed
 from nginy.commands.top.screen import Size, Span, body_height, draw
 from nginy.commands.top.state import Action, State, press, settle
 from nginy.commands.top.tables import Line, lines
-from nginy.config.schema import Config
 from nginy.errors import NginyError
 
 try:
@@ -81,19 +80,19 @@ def parse_wishes(interval: str | None, *, is_ascii: bool) -> Wishes:
     return Wishes(interval_s, is_ascii)
 
 
-def top(config: Config, path: str, wishes: Wishes) -> Iterator[str]:
+def top(interface: Interface, wishes: Wishes) -> Iterator[str]:
     """Show what nginy does until q is typed; yield what to print where curses cannot draw.
 
     Raises NginyError if nginy does not answer at first.
     """
-    _, text = status(config, path, is_json=False, is_check=False)
+    _, text = status(interface, is_json=False, is_check=False)
     if not can_draw():
-        yield from _plain(config, path, wishes, text)
+        yield from _plain(interface, wishes, text)
         return
     locale.setlocale(locale.LC_ALL, "")
     is_ascii = wishes.is_ascii or locale.nl_langinfo(locale.CODESET).upper() != "UTF-8"
-    state = State(may_change(config, path), wishes.interval_s)
-    feed = Feed(config, path)
+    state = State(interface.may_change, wishes.interval_s)
+    feed = Feed(interface)
     curses.set_escdelay(ESCAPE_MS)
     with _waking() as wakeups, contextlib.closing(feed), _screen() as window:
         Front(window, feed, is_ascii, wakeups).run(state)
@@ -110,13 +109,13 @@ def can_draw() -> bool:
     return bool(curses.tigetstr("cup"))
 
 
-def _plain(config: Config, path: str, wishes: Wishes, text: str) -> Iterator[str]:
+def _plain(interface: Interface, wishes: Wishes, text: str) -> Iterator[str]:
     """Yield the status at each interval, as long as the output has a reader."""
     while True:
         yield f"{text}\n"
         time.sleep(wishes.interval_s)
         try:
-            _, text = status(config, path, is_json=False, is_check=False)
+            _, text = status(interface, is_json=False, is_check=False)
         except NginyError as error:
             text = str(error)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from nginy.commands.asking import ANSWER_S, Message
+from nginy.commands.interface import interface_of
 from nginy.commands.top.cells import ASCII
 from nginy.commands.top.feed import Feed
 from nginy.commands.top.snapshot import SESSIONS
@@ -35,7 +36,7 @@ class Server:
         self.config.write_text(
             f"admin: unix:{path}\nlisteners: {{listen: 127.0.0.1:1, return: a}}\n"
         )
-        self.feed = Feed(load(str(self.config), {}), str(self.config))
+        self.feed = Feed(interface_of(load(str(self.config), {}), str(self.config)))
         self.asked: list[str] = []
         self.now_s = 0.0
 
