@@ -1,8 +1,8 @@
 """Backend: one server address, with its weight, its counters and its health.
 
-A balancing algorithm sees a backend as a `Peer` (`balancer/peer.py`): it reads its weights and
-counts, and keeps its own books in it. So a reload that keeps the backend keeps its place in the
-round as well. `backend/pool.py` makes groups of backends and picks from them;
+A balancing algorithm sees a backend as a `Peer` (`balancer/peer.py`): it reads the weights and
+counts, and keeps its own books there. So a reload that keeps the backend also keeps its place in
+the round. `backend/pool.py` makes groups of backends and picks from them;
 `backend/health/health.py` moves a backend between its states.
 
 nginx: `ngx_stream_upstream_rr_peer_t` in `ngx_stream_upstream_round_robin.h`, less the links and
@@ -58,8 +58,8 @@ class Counters:
     """Ended sessions by termination code."""
 
     told_received: int = 0
-    """The most bytes that the admin interface has told of, those of open sessions included, so that
-    no counter ever falls."""
+    """The most bytes that the admin interface has reported, those of open sessions included, so no
+    counter ever falls."""
     told_sent: int = 0
 
     @property
@@ -127,11 +127,11 @@ class Backend:
         self.failures = 0
         """Failed attempts since the process started."""
         self.missed = 0
-        """Attempts that have come to no session: another one followed, or the session ended."""
+        """Attempts that led to no session: another one followed, or the session ended."""
         self.selected_at_ms = 0
         """When the last attempt began; 0 before the first one."""
         self.connect_ms: int | None = None
-        """How long the last connection that came about took."""
+        """How long the last successful connect took."""
         self.answered_at_ms = 0
         """When it last answered a client over UDP."""
         self.average_ms = 0

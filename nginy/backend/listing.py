@@ -1,9 +1,9 @@
-"""Listing: what an operator has added to the list of an upstream while nginy runs, or removed.
+"""Listing: the backends that an operator has added to an upstream or removed while nginy runs.
 
-The configuration has the list, and what holds beside it is an addition of an address that the file
-does not have, or a removal of one that it does. So the order of a reload and a change does not
-matter: `applied_to` is a function of both. A new file that has an added address, or no longer has a
-removed one, wins by itself; the book of changes (`admin/changes/book.py`) says so.
+The file has the list; a listing adds addresses that the file does not have, and removes some that
+it does. So the order of a reload and a change does not matter: `applied_to` is a function of both.
+A new file that has an added address, or no longer has a removed one, wins by itself; the book of
+changes (`admin/changes/book.py`) says so.
 
 Several workers have the same listings: the supervisor sends them as JSON.
 """
@@ -19,14 +19,14 @@ from nginy.text.address import parse_peer
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What differs from the file's list of an upstream."""
+    """The differences from the file's list of an upstream."""
 
     added: tuple[BackendSettings, ...] = ()
     removed: frozenset[str] = frozenset()
     """By the name that the file has."""
 
     def applied_to(self, configured: Sequence[BackendSettings]) -> tuple[BackendSettings, ...]:
-        """Return the list that holds, for the one that the file has."""
+        """Return the list in effect, from the one in the file."""
         if self == AS_CONFIGURED:
             return tuple(configured)
         present = {each.name for each in configured}

@@ -13,7 +13,7 @@ from nginy.wire.agent import Mode
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """The values that hold for a backend; None leaves those of the configuration."""
+    """Values for a backend; None leaves that of the configuration."""
 
     mode: Mode | None = None
     weight: int | None = None
@@ -21,7 +21,7 @@ class Override:
     reason: str = ""
     """Why the mode is what it is, for logs and answers."""
     by: str = ""
-    """Who has set it, and when."""
+    """Who set it, and when."""
 
     def to_json(self) -> dict[str, object]:
         """Return plain values, leaving out those that are None."""

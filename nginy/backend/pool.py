@@ -33,7 +33,7 @@ MakeBalancer = Callable[[Sequence[Backend]], Balancer[Backend]]
 
 
 PHASE_MAX_TURNS: Final = 1000
-"""How many turns of a first round may be let go by; each takes 1 µs."""
+"""At most this many turns of a first round are skipped; each takes 1 µs."""
 
 
 class Watcher(Protocol):
@@ -92,7 +92,8 @@ class BackendPool:
         self.left: tuple[Backend, ...] = ()
         """Those that have left the list, as far as they are remembered."""
         self._single: Backend | None = None
-        """The only backend there is: among one, no method has a choice, and no account moves."""
+        """The only backend, if there is just one: then methods have no choice, and accounts stand
+        still."""
         self._unbuilt: tuple[Backend, ...] = ()
         """The list whose tables are not built yet; empty if they are."""
         self.measured = ""
@@ -119,7 +120,7 @@ class BackendPool:
         self.max_session_time_ms: int | None = None
         """How long a session may last; None: no limit."""
         self._phase = 0.0
-        """Where in the first round of its backends it is to begin, from 0 to 1."""
+        """Where the first round of its backends begins, from 0 to 1."""
         self.rebuild(backends, make_balancer)
 
     def begin_at(self, phase: float) -> None:
@@ -225,7 +226,7 @@ class BackendPool:
         """
         single = self._single
         if single is not None and not (
-            # One look finds nothing at all that speaks against it.
+            # One look finds no objection.
             key
             or tried
             or single.down

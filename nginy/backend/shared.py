@@ -77,7 +77,7 @@ class SharedCounts:
 
 
 class WorkerCounts:
-    """What one worker does with the table."""
+    """One worker's access to the table."""
 
     __slots__ = ("_counts", "worker")
 
@@ -149,7 +149,7 @@ class SharedBackend(Backend):
         self._add(1)
 
     def give_back(self) -> None:
-        """Count one session of this worker less."""
+        """Count one session less of this worker."""
         self._add(-1)
 
     def _add(self, change: int) -> None:

@@ -64,7 +64,7 @@ def in_counts(counts: Mapping[str, int], total: int, out_s: int) -> str:
 
 
 def kind_of(reasons: str) -> str:
-    """Return which of `REFUSALS` the words of `why_none` come to: of several, the weightiest."""
+    """Return which of `REFUSALS` the words of `why_none` mean: of several, the weightiest."""
     if FULL in reasons:
         return "full"
     if f" {OUT} for " in reasons:

@@ -1,12 +1,12 @@
 """Access: which clients may use a listener, by their address.
 
-The first rule that fits a client decides; a client that no rule fits may come in. A rule names a
+The first rule that matches a client decides; a client that matches none may come in. A rule names a
 network, a file of networks, `all` or `unix:`. Pure: text and addresses in, rules and verdicts out.
 config/ reads the files, and the session deals with a denied client.
 
-The one idea: the order is worked out once. The table paints all networks onto the line of
-addresses, a later rule under an earlier one. Seen from above, they are disjoint ranges, in order. A
-lookup is a bisection, 1 µs whether there are ten networks or a hundred thousand.
+The one idea: compute the order once. The table paints all networks onto the line of addresses, a
+later rule under an earlier one. Seen from above, they are disjoint ranges, in order. A lookup is a
+bisection, 1 µs whether there are ten networks or a hundred thousand.
 
 Source: nginx ngx_stream_access_module.c, which compares with one rule after the other.
 """
@@ -43,7 +43,7 @@ class Rule:
     text: str
     """As configured, for messages: "10.0.0.0/8", "all", or the path of a file."""
     is_for_unix: bool = False
-    """Whether it fits the clients of unix sockets."""
+    """Whether it matches the clients of unix sockets."""
 
     def __str__(self) -> str:
         return f"{'allow' if self.is_allowed else 'deny'} {self.text}"
@@ -55,8 +55,7 @@ ALL: Final = (Network(AF_INET, 0, (1 << 32) - 1), Network(AF_INET6, 0, (1 << 128
 def parse_network(text: str) -> Network:
     """Return the network of "10.0.0.0/8", "2001:db8::/32" or a single address.
 
-    Raises InvalidValueError, also if bits are set behind the prefix: that is a slip more often than
-    not.
+    Raises InvalidValueError, also if bits are set beyond the prefix: that is usually a slip.
     """
     address, slash, prefix = text.partition("/")
     family = AF_INET6 if ":" in address else AF_INET
@@ -166,7 +165,7 @@ class Table:
 
 
 class Access:
-    """The rules of a listener, ready to be asked. It forgets networks once it has painted them."""
+    """The rules of a listener, ready for lookups. It forgets networks once it has painted them."""
 
     __slots__ = ("_for_unix", "_table", "rules")
 
@@ -178,7 +177,7 @@ class Access:
         self._for_unix = next((n for n, rule in enumerate(self.rules) if rule.is_for_unix), -1)
 
     def decides(self, host: str) -> int:
-        """Return the number, from 0, of the rule that decides on a client; -1 if none fits it.
+        """Return the number, from 0, of the rule that decides on a client; -1 if none matches.
 
         `host` is its IP address, or "unix:".
         """
@@ -191,6 +190,6 @@ class Access:
         return None if rule is None or rule.is_allowed else rule
 
     def idle(self) -> list[int]:
-        """Return the numbers of the rules that no client can ever get to."""
+        """Return the numbers of the rules that no client can ever reach."""
         deciding = self._table.owners() | {self._for_unix}
         return [number for number in range(len(self.rules)) if number not in deciding]

@@ -26,9 +26,9 @@ from nginy.wire.proxy_repeated import AnyHost, RepeatedHeader
 from nginy.wire.proxy_tlv import Tlvs, Type, value_of
 
 NODE_MAX_CHARACTERS: Final = 64
-"""Of the host's name in a unique id, which has 128 bytes at most."""
+"""How much of the host's name goes into a unique id, which has 128 bytes at most."""
 REPEATED_MAX: Final = 256
-"""Addresses asked whose headers are not made from nothing each time."""
+"""At most this many asked addresses keep a header to copy from, which is cheaper than a new one."""
 
 
 def version_for(settings: ProxySettings, backend: Backend) -> str:

@@ -69,7 +69,7 @@ class SessionCloser:
         self._go_through(end)
 
     def drain(self, times_ms: Iterable[int]) -> None:
-        """Look after each of these times, and shortly, for sessions that have to leave a backend.
+        """Look, after each of these times and soon, for sessions that must leave their backend.
 
         Call it whenever backends have left, or a listener has been led elsewhere.
         """

@@ -56,7 +56,7 @@ class ProxySettings:
     next_upstream_timeout_ms: int | None = None
     """No further attempt later than this after the first one; None: no limit."""
     buffer_size: int = 65536
-    """Bytes read at a time, but for bulk transfers: see proxy/tcp.py."""
+    """Bytes read at a time, except in bulk transfers: see proxy/tcp.py."""
     splice: bool = True
     """Whether long transfers may go through pipes within the kernel; see event/pipe.py."""
     bind: Address | None = None
@@ -64,13 +64,13 @@ class ProxySettings:
     proxy_protocol: str = "off"
     """The PROXY header that backends get first, "off", "v1" or "v2"; a backend's own one wins."""
     pass_tlvs: bool = False
-    """Whether it says what a received header has said."""
+    """Whether that header passes on the TLVs of a received one."""
     upload_rate: int = 0
     """Bytes a second from each client; 0: any number."""
     download_rate: int = 0
     """Bytes a second to each client; 0: any number."""
     tls: UpstreamTls | None = None
-    """How backends are spoken to in TLS; None: they are not."""
+    """How nginy speaks TLS to backends; None: it does not."""
     tcp_nodelay: bool = True
     socket_keepalive: bool = False
     requests: int = 0
@@ -84,7 +84,7 @@ class ProxySettings:
 
 
 class ProtocolHandler:
-    """The base of what turns a listener's clients into sessions.
+    """The base of all handlers, which turn a listener's clients into sessions.
 
     Created by `process/services.py::ServiceSet`, anew for each reload; see above.
     """
@@ -122,12 +122,12 @@ class ProtocolHandler:
         self.log_session: Callable[[Session], None] | None = None
         """Writes an ended session to the access log; None if that is off."""
         self.logger = SESSIONS
-        """What its sessions say is said to this one."""
+        """The logger of its sessions."""
         self.is_verbose = False
-        """Whether the error log takes what sessions say on a good day: tested instead of the
-        logger, since each session would have to ask it three times."""
+        """Whether the error log takes the messages of sessions without trouble: tested instead of
+        the logger, which each session would have to ask three times."""
         self.phases: Phases = ()
-        """What its clients pass before a session goes to its content; mostly nothing."""
+        """The phases that its clients pass before their content; mostly none."""
         self.port = address.port
         """The port that clients ask, 0 on a unix socket."""
         self.local_sockaddr = None if address.is_wildcard else address.sockaddr
@@ -226,7 +226,7 @@ class Succession:
 
 
 class ProxyHandler(ProtocolHandler):
-    """The base of what passes a listener's clients on to the backends of a pool."""
+    """The base of handlers that pass a listener's clients on to the backends of a pool."""
 
     __slots__ = ("__weakref__", "bind_of", "destination", "hash_key", "pool", "succession")
 
@@ -243,10 +243,10 @@ class ProxyHandler(ProtocolHandler):
         self.destination = Destination()
         self.succession = Succession(self)
         self.hash_key: Callable[[Session], str] | None = None
-        """Works out the key that the pool's hash method hashes; None if it has none."""
+        """Computes the key that the pool's hash method hashes; None if it has none."""
         self.bind_of: Callable[[Session], Address | None] | None = None
-        """Works out the local address of a connection to a backend (`proxy/local_end.py`); None if
-        `settings.bind` says it for all."""
+        """Computes the local address of a connection to a backend (`proxy/local_end.py`); None if
+        `settings.bind` has it for all."""
 
     def take_over(self, before: ProtocolHandler) -> None:
         """Go on where `before` did; clients that wait for its pool may choose from another."""

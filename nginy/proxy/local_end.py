@@ -1,9 +1,8 @@
 """The local end of connections to backends, where it depends on the client (`proxy_bind`).
 
 A text with variables says from which address a session connects: its client's own, say, so that
-backends see that one, if the routes bring their answers back here (`transparent`). A text that
-comes out empty leaves the choice to the system. So does one that is no address, and the log says
-so.
+backends see that one, if the routes bring their answers back here (`transparent`). An empty text
+leaves the choice to the system. So does one that is not an address, and the log says so.
 
 nginx: `ngx_stream_proxy_set_local` in `ngx_stream_proxy_module.c`.
 """

@@ -33,10 +33,10 @@ NOT_FOUND: Final = (-1, None)
 WHOLE: Final = 10_000
 """All clients, in hundredths of a percent."""
 HOSTNAME_MAX_CHARACTERS: Final = 255
-"""RFC 1035 §2.3.4. A longer text, which a client may send, has no suffix to be looked for."""
+"""RFC 1035 §2.3.4. In a longer text, which a client may send, nginy looks for no suffix."""
 PATTERN_MAX_CHARACTERS: Final = 1000
-"""Of a text that patterns are tried on. A client may send a name of 16,000 letters, and a pattern
-that looks for its match from each of them takes a second then, while the loop waits."""
+"""Patterns are tried on texts of up to this length. A client may send a name of 16,000 letters, and
+a pattern that tries each of them as the start of a match would stop the loop for a second."""
 
 _NAMED_GROUP: Final = re.compile(r"\(\?<(?=[A-Za-z_])")
 _SHARE: Final = re.compile(r"(\d{0,3})(?:\.(\d{1,2}))?%", re.ASCII)
@@ -54,10 +54,10 @@ class Definition:
     """A variable of the configuration."""
 
     source: str
-    """A text with variables, which is looked up."""
+    """The text with variables to look up."""
     lookup: Lookup
     values: tuple[str, ...]
-    """What may be found, as texts with variables; the last one is the default."""
+    """The values, as texts with variables; the last one is the default."""
 
 
 class Map:

@@ -4,12 +4,11 @@ A new nginy takes over the sessions of the one that runs (`process/takeover/`). 
 has four abilities, which cost nothing while nobody uses them:
 
 - `why_unmovable` says what keeps it here;
-- `halt` stops it: from then on neither does anything happen to its sockets, nor does anybody find
-  it;
+- `halt` stops it: from then on nothing happens to its sockets, and nobody finds it;
 - `take_up` goes on, in the process that it was in or in another;
 - `let_go` forgets it, without a word to either side: both sockets are open elsewhere.
 
-What it knows is in its fields, but for one thing that `ending` has.
+Its state is in its fields, except for one thing that `ending` has.
 
 Tested in tests/process/takeover/test_giving_live.py.
 """
@@ -23,7 +22,7 @@ from nginy.proxy.ending import Delivery, EndingSession
 from nginy.proxy.session import COMPLETED
 
 SOON: Final = "that are not established yet"
-"""Why a session cannot move now, in words that fit behind "sessions"; it will in a moment."""
+"""Why a session cannot move now, in words that follow "sessions"; it can in a moment."""
 ENCRYPTED: Final = "that speak TLS with nginy"
 """Why one never can: what OpenSSL keeps of a connection stays in its process."""
 
@@ -74,7 +73,7 @@ class MovableSession(EndingSession):
             loop.interest.remove(c)
 
     def watch(self) -> None:
-        """Have the loop watch both connections again, after `halt`; raises OSError."""
+        """Let the loop watch both connections again, after `halt`; raises OSError."""
         for c in self._both():
             c.loop.interest.add(c)
 

@@ -44,7 +44,7 @@ class UpstreamTls:
         self.context = context
         """Does not check the name itself unless `sends_name`: OpenSSL ties one to the other."""
         self.name = name
-        """Whose certificate is expected; "": the backend's, by its configured address."""
+        """The name that the certificate must have; "": that of the backend's configured address."""
         self.verifies = verifies
         self.sends_name = sends_name
         self._sessions: dict[str, SSLSession] = {}

@@ -27,7 +27,7 @@ from nginy.proxy.phases.arrival import Arrival
 from nginy.text.address import SockAddr
 
 SESSIONS: Final = logging.getLogger("nginy.proxy")
-"""What sessions say what happens to them to, unless their listener has an error log of its own."""
+"""The logger of sessions whose listener has no error log of its own."""
 
 
 class Reason(Enum):
@@ -94,7 +94,7 @@ BEFORE_CONTENT: Final = frozenset(
         Reason.OVER_LIMIT,
     )
 )
-"""Reasons by which a phase refuses a session: no backend has been looked for."""
+"""Reasons by which a phase refuses a session: nginy has not looked for a backend."""
 
 
 @dataclass(slots=True)
@@ -102,7 +102,7 @@ class ListenerCounters(Counters):
     """The counters of a listener, over all reloads."""
 
     open: int = 0
-    """Sessions that go on now."""
+    """Open sessions."""
 
 
 class SessionHandler(Protocol):
@@ -173,7 +173,7 @@ class Session:
         self.end: Reason | None = None
         """Why it has ended; None as long as it goes on."""
         self.detail = ""
-        """What is said in place of the reason's own sentence; "" for the sentence."""
+        """Replaces the reason's own sentence, unless it is empty."""
         client.data = self
         if client.number:  # it goes on for another one: see `proxy/routing/routed.py`
             return

@@ -31,7 +31,7 @@ from nginy.proxy.movable import MovableSession
 from nginy.text.address import Address
 
 FULL_READS_BEFORE_BULK: Final = 3
-"""So many full reads in a row make reads grow: short exchanges never get there."""
+"""After this many full reads in a row, reads grow: short exchanges never get there."""
 QUOTA_BYTES: Final = 1024 * 1024
 """Bytes moved for one event; then the others get their turn."""
 SPLICE_FROM_BYTES: Final = 128 * 1024
@@ -136,10 +136,10 @@ class TcpSession(MovableSession):
     def _read_handler(self, event: Event) -> None:
         """Pass on what one side has sent; both directions are this one function.
 
-        This is the ordinary message, in as few steps as there can be: it fits into the buffer, the
-        other side takes all of it, nothing else is in sight. The calls of the socket stand here and
-        not in `Connection.recv` and `send`, which saves a sixth of the Python work for a message.
-        Whatever is out of the ordinary goes on in `_pump` and the functions below it.
+        This is the ordinary message, in as few steps as possible: it fits into the buffer, the
+        other side takes all of it, and nothing else is pending. The calls of the socket stand here
+        and not in `Connection.recv` and `send`, which saves a sixth of the Python work for a
+        message. Everything else goes on in `_pump` and the functions below it.
         """
         src = event.data
         # There is an upstream: this became the handler when it was connected.

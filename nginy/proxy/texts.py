@@ -3,12 +3,11 @@
 The one idea: a text becomes a single f-string when the configuration is built, so that a line of
 the access log is one expression and not a call for each of its parts. The compiler puts it together
 as a syntax tree, from the expressions of `proxy/variables.py` and the text's constants: Python
-never reads anything in a configuration as code. (A line of the format `main` takes 1.6 µs so; a
-list of functions, called and joined, took 4.7.)
+never reads anything in a configuration as code. (A line of the format `main` takes 1.6 µs this way;
+a list of functions, called and joined, took 4.7.)
 
-A session works a variable of the configuration out when somebody first asks for it, and keeps the
-value; whoever wants the value of a variable, for whatever purpose, compiles a text that names it.
-So there is one way to ask.
+A session computes a variable of the configuration when it is first needed, and keeps the value. All
+code that needs a value compiles a text that names the variable, so there is one way to ask.
 
 The caller that compiles decides what to escape, and how: see `nginy/text/escape.py`.
 
@@ -108,7 +107,7 @@ class Variables:
     # Variables of the configuration.
 
     def _worker(self, name: str) -> Render:
-        """Return what works a defined variable out.
+        """Return the function that computes a defined variable.
 
         It refers to the workers of the variables that it needs and not back to this object, so that
         nothing is left for the cyclic collector once no session needs it.
@@ -142,7 +141,7 @@ def _now(time_text: TimeText, clock: Clock) -> TimeText:
 
 
 def _value_of(session: Session, name: str, work_out: Render) -> str:
-    """Return the value of a defined variable, which is worked out once for a session."""
+    """Return the value of a defined variable, which a session computes once."""
     arrival = session.arrival
     if arrival is None:
         arrival = session.arrival = Arrival(session.client.sockaddr)

@@ -133,7 +133,7 @@ def _part(attribute: tuple[str, str]) -> str:
 
 
 def tlvs_of(c: ConnectionBase) -> Tlvs:
-    """Return what a PROXY header says of a client's TLS (PP §2.2): nothing if there is none."""
+    """Return what a PROXY header says about a client's TLS (PP §2.2): nothing if there is none."""
     if not isinstance(c, TlsConnection) or not c.tls.is_established:
         return ()
     certificate = certificate_of(c)

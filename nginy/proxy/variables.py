@@ -2,8 +2,8 @@
 answers.
 
 One table, from a name to a Python expression about the session `s`. Names and meanings are nginx's
-(`ngx_stream_variables.c`, `ngx_stream_upstream.c`), but for nginy's own `$termination`, `$reason`,
-`$session_id`, `$requests` and `$responses`.
+(`ngx_stream_variables.c`, `ngx_stream_upstream.c`), except for nginy's own `$termination`,
+`$reason`, `$session_id`, `$requests` and `$responses`.
 
 `proxy/texts.py` compiles texts with variables. A configuration may define variables of its own
 (`proxy/lookups.py`).
@@ -52,11 +52,11 @@ TLV_NAMES: Final[Mapping[str, int]] = {
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """How to work out a value: an expression about the session `s`, of any type."""
+    """How to compute a value: an expression about the session `s`, of any type."""
 
     expression: str
     is_foreign: bool = False
-    """Whether others choose its letters, so that they have to be escaped."""
+    """Whether strangers choose its letters, which then must be escaped."""
     may_be_empty: bool = False
 
 
@@ -202,7 +202,7 @@ TIMES: Final[Mapping[str, Variable]] = {
 """Variables that need the time of day."""
 
 VARIABLES: Final = frozenset((*FIXED, *TIMES))
-"""All names that a text may use, but for those of TLVs by number."""
+"""All names that a text may use, except those of TLVs by number."""
 
 PREREAD_VARIABLES: Final = frozenset(
     ("ssl_preread_alpn_protocols", "ssl_preread_protocol", "ssl_preread_server_name")

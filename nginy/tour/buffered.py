@@ -24,7 +24,7 @@ import socket
 import sys
 
 UNSENT_LIMIT = 65536
-"""Bytes waiting for one socket above which its peer is not read."""
+"""If more bytes than this wait for one socket, the program does not read its peer."""
 
 
 class Side:

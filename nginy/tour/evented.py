@@ -185,7 +185,7 @@ class Session:
 
 
 def main(loop: Loop, listen: str, backend: str, idle_s: str = "60") -> None:
-    """Listen on HOST:PORT and proxy to HOST:PORT, for ever; sessions may be idle for so long."""
+    """Listen on HOST:PORT and proxy to HOST:PORT, for ever; sessions may be idle for this long."""
     host, port = listen.split(":")
     backend_host, backend_port = backend.split(":")
     listener = socket.create_server((host, int(port)))

@@ -16,7 +16,7 @@ import sys
 
 
 class LossyProxy:
-    """The sockets, and for each the one that its bytes go to."""
+    """Each socket, and the one that its bytes go to."""
 
     def __init__(self, listener: socket.socket, backend: tuple[str, int]) -> None:
         self.listener = listener

@@ -1,4 +1,4 @@
-"""What asks: the checks of a backend, on timers and sockets of the loop.
+"""Asking: the checks of a backend, on timers and sockets of the loop.
 
 `watch` has the one timer of a backend. `checker` makes its checks, as a `dialog` on a connection, a
 `datagram`, or a `program`; `open_checks` limits how many are open at once, and `sharing` lets one

@@ -1,4 +1,4 @@
-"""The load check: it asks a backend's agent how the backend is, and does what the agent says.
+"""The load check: it asks a backend's agent how the backend is doing, and obeys the answer.
 
 The agent listens on a port of its own beside the backend and answers each connection with one line
 (`wire/agent.py`). `health` decides what its words do to a backend, `monitor` applies that, and
@@ -42,7 +42,7 @@ class AgentSettings:
 
 
 class AgentWatch:
-    """Asks the agent of one backend time and again. Created and closed by `watch`."""
+    """Asks the agent of one backend at each interval. Created and closed by `watch`."""
 
     __slots__ = (
         "_address",
@@ -128,7 +128,7 @@ class AgentWatch:
 
     @property
     def name(self) -> str:
-        """No name for reasons to begin with: the log line has it."""
+        """Reasons begin without a name: the log line has it."""
         return ""
 
     def script(self, talk: Talk, _target: Target) -> Script[None]:

@@ -66,9 +66,9 @@ class Result:
     is_ours: bool = False
     is_silent: bool = False
     sent: bytes = field(default=b"", compare=False)
-    """The first bytes of what was sent, for who looks at the check."""
+    """The first bytes sent, for people who look at the check."""
     got: bytes = field(default=b"", compare=False)
-    """The first bytes of what came."""
+    """The first bytes received."""
 
     def having(self, sent: bytes, got: bytes) -> "Result":
         """Return the result with what both sides have said."""

@@ -1,11 +1,11 @@
 """HealthEffect: what health does to the choice of a backend.
 
 Balancing algorithms know nothing of health. They read four numbers of a backend: `down`, `weight`,
-`max_conns` and `max_fails`. This module works those out whenever something has changed, so health
+`max_conns` and `max_fails`. This module computes them whenever something has changed, so health
 costs nothing at a pick. `fail_open` belongs here too: when too few backends are up, the numbers
 come out as if all were.
 
-`monitor` says when to work them out, and for which backends.
+`monitor` says when to compute them, and for which backends.
 
 Source for `fail_open`: Envoy, "Panic threshold".
 
@@ -29,14 +29,14 @@ class HealthEffect:
     __slots__ = ("_backends", "_news", "_pool", "_settings")
 
     def __init__(self, pool: BackendPool, settings: MonitorSettings, news: News) -> None:
-        """Work out nothing before `apply`."""
+        """Compute nothing before `apply`."""
         self._pool = pool
         self._news = news
         self._settings = settings
         self._backends: Collection[Backend] = ()
 
     def apply(self, settings: MonitorSettings, backends: Collection[Backend], now_ms: int) -> None:
-        """Work out everything anew: the settings have changed, or the pool's list has."""
+        """Compute everything anew: the settings or the pool's list have changed."""
         self._settings = settings
         self._backends = backends
         is_scaled = settings.has_weights and (
@@ -49,7 +49,7 @@ class HealthEffect:
         self.refresh(backends, now_ms)
 
     def refresh(self, backends: Iterable[Backend], now_ms: int) -> None:
-        """Work out the numbers of some backends."""
+        """Compute the numbers of some backends."""
         pool, has_moved = self._pool, False
         for backend in backends:
             health, settings = backend.health, backend.settings

@@ -1,4 +1,4 @@
-"""PoolMonitor: what becomes of each change in the health of a pool's backends.
+"""PoolMonitor: acts on each change in the health of a pool's backends.
 
 The monitor of a pool has a `BackendWatch` for each backend, as they come and go. Every change of a
 backend's health ends up here: the monitor logs it once, with its reason, lets `effect` turn it into
@@ -145,7 +145,7 @@ class PoolMonitor:
     def follow_up(
         self, backend: Backend, change: StateChange | None, *, is_heard: bool = False
     ) -> None:
-        """Do what follows from what a backend's `Health` has heard.
+        """Act on what a backend's `Health` has heard.
 
         `change` is what it returned; without one, weight and limit may still have changed. With
         `is_heard` another worker has found it out and logged it.
@@ -187,7 +187,7 @@ class PoolMonitor:
         return backend.settings.weight if backend.override is None else backend.override.weight or 0
 
     def _set(self, backend: Backend) -> None:
-        """Apply what an operator has set for a backend, or has set no longer."""
+        """Apply what an operator has set for a backend, or no longer sets."""
         wanted = self._overrides.get(_key(backend)) or self._overrides.get((backend.name, ""))
         before, backend.override = backend.override, wanted
         mode_before = None if before is None else before.mode
@@ -260,7 +260,7 @@ class PoolMonitor:
         self._away.clear()
 
     def failed_often(self, backend: Backend, is_news: bool) -> None:
-        """Log that failures have a backend out, or eject it; see `pool.Watcher`."""
+        """Log that failures have taken a backend out, or eject it; see `pool.Watcher`."""
         if backend not in self._watches:
             return
         if self.settings.eject is not None:
@@ -273,7 +273,7 @@ class PoolMonitor:
         self._effect.update_fail_open(self.now_ms)
 
     def served_again(self, backend: Backend) -> None:
-        """Log that a backend works again after failures had it out; see `pool.Watcher`."""
+        """Log that a backend works again after failures took it out; see `pool.Watcher`."""
         if backend.health.is_ejected:
             self.follow_up(backend, backend.health.readmit("it served a client", self.now_ms))
         else:

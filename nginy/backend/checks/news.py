@@ -1,8 +1,8 @@
 """News: what happens to the backends of a pool, told once: to the log, and to whoever listens.
 
-`monitor` decides what is news; here are the words. A listener, such as the admin interface, gets
-each piece as a `BackendEvent`. Where several workers serve, one of them tells what checks have
-found, and each tells what its own sessions have found.
+`monitor` decides what is news; this module has the words. A listener, such as the admin interface,
+gets each piece as a `BackendEvent`. With several workers, one of them reports what checks have
+found, and each reports what its own sessions have found.
 
 Tested in tests/backend/checks/test_monitor.py.
 """
@@ -70,12 +70,12 @@ class News:
         self._tell(backend, "out", text)
 
     def back(self, backend: Backend) -> None:
-        """Tell that a backend works again after failures had it out."""
+        """Report that a backend works again after failures took it out."""
         logger.log(NOTICE, "%s: back", self._subject(backend))
         self._tell(backend, "back", "back")
 
     def fail_open(self, up: int, total: int) -> None:
-        """Tell that so few are up that nginy ignores health, or that it heeds it again."""
+        """Report that so few are up that nginy ignores health, or that it heeds it again."""
         is_open = self._pool.is_fail_open
         text = f"{up} of {total} backends are up, health is "
         text += "ignored (fail_open)" if is_open else "heeded again"

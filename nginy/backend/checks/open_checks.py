@@ -1,8 +1,8 @@
-"""The checks that are under way, how many there may be, and who waits for a turn.
+"""The running checks, how many there may be, and those that wait for a turn.
 
 Each check takes a descriptor, and a crowd of them takes the time of the sessions. So there are at
 most `max_checks` at once, and those due beyond that wait, first come, first served: later than
-planned, but never lost. A few backends that hang do not fill it up, as each of them has one check.
+planned, but never lost. A few backends that hang do not use them up, since each has one check.
 
 A `watch` or an `agent` asks for a turn; a `dialog`, a `datagram` or a `program` takes it.
 """
@@ -20,11 +20,11 @@ logger = logging.getLogger("nginy.backend")
 MAX_CHECKS: Final = 100
 """The default of `max_checks`: twenty a second if all of them hang for 5 s."""
 PER_TURN: Final = 4
-"""So many begin in one turn of the loop, which takes 0.1 ms: a crowd whose time has come, as all
-checks within one tick of the timers, must not hold up the sessions."""
+"""At most this many begin in one turn of the loop, which takes 0.1 ms: a crowd of checks that are
+due at the same tick must not hold up the sessions."""
 LOG_INTERVAL_MS: Final = 60_000
 PATIENCE_MS: Final = 1000
-"""Somebody may wait for so long before the log says so."""
+"""The log reports that a check waits for longer than this."""
 
 
 class Check(Protocol):
@@ -38,7 +38,7 @@ class Check(Protocol):
 
 
 class WaitingCheck(Protocol):
-    """Somebody who wants to begin a check."""
+    """An owner that wants to begin a check."""
 
     def turn_has_come(self) -> None:
         """Begin now, if still necessary."""
@@ -69,15 +69,15 @@ class OpenChecks:
         self._loop = loop
         self._checks: set[Check] = set()
         self._busy: set[Check] = set()
-        """Those without a result."""
+        """The checks without a result."""
         self._waiting: dict[WaitingCheck, None] = {}
-        """In the order of their coming."""
+        """First come, first served."""
         self._promised = 0
-        """How many may begin in this turn of the loop, and have not done so yet."""
+        """How many have been told to begin in this turn of the loop, and have not yet."""
         self._begun = 0
         """How many have begun in this turn of the loop."""
         self._waiting_since_ms = 0
-        """Since when there has been somebody who waits."""
+        """Since when any check has waited."""
         self._limited = RateLimited(LOG_INTERVAL_MS)
         self.limit = MAX_CHECKS
 
@@ -161,7 +161,7 @@ class OpenChecks:
         self._loop.soon(self._turn_over, self)
 
     def _turn_over(self) -> None:
-        """Give a turn to those who may begin in the next turn of the loop."""
+        """Give a turn to those that may begin in the next turn of the loop."""
         self._begun = self._promised = 0
         free = min(self.limit - len(self._busy), PER_TURN)
         for waiter in tuple(islice(self._waiting, max(free, 0))):

@@ -140,7 +140,7 @@ class Relay:
                 self.names.stop_waiting()
 
     def told(self) -> Iterator[str]:
-        """Yield texts with all that is known, for another process, which is to `learn` it."""
+        """Yield texts with all that is known, for another process to `learn`."""
         if self.names is not None:
             for name, record_type, answer in self.names.remembered():
                 yield f"[{json.dumps(_item(('', (name, record_type.name), Answer), answer))}]"

@@ -16,7 +16,7 @@ from nginy.backend.health.schedule import CheckSettings
 
 
 class OnDown(Enum):
-    """What becomes of the sessions of a backend that goes down: the key `on_down`."""
+    """What nginy does with the sessions of a backend that goes down: the key `on_down`."""
 
     KEEP = "keep"
     CLOSE = "close"

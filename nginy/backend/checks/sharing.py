@@ -70,7 +70,7 @@ class SharedCheck:
         """The check itself, once it has begun."""
 
     def ended(self, result: Result) -> None:
-        """Tell all who still want to know."""
+        """Tell all that still want to know."""
         self.check = None
         for sharer in tuple(self._sharers):
             if sharer in self._sharers:

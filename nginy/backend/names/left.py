@@ -26,7 +26,7 @@ class LeftBackends:
         """In the order in which they left."""
 
     def update(self, before: Iterable[Backend], members: Sequence[Backend], now_ms: int) -> None:
-        """Take note that `members` have taken the place of `before`."""
+        """Note that `members` have replaced `before`."""
         present = set(members)
         for backend in present:
             backend.left_at_ms = None

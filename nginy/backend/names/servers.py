@@ -1,4 +1,4 @@
-"""What nginy knows of the name servers themselves: which are silent, and which do not know EDNS.
+"""What nginy knows about the name servers themselves: which are silent, which do not know EDNS.
 
 A dead server must not cost every query its timeout, so the resolver asks the others first. A server
 that drops or refuses queries with EDNS (RFC 6891 §7) gets them without it from then on. It forgets

@@ -15,7 +15,7 @@ from nginy.wire.client_hello import Hello
 from nginy.wire.proxy_protocol import Header, HeaderAddress, Host
 
 NO_HEADER: Final = Header(0, 0)
-"""Of a client that sent none: all that it says is empty."""
+"""Stands for the header of a client that sent none: all its values are empty."""
 
 
 class Announced(tuple[Host, HeaderAddress | None]):
@@ -64,7 +64,7 @@ class Arrival:
         self.real_sockaddr = sockaddr
         """The address of the socket's peer, which may be a proxy in front of the client."""
         self.header: Header = NO_HEADER
-        """The PROXY header that the client's first bytes were."""
+        """The PROXY header ahead of the client's bytes."""
         self.held: tuple[tuple[Counts, bytes], ...] = ()
         """Where the session is counted, and by which key."""
         self.limit_status = ""
@@ -73,7 +73,7 @@ class Arrival:
         """The level at which the error log has the end of a session that a limit refuses; None for
         the reason's own."""
         self.values: dict[str, str] | None = None
-        """What the configuration's own variables have been worked out to; None if none has."""
+        """The values of the configuration's own variables so far; None if there are none."""
         self.hello: Hello | None = None
         """What the client's first bytes say about TLS; None if nobody has looked."""
         self.route: Route | None = None

@@ -28,7 +28,7 @@ REJECTED_DRY_RUN: Final = "REJECTED_DRY_RUN"
 """Values of `$limit_conn_status` (nginx)."""
 
 Key = Callable[[Session], str]
-"""Works out the key of a session."""
+"""Computes the key of a session."""
 
 
 class Zones:
@@ -49,7 +49,7 @@ class Zones:
         return counts
 
     def zone_of(self, counts: Counts) -> str:
-        """Return the zone that counts are of; "" if it is gone."""
+        """Return the zone of these counts; "" if it is gone."""
         return next((zone for zone, each in self._counts.items() if each is counts), "")
 
     def known(self, zone: str) -> Counts | None:

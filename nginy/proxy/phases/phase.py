@@ -44,7 +44,7 @@ class Refusal:
 
     reason: Reason
     detail: str
-    """Said in place of the reason's own sentence."""
+    """Replaces the reason's own sentence."""
     drop: str
     """What the datagram of a UDP client is counted as, one of `proxy/udp/drops.py::DROPS`."""
 
@@ -61,7 +61,7 @@ class Phase(ABC):
     def run(self, session: Session, rest: "Phases") -> PhaseResult:
         """Decide on a session whose client is in `session.client`.
 
-        `rest` are the phases behind this one, for a phase that waits.
+        `rest` are the phases after this one, for a phase that waits.
         """
 
 
@@ -94,7 +94,7 @@ class AccessPhase(Phase):
         self._access = access
 
     def run(self, session: Session, rest: Phases) -> PhaseResult:
-        """Let the first rule that fits decide."""
+        """Let the first rule that matches decide."""
         rule = self._access.denies(host_of(session.client.sockaddr))
         if rule is None:
             return Passage.PASS

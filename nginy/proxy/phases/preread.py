@@ -51,7 +51,7 @@ class ChooseRoute(Phase):
     port: int
     """The listener's."""
     texts: Mapping[str, Callable[[Session], str]]
-    """What fills in each text with variables that a route names."""
+    """The functions that fill in the texts with variables that routes name."""
     has_default: bool
     """Whether a client that no route matches goes to the listener's own target."""
     size_bytes: int

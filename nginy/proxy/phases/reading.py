@@ -3,8 +3,8 @@
 While a phase waits, it is the reader of the client's connection, and it has a deadline. What it
 looks for is the subclass's business: a PROXY header (`proxy/phases/real_address.py`), or whatever
 decides on the client's way (`proxy/phases/preread.py`). When it knows enough, it takes its handlers
-and its timer back and lets the session go on through the phases behind it, which find the
-connection as it was.
+and its timer back and lets the session go on through the phases after it, which find the connection
+as it was.
 
 nginx: the `peer` and `preread` timers of `ngx_stream_core_preread_phase` in
 ngx_stream_core_module.c.
@@ -40,7 +40,7 @@ class Reading(ABC):
 
     @abstractmethod
     def late(self) -> PhaseResult:
-        """Decide without what has not come in time."""
+        """Decide without the bytes that did not come in time."""
 
     def wait(self, timeout_ms: int) -> None:
         """Make the loop call when there is more to read, or when time is up."""

@@ -40,7 +40,7 @@ class RealAddress(Phase):
     __slots__ = ("_accepts_others", "_is_sender", "_timeout_ms")
 
     def __init__(self, senders: Access, accepts_others: bool, timeout_ms: int) -> None:
-        """The rules of `senders` fit those who must send a header, and nobody else;
+        """The rules of `senders` match the peers that must send a header, and no others;
         `accepts_others` serves the others without one, else the phase refuses them."""
         self._is_sender = sender_test(senders)
         self._accepts_others = accepts_others

@@ -125,10 +125,10 @@ class ServerHandshake:
         self._held = b""
         """The client's first message as far as it has come."""
         self._records: Records | None = None
-        """Those of a first message that has not come in one piece."""
+        """The TLS records of a first message that did not come in one piece."""
         self._hello: Hello = NOT_TLS
         self._refusal: Refusal | None = None
-        """Why it ends, while the rest of a plain request is dropped."""
+        """Why it ends, while the phase drops the rest of a plain request."""
         self._is_queued = False
 
     def wait(self) -> None:

@@ -27,7 +27,7 @@ MORE: Final = Verdict.MORE
 
 @dataclass(slots=True)
 class ClientFacts:
-    """What nginy knows of a client whose route it is choosing."""
+    """What nginy knows about a client whose route it is choosing."""
 
     host: str
     """Its IP address, "unix:" on a unix socket."""

@@ -53,7 +53,7 @@ class Contents:
     ) -> None:
         self._make = make
         self._names = names
-        """What works out the name of an upstream, by its text in the configuration ("$site")."""
+        """The functions that compute an upstream's name, by its text in the file ("$site")."""
         self._by_target: dict[RouteTarget, ProtocolHandler] = {}
         self.default = default
         """The listener's own target, for clients that no route matches."""
@@ -114,7 +114,7 @@ class ArrivingSession(Session):
 
 
 class Routed(ProtocolHandler):
-    """What the routed handlers of TCP and UDP have in common: all that `contents` answers."""
+    """The part that the routed handlers of TCP and UDP share: all that `contents` answers."""
 
     __slots__ = ()
 

@@ -73,7 +73,7 @@ class Route:
 
 
 class RouteTable:
-    """The routes of a listener, ready to be asked."""
+    """The routes of a listener, ready for lookups."""
 
     __slots__ = ("_by_name", "_by_suffix", "_others", "needs_bytes", "routes", "waits")
 

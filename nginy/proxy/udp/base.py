@@ -65,7 +65,7 @@ class UdpHandlerBase(ProxyHandler, ABC):
         self.announcements: dict[ClientKey, Announced] = {}
         """By peer, the clients whose header came alone; the one heard longest ago comes first."""
         self.on_announced: Callable[[ClientKey, Announced | None], None] | None = None
-        """Hears of new ones, and with None of a peer that speaks for itself again."""
+        """Called with each new one, and with None for a peer that speaks for itself again."""
         self.firsts: dict[KeyedSession, bytes] = {}
         """The first datagrams of the newest sessions, until they are answered."""
 

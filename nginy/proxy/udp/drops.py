@@ -37,14 +37,14 @@ class Drops(dict[str, int]):
         super().__init__(dict.fromkeys(DROPS, 0))
         self._clock = clock
         self.firsts: dict[str, int] = {}
-        """When the first one was dropped, in milliseconds of wall time; an operator who has counts
-        begin anew clears it."""
+        """When the first one was dropped, in milliseconds of wall time; an operator who resets the
+        counters clears it."""
         self.lasts: dict[str, int] = {}
         """When the last one was dropped."""
         self.limited = RateLimited()
         """Keeps clients from filling the error log."""
         self.logger = SESSIONS
-        """The listener's, as for what sessions say."""
+        """The logger of the listener's sessions."""
 
     def count(self, reason: str) -> None:
         """Count a datagram."""

@@ -57,7 +57,7 @@ class UdpHandler(UdpHandlerBase):
         self.detached: dict[KeyedSession, None] = {}
         """Those that have let it go."""
         self.session_class = UdpSession
-        """What it makes of its clients; for listeners with a rate, `udp_pacing.PacedUdpSession`."""
+        """What it makes of its clients; for listeners with a rate, `pacing.PacedUdpSession`."""
         self.is_draining = False
         """Set to serve known clients only, before the listener is to go."""
         self.heir: Callable[[SockAddr, bytes, memoryview], None] | None = None

@@ -31,7 +31,7 @@ from nginy.wire.errors import WireError
 from nginy.wire.proxy_protocol import SIGNATURE, V1_HEAD, V2_HEAD, parse
 
 HEADER_MAX_BYTES: Final = 1024
-"""Of what is remembered 100,000 times. dnsdist takes 512 unless it is told otherwise."""
+"""nginy remembers thousands of headers, so none may be long. dnsdist's default is 512."""
 HEADERS_MAX: Final = 10_000
 """Headers whose meaning is remembered; some 600 bytes each."""
 ANNOUNCEMENTS_MAX: Final = 100_000

@@ -34,7 +34,7 @@ class MovableUdpSession(UdpOpening):
                 loop.timers.cancel(timer)
 
     def watch(self) -> None:
-        """Have the loop watch the socket again, after `halt`; raises OSError."""
+        """Let the loop watch the socket again, after `halt`; raises OSError."""
         self.handler.loop.interest.add(self._socket())
 
     def take_up(self) -> None:

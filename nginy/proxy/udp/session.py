@@ -68,7 +68,7 @@ class UdpSession(MovableUdpSession):
     __slots__ = ("can_run", "header", "heard_in", "is_bursting")
 
     header: bytes
-    """The PROXY header ahead of its datagrams: of an `udp_announcing.AnnouncingSession` alone."""
+    """The PROXY header ahead of its datagrams: only an `announcing.AnnouncingSession` has one."""
 
     def __init__(self, handler: UdpHandlerBase, client: SharedConnection) -> None:
         super().__init__(handler, client)
