@@ -92,8 +92,7 @@ class BackendPool:
         self.left: tuple[Backend, ...] = ()
         """Those that have left the list, as far as they are remembered."""
         self._single: Backend | None = None
-        """The only backend, if there is just one: then methods have no choice, and accounts stand
-        still."""
+        """The only backend, if there is just one: no method has a choice, and no account moves."""
         self._unbuilt: tuple[Backend, ...] = ()
         """The list whose tables are not built yet; empty if they are."""
         self.measured = ""

@@ -75,7 +75,7 @@ class Turns(Generic[P]):
         return Accounts(self._peers, self._places)
 
     def _take_out(self, peer: P) -> None:
-        """Have the next pick look at `peer` closely."""
+        """Let the next pick look closely at `peer`."""
         rank = self._ranks.pop(peer, None)
         if rank is not None:
             self._levels[rank[0]].leave(peer)

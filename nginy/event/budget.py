@@ -5,8 +5,8 @@ sessions read only what they can send on at once (see `proxy/tcp.py::TcpSession.
 slower, and none ends. The budget follows the memory that the process may still take
 (`event/room.py`), and measures it again now and then, since limits change.
 
-If memory runs out all the same, Python raises MemoryError. For that moment the budget puts some
-aside, the ballast: enough to end one session in order, and to log why.
+If memory runs out anyway, Python raises MemoryError. For that moment the budget puts some aside,
+the ballast: enough to end one session in order, and to log why.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ BUDGET_BYTES: Final = 32 * 1024 * 1024
 
 100 stalled uploads pinned 34 MB with reads of 1 MiB, and 2.7 MB with reads of 256 KiB."""
 ROOM_SHARE: Final = 4
-"""One part in so many of the room may hold unsent bytes; the rest is for everything else."""
+"""The room divided by this may hold unsent bytes; the rest is for everything else."""
 MEASURE_MS: Final = 1000
 """How long a measurement of the room holds; one costs up to 30 µs."""
 BALLAST_BYTES: Final = 2 * 1024 * 1024
@@ -50,7 +50,7 @@ class Budget:
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
         self.is_spent = False
-        """As many bytes are held as should be; kept up to date by the methods below."""
+        """Whether as many bytes are held as should be; the methods below keep it up to date."""
         self._room = room
         self._allowed_bytes = limit_bytes
         self._measured_at_ms: int | None = None

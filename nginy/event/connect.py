@@ -76,7 +76,7 @@ class ConnectFailure(NamedTuple):
 
     @property
     def lacks_port(self) -> bool:
-        """No local port is left for this peer; as ports are per destination, another peer may do.
+        """No local port is left for this peer; ports are per destination, so another may have one.
 
         (Linux shares a port between destinations, `inet_hash_connect` in `net/ipv4`.)
         """

@@ -96,7 +96,7 @@ class ConnectionBase(ABC):
         self.data: Owner | None = None
         """The owner, which this connection serves; cleared by `close`."""
         self.action = ""
-        """What is being done, for the log: "connecting to upstream" (nginx `log->action`)."""
+        """The present action, for the log: "connecting to upstream" (nginx `log->action`)."""
         self.buffer: Buffer | Pipe | None = None
         """Bytes received from this connection that the other side has not taken; None without
         any."""
@@ -152,7 +152,7 @@ class ConnectionBase(ABC):
 
 
 class Connection(ConnectionBase):
-    """One socket, its two events and what is known of its peer (nginx `ngx_connection_t`).
+    """One socket, its two events and what is known about its peer (nginx `ngx_connection_t`).
 
     Created by a `Listener` or by `event/connect.py`; closed by its owner alone, through `close`.
     """
@@ -318,7 +318,7 @@ class Connection(ConnectionBase):
                 self.socket.setsockopt(SOL_SOCKET, SO_LINGER, RESET_ON_CLOSE)
             self.socket.close()
         except OSError as error:
-            # Such as ECONNRESET; the descriptor is gone all the same (close(2)).
+            # Such as ECONNRESET; the descriptor is gone anyway (close(2)).
             self.errno = error.errno or 0
 
     def abort(self) -> None:

@@ -1,4 +1,4 @@
-"""Event: what is known of one direction of a connection, and which handler hears of a change.
+"""Event: what is known about one direction of a connection, and which handler hears of a change.
 
 A connection has two of them, `read` and `write`. An event is not something that happened; it is a
 small record that lives as long as its connection. The kernel's report sets `ready`. The handler

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Final
 
 CONNECT_BOUNDS_MS: Final = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000)
-"""Of connecting to backends."""
+"""Bounds for connecting to backends."""
 TURN_BOUNDS_MS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 1000)
-"""Of turns of the loop, and of timers that are late."""
+"""Bounds for turns of the loop, and for timers that are late."""
 
 
 class Histogram:

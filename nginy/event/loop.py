@@ -11,9 +11,9 @@ Contract for handlers
 - Any handler may close any connection. A closed connection's events are not active, and the loop
   tests that right before each call. So no handler runs for a connection that is gone, whatever else
   is in the batch.
-- A handler does not raise for what a peer does. If one raises all the same, that is a bug in
-  nginy: the loop logs it with its traceback and ends the session that it served. MemoryError is
-  nobody's bug: the session ends, without a traceback, and the others get by with less.
+- A handler does not raise for what a peer does. If one raises anyway, that is a bug in nginy: the
+  loop logs it with its traceback and ends the session that it served. MemoryError is nobody's bug:
+  the session ends, without a traceback, and the others get by with less.
 
 Listeners post their event instead of accepting at once. So new clients come after those that are
 connected, when the descriptors closed in this turn are free again. What a handler posts runs in
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("nginy.event")
 
 SUSPENDED_MS: Final = 500
-"""By how much a timer is late when this process cannot have been running: a turn takes no more than
+"""A timer that is later than this shows that the process was not running: a turn takes no more than
 a tenth of it."""
 
 

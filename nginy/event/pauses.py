@@ -1,6 +1,6 @@
 """Pauses: which times of suspension the loop's clock has left out, and when.
 
-Who shows a moment of the loop's clock as a time of day has to add the pauses since then
+To show a moment of the loop's clock as a time of day, add the pauses since then
 (`admin/subject.py`).
 
 Pure.

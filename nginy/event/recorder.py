@@ -1,4 +1,4 @@
-"""Recorder: what it takes to write the records of a trace while a loop turns.
+"""Recorder: writes the records of a trace while a loop turns.
 
 The steps of a turn go through lists: what is ready, what is due, what was put off. A recorder
 yields each entry of such a list to the step, and when the step asks for the next one, the handler

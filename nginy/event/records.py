@@ -27,7 +27,7 @@ from nginy.event.connection import AGAIN, EOF, ERROR, Connection
 from nginy.event.event import Event
 
 DONE: Final = 1
-"""Outcome of a step of TLS: nothing is left to do of it."""
+"""Outcome of a step of TLS: nothing of it is left to do."""
 
 RECORD_BYTES: Final = 16384
 """The most that one record carries (RFC 8446 §5.1)."""

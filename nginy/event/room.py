@@ -21,7 +21,7 @@ PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 CGROUPS: Final = pathlib.Path("/sys/fs/cgroup")
 """Where they are mounted (cgroups(7))."""
 CGROUP_SHARE: Final = 4
-"""One part in so many of a control group's memory is taken for room."""
+"""A control group's memory divided by this counts as room."""
 
 
 def room_bytes() -> int | None:

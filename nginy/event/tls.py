@@ -124,7 +124,7 @@ class TlsConnection(RecordConnection):
                 self.socket.recv_into(self.loop.records)
 
     def _notify(self) -> None:
-        """Have OpenSSL say close_notify, if there is a session to end."""
+        """Let OpenSSL say close_notify, if there is a session to end."""
         tls = self.tls
         if not tls.is_established or tls.failure:
             return

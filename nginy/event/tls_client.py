@@ -44,7 +44,7 @@ class ClientTls:
     verify: bool = True
     authorities: bytes | None = None
     certificate: bytes = field(default=b"", repr=False)
-    """May have the key in it, too."""
+    """May contain the key, too."""
     key: bytes = field(default=b"", repr=False)
     alpn: tuple[str, ...] = ()
     password: bytes = field(default=b"", repr=False)
@@ -54,7 +54,7 @@ class ClientTls:
     ciphers: str = ""
     """Of TLS 1.2, as OpenSSL writes them; "" for its own choice."""
     sends_name: bool = True
-    """Whether the server is told whom it is asked for (SNI). If not, OpenSSL checks no name."""
+    """Whether to tell the server which name is asked for (SNI). If not, OpenSSL checks no name."""
 
     @property
     def leaves_name(self) -> bool:
@@ -137,7 +137,7 @@ def trust(context: SSLContext, authorities: bytes) -> None:
 
 
 def _load_pair(context: SSLContext, settings: ClientTls) -> None:
-    """Make a context show a certificate, which the ssl module reads only from a file."""
+    """Let a context show a certificate, which the ssl module reads only from a file."""
     certificate, key = settings.certificate, settings.key
     descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
     with open(descriptor, "wb") as file:

@@ -1,9 +1,9 @@
 """Trace: what a loop does in each of its turns, as records.
 
-A record is a tuple that is appended, of numbers and of texts that exist anyway. What becomes of the
-records is decided afterwards, in slices (`admin/loop/chrome.py`, `admin/loop/view.py`). All
-instants are nanoseconds of CLOCK_MONOTONIC, which is the same for all processes of a machine, so
-that the records of several workers fit together.
+A record is an appended tuple, of numbers and of texts that exist anyway. Other modules turn the
+records into text afterwards, in slices (`admin/loop/chrome.py`, `admin/loop/view.py`). All instants
+are nanoseconds of CLOCK_MONOTONIC, which is the same for all processes of a machine, so the records
+of several workers fit together.
 
     turn   select  | boxes: handlers of what is ready | boxes: timers | boxes: what was put off |
            sleeping  each box begins where the one before ends
@@ -20,9 +20,9 @@ from enum import IntEnum
 from typing import Any, Final, NamedTuple, TypeAlias
 
 PART_EVENTS: Final = 4000
-"""In what is passed on in one go."""
+"""Events in one part of a trace, as it is passed on."""
 KEPT_TURNS: Final = 200
-"""What `/loop` shows."""
+"""Turns that `/loop` shows."""
 KEPT_OWN_TURNS: Final = 40
 """Of them, those that served nobody, or the admin interface alone. The page itself causes many, and
 they must not displace the others."""
@@ -54,7 +54,7 @@ connection is closed; a write waits for room; a session's timer went back to sle
 runs again; an accept is due in step 6; nothing special."""
 
 TO_CLIENT, TO_UPSTREAM, CONNECTED = ("to client", "to upstream", "connected to upstream")
-"""What a write of a session is, if it is not what the session was about to do."""
+"""What a session's write did, if the session has no more telling action."""
 
 
 class Role(IntEnum):
@@ -110,7 +110,7 @@ Mark: TypeAlias = tuple[str, int, int, str, str]
 
 
 class Trace:
-    """What is kept of one stretch of time. Written by a `Recorder`."""
+    """The records of one stretch of time. Written by a `Recorder`."""
 
     __slots__ = (
         "begun",
@@ -128,17 +128,17 @@ class Trace:
         self.turns: list[tuple[Any, ...]] = []
         self.marks: list[Mark] = []
         self.parts = [0]
-        """The turns with which parts begin, for what is passed on in parts."""
+        """The turns with which parts begin, as the trace is passed on in parts."""
         self.count = 0
         """Boxes, turns and marks so far."""
         self.is_truncated = False
         """Whether there was more than may be kept."""
         self.begun: dict[int, int] = {}
-        """When the sessions began that did so meanwhile, by number."""
+        """When sessions began that were accepted meanwhile, by number."""
         self.ended_ns: int | None = None
 
     def add(self, turn: tuple[Any, ...], boxes: int) -> None:
-        """Keep a turn with so many boxes, if there is room."""
+        """Keep a turn with this many boxes, if there is room."""
         if self.count >= self.max_events:
             self.is_truncated = True
             return
@@ -148,7 +148,7 @@ class Trace:
             self.parts.append(len(self.turns))
 
     def mark(self, kind: str, at_ns: int, number: int, name: str, text: str = "") -> None:
-        """Note what is beside the turns, if there is room."""
+        """Keep a mark beside the turns, if there is room."""
         if self.count >= self.max_events:
             self.is_truncated = True
             return

@@ -116,7 +116,7 @@ class TracedLoop(MeteredLoop):
 
 
 def begin_recording(loop: Loop, recorder: Recorder) -> None:
-    """Have a loop's turns recorded from the next one on."""
+    """Record a loop's turns from the next one on."""
     _become(loop, TracedLoop)
     if isinstance(loop, TracedLoop):  # for the type checker
         loop.recorder = recorder
@@ -124,7 +124,7 @@ def begin_recording(loop: Loop, recorder: Recorder) -> None:
 
 
 def end_recording(loop: Loop) -> None:
-    """Have a loop turn as before."""
+    """Let a loop turn as before."""
     if isinstance(loop, TracedLoop):
         gc.callbacks.remove(loop.recorder.collected)
         del loop.recorder

@@ -48,8 +48,8 @@ MESSAGE_MAX_CHARACTERS: Final = 2048
 
 
 UNBRAKED: Final = frozenset({"nginy.server", "nginy.log", "nginy.backend"})
-"""Loggers whose messages answer an operator, or tell of one backend each: when a network fails, the
-log has to name every backend that is down."""
+"""Loggers whose messages answer an operator, or concern one backend each: when a network fails, the
+log must name every backend that is down."""
 
 
 class ErrorLog(logging.Handler):
@@ -117,13 +117,13 @@ class ErrorLog(logging.Handler):
         self.sink.flush()
 
     def attach(self) -> None:
-        """Write what all of nginy says; a listener's error log gets what its sessions say."""
+        """Write the messages of all of nginy; a listener's error log gets those of its sessions."""
         logger = logging.getLogger(ROOT_LOGGER)
         logger.propagate = False
         logger.addHandler(self)
 
     def detach(self) -> None:
-        """Write only what a listener's sessions say from now on.
+        """Write only the messages of a listener's sessions from now on.
 
         With the last error log gone the logger is as it was before `attach`.
         """

@@ -1,4 +1,4 @@
-"""Open files: log files whose paths sessions choose, of which only so many are open at a time.
+"""Open files: log files whose paths sessions choose, with a limit on how many are open at a time.
 
 The path of an access log may have variables, and a client may have a say in them. So the number of
 open files has a bound: the next one takes the place of the one that got its last line longest ago,
@@ -33,9 +33,9 @@ class OpenFiles:
         self._open = open_file
         self._max_files = max_files
         self._files: dict[str, LogFile] = {}
-        """The one that was asked for last comes last."""
+        """The most recently used comes last."""
         self.lost_lines = 0
-        """Of files that could not be opened, and of those that are closed by now."""
+        """Lines lost for files that could not be opened, or are closed by now."""
 
     def get(self, path: str) -> LogFile | None:
         """Return the file of a path; None if it cannot be opened, and its line is lost."""

@@ -1,10 +1,10 @@
-"""LogRing: the last lines of the error log, in memory, for who asks the admin interface.
+"""LogRing: the last lines of the error log, in memory, for the admin interface.
 
 It hears what the error log hears, from notice upward, and keeps the last lines of trouble apart, so
 that a busy day of notices does not push them out. Messages that repeat meet the same brake as in
 the error log; each line says how many like it were left out before it.
 
-Sessions of listeners with an error log of their own write there alone.
+Sessions of listeners with an error log of their own write only there.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Line:
 
 
 class LogRing(logging.Handler):
-    """The last lines. Created by whoever has a `Subject`, who attaches it and detaches it again."""
+    """The last lines. The owner of a `Subject` creates, attaches and detaches it."""
 
     def __init__(self) -> None:
         super().__init__(NOTICE)

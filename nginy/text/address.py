@@ -44,12 +44,12 @@ class Address:
     path: str = ""
     written: str = field(default="", compare=False, repr=False)
     offset: int | None = None
-    """Of a backend: what is added to the port that its client has asked; None if `port` is its."""
+    """Of a backend: added to the port that its client asked; None if `port` is its own."""
     sockaddr: SockAddr = field(init=False, compare=False, repr=False)
     """The form that bind(), connect() and sendto() take for this family, made once."""
 
     def __post_init__(self) -> None:
-        """Work out `sockaddr`."""
+        """Compute `sockaddr`."""
         sockaddr: SockAddr = (self.host, self.port)
         if self.family is socket.AF_UNIX:
             sockaddr = self.path
@@ -122,7 +122,7 @@ def parse_address(text: str) -> Address:
 def parse_peer(text: str) -> Address:
     """Return an address as parse_address() does, or a host name; without a port, that has port 0.
 
-    "10.0.0.5:+0" has the port that a client has asked, plus the number behind the plus sign.
+    "10.0.0.5:+0" has the port that a client asked, plus the number after the plus sign.
 
     Names are those of RFC 1123 §2.1 with underscores: labels of up to 63 characters, 253 in all.
     """

@@ -39,7 +39,7 @@ _JSON_SHORT: Final = {
 }
 
 PART_MAX_CHARACTERS: Final = 100
-"""Of a value in the name of a file, which may have 255 bytes in all (NAME_MAX)."""
+"""The longest value in the name of a file, which may have 255 bytes in all (NAME_MAX)."""
 
 # C0, DEL, C1 (0x9B alone starts a terminal sequence), and line ends of some viewers.
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -72,7 +72,7 @@ def escape_control(text: str) -> str:
 def escape_path(text: str) -> str:
     """Return `text` as a part of the name of a file: no slash, no dot at its start, not empty.
 
-    Other letters than those of ASCII, which may have several bytes, become "_", too.
+    Letters beyond ASCII, which may have several bytes, become "_", too.
     """
     part = "".join([c if c.isascii() and c.isprintable() and c != "/" else "_" for c in text])
     part = part[:PART_MAX_CHARACTERS] or "_"
