@@ -4,9 +4,10 @@ UPSTREAM/ADDRESS names a backend, as in `web/10.0.0.1:80`; a host name from the 
 all its addresses. With --wait the command returns when the last session of the backend has ended,
 or, for `ready`, when the backend gets clients again.
 
-Tested in tests/run/test_admin_changes.py.
+Also tested in tests/run/test_admin_changes.py.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,6 +22,8 @@ from nginy.text.escape import escape_control
 from nginy.text.units import parse_duration_ms
 
 STATES: Final = ("drain", "maint", "ready")
+LONGEST_MS: Final = 300_000
+"""nginy waits no longer in one answer."""
 CHANGE_S: Final = 5.0
 """How much longer a change may take than a question: it looks at the backend before and after."""
 NOT_YET: Final = 2
@@ -58,16 +61,25 @@ def drain(interface: Interface, wish: Wish) -> tuple[int, str]:
         return 0, "\n".join(lines)
     what = "usable" if wish.values.get("state") == "ready" else "idle"
     status = 0
+    deadline_s = time.monotonic() + wait_ms / 1000
     for each in rows:
-        place = quote(each["address"], safe="")
-        query = f"wait={what}&timeout={wait_ms}ms"
-        found = ask_json(
-            interface, Message("GET", f"{base}/{place}?{query}", wait_s=wait_ms / 1000)
-        )
+        found = _wait(interface, f"{base}/{quote(each['address'], safe='')}", what, deadline_s)
         lines.append(_line(upstream, found))
         if not found[what]:
             status = NOT_YET
     return status, "\n".join(lines)
+
+
+def _wait(interface: Interface, target: str, what: str, deadline_s: float) -> Any:
+    """Return how a backend is when it is what was wished for, or at the deadline."""
+    while True:
+        left_ms = max(round((deadline_s - time.monotonic()) * 1000), 0)
+        step_ms = min(left_ms, LONGEST_MS)
+        query = f"wait={what}&timeout={step_ms}ms"
+        message = Message("GET", f"{target}?{query}", wait_s=step_ms / 1000)
+        found = ask_json(interface, message)
+        if found[what] or step_ms == left_ms:
+            return found
 
 
 def _is_name(interface: Interface, upstream: str, address: str) -> bool:
