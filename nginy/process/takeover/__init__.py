@@ -8,8 +8,9 @@ hands over its sessions, one by one, and ends. No session lives in both of them 
     upgrade.py    USR2: start it, watch it      <-->  predecessor.py   greet, say when it serves
     giving.py     know, stop, send, forget      <-->  taking.py        learn, take up, confirm
 
-`messages.py` describes what they say to each other; `link.py` is the way. `session_record.py` is a
-session on its way, as plain values; `tcp_session.py` makes one of a session and a session of one.
+`messages.py` describes what they say to each other; `link.py` carries it. `session_record.py` is a
+moving session as plain values; `tcp_session.py` turns a session into such a record, and a record
+into a session.
 
 Neither nginx nor HAProxy can do this: both leave old processes behind until their last session has
 ended.

@@ -1,11 +1,11 @@
-"""Announcements: for whom proxies speak that have said so once, on their way to a new process.
+"""Announcements: which client each proxy speaks for, on the way to a new process.
 
-With `standalone`, a PROXY header may come alone, and all that its sender sends from then on is its
-client's (`proxy/udp/header.py`). A successor that did not know this would drop these datagrams
-until the sender announces its client again, which it has no reason to do.
+With `standalone`, a PROXY header may come alone, and everything that its sender sends from then on
+is that client's (`proxy/udp/header.py`). A successor that did not know this would drop these
+datagrams until the sender announces its client again, and the sender has no reason to.
 
-The old process tells all announcements of a listener before sessions move, a few in each message,
-and from its first word on each new one at once, before it forwards anything.
+The old process sends all announcements of a listener before sessions move, a few in each message.
+From its first message on, it sends each new one at once, before it forwards anything.
 
 Both sides name listeners as `estate.py` does.
 """
@@ -28,7 +28,7 @@ from nginy.proxy.udp.handler import UdpHandler
 from nginy.proxy.udp.header import note
 
 Named = Iterable[tuple[str, UdpHandler]]
-"""UDP listeners: what they are called, and what serves them."""
+"""UDP listeners by name, with the handler that serves each."""
 
 SLICE: Final = 20
 """Announcements in one message: some 0.3 ms."""
@@ -40,7 +40,7 @@ def tell_all(listeners: Named) -> Iterator[Message]:
         noted = handler.announcements
         rest = iter(list(noted.items()))
         while some := list(islice(rest, SLICE)):
-            # What has changed meanwhile has been told as news.
+            # Whatever has changed meanwhile has been sent as news.
             yield _message(name, [_row(*each) for each in some if noted.get(each[0]) is each[1]])
 
 

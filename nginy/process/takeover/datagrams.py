@@ -1,10 +1,10 @@
 """Datagrams while UDP sessions move: none is lost, and none begins a second session.
 
-All clients of a UDP listener send to one socket, which both processes have. Only one of them reads
+All clients of a UDP listener send to one socket, which both processes have. Only one process reads
 it at any time. While sessions move, the old one does: it serves the clients that it still has, and
-forwards on the lane what others send, those that have moved and new ones. So a datagram comes to
-the new process behind the session that it belongs to. When all have moved, the old process stops
-reading, and says `read`; what comes in between waits in the socket.
+forwards on the lane what all others send, be they new or moved. So a datagram reaches the new
+process after the session that it belongs to. When all sessions have moved, the old process stops
+reading, and says `read`; what arrives in between waits in the socket.
 
 If the lane is full, the old process leaves datagrams in the sockets as well.
 
@@ -23,11 +23,11 @@ from nginy.proxy.udp.handler import UdpHandler
 from nginy.text.address import SockAddr
 
 FULL: Final = 64
-"""Messages that wait for room in the lane above which datagrams stay in their sockets."""
+"""With more messages than this waiting for room in the lane, datagrams stay in their sockets."""
 
 
 class Forwarding:
-    """The old side: reads the sockets of UDP listeners for both. Belongs to a `Giver`."""
+    """The old side: reads the sockets of UDP listeners for both. Owned by a `Giver`."""
 
     __slots__ = ("_estate", "_handlers", "_is_full", "_is_over", "_link", "_room")
 
@@ -60,7 +60,7 @@ class Forwarding:
         self._room()
 
     def finish(self) -> None:
-        """Leave the sockets to the other process: all sessions that could have moved."""
+        """Leave the sockets to the other process: every session that could move has moved."""
         if not self._is_over:
             self._is_over = True
             if not self._is_full:
@@ -93,5 +93,5 @@ def deliver(message: Message, estate: Estate) -> None:
     try:
         receiver = estate.receiver(members.text("listener"))
     except KeyError:
-        return  # this process does not serve its listener
+        return  # this process does not serve that listener
     receiver.take(sender, local, memoryview(message.data))

@@ -1,4 +1,5 @@
-"""Estate: what a process hands over, or takes over into: the listeners and sessions of its server.
+"""Estate: what a process hands over, or where it takes over: the listeners and sessions of its
+server.
 
 Both sides call listeners by their address and protocol, as the log does, and upstreams by their
 names.
@@ -30,7 +31,7 @@ class Estate:
     def __init__(self, server: Server) -> None:
         self.server = server
         self._keys: dict[str, ListenKey] = {}
-        """Listeners by what the other side calls them."""
+        """Listeners by the names that the other side uses."""
 
     @property
     def loop(self) -> Loop:
@@ -49,7 +50,7 @@ class Estate:
     def names(self) -> dict[int, str]:
         """Return what listeners are called, by the identity of their counters.
 
-        All handlers that have ever served a listener share those.
+        All handlers that have ever served a listener share its counters.
         """
         return {
             id(front.handler.counters): _name(front.address, front.handler)
@@ -79,7 +80,7 @@ class Estate:
         return c
 
     def udp_handlers(self) -> Iterator[tuple[str, UdpHandler, DatagramReceiver]]:
-        """Yield the UDP listeners with upstreams: what they are called, and what serves them."""
+        """Yield the UDP listeners with upstreams by name, with the handler that serves each."""
         for key, service in self.server.services.items():
             handler, c = service.handler, service.listener.connection
             if isinstance(handler, UdpHandler) and isinstance(c, DatagramReceiver):
@@ -93,7 +94,7 @@ class Estate:
         return self.server.services.receivers()
 
     def known(self) -> Iterator[Message]:
-        """Yield what a successor has to know."""
+        """Yield what a successor needs to know."""
         yield from announced.tell_all(self._named())
         yield from known(self.server)
 
@@ -122,7 +123,7 @@ class Estate:
                 listener.pause()
 
     def go_on_accepting(self) -> None:
-        """Accept again: there is no other process any more."""
+        """Accept again: the other process is gone."""
         for listener in self.server.services.listeners():
             if not listener.options.udp:
                 listener.resume()

@@ -1,4 +1,5 @@
-"""The old side: a process hands its sessions over on a lane, one by one; others go on meanwhile.
+"""The old side: a process hands its sessions over on a lane, one by one; the others go on
+meanwhile.
 
     KNOWING   tells what it knows; sessions go on as ever
     MOVING    since `ready`: accepts nobody, and goes through its sessions in passes. One that can
@@ -6,8 +7,8 @@
     OVER      nothing is left that will move, or the other side is gone
 
 A giver works in slices, a few sessions in each turn, and no more than `WINDOW` of them are on their
-way at a time. Whatever goes wrong, it takes up again what the other side has not confirmed; the
-head of `messages.py` says how both know which these are.
+way at a time. Whatever goes wrong, it resumes the sessions that the other side has not confirmed;
+the head of `messages.py` says how both know which ones these are.
 
 `upgrade.py` makes givers, and decides what follows.
 """
@@ -42,15 +43,15 @@ from nginy.text.counts import counted
 logger = logging.getLogger("nginy.server")
 
 WINDOW: Final = 32
-"""Sessions on their way at a time: so many descriptors wait in the link."""
+"""Sessions on their way at a time, since their descriptors wait in the link."""
 OFFERS_A_TURN: Final = 4
 """Sessions sent in one turn: some 0.5 ms, as datagrams of other clients must not wait long."""
 LOOKS_A_TURN: Final = 500
 """Sessions looked at in one turn."""
 BACKLOG_MAX: Final = 16
-"""Messages that may wait for room before no further session is stopped."""
+"""With more messages than this waiting for room, no further session stops."""
 STATES_A_TURN: Final = 4
-"""Messages about what is known, in one turn: each is made in some 0.3 ms."""
+"""Messages in one turn about what is known; each takes some 0.3 ms to make."""
 PASS_MS: Final = 20
 """The time to the second pass; it doubles from pass to pass."""
 PASS_MAX_MS: Final = 500
@@ -60,7 +61,7 @@ PATIENCE_MS: Final = 10_000
 OWN_ANSWER: Final = "that nginy answers itself"
 
 PENDING: Final = frozenset((SOON, OWN_ANSWER))
-"""Why sessions cannot move that will move, or end, in a moment."""
+"""The reasons that will be gone in a moment: the session moves then, or has ended."""
 
 
 Movable = TcpSession | UdpSession
@@ -103,20 +104,20 @@ class Giver:
     def __init__(
         self, estate: Estate, sock: socket.socket, report: Callable[[Moved], None]
     ) -> None:
-        """Tell `report` after each pass how far it has come. Raises OSError."""
+        """Call `report` after each pass with how far it has come. Raises OSError."""
         self._estate = estate
         self._loop: Loop = estate.loop
         self._report = report
         self.stage = Stage.KNOWING
         self.tally = Moved()
-        """What has come of it so far."""
+        """The outcome so far."""
         self._in_flight: dict[int, Movable] = {}
         self._sent: set[int] = set()
         """Those of them that have left."""
         self._refusals: dict[Session, str] = {}
-        """What the other side has refused, and why."""
+        """The sessions that the other side has refused, and why."""
         self._seen: set[Session] = set()
-        """What this pass has met."""
+        """The sessions that this pass has met."""
         self._pass: Iterator[Session] | None = None
         self._pass_ms = PASS_MS
         self._names: dict[int, str] = {}
@@ -127,13 +128,13 @@ class Giver:
         self._link = Link(self._loop, sock, self._received, self._ended)
         self._datagrams = Forwarding(estate, self._link, self._go_on)
         self._counts = estate.counts()
-        """What has been told of counts."""
+        """The counts as they were last sent."""
         estate.tell_news(self._link.send)
         self._telling: Iterator[Message] | None = estate.known()
         self._loop.soon(self._tell_some, self)
 
     def _tell_some(self) -> None:
-        """Tell some of what is known, and the rest once this has left."""
+        """Send some of what is known, and the rest once this has left."""
         for number in range(STATES_A_TURN):
             if self._telling is None or not self._link.is_open:
                 return
@@ -218,7 +219,7 @@ class Giver:
         self._loop.soon(self._work, self)
 
     def _look_at(self, session: Session) -> bool:
-        """Send a session if it can move, and return whether it was; else note why not."""
+        """Send a session if it can move, and return whether it was sent; otherwise note why not."""
         why = self._why_not(session)
         if not why and isinstance(session, Movable):
             return self._offer(session)
@@ -229,7 +230,9 @@ class Giver:
         if session in self._refusals:
             return self._refusals[session]
         if id(session.handler.counters) not in self._names or session.number in self._in_flight:
-            return SOON  # two may have one number, if one has come from the process before
+            return (
+                SOON  # two sessions may have the same number, if one came from an earlier process
+            )
         if isinstance(session, TcpSession):
             return session.why_unmovable
         if isinstance(session, UdpSession):
@@ -239,7 +242,7 @@ class Giver:
     def _offer(self, session: Movable) -> bool:
         number = session.number
         session.halt()
-        self._in_flight[number] = session  # from here on, whatever happens takes it up again
+        self._in_flight[number] = session  # from here on, any failure resumes it
         record, rests, fds = _parts(
             session, self._names[id(session.handler.counters)], self._estate.zones
         )
@@ -260,13 +263,13 @@ class Giver:
         return True
 
     def _left(self, number: int, is_sent: bool) -> None:
-        """Hear that a session has left, or never will."""
+        """Note that a session has left, or never will."""
         if is_sent:
             self._sent.add(number)
             self._go_on()
 
     def _end_pass(self) -> None:
-        """See what is left; return here with the last answer if some are on their way."""
+        """See what is left; with sessions on their way, the last answer calls this again."""
         if self._in_flight:
             self._pass = iter(())
             return
@@ -279,7 +282,7 @@ class Giver:
         tally.stays = self._stays
         tally.pending = sum(count for what, count in tally.stays.items() if what in PENDING)
         tally.is_final = not tally.pending
-        # Sessions that have ended need not be remembered.
+        # There is no need to remember sessions that have ended.
         self._refusals = {each: why for each, why in self._refusals.items() if each.end is None}
         if tally.is_final:
             self._link.send(Message("bye", {}))
@@ -308,7 +311,7 @@ class Giver:
             self._give_up(what or "the new process has ended the link", is_gone=not what)
 
     def take_back(self) -> None:
-        """Keep all that the other side has not got, and accept again: it has failed."""
+        """Keep everything that the other side has not got, and accept again: it has failed."""
         if self.stage is not Stage.OVER:
             self._give_up("the new process has failed")
         self._estate.go_on_accepting()
@@ -348,7 +351,7 @@ class Giver:
         self._link.close()
 
     def close(self) -> None:
-        """End, as the process does. What has left belongs to the other side, if it wants it."""
+        """End along with the process. What has left belongs to the other side, if it takes it."""
         self.stage = Stage.OVER
         self._link.cut_off()
         for number, session in self._in_flight.items():

@@ -1,15 +1,15 @@
-"""What a process knows and its successor has to: told on each lane before the first session.
+"""What a process knows and its successor needs: sent on each lane before the first session.
 
     backends    place in the round, failures, averages, counters, ejections
     found       what checks and agents have found, and the answers of name servers
     listener    counters and drops
     buckets     the keys of limit_conn_rate, of the zones that have any
-    sessions    how many have begun: the next one's number comes behind those that move
+    sessions    how many have begun, so that new numbers follow those of sessions that move
 
-`announced.py` has one more kind. Each message has little enough for a short turn. The successor
-takes what its own configuration has a place for, and leaves the rest; operators' changes come over
-the main link. Counters add up, as several processes may hand over to one; after the sessions have
-moved, the old process tells by how much they have grown meanwhile.
+`announced.py` has one more kind. Each message is small enough for a short turn. The successor takes
+what its own configuration has a place for, and ignores the rest; operators' changes come over the
+main link. Counters add up, as several processes may hand over to one; after the sessions have
+moved, the old process sends how much they have grown meanwhile.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,14 +28,14 @@ SLICE: Final = 50
 CODES_MAX: Final = 100
 """Termination codes of a counter; there are some thirty."""
 PLACES: Final = {"upstream": 2, "backend": 4, "listener": 2}
-"""How many names a place of each kind has, with the kind itself."""
+"""How many names a place of each kind has, the kind itself included."""
 
 FIRST: Final = "first drop "
 LAST: Final = "last drop "
-"""What times are called among counts; they do not add up."""
+"""The names of times among counts; times do not add up."""
 
 Grown = dict[tuple[str, ...], dict[str, int]]
-"""Counts by what they are of: an upstream, a backend and its address, or a listener."""
+"""Counts by their owner: an upstream, a backend and its address, or a listener."""
 
 
 def known(server: Server) -> Iterator[Message]:
@@ -58,7 +58,7 @@ def known(server: Server) -> Iterator[Message]:
             ]
             members = {"kind": "buckets", "zone": zone, "rate": rate, "burst": burst}
             yield Message("state", {**members, "rows": rows})
-    # Last: those that begin from here on may have the number of one that the successor begins.
+    # This is last: sessions that begin from here on may get the number of one in the successor.
     yield Message("state", {"kind": "sessions", "started": server.loop.sessions_started})
 
 
@@ -86,7 +86,7 @@ def _backend_row(backend: Backend, skipped_ms: int) -> dict[str, object]:
 
 
 def counts(server: Server) -> Grown:
-    """Return what is counted, by what it is of."""
+    """Return the counts, by their owner."""
     found: Grown = {}
     for pool in server.pools.pools():
         found["upstream", pool.name] = {"retries": pool.retries, **pool.turned_away}
@@ -126,7 +126,7 @@ def _numbers_of_drops(handler: ProtocolHandler) -> dict[str, int]:
 
 
 def growth(after: Grown, before: Mapping[tuple[str, ...], Mapping[str, int]]) -> Iterator[Message]:
-    """Yield by how much counts have grown, in messages."""
+    """Yield messages about how much counts have grown."""
     rows: list[dict[str, object]] = []
     for place, numbers in after.items():
         old = before.get(place, {})
@@ -148,7 +148,7 @@ def growth(after: Grown, before: Mapping[tuple[str, ...], Mapping[str, int]]) ->
 
 
 def learn(members: MessageMembers, server: Server) -> None:
-    """Take over what a message tells; raises MessageError."""
+    """Take over the content of a message; raises MessageError."""
     kind = members.text("kind")
     if kind == "found":
         server.pools.relay.learn(members.text("text"))
@@ -205,7 +205,7 @@ def _learn_buckets(members: MessageMembers, server: Server) -> None:
 
 
 def _grow(place: list[str], numbers: dict[str, int], server: Server) -> None:
-    """Add to the counts of a place, if it is here as well."""
+    """Add to the counts of a place, if this process has it too."""
     kind, *names = place
     if kind == "listener":
         for front in server.services.fronts():

@@ -1,8 +1,8 @@
-"""Link: one end of a way between a nginy and its successor, on the loop.
+"""Link: one end of the connection between a nginy and its successor, on the loop.
 
-It keeps messages that the kernel has no room for until it has, and tells the sender when a message
-has left, or that it never will: on that rests whose session is whose (`messages.py`). However the
-other process ends, this end first reads all that it has sent.
+It keeps messages until the kernel has room for them, and tells the sender that a message has left,
+or never will: which process owns a session depends on that (`messages.py`). However the other
+process ends, this end first reads everything that it has sent.
 """
 
 import contextlib
@@ -32,15 +32,15 @@ ANCILLARY_BYTES: Final = socket.CMSG_LEN(DESCRIPTORS_MAX * 4)
 READ_QUOTA: Final = 16
 """Messages taken in one turn: some 2 ms, if each is a session."""
 SEND_BUFFER_BYTES: Final = 1024 * 1024
-"""Asked for; the system grants at most `net.core.wmem_max`."""
+"""The buffer that we ask for; the system grants at most `net.core.wmem_max`."""
 
 CROWDED: Final = frozenset((errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM))
-"""Errors of a system that has too many descriptors on their way, or no memory now."""
+"""Errors when too many descriptors are on their way, or memory is short."""
 CROWDED_MS: Final = 20
-"""When to try again then."""
+"""When to try again after that."""
 
 Left = Callable[[bool], None]
-"""Hears once whether a message has left."""
+"""Called once, with whether a message has left."""
 
 
 def link_pair() -> tuple[socket.socket, socket.socket]:
@@ -53,7 +53,7 @@ def link_pair() -> tuple[socket.socket, socket.socket]:
 
 
 class Link:
-    """One end. Closed by its owner, which hears by `ended` that nothing more will come."""
+    """One end. Closed by its owner, to which `ended` says that nothing more will come."""
 
     __slots__ = ("_connection", "_ended", "_is_over", "_received", "_socket", "_timer", "_unsent")
 
@@ -110,7 +110,7 @@ class Link:
             self._flush()
 
     def cut_off(self) -> None:
-        """Let nothing more come, and take what has come so far, past anything malformed."""
+        """Let nothing more come, and take what has come so far, skipping anything malformed."""
         if not self.is_open:
             return
         with contextlib.suppress(OSError):
@@ -209,7 +209,7 @@ class Link:
             raise MessageError(f'"{message.word}": {error}') from error
 
     def _receive(self) -> tuple[bytes, list[int]] | None:
-        """Return a message with its descriptors; None if there is none now, b"" at the end."""
+        """Return a message with its descriptors; None if there is none yet, b"" at the end."""
         while True:
             try:
                 # Not socket.recv_fds(), which ignores flags before Python 3.13.
@@ -219,7 +219,7 @@ class Link:
             except BlockingIOError:
                 self._connection.read.ready = False
                 return None
-            except ConnectionResetError:  # it died with messages unread; its own come next
+            except ConnectionResetError:  # it died with messages unread; those it sent come next
                 continue
             except OSError:
                 return b"", []

@@ -1,16 +1,17 @@
-"""The protocol between a nginy and its successor: what they say, in which order, and what it means.
+"""The protocol between a nginy and its successor: its messages, their order and their meaning.
 
-Two kinds of links, all of them pairs of unix sockets that keep messages apart (SOCK_SEQPACKET):
+There are two kinds of links; each is a pair of unix sockets that keep messages apart
+(SOCK_SEQPACKET):
 
 - **The main link**, between the two processes that operators deal with. The successor finds the
   number of its end in the environment, in `VARIABLE`.
 - **Lanes**, which the old side makes and sends over the main link: one for each of its processes
-  that serves clients. Of several workers on both sides, number i hands over to number i; if there
-  are fewer of the new ones, some have several lanes, and if there are more, some have none.
+  that serves clients. With several workers on both sides, number i hands over to number i; if there
+  are fewer new ones, some have several lanes, and if there are more, some have none.
 
-A message is a line of JSON, an object with a `word`; behind the line there may be bytes, and beside
-it descriptors (SCM_RIGHTS of unix(7)). Who reads it ignores members and words that it does not
-know, and takes no more than `MESSAGE_MAX_BYTES`. Anything malformed ends the link.
+A message is a line of JSON, an object with a `word`; bytes may follow the line, and descriptors
+come beside it (SCM_RIGHTS of unix(7)). A reader ignores members and words that it does not know,
+and takes no more than `MESSAGE_MAX_BYTES`. Anything malformed ends the link.
 
 | main link, old to new | | new to old | |
 |---|---|---|---|
@@ -30,21 +31,21 @@ know, and takes no more than `MESSAGE_MAX_BYTES`. Anything malformed ends the li
 | back | what you have not confirmed is mine | | |
 | bye | nothing more will come | | |
 
-**Versions.** hello names all versions that the new side speaks, welcome the one that both go on
-with: the highest that both have. If there is none, the old side says no, and nothing moves: both
-accept clients until one of them gets QUIT. hello, no, failed and serving are the same in all
+**Versions.** `hello` names all versions that the new side speaks, `welcome` the one to use: the
+highest that both have. If there is none, the old side says no, and nothing moves: both accept
+clients until one of them gets QUIT. `hello`, `no`, `failed` and `serving` are the same in all
 versions.
 
-**Whose session it is.** The old side stops a session: it neither reads nor writes, and no timer
-runs. Then it sends it. From that moment on it belongs to whoever the following says:
+**Whose session it is.** The old side stops a session, so that it neither reads nor writes and no
+timer runs, and sends it. From then on, these rules say whose it is:
 
-1. The new side takes it up only after `took` has left. The old side forgets it when it reads that.
-2. `refused`, and the end of the new side without `took`: the old side takes it up where it was.
+1. The new side resumes it only after `took` has left. The old side forgets it when it reads `took`.
+2. After `refused`, or if the new side ends without `took`, the old side resumes it.
 3. If the old side gives up first, it shuts its end down for reading, so no further `took` can
-   leave, reads those that have left, and says `back`. Then it takes up all that it has no `took`
-   for, and the new side drops them.
-4. The new side cannot send `took`, and reads the end of the link without a `back`: the old process
-   is dead. The session is the new one's.
+   leave, reads those that have left, and says `back`. Then it resumes every session without a
+   `took`, and the new side drops these.
+4. If the new side cannot send `took`, and reads the end of the link without a `back`, the old
+   process is dead. The session belongs to the new one.
 
 Pure: bytes and values go in and come out. `link.py` has the sockets.
 """
@@ -58,18 +59,18 @@ from nginy.errors import NginyError
 
 VERSION: Final = 1
 VERSIONS: Final = (VERSION,)
-"""Those that this program speaks."""
+"""The versions that this program speaks."""
 VARIABLE: Final = "NGINY_LINK"
-"""Of the environment: the number of the successor's end of the main link."""
+"""The environment variable with the number of the successor's end of the main link."""
 
 MESSAGE_MAX_BYTES: Final = 96 * 1024
-"""The largest datagram, with whom it comes from, is one message."""
+"""The largest datagram fits into one message, with its sender."""
 DATA_MAX_BYTES: Final = 32768
-"""The most bytes behind the line: a longer rest comes in several messages."""
+"""The most bytes after the line: a longer rest comes in several messages."""
 DESCRIPTORS_MAX: Final = 8
-"""Beside one message: both sockets of a session, and both ends of two pipes."""
+"""The most descriptors of a message: both sockets of a session, and both ends of two pipes."""
 REST_MAX_BYTES: Final = 4 * 1024 * 1024
-"""Of one session, both ways; a read is a mebibyte at most (`event/buffer.py`)."""
+"""The longest rests of one session, both ways; a read is a mebibyte at most (`event/buffer.py`)."""
 
 
 class MessageError(NginyError):
@@ -84,7 +85,7 @@ class Message:
     members: Mapping[str, object]
     data: bytes = b""
     fds: Sequence[int] = ()
-    """Received ones belong to whoever gets the message."""
+    """Received descriptors belong to whoever gets the message."""
 
 
 def encode(message: Message) -> bytes:
@@ -111,7 +112,7 @@ def decode(whole: bytes, fds: Sequence[int] = ()) -> Message:
 
 
 class MessageMembers:
-    """The members of a message, or of an object in it, by the type that they must have.
+    """The members of a message, or of an object in it, read by the type that each must have.
 
     Every method raises MessageError for a member of another type, or one that is missing.
     """
@@ -119,7 +120,7 @@ class MessageMembers:
     __slots__ = ("_members",)
 
     def __init__(self, members: object) -> None:
-        """Take what JSON has made."""
+        """Take what a JSON parser has returned."""
         if not isinstance(members, Mapping):
             raise MessageError(f"{members!r:.40} is no object")
         self._members: Mapping[str, object] = members

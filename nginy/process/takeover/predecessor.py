@@ -1,8 +1,9 @@
-"""Predecessor: the nginy that this process was started by, to take over from it.
+"""Predecessor: the nginy that started this process to take over from it.
 
-Most processes have none. One that has greets it before it opens anything, gets the lanes on which
-sessions will come (`taking.py`), and tells it once it serves; from then on the pid file is this
-process's. If it cannot start, it says why: whoever has typed `nginy -s upgrade` reads it.
+Most processes have none. Otherwise, this process greets it before it opens anything, gets the lanes
+on which sessions will come (`taking.py`), and tells it once it serves; from then on the pid file
+belongs to this process. If this one cannot start, it says why, for whoever typed `nginy -s
+upgrade`.
 
 `messages.py` describes the main link; `process/upgrade.py` is the other side.
 
@@ -31,12 +32,13 @@ from nginy.process.takeover.messages import (
 logger = logging.getLogger("nginy.server")
 
 BOOK_MAX_BYTES: Final = 4 << 20
-"""As for the file (`process/state_file.py`)."""
+"""The longest book, as for the file (`process/state_file.py`)."""
 PROBLEMS_MAX: Final = 20
 PROBLEM_CHARACTERS: Final = 400
-"""So many problems of so many characters fit into a message: JSON has 12 bytes for the longest."""
+"""That many problems of that many characters fit into a message: JSON takes up to 12 bytes for
+one."""
 GREETING_MS: Final = 5000
-"""How long the other process may take to answer; after that this one serves beside it."""
+"""How long the other process may take to answer before this one serves beside it."""
 
 
 class Predecessor:
@@ -63,20 +65,20 @@ class Predecessor:
         self._link: Link | None = None
         self._lanes: list[socket.socket] = []
         self._awaited: int | None = 0
-        """How many lanes are still to come; None: the answer is, too."""
+        """How many lanes are still to come; None: not even the answer has come."""
         self.pid = 0
         """Its id; 0 without a predecessor."""
         self.is_busy = False
-        """Whether it still hands over."""
+        """Whether it is still handing over."""
         self._is_leaving = False
-        """Whether it has handed over all that it could, and will end."""
+        """Whether it has handed over everything it could, and will end."""
         self.book: bytes | None = None
         """What operators have set there, as the file of `admin_state` has it; None: unknown."""
         self.book_changed: Callable[[bytes], None] = lambda _: None
-        """Called if they set something else while this process starts."""
+        """Called if operators set something else while this process starts."""
         self._pages = b""
         self.done: Callable[[], None] = lambda: None
-        """Called once it hands over no more; it may live on for a while."""
+        """Called once it has handed over everything; it may live on for a while."""
         self.gone: Callable[[], None] = lambda: None
         """Called once it has ended."""
 
@@ -86,7 +88,7 @@ class Predecessor:
         return self._link is not None and self._link.is_open and not self._is_leaving
 
     def greet(self, environ: MutableMapping[str, str]) -> None:
-        """Say hello to whoever has left a link in `environ`, and take it out of there."""
+        """Say hello on the link that `environ` names, if there is one, and remove the variable."""
         found = _link_in(environ)
         environ.pop(VARIABLE, None)
         if found is None:
@@ -111,7 +113,7 @@ class Predecessor:
         return lanes
 
     def _decline(self, why: str) -> None:
-        """Take nothing over: its answer, if it comes, comes too late."""
+        """Take nothing over: an answer from now on comes too late."""
         self._close_lanes()
         if self._link is not None:
             self._link.send(Message("no", {"why": why}))
@@ -168,7 +170,7 @@ class Predecessor:
     def _ended(self, what: str) -> None:
         if what:
             logger.error("process %d is not understood: %s", self.pid, what)
-            # It would wait for us: what it has sent since is not read.
+            # It would wait for us, as we read nothing that it has sent since.
             self._decline(f"process {self.pid} is not understood: {what}")
         self._awaited, self._is_leaving = 0, True
         self._done()
@@ -185,7 +187,7 @@ class Predecessor:
 
 
 def tell_failure(environ: Mapping[str, str], problems: Sequence[str]) -> None:
-    """Tell whoever waits for this process that it has not come to serving, nor to a loop."""
+    """Tell whoever waits for this process that it failed before it had a loop."""
     with contextlib.suppress(OSError):
         found = _link_in(environ)
         if found is not None:
@@ -201,7 +203,9 @@ def _failure(problems: Sequence[str]) -> Message:
 
 
 def _link_in(environ: Mapping[str, str]) -> tuple[socket.socket, int] | None:
-    """Return the link that an environment names, and whose other end it is; None if none."""
+    """Return the link that an environment names, and the process at its other end; None if there is
+    none.
+    """
     fd, _, pid = environ.get(VARIABLE, "").partition(";")
     if not fd.isdecimal() or not pid.isdecimal():
         return None

@@ -15,11 +15,11 @@ from nginy.event.signals import HELD_SIGNALS
 from nginy.process.takeover.messages import VARIABLE as LINK_VARIABLE
 
 VARIABLE: Final = "NGINY"
-"""Of the environment: the numbers of the listening sockets, as "5;6;7;" (nginx)."""
+"""The environment variable with the numbers of the listening sockets, as "5;6;7;" (nginx)."""
 
 
 def handed_descriptors(environ: MutableMapping[str, str]) -> list[int]:
-    """Return the descriptors that the process before us has left, and remove the variable."""
+    """Return the descriptors that the previous process has left to us, and remove the variable."""
     texts = environ.pop(VARIABLE, "").split(";")
     return [int(text) for text in texts if text.isdecimal()]
 

@@ -1,4 +1,4 @@
-"""The outcome of an upgrade: for the log, and for whoever has typed `nginy -s upgrade`.
+"""The outcome of an upgrade, for the log and for whoever typed `nginy -s upgrade`.
 
 The old process writes it into a file beside the pid file (`process/pidfile.py`), as the outcome of
 a reload (`process/report.py`).
@@ -27,7 +27,7 @@ class UpgradeOutcome:
     tally: Moved
     problems: tuple[str, ...] = ()
     is_beside: bool = False
-    """Whether the old process serves as well, as the new one takes no sessions over."""
+    """Whether the old process serves as well, since the new one takes no sessions over."""
 
     def to_json(self) -> str:
         """Return the outcome as one line of JSON."""

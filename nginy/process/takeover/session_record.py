@@ -1,11 +1,11 @@
-"""A session on its way to another process: all that has to be the same there, as plain values.
+"""A session on its way to another process: everything that must be the same there, as plain values.
 
 Instants are milliseconds of the machine's monotonic clock, which all processes share; a loop's own
-time lacks the pauses in which its process did not run (`event/clock.py`). Everything that a newer
-nginy might not send has a default, so that it can take sessions from this one, and the other way
-round.
+time lacks the pauses in which its process did not run (`event/clock.py`). Everything that another
+version might not send has a default, so that older and newer versions can take each other's
+sessions.
 
-Pure. `tcp_session.py` and `udp_session.py` fill records in, and make sessions of them.
+Pure. `tcp_session.py` and `udp_session.py` make records of sessions, and sessions of records.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ class ConnectionRecord:
     rest: int = 0
     """Bytes received from it that the other side has not taken."""
     in_pipe: bool = False
-    """Whether they are in a pipe, whose descriptors come along, and not behind the message."""
+    """Whether they are in a pipe, whose descriptors come along, and not in the message."""
 
     def to_json(self) -> Json:
         """Return plain values."""
@@ -151,13 +151,13 @@ class ArrivalRecord:
 
 @dataclass(frozen=True, slots=True)
 class EndRecord:
-    """The end of a session that waits only until one side has taken all bytes."""
+    """The end of a session that only waits until one side has taken all bytes."""
 
     reason: str
     detail: str
     is_reset: bool
     to_client: bool
-    """Which side that is."""
+    """Whether that side is the client."""
 
     def to_json(self) -> Json:
         """Return plain values."""
@@ -181,7 +181,7 @@ class EndRecord:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a session belongs, by what the configurations of both processes call it."""
+    """Where a session belongs, by names that the configurations of both processes share."""
 
     listener: str
     """Its address and protocol, as the log writes them."""
@@ -250,10 +250,10 @@ class TcpRecord:
 
 
 def sockaddr_to_json(sockaddr: SockAddr) -> list[object]:
-    """Return a socket address as a list: of a unix socket, of its path alone."""
+    """Return a socket address as a list; that of a unix socket has its path alone."""
     if isinstance(sockaddr, tuple):
         return list(sockaddr)
-    # The kernel gives abstract addresses as bytes; nobody shows them.
+    # The kernel returns abstract addresses as bytes; nginy never shows them.
     return [sockaddr if isinstance(sockaddr, str) else ""]
 
 

@@ -1,4 +1,4 @@
-"""The new side: a process takes over, on a lane, what another one has.
+"""The new side: a process takes over, on a lane, what another process has.
 
 It learns what the old process knows before it serves, then says that it is ready. Each session that
 comes finds its place in the new configuration, or is refused and stays where it is. A session does
@@ -30,7 +30,7 @@ logger = logging.getLogger("nginy.server")
 
 OF_LISTENERS: Final = ("announced", "buckets", "counts")
 KNOWN_MS: Final = 5000
-"""How long a start waits for what the old process knows; after that it does without."""
+"""How long a start waits for what the old process knows before it goes on without."""
 
 
 class Taker:
@@ -54,17 +54,19 @@ class Taker:
         self, estate: Estate, sock: socket.socket, changed: Callable[[], None] = lambda: None
     ) -> None:
         """Learn what the other side knows; raises OSError. Call `changed` when it stops reading
-        datagrams."""
+        datagrams.
+        """
         self._estate = estate
         self._changed = changed
         self.reads = True
         """Whether the other side still reads the sockets of UDP listeners."""
         self._early: list[MessageMembers] = []
-        """What waits for the listeners that it is of."""
+        """What is known about listeners, until they exist."""
         self._is_ready = False
         self._rests = b""
         self._undecided: list[TcpSession | UdpSession] = []
-        """Sessions whose confirmation could not leave: the other side's, unless it is dead."""
+        """Sessions whose confirmation could not leave: they belong to the other side, unless it is
+        dead."""
         self.is_known = False
         """Whether it has learned everything."""
         self.is_over = False
@@ -106,7 +108,7 @@ class Taker:
             self.close()
 
     def _learn(self, members: MessageMembers) -> None:
-        """Take over what the old process knows; what is of listeners once they are there."""
+        """Take over what the old process knows; if it is about listeners, once they exist."""
         if members.text("kind") in OF_LISTENERS and not self._is_ready:
             self._early.append(members)
         else:
@@ -142,7 +144,7 @@ class Taker:
         return self._estate.loop
 
     def _confirmed(self, session: TcpSession | UdpSession, is_sent: bool) -> None:
-        """Take a session up, now that the other side will hear that it is ours."""
+        """Resume a session, now that the other side will hear that it is ours."""
         if not is_sent:
             self._undecided.append(session)
             return
@@ -153,7 +155,7 @@ class Taker:
             session.abort()
 
     def _ended(self, what: str) -> None:
-        """Hear that nothing more will come: the other side is dead, or talks nonsense."""
+        """Act on the end of the link: the other side is dead, or talks nonsense."""
         if self.is_over:
             return
         if what:
@@ -167,14 +169,14 @@ class Taker:
             session.take_up()
 
     def _over(self) -> None:
-        """Close the lane; what waits for its confirmation to leave becomes undecided."""
+        """Close the lane; sessions whose confirmations have not left become undecided."""
         self.is_over = self.is_known = True
         self._link.close()
         self.reads = False
         self._changed()
 
     def close(self) -> None:
-        """Take nothing more; sessions that are not confirmed are the other side's."""
+        """Take nothing more; unconfirmed sessions belong to the other side."""
         self._over()
         undecided, self._undecided = self._undecided, []
         for session in undecided:
@@ -190,7 +192,7 @@ class Taker:
 
 
 class Takers:
-    """All lanes of a process, which may have none. Created and closed as `Taker`."""
+    """All lanes of a process, which may have none. Created and closed like a `Taker`."""
 
     __slots__ = ("_estate", "_takers")
 
@@ -210,12 +212,12 @@ class Takers:
         self._changed()
 
     def _changed(self) -> None:
-        """Read datagrams once nobody else does."""
+        """Read datagrams once no other process does."""
         if not any(each.reads for each in self._takers):
             self._estate.server.services.read_datagrams()
 
     def await_known(self) -> None:
-        """Turn the loop until they have learned everything; it serves nobody yet."""
+        """Turn the loop, which serves nobody yet, until they have learned everything."""
         loop = self._estate.loop
         deadline_ms = loop.clock.now_ms + KNOWN_MS
         while not all(each.is_known for each in self._takers):

@@ -1,6 +1,6 @@
 """Tally: how many sessions have moved to the new process, how many have not, and why.
 
-Each process that hands over has one; a supervisor adds those of its workers up. It becomes a line
+Each process that hands over has one; a supervisor adds up those of its workers. It becomes a line
 of the log, and what `nginy -s upgrade` prints.
 """
 
@@ -12,7 +12,7 @@ from typing import Final
 from nginy.process.takeover.messages import MessageMembers
 
 STAYS_MAX: Final = 20
-"""Different reasons that are told; the rest is counted together."""
+"""Different reasons that are named; the rest are counted together."""
 
 
 @dataclass(slots=True)
@@ -23,13 +23,13 @@ class Moved:
     udp: int = 0
     """Sessions that have moved."""
     stays: Counter[str] = field(default_factory=Counter)
-    """Those that have not, by what they are: "that speak TLS with nginy"."""
+    """Sessions that have not, by what they are: "that speak TLS with nginy"."""
     pending: int = 0
     """Of those, how many will move in a moment."""
     is_final: bool = False
     """Nothing more will move."""
     problem: str = ""
-    """Why the handing over ended early; "" if it did not."""
+    """Why the hand-over ended early; "" if it did not."""
 
     def to_json(self) -> str:
         """Return it as one line."""

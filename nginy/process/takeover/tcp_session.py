@@ -1,11 +1,11 @@
-"""A TCP session as a record with descriptors, and a record as a session again.
+"""Turns a TCP session into a record with descriptors, and a record into a session again.
 
 `record_of` is for the old process, `made_of` for the new one, which finds the session's place in
-its own configuration. There the session keeps its number, its start and its counts, and gets the
+its own configuration. There, the session keeps its number, its start and its counts, and gets the
 settings and the access log of the new configuration.
 
-Rests that are in memory come behind the message, the client's first; a rest in a pipe stays there,
-and the pipe's two ends come along.
+Unsent bytes in memory follow the message, the client's first. Those in a pipe stay there, and the
+pipe's two ends come along.
 
 Tested in tests/process/takeover/test_giving_live.py.
 """
@@ -62,7 +62,7 @@ class Places(Protocol):
 
 
 def record_of(session: TcpSession, listener: str, zones: Zones) -> TcpRecord:
-    """Return what has to be known of a halted session of a listener to go on elsewhere."""
+    """Return what another process needs to go on with a halted session of a listener."""
     clock = session.handler.loop.clock
     attempt, upstream = session.attempt, session.upstream
     backend = attempt.backend
@@ -86,7 +86,7 @@ def record_of(session: TcpSession, listener: str, zones: Zones) -> TcpRecord:
 
 
 def connection_record(c: ConnectionBase, clock: Clock) -> ConnectionRecord:
-    """Return what has to be known of one side of a session."""
+    """Return what another process needs to know of one side of a session."""
     skipped_ms = clock.skipped_ms
     return ConnectionRecord(
         c.sockaddr,
@@ -126,7 +126,7 @@ def attempt_records(session: Session, clock: Clock) -> list[AttemptRecord]:
 
 
 def arrival_record(session: Session, zones: Zones) -> ArrivalRecord | None:
-    """Return what the phases have found out about a session's client, if they have at all."""
+    """Return what the phases have found out about a session's client, None if nothing."""
     arrival = session.arrival
     if arrival is None:
         return None
@@ -137,7 +137,7 @@ def arrival_record(session: Session, zones: Zones) -> ArrivalRecord | None:
 
 
 def parts_of(session: TcpSession) -> tuple[bytes, list[int]]:
-    """Return the rests of a session that are in memory, and its descriptors."""
+    """Return the unsent bytes of a session that are in memory, and its descriptors."""
     upstream = session.upstream
     assert upstream is not None
     rests, fds = b"", [session.client.fd, upstream.fd]
@@ -202,7 +202,7 @@ def _made_of(
     backend: Backend,
     zones: Zones,
 ) -> TcpSession:
-    """Make the session; takes from `left` the descriptors that belong to something now."""
+    """Make the session, and remove from `left` the descriptors that have an owner now."""
     loop = handler.loop
     size = 0 if record.client.in_pipe else record.client.rest
     client = None
@@ -247,7 +247,7 @@ def _made_of(
 
 
 def _reason(name: str) -> Reason:
-    """Return a reason by its name; of one that only the other version knows, the usual one."""
+    """Return a reason by its name; the usual one if only the other version knows it."""
     return Reason.__members__.get(name, Reason.COMPLETED)
 
 
@@ -275,7 +275,7 @@ def restore(c: ConnectionBase, record: ConnectionRecord) -> None:
 
 
 def _give_pipe(c: Connection, held: int, left: list[int]) -> None:
-    """Let the next two descriptors be the pipe with what was received from `c`."""
+    """Make the next two descriptors the pipe with what was received from `c`."""
     c.buffer = c.loop.pipes.adopt((left[0], left[1]), held)
     c.loop.budget.hold(held, c.loop.clock.now_ms)
     del left[:2]

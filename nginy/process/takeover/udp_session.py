@@ -1,8 +1,8 @@
-"""A UDP session as a record with its socket, and a record as a session: as `tcp_session.py`.
+"""Turns a UDP session into a record with its socket, and back, as `tcp_session.py` does for TCP.
 
-The client comes along as an address, since it has no socket: who it is, where its answers go, and
-which of our addresses they come from. A first datagram that its backend may still refuse comes
-behind the message.
+The client has no socket, so it comes as addresses: who it is, where its answers go, and which of
+our addresses they come from. A first datagram that the backend may still refuse follows the
+message.
 
 Tested in tests/run/test_upgrade.py.
 """
@@ -47,7 +47,7 @@ from nginy.text.address import SockAddr
 
 
 class UdpPlaces(Places, Protocol):
-    """Where UDP sessions find their place in a process, too."""
+    """Where UDP sessions, too, find their place in a process."""
 
     def handler(self, listener: str) -> ProtocolHandler:
         """Return the handler that serves a listener; raises KeyError if there is none."""
@@ -65,7 +65,7 @@ class UdpRecord:
     client: ConnectionRecord
     server: ConnectionRecord
     replies_to: SockAddr
-    """Where its datagrams come from: the client itself, or a proxy that has announced it."""
+    """Where its datagrams come from: the client itself, or the proxy that announced it."""
     local: bytes
     """Our address that they were sent to, packed; b"" if the listener has only one."""
     is_announced: bool
@@ -118,7 +118,7 @@ class UdpRecord:
 
 
 def record_of(session: UdpSession, listener: str, zones: Zones) -> UdpRecord:
-    """Return what has to be known of a halted session of a listener to go on elsewhere."""
+    """Return what another process needs to go on with a halted session of a listener."""
     client, upstream, backend = session.client, session.upstream, session.backend
     assert upstream is not None
     clock = client.loop.clock
@@ -142,7 +142,7 @@ def record_of(session: UdpSession, listener: str, zones: Zones) -> UdpRecord:
 def made_of(
     record: UdpRecord, first: bytes, fds: Sequence[int], places: UdpPlaces, loop: Loop
 ) -> UdpSession:
-    """Return the halted session of a record; raises Refusal. It takes the descriptors, whatever
+    """Return the halted session of a record; raises Unmovable. It takes the descriptors, whatever
     happens.
 
     `first` is its first datagram, in case its backend refuses it; b"" if that is over.
@@ -207,7 +207,7 @@ def _made_of(
 
 
 def _key_of(record: UdpRecord, arrival: Arrival | None) -> ClientKey:
-    """Return what the client's datagrams are found by."""
+    """Return the key by which the client's datagrams are found."""
     peer = record.client.peer
     if record.is_announced and arrival is not None and isinstance(peer, tuple):
         sender = announced((peer[0], peer[1]), arrival.header)

@@ -1,12 +1,12 @@
-"""Channel: the way between the supervisor and one worker, a pair of unix sockets.
+"""Channel: what connects the supervisor and one worker, a pair of unix sockets.
 
 A message is a word, a short text and, from the supervisor, descriptors (SCM_RIGHTS of unix(7)).
 The sockets keep messages apart and in order (SOCK_SEQPACKET), and neither end ever waits for the
 other. However one process dies, the other end reads EOF.
 
-A worker tells the supervisor plain text, which the supervisor neither unpickles nor executes.
-Workers may run as another user, and what they have heard from the network must not reach a process
-that may be root's.
+A worker sends the supervisor plain text, which the supervisor neither unpickles nor executes.
+Workers may run as another user, and nothing from the network may control a process that may be
+root's.
 
 `worker.py` lists the words. nginx: `ngx_channel.c`.
 
@@ -27,7 +27,7 @@ TEXT_MAX_CHARACTERS: Final = 4000
 """Enough for a page of problems; the rest is cut off."""
 MESSAGE_MAX_BYTES: Final = 65536
 DESCRIPTORS_MAX: Final = 250
-"""In one message: SCM_MAX_FD of the kernel is 253."""
+"""Descriptors in one message: SCM_MAX_FD of the kernel is 253."""
 READ_QUOTA: Final = 16
 """Messages taken in one turn."""
 
@@ -64,9 +64,9 @@ class Channel:
     def send(self, word: str, text: str = "", fds: Sequence[int] = ()) -> bool:
         """Send a message, in several parts if there are many descriptors.
 
-        Return False if not all of it leaves: the other process does not read, or the system has no
-        room for more descriptors in flight. The end of the other process is no such failure, since
-        `closed` reports that.
+        Return False if some of it did not leave: the other process does not read, or the system has
+        no room for more descriptors in flight. The end of the other process does not count as a
+        failure: `closed` reports that.
         """
         if self._connection.fd < 0:
             return True
@@ -85,7 +85,9 @@ class Channel:
         return True
 
     def send_last(self, word: str, text: str, wait_ms: int) -> bool:
-        """Do as `send`, but wait for room: this process is about to end, and serves nobody."""
+        """Send as `send` does, but wait for room: this process is about to end, and serves
+        nobody.
+        """
         if self.send(word, text):
             return True
         poll = select.poll()

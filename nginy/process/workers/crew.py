@@ -3,7 +3,7 @@
 Each worker has a number, which is its column in the shared counts and its place in each group of
 sockets. When a process dies, the crew starts another one under the same number: at once, but at
 most once a second, since a worker that always dies would keep the machine busy. It kills a worker
-that is alive and does not answer, and so replaces it as well.
+that is alive but does not answer, and so replaces it too.
 
 `supervisor.py` decides what to tell the workers, and what follows from their answers.
 
@@ -33,16 +33,17 @@ logger = logging.getLogger("nginy.server")
 RESTART_MS: Final = 1000
 """The least time from one start to the next under the same number."""
 PING_MS: Final = 5_000
-"""From one ping to the next. An idle worker wakes for each, which costs it some 0.1 ms."""
+"""The time from one ping to the next. An idle worker wakes up for each, which costs it some 0.1
+ms."""
 PINGS_MISSED: Final = 3
-"""So many pings without an answer, and a worker is taken to be stuck. Pings are counted, not time:
-after a pause of the whole machine each worker gets the chance to answer first."""
+"""After so many pings without an answer, a worker is taken to be stuck. Pings count, not time:
+after a pause of the whole machine, each worker first gets the chance to answer."""
 
 LAST_WORDS: Final = frozenset({"totals"})
-"""What still matters when the process that has said it is no more."""
+"""Words that still matter when the process that said them is gone."""
 
 RunWorker = Callable[[int, socket.socket], int]
-"""What a worker process does, from its number and its end of the channel: its exit status."""
+"""Runs a worker process with its number and its end of the channel; returns its exit status."""
 
 
 class WorkerProcess:
@@ -73,16 +74,16 @@ class WorkerProcess:
         self.index = index
         self.started_at_ms = loop.clock.now_ms
         self.tally = Tally()
-        """What it has counted, from all that it has told."""
+        """What it has counted, as far as it has said."""
         self.is_serving = False
         """Whether it has said that it serves."""
         self.unanswered = 0
-        """Pings since it has last said something."""
+        """Pings since it last said something."""
         self._received = received
         self._ended = ended
         self._has_ended = False
         self.child = Child(loop, pid, self._process_ended)
-        # The end of the process tells more than the end of the channel.
+        # The end of the process says more than the end of the channel.
         self.channel = Channel(loop, sock, self._receive, lambda: None)
 
     def send(self, word: str, text: str = "", fds: Sequence[int] = ()) -> bool:
@@ -94,7 +95,7 @@ class WorkerProcess:
         self.child.send_signal(number)
 
     def kill(self, why: str) -> None:
-        """End it at once, whatever state it is in, as it fails to do its work."""
+        """End it at once, whatever its state, as it fails to do its work."""
         logger.error("%s %s, killing it", self, why)
         self.send_signal(signal.SIGKILL)
 
@@ -147,8 +148,8 @@ class Crew:
     ) -> None:
         """Fork nobody yet.
 
-        A worker process calls `run`. This one calls `received` with a worker's word and text, and
-        `died` before it starts the next one.
+        A worker process calls `run`. The supervisor calls `received` with a worker's word and text,
+        and `died` before it starts the replacement.
         """
         self._ping_ms = ping_ms
         self._ping_timer = Timer(self._ping_handler, self)
@@ -158,13 +159,13 @@ class Crew:
         self._died = died
         self._wanted = size
         self._waiting: dict[int, int] = {}
-        """When the missing ones may be started."""
+        """When each missing worker may start."""
         self._timer = Timer(self._start_handler, self)
         self.processes: dict[int, WorkerProcess] = {}
         self.exits: Counter[str] = Counter()
         """How many have exited, and how many were ended by a signal."""
         self.is_held = False
-        """Whether to start no worker now, while it is undecided what it would serve."""
+        """Whether to start no worker now, as it is undecided what it would serve."""
 
     @property
     def are_serving(self) -> bool:
@@ -176,7 +177,7 @@ class Crew:
         return [process for process in self.processes.values() if process.is_serving]
 
     def start(self) -> None:
-        """Fork the missing workers that may start now, and the others later."""
+        """Fork the missing workers that may start now; the others follow later."""
         if self.is_held:
             return
         if not self._ping_timer.is_running:
@@ -232,7 +233,7 @@ class Crew:
         self._loop.timers.start(self._ping_timer, self._loop.clock.now_ms + self._ping_ms)
 
     def _ping_handler(self, _timer: Timer) -> None:
-        """Ask each worker for a sign of life, and kill those that owe too many.
+        """Ask each worker for a sign of life, and kill those that have missed too many.
 
         One that is stopped or swapped out takes its share of the clients and serves none of them.
         """
@@ -260,7 +261,7 @@ class Crew:
 
     def _be_worker(self, index: int, ours: socket.socket, theirs: socket.socket) -> int:
         """Run the worker in this process, a child."""
-        # The signals of a terminal reach only the supervisor, which passes them on once.
+        # Signals of a terminal reach the supervisor alone, which passes them on once.
         os.setpgid(0, 0)
         ours.close()
         for process in self.processes.values():

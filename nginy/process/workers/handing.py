@@ -1,7 +1,7 @@
 """Handing: the workers of a supervisor hand over to a new program, each on a lane of its own.
 
-The supervisor makes the lanes, and adds up what the workers say. It touches no session. A worker
-that dies meanwhile has nothing more to hand over.
+The supervisor makes the lanes, and adds up what the workers report. It touches no session. A worker
+that dies meanwhile has nothing left to hand over.
 
 `process/upgrade.py` decides what follows; `process/takeover/giving.py` is what a worker does.
 
@@ -22,7 +22,7 @@ logger = logging.getLogger("nginy.server")
 
 
 class Handing:
-    """One hand-over at a time. Belongs to the supervisor."""
+    """One hand-over at a time. Owned by the supervisor."""
 
     __slots__ = ("_crew", "_report", "_tallies", "lanes")
 
@@ -32,7 +32,8 @@ class Handing:
         self._tallies: dict[int, Moved] = {}
         """How far each worker has come, by its number."""
         self.lanes: Sequence[socket.socket] = ()
-        """Those of the workers that this crew takes over from, until its own have them."""
+        """The lanes of the workers that this crew takes over from, until its own workers have
+        them."""
 
     def leave_to(self, worker: int, workers: int) -> Sequence[socket.socket]:
         """Return the lanes of one of `workers`, and close all others; worker -1 has none."""

@@ -1,8 +1,8 @@
-"""Lead: which worker asks backends and name servers for all, and how the others hear of it.
+"""Lead: which worker asks backends and name servers for all, and how the others learn the answers.
 
-One worker leads from the start on, and what it finds goes to the others through the supervisor. If
-it dies, another one takes its place; a worker that joins hears all earlier findings again. What a
-finding is, and what follows from it, is up to `backend/checks/relay.py`; here it is text.
+From the start, one worker leads, and its findings go to the others through the supervisor. If it
+dies, another one takes its place; a worker that joins hears all earlier findings again.
+`backend/checks/relay.py` knows what a finding is, and what follows from it; here it is text.
 
 Tested in tests/run/test_one_asks.py.
 """
@@ -20,12 +20,12 @@ class Lead:
         self._leader: WorkerProcess | None = None
 
     def begin(self) -> None:
-        """Let a worker lead before any serves: they wait for the names that it asks for."""
+        """Let a worker lead before any of them serves: they wait for the names that it looks up."""
         for process in [*self._crew.processes.values()][:1]:
             self.joined(process)
 
     def joined(self, process: WorkerProcess) -> None:
-        """Let a worker lead if none does, or hear what the leader has found."""
+        """Let a worker lead if none does; otherwise let it hear what the leader has found."""
         if self._leader is None:
             self._leader = process
             process.send("lead")
@@ -47,8 +47,7 @@ class Lead:
     def pass_on(self, process: WorkerProcess, text: str) -> None:
         """Tell all other workers what `process` has found.
 
-        A worker that does not listen hears the next finding, or dies of its missing answers to
-        pings.
+        A worker that does not listen hears the next finding, or is killed for not answering pings.
         """
         for other in self._crew.processes.values():
             if other is not process:

@@ -1,13 +1,13 @@
 """PortSet: the listening sockets that the supervisor has bound for its workers, and keeps.
 
 Each address has as many sockets as there are workers, with SO_REUSEPORT (socket(7)): the kernel
-gives each socket its share of the clients, and the datagrams of one UDP client always to the same.
-The supervisor holds a copy of all of them, so the queue of a worker that dies waits for its
-successor. All workers share one unix socket, or one that another program has bound without
+gives each socket its share of the clients, and the datagrams of one UDP client always to the same
+socket. The supervisor holds copies of all sockets, so the queue of a worker that dies waits for its
+replacement. All workers share one unix socket, or one that another program has bound without
 SO_REUSEPORT: whichever comes first accepts.
 
-The supervisor itself accepts no client. So it must close its copies in time: a socket that it alone
-has open takes clients that no process will ever serve.
+The supervisor itself accepts no client. So it must close its copies in time: a socket that only the
+supervisor has open takes clients that no process will ever serve.
 
 nginx: `ngx_open_listening_sockets`, `ngx_clone_listening`.
 
@@ -92,7 +92,7 @@ class PortSet:
         return [listener for group in self._ports.values() for listener in group]
 
     def retire_all(self) -> None:
-        """Let no further client come: the workers serve those that they have."""
+        """Let no more clients come: the workers serve those that they have."""
         for key in list(self._ports):
             self._retire(key)
 
@@ -158,9 +158,9 @@ class PortSet:
     def _fill(
         self, group: list[Listener], options: ListenOptions, neighbors: Sequence[socket]
     ) -> None:
-        """Bind what `group` lacks, as far as an inherited socket permits others beside it."""
+        """Bind the sockets that `group` lacks, if an inherited socket permits others beside it."""
         if not group:
-            # With SO_REUSEPORT alone nobody would notice that another nginy has the address.
+            # With SO_REUSEPORT alone, it would go unnoticed that another nginy has the address.
             bound_listener(options, neighbors).close()
         elif not group[0].socket.getsockopt(SOL_SOCKET, SO_REUSEPORT):
             if options.udp:

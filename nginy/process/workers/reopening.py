@@ -1,8 +1,8 @@
-"""Reopening: all workers open their logs again, and say which they could not open.
+"""Reopening: all workers open their logs again, and report which they could not open.
 
 The supervisor opens its own logs first: it may create files that a worker may not, and gives them
-to the user that the workers have become. Then each worker opens its logs and answers with its
-problems, one a line. The outcome names those that do not answer within `ANSWER_MS`.
+to the workers' user. Then each worker opens its logs and answers with its problems, one a line. The
+outcome names those that do not answer within `ANSWER_MS`.
 
 Tested in tests/run/test_ask.py.
 """
@@ -18,25 +18,24 @@ ANSWER_MS: Final = 2_000
 
 
 class Reopening:
-    """The last time that all workers had to open their logs. Created and closed by the
-    supervisor."""
+    """The latest reopening of all workers' logs. Created and closed by the supervisor."""
 
     __slots__ = ("_crew", "_ended", "_loop", "_number", "_problems", "_timer", "_waiting")
 
     def __init__(self, loop: Loop, crew: Crew, ended: Callable[[Sequence[str]], None]) -> None:
-        """Ask nobody yet; `ended` takes the problems."""
+        """Ask nobody yet; `ended` is called with the problems."""
         self._loop = loop
         self._crew = crew
         self._ended = ended
         self._number = 0
         self._problems: dict[str, None] = {}
-        """Each once, though all workers may have it."""
+        """Each problem once, though all workers may report it."""
         self._waiting: set[WorkerProcess] = set()
-        """Who has not answered yet."""
+        """The workers that have not answered yet."""
         self._timer = Timer(self._timeout_handler, self)
 
     def begin(self, problems: Iterable[str]) -> None:
-        """Ask all workers; the supervisor has `problems` itself. An earlier time is over."""
+        """Ask all workers; the supervisor itself has `problems`. This ends an earlier reopening."""
         self._number += 1
         self._problems = dict.fromkeys(problems)
         self._waiting.clear()

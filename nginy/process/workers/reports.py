@@ -1,10 +1,10 @@
-"""Reports: what the supervisor's admin interface knows of the workers, and how it learns that.
+"""Reports: what the supervisor's admin interface knows of the workers, and how it learns it.
 
-The supervisor asks all workers at once, and hands each a file without a name that has the question
-in it. A worker makes the answer in slices, like any other, writes it over the question, and says
-when it is there. A worker that takes longer than `ANSWER_MS` is missing from the answer, which
-names it. A client that asks the same meanwhile waits for the same replies. A busy worker leaves out
-the questions that have waited for so long: otherwise whoever asks faster than it answers would fill
+The supervisor asks all workers at once, and hands each of them a nameless file with the question. A
+worker makes the answer in slices, like any other, writes it over the question, and says when it is
+complete. A worker that takes longer than `ANSWER_MS` is missing from the answer, which names it. A
+client that asks the same meanwhile waits for the same replies. A busy worker skips questions that
+have waited for that long: otherwise a client that asks faster than the worker answers would fill
 its queue, where each question holds a descriptor.
 
 What a worker writes is text from a process with fewer rights; a `Source` says what to take of it.
@@ -33,7 +33,7 @@ from nginy.process.workers.crew import Crew, WorkerProcess
 
 ANSWER_MS: Final = 2_000
 REPORT_MAX_BYTES: Final = 8 << 20
-"""Of one worker; a longer one is as good as none."""
+"""The longest report of one worker; a longer one is as good as none."""
 
 Done = Callable[[Replies], None]
 
@@ -61,7 +61,7 @@ class Round:
         self.found: list[Facts] = []
         self.late: list[str] = []
         self.waiting: dict[WorkerProcess, int] = {}
-        """Who has not answered yet, and the descriptor of what it writes."""
+        """The workers that have not answered yet, each with the descriptor of its report."""
         self._ended = ended
         self.timer = Timer(self._timeout_handler, self)
 
@@ -108,11 +108,12 @@ class Reports:
         subject.worker_exits = crew.exits
         self._number = 0
         self._rounds: dict[str, Round] = {}
-        """Those under way, by the text of the question."""
+        """The rounds under way, by the text of the question."""
 
     def ask(self, question: Poll, done: Done) -> None:
         """Ask all workers, unless the same question is under way, and call when they have
-        answered."""
+        answered.
+        """
         text = question.to_json()
         present = self._rounds.get(text)
         if present is not None and question.kind != OVERRIDING.name:
@@ -121,7 +122,8 @@ class Reports:
         self._number += 1
         asked = Round(self._number, question, self._finish)
         asked.calls.append(done)
-        # A change goes out again even if the same is under way: by then it need not be the same.
+        # A change goes out again even if the same one is under way: by then, it may mean something
+        # else.
         self._rounds[text if present is None else f"{text}{self._number}"] = asked
         for process in self._crew.serving():
             asked.asked += 1
@@ -173,7 +175,7 @@ class Reports:
     def died(self, process: WorkerProcess) -> None:
         """Wait no longer for a worker."""
         subject = self._subject
-        # Its counters stay, so that no sum ever falls.
+        # Its counters stay, so that no sum falls.
         subject.gone.add(process.tally)
         event = {"kind": "worker", "text": f"{process} has ended"}
         self._subject.events.add(self._loop.clock.wall_ms(), event)
@@ -202,7 +204,7 @@ class Reports:
 
 
 def add_event(events: Events, wall_ms: int, text: str) -> None:
-    """Add what a worker has told, unless it cannot be read."""
+    """Add an event from a worker, unless it cannot be read."""
     with contextlib.suppress(ValueError, RecursionError):
         found = json.loads(text)
         if isinstance(found, dict):
@@ -227,7 +229,7 @@ class Reporter:
     def _make(self, fd: int, late_at_ms: int) -> Slices[list[bytes]]:
         asked = json.loads(os.pread(fd, os.fstat(fd).st_size, 0))
         if self._subject.loop.clock.now_ms >= late_at_ms and asked["kind"] != OVERRIDING.name:
-            return []  # nobody waits for it; a change has to be made all the same
+            return []  # nobody waits for it any more; a change has to be made all the same
         found = yield from SOURCES[asked["kind"]].collect(self._subject, asked["details"])
         yield None
         return (yield from encode(found, is_pretty=False))
@@ -245,7 +247,7 @@ class Reporter:
             self._subject.loop.soon(self._work, self)
 
     def _write(self, number: str, fd: int, pieces: list[bytes]) -> None:
-        with contextlib.suppress(OSError):  # no memory is left: the supervisor waits in vain
+        with contextlib.suppress(OSError):  # out of memory: the supervisor waits in vain
             place = 0
             for data in pieces:
                 os.pwrite(fd, data, place)

@@ -1,12 +1,13 @@
-"""The parent of several workers: it binds, forks, reloads and ends, and touches no client's byte.
+"""Supervisor: the parent of several workers binds, forks, reloads and ends, and touches no client's
+byte.
 
 The supervisor keeps what must outlive a worker: the listening sockets (`ports.py`), the shared
 counts (`backend/shared.py`), the pid file, and the right to bind privileged ports, which workers
-give up with `user`. It replaces a worker that dies by one with the same sockets, so clients wait a
-moment in the kernel's queue and none is refused.
+give up with `user`. It replaces a worker that dies with one that has the same sockets, so clients
+wait a moment in the kernel's queue and none is refused.
 
-For a reload the supervisor opens what it has to open; then the workers vote (`vote.py`). Nothing
-changes unless all are ready.
+For a reload, the supervisor opens what it needs; then the workers vote (`vote.py`). Nothing changes
+unless all are ready.
 
 `process/control.py` deals with signals and the pid file; the workers get their signals from here.
 
@@ -99,7 +100,7 @@ class Supervisor:
         self._counts = SharedCounts(workers)
         self._text = ""
         self._draining: dict[int, int] = {}
-        """The sessions that workers have left, by their number, once they have been told to end."""
+        """The sessions left in each worker, by its number, once they have been told to end."""
         self._lead = Lead(self.crew)
         self._handing = Handing(self.crew)
         self._reopening = Reopening(self.loop, self.crew, self.control.reopened)
@@ -142,13 +143,13 @@ class Supervisor:
         lanes = self._handing.leave_to(index, self._counts.workers)
         self.logs.close()
         self.loop.close()
-        # The first leader knows it before it resolves names that need no name server.
+        # The first leader must know it before it resolves names that need no name server.
         is_leading = index == 0 and self._stage is Stage.STARTING
         counts, book = self._counts.for_worker(index), self.admin.subject.book
         return serve(self.config, Ends(sock, sockets, lanes), counts, is_leading, book)
 
     def _all_serve(self) -> None:
-        """Go from starting to serving: the workers have got through their start."""
+        """Go from starting to serving: all workers have started."""
         try:
             self.control.open_pid_file(self.config, self._text)
         except NginyError as error:
@@ -166,7 +167,7 @@ class Supervisor:
         self._failure = self._failure or reason
         self.stop()
 
-    # What the workers say, and how they fare.
+    # What the workers say, and what becomes of them.
 
     def _answered(self, process: WorkerProcess, word: str, text: str) -> None:
         if word == "serving":
@@ -286,7 +287,7 @@ class Supervisor:
 
     def changed(self, vote: Vote) -> None:
         """Say what has changed."""
-        # A worker may have heard of a new backend before it knew it.
+        # A worker may have heard about a new backend before it knew that backend.
         self._lead.recite()
         self.control.reloaded(vote.config)
 
@@ -298,7 +299,7 @@ class Supervisor:
     def quit(self, *, has_successor: bool) -> str:
         """End gracefully: the workers let their sessions finish, and say how many there are."""
         self._begin_end()
-        # Now, though the workers may accept for a while: a worker's socket has to close with the
+        # Now, though the workers may accept for a while: a worker's socket must close with the
         # worker.
         self.ports.retire_all()
         for process in self.crew.processes.values():
@@ -321,7 +322,7 @@ class Supervisor:
         return self.admin.changes.book()
 
     def retire(self) -> None:
-        """End with the last session that the successor could not take."""
+        """End when the last session that could not move has ended."""
         self._begin_end()
         self.ports.retire_all()
         for process in self.crew.processes.values():
@@ -332,7 +333,7 @@ class Supervisor:
         self.admin.draining(status, None, has_successor=True)
 
     def _tell_draining(self) -> None:
-        """Say how many sessions all workers wait for, once all have said it."""
+        """Log how many sessions all workers wait for, once each has said it."""
         if set(self._draining) >= set(self.crew.processes):
             sessions = sum(self._draining.values())
             timeout_ms = self.config.worker_shutdown_timeout_ms

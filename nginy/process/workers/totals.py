@@ -1,10 +1,10 @@
-"""How a worker tells its supervisor what it has counted, so that it outlives the worker.
+"""Totals: how a worker's counts reach its supervisor, so that they outlive the worker.
 
-It does so when its supervisor pings it, each second time, and when it ends. A ping wakes it anyway,
-so an idle worker has no timer and no wakeup for this, and clients pay nothing. What has grown since
-leaves in messages, slice by slice, as answers of the admin interface are made.
+A worker sends them at every second ping of its supervisor, and when it ends. A ping wakes it
+anyway, so an idle worker has no timer and no wakeup for this, and clients pay nothing. What has
+grown since the last time leaves in messages, slice by slice, like answers of the admin interface.
 
-The supervisor adds what it was told to what dead workers have left (`reports.py`).
+The supervisor adds the last totals of a dead worker to those of all dead workers (`reports.py`).
 
 Tested in tests/run/test_admin_totals.py.
 """
@@ -19,9 +19,9 @@ from nginy.event.timer import Timer
 from nginy.process.workers.channel import Channel
 
 PINGS: Final = 2
-"""From one time to the next: 10 s."""
+"""Pings from one report of totals to the next: 10 s."""
 RETRY_MS: Final = 100
-"""When to go on if the supervisor has not read what it was told before."""
+"""When to go on if the supervisor has not read the last message yet."""
 LAST_MS: Final = 500
 """How long the end of a worker may wait for its supervisor to read."""
 
@@ -35,20 +35,20 @@ class Teller:
         self._totals = Totals(subject)
         self._pings = 0
         self._news: Iterator[str | None] | None = None
-        """What is being told."""
+        """The totals that are being sent."""
         self._unsent = ""
         self._timer = Timer(self._timer_handler, self)
         self._fronts: Sequence[Front] | None = None
 
     def pinged(self) -> None:
-        """Begin to tell, each second time."""
+        """Begin to send, at every second ping."""
         self._pings += 1
         if self._pings % PINGS == 0 and self._news is None:
             self._news = self._totals.news(self._known_fronts())
             self._subject.loop.soon(self._work, self)
 
     def ends(self) -> None:
-        """Remember the listeners: they are gone before the worker is."""
+        """Remember the listeners: they close before the worker ends."""
         if self._fronts is None:
             self._fronts = self._subject.fronts()
 
@@ -87,7 +87,7 @@ class Teller:
         self._news, self._unsent = None, ""
 
     def close(self) -> None:
-        """Tell the rest, as this process ends, unless the supervisor reads nothing."""
+        """Send the rest, as this process is ending, unless the supervisor does not read."""
         self._subject.loop.timers.cancel(self._timer)
         last = self._totals.news(self._known_fronts())
         for text in chain([self._unsent], self._news or (), last):

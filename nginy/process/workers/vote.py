@@ -2,9 +2,9 @@
 
 It is the two-phase commit of the textbooks, with the supervisor as coordinator: first each worker
 opens what the new configuration needs and says whether that worked, then all of them change or none
-does. Nobody writes anything down for a crash: a worker that dies simply starts again with what was
-decided. One that says nothing in time has no vote: the supervisor kills it, and its successor
-starts with what the others have.
+does. Nothing is written down for a crash: a worker that dies simply starts again with what was
+decided. A worker that does not answer in time has no vote: the supervisor kills it, and its
+replacement starts with what the others have.
 
 This module has the questions, the answers and the count. `supervisor.py` opens and changes its own
 part, `worker.py` answers.
@@ -32,11 +32,11 @@ class Patience:
     """How long the supervisor waits for workers before it kills them."""
 
     ping_ms: int = PING_MS
-    """Three times this to say anything at all."""
+    """A worker has three times this to say anything at all."""
     vote_ms: int = 10_000
-    """To answer in a vote, which a worker does between two turns of its loop."""
+    """How long an answer in a vote may take; a worker answers between two turns of its loop."""
     stop_ms: int = 5_000
-    """To end at once."""
+    """How long a worker may take to stop."""
 
 
 class Vote:
@@ -46,7 +46,7 @@ class Vote:
 
     def __init__(self, number: int, config: schema.Config, text: str) -> None:
         self.number = str(number)
-        """Tells its answers from late ones to an earlier vote."""
+        """Tells answers to this vote from late ones to an earlier vote."""
         self.config = config
         self.text = text
         self.ports: OpenPorts = {}
@@ -58,7 +58,7 @@ class Vote:
 
 
 class Chair(Protocol):
-    """The supervisor, as a vote sees it: it has a part of its own in what the vote is about."""
+    """The supervisor, as a vote sees it: it has its own part in the change."""
 
     def open(self, vote: Vote) -> None:
         """Open what the supervisor has to open, all or nothing; raises NginyError."""
@@ -73,10 +73,10 @@ class Chair(Protocol):
         """Return the descriptors of the listening sockets that a worker needs for the change."""
 
     def refused(self, reason: str) -> None:
-        """Hear that nothing changes, and why."""
+        """Learn that nothing changes, and why."""
 
     def changed(self, vote: Vote) -> None:
-        """Hear that all have changed."""
+        """Learn that all have changed."""
 
 
 class Voting:
@@ -92,7 +92,7 @@ class Voting:
         self._patience_ms = patience_ms
         self._number = 0
         self._vote: Vote | None = None
-        """The vote that goes on."""
+        """The vote that is under way."""
         self._timer = Timer(self._timeout_handler, self)
 
     def begin(self, config: schema.Config, text: str) -> None:
@@ -108,7 +108,9 @@ class Voting:
             self._decide(vote)
 
     def joined(self, process: WorkerProcess) -> None:
-        """Ask a worker that has begun to serve: it has the configuration of its fork."""
+        """Ask a worker that has begun to serve: it has the configuration from the time of its
+        fork.
+        """
         if self._vote is not None and not self._vote.is_decided:
             self._ask(self._vote, [process])
 
@@ -166,7 +168,7 @@ class Voting:
             os.close(fd)
 
     def _call_off(self, vote: Vote, reason: str) -> None:
-        """Go on as before: a worker cannot do what the vote is about."""
+        """Go on as before: a worker cannot make the change."""
         for process in self._crew.serving():
             process.send("abort", vote.number)
         self._chair.undo(vote)
@@ -180,7 +182,7 @@ class Voting:
             if process.is_serving and process.send("commit", vote.number):
                 vote.waiting.add(process.index)
             else:
-                # It has the old configuration from its fork, or it does not listen.
+                # It forked with the old configuration, or does not listen.
                 process.send_signal(signal.SIGKILL)
         self._chair.change(vote)
         self._start_timer()
@@ -206,6 +208,6 @@ class Voting:
         for index in sorted(self._vote.waiting):
             process = self._crew.processes[index]
             process.kill("has not reloaded")
-            # It may take a while to die, if it waits for a disk.
+            # It may take a while to die, if it is waiting for a disk.
             process.is_serving = False
             self.died(process)

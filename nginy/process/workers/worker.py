@@ -1,4 +1,4 @@
-"""One of several workers: a server whose supervisor tells it what to serve.
+"""Worker: one of several, a server whose supervisor tells it what to serve.
 
 A worker binds nothing and reads no file. It gets its sockets and its configuration from the
 supervisor, the first ones by inheriting them at the fork, later ones through its `Channel`, and it
@@ -73,18 +73,18 @@ logger = logging.getLogger("nginy.server")
 
 
 WORKER_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
-"""Those that mean something to a worker; the supervisor sends them."""
+"""The signals that a worker obeys; the supervisor sends them."""
 
 
 class Ends(NamedTuple):
     """The sockets that a worker has from its fork on."""
 
     channel: socket.socket
-    """Where orders come from."""
+    """Orders come from here."""
     sockets: Sequence[c_socket]
     """What to listen on."""
     lanes: Sequence[socket.socket]
-    """Where sessions come from, of the workers that this one takes over from."""
+    """Sessions come from here, from the workers that this one takes over from."""
 
 
 class Worker:
@@ -273,7 +273,7 @@ class Worker:
 
     def _forget(self) -> None:
         self._prepared = None
-        # Anything left is a second copy of a UDP socket that nobody has closed yet.
+        # Whatever is left is a second copy of a UDP socket, not closed yet.
         self.server.services.inherited.close()
         resume_collector()
 
@@ -285,8 +285,9 @@ class Worker:
 def serve(
     config: schema.Config, ends: Ends, counts: WorkerCounts, is_leading: bool, book: Book
 ) -> int:
-    """Be a worker until the end, and return the exit status; what stands in `book` holds from the
-    first client on."""
+    """Be a worker until the end, and return the exit status; the changes in `book` hold from the
+    first client on.
+    """
     worker = Worker(config, ends, counts, is_leading)
     try:
         worker.server.pools.override(book.overrides(), book.listings())
