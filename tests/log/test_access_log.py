@@ -75,7 +75,8 @@ def test_a_bug_in_a_variable_costs_that_line_and_nothing_else(sink, error_log):
     assert log.failed_lines == 5
     said = [line for line in error_log.lines() if "access log line failed" in line]
     assert [line.rpartition("failed, ")[2] for line in said] == ["1 so far", "2 so far", "4 so far"]
-    assert error_log.lines().count("    ZeroDivisionError: integer division or modulo by zero") == 3
+    # the words after it depend on Python's version
+    assert sum(line.startswith("    ZeroDivisionError: ") for line in error_log.lines()) == 3
 
 
 def test_the_owner_is_asked_once_for_the_lines_that_wait_together(tmp_path):
