@@ -65,20 +65,22 @@ def answer(arguments: Mapping[str, Any]) -> int:
         return 0
     if arguments["-a"] is not None:
         return _answer_at(arguments)
+    path = arguments["CONFIG"]
+    environ = ask.service_environ(os.environ, path)
     if arguments["-s"]:
-        return _send(arguments["-s"], arguments["CONFIG"])
-    return _answer(load(arguments["CONFIG"], os.environ), arguments)
+        return _send(arguments["-s"], path, environ)
+    return _answer(load(path, environ), arguments)
 
 
-def _send(name: str, path: str) -> int:
+def _send(name: str, path: str, environ: Mapping[str, str]) -> int:
     """Send the nginy that runs a configuration a signal, and tell what comes of it."""
     if name not in SIGNALS_BY_NAME:
         raise NginyError(f'invalid option: "-s {name}", expected {", ".join(SIGNALS_BY_NAME)}')
-    pid_path = service_pid_file(os.environ)
+    pid_path = service_pid_file(environ)
     if pid_path is not None and os.path.exists(pid_path):
         # The process itself reports a bad file, so the status of the service shows it, too.
         return _signal(pid_path, name)
-    config = load(path, os.environ)
+    config = load(path, environ)
     return _reload(config, path) if name == "reload" else _signal(_pid_path(config, path), name)
 
 

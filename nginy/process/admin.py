@@ -291,12 +291,14 @@ def _open(entry: AdminListener, address: Address, inherited: Inherited) -> Liste
     finally:
         os.umask(before)
     try:
-        if group_id >= 0:  # without a need, make no call: etc/nginy.service forbids it
+        # without a need, make no call: etc/nginy.service forbids it
+        if group_id not in (-1, os.stat(address.path).st_gid):
             os.chown(address.path, -1, group_id)
         os.chmod(address.path, entry.mode)
     except OSError as error:
         _close(listener)
-        raise NginyError(f"{address}: {error.strerror}") from error
+        wanted = f'; nginy has to run with the group "{entry.group}"' if entry.group else ""
+        raise NginyError(f"{address}: {error.strerror}{wanted}") from error
     return listener
 
 

@@ -6,6 +6,9 @@ have read the configuration as it is now. The same holds for reopening the logs.
 admin interface that may change things, a request replaces signal and file. The old process reports
 an upgrade, and may have ended by the time we read it.
 
+A service has its pid file in a directory that only the service manager tells it. Whoever types a
+command is no service, so `service_environ` looks where etc/nginy.service has it.
+
 nginx: `ngx_signal_process` in `ngx_cycle.c`, which does not wait.
 
 Tested in tests/run/test_ask.py.
@@ -22,9 +25,16 @@ from typing import Any, Final, TypeVar
 from nginy.commands.asking import Message, NoAnswerError, ask, refusal
 from nginy.commands.interface import Interface, interface_of
 from nginy.commands.plan import ChangeLine
+from nginy.config.load import service_pid_file
 from nginy.config.schema import Config
 from nginy.errors import NginyError
-from nginy.process.pidfile import read_outcome, read_pid, read_reopening, read_upgrade
+from nginy.process.pidfile import (
+    arguments_of,
+    read_outcome,
+    read_pid,
+    read_reopening,
+    read_upgrade,
+)
 from nginy.process.report import (
     ReloadOutcome,
     ReopenOutcome,
@@ -41,6 +51,25 @@ ANSWER_MS: Final = 60_000
 UPGRADE_MS: Final = 90_000
 """How long to wait for the end of an upgrade: a new program may take a minute to say hello."""
 LOOK_S: Final = 0.02
+SERVICE_DIRECTORY: Final = "/run/nginy"
+"""RuntimeDirectory in etc/nginy.service."""
+
+
+def service_environ(
+    environ: Mapping[str, str], config_path: str, directory: str = SERVICE_DIRECTORY
+) -> Mapping[str, str]:
+    """Return the environment to read a configuration with: that of the service, if it runs it."""
+    if "RUNTIME_DIRECTORY" in environ:
+        return environ
+    own = {**environ, "RUNTIME_DIRECTORY": directory}
+    try:
+        arguments = arguments_of(read_pid(service_pid_file(own) or ""))
+    except NginyError:  # there is no service, or it is none of ours to command
+        return environ
+    wanted = os.path.realpath(config_path)
+    # the unit names the file by its whole path
+    runs_it = any(each[:1] == "/" and os.path.realpath(each) == wanted for each in arguments)
+    return own if runs_it else environ
 
 
 def send_signal(path: str, number: signal.Signals) -> int:

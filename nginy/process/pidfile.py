@@ -224,11 +224,15 @@ def refuse_owned(path: str, before: int = 0) -> None:
 
 def _is_nginy(pid: int) -> bool:
     """Whether the process is an nginy; after a reboot the id may be any program's."""
+    return any(os.path.basename(argument) == "nginy" for argument in arguments_of(pid))
+
+
+def arguments_of(pid: int) -> list[str]:
+    """Return the command line of a process; empty if there is no such process."""
     try:
-        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).split("\0")
     except OSError:
-        return False
-    return any(os.path.basename(argument) == b"nginy" for argument in arguments)
+        return []
 
 
 def replace_pid_file(

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 from nginy.commands.plan import ChangeLine
 from nginy.errors import NginyError
-from nginy.process.ask import reload
+from nginy.process.ask import reload, service_environ
 from nginy.process.pidfile import PidFile, outcome_path
 from nginy.process.report import ReloadOutcome, monotonic_ms, outcome_of
 
@@ -105,6 +105,22 @@ def test_a_service_says_itself_what_is_wrong_with_its_file(
         assert "unknown key" in errors[0]
         assert errors[-1].endswith("configuration has not changed")
         assert len(nginy.said("configuration not changed")) == 1
+
+
+def test_who_is_no_service_finds_that_which_runs_the_file(
+    tmp_path: pathlib.Path, here: str
+) -> None:
+    directory = str(tmp_path)
+    with Nginy(tmp_path, config(1, here, "hi")) as nginy:
+        found = service_environ({"A": "1"}, str(nginy.path), directory)
+        assert found == {"A": "1", "RUNTIME_DIRECTORY": directory}
+        (tmp_path / "link.yml").symlink_to(nginy.path)
+        assert "RUNTIME_DIRECTORY" in service_environ({}, f"{directory}/link.yml", directory)
+        assert service_environ({}, f"{directory}/other.yml", directory) == {}
+        own = {"RUNTIME_DIRECTORY": "/run/other"}
+        assert service_environ(own, str(nginy.path), directory) == own
+        nginy.stop()
+    assert service_environ({}, str(nginy.path), directory) == {}
 
 
 # Reopening.

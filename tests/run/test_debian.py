@@ -23,7 +23,7 @@ BLOCKS = [
     re.findall("^# (.*)$", each, re.M)
     for each in re.findall("^```\n(.*?)^```$", SECTION, re.M | re.S)
 ]
-PACKAGES, VENV, PIPX, SERVICE, LOGS = BLOCKS
+PACKAGES, VENV, PIPX, SERVICE, SOCKET, LOGS = BLOCKS
 LEFT_OUT = ("apt ", "systemctl ", "curl ")
 # A tmpfs, as an overlay cannot lie on another one; the checkout belongs to root, as a copy does.
 PREPARE = """
@@ -100,6 +100,32 @@ def test_a_checkout_of_root_runs_with_debians_packages(type_lines: Type) -> None
     assert said.endswith(PASSED)
 
 
+# A service as systemd makes one: a user of its own, who has /run/nginy; root comes from outside.
+SERVED = f"""
+echo 'listeners: {{listen: "unix:/run/nginy/s", return: hi}}' >/etc/nginy/nginy.yml
+rm -rf /run/nginy && mkdir /run/nginy && chown 65534 /run/nginy
+RUNTIME_DIRECTORY=/run/nginy {as_nobody("nginy /etc/nginy/nginy.yml")} 2>/dev/null &
+until [ -e /run/nginy/nginy.pid.conf ]; do sleep 0.1; done
+cd /etc/nginy
+nginy status --check nginy.yml
+nginy -s reload nginy.yml
+nginy plan nginy.yml
+kill %1
+wait
+"""
+
+
+def test_root_commands_the_service_by_its_file_alone(type_lines: Type) -> None:
+    if subprocess.call(
+        ["/usr/bin/python3", "-c", "import yaml, docopt"], stderr=subprocess.DEVNULL
+    ):
+        pytest.skip("python3-yaml or python3-docopt is not installed")
+    lines = f"rm -rf /opt/nginy /usr/local/bin/nginy\n{here(PACKAGES)}\n{here(SERVICE)}\n{SERVED}"
+    said = type_lines(lines)
+    unchanged = "= listener unix:/run/nginy/s unchanged\nnothing changes\n"
+    assert said.endswith(f"ready\nnothing changes\n{unchanged}")
+
+
 @pytest.mark.parametrize("block", [VENV, PIPX], ids=["venv", "pipx"])
 def test_an_environment_has_the_command(type_lines: Type, block: list[str]) -> None:
     if block is PIPX:
@@ -110,6 +136,14 @@ def test_an_environment_has_the_command(type_lines: Type, block: list[str]) -> N
         f"rm -rf /opt/nginy /usr/local/bin/nginy\n{here(block)}\n{here(SERVICE)}\n{CHECK}"
     )
     assert said.endswith(PASSED)
+
+
+def test_the_sockets_take_the_place_of_the_service() -> None:
+    """systemd refuses to listen for a service that listens itself."""
+    assert [re.findall(r"(\w+) --now (\S+)", line) for line in SOCKET] == [
+        [("disable", "nginy")],
+        [("enable", "nginy.socket")],
+    ]
 
 
 def test_systemd_takes_the_units(type_lines: Type) -> None:

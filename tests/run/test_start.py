@@ -5,6 +5,7 @@ right, and the machine is not.
 """
 
 import getpass
+import grp
 import os
 import pathlib
 import pwd
@@ -103,6 +104,19 @@ def test_what_a_killed_nginy_leaves_behind_is_not_in_the_way(tmp_path: pathlib.P
     with Nginy(tmp_path, config) as second:
         second.stop()
     assert not (tmp_path / "front").exists()
+
+
+def test_a_group_that_nginy_has_not_is_named(tmp_path: pathlib.Path, here: str) -> None:
+    own = {os.getegid(), *os.getgroups()}
+    other = next(each.gr_name for each in grp.getgrall() if each.gr_gid not in own)
+    admin = f"admin: {{listen: 'unix:{tmp_path}/admin', mode: 0660, group: {other}}}\n"
+    prefix = [needs("setpriv", "util-linux"), "--bounding-set=-chown"] if os.geteuid() == 0 else []
+    status, _, lines = run_once(write(tmp_path, f"{admin}{listeners(here)}"), prefix=prefix)
+    assert status == 1
+    assert lines[-1] == (
+        f"nginy: [emerg] unix:{tmp_path}/admin: Operation not permitted; "
+        f'nginy has to run with the group "{other}"'
+    )
 
 
 def test_a_second_nginy_leaves_the_first_alone(tmp_path: pathlib.Path, here: str) -> None:

@@ -1,6 +1,7 @@
 """bin/nginy under a service manager: told of its states, given its sockets, installed by a unit."""
 
 import contextlib
+import grp
 import os
 import pathlib
 import re
@@ -317,6 +318,8 @@ def test_the_proc_of_the_unit_is_enough(tmp_path: pathlib.Path, workers: int) ->
 
 WORK = """
 workers: 2
+admin: {{listen: 'unix:{directory}/admin.sock', mode: 0660, group: {group}}}
+admin_state: ./state
 worker_connections: 2000
 upstreams: {{web: {{backends: ['{one}'], health_check: {{type: tcp, interval: 50ms}}}}}}
 listeners:
@@ -333,7 +336,11 @@ def test_the_unit_allows_every_system_call_that_nginy_makes(tmp_path: pathlib.Pa
     host = own_host()
     front, one = (f"{host}:{free_port(host)}" for _ in range(2))
     prefix = [strace, "-D", "-f", "-qq", "-o", str(tmp_path / "calls"), "--"]
-    with Nginy(tmp_path, WORK.format(front=front, one=one), prefix=prefix) as nginy:
+    group = grp.getgrgid(os.getegid()).gr_name  # the unit's Group= in place of chown()
+    text = WORK.format(front=front, one=one, group=group, directory=tmp_path)
+    with Nginy(tmp_path, text, prefix=prefix) as nginy:
+        assert run_once("drain", str(nginy.path), f"web/{one}")[0] == 0
+        assert run_once("ready", str(nginy.path), f"web/{one}")[0] == 0
         assert ask(front) == b"hello"
         with socket.socket(type=socket.SOCK_DGRAM) as client:
             client.settimeout(PATIENCE_S)
