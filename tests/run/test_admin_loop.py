@@ -111,7 +111,7 @@ def test_the_last_turns_are_there_while_somebody_looks(
         assert (status, kind) == (200, "text/html")
         assert "<table>" in text
         assert ("admin (answering an admin client)", "admin (Reporter)")[workers - 1] in text
-        assert f"curl http://{place.host}:{place.port}/" in text
+        assert f'curl http://<span id="address">{place.host}:{place.port}</span>/' in text
         assert place.get("/loop.css")[1] == "text/css"
         assert place.get("/loop.js")[1] == "text/javascript"
         nginy.stop()
@@ -353,6 +353,30 @@ def test_in_a_browser_the_wheel_and_what_waits_are_beside_it(showcase: Showcase)
     assert f"{told['pipes']} pipes" in browser.value(f"{kept}.innerText")
     client.close()
     showcase.nginy.stop()
+
+
+@pytest.mark.real
+@pytest.mark.timeout(60)
+def test_in_a_browser_a_token_is_asked_for_and_a_worker_chosen(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "token").write_text(TOKEN)
+    (tmp_path / "token").chmod(0o600)
+    place = Place(2, f", token_file: {tmp_path}/token")
+    with Nginy(tmp_path, place.config) as nginy, Browser(tmp_path) as browser:
+        browser.reply = lambda text: TOKEN if "Token" in text else None
+        browser.call("Page.addScriptToEvaluateOnNewDocument", source=NOTE)
+        browser.open(f"{place.url}/loop")
+        browser.shows(f"such as curl http://{place.host}:{place.port}/")
+        browser.value("document.getElementById('own').click()")
+        browser.waits(f"got.worker === '0' && {LABELS}.length")
+        assert browser.asked == ["Token of nginy"]
+        choice = "document.getElementById('worker')"
+        assert browser.value(f"[...{choice}.options].map(e => e.value)") == ["0", "1"]
+        browser.value(f"{choice}.value = '1'")
+        browser.value(f"{choice}.dispatchEvent(new Event('change'))")
+        last = "(got.turns.findLast(turn => turn.boxes.length) || {}).turn"
+        drawn = f"{LABELS}.some(label => label.endsWith(' of turn ' + {last}))"
+        browser.waits(f"got.worker === '1' && {drawn}")
+        nginy.stop()
 
 
 @pytest.mark.real

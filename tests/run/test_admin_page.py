@@ -225,9 +225,12 @@ def test_without_a_script_the_page_is_the_same_and_a_large_group_has_its_box(
     host = own_host()
     admin = free_port(host)
     many = [f"'{host}:{port}'" for port in range(1, 451)]
+    long = "a_name_that_is_longer_than_a_screen_is_wide_" * 2
     config = (
         f"admin: [{{listen: '{host}:{admin}'}}]\n"
-        f"upstreams: {{web: {{backends: [{', '.join(many)}]}}}}\n"
+        f"upstreams: {{web: {{backends: [{', '.join(many)}]}},"
+        f" {long}: {{backends: ['unix:/run/{long}', '[2001:db8:1234:5678:9abc:def0:1:2]:65535']}}"
+        "}\n"
         f"listeners: {{listen: '{host}:{free_port(host)}', proxy_pass: web}}\n"
     )
     url = f"http://{host}:{admin}/"
@@ -251,6 +254,12 @@ def test_without_a_script_the_page_is_the_same_and_a_large_group_has_its_box(
         browser.call("Emulation.setScriptExecutionDisabled", value=True)
         browser.open(url)
         assert browser.value(rows) == with_script
+        for width in (360, 1280):
+            browser.size(width, 800)
+            assert browser.misfits() == []
+        before = len(browser.urls)
+        wait_until(lambda: browser.value("1") and len(browser.urls) > before, "a refresh")
+        browser.open(url)
         browser.value("document.querySelector('input[type=search]').value = ':45'")
         browser.value("document.querySelector('form').submit()")
         browser.shows("1 to 2 of 2 that fit")

@@ -72,7 +72,8 @@ choose one to follow its session.</p>
 <label id="workers" hidden>worker <select id="worker"></select></label>
 </div>
 <p id="quiet" class="card" hidden>No client has kept the loop busy so far. Send it \
-something, such as <code>curl http://ADDRESS/</code>, or have the other turns shown.</p>
+something, such as <code>curl http://<span id="address">ADDRESS</span>/</code>, or have the other \
+turns shown.</p>
 <div id="turns" class="chart"></div><svg id="blank" hidden></svg>
 <p id="told" role="status" aria-live="polite"></p>
 </section>

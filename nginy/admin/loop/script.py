@@ -145,8 +145,9 @@ BEGIN: Final = """\
   }
   function show() {
     document.querySelectorAll(".live").forEach(function (part) { part.hidden = false; });
-    if (!$("wheel").hidden) {
-      // Both stay as they were loaded; what follows says the same of now.
+    // A page that was locked has neither. Else both stay as they were loaded; what follows says the
+    // same of now.
+    if ($("wheel") && !$("wheel").hidden) {
       $("table").open = false;
       $("table").firstChild.textContent = "The turns before this page, as a table";
       $("wheel").hidden = true;
@@ -241,6 +242,7 @@ BEGIN: Final = """\
     var work = narrow ? { x: 12, w: width - 24 } : { x: 324, w: width - 324 - 84 };
     $("turns").hidden = !list.length;
     $("quiet").hidden = list.length > 0;
+    $("address").textContent = facts.listener || "ADDRESS";
     if (!list.length) return;
     var longest = scale(list, function (turn) { return turn.took_s + turn.first; });
     var sleeps = nice(most(list, function (turn) { return turn.steps_s[1]; }));

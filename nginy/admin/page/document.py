@@ -134,17 +134,19 @@ LOCKED: Final = (
 
 
 def _problems(overview: Facts) -> str:
+    names = [each["name"] for each in overview["upstreams"]]
     rows = "".join(
-        f'<li class="{quoted(each["severity"])}"><a href="#{_anchor(each["text"])}">'
-        f"{quoted(each['text'])}</a>{_since(each['since'])}</li>"
+        f'<li class="{quoted(each["severity"])}">{_linked(each["text"], names)}'
+        f"{_since(each['since'])}</li>"
         for each in overview["problems"]
     )
     return f'<ul id="problems">{rows}</ul>\n' if rows else ""
 
 
-def _anchor(text: str) -> str:
-    """Return the id of the upstream that a problem is about."""
-    return f"u-{quoted(text.partition(':')[0])}"
+def _linked(text: str, names: Sequence[str]) -> str:
+    """Return a problem, with a link to the upstream that it is about, if there is one."""
+    name = next((each for each in names if text.startswith(f"{each}: ")), None)
+    return quoted(text) if name is None else f'<a href="#u-{quoted(name)}">{quoted(text)}</a>'
 
 
 def _since(at: str | None) -> str:

@@ -108,6 +108,7 @@ def test_contrasts_are_enough_in_both_themes(theme: int) -> None:
     kinds = ("accept", "client", "upstream", "write", "timer", "posted", "admin", "other")
     pairs = [("on", name) for name in kinds]
     pairs += [("fg", "bg"), ("dim", "bg"), ("dim", "card"), ("fg", "night"), ("bad", "badbg")]
+    pairs += [("bg", "blue"), ("blue", "bg"), ("fg", "card")]
     for text, ground in pairs:
         low, high = sorted((luminance(colors[text]), luminance(colors[ground])))
         assert (high + 0.05) / (low + 0.05) >= 4.5, (text, ground)

@@ -63,6 +63,10 @@ def test_the_worst_comes_first() -> None:
     unknown = {**today, "problems": today["problems"][:1]}
     assert verdict(unknown)[1] == told.replace("the name is gone", "1 of 1 unresolved")
     reader = read(made)
+    links = [found["href"] for tag, found in reader.tags if tag == "a"]
+    assert links[:2] == ["#u-web", "#u-web"]
+    made.overview["problems"] = [{"severity": "error", "text": "refused: x", "since": None}]
+    assert "#u-refused" not in [found.get("href") for _, found in read(made).tags]
     live = [found.get("id") for _, found in reader.tags if "aria-live" in found]
     assert live == ["verdict"], "only a change of state is read out"
     assert "○ unresolved" in reader.text
@@ -183,7 +187,8 @@ def test_contrasts_are_enough_in_both_themes(theme: int) -> None:
     blocks = re.findall(r":root\{(.*?)\}", CSS, re.DOTALL)
     colors = dict(re.findall(r"--(\w+):(#[0-9a-f]{3,6})", blocks[theme]))
     pairs = [(name, "bg") for name in ("fg", "dim", "good", "warn", "bad", "blue", "grey")]
-    pairs += [("good", "goodbg"), ("warn", "warnbg"), ("bad", "badbg"), ("dim", "card")]
+    pairs += [("good", "goodbg"), ("warn", "warnbg"), ("bad", "badbg")]
+    pairs += [("dim", "card"), ("fg", "card"), ("blue", "card")]
     for text, ground in pairs:
         low, high = sorted((luminance(colors[text]), luminance(colors[ground])))
         assert (high + 0.05) / (low + 0.05) >= 4.5, (text, ground)
