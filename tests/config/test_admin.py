@@ -148,3 +148,27 @@ def test_a_token_that_a_network_sees_is_a_warning(tmp_path: pathlib.Path) -> Non
         found = surprises(loaded(tmp_path, text))
         assert len(found) == warnings
         assert all("is sent without TLS" in each for each in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("pid: ./a\nadmin_state: ./b", ""),
+        ("admin_state: ./b", "1:14: admin_state keeps nothing without an admin interface"),
+        ("pid: ./a\nadmin_state: ./d", '2:14: admin_state keeps nothing, as "d" is a directory'),
+        (
+            "pid: ./a\nadmin_state: no/b",
+            "2:14: admin_state keeps nothing, as there is no",
+        ),
+        ("admin: {listen: unix:/run/a, mode: 0662}", "1:36: mode: every user of this machine may"),
+        ("admin: {listen: unix:/run/a, mode: 0662, access: read}", ""),
+        ("admin: {listen: unix:/run/a, mode: 0660}", ""),
+    ],
+)
+def test_what_is_of_no_use_or_open_to_everybody_is_a_warning(
+    tmp_path: pathlib.Path, text: str, said: str
+) -> None:
+    (tmp_path / "d").mkdir()
+    found = surprises(loaded(tmp_path, f"{text}\n{LISTENER}"))
+    told = [each.replace(f"{tmp_path}/", "").removeprefix("nginy.yml:") for each in found]
+    assert [each[: len(said)] for each in told] == ([said] if said else [])

@@ -6,6 +6,7 @@ no file behind, so only a start finds out about a full disk.
 Not here: the files of the configuration itself (files.py), and addresses, which a start binds.
 """
 
+import grp
 import os
 import pwd
 import re
@@ -66,7 +67,7 @@ def check_files(config: Config, rights: Rights | None = None) -> list[Problem]:
             problem = _unstartable(check.command[0], config.user)
             if problem is not None:
                 findings.report(check.origin.of("command"), f"command: {problem}")
-    _check_tokens(config, findings)
+    _check_admin(config, findings)
     _check_transparent(config, rights or Rights(), findings)
     return sorted(findings.problems)
 
@@ -97,8 +98,14 @@ def _drops_root(user: str | None) -> bool:
         return False
 
 
-def _check_tokens(config: Config, findings: Findings) -> None:
+def _check_admin(config: Config, findings: Findings) -> None:
     for entry in config.admin or ():
+        if entry.group is not None:
+            try:
+                grp.getgrnam(entry.group)
+            except KeyError:
+                text = f"group: there is no group {quote(entry.group)}"
+                findings.report(entry.origin.of("group"), text)
         if entry.token_file is not None:
             try:
                 read_token(entry.token_file)

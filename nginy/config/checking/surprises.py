@@ -4,6 +4,7 @@ A configuration that cannot work is an error, in check.py. files.py notes an inc
 match; this module passes that warning on.
 """
 
+import os
 from collections.abc import Iterator
 from typing import Final
 
@@ -17,7 +18,7 @@ from nginy.config.checking.routes import idle_routes
 from nginy.config.checking.targets import by_upstream, upstreams_of
 from nginy.config.checking.tls import SOON_DAYS, uncovered, validities
 from nginy.config.health import HASH_METHODS
-from nginy.config.node import Mark, quote
+from nginy.config.node import Mark, quote, quote_path
 from nginy.config.schema import Config
 from nginy.config.upstream import Upstream
 from nginy.errors import Problem
@@ -42,7 +43,8 @@ def surprises(config: Config) -> list[str]:
         *_unused(config),
         *_open_tokens(config),
         *_of_tls(config),
-        *_idle_state(config),
+        *_open_sockets(config),
+        *_lost_state(config),
         *_pathless(config),
     )
     for mark, text in (*idle, *others, *_conditions(config)):
@@ -170,11 +172,27 @@ def _open_tokens(config: Config) -> Warnings:
                 yield entry.origin.of("token_file"), text
 
 
-def _idle_state(config: Config) -> Warnings:
-    """Find a file for changes where nobody can make any."""
-    if config.admin_state is not None and not admin_listeners(config.admin, config.pid):
-        text = "admin_state keeps nothing without an admin interface, expected admin or pid"
-        yield config.origin.of("admin_state"), text
+def _open_sockets(config: Config) -> Warnings:
+    """Find unix sockets through which everybody on this machine may end nginy."""
+    for entry in config.admin or ():
+        for address in entry.listen:
+            if address.is_unix and entry.mode & 0o002 and entry.may(address) == "full":
+                text = f"mode: every user of this machine may change and end nginy at {address}"
+                yield entry.origin.of("mode"), f"{text}, expected 0660 and group"
+
+
+def _lost_state(config: Config) -> Warnings:
+    """Find a file for changes where nobody can make any, or where it cannot be written."""
+    path = config.admin_state
+    if path is None:
+        return
+    mark, directory = config.origin.of("admin_state"), os.path.dirname(path)
+    if not admin_listeners(config.admin, config.pid):
+        yield mark, "admin_state keeps nothing without an admin interface, expected admin or pid"
+    elif os.path.isdir(path):
+        yield mark, f"admin_state keeps nothing, as {quote_path(path)} is a directory"
+    elif not os.path.isdir(directory):
+        yield mark, f"admin_state keeps nothing, as there is no directory {quote_path(directory)}"
 
 
 def _of_tls(config: Config) -> Warnings:

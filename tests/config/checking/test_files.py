@@ -25,12 +25,14 @@ def test_files_that_can_be_written_are_fine(tmp_path: pathlib.Path) -> None:
 
 def test_files_that_cannot_be_written_are_named(tmp_path: pathlib.Path) -> None:
     (tmp_path / "d").mkdir()
-    text = "pid: none/nginy.pid\nerror_log: ./d\naccess_log: none/x.log\nuser: nobody.such"
+    text = "pid: none/nginy.pid\nerror_log: ./d\naccess_log: none/x.log\nuser: nobody.such\n"
+    text += "admin: {listen: unix:/run/a, group: nobody.such}"
     assert problems(tmp_path, text) == [
         'nginy.yml:1:6: pid: the directory "none" does not exist',
         'nginy.yml:2:12: error_log: "d" is a directory, expected a file',
         'nginy.yml:3:13: access_log: the directory "none" does not exist',
         'nginy.yml:4:7: user: there is no user "nobody.such"',
+        'nginy.yml:5:37: group: there is no group "nobody.such"',
     ]
 
 
