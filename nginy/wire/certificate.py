@@ -1,11 +1,11 @@
-"""What a certificate says of itself: its names, and the times from when and until when it holds.
+"""What a certificate says about itself: its names, and from when until when it is valid.
 
-The standard library reads a certificate only as a part of a handshake, and nginy has to know before
+The standard library reads a certificate only as a part of a handshake, and nginy must know before
 the first one. `parse` takes just these few fields; OpenSSL decides whether a signature is right and
 an issuer trusted. `config/pem.py` reads the files.
 
 The one idea: DER is a tree of tag, length and value, so a reader of ten lines walks it, and skips
-by its length whatever nobody asks for.
+everything else by its length.
 
 Source: X.690 §8 (DER), RFC 5280 §4.1 (certificates), §4.2.1.6 (subject alternative name).
 """
@@ -64,7 +64,7 @@ def first_of_pem(content: bytes) -> Certificate:
 
 
 def parse(der: bytes) -> Certificate:
-    """Return what a certificate says; raise WireError if it is none."""
+    """Return what a certificate says; raise WireError if it is not one."""
     try:
         fields = list(_parts(_only(_only(der))))
         if fields[0][0] == VERSION:

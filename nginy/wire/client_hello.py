@@ -68,8 +68,8 @@ extension_head: Final = struct.Struct(">HH").unpack_from
 def parse(data: bytes, records: "Records | None" = None) -> Hello | None:
     """Return what a client says in its first bytes, None if more are needed to tell.
 
-    Bytes that are no TLS at all are an answer, `NOT_TLS`. Raises WireError for a ClientHello that
-    is wrong. Who asks again about the same stream keeps its `records`.
+    Bytes that are not TLS give an answer, too: `NOT_TLS`. Raises WireError for a ClientHello that
+    is wrong. A caller that asks again about the same stream keeps its `records`.
     """
     if not data:
         return None

@@ -1,8 +1,8 @@
 """Headers of the PROXY protocol, one after the other, that differ in little.
 
-A proxy announces one client after the other with the same destination and the same TLVs but for the
-end of a unique id. `RepeatedHeader` works out only once all that stays the same. Its headers are
-byte for byte those of `proxy_protocol.build_v2`, which takes four times as long.
+A proxy announces one client after the other with the same destination and the same TLVs, except for
+the end of a unique id. `RepeatedHeader` computes the common part only once. Its headers are byte
+for byte those of `proxy_protocol.build_v2`, which takes four times as long.
 
 The one idea: a CRC is linear. The checksum of a text is that of the text with zeros in some places,
 xor what each byte in these places adds, which depends on nothing but the byte and its distance from

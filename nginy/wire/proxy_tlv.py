@@ -1,4 +1,4 @@
-"""The TLVs of PROXY protocol v2: what a proxy says of a connection beside its addresses.
+"""The TLVs of PROXY protocol v2: what a proxy says about a connection beside its addresses.
 
 A TLV is a type (1 byte), a length (2 bytes, big-endian) and a value. This module takes a block of
 them apart and puts one together, and knows the two with an inside: CRC32C, which guards the whole
@@ -20,7 +20,7 @@ from typing import Final
 from nginy.wire.errors import WireError
 
 MAX_UNIQUE_ID_BYTES: Final = 128
-"""Of a UNIQUE_ID (§2.2.5)."""
+"""The longest UNIQUE_ID (§2.2.5)."""
 
 TLV_HEAD: Final = Struct(">BH")
 SSL_HEAD: Final = Struct(">BI")
@@ -69,7 +69,7 @@ Tlvs = tuple[tuple[int, bytes], ...]
 
 @dataclass(frozen=True, slots=True)
 class SslInfo:
-    """What an SSL TLV says of the client's TLS connection."""
+    """What an SSL TLV says about the client's TLS connection."""
 
     flags: int
     verify: int
@@ -89,7 +89,7 @@ class SslInfo:
 def parse_tlvs(block: bytes) -> Tlvs:
     """Take a block of TLVs apart; raises WireError if a length lies or a value is impossible.
 
-    This drops NOOPs, which only fill space, and keeps types that nobody knows.
+    This drops NOOPs, which only fill space, and keeps unknown types.
     """
     found = tuple(_each(block))
     for kind, value in found:

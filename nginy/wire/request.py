@@ -22,7 +22,7 @@ from nginy.wire.errors import WireError
 HEAD_MAX_BYTES: Final = 8192
 BODY_MAX_BYTES: Final = 65536
 PARAMETERS_MAX: Final = 64
-"""In one query."""
+"""Parameters in one query."""
 METHODS: Final = ("GET", "HEAD", "POST", "PATCH", "DELETE")
 WITH_BODY: Final = frozenset({"POST", "PATCH"})
 """Methods that must say how long their body is; it may be 0."""
@@ -48,9 +48,9 @@ class RequestError(WireError):
         self.hint = hint
         """What the sender probably meant."""
         self.allowed = allowed
-        """The methods that would do, for status 405; "" for all that there are."""
+        """The allowed methods, for status 405; "" for all that there are."""
         self.status = status
-        """Of the answer (RFC 9110 §15)."""
+        """The status of the answer (RFC 9110 §15)."""
         self.code = code
         """The same for programs, in snake_case."""
 

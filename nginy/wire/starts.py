@@ -1,8 +1,8 @@
 r"""How a stream starts: the text of `starts`, and whether first bytes are what it says.
 
 A literal, or after a "~" a regular expression, which has to match from the very first byte; escapes
-are those of `expect.py`. A client sends its first bytes in any pieces, and whoever waits for more
-of them keeps that client waiting. So the verdict comes with the first byte that decides it.
+are those of `expect.py`. A client sends its first bytes in any pieces, and to wait for more of them
+is to keep that client waiting. So the verdict comes with the first byte that decides it.
 
 The one idea: a pattern that can match a longer text matches a shorter one as well, if each of its
 characters may also be the end of the text. `partial` rewrites it so: "ab" becomes

@@ -2,11 +2,11 @@
 
 OpenSSL names a failure by a constant such as TLSV1_ALERT_UNKNOWN_CA, and a certificate that it does
 not accept by a number. `tls_failure` puts both into words. `certificate_failure` says more if there
-is a certificate to look at: since when it has expired, how long until it is valid, whom it is for.
+is a certificate to look at: when it expired, how long until it is valid, which names it is for.
 
 `nginy/event/tls.py` has the connections, `backend/checks/dialog.py` and others ask.
 
-The one idea: each text is a clause, to stand behind a colon. A failure without words here keeps
+The one idea: each text is a clause that follows a colon. A failure without words here keeps
 OpenSSL's name, which search engines know.
 
 Source: OpenSSL, `ssl/ssl_err.c` and `crypto/x509/x509_txt.c`; RFC 8446 §6 for the alerts.
@@ -118,7 +118,7 @@ def certificate_failure(certificate: PeerCertificate, name: str, now_s: float) -
 
 
 def name_failure(certificate: PeerCertificate, name: str) -> str:
-    """Return whom a certificate is for, if it is not for `name`, else ""."""
+    """Return which names a certificate is for, if not for `name`, else ""."""
     names = names_of(certificate)
     if any(matches(each, name) for each in names):
         return ""

@@ -1,4 +1,4 @@
-"""What tests of the admin interface share: a process to be told of, and HTTP over a unix socket."""
+"""What tests of the admin interface share: a made-up process, and HTTP over a unix socket."""
 
 import contextlib
 import http.client

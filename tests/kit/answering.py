@@ -1,6 +1,6 @@
 """Backends that say who they are, for tests that compare two balancers in front of them.
 
-Each runs in a thread, as the balancers are programs of others. It sends its name at once, echoes
+Each runs in a thread, since the balancers are other programs. It sends its name at once, echoes
 what comes, and says at the end how many bytes came: so a client sees which backend it has, that all
 bytes get through, and that a half-closed stream is answered.
 """

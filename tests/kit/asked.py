@@ -229,7 +229,7 @@ def speak_otherwise(
 
 
 def as_user(name: str, directory: pathlib.Path) -> list[str]:
-    """Return the beginning of a command line that runs as a user, to whom the directory goes."""
+    """Return the beginning of a command line that runs as a user, who gets the directory."""
     if os.geteuid():
         return []
     try:

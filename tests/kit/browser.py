@@ -1,7 +1,7 @@
-"""A browser without a screen: Chromium, led by its DevTools protocol over a pair of pipes.
+"""A browser without a screen: Chromium, driven by its DevTools protocol over a pair of pipes.
 
-Messages are JSON, each ended by a zero byte (`--remote-debugging-pipe`). What the page says on its
-console, asks for over the network, and asks its reader (alert, confirm, prompt) is noted.
+Messages are JSON, each ended by a zero byte (`--remote-debugging-pipe`). The browser notes what the
+page writes to its console, requests over the network, and asks its reader (alert, confirm, prompt).
 """
 
 import base64
@@ -184,18 +184,18 @@ class Browser:
         self.waits(f"document.body.innerText.includes({json.dumps(text)})")
 
     def hover(self, place: str) -> None:
-        """Move the pointer to what an expression says: an element."""
+        """Move the pointer to the element that an expression returns."""
         box = f"(function (r) {{ return [r.x + r.width / 2, r.y + r.height / 2]; }})({place}"
         self.value(f"{place}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
         x, y = self.value(f"{box}.getBoundingClientRect())")
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
     def hide(self) -> None:
-        """Have the page believe that nobody sees its tab."""
+        """Make the page believe that nobody sees its tab."""
         self.value("Object.defineProperty(document, 'hidden', {get: () => true, configurable: 1})")
 
     def show(self) -> None:
-        """Have it seen again."""
+        """Make it visible again."""
         self.value("delete document.hidden")
         self.value("document.dispatchEvent(new Event('visibilitychange'))")
 
@@ -212,7 +212,7 @@ class Browser:
             self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key)
 
     def size(self, width: int, height: int, theme: str = "light", scale: float = 1) -> None:
-        """Have the window of a device: its pixels of CSS, its theme, its pixels for each of them.
+        """Use the window of a device: its pixels of CSS, its theme, its pixels for each of them.
 
         A window itself is never narrower than 500 pixels.
         """

@@ -26,7 +26,7 @@ class FakeClock:
         self.updates += 1
 
     def skip(self, pause_ms: int) -> None:
-        """Do nothing: that the test has made time pass is no pause."""
+        """Do nothing: time that a test lets pass is not a pause."""
 
     def wall_ms(self) -> int:
         """Return the time of day, which passes along."""

@@ -41,11 +41,11 @@ LOST_S = 10.0
 AGAIN_S = 1.0
 STEP_S = 0.005
 NEWCOMER_S = 0.02
-"""From one newcomer to the next."""
+"""The time from one newcomer to the next."""
 SHOWN_PAUSES = 5
 
 KINDS = {"paced": 68, "half": 20, "bulk": 2, "idle": 10}
-"""Of a hundred sessions so many, and two at least, send now and then; do so until one side ends
+"""How many of a hundred sessions, and at least two, send now and then; do so until one side ends
 early; send as much as the other side takes, which stops reading; are silent until the end."""
 
 
@@ -77,7 +77,7 @@ class Crowd:
     """Owns everything around nginy; leaving the `with` block closes it."""
 
     def __init__(self, seed: int, slowest_s: float = 2.0) -> None:
-        """Have each end that sends now and then do so every `slowest_s` seconds at least."""
+        """Make each end that sends now and then do so every `slowest_s` seconds at least."""
         self.slowest_s = slowest_s
         self.rng = random.Random(seed)
         self.selector = selectors.DefaultSelector()
@@ -89,13 +89,13 @@ class Crowd:
         self.ended: list[Session] = []
         """The sessions that are over, those of newcomers among them."""
         self.may_cut = False
-        """Whether sessions may end before their time, as the process that had them was killed."""
+        """Whether sessions may end early, because the process that had them was killed."""
         self.cut: list[Session] = []
         """Those that did. Their bytes were right until then."""
         self.anew: set[str] = set()
         """The callers whose sessions did."""
         self.newcomers = 0
-        """How many clients are to come and go at a time."""
+        """How many clients come and go at a time."""
         self.watch: Callable[[], None] = lambda: None
         """Called with each step."""
         self.pauses: list[tuple[float, str]] = []
@@ -184,7 +184,7 @@ class Crowd:
     def arrive(
         self, sessions: int, tcp: SockAddr, callers: int = 0, udp: SockAddr = ("", 0)
     ) -> None:
-        """Begin so many sessions, and return when all are established."""
+        """Begin this many sessions, and return when all are established."""
         self._tcp_address = tcp
         kinds = [
             kind for kind, share in KINDS.items() for _ in range(max(sessions * share // 100, 2))
@@ -222,7 +222,7 @@ class Crowd:
         self.selector.register(sock, selectors.EVENT_WRITE, connected)
 
     def _begin(self, session: Session) -> None:
-        """Have an established session do as its kind does."""
+        """Make an established session behave as its kind does."""
         self._coming.discard(session.number)
         sides = (session.client, session.server)
         now_s = time.monotonic()
@@ -237,7 +237,7 @@ class Crowd:
                 side.finish()
 
     def stick(self, share: float = 1.0) -> None:
-        """Have bulk sessions send to somebody who does not read, or who stops after a while.
+        """Make bulk sessions send to a side that does not read, or that stops after a while.
 
         Some of them end their stream as well, so that its end waits behind the bytes.
         """
@@ -259,7 +259,7 @@ class Crowd:
                 source.flood()
 
     def unstick(self, share: float = 1.0) -> None:
-        """Have those read on who do not read."""
+        """Let the sides that stopped reading read on."""
         for session in self._bulk(share):
             session.client.resume()
             session.server.resume()
@@ -393,7 +393,7 @@ class Crowd:
         self.step_until(are_heard, "everybody to be heard again")
 
     def finish(self) -> list[Session]:
-        """Have all read to the end, and end; return what there was."""
+        """Let all read to the end, and end; return what there was."""
         self.newcomers = 0
         self._is_leaving = True
         self.step_until(lambda: not self._coming, "those who have just come")

@@ -1,6 +1,6 @@
 """UDP around the loop: clients, backends with one habit each, and listeners of the harness.
 
-As in `kit.ends` nothing waits: everyone is a non-blocking socket with a `step`.
+As in `kit.ends` nothing waits: each end is a non-blocking socket with a `step`.
 """
 
 import contextlib
@@ -155,7 +155,7 @@ def read_headers(
     reader: type[HeaderReader] = HeaderReader,
     **options: bool,
 ) -> None:
-    """Have a listener read PROXY headers; `options` are those of `HeaderReader`."""
+    """Make a listener read PROXY headers; `options` are those of `HeaderReader`."""
     receiver = front.listener.connection
     assert isinstance(receiver, DatagramReceiver)
     receiver.handler = reader(front.handler, senders, **options).datagram_handler

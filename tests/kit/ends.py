@@ -1,4 +1,4 @@
-"""The ends of conversations as tests play them: clients, and what a backend has accepted.
+"""The ends of conversations, for tests: clients, and what a backend has accepted.
 
 No thread and no sleep: an end is a non-blocking socket with a `step` that does what can be done
 now; `kit.harness.Harness` calls it between the turns of the loop.
@@ -67,7 +67,7 @@ class End:
         return self.socket.getsockname()
 
     def send(self, data: bytes) -> None:
-        """Have `data` sent, in as many steps as it takes."""
+        """Send `data`, in as many steps as it takes."""
         self.unsent += data
 
     def finish(self) -> None:

@@ -1,7 +1,7 @@
-"""What tests of the whole program play around it: clients and backends with blocking sockets.
+"""Clients and backends with blocking sockets, for tests of the whole program.
 
-nginy is another process here, so nobody has to turn a loop: a call waits, at most `PATIENCE_S`,
-for what nginy does. `site` fixtures, which start nginy in front of such backends, are in the tests.
+nginy is another process here, so no test turns a loop: a call waits, at most `PATIENCE_S`, for what
+nginy does. `site` fixtures, which start nginy in front of such backends, are in the tests.
 """
 
 import json
@@ -33,7 +33,7 @@ signal.pause()
 
 
 class Listening:
-    """A backend that a test plays itself, by what `accept` returns."""
+    """A backend whose part the test plays itself, with the connections that `accept` returns."""
 
     def __init__(self, backlog: int = 511) -> None:
         self.socket = socket.create_server(("127.0.0.1", 0), backlog=backlog)

@@ -91,9 +91,9 @@ class Side:
         self.is_timed = is_timed
         self.sent = self.received = 0
         self.owed = 0
-        """What it is to send as soon as it can."""
+        """What it will send as soon as it can."""
         self.total: int | None = None
-        """After so many bytes it ends its stream."""
+        """After this many bytes it ends its stream."""
         self.stop_at: int | None = None
         """It reads up to here, and nothing more until told to."""
         self.is_reading = True
@@ -131,7 +131,7 @@ class Side:
         self._crowd.at(time.monotonic() + self._every_s, self.send_now_and_then)
 
     def owe(self, count: int) -> None:
-        """Send so many bytes more, as soon as possible."""
+        """Send this many more bytes, as soon as possible."""
         self.owed += count
         self._send()
 
@@ -236,7 +236,7 @@ class Side:
         return (self._crowd.pattern.find(piece) - self._start) % PATTERN_BYTES
 
     def watch(self) -> None:
-        """Have the selector report what this end waits for."""
+        """Make the selector report what this end waits for."""
         mask = 0
         if self.is_reading and not self.has_eof:
             mask |= selectors.EVENT_READ
@@ -288,7 +288,7 @@ class Caller:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether an answer is to come."""
+        """Whether an answer is due."""
         return bool(self._said)
 
     def call(self) -> None:

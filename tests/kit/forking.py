@@ -64,7 +64,7 @@ def become(arguments: list[str], limits: tuple[int, int], fds: list[int]) -> Non
 
 
 def show_command_line(arguments: Sequence[str]) -> None:
-    """Have others see these arguments in /proc/PID/cmdline: it shows memory of the process."""
+    """Show these arguments in /proc/PID/cmdline, which is memory of the process."""
     fields = pathlib.Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     begin, end = int(fields[45]), int(fields[46])  # arg_start and arg_end, fields 48 and 49
     text = b"".join(os.fsencode(argument) + b"\0" for argument in arguments)

@@ -69,7 +69,7 @@ def descriptor_count() -> int:
 
 
 class Steps(Protocol):
-    """What a test plays beside the loop."""
+    """An actor of a test beside the loop."""
 
     def step(self) -> bool:
         """Do what can be done now; return whether anything was."""
@@ -133,7 +133,7 @@ class Front:
     def reload(
         self, pool: BackendPool | None = None, settings: ProxySettings | None = None
     ) -> None:
-        """Have the listener served with another upstream or other settings from now on."""
+        """Serve the listener with another upstream or other settings from now on."""
         before = self.handler
         assert isinstance(before, (TcpHandler, UdpHandler))
         handler = type(before)(
@@ -217,7 +217,7 @@ class Harness:
         return self.add_pool(BackendPool("backends", backends, make_balancer))
 
     def add_pool(self, pool: BackendPool) -> BackendPool:
-        """Have `close` see to it that all of its backends were given back."""
+        """Make `close` check that all of its backends were given back."""
         self.pools.append(pool)
         return pool
 
@@ -260,7 +260,7 @@ class Harness:
     # Time and turns.
 
     def advance(self, duration_ms: int) -> None:
-        """Let fake time pass, and have the timers that are due by then fire."""
+        """Let fake time pass, and fire the timers that are due by then."""
         assert isinstance(self.clock, FakeClock)
         self.clock.advance(duration_ms)
         self.turn()

@@ -1,4 +1,4 @@
-"""What sessions leave behind, objects and descriptors, and what is done without any left."""
+"""Objects that sessions leave behind, and a process that has no descriptor left."""
 
 import contextlib
 import errno
@@ -42,7 +42,7 @@ def no_garbage() -> Iterator[None]:
 
 @contextlib.contextmanager
 def no_descriptor_left(but: int = 0) -> Iterator[Callable[[], None]]:
-    """Use up all descriptors that the process may have, except so many, for the block.
+    """Use up all descriptors that the process may have, except this many, for the block.
 
     What the block gets frees one more each time it is called.
     """

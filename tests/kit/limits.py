@@ -5,8 +5,8 @@ test to fail. The plugin pytest-timeout arms one alarm for all phases and what p
 them, and one that rings there ends the whole run with an INTERNALERROR.
 
 The alarm rings again until the phase ends, as the first one may be lost where Python ignores
-exceptions (`__del__`). One call of C that never returns cannot be ended so: faulthandler then
-prints where it is (`faulthandler_timeout` in setup.cfg).
+exceptions (`__del__`). It cannot end a call of C that never returns: faulthandler then prints where
+that is (`faulthandler_timeout` in setup.cfg).
 """
 
 import contextlib

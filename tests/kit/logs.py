@@ -33,8 +33,8 @@ class LogWatch(logging.Handler):
     ) -> Iterator[list[logging.LogRecord]]:
         """Announce records whose message contains a match of the regular expression `pattern`.
 
-        At least one, or exactly `count` of them, must be logged in the block. `level` lower than
-        warning has nginy log, and this watch see, lower levels too. Yields a list that holds the
+        At least one, or exactly `count` of them, must be logged in the block. With a `level` below
+        warning, nginy logs lower levels too, and this watch sees them. Yields a list that holds the
         matching records afterwards.
         """
         matching: list[logging.LogRecord] = []

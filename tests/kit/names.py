@@ -1,6 +1,6 @@
-"""A name server as tests play it: answers what it is told, over UDP and TCP, on a port of its own.
+"""A name server for tests: it answers what it is told, over UDP and TCP, on a port of its own.
 
-Its messages are put together here, by hand: a mistake of `nginy.wire.dns` must not answer itself.
+It makes its messages by hand: a mistake of `nginy.wire.dns` must not confirm itself.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ class Asked:
 
 @dataclass
 class Zone:
-    """What is known of one name: a list of records for each type, an rcode, a TTL."""
+    """What is known about one name: a list of records for each type, an rcode, a TTL."""
 
     records: dict[int, list[bytes]] = field(default_factory=dict)
     rcode: int = NO_ERROR
@@ -92,7 +92,7 @@ class NameServer:
         self.zones[name] = Zone({SRV: list(records)}, ttl_s=ttl_s)
 
     def fail(self, name: str, rcode: int = SERVFAIL) -> None:
-        """Have questions for a name fail."""
+        """Make questions for a name fail."""
         self.zones[name] = Zone(rcode=rcode)
 
     def answer(self, asked: Asked, *, room_bytes: int = 65535) -> bytes:

@@ -4,8 +4,8 @@
     with Nginy(tmp_path, config, program=program.argv) as nginy:
         program.change(after="sys.exit(3)")  # and then upgrade
 
-A running nginy starts its own command line anew, so whoever rewrites the file that it names has
-installed another program. What runs already has been read, and does not change.
+A running nginy starts its own command line anew, so rewriting the file that it names installs
+another program. The running one has been read already, and does not change.
 """
 
 import pathlib
@@ -34,7 +34,7 @@ class OtherProgram:
         self.change()
 
     def change(self, before: str = "", after: str = "") -> None:
-        """Have who starts from now on run these lines before, or after, nginy is imported."""
+        """Make later starts run these lines before, or after, they import nginy."""
         text = TEXT.format(checkout=str(CHECKOUT), before=before, after=after)
         other = self.path.with_suffix(".new")
         other.write_text(text)

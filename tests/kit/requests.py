@@ -1,4 +1,4 @@
-"""Requests that somebody has spoilt: for the parser, and for a running nginy."""
+"""Spoilt requests: for the parser, and for a running nginy."""
 
 import random
 from collections.abc import Sequence

@@ -81,7 +81,7 @@ def routed(
     address: Address = ANY_PORT,
     **more: object,
 ) -> Front:
-    """Listen, and have clients go these ways."""
+    """Listen, and send clients these ways."""
     listener = harness.listen(address)
     handler = routed_handler(harness, listener.address, ways, default, **more)  # type: ignore[arg-type]
     listener.start(harness.loop, handler.accept_handler)
@@ -89,7 +89,7 @@ def routed(
 
 
 def rerouted(harness: Harness, front: Front, handler: ProtocolHandler) -> None:
-    """Have a listener served by another handler from now on, as a reload does."""
+    """Let another handler serve a listener from now on, as a reload does."""
     before = front.handler
     assert handler.follows(before)
     handler.log_session = before.log_session

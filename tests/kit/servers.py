@@ -1,4 +1,4 @@
-"""Backends as tests play them, each with one habit. The kernel chooses all ports."""
+"""Backends for tests, each with one habit. The kernel chooses all ports."""
 
 import contextlib
 import errno
@@ -74,10 +74,10 @@ class Resetter(Server):
 
 
 class RefusingPort:
-    """A port on which nobody listens, and which nobody else is given meanwhile.
+    """A port on which nobody listens, and which the kernel gives to nobody meanwhile.
 
-    That is so for TCP. For UDP, `host` had better be one of the test's own: a socket of 127.0.0.1
-    may be given the same number, and then hears itself.
+    That is so for TCP. For UDP, use a `host` of the test's own: a socket of 127.0.0.1 may get the
+    same number, and then hears itself.
     """
 
     def __init__(self, host: str = "127.0.0.1") -> None:

@@ -185,7 +185,7 @@ class Share:
         process.reports.clear()
 
     def replace(self, process: Process, waiting: deque[Unit]) -> None:
-        """Fail the test at which a process has died, and have another one run the rest."""
+        """Fail the test at which a process has died, and let another process run the rest."""
         _, status = os.waitpid(process.pid, 0)
         if process.current is not None:
             nodeid, location = process.current

@@ -1,9 +1,9 @@
-"""nginy started by a fork of a process that has imported it, which spares most of a start's time.
+"""nginy started by a fork of a process that has imported it, which saves most of a start's time.
 
 A start takes a fifth of a second of a processor, nearly all of it for imports, and the tests of the
-running program make some six hundred. So whoever runs tests has one more process, the starter,
-which becomes nginy as often as it is told to. It is the parent of its forks, so it has to say how
-each has ended.
+running program make some six hundred. So a test run has one more process, the starter, which
+becomes nginy as often as it is told to. It is the parent of its forks, so it must say how each has
+ended.
 
 Not here: what the starter does (`kit/forking.py`), and which tests start nginy in this way
 (tests/run/conftest.py).
@@ -93,7 +93,7 @@ class Starter:
             )
 
     def start(self, arguments: Sequence[str], fds: Sequence[int]) -> int:
-        """Have nginy started with these as its standard streams; return its process id."""
+        """Start nginy with these as its standard streams; return its process id."""
         # What a test has set for itself, and would be inherited.
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         socket.send_fds(self._link, [json.dumps([arguments, limits]).encode()], fds)

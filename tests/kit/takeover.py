@@ -1,4 +1,4 @@
-"""Upgrades of a running nginy, one after the other: who serves, who is gone, what the files say.
+"""Upgrades of a running nginy, one after the other: what serves, what is gone, what the files say.
 
     with Succession(nginy, crowd) as line:
         outcome = line.upgrade()
@@ -31,9 +31,9 @@ from kit.program import ENVIRONMENT, PROGRAM, Fields, Nginy, free_port, own_host
 CLOCK_S = 1.5
 """By how much a session's time differs from what its client has measured, on a busy machine."""
 DRAIN_S = 10.0
-"""How long those may take to read what is in the kernel's buffers who have not read so far."""
+"""How long a client that has not read so far may take to empty the kernel's buffers."""
 GONE_S = 2.0
-"""An old process without sessions is gone after so long."""
+"""An old process without sessions is gone after this long."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def runs(pid: int) -> bool:
 
 
 def processes_of(path: pathlib.Path) -> set[int]:
-    """Return the processes that run with this configuration file: who serves, and its workers.
+    """Return the processes that run with this configuration file: the one that serves, its workers.
 
     A crowd asks with each of its steps, so this makes no more of each process than it has to.
     """
@@ -124,7 +124,7 @@ class Succession:
         self.pids = [nginy.process.pid]
         """All that the pid file has named."""
         self.may_be_dead = False
-        """Whether the pid file may be wrong for a moment, as who is named there has ended."""
+        """Whether the pid file may be wrong for a moment, because the process in it has ended."""
         crowd.watch = self._look
 
     def __enter__(self) -> "Succession":
@@ -142,7 +142,7 @@ class Succession:
         return self.pids[-1]
 
     def _look(self) -> None:
-        """Read the pid file, which has to name a process that runs."""
+        """Read the pid file, which must name a process that runs."""
         try:
             pid = self.nginy.pid
         except (FileNotFoundError, ValueError):
@@ -184,7 +184,7 @@ class Succession:
             return Upgraded(asking.returncode, tuple(asking.stdout.read().splitlines()), took_s)
 
     def succeed(self) -> Upgraded:
-        """Upgrade, which has to succeed; return when the old process is gone."""
+        """Upgrade, which must succeed; return when the old process is gone."""
         old = self.pid
         outcome = self.upgrade()
         assert outcome.status == 0, f"{outcome}\n{self.nginy.errors}"

@@ -50,7 +50,7 @@ class Terminal:
         self.tmux("send-keys", "-l", text)
 
     def resize(self, width: int, height: int) -> None:
-        """Have another size."""
+        """Take another size."""
         self.tmux("resize-window", "-x", str(width), "-y", str(height))
 
     @property

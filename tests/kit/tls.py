@@ -11,7 +11,7 @@ from kit.ends import End
 from kit.program import needs
 
 CUT = -1
-"""In the place of an errno: the stream has ended without close_notify."""
+"""Stands for an errno: the stream has ended without close_notify."""
 
 RECORD_BYTES = 65536
 
@@ -98,7 +98,7 @@ commonName = supplied
 
 
 class Authority:
-    """Issues certificates that are valid from and until what days it is told."""
+    """Issues certificates that are valid between the days it is told."""
 
     def __init__(self, directory: pathlib.Path) -> None:
         self.directory = directory

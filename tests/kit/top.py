@@ -91,7 +91,7 @@ def backend(upstream: str, address: str, **more: Any) -> dict[str, Any]:
 
 
 def backends(passed_s: int = 0) -> list[dict[str, Any]]:
-    """Four backends, as they are so many seconds after the first look."""
+    """Four backends, as they are this many seconds after the first look."""
     refused = "3 checks in a row failed: connect() refused"
     down = {"state": "down", "usable": False, "why_not": "down", "cause": "check"}
     return [

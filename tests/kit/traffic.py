@@ -164,7 +164,7 @@ class Crowd:
         self.step_until(lambda: all(each.rounds for each in self.talkers))
 
     def let_come_and_go(self, target: SockAddr, at_once: int) -> None:
-        """From now on, have TCP clients connect, talk once and leave, so many at a time."""
+        """From now on, let TCP clients connect, talk once and leave, this many at a time."""
         self._target = target
         self._wanted_newcomers = at_once
 

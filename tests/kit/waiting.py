@@ -1,7 +1,7 @@
-"""Waiting for what the kernel reports to nobody, such as a file that grows: the one that polls.
+"""Polling, to wait for what the kernel does not report, such as a file that grows.
 
-Without pytest, as the benchmark and the proofs of scale-out wait by it too. Tests wait with
-`program.wait_until`, and where a loop turns with `Harness.turn_until`.
+It does without pytest, because the benchmark and the proofs of scale-out use it too. Tests wait
+with `program.wait_until`, or, if a loop turns, with `Harness.turn_until`.
 """
 
 import select

@@ -1,7 +1,7 @@
 """The ntp check: one request of a client, and whether the server's clock is set.
 
-A server whose clock is not set answers all the same, and says so: it fails. So does one that tells
-its clients to go away (a kiss-o'-death packet).
+A server whose clock is not set still answers, and says so: it fails. So does one that tells its
+clients to go away (a kiss-o'-death packet).
 
 Source: RFC 5905 §7.3, §7.4 and §8.
 

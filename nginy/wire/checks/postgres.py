@@ -38,7 +38,7 @@ SASL, SASL_CONTINUE, SASL_FINAL = b"\0\0\0\x0a", b"\0\0\0\x0b", b"\0\0\0\x0c"
 SCRAM: Final = b"SCRAM-SHA-256"
 MAX_MESSAGE_BYTES: Final = 16384  # real ones have some 100; an error may carry a long text
 LOGIN_REFUSED: Final = b"28"
-"""The class of codes that say who we are is the trouble, and not the server."""
+"""The class of error codes that blame our login, and not the server."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The radius check: Status-Server, which asks a server how it is and counts as no login.
+"""The radius check: Status-Server, which asks a server for its state and does not count as a login.
 
 It works on both ports: the one for logins answers Access-Accept, the one for accounting answers
 Accounting-Response. Both sides prove that they know the shared secret; the check passes over a

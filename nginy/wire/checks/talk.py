@@ -8,7 +8,7 @@ then `receive` with whatever has come, and does what each `Step` says, until one
 The one idea: a script reads like the dialog in its RFC, top to bottom, and never knows in what
 pieces the bytes came. The talk holds them until the script has what it asked for.
 
-A talk takes only so many bytes of a server, so an endless stream ends the check.
+A talk accepts a limited number of bytes from a server, so an endless stream ends the check.
 """
 
 from collections.abc import Callable, Generator
@@ -20,7 +20,7 @@ from nginy.wire.errors import WireError
 from nginy.wire.shown import what_came
 
 MAX_TALK_BYTES: Final = 65536
-"""A server may say this much. A talkative EHLO answer has 1 KB; an HTTP head at most some 16."""
+"""A server may send this much. A talkative EHLO answer has 1 KB; an HTTP head at most some 16."""
 MAX_LINE_BYTES: Final = 4096  # SMTP allows 512, IMAP and POP3 less; the rest is room
 
 T = TypeVar("T")
