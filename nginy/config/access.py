@@ -27,7 +27,8 @@ from nginy.config.node import (
     quote,
     quote_path,
 )
-from nginy.config.types import FilePath, Kind, Plain
+from nginy.config.paths import FilePath
+from nginy.config.types import Kind, Plain
 from nginy.errors import InvalidValueError
 from nginy.proxy.access import ALL, Access, Network, Rule, parse_network, parse_networks
 

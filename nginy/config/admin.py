@@ -15,8 +15,9 @@ from typing import Final
 
 from nginy.config.addresses import ListenAddresses
 from nginy.config.node import Findings, Mark
+from nginy.config.paths import FilePath
 from nginy.config.record import Entry, MapOf, OrWords, Record, key
-from nginy.config.types import Choice, FilePath, Integer, OrOff, ScalarKind, Text
+from nginy.config.types import Choice, Integer, OrOff, ScalarKind, Text
 from nginy.errors import InvalidValueError
 from nginy.proxy.access import Network, parse_network
 from nginy.text.address import UNIX_PATH_MAX_BYTES, Address

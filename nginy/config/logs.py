@@ -11,18 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from nginy.config.node import Findings, Mark, Node, ScalarNode
+from nginy.config.paths import FilePath
 from nginy.config.record import Entry, ListOf, Record, Switch, key
-from nginy.config.types import (
-    Choice,
-    Duration,
-    FilePath,
-    Flag,
-    OrOff,
-    Plain,
-    Size,
-    Template,
-    Text,
-)
+from nginy.config.types import Choice, Duration, Flag, OrOff, Plain, Size, Template, Text
 from nginy.config.words.hints import log_hint
 from nginy.errors import InvalidValueError
 from nginy.proxy.variables import VARIABLES

@@ -27,7 +27,8 @@ from nginy.config.node import (
     quote,
     quote_path,
 )
-from nginy.config.types import FilePath, Kind, Plain, Template
+from nginy.config.paths import FilePath
+from nginy.config.types import Kind, Plain, Template
 from nginy.errors import InvalidValueError
 from nginy.proxy.access import Network, parse_network
 from nginy.proxy.lookups import WHOLE, Geo, Lookup, Map, Split, parse_pattern, parse_share

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from nginy.config.node import Mark
-from nginy.config.types import FilePath, Plain, ScalarKind, read_head
+from nginy.config.paths import FilePath, read_head
+from nginy.config.types import Plain, ScalarKind
 from nginy.errors import InvalidValueError
 
 MAX_PEM_BYTES: Final = 1 << 20

@@ -32,6 +32,7 @@ from nginy.config.logs import (
     LogFormatKind,
     blank_format,
 )
+from nginy.config.paths import FilePath
 from nginy.config.phases import (
     ACCEPT_PROXY_PROTOCOL,
     LIMIT_CONN,
@@ -48,7 +49,6 @@ from nginy.config.tls import PROXY_TLS, TLS, ProxyTls, Tls
 from nginy.config.types import (
     Choice,
     Duration,
-    FilePath,
     Flag,
     Integer,
     OrOff,

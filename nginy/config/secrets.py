@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from nginy.config.node import Mark
-from nginy.config.types import FilePath, Kind, Plain, ScalarKind, read_head
+from nginy.config.paths import FilePath, read_head
+from nginy.config.types import Kind, Plain, ScalarKind
 from nginy.errors import InvalidValueError
 
 MAX_SECRET_BYTES: Final = 1024

@@ -12,10 +12,11 @@ nginx: the directives of `ngx_stream_ssl_module` and the `proxy_ssl_…` ones of
 from dataclasses import dataclass
 from typing import Final
 
+from nginy.config.paths import FilePath
 from nginy.config.pem import CERTIFICATE, PRIVATE_KEY, Pem, PemFile
 from nginy.config.record import Entry, ListOf, OrWords, Record, Switch, key
 from nginy.config.secrets import Secret, SecretFile
-from nginy.config.types import Choice, Duration, FilePath, Flag, OrOff, Text
+from nginy.config.types import Choice, Duration, Flag, OrOff, Text
 
 PROTOCOLS: Final = ("TLSv1.2", "TLSv1.3")
 """TLS 1.0 and 1.1 are deprecated (RFC 8996)."""

@@ -1,15 +1,15 @@
-"""Kinds of values, such as flags, numbers, durations and paths: how each is read and printed.
+"""Kinds of values, such as flags, numbers and durations: how each is read and printed.
 
 A Kind turns a node into a value, and a value back into YAML. Its `expected` ends every refusal, so
 a message says what to write and not only what was wrong. Kinds that consist of other kinds (lists,
-mappings, records) are in record.py; `balance` has its own module, balance.py.
+mappings, records) are in record.py; `balance` and paths have modules of their own, balance.py and
+paths.py.
 
 A scalar is read from its text alone, so YAML's ideas about unquoted words do not matter.
 
 Tested in tests/config/test_errors.py.
 """
 
-import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -29,7 +29,6 @@ from nginy.config.words.hints import value_hint
 from nginy.config.words.shapes import of_scalar
 from nginy.errors import InvalidValueError
 from nginy.proxy.variables import KEY_VARIABLES, VARIABLES, is_variable, names_in
-from nginy.text.address import parse_address
 from nginy.text.units import format_duration, format_size, parse_duration_ms, parse_size_bytes
 
 T = TypeVar("T")
@@ -346,54 +345,3 @@ class TargetName(Template):
             raise InvalidValueError("is not a single variable")
         if name not in defined:
             raise InvalidValueError("could be anything, not only what `variables` lists")
-
-
-class FilePath(ScalarKind[str]):
-    """A path; a relative one starts at the directory of the file that names it, as in nginx.
-
-    `words` (stderr) and texts that begin with one of `schemes` (syslog:) are not paths. A single
-    word is refused: `pid: on` and `access_log: main` are slips; ./main is a file.
-    """
-
-    def __init__(self, *words: str, schemes: tuple[str, ...] = ()) -> None:
-        self.words = words
-        self.schemes = schemes
-        more = [*words, *(f"{scheme}HOST:PORT" for scheme in schemes)]
-        self.expected = alternatives("the path of a file", *more)
-
-    def parse(self, text: str, mark: Mark) -> str:
-        """Return an absolute path, a word, or an address behind its scheme."""
-        if text in self.words:
-            return text
-        for scheme in self.schemes:
-            if text.startswith(scheme):
-                return f"{scheme}{parse_address(text.removeprefix(scheme))}"
-        if not text or "\0" in text or text.endswith(";"):
-            raise InvalidValueError("is not a path")
-        if not re.search(r"[/.]", text):
-            hint = None if text in ON_WORDS | OFF_WORDS else f"./{text}"
-            raise InvalidValueError("is a word, not a path", hint)
-        if re.search(r"\s[^\s/.]+$", text):
-            raise InvalidValueError("has a word after the path")
-        return os.path.abspath(os.path.join(os.path.dirname(mark.file), text))
-
-    def write(self, value: str) -> Plain:
-        """Return the absolute path."""
-        return value
-
-
-def at_once(path: str, flags: int) -> int:
-    """Open a file for `open`, which closes what it then refuses: a directory.
-
-    Without O_NONBLOCK a FIFO would wait for its writer.
-    """
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
-def read_head(path: str, count: int) -> bytes:
-    """Return the first `count` bytes of a file; raise InvalidValueError if it cannot be read."""
-    try:
-        with open(path, "rb", opener=at_once) as file:
-            return file.read(count) or b""
-    except OSError as error:
-        raise InvalidValueError(f"cannot be read ({error.strerror})") from None

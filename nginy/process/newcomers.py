@@ -20,9 +20,10 @@ from nginy.backend.listing import AS_CONFIGURED, Listing
 from nginy.commands.moving import moved_share
 from nginy.commands.plan import BACKEND
 from nginy.config.building import build
-from nginy.config.checking.check import check_upstream, check_way
+from nginy.config.checking.check import check_way
 from nginy.config.checking.loops import OwnListeners, check_loops
 from nginy.config.checking.targets import upstreams_of
+from nginy.config.checking.upstreams import check_upstream
 from nginy.config.load import HOMES
 from nginy.config.node import Findings, MappingNode, Mark, Node, RefusedError, ScalarNode
 from nginy.config.node import SequenceNode as List

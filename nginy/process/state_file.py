@@ -20,7 +20,7 @@ from typing import Final
 
 from nginy.admin.changes.book import Book
 from nginy.admin.changes.kept import lines_of, parse_kept
-from nginy.config.types import at_once
+from nginy.config.paths import at_once
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
 from nginy.log.levels import NOTICE

@@ -23,7 +23,7 @@ from nginy.commands.importing.writer import render
 from nginy.config.files import NO_MAPPING
 from nginy.config.load import load
 from nginy.config.node import quote_path
-from nginy.config.types import at_once
+from nginy.config.paths import at_once
 from nginy.errors import ConfigError, InvalidValueError, NginyError
 
 FILE_MAX_BYTES: Final = 16 << 20

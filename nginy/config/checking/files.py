@@ -19,8 +19,8 @@ from nginy.config.admin import TOKEN_MIN_CHARACTERS
 from nginy.config.checking.check import access_logs
 from nginy.config.logs import SILENT
 from nginy.config.node import Findings, quote, quote_path
+from nginy.config.paths import at_once
 from nginy.config.schema import Config
-from nginy.config.types import at_once
 from nginy.errors import NginyError, Problem
 from nginy.event.connect import set_transparent
 
