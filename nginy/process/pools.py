@@ -36,16 +36,14 @@ from nginy.config.building import build
 from nginy.config.building.health import monitor_settings, tls_towards
 from nginy.config.checking.targets import by_upstream
 from nginy.event.loop import Loop
-from nginy.event.timer import Timer
 from nginy.process.gradual import Steps
+from nginy.process.queues import SharedQueues
 from nginy.process.ways_back import WaysBack
 from nginy.proxy.closer import SessionCloser
 
 SLICE_BACKENDS: Final = 500
 """Backends whose pools are made, or take over a reload, in one turn: 5 to 15 ms."""
 
-QUEUE_LOOK_MS: Final = 10
-"""How often a worker with waiting clients looks for backends that another worker has freed."""
 NAMES_WAIT_MS: Final = 1000
 """How long a start waits for the names of backends before it goes on without them."""
 
@@ -93,9 +91,9 @@ class PoolSet:
         "_counts",
         "_drain_times_ms",
         "_listings",
-        "_look_timer",
         "_loop",
         "_overrides",
+        "_queues",
         "_resolver",
         "_retired",
         "_rng",
@@ -110,7 +108,7 @@ class PoolSet:
         """Share `counts` with others, if this process is one of several workers."""
         self._loop = loop
         self._counts = counts
-        self._look_timer = Timer(self._look_again_handler, self)
+        self._queues = SharedQueues(loop, counts, self._all_pools)
         self._rng = random.Random()
         # The ids of queries to name servers must not be predictable.
         self._resolver = Resolver(loop, random.SystemRandom())
@@ -249,38 +247,15 @@ class PoolSet:
             self._loop.soon(self._change_some, self)
 
     def _set_up(self, pool: BackendPool, wanted: PreparedPool) -> None:
-        self._set_queue(pool, wanted.queue)
+        self._queues.set(pool, wanted.queue)
         pool.max_session_time_ms = wanted.max_session_time_ms
-
-    def _set_queue(self, pool: BackendPool, settings: QueueSettings | None) -> None:
-        """Let clients wait; with several workers, look for backends that the others have freed."""
-        if self._counts is None:
-            pool.set_queue(settings)
-            return
-        pool.set_queue(settings, self._counts.peers(pool.name, self._loop.clock))
-        if pool.queue is not None:
-            pool.queue.joined = self._look_soon
-
-    def _look_soon(self) -> None:
-        if not self._look_timer.is_running:
-            self._loop.timers.start(self._look_timer, self._loop.clock.now_ms + QUEUE_LOOK_MS)
-
-    def _look_again_handler(self, _timer: Timer) -> None:
-        """Look at all queues, and again as long as clients wait."""
-        pools = [u.members.pool for u in (*self._upstreams.values(), *self._retired.values())]
-        for pool in pools:
-            pool.look_at_queue()
-        if any(pool.queue is not None and len(pool.queue) for pool in pools):
-            self._look_soon()
 
     def __str__(self) -> str:
         """Return what log lines call it."""
-        return "clients that wait for backends which workers share"
+        return "the pools of a reload"
 
     def abort(self) -> None:
-        """Go on after a bug, with the rest of a reload; the next client that joins a queue restarts
-        the looking.
-        """
+        """Go on after a bug, with the rest of a reload."""
         if self._changes:
             self._loop.soon(self._change_some, self)
 
@@ -343,6 +318,9 @@ class PoolSet:
         """
         self._closer.drain(self._drain_times_ms)
 
+    def _all_pools(self) -> list[BackendPool]:
+        return [u.members.pool for u in (*self._upstreams.values(), *self._retired.values())]
+
     def _backends_of(self, name: str) -> tuple[Backend, ...]:
         upstream = self._upstreams.get(name)
         return () if upstream is None else upstream.members.pool.backends
@@ -388,7 +366,7 @@ class PoolSet:
         for upstream in (*self._upstreams.values(), *self._retired.values()):
             upstream.close()
         self.relay.close()
-        self._loop.timers.cancel(self._look_timer)
+        self._queues.close()
         self._checker.close()
         self._closer.close()
         self._resolver.close()

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 from nginy.backend.shared import SharedCounts
 from nginy.process.gradual import at_once
-from nginy.process.pools import QUEUE_LOOK_MS, PoolSet
+from nginy.process.pools import PoolSet
+from nginy.process.queues import QUEUE_LOOK_MS
 
 from kit.configs import loaded
 from kit.ends import End
