@@ -72,7 +72,7 @@ def is_repetition(item: pytest.Item) -> bool:
 
 
 def pytest_collection_finish() -> None:
-    """Have the cyclic collector pass over what pytest has collected.
+    """Make the cyclic collector skip what pytest has collected.
 
     These are some 10^5 objects that live to the end; a collection that a test asks for, or that
     falls into a span which a test measures, is then about the test's own.

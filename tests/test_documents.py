@@ -1,4 +1,4 @@
-"""What CHANGELOG.md, CONTRIBUTING.md and the hooks say of the project is true."""
+"""What CHANGELOG.md, CONTRIBUTING.md and the hooks say about the project is true."""
 
 import pathlib
 import re

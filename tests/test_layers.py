@@ -1,9 +1,8 @@
 """The import rules of nginy/README.md, checked on the syntax trees of all modules.
 
 A module imports only from the layers listed for it; nothing is imported inside a function to
-dodge a cycle; no cycle exists; and what would bring a second way of waiting is not there at all.
-Imports for the type checker alone obey the layers too; they may close a cycle only where two things
-are one by nature.
+dodge a cycle; no cycle exists; and nothing brings a second way of waiting. Imports for the type
+checker alone obey the layers too; they may close a cycle only where two things are one by nature.
 """
 
 import ast
@@ -166,7 +165,7 @@ LOCAL_IMPORTS = {
         *("nginy.cli_questions", "nginy.commands.importing"),
     },
     "nginy.cli_questions": {"nginy.commands.top", "nginy.commands.importing"},
-    # What the module does has to come before anything else is imported.
+    # The work of this module must come before any other import.
     "nginy.__main__": {"nginy.cli"},
 }
 

@@ -156,7 +156,7 @@ def test_max_conns_and_least_conn_see_all_workers() -> None:
 
     ours, theirs = pool(0), pool(1)
     picked = [each.pick(b"", (), 1) for each in (ours, theirs, ours, theirs)]
-    # Which of two that are equal is next, each worker decides alone; who has less comes first.
+    # Each worker decides alone which of two equal backends is next; one with fewer comes first.
     chosen = [backend.name for backend in picked if backend is not None]
     assert sorted(chosen[:2]) == sorted(chosen[2:]) == [*names]
     assert ours.pick(b"", (), 1) is None

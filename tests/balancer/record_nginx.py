@@ -139,7 +139,7 @@ class Recorder:
             self.events.append(["close", index])
 
     def end(self, index: int) -> None:
-        """Close from the backend's side: that the client sees it is nginx's last act."""
+        """Close from the backend's side; nginx's last act is to show it to the client."""
         client, server = self.sessions.pop(index)
         server.close()
         client.settimeout(TIMEOUT_S)

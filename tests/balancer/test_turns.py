@@ -1,7 +1,7 @@
 """`Turns` and `LeastTurns` against the plain loops: equal choices, equal numbers in the peers.
 
 The oracle plays one random history on two sets of peers, one chosen from by a plain loop and one by
-sorted lists. That it would notice is shown by mutants: copies of the modules with one mistake each.
+sorted lists. Mutants, copies of the modules with one mistake each, show that it would notice.
 """
 
 import pathlib
@@ -117,7 +117,7 @@ class History:
             self.trouble(self.rng.random())
 
     def compare(self) -> None:
-        """Hold all numbers of all peers against each other."""
+        """Compare all numbers of all peers."""
         self.turns.write_back()
         for ours, theirs in zip(self.sorted, self.plain, strict=True):
             assert numbers(ours) == numbers(theirs), ours.name

@@ -1,4 +1,4 @@
-"""The bars: what nginy has set itself to reach, beside its peers and by itself.
+"""The bars: the goals of nginy, beside its peers and by itself.
 
 A ratio is a peer's cost to nginy's in the same round, so 1.0 is level and more is better. What is
 compared is each work's figure (works.py). Bars with tuned peers stand beside those with defaults:

@@ -1,6 +1,6 @@
 """The contenders: how each proxy is found, configured and started for a work.
 
-Everyone gets one worker, no access log unless the work is about it, errors in a file, the same
+Each gets one worker, no access log unless the work is about it, errors in a file, the same
 time-outs and the same descriptors. "Tuned" is what an administrator who measures would set:
 nginx accepts and drains UDP until nothing is left and reads into 1 MiB, or 64 KiB where it speaks
 TLS, and HAProxy has buffers of 1 MiB and may splice. Starting and ending them is measure.py's and
@@ -29,7 +29,7 @@ VERSION_TIMEOUT_S: Final = 90  # the first start of nginy may install what it ne
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a contender is to be configured for: the work, the ports, a directory of its own."""
+    """The task of a contender: the work, the ports, a directory of its own."""
 
     work: Work
     directory: Path
@@ -39,7 +39,7 @@ class Setup:
 
     @property
     def admin(self) -> Path:
-        """Where nginy tells how it is."""
+        """nginy's admin socket."""
         return self.directory / "admin.sock"
 
     def backends(self) -> Iterator[str]:
@@ -102,7 +102,7 @@ class Contender(ABC):
 
     @abstractmethod
     def missing(self, path: str = SEARCH_PATH) -> str | None:
-        """Return what has to be installed in `path` before it can run, None if it can."""
+        """Return what must be installed in `path` before it can run; None if nothing."""
 
     @abstractmethod
     def version(self) -> str:

@@ -35,7 +35,7 @@ text { font: 12px sans-serif; fill: #222 }
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What a connection costs with so many backends, in microseconds."""
+    """What a connection costs with this many backends, in microseconds."""
 
     backends: int
     cost_us: Spread
@@ -105,7 +105,7 @@ class _Scale:
 
 
 def _names_y(wanted: dict[str, float]) -> dict[str, float]:
-    """Return where names stand: beside their lines' ends, and not upon one another."""
+    """Return where names stand: beside the ends of their lines, and not on top of each other."""
     placed: dict[str, float] = {}
     last = -math.inf
     for name, y in sorted(wanted.items(), key=lambda item: item[1]):

@@ -1,8 +1,8 @@
 """The load generator as Python sees it: found or compiled, run, its one line of answer read.
 
 load.c is compiled once into the user's cache directory, under a name that changes with its
-source. Where no C compiler is found load.py takes its place: slower, so that the proxy is not
-always the one that is waited for, and the report says so.
+source. Without a C compiler, load.py takes its place: slower, so the proxy is not always the
+bottleneck, and the report says so.
 """
 
 import hashlib

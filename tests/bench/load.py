@@ -1,8 +1,8 @@
 """The load generator where there is no C compiler: the same works, arguments and answer as load.c.
 
 Run as a program by generator.py; load.c's opening comment says what it does and what counts as an
-error. Slower by far, so the proxy is rarely the one that is waited for: CPU time an operation
-stays comparable, rates do not. Latencies are kept as they are, not in buckets.
+error. Slower by far, so the proxy is rarely the bottleneck: CPU time an operation stays
+comparable, rates do not. Latencies are kept as they are, not in buckets.
 """
 
 import errno
@@ -350,7 +350,7 @@ def percentile_us(latencies_ns: Sequence[int], share: float) -> float:
 
 
 def main(arguments: Sequence[str], make: type[Run] = Run, works: Sequence[str] = WORKS) -> int:
-    """Run a work to its end, and print what came of it."""
+    """Run a work to its end, and print the result."""
     if len(arguments) < 6 or arguments[0] not in works:
         print("usage: load.py WORK PORT BACKEND_FD CONNECTIONS WARMUP_MS MEASURE_MS [PID ...]")
         return 2

@@ -148,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
 
 @contextlib.contextmanager
 def congestion_control(name: str | None, path: Path = CONGESTION) -> Iterator[None]:
-    """Have new connections use `name`, and what they used before afterwards. Raises OSError.
+    """Make new connections use `name`, and afterwards what they used before. Raises OSError.
 
     It is the whole system's: bulk transfers differ by up to two between bbr and cubic.
     """

@@ -142,8 +142,8 @@ def _log_sample(bench: Bench, contender: Contender, work: Work, round_number: in
 def _workers_sample(bench: Bench, contender: Contender, work: Work, round_number: int) -> Sample:
     """Measure with one worker and with all, one right after the other, the order turning by rounds.
 
-    On two cores, which the load needs as well, more workers serve no more clients. What can be
-    told is what their being several costs.
+    On two cores, which the load needs as well, more workers serve no more clients. This shows only
+    what several workers cost.
     """
     counts = (1, work.workers) if round_number % 2 else (work.workers, 1)
     by_workers = {

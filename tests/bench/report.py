@@ -30,7 +30,7 @@ HEAD = (
 
 
 def machine(bench: Bench, rounds: int) -> dict[str, str]:
-    """Return what a reader has to know of the machine and the run, in words."""
+    """Return what a reader must know about the machine and the run, in words."""
     cores = os.cpu_count() or 1
     is_shared = bench.proxy_cpus == bench.load_cpus
     pinning = (
@@ -79,7 +79,7 @@ def as_json(
     samples: Sequence[Sample],
     failures: Sequence[str],
 ) -> dict[str, object]:
-    """Return everything that is known of the run, raw samples included, for json.dumps()."""
+    """Return everything that is known about the run, raw samples included, for json.dumps()."""
     works = list(works)
     found: list[Verdict] = [verdict for work in works for verdict in verdicts(work, samples)]
     return {

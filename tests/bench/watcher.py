@@ -1,4 +1,4 @@
-"""Who watches nginy while it is measured: a scrape a second, the page every two, and /healthz.
+"""Watches nginy while it is measured: a scrape a second, the page every two, and /healthz.
 
 Run as a program with the path of a unix socket and a number of seconds; prints JSON: how long
 scrapes, pages and probes took. Three threads, so that a probe can be late because of nginy, and

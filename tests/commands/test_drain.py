@@ -17,7 +17,7 @@ ROW = {"address": "10.0.0.1:80", "state": "draining", "operator": "draining", "c
 
 
 class Canned:
-    """A process that gives one answer after the other, and keeps what was asked."""
+    """A process that gives one answer after the other, and keeps the requests."""
 
     def __init__(self, path: pathlib.Path, *answers: dict[str, Any]) -> None:
         self.asked: list[str] = []

@@ -269,7 +269,7 @@ def test_a_file_without_permission_is_one_sentence(
 ) -> None:
     path = pathlib.Path(write(tmp_path, LISTENER))
     path.chmod(0)
-    if os.geteuid() == 0:  # who may read everything
+    if os.geteuid() == 0:  # root may read everything
         request.addfinalizer(lambda: os.seteuid(0))
         os.seteuid(65534)
     assert problems(path, tmp_path) == ["nginy.yml: cannot be read: Permission denied"]

@@ -1,4 +1,4 @@
-"""What a file means: values in nginy's own units, defaults, and what is inherited from where."""
+"""The meaning of a file: values in nginy's own units, defaults, and inheritance."""
 
 import dataclasses
 import pathlib

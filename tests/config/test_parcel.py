@@ -14,7 +14,7 @@ EXAMPLE = pathlib.Path(parcel.__file__).parents[2] / "etc" / "nginy.yml"
 
 
 def configuration(tmp_path: pathlib.Path, *counts: int) -> Config:
-    """Return one with an upstream for each count, of so many backends, and a listener for each."""
+    """Return one with an upstream of that many backends for each count, and a listener for each."""
     backends = [[f"10.{n}.{k >> 8}.{k & 255}:80" for k in range(c)] for n, c in enumerate(counts)]
     upstreams = "".join(
         f"  u{n}: {{backends: [{', '.join(each)}]}}\n" for n, each in enumerate(backends)

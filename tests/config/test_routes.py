@@ -1,4 +1,4 @@
-"""Routes: what is read, what is wrong with them, which nobody can take, and what is built."""
+"""Routes: what is read, what is wrong, which ones no client can take, and what is built."""
 
 import pathlib
 import subprocess

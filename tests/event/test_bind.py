@@ -39,7 +39,7 @@ def options(
 
 
 def served_by(socks: list[socket.socket], host: str, udp: bool) -> list[bool]:
-    """Which of two listening sockets a client of `host` comes to."""
+    """Which of two listening sockets a client of `host` reaches."""
     kind = socket.SOCK_DGRAM if udp else socket.SOCK_STREAM
     with socket.socket(socks[0].family, kind) as client:
         client.connect((host, socks[0].getsockname()[1]))

@@ -118,7 +118,7 @@ def test_keeping_one_descriptor_closes_the_others(
 
 
 def in_a_process_of_its_own(test: Callable[[], int]) -> None:
-    """Run `test` where no other child is about: reaping takes whatever there is."""
+    """Run `test` where there is no other child: reaping takes whatever there is."""
     _, status = os.waitpid(fork(test), 0)
     assert os.waitstatus_to_exitcode(status) == 0
 

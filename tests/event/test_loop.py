@@ -352,7 +352,7 @@ class StoppedClock(FakeClock):
 def test_no_time_passes_while_the_process_is_stopped(
     method: str, late_ms: int, fired: list[int]
 ) -> None:
-    """Who has 100 ms left before a pause has 90 left after it, when the other timer is due."""
+    """A timer with 100 ms left before a pause has 90 left after it, when the other timer is due."""
     clock = StoppedClock()
     loop = make_loop(method, clock)
     happened: list[int] = []

@@ -178,7 +178,7 @@ def test_without_a_descriptor_there_is_none(pipes: Pipes) -> None:
 
 
 def test_without_room_for_a_large_pipe_there_is_none() -> None:
-    """An unprivileged user's pipes may have so many pages together; no pipe has 2 GiB (pipe(7))."""
+    """An unprivileged user's pipes may have this many pages; no pipe has 2 GiB (pipe(7))."""
     before = descriptor_count()
     pipes = Pipes(Reserve(), pipe_bytes=(1 << 31) - 1)
     assert pipes.take() is None

@@ -142,7 +142,7 @@ def test_a_closed_connection_is_not_known_any_more(loop: Loop, open_pair: OpenPa
 def test_an_event_of_a_connection_closed_in_the_same_batch_reaches_nobody(
     loop: Loop, open_pair: OpenPair
 ) -> None:
-    """Also not whoever was given the same descriptor number meanwhile."""
+    """Nor a new connection that got the same descriptor number meanwhile."""
     both = [open_pair() for _ in range(2)]
     spare, spare_peer = pair()
     called: list[Connection] = []

@@ -20,7 +20,7 @@ from kit.tls import make_certificate
 
 
 class Owner:
-    """Whoever owns a connection; nothing is to go wrong."""
+    """Owns a connection; nothing may go wrong."""
 
     def abort(self) -> None:
         raise AssertionError
@@ -319,7 +319,7 @@ class Renegotiator:
         self._number = 1
 
     def requests(self, count: int) -> bytes:
-        """The heads of so many ClientHellos, which are enough for an answer."""
+        """The heads of this many ClientHellos, which are enough for an answer."""
         made = []
         for _ in range(count):
             head = b"\x16\x03\x03"

@@ -1,4 +1,4 @@
-"""Files by path: how many are open, and what becomes of those that cannot be."""
+"""Files by path: how many are open, and what happens if one cannot be opened."""
 
 import os
 import pathlib

@@ -1,6 +1,6 @@
 """Sessions whose backend has left: how long they stay with it, and where UDP clients go then.
 
-What becomes of the sessions of a backend that went down is in tests/backend/checks.
+tests/backend/checks tests the sessions of a backend that went down.
 """
 
 from collections.abc import Callable, Iterator
@@ -106,7 +106,7 @@ def test_sessions_of_a_listener_that_is_led_elsewhere_drain_too(
 
 
 def let_go(harness: Harness) -> None:
-    """Let the time pass after which clients without an answer are let go."""
+    """Let time pass until clients without an answer are let go."""
     harness.advance(UNANSWERED_MS + 100)
     harness.settle()
 

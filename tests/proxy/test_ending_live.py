@@ -41,7 +41,7 @@ def established(harness: Harness, server: Server, proxy: Front) -> tuple[Front, 
 
 
 def order(client: End, backend: End, reader: str) -> tuple[End, End]:
-    """Return who sends and who reads."""
+    """Return the sender and the reader."""
     return (backend, client) if reader == "client" else (client, backend)
 
 

@@ -1,7 +1,7 @@
 """The rule for reloads: a session keeps the settings it was accepted with, new ones take the new.
 
-A row for each setting: what changes, and what shows it. Sessions that have to meet the reload
-before they connect wait in the queue of a full upstream meanwhile.
+A row for each setting: what changes, and what shows it. Sessions that must see the reload before
+they connect wait in the queue of a full upstream meanwhile.
 """
 
 import dataclasses
@@ -102,7 +102,7 @@ class Scene:
         return front
 
     def let_connect(self, pool: BackendPool) -> None:
-        """Have those who wait choose a backend."""
+        """Let waiting sessions choose a backend."""
         for backend in pool.backends:
             backend.max_conns = 0
             backend.give_back()
@@ -148,7 +148,7 @@ class Scene:
         return front, (client, backend)
 
     def ask(self, client: UdpClient, count: int) -> None:
-        """Have a client ask, and hear as many answers as it has asked questions."""
+        """Let a client ask, and receive as many answers as it has asked questions."""
         for _ in range(count):
             answers = len(client.received)
             client.send(b"more")
@@ -482,7 +482,7 @@ def test_no_setting_is_left_out() -> None:
 
 
 def test_all_that_a_handler_holds_is_a_setting_or_the_listeners_own() -> None:
-    """A new attribute of a handler has to be thought about: kept by the session, or taken over."""
+    """Each new attribute of a handler needs a decision: kept by the session, or taken over."""
     kept = {"settings", "pool", "hash_key", "log_session", "read_sizes", "name", "text"}
     kept |= {"is_verbose", "logger", "phases", "session_class", "bind_of"}
     taken_over = {

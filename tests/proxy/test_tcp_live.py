@@ -53,7 +53,7 @@ def used_bytes(harness: Harness) -> int:
 
 
 def stall(harness: Harness, sender: End, reader: End) -> None:
-    """Have `sender` send to a `reader` that does not read, until nothing moves any more."""
+    """Let `sender` send to a `reader` that does not read, until nothing moves any more."""
     reader.is_reading = False
     sender.send(MORE_THAN_THE_KERNEL_HOLDS)
     sender.write_bytes = 1 << 20
@@ -781,7 +781,7 @@ def test_the_last_bytes_that_are_taken_put_the_end_off_too(harness: Harness) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["epoll", "poll"])
 def test_a_client_that_reads_one_byte_a_second_gets_it_all(harness: Harness) -> None:
-    """Its kernel lets more in only when much has been read; nobody is in a hurry here."""
+    """Its kernel lets more in only when much has been read; there is no hurry here."""
     server = harness.add(Server())
     proxy = harness.proxy(harness.pool(server.name), timeout_ms=3_600_000)
     client = proxy.connect(rcvbuf_bytes=2048)

@@ -1,4 +1,4 @@
-"""What is known of TLS, as variables and in PROXY headers, compared with what OpenSSL prints."""
+"""Facts about TLS, as variables and in PROXY headers, compared with what OpenSSL prints."""
 
 import hashlib
 import pathlib
@@ -41,7 +41,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 def printed(certificate: pathlib.Path, *what: str) -> str:
-    """Return what openssl(1) says of a certificate."""
+    """Return what openssl(1) says about a certificate."""
     openssl = needs("openssl", "openssl")
     command = [openssl, "x509", "-noout", "-in", str(certificate), *what]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -61,7 +61,7 @@ def terminating(harness: Harness, server: Server, context: ssl.SSLContext, **cha
 
 
 def exchange(front: Front, context: ssl.SSLContext) -> list[str]:
-    """Have a client say something, and return the line of the log."""
+    """Let a client say something, and return the line of the log."""
     context.set_alpn_protocols(["x", "h2"])
     client = connect(front, context)
     client.send(b"hello")

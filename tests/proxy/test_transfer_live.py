@@ -1,7 +1,7 @@
 """Hundreds of transfers of any size, at any pace, ended in any order: not a byte off, none hangs.
 
-What throughput benchmarks do not show is found here: the FIN that hides behind a short read, the
-rest that nobody sends, the direction that is forgotten when the other one ends.
+It finds what throughput benchmarks do not show: the FIN that hides behind a short read, the rest
+that nobody sends, the direction that is forgotten when the other one ends.
 """
 
 import pathlib

@@ -1,7 +1,7 @@
 """Tests that start the program are slow, but for those of a newcomer's first minutes.
 
-A start takes a fifth of a second, so hundreds of them are no inner loop. What is not slow by
-itself is marked `program` as well: with `-m "not slow or program"` it runs in every environment.
+A start takes a fifth of a second, so hundreds of them would slow the inner loop. Tests that are not
+slow by themselves are marked `program` as well: `-m "not slow or program"` runs them everywhere.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _start_by_fork(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Have nginy started by a fork, except by tests of what a start does before it serves."""
+    """Start nginy by a fork, except in tests of what a start does before it serves."""
     program.IS_FORKED = "NGINY_PROGRAM" not in os.environ and request.path.name not in WHOLE_STARTS
     yield
     program.IS_FORKED = False
@@ -86,7 +86,7 @@ def open_directory() -> Iterator[pathlib.Path]:
 
 @pytest.fixture
 def collector_as_in_run() -> Iterator[None]:
-    """Have the cyclic collector look through as much as it does in a server that runs."""
+    """Make the cyclic collector look through as much as it does in a running server."""
     before = gc.get_threshold()
     resume_collector()
     yield

@@ -8,7 +8,7 @@ from kit.program import PATIENCE_S, Nginy, free_port, own_host
 
 
 def ask(host: str, port: int) -> bytes:
-    """What a client gets that says nothing."""
+    """What a silent client gets."""
     with socket.create_connection((host, port), PATIENCE_S) as sock:
         return sock.recv(100)
 

@@ -1,4 +1,4 @@
-"""Backends that operators add and remove while nginy runs, and what a reload makes of that."""
+"""Backends that operators add and remove while nginy runs, and what a reload does to them."""
 
 import contextlib
 import json

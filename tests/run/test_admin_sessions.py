@@ -1,4 +1,4 @@
-"""Sessions of a running nginy: listed, chosen, followed and ended, also with several workers."""
+"""Sessions of a running nginy: listed, filtered, followed and ended, also with several workers."""
 
 import contextlib
 import pathlib

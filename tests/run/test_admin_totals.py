@@ -1,4 +1,4 @@
-"""Totals of JSON: they never fall with a worker, and begin anew if an operator wants it."""
+"""Totals in JSON: they never fall when a worker dies, and an operator can reset them."""
 
 import contextlib
 import os

@@ -65,7 +65,7 @@ def test_events_come_as_they_happen(workers: int, tmp_path: pathlib.Path) -> Non
         for fields in ({"Last-Event-ID": "x"}, {"Last-Event-ID": "9" * 16}):
             with contextlib.closing(Stream(place, **fields)) as refused:
                 assert refused.status == 400
-        # A number of before a restart is none of ours: what comes next is told.
+        # A number from before a restart is unknown: the stream goes on with what comes next.
         with contextlib.closing(Stream(place, **{"Last-Event-ID": "900000"})) as later:
             assert place.ask("PATCH", target, {"state": "ready"})[0] == 200
             assert later.next()[1]["kind"] in ("operator", "state")

@@ -1,4 +1,4 @@
-"""The admin interface with several workers: one answer for all of them, whoever is missing."""
+"""The admin interface with several workers: one answer for all, even if some are missing."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""`nginy -s reload` waits, and says what has come of it; `nginy plan` knows what still waits."""
+"""`nginy -s reload` waits, and prints the outcome; `nginy plan` knows what still waits."""
 
 import os
 import pathlib
@@ -96,7 +96,7 @@ def test_a_file_that_is_wrong_is_not_even_asked_about(tmp_path: pathlib.Path, he
 def test_a_service_says_itself_what_is_wrong_with_its_file(
     tmp_path: pathlib.Path, here: str
 ) -> None:
-    """So that the service manager hears of it, too."""
+    """The service manager must hear of it, too."""
     prefix = ("env", f"RUNTIME_DIRECTORY={tmp_path}")
     with Nginy(tmp_path, config(1, here, "hi")) as nginy:
         nginy.write("nonsense: on\nlisteners: none\n")

@@ -1,4 +1,4 @@
-"""TCP as users meet it: bin/nginy between clients and servers that were written by others.
+"""TCP in real use: bin/nginy between clients and servers that others have written.
 
 A program that is not installed skips its test, naming Debian's package. Everything listens on an
 address of 127.0.0.0/8 that is drawn for the run.

@@ -1,7 +1,7 @@
-"""Faults of clients and backends, through bin/nginy: who sees what, and which line remains.
+"""Faults of clients and backends, through bin/nginy: what each side sees, and which line remains.
 
-Each test has one session go wrong in one way, and reads the line of its end: the termination code
-and the reason of SEMANTICS' table are what an operator has to go by. The same rules are tested turn
+In each test one session goes wrong in one way; the test reads the line of its end, since an
+operator has only the termination code and the reason to go by. The same rules are tested turn
 by turn in tests/proxy; here are the process, its logs and its limits.
 """
 
@@ -223,7 +223,7 @@ def test_a_client_of_a_byte_now_and_then_is_not_idle(site: Site, backend: Listen
     nginy = site.start([backend.name], proxy_timeout="700ms")
     client, upstream = site.exchange(backend)
     for _ in range(4):
-        # Together longer than the timeout; and nobody ends the session meanwhile.
+        # Together longer than the timeout; nothing ends the session meanwhile.
         assert select.select([client, upstream], [], [], 0.2) == ([], [], [])
         client.sendall(b".")
         assert upstream.recv(100) == b"."

@@ -98,7 +98,7 @@ def test_the_entry_holds_what_is_heard_later() -> None:
 def test_signals_are_held_before_anything_that_takes_time(
     tmp_path: pathlib.Path, command: tuple[str, ...]
 ) -> None:
-    """The first of the modules that take the most time tells what is blocked by then."""
+    """The first of the slow modules tells which signals are blocked by then."""
     status = "open('/proc/self/status').read().split('SigBlk:')[1].split()[0]"
     (tmp_path / "signal.py").write_text(f"import os\nprint({status}, flush=True)\nos._exit(0)\n")
     said = subprocess.check_output(command, cwd=CHECKOUT, env={"PYTHONPATH": str(tmp_path)})
@@ -119,7 +119,7 @@ def test_signals_to_reload_and_reopen_wait_for_the_end_of_a_start(start: Start) 
 def test_a_signal_that_comes_before_python_runs_ends_nothing(
     tmp_path: pathlib.Path, name: str
 ) -> None:
-    """The shell that runs the first lines of the command has seen to it."""
+    """The shell that runs the first lines of the command has done that."""
     host = own_host()
     config = f"listeners: {{listen: '{host}:{free_port(host)}', return: hi}}\n"
     command = ("env", f"PYTHONPATH={CHECKOUT}", str(CHECKOUT / "bin" / name))

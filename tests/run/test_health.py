@@ -95,7 +95,7 @@ class Site:
         self.text = text
 
     def ask_often(self, count: int = 20) -> None:
-        """Not one of so many clients goes without its answer."""
+        """Each of this many clients gets its answer."""
         for _ in range(count):
             assert ask(self.front, b"PING") == b"+PONG\r\n"
 

@@ -1,5 +1,4 @@
-"""A haproxy.cfg runs in HAProxy, what `nginy import` makes of it in nginy: the same clients get the
-same from both.
+"""A haproxy.cfg runs in HAProxy, and its import runs in nginy: clients get the same from both.
 
 One HAProxy and one nginy serve all cases, each on an address of its own, in front of the same
 backends.

@@ -1,5 +1,4 @@
-"""An nginx.conf runs in nginx, what `nginy import` makes of it in nginy: the same clients get the
-same from both.
+"""An nginx.conf runs in nginx, and its import runs in nginy: clients get the same from both.
 
 One nginx and one nginy serve all cases, each on an address of its own, in front of the same
 backends.

@@ -1,4 +1,4 @@
-"""Limits of the system that clients reach: whoever cannot be served waits, and nobody else suffers.
+"""Limits of the system that clients reach: a client beyond them waits, and no other one suffers.
 
 Other faults of clients and backends are in `test_faults.py`.
 """

@@ -143,7 +143,7 @@ def test_standard_error_may_be_closed_from_the_start(site: Site, refusing: Refus
     shell = ("sh", "-c", 'exec "$@" 2>&-', "sh")
     nginy = site.run(config, prefix=shell, stderr=subprocess.DEVNULL)
     client = site.connect()
-    # No log line may go to whoever has got descriptor 2.
+    # No log line may go to a connection that has got descriptor 2.
     assert client.recv(1) == b""
     nginy.session()
     nginy.stop()

@@ -1,4 +1,4 @@
-"""Names and methods as users meet them: bin/nginy, dnsmasq as the name server, and real clients.
+"""Names and methods in real use: bin/nginy, dnsmasq as the name server, and real clients.
 
 All backends are one listener of the same nginy: it answers on every address of 127.0.0.0/8, and
 says on which.
@@ -205,7 +205,7 @@ def test_a_name_in_proxy_pass_comes_from_the_hosts_file(tmp_path: pathlib.Path, 
 
 
 def clients(count: int) -> list[str]:
-    """Return the addresses of so many clients."""
+    """Return the addresses of this many clients."""
     return [f"127.77.{i // 200}.{i % 200 + 1}" for i in range(count)]
 
 
@@ -227,7 +227,7 @@ class Node:
         self.config = f"upstreams:\n{''.join(upstreams)}listeners:\n{''.join(listeners)}"
 
     def choices(self, method: str, count: int) -> list[str]:
-        """Return which backend each of `count` clients is led to, one after the other."""
+        """Return the backend that each of `count` clients reaches, one after the other."""
         return [ask(self.host, self.fronts[method], client) for client in clients(count)]
 
 

@@ -30,7 +30,7 @@ def address() -> str:
 
 @pytest.fixture
 def running(address: str, tmp_path: pathlib.Path) -> Iterator["subprocess.Popen[str]"]:
-    """bin/nginy with the example, listening everywhere it says."""
+    """bin/nginy with the example, listening on all its addresses."""
     config = tmp_path / "nginy.yml"
     config.write_text(EXAMPLE.read_text().replace("127.0.0.1", address))
     with subprocess.Popen(
@@ -51,7 +51,7 @@ def running(address: str, tmp_path: pathlib.Path) -> Iterator["subprocess.Popen[
 
 
 def ask_http(address: str, port: int) -> str:
-    """The answer to a browser or curl, which take no answer but a valid one."""
+    """The answer to a browser or curl, which accept only valid answers."""
     connection = http.client.HTTPConnection(address, port, timeout=PATIENCE_S)
     with contextlib.closing(connection):
         connection.request("GET", "/")

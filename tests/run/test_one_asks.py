@@ -1,4 +1,4 @@
-"""Several workers, one of which asks for all: what backends, name servers and the log see."""
+"""Several workers, one of which makes all checks: what backends, name servers and the log see."""
 
 import contextlib
 import os
@@ -74,7 +74,7 @@ def config(backend: Backend, here: tuple[str, int]) -> str:
 
 
 def refuses(target: tuple[str, int]) -> bool:
-    """Whether a client is turned away without any backend having been tried."""
+    """Whether a client is turned away before any backend is tried."""
     with socket.create_connection(target, timeout=PATIENCE_S) as client:
         try:
             return client.recv(1) == b""
@@ -83,7 +83,7 @@ def refuses(target: tuple[str, int]) -> bool:
 
 
 def all_know(nginy: Nginy, target: tuple[str, int]) -> bool:
-    """Whether clients are turned away time and again, and none because of a failed attempt."""
+    """Whether clients are turned away again and again, but never because of a failed attempt."""
     before = len(nginy.errors)
     assert all(refuses(target) for _ in range(10 * WORKERS))
     return not any("client:" in line and "failed (111" in line for line in nginy.errors[before:])

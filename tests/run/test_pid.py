@@ -1,4 +1,4 @@
-"""The pid file of bin/nginy: who may have left it there, and what that means for a start."""
+"""The pid file of bin/nginy: what may have left it there, and what that means for a start."""
 
 import os
 import pathlib

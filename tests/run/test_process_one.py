@@ -1,4 +1,4 @@
-"""nginy as process 1 of a container: orphans become its children, and it buries them.
+"""nginy as process 1 of a container: orphans become its children, and it reaps them.
 
 Here it is a subreaper (prctl(2)), which is process 1 to its own descendants.
 """

@@ -96,7 +96,7 @@ def nginy(tmp_path: pathlib.Path, host: str) -> Iterator[tuple[Nginy, str]]:
 
 
 def ask(address: tuple[str, int]) -> tuple[str, str]:
-    """Return what a client gets that says something first, and its own address."""
+    """Return what a client that speaks first gets, and its own address."""
     with socket.create_connection(address, PATIENCE_S, source_address=(CLIENT, 0)) as sock:
         sock.sendall(b"hello")
         with sock.makefile() as file:
@@ -136,7 +136,7 @@ def seen_behind(
     check: str = "{type: http, interval: 100ms}",
     request: bytes = b"GET / HTTP/1.0\r\n\r\n",
 ) -> tuple[str, str]:
-    """Return what a server behind nginy says of its client, and what is true."""
+    """Return what a server behind nginy says about its client, and the truth."""
     front = (host, free_port(host))
     config = f"""
         listeners:

@@ -109,7 +109,7 @@ SEEN = {
 
 
 def wait_to_be_seen(server: str, by: str, directory: pathlib.Path, count: int) -> None:
-    """Wait until a server's log has the client so many times."""
+    """Wait until a server's log has the client this many times."""
     pattern = SEEN[server].format(proto=by.removeprefix("+").replace("notcp", "udp"))
     log = directory / "server.out"
     wait_until(lambda: len(re.findall(pattern, log.read_text())) >= count, f"{pattern} in {log}")

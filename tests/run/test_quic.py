@@ -5,7 +5,7 @@ sockets of all clients and servers.
 
 QUIC repairs what is lost and refuses everything else: a datagram that was cut, changed or given to
 the wrong end cannot be decrypted. Nor can an end go on with a server that has not seen its
-beginning, so a transfer that comes to its end shows that nginy kept to its choice.
+beginning, so a complete transfer shows that nginy kept to its choice.
 """
 
 import contextlib
@@ -65,7 +65,7 @@ class End:
                     self.speak(event.stream_id)
 
     def due(self) -> list[tuple[bytes, SockAddr]]:
-        """Return what is to be sent now: new data, acknowledgments, and what seems to be lost."""
+        """Return what must be sent now: new data, acknowledgments, and what seems to be lost."""
         now_s = time.monotonic()
         timer_at_s = self.quic.get_timer()
         if timer_at_s is not None and timer_at_s <= now_s:
@@ -170,7 +170,7 @@ def turn(parties: list[Party], until: Callable[[], bool]) -> None:
 
 
 def digest(data: bytes | bytearray) -> str:
-    """Return what stands for `data` where a failure is to be read."""
+    """Return a short form of `data` for messages about failures."""
     return hashlib.sha256(data).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Rates of a whole nginy, for as long as their promise says: ten sessions, ten seconds."""
+"""Rates of a whole nginy, for as long as the README promises: ten sessions, ten seconds."""
 
 import contextlib
 import pathlib

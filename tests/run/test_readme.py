@@ -1,8 +1,8 @@
 """The README's console blocks: each command is run, and says what the README says it does.
 
-Every block that begins with a prompt counts. Anyone can type a line after "$ ": it is run here,
-with an address of its own in place of 127.0.0.1. Root types a line after "# " on Debian: checked
-are the files that it names, and that their paths agree with the service's.
+Every block that begins with a prompt counts. Anyone can type a line after "$ ": the test runs it,
+with an address of its own in place of 127.0.0.1. Root types a line after "# " on Debian: the test
+checks that the files that it names exist, and that their paths agree with the service's.
 """
 
 import os
@@ -67,7 +67,7 @@ ASKED = {
 SHOWN = "cat bad.yml"
 STATUS = "nginy status nginy.yml"
 PROBE = "nginy status -a 127.0.0.1:9180 --check"
-# What is another number each time.
+# Numbers that differ each time.
 OPERATED = (
     "nginy drain --wait 60s --reason 'deploy 42' nginy.yml web/127.0.0.1:9001",
     "nginy weight --for 30m nginy.yml web/127.0.0.1:9002 3",

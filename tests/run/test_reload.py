@@ -28,7 +28,7 @@ RELOADS = 100
 BROKEN_FILES = 100
 UDP_FEW = 20
 SETTLED_AFTER = 20
-"""Reloads after which memory is taken for what it will be."""
+"""Memory should not grow after this many reloads."""
 GROWTH_BYTES = 3 << 20
 """Noise of the allocator; a leak of one object a session and reload would be ten times as much."""
 MAX_TURN_MS = 50
@@ -144,7 +144,7 @@ def said_so_far(nginy: Nginy, text: str) -> int:
 
 
 def reload_under(crowd: Crowd, nginy: Nginy, config: str) -> None:
-    """Have nginy reload, and the crowd go on meanwhile."""
+    """Make nginy reload while the crowd goes on."""
     before = said_so_far(nginy, "configuration reloaded")
     nginy.write(config)
     nginy.send_signal(signal.SIGHUP)

@@ -30,12 +30,12 @@ def other() -> Iterator[Listening]:
 
 
 def reload(nginy: Nginy, config: str) -> list[str]:
-    """Have a configuration applied; return what nginy said meanwhile."""
+    """Apply a configuration; return what nginy said meanwhile."""
     return _reload(nginy, config, "configuration reloaded")
 
 
 def refuse(nginy: Nginy, config: str) -> list[str]:
-    """Have a configuration refused; return the errors."""
+    """Apply a configuration that nginy refuses; return the errors."""
     return [line for line in _reload(nginy, config, "not changed") if "[error]" in line]
 
 

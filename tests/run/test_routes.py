@@ -1,4 +1,4 @@
-"""Routes as users meet them: one port for several protocols, ranges of ports, and reloads.
+"""Routes in real use: one port for several protocols, ranges of ports, and reloads.
 
 Real ssh, curl and openssl ask; a program that is not installed skips its test. The comparison with
 nginx asks both for the same clients.
@@ -36,7 +36,7 @@ def text_of(address: Address) -> str:
 
 
 class SshServer:
-    """A sshd that lets in whoever has its key, with everything it needs in one directory."""
+    """A sshd that lets in every owner of its key, with everything it needs in one directory."""
 
     def __init__(self, directory: pathlib.Path, address: Address) -> None:
         self.directory, self.address = directory, address
@@ -184,7 +184,7 @@ def test_shares_are_of_the_clients_that_nginx_gives_them(
 
 
 def free_range(host: str, count: int) -> int:
-    """Return the first of so many ports of `host` in a row that nobody uses."""
+    """Return the first of this many ports of `host` in a row that nobody uses."""
     while True:
         first = free_port(host)
         if first + 2 * count > 65535:

@@ -1,4 +1,4 @@
-"""What a person sees who starts nginy where it cannot: one clear line, status 1, no traceback.
+"""Starts that cannot work: one clear line, status 1, no traceback.
 
 How a wrong configuration is reported is in tests/config and tests/test_cli.py; here the file is
 right, and the machine is not.

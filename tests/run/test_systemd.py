@@ -1,4 +1,4 @@
-"""bin/nginy under a service manager: told of its states, given its sockets, installed by a unit."""
+"""bin/nginy under a service manager: it reports its states, gets its sockets, has a unit."""
 
 import contextlib
 import grp
@@ -41,7 +41,7 @@ def manager(tmp_path: pathlib.Path) -> Iterator[socket.socket]:
 
 @pytest.fixture
 def notify(manager: socket.socket) -> list[str]:
-    """The beginning of a command line for a program that shall notify."""
+    """The beginning of a command line for a program that notifies."""
     return ["env", f"NOTIFY_SOCKET={manager.getsockname()}"]
 
 

@@ -71,7 +71,7 @@ def served(
 
 
 def finish(line: Succession) -> None:
-    """Hear from all once more, have them end, then nginy, and look at what it has logged."""
+    """Hear from all once more, let them end, then nginy, and look at its log."""
     line.crowd.hear_from_all()
     ended = line.crowd.finish()
     line.end()
@@ -201,7 +201,7 @@ def test_a_new_program_that_dies_takes_only_what_it_has_confirmed(
 
 
 def kill_the_heir(line: Succession, after_s: float) -> None:
-    """Kill the new process so long after its start, while the old one has half of the sessions.
+    """Kill the new process this long after its start, while the old one has half of the sessions.
 
     An old process that has handed over everything ends, and nobody would serve.
     """
@@ -256,7 +256,7 @@ def test_a_new_program_that_takes_nothing_serves_beside_the_old_one(
 
 
 SLOW = patch("taking", "Taker._take", "time.sleep(0.005)\nreturn kept(self, *arguments)")
-"""Has a session take some time to move, so that moments are in between."""
+"""Makes a session take some time to move, so that there are moments in between."""
 
 
 @dataclass(frozen=True)
@@ -274,7 +274,7 @@ class Sent:
 def test_signals_in_the_middle_of_an_upgrade_lose_nothing(
     tmp_path: pathlib.Path, program: OtherProgram
 ) -> None:
-    """HUP and QUIT cost nobody anything, whoever gets them, and whenever."""
+    """HUP and QUIT cost no client anything, whichever process gets them, and whenever."""
     with served(tmp_path, program) as (crowd, place, line):
         arrive(crowd, place)
         program.change(after=SLOW)

@@ -238,7 +238,7 @@ class Crowded:
         return (time.process_time() - began_s) * 1000
 
     def longest_turn_ms(self, count: int) -> float:
-        """Have so many clients shake hands at once; return the longest turn until all have."""
+        """Let this many clients shake hands at once; return the longest turn until all have."""
         loop = self.process.server.loop
         longest_ms = 0.0
         new = [self.connect() for _ in range(count)]

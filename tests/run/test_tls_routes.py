@@ -54,7 +54,7 @@ def hello_for(name: str) -> bytes:
 
 
 def receive(sock: socket.socket, count: int) -> bytes:
-    """Return so many bytes."""
+    """Return this many bytes."""
     received = b""
     while len(received) < count:
         received += sock.recv(count - len(received))

@@ -1,4 +1,4 @@
-"""UDP as users meet it: bin/nginy between clients and servers that were written by others.
+"""UDP in real use: bin/nginy between clients and servers that others have written.
 
 A program that is not installed skips its test, naming Debian's package. Everything listens on an
 address of 127.0.0.0/8 that is drawn for the run, so that the ports found free there stay free.

@@ -195,7 +195,7 @@ def test_a_session_with_tls_stays_and_one_in_front_of_its_route_moves_once_it_ha
 
 
 def has_ended(pid: int) -> bool:
-    """Whether a process has ended, if nobody has taken notice yet, too."""
+    """Whether a process has ended, even if nobody has reaped it yet."""
     try:
         return ") Z" in pathlib.Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -253,7 +253,7 @@ def test_udp_sessions_move_and_no_datagram_is_lost(tmp_path: pathlib.Path, worke
         homes: dict[int, object] = {}
 
         def ask_all(word: bytes) -> None:
-            """Have each client ask, and get its answer by the way that it always had."""
+            """Let each client ask, and get its answer by the usual way."""
             for number, client in enumerate(clients):
                 client.settimeout(PATIENCE_S)
                 client.sendto(b"%d %b" % (number, word), here)
@@ -406,7 +406,7 @@ def test_an_ejected_backend_stays_out(tmp_path: pathlib.Path, here: tuple[str, i
 
 
 def known(directory: pathlib.Path, names: list[str]) -> dict[str, dict[str, object]]:
-    """Return what the admin interface says of backends and of what operators have set."""
+    """Return what the admin interface says about backends and operators' changes."""
     found: dict[str, dict[str, object]] = {}
     for name in names:
         path = f"/api/v1/upstreams/web/backends/{name}"

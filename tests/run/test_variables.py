@@ -1,4 +1,4 @@
-"""Variables that the configuration defines, with a whole nginy, and beside those of nginx."""
+"""Variables that the configuration defines, in a whole nginy, compared with those of nginx."""
 
 import contextlib
 import pathlib

@@ -30,7 +30,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become som
 
 
 GROWN = 5
-"""Tests that have a worker replaced and do not want to wait for it."""
+"""Tests that replace a worker and do not want to wait for it."""
 
 
 class Backend:
@@ -72,7 +72,7 @@ def connect(target: tuple[str, int]) -> socket.socket:
 
 
 def workers_of(nginy: Nginy) -> list[int]:
-    """The process ids of the workers, of whom only the kernel is asked."""
+    """The process ids of the workers, as only the kernel knows them."""
     path = f"/proc/{nginy.process.pid}/task/{nginy.process.pid}/children"
     return [int(pid) for pid in pathlib.Path(path).read_text().split()]
 

@@ -29,7 +29,7 @@ PERIOD_S = 0.1
 RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 
 NO_CONNECTION = "no connection"
-"""How the reason begins why a client did not even get a connection."""
+"""How the reason begins if a client did not even get a connection."""
 
 Record = tuple[str, float, float, str, str]
 """Kind, begin, end, client, and the answer or what went wrong, which begins with "!"."""
@@ -83,7 +83,7 @@ def ask(sock: socket.socket) -> str:
 
 
 def flows(address: str) -> dict[str, str]:
-    """Return who answers each flow; a reset at its end lets its port be used again at once."""
+    """Return the backend of each flow; a reset at its end frees its port at once."""
     answers = {}
     for client in CLIENTS:
         for port in PORTS:

@@ -1,4 +1,4 @@
-"""The command line of bin/scale-out: which proofs, then what came of them, as tables or JSON."""
+"""The command line of bin/scale-out: runs proofs, and prints the results as tables or JSON."""
 
 import argparse
 import json

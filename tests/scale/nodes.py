@@ -72,7 +72,7 @@ def drain_nginy(node: Machine) -> None:
 
 
 def upgrade_nginy(node: Machine) -> None:
-    """Have a new program take over, and wait for the end of the old process."""
+    """Let a new program take over, and wait for the end of the old process."""
     before = pid_of(node)
     os.kill(before, signal.SIGUSR2)
     wait_until(

@@ -1,7 +1,7 @@
 """The proofs: what happens to clients when a node is killed, drained or upgraded.
 
 Each builds its network, lets clients come, does something to the nodes, and returns numbers by
-their names. They judge nothing: `main.py` prints them, and a test asks for what was promised.
+their names. They judge nothing: `main.py` prints them, and a test checks the promises.
 """
 
 import itertools
@@ -34,7 +34,7 @@ from scale.nodes import (
 Numbers = dict[str, float]
 CLIENTS_A_PROOF: Final = ("short:8", "long:10", "asleep:10", "dns:4")
 BRIEF_CLIENTS: Final = ("short:8", "long:10", "dns:4")
-"""Without those that stay for ever, which a node that ends has to cut."""
+"""Without those that stay for ever, which a node must cut when it ends."""
 SETTLE_S: Final = 1.0
 """How long clients come before anything happens, and after it."""
 RECOVERY_S: Final = 5.0

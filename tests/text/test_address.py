@@ -1,4 +1,4 @@
-"""Addresses: what is one, what is none and why, and what the socket calls are given."""
+"""Addresses: which texts are valid, why others are not, and what the socket calls get."""
 
 import dataclasses
 import pickle

@@ -1,7 +1,7 @@
 """The answers of nginy/tour/exercises.md are true: each change makes the named test fail.
 
-Every change is made to a copy of the project, where the test runs in a process of its own. That the
-test passes without the change, the rest of the suite shows.
+Every change is made to a copy of the project, where the test runs in a process of its own. The rest
+of the suite shows that the test passes without the change.
 """
 
 import pathlib
@@ -18,7 +18,7 @@ PACKAGE = pathlib.Path(nginy.__file__).parent
 CHECKOUT = PACKAGE.parent
 PAGE = PACKAGE / "tour" / "exercises.md"
 NEITHER = shutil.ignore_patterns("bench", "recorded", "run")
-"""What no answer is about."""
+"""Parts of the project that no answer needs."""
 
 EXERCISE = re.compile(
     r"^## (?P<title>\d+\. .*?)\n\n```diff\n# (?P<path>\S+)\n(?P<diff>.*?)```\n\n"

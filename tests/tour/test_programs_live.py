@@ -24,7 +24,7 @@ Start = Callable[..., Address]
 
 @pytest.fixture
 def backend() -> Iterator[socket.socket]:
-    """A listening socket in the backend's place; each test plays the backend itself."""
+    """A listening socket in place of the backend; each test acts as the backend."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(PATIENCE_S)
         yield listener

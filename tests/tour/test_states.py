@@ -1,4 +1,4 @@
-"""The tables of nginy/tour/states.md, held against the code: what they say is what happens."""
+"""The tables of nginy/tour/states.md agree with the code."""
 
 import itertools
 import pathlib
@@ -50,7 +50,7 @@ def connected(loop: Loop) -> Iterator[tuple[Connection, socket.socket]]:
 
 
 def set_flags(c: Connection, flags: list[bool]) -> Event:
-    """Let what there is be reported, then bring the read event into a state."""
+    """Let the selector report everything, then bring the read event into a state."""
     c.loop.turn(0)
     event = c.read
     event.active, event.ready = flags[0], flags[1]
@@ -131,7 +131,7 @@ class Scene:
         self.backend = server.end
 
     def flood(self, sender: End, reader: End) -> None:
-        """Have one side send more than the other takes."""
+        """Let one side send more than the other takes."""
         reader.is_reading = False
         sender.send(MORE_THAN_THE_KERNEL_HOLDS)
         sender.write_bytes = 1 << 20

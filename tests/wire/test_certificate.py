@@ -1,4 +1,4 @@
-"""What certificates say, as openssl(1) and Python's ssl have it, and what is no certificate."""
+"""Certificates, compared with openssl(1) and Python's ssl, and what is not a certificate."""
 
 import pathlib
 import random

@@ -1,4 +1,4 @@
-"""Domain names: canonical form, compression, and what may not be done with pointers."""
+"""Domain names: canonical form, compression, and pointers that are not allowed."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Requests to the admin interface: what is understood, what is refused, and nothing besides."""
+"""Requests to the admin interface: each is understood or refused, and nothing else happens."""
 
 import random
 

@@ -83,7 +83,7 @@ def has_writer(fifo: int) -> bool:
 
 
 class Speaker(End):
-    """Says something as soon as it is accepted."""
+    """Says something as soon as its connection is accepted."""
 
     greeting = b""
 
@@ -277,7 +277,7 @@ class Polite:
 
 
 class TestConversation:
-    """What a script says goes over the connection, whatever the script is."""
+    """Everything that a script says goes over the connection."""
 
     def converse(self, harness: Harness, checks: Checks, answer: bytes) -> Server:
         backend = speaker(harness, b"hello\r\n")
@@ -459,7 +459,7 @@ class TestUdp:
 
     def test_an_icmp_message_that_nobody_is_there_fails(self, checks: Checks) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            # On 127.0.0.1 the check might be given this very port, and hear itself.
+            # On 127.0.0.1 the check might get this very port, and hear itself.
             sock.bind((own_host(), 0))
             name = self.name(sock)
         result = checks.result(name, transport="udp")

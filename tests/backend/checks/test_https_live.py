@@ -1,4 +1,4 @@
-"""Checks within TLS: which certificates pass, what is said of the others, and who we are."""
+"""Checks within TLS: which certificates pass, why the others fail, and which one we show."""
 
 import dataclasses
 import pathlib

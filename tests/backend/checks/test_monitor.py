@@ -1,4 +1,4 @@
-"""A pool under watch: who may serve, as checks, agents, failures and operators say; fake time.
+"""A pool under watch: which backends may serve, by checks, agents, failures, operators; fake time.
 
 The backends are real sockets, the time is the test's. Interval 1000 ms, three fails, two passes.
 """
@@ -85,7 +85,7 @@ class Watched:
         return passed
 
     def _let_checks_end(self) -> None:
-        """Have the timers that are due fire, and wait for the checks that they start."""
+        """Fire the timers that are due, and wait for the checks that they start."""
         before = set(self.checker.open)
         self.harness.turn(0)
         for _ in range(CHECK_TURNS):
@@ -353,7 +353,7 @@ class TestChecks:
 
 
 class Refusing(RefusingPort):
-    """Refuses on a port that somebody has just let go of."""
+    """Refuses on a port that has just been closed."""
 
     def __init__(self, name: str) -> None:
         self.socket = socket.socket()
@@ -584,7 +584,7 @@ class TestPassiveFailures:
                 pool.failed(each, now_s)
         picked = {pool.pick(b"", (), now_s) for _ in range(4)}
         assert picked == set(pool.backends)
-        pool.failed(fourth, now_s)  # which takes nobody out now, so the log does not say so
+        pool.failed(fourth, now_s)  # which takes no backend out now, so the log does not say so
         harness.clock.advance(11_000)  # type: ignore[attr-defined]
         for each in pool.backends:
             pool.release(each)

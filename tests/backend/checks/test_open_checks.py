@@ -1,4 +1,4 @@
-"""At most so many checks at once, and whoever comes later has a turn later."""
+"""A limit on the checks that run at once; those beyond it get a turn later."""
 
 from collections.abc import Iterator
 

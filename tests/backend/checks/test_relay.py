@@ -42,7 +42,7 @@ KEY = ("web:80", "10.0.0.1:80")
 
 
 class Worker:
-    """What a worker has of an upstream: a pool, its monitor and a relay."""
+    """One worker's part of an upstream: a pool, its monitor and a relay."""
 
     def __init__(self, harness: Harness, pool: BackendPool, is_leading: bool) -> None:
         self.checker = Checker(harness.loop)

@@ -535,7 +535,7 @@ def test_slow_start_scales_what_the_agent_says_and_never_to_nothing():
 
 
 def group(up, down=0, maintenance=0):
-    """A group of so many backends in each state."""
+    """A group of this many backends in each state."""
     backends = [Health(None, 0) for _ in range(up + down + maintenance)]
     for health in backends[up : up + down]:
         health.hear_agent(AgentAnswer(condition=OperatingWord.DOWN), 0)
@@ -592,7 +592,7 @@ class Model:
             self.check = State.DOWN
 
     def pause(self):
-        """Forget what was found, if the state is one that is not checked."""
+        """Forget what was found, in a state without checks."""
         if self.state() in (State.MAINTENANCE, State.UNRESOLVED):
             self.results.clear()
             self.check = State.CHECKING

@@ -35,7 +35,7 @@ V4, V6 = "10.0.0.1", "fd00::1"
         (said(A, found(V4)), unanswered(AAAA), FOUND, (V4,)),
         (said(A, found(V4)), unanswered(AAAA, found(V6)), FOUND, (V4, V6)),
         (unanswered(A, found(V4)), said(AAAA, found(V6)), FOUND, (V4, V6)),
-        # One type was not answered for: what was known of it stays, whatever is said of the other.
+        # One type has no answer: what was known about it stays, whatever the other one says.
         (unanswered(A, found(V4)), said(AAAA, Answer(NO_NAME)), FAILED, (V4,)),
         (unanswered(A, found(V4)), said(AAAA, Answer(EMPTY)), FAILED, (V4,)),
         (said(A, Answer(NO_NAME)), unanswered(AAAA, found(V6)), FAILED, (V6,)),

@@ -86,7 +86,7 @@ def addresses(members: Members) -> list[str]:
 
 
 def picks(members: Members, count: int, key: bytes = b"") -> list[str]:
-    """Pick so often, and give everything back."""
+    """Pick this often, and give everything back."""
     picked = [members.pool.pick(key, (), 0) for _ in range(count)]
     found = []
     for backend in picked:

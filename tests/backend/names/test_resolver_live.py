@@ -597,7 +597,7 @@ def test_nameservers_and_search_list_come_from_resolv_conf(
 
 
 def from_resolv_conf(client: Client, search: str = "") -> None:
-    """Have the client's resolver take name server and search list from its resolv.conf."""
+    """Make the client's resolver take name server and search list from its resolv.conf."""
     host, port = client.server.address.host, client.server.address.port
     client.resolv_conf.write_text(f"nameserver {host}\n{search}")
     paths = str(client.hosts), str(client.resolv_conf)

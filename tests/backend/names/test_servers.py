@@ -1,4 +1,4 @@
-"""The memory of name servers: who is asked first, and with what."""
+"""The memory of name servers: which one is asked first, and with what."""
 
 from nginy.backend.names.servers import PLAIN_MS, SILENT_MS, ServerMemory
 from nginy.text.address import parse_address

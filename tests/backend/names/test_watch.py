@@ -51,7 +51,7 @@ class Followed:
         self.changes += 1
 
     def pass_time(self, duration_ms: int, questions: int = 1) -> None:
-        """Let time pass until the name server has been asked so often, and has answered."""
+        """Let time pass until the name server has been asked this often, and has answered."""
         asked = len(self.server.asked) + questions
         self.harness.advance(duration_ms)
         self.harness.turn_until(lambda: len(self.server.asked) >= asked)

@@ -49,7 +49,7 @@ def test_files_without_permission_are_named(
 ) -> None:
     config = loaded(tmp_path, f"pid: run/nginy.pid\n{LISTENER}")
     (tmp_path / "run").mkdir(mode=0o555)
-    if os.geteuid() == 0:  # who may write everything
+    if os.geteuid() == 0:  # root may write everything
         for directory in (tmp_path, *tmp_path.parents):
             if directory.stat().st_uid == 0 and directory.stat().st_mode & 0o005 != 0o005:
                 request.addfinalizer(partial(directory.chmod, 0o700))

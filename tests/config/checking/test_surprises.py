@@ -1,4 +1,4 @@
-"""Warnings: what loads, and is hardly meant."""
+"""Warnings: configurations that load, but are probably a mistake."""
 
 import pathlib
 

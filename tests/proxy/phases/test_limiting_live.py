@@ -58,7 +58,7 @@ def served(harness: Harness, front: Front) -> End:
 
 
 def refused(harness: Harness, front: Front, count: int) -> None:
-    """Have clients refused, one after the other."""
+    """Let clients be refused, one after the other."""
     for _ in range(count):
         client = front.connect()
         harness.turn_until(lambda client=client: client.is_over)  # type: ignore[misc]

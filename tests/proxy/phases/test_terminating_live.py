@@ -1,4 +1,4 @@
-"""A listener that terminates TLS: who gets in, what the others are told, and what the log says."""
+"""A listener that terminates TLS: which clients get in, why others do not, what the log says."""
 
 import pathlib
 import random
@@ -49,7 +49,7 @@ class Place:
         self.terminate(ServerTls(self.context, {"example.test": self.context}))
 
     def terminate(self, tls: ServerTls) -> None:
-        """Have the clients that come from now on meet these settings."""
+        """Apply these settings to clients that come from now on."""
         self.front.handler.phases = (TlsPhase(tls),)
 
     def connect(

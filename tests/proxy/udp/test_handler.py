@@ -1,9 +1,8 @@
 """Random histories of a UDP listener, each step compared with a model that has no sockets.
 
-The model knows what the documentation says and nothing else: whose session is whose, when a
-session ends and how, and what is dropped. Before each step it says what everybody is to hear, what
-is to end and what to be dropped; then the step is done over real sockets, and has to come out
-exactly so.
+The model knows what the documentation says and nothing else: which session belongs to which client,
+when a session ends and how, and what is dropped. Before each step it predicts what everybody hears,
+what ends and what is dropped; then the step is done over real sockets, and must match exactly.
 """
 
 import random
@@ -77,7 +76,7 @@ class ObedientBalancer(RoundRobin[Backend]):
 
 @dataclass(eq=False)
 class ModelSession:
-    """What there is to know of a session."""
+    """Everything there is to know about a session."""
 
     client: int
     backend: int
@@ -165,7 +164,7 @@ class Model:
 
 @dataclass
 class Heard:
-    """Datagrams that came in during one step, by the number of who heard them."""
+    """Datagrams that came in during one step, by the number of their receiver."""
 
     clients: list[list[bytes]] = field(default_factory=lambda: [[] for _ in range(CLIENTS)])
     backends: list[list[bytes]] = field(default_factory=lambda: [[] for _ in range(BACKENDS)])
@@ -220,7 +219,7 @@ class History:
         return b"%d:" % self.counts["sent"] + self.rng.randbytes(size) if size else b""
 
     def step(self) -> None:
-        """Do a random step, and have everybody hear exactly what the model says."""
+        """Do a random step, and check that everybody hears exactly what the model says."""
         for end in (*self.clients, *self.backends):
             end.received.clear()
             end.senders.clear()
@@ -279,7 +278,7 @@ class History:
             (self.upstreams[session],) = self.backends[session.backend].senders
 
     def answer_late(self, expected: Heard) -> None:
-        """Have a backend answer what it was silent about, if its session is still open."""
+        """Let a backend give an overdue answer, if its session is still open."""
         self.unanswered = [entry for entry in self.unanswered if entry[0] in self.model.open]
         self.rng.shuffle(self.unanswered)
         if not self.unanswered:

@@ -909,7 +909,7 @@ class TestOperation:
 
 @contextmanager
 def few_descriptors() -> Iterator[None]:
-    """Have the process run out of descriptors."""
+    """Use up the descriptors of the process."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     probe = socket.socket()
     lowest = probe.fileno()

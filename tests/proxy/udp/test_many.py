@@ -1,4 +1,4 @@
-"""Many UDP sessions at once: what one costs, and that nothing of it is left.
+"""Many UDP sessions at once: what one costs, and that it leaves nothing behind.
 
 The numbers are printed (`pytest -s`); what is asserted leaves room for any machine.
 """

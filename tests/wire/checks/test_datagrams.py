@@ -1,4 +1,4 @@
-"""The protocols of health checks over UDP: what passes, what fails, and what is passed over."""
+"""The protocols of health checks over UDP: what passes, what fails, and what is ignored."""
 
 import hmac
 import random

@@ -1,4 +1,4 @@
-"""Formulas hold for the very clients for which the conditions hold that they were made of."""
+"""A formula holds for exactly the clients for which its condition holds."""
 
 import functools
 import itertools

@@ -1,6 +1,6 @@
-"""What becomes of whole configurations: the YAML that a person would write, and the report.
+"""Whole configurations: the YAML that a person would write, and the report.
 
-How single keywords go is in test_table.py; here is what several of them make together.
+test_table.py has single keywords; this module tests several of them together.
 """
 
 import pathlib
@@ -181,7 +181,7 @@ def test_the_report_has_each_directive_once() -> None:
         (["use_backend two if { rand(100) lt 5 }"], ["{share: 5%, proxy_pass: two}"]),
         (["use_backend two if FALSE"], []),
         (["use_backend two"], ['{from: [all, "unix:"], proxy_pass: two}']),
-        # A reject of contents is for those whom no accept has let through.
+        # A reject of contents is for clients that no accept has let through.
         (
             [
                 "tcp-request inspect-delay 2s",
@@ -392,7 +392,7 @@ def test_a_haproxy_cfg_is_told_from_an_nginx_conf() -> None:
 
 @pytest.mark.slow
 def test_mutilated_configurations_are_read_or_refused_in_one_sentence() -> None:
-    """Words and lines are lost, doubled, swapped and made up; nothing else than ConfigError."""
+    """Words and lines are lost, doubled, swapped and made up; only ConfigError may come out."""
     seed = random.randrange(1 << 32)
     dice = random.Random(seed)
     lines = (WHOLE + front(*LINES)).splitlines()

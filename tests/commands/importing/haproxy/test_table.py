@@ -312,7 +312,7 @@ backend other
 
 
 def entry_of(result: Imported, words: str) -> Entry:
-    """Return the entry of the line that begins so."""
+    """Return the entry of the line with this beginning."""
     found = [each for each in result.entries if each.directive.startswith(words)]
     assert found, (words, [each.directive for each in result.entries])
     return found[0]
@@ -323,7 +323,7 @@ def yaml_of(result: Imported) -> str:
 
 
 def problems(path: pathlib.Path) -> list[str]:
-    """Say what is wrong with a configuration, but for certificates that are not there."""
+    """Say what is wrong with a configuration, apart from missing certificates."""
     try:
         load(str(path), {})
     except ConfigError as error:

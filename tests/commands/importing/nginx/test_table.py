@@ -1,4 +1,4 @@
-"""What becomes of each directive of nginx: a case for each row of the table, and more for some."""
+"""Each directive of nginx: a case for each row of the table, and more for some."""
 
 # ruff: noqa: ISC004 - a row of the table of cases is a tuple on several lines
 
@@ -35,7 +35,7 @@ def conf(main: str = "", events: str = "", stream: str = "", server: str = "") -
 
 
 def imported(text: str) -> tuple[str, list[str]]:
-    """The configuration that a text becomes, and what is not the same, without places."""
+    """The configuration that a text becomes, and what differs, without places."""
     made = nginx.read("/etc/n.conf", Texts({"/etc/n.conf": text, **OTHERS}))
     differences = [
         f"{entry.fate.value}: {entry.directive}: {entry.text}"
@@ -305,7 +305,7 @@ ROWS = [
 
 
 def is_settled(row: Row) -> bool:
-    """Whether a row says all there is to say."""
+    """Whether a row is the whole verdict."""
     return row.fate is not Fate.EXACT or bool(row.text)
 
 
@@ -331,7 +331,7 @@ def test_each_other_row_is_as_it_says(name: str, row: Row) -> None:
 
 
 def test_every_result_loads(tmp_path: pathlib.Path) -> None:
-    """But for certificates, which are not there."""
+    """Apart from certificates, which are not there."""
     for text, context, result, _ in CASES:
         if "ssl_certificate" in text or "trusted" in text or result is None:
             continue
