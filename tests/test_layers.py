@@ -7,6 +7,7 @@ checker alone obey the layers too; they may close a cycle only where two things 
 
 import ast
 import pathlib
+import re
 from collections.abc import Callable, Iterable, Iterator
 
 import nginy
@@ -57,7 +58,8 @@ FORBIDDEN = {
     "threading",
     "_thread",
 }
-# Values in, values out: these see no socket's readiness, no clock and no log.
+# Values in, values out: these see no socket's readiness, no clock and no log. So does a module
+# whose docstring has the word Pure.
 PURE = {
     "wire",
     "balancer",
@@ -144,10 +146,16 @@ def layer_offences(sources: Sources) -> list[str]:
     return wrong
 
 
+def says_pure(source: str) -> bool:
+    """Whether a module promises in its docstring that it is pure."""
+    docstring = ast.get_docstring(parsed(source)) or ""
+    return re.search(r"\bPure\b(?! but)", docstring) is not None
+
+
 def forbidden_offences(sources: Sources) -> list[str]:
     wrong = []
     for module, source in sources.items():
-        is_pure = longest_prefix(module.removeprefix("nginy."), PURE)
+        is_pure = longest_prefix(module.removeprefix("nginy."), PURE) or says_pure(source)
         forbidden = FORBIDDEN | (IMPURE if is_pure else set())
         if is_pure in READERS and module != FRONT:
             forbidden |= OF_FILES
@@ -289,6 +297,8 @@ def test_a_forbidden_import_is_seen() -> None:
         "nginy.event.loop": "import time\nfrom concurrent import futures",
         "nginy.wire.dns": "def now():\n    import time",
         "nginy.commands.plan": "import logging",
+        "nginy.proxy.routing.routes": '"""Routes.\n\nPure: values."""\nimport time',
+        "nginy.admin.loop.page": '"""A page.\n\nPure but for the routes."""\nimport time',
         "nginy.commands.importing.writer": "import os",
         "nginy.commands.importing.front": "import os",
     }
@@ -297,6 +307,7 @@ def test_a_forbidden_import_is_seen() -> None:
         "nginy.event.loop imports concurrent",
         "nginy.wire.dns imports time",
         "nginy.commands.plan imports logging",
+        "nginy.proxy.routing.routes imports time",
         "nginy.commands.importing.writer imports os",
     ]
 
