@@ -30,7 +30,8 @@ def events(subject: Subject, asked: Asked) -> Slices[Answer]:
     fields = asked.request.fields
     if STREAM in fields.get("accept", "") and asked.request.method == "GET":
         return (yield from _stream(subject, asked))
-    after = asked.number("after", 0)
+    # A number from before a restart says nothing here.
+    after = min(asked.number("after", 0), subject.events.last)
     clock = subject.loop.clock
     deadline_ms = clock.now_ms + asked.duration_ms("wait", 0, WAIT_MAX_MS)
     while subject.events.last <= after and clock.now_ms < deadline_ms:
