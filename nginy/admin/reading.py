@@ -9,7 +9,7 @@ Tested in tests/admin/test_server_live.py.
 from typing import Final
 
 from nginy.admin.answer import TEXT, Answer, Facts, Pause, Slices, discard
-from nginy.admin.asked import Asked, closest, did_you_mean, json_answer
+from nginy.admin.asked import Asked, closest_of_many, json_answer
 from nginy.admin.facts.backends import BACKENDS, HEALTH, LIMIT, health_of
 from nginy.admin.facts.overview import ROWS_MAX, overview, unreadiness
 from nginy.admin.facts.source import known, missing, silence, stamp
@@ -53,7 +53,7 @@ def readyz(subject: Subject, asked: Asked) -> Slices[Answer]:
     minimum = asked.number("min", 0) if "min" in query else None
     reasons = yield from unreadiness(subject, query.get("upstream"), minimum)
     if reasons is None:
-        raise no_upstream(subject, query.get("upstream", ""))
+        raise (yield from no_upstream(subject, query.get("upstream", "")))
     if not reasons:
         return Answer(200, b"ready\n", TEXT)
     more = len(reasons) - ROWS_MAX
@@ -87,7 +87,7 @@ def upstreams(subject: Subject, asked: Asked) -> Slices[Answer]:
         yield from discard(rows)
         return answer
     if not facts["upstreams"]:
-        raise missing(facts, no_upstream(subject, name))
+        raise missing(facts, (yield from no_upstream(subject, name)))
     return (yield from json_answer(asked, {**stamp(subject, facts), **facts["upstreams"][0]}))
 
 
@@ -106,7 +106,7 @@ def listeners(subject: Subject, asked: Asked) -> Slices[Answer]:
         yield from discard(rows)
         return answer
     if not facts["listeners"]:
-        raise missing(facts, _no_listener(subject, name))
+        raise missing(facts, (yield from _no_listener(subject, name)))
     return (yield from json_answer(asked, {**stamp(subject, facts), **facts["listeners"][0]}))
 
 
@@ -159,7 +159,7 @@ def backends(subject: Subject, asked: Asked) -> Slices[Answer]:
     }
     facts = yield from known(subject, BACKENDS, wanted)
     if upstream is not None and not facts["is_known"]:
-        raise missing(facts, no_upstream(subject, upstream))
+        raise missing(facts, (yield from no_upstream(subject, upstream)))
     rows = facts["backends"]
     end = after + len(rows)
     members = {
@@ -226,24 +226,29 @@ def last_reload(subject: Subject, asked: Asked) -> Slices[Answer]:
     return (yield from json_answer(asked, members))
 
 
-def no_upstream(subject: Subject, name: str) -> RequestError:
+def no_upstream(subject: Subject, name: str) -> Slices[RequestError]:
     """Return the refusal of a name that no upstream has."""
-    hint = did_you_mean(name, subject.balances)
+    hint = _hint((yield from closest_of_many(name, subject.balances)))
     return RequestError(404, "upstream_not_found", f'there is no upstream "{name[:100]}"', hint)
 
 
-def _no_listener(subject: Subject, name: str) -> RequestError:
-    hint = did_you_mean(name, subject.defined_at)
+def _no_listener(subject: Subject, name: str) -> Slices[RequestError]:
+    hint = _hint((yield from closest_of_many(name, subject.defined_at)))
     return RequestError(404, "listener_not_found", f'there is no listener "{name[:100]}"', hint)
+
+
+def _hint(meant: str | None) -> str:
+    return "" if meant is None else f'did you mean "{meant}"?'
 
 
 def no_backend(subject: Subject, facts: Facts, wanted: Facts) -> Slices[RequestError]:
     """Return the refusal of an address that no backend has."""
     upstream, address = str(wanted["upstream"]), str(wanted["address"])
     if not facts["is_known"]:
-        return missing(facts, no_upstream(subject, upstream))
+        return missing(facts, (yield from no_upstream(subject, upstream)))
     everyone = yield from known(subject, BACKENDS, {"upstream": upstream})
-    meant = closest(address, [each["address"] for each in everyone["backends"]])
+    addresses = [each["address"] for each in everyone["backends"]]
+    meant = yield from closest_of_many(address, addresses)
     hint = f"did you mean {meant}?" if meant else ""
     text = f"there is no backend {address[:100]} in {upstream}"
     return RequestError(404, "backend_not_found", text, hint)

@@ -3,8 +3,17 @@
 from typing import Any
 
 import pytest
-from nginy.admin.asked import Asked, closest, duration_ms, one_line, whole_number
+from nginy.admin.asked import (
+    Asked,
+    closest,
+    closest_of_many,
+    duration_ms,
+    one_line,
+    whole_number,
+)
 from nginy.wire.request import RequestError, parse_request
+
+from kit.admin import done
 
 
 def asked(query: str = "", body: bytes = b"") -> Asked:
@@ -77,3 +86,12 @@ def test_durations_of_a_body_are_texts() -> None:
 def test_the_closest_name_is_found_if_there_is_one() -> None:
     assert closest("10.0.0.7:80", ["10.0.0.17:80", "unix:/x"]) == "10.0.0.17:80"
     assert closest("zzz", ["web"]) is None
+
+
+def test_the_closest_of_many_names_is_looked_for_in_slices() -> None:
+    names = [f"10.0.{i // 250}.{i % 250}:80" for i in range(1000)]
+    for text in ("10.0.1.7:8080", "10.1.1.77:80", "web", ""):
+        found, slices = done(closest_of_many(text, names))
+        assert found == closest(text, names)
+    assert slices < 20
+    assert done(closest_of_many("10.0.1.7:8080", names))[1] > 20

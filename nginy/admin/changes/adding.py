@@ -33,7 +33,7 @@ def add(subject: Subject, asked: Asked) -> Slices[Answer]:
     members = _members(asked)
     reason = members.pop("reason", "")
     if upstream not in subject.balances:
-        raise no_upstream(subject, upstream)
+        raise (yield from no_upstream(subject, upstream))
     generation = subject.generation
     found = yield from subject.newcomer(upstream, members)
     # That took several turns, so something may have changed meanwhile.

@@ -46,7 +46,7 @@ def backend(subject: Subject, asked: Asked) -> Slices[Answer]:
             raise bad("expected ?name=, as in ?name=web.internal:80, or the path of a backend")
     facts = yield from known(subject, BACKENDS, wanted)
     if not facts["is_known"]:
-        raise missing(facts, no_upstream(subject, upstream))
+        raise missing(facts, (yield from no_upstream(subject, upstream)))
     if not facts["backends"]:
         raise (yield from no_backend(subject, facts, {"address": wanted.get("name"), **wanted}))
     row = facts["backends"][0]

@@ -32,7 +32,7 @@ def metrics(subject: Subject, asked: Asked) -> Slices[Answer]:
             raise bad(f"scope is not one of {', '.join(SCOPES)}")
     upstream = query.get("upstream")
     if upstream is not None and upstream not in subject.balances:
-        raise no_upstream(subject, upstream)
+        raise (yield from no_upstream(subject, upstream))
     wanted = {
         "scopes": scopes,
         "upstream": upstream,
