@@ -258,6 +258,9 @@ class Book:
         lines = ["upstreams:"]
         upstream = name = ""
         added = {each.place[:2]: each for each in self if each.settings is not None}
+        held_by: dict[tuple[str, str], set[str]] = {}
+        for each in self:
+            held_by.setdefault(each.place[:2], set()).add(each.key)
         for change in sorted(self, key=lambda each: (each.place, each.number)):
             if change.place[0] != upstream:
                 upstream, name = change.place[0], ""
@@ -269,7 +272,7 @@ class Book:
                 name = change.place[1]
                 lines.append(f"      - address: {_scalar(name)}")
                 keys = dict(added[upstream, name].keys) if (upstream, name) in added else {}
-                held = {each.key for each in self if each.place[:2] == (upstream, name)}
+                held = held_by[upstream, name]
                 left_out = {"address", *held, *({"down"} if "state" in held else ())}
                 lines += [
                     f"        {key}: {_scalar(str(value))}"
