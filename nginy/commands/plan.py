@@ -20,7 +20,7 @@ from nginy.commands.moving import moved_share
 from nginy.config import upstream as upstream_keys
 from nginy.config.addresses import ListenAddresses
 from nginy.config.checking.targets import by_upstream
-from nginy.config.dump import SECRET_KEYS, mask
+from nginy.config.dump import HIDES, SECRET_KEYS, mask_of
 from nginy.config.record import Entry, Record
 from nginy.config.schema import CONFIG, LISTENER, Config, Listener
 from nginy.config.types import Plain
@@ -294,9 +294,10 @@ def _differences(path: str, old: Plain, new: Plain) -> Iterator[str]:
         for name in {**old, **new}:
             before, after = old.get(name, "-"), new.get(name, "-")
             where = f"{path}.{name}".lstrip(".")
-            if before != after and name in SECRET_KEYS:
-                was = mask(before) if name in old else before
-                yield f"{where} {_text(was)} -> {_text(mask(after) if name in new else after)}"
+            if before != after and (name in SECRET_KEYS or name in HIDES):
+                was = mask_of(name, before) if name in old else before
+                will_be = mask_of(name, after) if name in new else after
+                yield f"{where} {_text(was)} -> {_text(will_be)}"
             elif before != after:
                 yield from _differences(where, before, after)
     elif (
@@ -327,10 +328,7 @@ def _route_differences(old: Plain, new: Plain) -> Iterator[str]:
 def _text(value: Plain, max_characters: int = VALUE_MAX_CHARACTERS) -> str:
     """Return a value on one short line, in YAML's flow style."""
     if isinstance(value, dict):
-        items = [
-            f"{name}: {_text(mask(item) if name in SECRET_KEYS else item)}"
-            for name, item in value.items()
-        ]
+        items = [f"{name}: {_text(mask_of(name, item))}" for name, item in value.items()]
         text = "{" + ", ".join(items) + "}"
     elif isinstance(value, list):
         text = "[" + ", ".join(map(_text, value)) + "]"

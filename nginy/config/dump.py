@@ -9,13 +9,14 @@ emitter, which handles any document, takes 3 s for 1,000 upstreams of ten. This 
 """
 
 import re
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
 from nginy.config.record import records_of
 from nginy.config.schema import CONFIG, LISTENER, Config
+from nginy.config.secrets import MASK, without
 from nginy.config.types import Plain
 from nginy.config.upstream import UPSTREAM, Upstream
 
@@ -28,7 +29,6 @@ _PLAIN: Final = re.compile(
 )
 _INDENT: Final = "  "
 ITEMS_A_STEP: Final = 20
-MASK: Final = "***"
 SECRET_KEYS: Final = frozenset(
     name
     for _, record in records_of(CONFIG)
@@ -36,6 +36,13 @@ SECRET_KEYS: Final = frozenset(
     if row.kind.is_secret
 )
 """No other key has one of these names; a test checks that."""
+HIDES: Final = {
+    name: row.kind.hide
+    for _, record in records_of(CONFIG)
+    for name, row in record.keys.items()
+    if row.kind.hide is not None and not row.kind.is_secret
+}
+"""What hides parts of values. Those of other keys with one of these names have no such parts."""
 
 
 def dump(config: Config) -> str:
@@ -72,47 +79,57 @@ def _write(value: "dict[str, Plain] | list[Plain] | Plain", indent: str, lines: 
 def masked_steps(config: Config) -> Generator[None, None, dict[str, Plain]]:
     """Return `config` as plain values, in steps of less than a millisecond, without secrets."""
     found: dict[str, Plain] = {}
+    values = config.origin.environment
     for name, row in CONFIG.keys.items():
         value = getattr(config, row.field)
         if name == "upstreams":
             upstreams: dict[str, Plain] = {}
             for each, upstream in config.upstreams.items():
-                upstreams[each] = yield from _upstream_steps(upstream)
+                upstreams[each] = yield from _upstream_steps(upstream, values)
             found[name] = upstreams
         elif name == "listeners":
             listeners: list[Plain] = []
             for listener in config.listeners:
-                listeners.append(masked(LISTENER.write(listener)))
+                listeners.append(masked(LISTENER.write(listener), values))
                 yield
             found[name] = listeners
         else:
-            found[name] = masked(row.kind.write(value))
+            found[name] = masked(row.kind.write(value), values)
             yield
     return found
 
 
-def _upstream_steps(upstream: Upstream) -> Generator[None, None, Plain]:
-    plain = masked(UPSTREAM.write(replace(upstream, backends=())))
+def _upstream_steps(upstream: Upstream, values: Collection[str]) -> Generator[None, None, Plain]:
+    plain = masked(UPSTREAM.write(replace(upstream, backends=())), values)
     backends: list[Plain] = []
     for start in range(0, len(upstream.backends), ITEMS_A_STEP):
         some = UPSTREAM.keys["backends"].kind.write(upstream.backends[start : start + ITEMS_A_STEP])
+        some = masked(some, values) if values else some
         backends += some if isinstance(some, list) else [some]
         yield
     return {**plain, "backends": backends} if isinstance(plain, dict) else plain
 
 
-def masked(value: Plain) -> Plain:
-    """Return plain values with `***` in place of the values of secret keys."""
+def masked(value: Plain, values: Collection[str] = ()) -> Plain:
+    """Return plain values with `***` in place of what may be secret.
+
+    That is what keys say which may have passwords, and `values` of the environment, wherever they
+    stand.
+    """
     if isinstance(value, dict):
-        return {
-            name: mask(item) if name in SECRET_KEYS else masked(item)
-            for name, item in value.items()
-        }
-    return [masked(item) for item in value] if isinstance(value, list) else value
+        return {name: mask_of(name, masked(item, values)) for name, item in value.items()}
+    if isinstance(value, list):
+        return [masked(item, values) for item in value]
+    return without(value, values)
 
 
-def mask(value: Plain) -> Plain:
-    """Return the value of a secret key with `***` for each text in it."""
+def mask_of(name: str, value: Plain) -> Plain:
+    """Return the value of a key without what may be secret in it."""
+    hide = HIDES.get(name)
+    if hide is not None and isinstance(value, str):
+        return hide(value)
+    if name not in SECRET_KEYS:
+        return value
     if isinstance(value, dict):
         return dict.fromkeys(value, MASK)
     return MASK if value and value != "off" else value

@@ -30,6 +30,7 @@ from nginy.config.node import (
     quote_path,
 )
 from nginy.config.parse import mark_at, parse
+from nginy.config.secrets import may_be_secret
 from nginy.proxy.variables import VARIABLES
 from nginy.text.units import format_size
 
@@ -148,6 +149,7 @@ class Files:
         if "${" not in node.text:
             return node
         text, byte_text = node.text, node.byte_text
+        self.findings.filled[node.mark] = text
         text = _REFERENCE.sub(lambda match: self._environment(match, node.mark), text)
         if byte_text is not None:
             byte_text = _REFERENCE.sub(lambda match: self._environment(match, node.mark), byte_text)
@@ -161,6 +163,8 @@ class Files:
         else:
             name, default = reference.groups()
             value = self.environ.get(name)
+            if value is not None and may_be_secret(value):
+                self.findings.environment.add(value)
             if value is None or (value == "" and default is not None):
                 value = default
             if value is not None:
@@ -168,7 +172,7 @@ class Files:
             hint = did_you_mean(f"${name}" if name in VARIABLES else None)
             text = f"the environment variable {name} is not set, expected it or a default{hint}"
         if mark not in self.findings.refused:
-            self.findings.report(mark, text)
+            self.findings.report(mark, text, is_clean=True)
             self.findings.refused.add(mark)
         return ""
 

@@ -19,7 +19,14 @@ from nginy.config.command import Command
 from nginy.config.node import Mark
 from nginy.config.pem import CERTIFICATE, PRIVATE_KEY, Pem, PemFile
 from nginy.config.record import Entry, MapOf, Record, Switch, key
-from nginy.config.secrets import Secret, SecretFile, secret
+from nginy.config.secrets import (
+    Secret,
+    SecretFile,
+    hide_arguments,
+    hide_query,
+    secret,
+    secret_in_part,
+)
 from nginy.config.steps import BYTES, EXPECT, STEPS, Step, WireText
 from nginy.config.types import (
     Choice,
@@ -154,7 +161,10 @@ class HealthCheck(Entry):
         blank=tuple,
     )
     path: str = key(
-        WireText("a path such as /health", lambda text: build_request(text, "host")),
+        secret_in_part(
+            WireText("a path such as /health", lambda text: build_request(text, "host")),
+            hide_query,
+        ),
         "/",
         "nginy requests this path.",
     )
@@ -212,7 +222,7 @@ class HealthCheck(Entry):
     )
     transport: str = key(Choice("udp", "tcp"), "udp", "nginy asks the name server this way.")
     command: tuple[str, ...] | None = key(
-        Command(),
+        secret_in_part(Command(), hide_arguments),
         "off",
         "nginy runs this program, without a shell, with NGINY_NAME, NGINY_ADDRESS, NGINY_HOST and"
         " NGINY_PORT in its environment; exit status 0 passes.",

@@ -87,7 +87,10 @@ def _read_config(top: MappingNode, findings: Findings) -> Config:
     config = CONFIG.read(MappingNode(pairs, top.mark), findings)
     config = complete(config, findings)
     check(config, findings)
-    origin = replace(config.origin, warnings=tuple(findings.warnings))
+    # Longer ones first: one may stand in another.
+    environment = tuple(sorted(findings.environment, key=lambda each: (-len(each), each)))
+    warnings = tuple(findings.warnings)
+    origin = replace(config.origin, warnings=warnings, environment=environment)
     return replace(config, origin=origin)
 
 

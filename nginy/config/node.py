@@ -15,7 +15,8 @@ Tested in tests/config/test_parse.py.
 
 import contextlib
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -41,6 +42,11 @@ class Mark:
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}"
 
+
+_QUOTED: Final = re.compile(r'"(.*)"', re.DOTALL)
+"""All from the first quotation mark to the last one."""
+_PARTS: Final = re.compile(r"\w{3,}")
+"""Parts of a value that tell something about it."""
 
 NOWHERE: Final = Mark("", 0, 0)
 
@@ -96,10 +102,18 @@ class Findings:
     a key to the records that have it, for messages about misplaced keys. `warnings` do not make a
     configuration unusable. `variables` are those that the configuration defines, each with the
     variable that makes it known only when a session ends, or "".
+
+    Who reads the problems may not read the file. `hide` takes out of a quoted value what may be a
+    password, if the key that is being read may have one. `filled` are values with ${NAME} in the
+    file, by their places, as written there; `environment` are the values of the environment that
+    may be passwords.
     """
 
     __slots__ = (
+        "environment",
         "failures",
+        "filled",
+        "hide",
         "homes",
         "inherited",
         "key",
@@ -120,15 +134,20 @@ class Findings:
         self.variables: Mapping[str, str] = {}
         self.key = ""
         self.label = ""
+        self.hide: Callable[[str], str] | None = None
+        self.filled: dict[Mark, str] = {}
+        self.environment: set[str] = set()
 
     @contextlib.contextmanager
-    def under(self, key: str, *, is_typed: bool = True) -> Iterator[None]:
+    def under(
+        self, key: str, *, is_typed: bool = True, hide: Callable[[str], str] | None = None
+    ) -> Iterator[None]:
         """Read the value of `key` in this block; a refusal ends the block and nothing more.
 
-        With `is_typed` off, the value was written without its key.
+        With `is_typed` off, the value was written without its key. `hide` is that of its kind.
         """
-        outer, label = self.key, self.label
-        self.key = key
+        outer, label, hidden = self.key, self.label, self.hide
+        self.key, self.hide = key, hide or hidden
         if is_typed:
             self.label = key
         try:
@@ -136,24 +155,59 @@ class Findings:
         except RefusedError:
             pass
         finally:
-            self.key, self.label = outer, label
+            self.key, self.label, self.hide = outer, label, hidden
 
-    def report(self, mark: Mark, text: str) -> None:
-        """Note one problem and go on."""
+    def report(self, mark: Mark, text: str, *, is_clean: bool = False) -> None:
+        """Note one problem and go on. `is_clean` says that nobody need look for secrets in it."""
         self.failures += 1
         if mark in self.refused:
             return
+        text = text if is_clean else self._cleaned(mark, text)
         text = f"{self.label}: {text}" if self.label else text
         self.problems.append(Problem(mark.file, mark.line, mark.column, text))
 
     def warn(self, mark: Mark, text: str) -> None:
         """Note something valid that is probably a mistake."""
+        text = self._cleaned(mark, text)
         text = f"{self.label}: {text}" if self.label else text
         self.warnings.append(Problem(mark.file, mark.line, mark.column, text))
 
-    def refuse(self, mark: Mark, text: str) -> RefusedError:
+    def may_quote(self, node: ScalarNode) -> bool:
+        """Whether a problem may say all of a value."""
+        return self.hide is None and node.mark not in self.filled
+
+    def sentence(self, node: ScalarNode, clause: str) -> str:
+        """Return the beginning of a sentence about a value: the value in quotes, and a clause.
+
+        Of a value that may have a password in it, or is one of the environment, it says no more
+        than its readers may know. The clause may quote a part of it.
+        """
+        if self.may_quote(node):
+            return f"{quote(node.text)} {clause}"
+        filled, hide = self.filled.get(node.mark), self.hide
+        shown = node.text if filled is None else filled
+        shown = shown if hide is None else hide(shown)
+        words = set(_PARTS.findall(clause))
+        is_told = shown != node.text and not words.isdisjoint(_PARTS.findall(node.text))
+        return f"{quote(shown)} {'is not valid' if is_told else clause}"
+
+    def _cleaned(self, mark: Mark, text: str) -> str:
+        """Return the text of a problem without the values that its readers may not know.
+
+        Where they end is not certain, as they may have quotation marks in them.
+        """
+        if mark in self.filled:
+            text = _QUOTED.sub(lambda _: quote(self.filled[mark]), text)
+        hide = self.hide
+        if hide is not None:
+            text = _QUOTED.sub(lambda match: f'"{hide(match[1])}"', text)
+        for value in self.environment:
+            text = text.replace(value, "***")
+        return text
+
+    def refuse(self, mark: Mark, text: str, *, is_clean: bool = False) -> RefusedError:
         """Note one problem; return the exception that the caller raises."""
-        self.report(mark, text)
+        self.report(mark, text, is_clean=is_clean)
         return RefusedError()
 
 

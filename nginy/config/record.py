@@ -51,13 +51,15 @@ NAME_PATTERN: Final = re.compile(r"""[^\s"'`$]+""")
 class Origin:
     """The places of a record and of its values, and the keys that were refused.
 
-    `warnings` come from reading the files; only the whole configuration has them.
+    `warnings` come from reading the files; only the whole configuration has them, and the values of
+    the environment in it that may be passwords.
     """
 
     mark: Mark = NOWHERE
     keys: Mapping[str, Mark] = dataclasses.field(default_factory=dict)
     bad: frozenset[str] = frozenset()
     warnings: tuple[Problem, ...] = ()
+    environment: tuple[str, ...] = ()
 
     def of(self, key: str) -> Mark:
         """Return the place of `key`, or of the record if it does not set the key."""
@@ -173,7 +175,7 @@ class Record(Kind[R]):
         for name, row in self.keys.items():
             before = findings.failures
             if name in nodes:
-                with findings.under(name, is_typed=not is_short):
+                with findings.under(name, is_typed=not is_short, hide=row.kind.hide):
                     values[row.field] = row.kind.read(nodes[name], findings)
             elif self.inherits and name in findings.inherited and _applies(row, values):
                 values[row.field] = findings.inherited[name]

@@ -1,12 +1,16 @@
 """Passwords, which belong in files of their own and not in the configuration.
 
+Where one is in it all the same, nginy shows neither the values of keys that are meant for such, nor
+values of the environment that look like passwords: neither to clients of the admin interface, nor
+in problems, which go into logs.
+
 A file that only its owner can read keeps a password out of `nginy -T`, of the process list and of
 the backups of the configuration. It is read with the configuration, so a reload takes a new
 password, and a missing file is a mistake with its place.
-
-Tested in tests/config/test_health.py.
 """
 
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -22,10 +26,57 @@ MAX_SECRET_BYTES: Final = 1024
 K = TypeVar("K", bound=Kind[Any])
 
 
+MASK: Final = "***"
+
+_PUBLIC: Final = re.compile(
+    r"[0-9.]+[a-zA-Z%]*"  # numbers, sizes, durations
+    r"|[\w-]+(\.[\w-]+)+(:[0-9]+)?"  # hosts with a domain, IPv4 addresses
+    r"|\[?[0-9a-fA-F:.]*:[0-9a-fA-F:.]*\]?(:[0-9]+)?"  # IPv6 addresses
+    r"|/[\w./-]*"  # paths
+)
+_SHORTEST: Final = 6
+
+
 def secret(kind: K) -> K:
     """Mark the kind of a key whose values may hold passwords, though they stand in the file."""
     kind.is_secret = True
+    kind.hide = hide_all
     return kind
+
+
+def secret_in_part(kind: K, hide: Callable[[str], str]) -> K:
+    """Mark the kind of a key whose values may have passwords in them, beside what helps."""
+    kind.hide = hide
+    return kind
+
+
+def hide_all(_text: str) -> str:
+    """Show nothing of a value."""
+    return MASK
+
+
+def hide_arguments(text: str) -> str:
+    """Show only the program of a command line."""
+    program, blank, _ = text.partition(" ")
+    return f"{program} {MASK}" if blank else text
+
+
+def hide_query(text: str) -> str:
+    """Show a path without its query."""
+    path, mark, _ = text.partition("?")
+    return f"{path}?{MASK}" if mark else text
+
+
+def may_be_secret(text: str) -> bool:
+    """Whether a value of the environment may be a password: it looks like nothing else."""
+    return len(text) >= _SHORTEST and not _PUBLIC.fullmatch(text)
+
+
+def without(text: str, values: Iterable[str]) -> str:
+    """Return a text with `***` wherever one of the values stands."""
+    for value in values:
+        text = text.replace(value, MASK)
+    return text
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ Tested in tests/config/test_errors.py.
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Generic, TypeAlias, TypeVar
 
 from nginy.config.node import (
@@ -62,6 +62,8 @@ class Kind(ABC, Generic[T]):
     """Whether read() takes a list for the whole value."""
     is_secret = False
     """Whether values may hold passwords, which a running nginy never shows."""
+    hide: Callable[[str], str] | None = None
+    """Returns the text of a value without what may be a password in it."""
 
     @abstractmethod
     def read(self, node: Node, findings: Findings) -> T:
@@ -103,23 +105,22 @@ class ScalarKind(Kind[T]):
             return self.parse_among(text, node.mark, findings)
         except InvalidValueError as error:
             advice = self.advice(findings.key, node.text)
-            if advice is not None:
-                raise findings.refuse(node.mark, f"{quote(node.text)} {advice}") from None
-            hint = self._hint(error, node.mark, findings)
-            text = f"{quote(node.text)} {error.clause}, expected {self.expected}{hint}"
-            raise findings.refuse(node.mark, text) from None
+            text = findings.sentence(node, error.clause if advice is None else advice)
+            if advice is None:
+                text += f", expected {self.expected}{self._hint(error, node, findings)}"
+            raise findings.refuse(node.mark, text, is_clean=True) from None
 
     def advice(self, key: str, text: str) -> str | None:
         """Return a better message than the error for a refused value of `key`, or None."""
         return value_hint(key, text)
 
-    def _hint(self, error: InvalidValueError, mark: Mark, findings: Findings) -> str:
-        """Offer the error's hint if this kind accepts it."""
+    def _hint(self, error: InvalidValueError, node: ScalarNode, findings: Findings) -> str:
+        """Offer the error's hint if this kind accepts it, and it tells nothing secret."""
         try:
-            self.parse_among(error.hint or "", mark, findings)
+            self.parse_among(error.hint or "", node.mark, findings)
         except InvalidValueError:
             return ""
-        return did_you_mean(error.hint)
+        return did_you_mean(error.hint) if findings.may_quote(node) else ""
 
 
 class OrOff(ScalarKind[T | None]):

@@ -19,6 +19,7 @@ from typing import Final
 from nginy.commands.plan import ChangeLine, needing_restart, plan
 from nginy.config import schema
 from nginy.config.checking.surprises import surprises
+from nginy.config.secrets import without
 from nginy.log.levels import NOTICE
 
 logger = logging.getLogger("nginy.server")
@@ -129,9 +130,11 @@ def difference(before: schema.Config, config: schema.Config) -> Difference:
     child.
     """
     changes = plan(before, config).changes
+    values = (*before.origin.environment, *config.origin.environment)
+    lines = (change.line for change in changes[:CHANGES_KEPT])
     return Difference(
-        tuple(surprises(config)),
-        tuple(change.line for change in changes[:CHANGES_KEPT]),
+        tuple(without(warning, values) for warning in surprises(config)),
+        tuple(ChangeLine(*(without(text, values) for text in line)) for line in lines),
         len(changes),
         needing_restart(before, config),
     )

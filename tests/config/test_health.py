@@ -370,7 +370,7 @@ def test_hash_methods_keep_their_weights(tmp_path: pathlib.Path) -> None:
         (
             "health_check: {steps: [{send: $host}]}",
             (
-                'send: "$host" cannot be used (the variables are $address, $port, $hostname; a '
+                'send: "***" cannot be used (the variables are $address, $port, $hostname; a '
                 r"dollar sign is \x24), expected text, with escapes such as \r\n and \x00, and "
                 "with $address, $port and $hostname"
             ),
@@ -401,7 +401,7 @@ def test_hash_methods_keep_their_weights(tmp_path: pathlib.Path) -> None:
         (
             "health_check: {send: '\\q'}",
             (
-                'send: "\\q" cannot be used (an escape is one of \\xNN \\r \\n \\t \\\\ \\" and '
+                'send: "***" cannot be used (an escape is one of \\xNN \\r \\n \\t \\\\ \\" and '
                 "\\'), expected text, with escapes such as \\r\\n and \\x00"
             ),
         ),

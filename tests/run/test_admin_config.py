@@ -14,10 +14,11 @@ from nginy.admin.answer import Facts, Slices
 from nginy.admin.asked import Asked
 from nginy.admin.configured import explain
 from nginy.admin.subject import RowsOf
-from nginy.config.dump import MASK, SECRET_KEYS, dump, masked, masked_steps, yaml_steps
+from nginy.config.dump import SECRET_KEYS, dump, masked, masked_steps, yaml_steps
 from nginy.config.load import load
 from nginy.config.record import records_of
 from nginy.config.schema import CONFIG
+from nginy.config.secrets import MASK
 from nginy.event.loop import Loop
 from nginy.process.errand import LIMIT_S, Errands
 from nginy.wire.request import Request, RequestError
@@ -33,15 +34,21 @@ upstreams:
     backends: [127.0.0.1:1, {address: 127.0.0.1:2, weight: 3}]
     health_check:
       type: http
+      path: /ready?key=hush-hush
       headers: {Authorization: "Basic ${PASSWORD}"}
       body: "a=hush-hush"
   db:
     backends: 127.0.0.1:3
     health_check: {type: tcp, steps: [{send: "AUTH hush-hush\\r\\n", expect: "+OK"}]}
     agent_check: {port: 7, send: "hush-hush\\n"}
+  run:
+    backends: 127.0.0.1:4
+    health_check: {type: exec, command: /usr/bin/ask -p hush-hush}
 listeners:
   - {listen: 127.0.0.1:80, proxy_pass: web}
   - {listen: 127.0.0.1:81, proxy_pass: db}
+  - {listen: 127.0.0.1:82, proxy_pass: run}
+  - {listen: 127.0.0.1:83, return: "you said ${PASSWORD}"}
 """
 
 
@@ -66,11 +73,14 @@ def text_of(place: Place, path: str) -> str:
 def test_slices_make_the_same_text_without_secrets(tmp_path: pathlib.Path) -> None:
     config = loaded(tmp_path, SECRETS, {"PASSWORD": "hush-hush"})
     plain, _ = done(masked_steps(config))
-    assert plain == masked(CONFIG.write(config))
+    assert plain == masked(CONFIG.write(config), ["hush-hush"])
     text, _ = done(yaml_steps(plain))
     assert "hush" not in text
-    # Four secrets; the check of db asks in steps, and sends nothing else.
-    assert text.count(MASK) == 4
+    # Four secrets, as the check of db asks in steps, and sends nothing else; and three in parts.
+    assert text.count(MASK) == 7
+    assert f"path: '/ready?{MASK}'" in text or f"path: /ready?{MASK}" in text
+    assert f"command: /usr/bin/ask {MASK}" in text
+    assert f"return: you said {MASK}" in text
     clear = loaded(tmp_path, SECRETS.replace("hush-hush", "x"), {"PASSWORD": "x"})
     assert done(yaml_steps(CONFIG.write(clear)))[0] == dump(clear)
     many = ", ".join(f"127.0.0.1:{port}" for port in range(100, 600))
@@ -121,6 +131,28 @@ def test_what_runs_is_shown_and_a_reload_can_be_tried(workers: int, tmp_path: pa
         assert f"~ {name} is no longer weight 3 by operator uid {os.getuid()}" in out
         assert f"~ {name} stays max_conns 9 by operator uid {os.getuid()}" in out
 
+        nginy.stop()
+
+
+def test_no_answer_tells_a_secret_of_a_file_that_is_refused(tmp_path: pathlib.Path) -> None:
+    place = Place(tmp_path, 1)
+    with contextlib.closing(place), Nginy(tmp_path, place.config()) as nginy:
+        check = "health_check: {type: tcp, send: 'AUTH hush-hush \\q'}"
+        nginy.write(place.config().replace("{web: {", f"{{web: {{{check}, "))
+        for body in ({"dry_run": True}, {}):
+            status, told = place.ask("POST", "/reload", body)
+            assert (status, told["result"]) == (422, "refused")
+            assert told["problems"][0]["text"].startswith('send: "***" cannot be used')
+        nginy.said("configuration not changed")
+        for path in ("/reload", "/log", "/events", "/overview"):
+            assert "hush" not in text_of(place, path)
+        # Nor do the changes of one that is applied.
+        check = "health_check: {type: http, path: '/x?hush-hush', initial: up, interval: 1h}"
+        nginy.write(place.config().replace("{web: {", f"{{web: {{{check}, "))
+        assert place.ask("POST", "/reload")[0] == 200
+        for path in ("/reload", "/log", "/events", "/config", "/config?format=json"):
+            assert "hush" not in text_of(place, path)
+        assert "/x?***" in text_of(place, "/config")
         nginy.stop()
 
 

@@ -287,7 +287,9 @@ def _sent(monitor: PoolMonitor, backend: Backend) -> str | None:
     if probe is None:
         return None
     if isinstance(probe.question, HttpCheck):
-        return _head(sent.partition(b"\r\n")[0])
+        line = sent.partition(b"\r\n")[0]
+        target, mark, query = line.partition(b"?")
+        return _head(target + mark + b"*** " + query.rpartition(b" ")[2] if mark else line)
     return _head(sent) if probe.question.name in OPEN_QUESTIONS else None
 
 
