@@ -275,7 +275,9 @@ def test_unix_sockets_are_looked_at_as_well(
     if ends_early:
         client.reset()
         harness.advance(40_000)
-        assert scene.front.only().termination in ("CR", "cR")
+        # Only edges tell of an end behind bytes that are left in the kernel.
+        expected = "CR" if harness.loop.interest.is_edge_triggered else "cR"
+        assert scene.front.only().termination == expected
         return
     client.socket.send(HELLO[50:])
     harness.settle()
