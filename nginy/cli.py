@@ -1,8 +1,8 @@
 """The command line: turns the words that were typed into one action and an exit status.
 
 Options, messages and habits are nginx's (core/nginx.c): messages go to stderr and begin with
-"nginy:", and -t checks what a start would use. Here is what begins with a configuration and may
-serve it; all else that can be typed is in cli_questions.py.
+"nginy:", and -t checks what a start would use. This module has the command lines that serve a
+configuration or check it; cli_questions.py has all others.
 
 Only this module imports docopt, and only inside main(): Python warns about docopt's old string
 escapes when it compiles them, and no user of nginy can do anything about that. What a start does
@@ -30,7 +30,7 @@ from nginy.process.privileges import reading_warnings, rotation_warnings
 from nginy.process.takeover.predecessor import tell_failure
 
 STARTING: Final = frozenset({"CONFIG", "-c", "-t", "-T"})
-"""All that can be typed to serve a configuration, or to check it."""
+"""The words of a command line that serves a configuration, or checks it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _act(arguments: Mapping[str, str]) -> int:
-    """Serve a configuration, check it, or do what else was typed."""
+    """Serve a configuration or check it; leave other command lines to `cli_questions`."""
     if not STARTING.issuperset(word for word, value in arguments.items() if value):
         from nginy.cli_questions import answer  # noqa: PLC0415
 
@@ -78,21 +78,21 @@ def _act(arguments: Mapping[str, str]) -> int:
 
 
 def _serve(config: Config, path: str) -> int:
-    """Run nginy until it is told to end."""
+    """Run nginy until a signal ends it."""
     _check_files(config)
     workers = config.workers or len(os.sched_getaffinity(0))
     if workers == 1:
         from nginy.process import single  # noqa: PLC0415
 
         return single.run(config, path)
-    # Most run one worker, which need not load the code for several.
+    # Most configurations have one worker, and need no code for several.
     from nginy.process.workers import supervisor  # noqa: PLC0415
 
     return supervisor.run(config, path, workers)
 
 
 def _test(config: Config, path: str, *, is_dump: bool) -> int:
-    """Check files and addresses, which a start needs as well; for -T show the configuration."""
+    """Check files and addresses as a start does; for -T, print the configuration."""
     tell(f"the configuration file {path} syntax is ok")
     _check_files(config)
     problems = [] if is_dump else binding_problems(config, path)

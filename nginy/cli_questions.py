@@ -1,4 +1,4 @@
-"""What a command line can ask of nginy, other than to serve: pages, signals, questions, changes.
+"""The command lines that do not serve: pages, signals, questions, changes.
 
 -s finds the running process by its pid file, as nginx's does. Pages and answers go to stdout, for a
 pager or a file. A new command is a line of USAGE (commands/help.py) and one function here.
@@ -49,7 +49,7 @@ SIGNALS_BY_NAME: Final = {
 
 
 def say_what_was_meant(typed: Sequence[str]) -> None:
-    """Tell about words that are no command line of nginy."""
+    """Say what is wrong with a command line that nginy does not know."""
     tell(mistake(USAGE, typed, SIGNALS_BY_NAME))
 
 
@@ -73,7 +73,7 @@ def answer(arguments: Mapping[str, Any]) -> int:
 
 
 def _send(name: str, path: str, environ: Mapping[str, str]) -> int:
-    """Send the nginy that runs a configuration a signal, and tell what comes of it."""
+    """Send the nginy that runs a configuration a signal, and print the outcome."""
     if name not in SIGNALS_BY_NAME:
         raise NginyError(f'invalid option: "-s {name}", expected {", ".join(SIGNALS_BY_NAME)}')
     pid_path = service_pid_file(environ)
@@ -96,7 +96,7 @@ def _page(arguments: Mapping[str, str]) -> str | None:
 
 
 def _completion(shell: str) -> str:
-    """Return the script that has a shell complete what is typed."""
+    """Return the completion script for a shell."""
     from nginy.commands.importing.front import READERS  # noqa: PLC0415
 
     if shell not in SHELLS:
@@ -152,7 +152,7 @@ def _answer_at(arguments: Mapping[str, Any]) -> int:
 
 
 def _ask(interface: Interface, arguments: Mapping[str, Any]) -> int:
-    """Ask a running nginy, or have it change something."""
+    """Ask a running nginy, or make it change something."""
     if arguments["sessions"] or arguments["top"] or arguments["trace"] or arguments["log"]:
         with contextlib.suppress(KeyboardInterrupt):  # how --follow ends
             all(print_text(line) for line in _shown(interface, arguments))
@@ -195,7 +195,7 @@ def _log(interface: Interface, arguments: Mapping[str, Any]) -> str:
 
 
 def _change(interface: Interface, arguments: Mapping[str, str]) -> int:
-    """Have nginy reload its configuration, or set a value of a backend."""
+    """Make nginy reload its configuration, or set a value of a backend."""
     if arguments["reload"]:
         is_dry = bool(arguments["--dry-run"])
         return _tell_outcome(ask.reload_at(interface, is_dry=is_dry), is_dry=is_dry)

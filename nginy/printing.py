@@ -11,7 +11,7 @@ from nginy.errors import NginyError
 
 
 def print_error(text: str) -> None:
-    """Print to stderr what is no message of nginy's."""
+    """Print a text to stderr as it is, without "nginy:"."""
     print(text, file=sys.stderr)
 
 

@@ -115,7 +115,7 @@ class BackendPool:
         self.is_fail_open = False
         """Whether so few backends are up that health is ignored (`fail_open`)."""
         self.queue: WaitingQueue | None = None
-        """Who waits because all backends are at `max_conns`; None if there never was a `queue`."""
+        """The clients that wait at `max_conns`; None if there never was a `queue`."""
         self.max_session_time_ms: int | None = None
         """How long a session may last; None: no limit."""
         self._phase = 0.0

@@ -22,7 +22,7 @@ WORDS: Final = {
     State.CHECKING: "not checked yet",
     State.EJECTED: "ejected",
 }
-"""What the log says of a backend that is `down`, by its state; UP stands for no check at all."""
+"""What the log says about a backend that is `down`, by its state; UP stands for no check at all."""
 OUT: Final = "out"
 FULL: Final = "at max_conns"
 TRIED: Final = "tried"

@@ -89,8 +89,8 @@ Options:
   -o OUT         Write to this file; without it, import writes to standard output, and
                  trace to nginy-trace.json.
   --from PROGRAM
-                 The program that FILE is for: nginx or haproxy. By default, nginy tells
-                 from the contents.
+                 The program that FILE is for: nginx or haproxy. By default, nginy
+                 recognizes it by its contents.
   --strict       Write nothing if anything differs.
   -v --version   Print the version and exit.
   -V             Print the versions of nginy, Python and PyYAML, and exit.

@@ -1,7 +1,7 @@
-"""Interface: the admin interface that a command asks, and what is known of it.
+"""Interface: the admin interface that a command asks, and what is known about it.
 
-It is that of a configuration, or one whose address was typed behind -a. Then a configuration may
-still say which token to send, and what it calls its backends.
+It belongs to a configuration, or has the address after -a. In the second case, a configuration may
+still have the token to send, and the names of backends.
 
 Not here: the request and its answer (`asking.py`).
 """
@@ -24,13 +24,13 @@ CONNECT_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """Where to ask."""
+    """One admin interface."""
 
     entries: Sequence[AdminListener]
     name: str
     """The configuration, or the address, for messages."""
     config: Config | None = None
-    """What it serves, as far as somebody has said so."""
+    """The configuration that it serves, if the command line names it."""
 
     def place(self, *, is_change: bool) -> tuple[AdminListener, Address]:
         """Return the address to ask, and its listener: a unix socket if there is one, and for a
@@ -76,16 +76,16 @@ def _only(entry: AdminListener, address: Address) -> AdminListener:
 
 
 def _reaches(address: Address, listener: Address) -> bool:
-    """Whether who connects to an address comes to a listener."""
+    """Whether a connection to an address reaches a listener."""
     if listener.is_wildcard:
         return (address.family, address.port) == (listener.family, listener.port)
     return str(address) == str(listener)
 
 
 def _parse(text: str) -> Address:
-    """Return an address that can be connected to."""
+    """Return an address to connect to."""
     if text.startswith("unix:") and text != "unix:":
-        # The shell's directory is meant, as with any file that is typed.
+        # A relative path starts at the shell's directory, as for any typed file.
         text = f"unix:{os.path.abspath(text.removeprefix('unix:'))}"
     try:
         address, clause, hint = parse_peer(text), "has no port", None
@@ -98,17 +98,17 @@ def _parse(text: str) -> Address:
 
 
 def _meant(text: str) -> str | None:
-    """Return what was probably meant by a URL, or by a path alone."""
+    """Return what a URL, or a path alone, probably means."""
     if text.startswith("http://"):
         return text.removeprefix("http://").partition("/")[0]
     return f"unix:{text}" if "/" in text or text.endswith(".sock") else None
 
 
 def _resolved(address: Address) -> Address:
-    """Return the first address of a name that takes connections."""
+    """Return the first address of a name that accepts connections."""
     try:
         with socket.create_connection((address.host, address.port), CONNECT_S) as sock:
             return Address(sock.family, sock.getpeername()[0], address.port)
     except OSError as error:
-        reason = error.strerror or "no answer in time"
+        reason = error.strerror or "timed out"
         raise NginyError(f"no answer from {address} ({reason}); is nginy running?") from error

@@ -50,7 +50,7 @@ VARIABLES_ABOUT: Final = {
     "proxy_protocol_tlv_alpn": "A TLV of it by nginx's name, or by number as in ..._tlv_0xE0.",
     "proxy_protocol_tlv_authority": "The host name that the client asked the proxy for.",
     "proxy_protocol_tlv_netns": "The network namespace that the client came from.",
-    "proxy_protocol_tlv_ssl": "What the proxy says of the client's TLS, as bytes.",
+    "proxy_protocol_tlv_ssl": "What the proxy says about the client's TLS, as bytes.",
     "proxy_protocol_tlv_ssl_cipher": "The client's cipher.",
     "proxy_protocol_tlv_ssl_cn": "The common name in the client's certificate.",
     "proxy_protocol_tlv_ssl_key_alg": "The algorithm of the certificate's key.",

@@ -304,7 +304,7 @@ class Template(ScalarKind[str]):
     def check(self, text: str, defined: Mapping[str, str]) -> None:
         """Raise InvalidValueError for a name that is neither nginy's nor `defined`.
 
-        `defined` says of each name what makes it known late, as `Findings.variables` does.
+        `defined` says for each name what makes it known late, as `Findings.variables` does.
         """
         names = names_in(text)
         known = (*self.variables, *defined)

@@ -70,8 +70,8 @@ class Interest(Protocol):
     def add(self, c: "Connection") -> None:
         """Begin to watch a connection that was just opened; raises OSError if there is no room.
 
-        Epoll has room for so many descriptors of a user (ENOSPC, `max_user_watches` of epoll(7)),
-        select() for small numbers only (EMFILE).
+        Epoll limits the descriptors of a user (ENOSPC, `max_user_watches` of epoll(7)), select()
+        takes small numbers only (EMFILE).
         """
 
     def change(self, event: "Event") -> None:

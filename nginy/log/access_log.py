@@ -27,7 +27,7 @@ class AccessLog(Generic[T]):
     `render` makes the text of a line, without a newline, from a session. `is_wanted` says which
     sessions get a line; None is all. With `buffer_bytes` of 0 it writes each line at once.
     Otherwise lines wait until they fill the buffer, or until the owner's timer of `flush_ms` calls
-    `flush`; the sink's `want_flush` says when to start that timer. `errors` says what becomes of
+    `flush`; the sink's `want_flush` says when to start that timer. `errors` says what to do with
     characters that have no UTF-8, as in str.encode.
     """
 

@@ -1,4 +1,4 @@
-"""Pacing: sessions that may move so many bytes a second, each way (`proxy_upload_rate` and
+"""Pacing: sessions that may move a number of bytes a second, each way (`proxy_upload_rate` and
 `proxy_download_rate`).
 
 A `PacedSession` is a TCP session that reads no more than its pace allows. What has to wait stays in

@@ -31,7 +31,7 @@ READS = 4  # for one event; then the others have their turn
 
 
 class Event:
-    """One direction of a connection: what is known of it, and what to call."""
+    """One direction of a connection: what is known about it, and what to call."""
 
     def __init__(self) -> None:
         self.ready = False  # the kernel said so, and no call has said "not now" since

@@ -232,7 +232,7 @@ def build_v2(
 ) -> bytes:
     """Return a header of v2: PROXY for two hosts or two paths, LOCAL for anything else.
 
-    LOCAL has no TLVs: it is what a proxy says of a connection of its own, such as a health check.
+    LOCAL has no TLVs: a proxy says it about a connection of its own, such as a health check.
     `with_checksum` adds a CRC32C. Raises WireError if it would be longer than `MAX_V2_BYTES`.
     """
     if isinstance(source, tuple) and isinstance(destination, tuple):

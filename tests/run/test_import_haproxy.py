@@ -60,7 +60,7 @@ backend unretried
     server dead {dead}
     server a {a}
 
-# Who may come.
+# Which clients may connect.
 frontend guarded
     bind {host}:{guarded}
     acl friends src 127.0.0.0/9

@@ -33,7 +33,7 @@ class Plans:
         """The digests of everything sent by those ends that this object has told what to send."""
 
     def begin(self, end: End) -> End:
-        """Have `end` send something, in pieces of some size, and then FIN."""
+        """Let `end` send something, in pieces of some size, and then FIN."""
         largest = self._rng.choice([1, 1000, 100_000, 400_000, LARGEST_BYTES])
         data = self._bytes[: self._rng.randrange(largest)]
         self.sent[digest(data)] += 1

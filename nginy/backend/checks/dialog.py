@@ -234,7 +234,7 @@ class Dialog:
         self._finish(self._tls_result(self._refusal))
 
     def _wrong_name(self, c: TlsConnection) -> str:
-        """Return what is wrong with the name of a certificate that OpenSSL was not told of."""
+        """Return what is wrong with the certificate's name, if OpenSSL did not know it."""
         contexts = self._inquiry.tls
         if contexts is None or not contexts.settings.leaves_name:
             return ""

@@ -10,7 +10,7 @@ changes. The backend's state is the worst word; `State` is in that order:
 
     up < checking < ejected < draining < down < unresolved < maintenance
 
-The order follows what becomes of sessions. Draining is worse than ejected: somebody wants it, and
+The order follows the effect on sessions. Draining is worse than ejected: somebody wants it, and
 it does not end by itself. Down is worse than draining: a draining backend that dies must not keep
 its old sessions. Without an address and in maintenance nginy makes no checks, so it knows nothing
 below those.

@@ -164,7 +164,7 @@ class Queries:
 
     def __str__(self) -> str:
         """Return what log lines call it."""
-        return "the answers that another worker is to be given"
+        return "the answers expected from another worker"
 
     def abort(self) -> None:
         """Go on after a bug, with questions of our own."""

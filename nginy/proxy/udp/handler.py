@@ -59,7 +59,7 @@ class UdpHandler(UdpHandlerBase):
         self.session_class = UdpSession
         """What it makes of its clients; for listeners with a rate, `pacing.PacedUdpSession`."""
         self.is_draining = False
-        """Set to serve known clients only, before the listener is to go."""
+        """Set to serve known clients only, before the listener goes."""
         self.heir: Callable[[SockAddr, bytes, memoryview], None] | None = None
         """Takes what new clients send meanwhile, by the sender and our address that it was sent to,
         with the PROXY header; None: it is dropped."""

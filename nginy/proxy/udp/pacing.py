@@ -1,4 +1,4 @@
-"""Pacing of datagrams: UDP sessions that may move so many bytes a second, each way.
+"""Pacing of datagrams: UDP sessions that may move a number of bytes a second, each way.
 
 What a backend sends too fast waits in the session's own socket: reading pauses, and a timer resumes
 it. What a client sends too fast cannot wait: all clients share the listener's socket, and a queue

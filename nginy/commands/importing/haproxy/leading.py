@@ -28,7 +28,7 @@ AGAIN: Final = "nginy does not try a backend again: HAProxy does, after a second
 
 
 class Leading:
-    """Writes what a listener says of all its backends."""
+    """Writes the settings of a listener that apply to all its backends."""
 
     def __init__(self, front: Proxy, backs: Sequence[Back], world: World) -> None:
         self.front = front
@@ -74,7 +74,7 @@ class Leading:
     def _judge_others(
         self, keyword: str, value: Callable[[Proxy], str], least_servers: int = 1
     ) -> None:
-        """Judge backends, of so many servers, whose value differs from that of the first one."""
+        """Judge backends with at least so many servers whose value differs from the first one's."""
         wanted = value(self.first)
         for back in self.backs[1:]:
             if len(back.servers) < least_servers:

@@ -62,7 +62,7 @@ class Line:
         return self.words[1:] if self.is_off and len(self.words) > 1 else self.words
 
     def word(self, index: int) -> str:
-        """Return a word, "" if there are not so many."""
+        """Return a word, "" if there are fewer."""
         return self.words[index] if index < len(self.words) else ""
 
 

@@ -87,7 +87,7 @@ def read_matches(stream: list[Directive]) -> dict[str, Directive]:
 
 
 def set_session_drop(reading: ConfReader, scope: Scope, listener: Block) -> None:
-    """Have the sessions of a backend end that goes down, as proxy_session_drop does."""
+    """End the sessions of a backend that goes down, as proxy_session_drop does."""
     directive = scope.one("proxy_session_drop")
     if directive is None or argument(directive) != "on":
         return

@@ -54,7 +54,7 @@ class Ledger:
             self.close(directive, str(error))
 
     def entry(self, directive: Directive) -> Entry:
-        """Return what is known of one directive."""
+        """Return what is known about one directive."""
         verdict = self._verdicts[directive]
         words = shown(_quoted(word) for word in directive.words)
         return Entry(directive.file, directive.line, words, verdict.fate, verdict.text)

@@ -181,7 +181,7 @@ CASES = [
     (f"{TLS} ssl_stapling on;", SERVER, "tls", "left out: ssl_stapling on: nginy staples no"),
     ("listen 80; ssl on; ssl_certificate c.pem; ssl_certificate_key c.key; proxy_pass web;", SERVER,
      "tls:", ""),
-    # Who may come.
+    # Which clients may connect.
     ("allow 10.1.2.3/8; allow 2001:DB8::/32; allow unix:; deny all;", SERVER,
      'access: [{allow: 10.0.0.0/8}, {allow: "2001:db8::/32"}, {allow: "unix:"}, {deny: all}]', ""),
     ("deny 10.0.0.300;", SERVER, "", "left out: deny 10.0.0.300: "),
