@@ -32,6 +32,7 @@ from nginy.commands.status import status
 from nginy.commands.trace import TraceWish, trace
 from nginy.commands.usage import mistake, parse_usage
 from nginy.config.load import load, service_pid_file
+from nginy.config.node import closest, did_you_mean
 from nginy.config.schema import Config
 from nginy.errors import NginyError
 from nginy.printing import print_error, print_text, show, tell
@@ -75,7 +76,9 @@ def answer(arguments: Mapping[str, Any]) -> int:
 def _send(name: str, path: str, environ: Mapping[str, str]) -> int:
     """Send the nginy that runs a configuration a signal, and print the outcome."""
     if name not in SIGNALS_BY_NAME:
-        raise NginyError(f'invalid option: "-s {name}", expected {", ".join(SIGNALS_BY_NAME)}')
+        hint = did_you_mean(closest(name, SIGNALS_BY_NAME))
+        expected = ", ".join(SIGNALS_BY_NAME)
+        raise NginyError(f'invalid option: "-s {name}", expected {expected}{hint}')
     pid_path = service_pid_file(environ)
     if pid_path is not None and os.path.exists(pid_path):
         # The process itself reports a bad file, so the status of the service shows it, too.

@@ -217,9 +217,15 @@ def test_a_wrong_command_line_prints_the_usage_and_fails(capsys: Capture, argv: 
         (["-s", "stop", "a.yml", "b.yml"], "missing or extra argument"),
         ([], "no configuration file"),
         (["-t"], "no configuration file"),
-        (["-s"], "no configuration file"),
+        (["-s"], "-s has no value, expected stop, quit, reload, reopen, upgrade"),
+        (["a.yml", "-c"], "-c has no value, expected FILE"),
+        (["statsu", "a.yml"], 'unknown command "statsu" (did you mean "status"?)'),
         (["-t", "a.yml", "b.yml"], "missing or extra argument"),
-        (["explain", "a.yml"], "missing or extra argument"),
+        (
+            ["explain", "a.yml"],
+            "missing or extra argument, expected nginy explain CONFIG LISTENER CLIENT [FIRST]...",
+        ),
+        (["drain"], "missing or extra argument, expected nginy drain [--wait TIME]"),
     ],
 )
 def test_what_is_wrong_with_a_command_line_is_said(
@@ -271,6 +277,8 @@ def test_s_knows_five_signals(tmp_path: pathlib.Path, capsys: Capture) -> None:
     )
     for path in (write(tmp_path, LISTENER), write(tmp_path, "?", "bad.yml"), "missing.yml"):
         assert outcome(capsys, "-s", "kill", path) == (1, "", [message])
+    message = message.replace("kill", "relaod") + ' (did you mean "reload"?)'
+    assert outcome(capsys, "-s", "relaod", "missing.yml") == (1, "", [message])
 
 
 def test_s_needs_a_pid_file(tmp_path: pathlib.Path, capsys: Capture) -> None:

@@ -124,10 +124,29 @@ def mistake(text: str, typed: Sequence[str], signals: Collection[str]) -> str:
     exclusive = [option for option in ("-t", "-T", "-s") if option in given]
     if len(exclusive) > 1:
         return f"{' and '.join(exclusive)} cannot be combined"
+    usage = parse_usage(text)
+    needy = {name: each.value for each in usage.options if each.value for name in each.names}
+    if typed and typed[-1] in needy:
+        expected = ", ".join(signals) if typed[-1] == "-s" else needy[typed[-1]]
+        return f"{typed[-1]} has no value, expected {expected}"
     words = [word for word in typed if not word.startswith("-")]
     if words and "-s" not in given and words[0] in signals:
         return f"unknown command {quote(words[0])}{did_you_mean(f'-s {words[0]}')}"
-    return "missing or extra argument" if words else "no configuration file"
+    if not words:
+        return "no configuration file"
+    return "missing or extra argument" if "-s" in given else _wrong_words(usage, words)
+
+
+def _wrong_words(usage: Usage, words: Sequence[str]) -> str:
+    """Return what is wrong with a command and its arguments."""
+    names = [each.name for each in usage.commands if each.name]
+    text = "missing or extra argument"
+    if words[0] in names:
+        single = [each for line in usage.lines for each in _alternatives(line)]
+        lines = [line for line in single if _command_name(line) == words[0]]
+        return f"{text}, expected {' or '.join(lines)}"
+    meant = closest(words[0], names) if len(words) > 1 else None
+    return f"unknown command {quote(words[0])}{did_you_mean(meant)}" if meant else text
 
 
 def _options_in(word: str) -> list[str]:
