@@ -16,7 +16,6 @@ nginx: `ngx_master_process_cycle` in `ngx_process_cycle.c`.
 Tested in tests/run/test_workers.py.
 """
 
-import contextlib
 import enum
 import logging
 import os
@@ -44,10 +43,11 @@ from nginy.process.takeover.tally import Moved
 from nginy.process.workers.crew import Crew, WorkerProcess
 from nginy.process.workers.handing import Handing
 from nginy.process.workers.lead import Lead
+from nginy.process.workers.part import SupervisorPart
 from nginy.process.workers.ports import PortSet
 from nginy.process.workers.reopening import Reopening
 from nginy.process.workers.reports import Reports
-from nginy.process.workers.vote import Patience, Vote, Voting
+from nginy.process.workers.vote import Patience, Voting
 from nginy.process.workers.worker import Ends, serve
 
 logger = logging.getLogger("nginy.server")
@@ -95,7 +95,6 @@ class Supervisor:
         self.admin.subject.crew = self._reports
         self.admin.controlled_by(self.control)
         self.admin.subject.set_level = self.logs.set_level
-        self.config = schema.Config()
         self._stage = Stage.STARTING
         self._counts = SharedCounts(workers)
         self._text = ""
@@ -104,10 +103,13 @@ class Supervisor:
         self._lead = Lead(self.crew)
         self._handing = Handing(self.crew)
         self._reopening = Reopening(self.loop, self.crew, self.control.reopened)
-        self._voting = Voting(self.loop, self.crew, self, patience.vote_ms)
+        self._part = SupervisorPart(
+            self.loop, self.ports, self.admin, self.logs, self.control, self._lead
+        )
+        self._part.patience_ms = patience.vote_ms
+        self._voting = Voting(self.loop, self.crew, self._part, patience.vote_ms)
         self._failure = ""
         self._stop_timer = Timer(self._stop_handler, self)
-        self._retire_timer = Timer(self._retire_handler, self)
 
     # Starting.
 
@@ -122,7 +124,7 @@ class Supervisor:
         self.admin.commit(self.admin.prepare(config, self.ports.inherited))
         self.ports.apply(config, opened)
         give_away(config.user, self.admin)
-        self.config = config
+        self._part.config = config
         self._text = dump(config) if config.pid is not None else ""
         self.crew.start()
         self._handing.leave_to(-1, self._counts.workers)
@@ -146,12 +148,12 @@ class Supervisor:
         # The first leader must know it before it resolves names that need no name server.
         is_leading = index == 0 and self._stage is Stage.STARTING
         counts, book = self._counts.for_worker(index), self.admin.subject.book
-        return serve(self.config, Ends(sock, sockets, lanes), counts, is_leading, book)
+        return serve(self._part.config, Ends(sock, sockets, lanes), counts, is_leading, book)
 
     def _all_serve(self) -> None:
         """Go from starting to serving: all workers have started."""
         try:
-            self.control.open_pid_file(self.config, self._text)
+            self.control.open_pid_file(self._part.config, self._text)
         except NginyError as error:
             self._fail(str(error))
             return
@@ -231,7 +233,7 @@ class Supervisor:
     def reopen_logs(self) -> None:
         """Make all processes open their logs again."""
         problems = self.logs.reopen()
-        give_away(self.config.user, self.logs)
+        give_away(self._part.config.user, self.logs)
         self._reopening.begin(problems)
 
     def change_to(self, config: schema.Config, text: str) -> None:
@@ -240,59 +242,6 @@ class Supervisor:
             self._voting.begin(config, text)
         except NginyError as error:
             self.control.refused(*str(error).splitlines())
-
-    # What a vote asks for.
-
-    def open(self, vote: Vote) -> None:
-        """Open what the supervisor has to open, all or nothing; raises NginyError."""
-        with contextlib.ExitStack() as undo:
-            vote.ports = self.ports.open(vote.config)
-            undo.callback(self.ports.undo, vote.ports)
-            vote.admin = self.admin.prepare(vote.config, self.ports.inherited)
-            undo.callback(self.admin.undo, vote.admin)
-            self.control.prepare(vote.config, vote.text)
-            undo.callback(self.control.undo)
-            self.logs.open(vote.config)
-            give_away(vote.config.user, self.logs)
-            undo.pop_all()
-
-    def undo(self, vote: Vote) -> None:
-        """Close what was opened, and go on as before."""
-        self.ports.undo(vote.ports)
-        self.admin.undo(vote.admin)
-        self.control.undo()
-        self.logs.open(self.config)
-        self.logs.close_unused(self.config)
-
-    def change(self, vote: Vote) -> None:
-        """Change what is the supervisor's."""
-        self.config = vote.config
-        self.ports.apply(vote.config, vote.ports)
-        self.admin.commit(vote.admin)
-        give_away(vote.config.user, self.admin)
-        if self.ports.has_retired() and vote.config.worker_shutdown_timeout_ms is not None:
-            deadline_ms = vote.config.worker_shutdown_timeout_ms + self._patience.vote_ms
-            self.loop.timers.start(self._retire_timer, self.loop.clock.now_ms + deadline_ms)
-        self.control.commit(vote.text)
-        raise_descriptor_limit(vote.config.worker_connections, self.loop.interest.descriptors_max)
-        self.logs.close_unused(vote.config)
-
-    def sockets_for(self, process: WorkerProcess, vote: Vote) -> Sequence[int]:
-        """Return what a worker listens on, with what the vote has opened."""
-        return [sock.fileno() for sock in self.ports.sockets_of(process.index, vote.ports)]
-
-    def refused(self, reason: str) -> None:
-        """Say why nothing has changed."""
-        self.control.refused(reason)
-
-    def changed(self, vote: Vote) -> None:
-        """Say what has changed."""
-        # A worker may have heard about a new backend before it knew that backend.
-        self._lead.recite()
-        self.control.reloaded(vote.config)
-
-    def _retire_handler(self, _timer: Timer) -> None:
-        self.ports.close_retired()
 
     # Ending.
 
@@ -306,7 +255,7 @@ class Supervisor:
             if not (has_successor and process.send("succeeded")):
                 process.send_signal(signal.SIGQUIT)
         status = f"waiting for the sessions of {len(self.crew.processes)} workers to end"
-        self.admin.draining(status, ends_in_ms(self.config), has_successor=has_successor)
+        self.admin.draining(status, ends_in_ms(self._part.config), has_successor=has_successor)
         return status
 
     def give(self, report: Callable[[Moved], None]) -> Sequence[socket.socket]:
@@ -336,7 +285,7 @@ class Supervisor:
         """Log how many sessions all workers wait for, once each has said it."""
         if set(self._draining) >= set(self.crew.processes):
             sessions = sum(self._draining.values())
-            timeout_ms = self.config.worker_shutdown_timeout_ms
+            timeout_ms = self._part.config.worker_shutdown_timeout_ms
             status = self.admin.subject.draining = draining_status(sessions, timeout_ms)
             self.control.tell_stopping(status)
 
@@ -367,7 +316,7 @@ class Supervisor:
         self.ports.close()
         self._voting.close()
         self.loop.timers.cancel(self._stop_timer)
-        self.loop.timers.cancel(self._retire_timer)
+        self._part.close()
         self.control.close()
         self.logs.close()
         self.loop.close()
