@@ -225,7 +225,7 @@ def test_a_wrong_command_line_prints_the_usage_and_fails(capsys: Capture, argv: 
             ["explain", "a.yml"],
             "missing or extra argument, expected nginy explain CONFIG LISTENER CLIENT [FIRST]...",
         ),
-        (["drain"], "missing or extra argument, expected nginy drain [--wait TIME]"),
+        (["drain", "a.yml"], "missing or extra argument, expected nginy drain [--wait TIME]"),
     ],
 )
 def test_what_is_wrong_with_a_command_line_is_said(
