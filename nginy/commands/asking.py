@@ -95,7 +95,7 @@ def ask_json(interface: Interface, message: Message) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        raise NginyError("the answer is malformed") from None
+        raise NginyError(f"{interface.name} does not answer like nginy") from None
 
 
 def refusal(code: int, text: str) -> NginyError:

@@ -3,9 +3,11 @@
 import os
 import pathlib
 import socket
+import threading
 
 import pytest
 from nginy.cli import main
+from nginy.commands.asking import Message, ask_json
 from nginy.commands.interface import Interface, interface_at
 from nginy.errors import NginyError
 
@@ -50,7 +52,6 @@ def test_an_address_is_a_unix_socket_or_a_port(typed: str, meant: str) -> None:
         ("127.0.0.1:99999", f"{EXPECTED}"),
         ("1.2.3.4.5:80", f"{EXPECTED}"),
         (f"unix:/{'a' * 200}", f"{EXPECTED}"),
-        ("no.such.invalid:80", "no answer from no.such.invalid:80 ("),
     ],
 )
 def test_anything_else_gets_one_sentence(capsys: Capture, typed: str, said: str) -> None:
@@ -123,5 +124,24 @@ def test_a_name_stands_for_its_address_that_answers() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         assert address_of(interface_at(f"localhost:{port}", None)) == f"127.0.0.1:{port}"
-    with pytest.raises(NginyError, match=r"no answer from localhost:1 \(Connection refused\)"):
-        interface_at("localhost:1", None)
+    with pytest.raises(
+        NginyError, match=rf"no answer from localhost:{port} \(Connection refused\)"
+    ):
+        interface_at(f"localhost:{port}", None)
+
+
+def test_what_answers_otherwise_is_not_nginy() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        interface = interface_at(f"127.0.0.1:{server.getsockname()[1]}", None)
+
+        def answer() -> None:
+            c, _ = server.accept()
+            with c:
+                c.recv(65536)
+                c.sendall(b"HTTP/1.0 200 OK\r\n\r\nhello")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(NginyError, match=f"{interface.name} does not answer like nginy"):
+            ask_json(interface, Message("GET", "/api/v1/overview"))
+        thread.join()
