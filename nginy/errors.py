@@ -23,7 +23,7 @@ class NginyError(Exception):
 
 
 class InvalidValueError(ValueError):
-    """A text that is no value of its type.
+    """A text that is not a value of its type.
 
     `clause` continues a sentence that begins with the quoted text: "has no unit". `hint` is the
     text that was probably meant, if one is known.

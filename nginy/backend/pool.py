@@ -283,8 +283,7 @@ class BackendPool:
             self.queue.call_next()
 
     def set_queue(self, settings: QueueSettings | None, peers: Peers | None = None) -> None:
-        """Make newcomers wait as `settings` say, or not at all; those who wait already go on
-        waiting.
+        """Make newcomers wait as `settings` say, or not at all; clients that wait go on waiting.
 
         `peers` are the queues of other workers for this upstream.
         """
@@ -297,7 +296,7 @@ class BackendPool:
             self.queue = WaitingQueue(settings, peers)
 
     def look_at_queue(self) -> None:
-        """Call those who wait for backends that other workers have given back meanwhile."""
+        """Call clients that wait, for backends that other workers have given back meanwhile."""
         if self.queue is not None:
             room = (b.max_conns - b.conns for b in self.backends if b.max_conns and not b.down)
             self.queue.look(sum(max(free, 0) for free in room))

@@ -61,7 +61,7 @@ class Balance:
 
 @dataclass(frozen=True, slots=True)
 class MethodSyntax:
-    """The syntax of one method. Without a kind of argument, the method is a word alone.
+    """The syntax of one method. Without a kind of argument, the method is only a word.
 
     `example` is the argument that a message shows, for methods that need one.
     """
@@ -93,7 +93,7 @@ class Factor(ScalarKind[float]):
 
 
 class HashKey(Template):
-    """A text with variables, without blanks: nginx's "$remote_addr consistent" is no key."""
+    """A text with variables, without blanks: nginx's "$remote_addr consistent" is not a key."""
 
     expected = "a key such as $remote_addr or $remote_addr:$remote_port"
 
@@ -106,7 +106,7 @@ class HashKey(Template):
         super().check(text, defined)
 
     def advice(self, key: str, text: str) -> str | None:
-        """Explain where nginx's option behind the key goes."""
+        """Explain where nginx's option after the key goes."""
         words = text.split()
         if "consistent" in words[1:]:
             return f'has "consistent" after the key, expected {hash_options(words)} in the braces'
@@ -148,7 +148,7 @@ class BalanceKind(Kind[Balance]):
         if argument is not None and method.argument is not None:
             values["argument"] = method.argument.read(argument, findings)
         elif argument is not None:
-            raise findings.refuse(argument.mark, f"{name.text} takes no value, expected it alone")
+            raise findings.refuse(argument.mark, f"{name.text} takes no value, expected the word")
         elif method.example:
             what = "a key" if method.hashes else "a time"
             text = f"{name.text} needs {what}, expected {{{name.text}: {method.example}}}"
@@ -165,7 +165,7 @@ class BalanceKind(Kind[Balance]):
         return balance
 
     def write(self, value: Balance) -> Plain:
-        """Return the word alone where it says everything."""
+        """Return only the word if it says everything."""
         method = METHODS[value.method]
         if not value.argument:
             return value.method

@@ -84,7 +84,7 @@ class LogFormatKind(Record[LogFormat]):
         super().__init__(LogFormat, "a log format", shorthand="text")
 
     def write(self, value: LogFormat) -> Plain:
-        """Return the text alone where it says everything."""
+        """Return only the text if it says everything."""
         return value.text if value.escape == "default" else super().write(value)
 
 
@@ -149,7 +149,7 @@ class ListenerErrorLog(Switch[ErrorLogSettings]):
         """Return the log."""
         if isinstance(node, ScalarNode) and node.text in ("auto", "off"):
             return None if node.text == "auto" else SILENT
-        return self.record.read(node, findings)  # "on" is no path
+        return self.record.read(node, findings)  # "on" is not a path
 
     def write(self, value: ErrorLogSettings | None) -> Plain:
         """Return the log, or a word."""

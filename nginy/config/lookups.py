@@ -194,7 +194,7 @@ class _Networks:
             value = value.strip()
             problem = self._taken(text, value, mark)
             if not value:
-                problem = f"{quote(text)} has no value behind it, expected NETWORK VALUE"
+                problem = f"{quote(text)} has no value after it, expected NETWORK VALUE"
             elif "$" in value:
                 problem = f"{quote(value)} names a variable, expected plain text in a file"
             if problem:

@@ -26,7 +26,7 @@ class FilePath(ScalarKind[str]):
         self.expected = alternatives("the path of a file", *more)
 
     def parse(self, text: str, mark: Mark) -> str:
-        """Return an absolute path, a word, or an address behind its scheme."""
+        """Return an absolute path, a word, or an address after its scheme."""
         if text in self.words:
             return text
         for scheme in self.schemes:

@@ -154,7 +154,7 @@ class ConnectionBase(ABC):
 class Connection(ConnectionBase):
     """One socket, its two events and what is known about its peer (nginx `ngx_connection_t`).
 
-    Created by a `Listener` or by `event/connect.py`; closed by its owner alone, through `close`.
+    Created by a `Listener` or by `event/connect.py`; only its owner closes it, through `close`.
     """
 
     __slots__ = ()

@@ -137,7 +137,7 @@ class Listener:
         event.data.loop.post(event)
 
     def _accept_handler(self, event: Event) -> None:
-        if event.posted:  # a new client has come: step 6 will accept it, after those who wait
+        if event.posted:  # a new client has come: step 6 will accept it, after those that wait
             return
         loop = event.data.loop
         reserve = loop.reserve

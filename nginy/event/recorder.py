@@ -104,7 +104,7 @@ class Recorder:
         self.put_off = 0
         """What step 6 of this turn is about to run."""
         self.fired = self.early = 0
-        """Timers that fired; those of them that went back to sleep."""
+        """Timers that fired; how many of them went back to sleep."""
 
     def role(self, owner: Owner | None) -> Role:
         """Return what an owner is."""

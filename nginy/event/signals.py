@@ -41,7 +41,7 @@ class SignalReceiver:
         """Call `received` for each of `signals`; raises ValueError outside the main thread."""
         self._received = received
         self.last: signal.Signals | None = None
-        """The last one that was received, for those who trace the loop."""
+        """The last one received, for traces of the loop."""
         ours, self._wakeup = socket.socketpair()
         self._wakeup.setblocking(False)
         ours.setblocking(False)

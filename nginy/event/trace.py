@@ -24,7 +24,7 @@ PART_EVENTS: Final = 4000
 KEPT_TURNS: Final = 200
 """Turns that `/loop` shows."""
 KEPT_OWN_TURNS: Final = 40
-"""Of them, those that served nobody, or the admin interface alone. The page itself causes many, and
+"""Of them, those that served nobody, or only the admin interface. The page itself causes many, and
 they must not displace the others."""
 
 ACCEPT, CLIENT_READ, UPSTREAM_READ, WRITE, TIMER, POSTED, ADMIN, OTHER = KINDS = (

@@ -34,7 +34,7 @@ class _Events(list[Event]):
 
 
 class _Calls(dict[Callable[[], None], Owner]):
-    """The calls that are due soon, likewise."""
+    """The calls that are due soon, for the loop to go through."""
 
     def __init__(self, loop: "TracedLoop", calls: dict[Callable[[], None], Owner]) -> None:
         super().__init__(calls)

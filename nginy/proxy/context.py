@@ -106,5 +106,5 @@ def port_of(sockaddr: SockAddr) -> str:
 
 
 def as_bytes(value: str) -> bytes:
-    """Return the bytes of a variable's value; lone surrogates are those that are no UTF-8."""
+    """Return the bytes of a variable's value; lone surrogates are those that are not UTF-8."""
     return value.encode("utf-8", "surrogateescape")

@@ -127,7 +127,7 @@ class EndingSession(UpstreamSession):
         if outcome == AGAIN:
             return
         if outcome == ERROR or src.errno:
-            # With `errno` set, sending to this side has failed before: its EOF is no clean end.
+            # With `errno` set, sending to this side has failed before: its EOF is not a clean end.
             self._broken(src, dst)
         else:
             self._end_of_stream(src, dst)
@@ -286,7 +286,7 @@ class EndingSession(UpstreamSession):
     def _note_progress(self, client: Connection, upstream: Connection, now_ms: int) -> None:
         """Count bytes that a peer's kernel has taken since the last call as activity.
 
-        The timer alone asks. When it first finds bytes unsent, nobody knows how long they have been
+        Only the timer asks. When it first finds bytes unsent, nobody knows how long they have been
         waiting, so a side that stops taking bytes has one to two timeouts.
         """
         waiting = client.unsent_bytes()

@@ -79,7 +79,7 @@ class Rates:
         self._interval_us = 1_000_000 // rate
         self._room_us = (burst - 1) * self._interval_us
         self._full_at_us: dict[bytes, int] = {}
-        """Key -> when its bucket is full again; who was seen longest ago comes first."""
+        """Key -> when its bucket is full again; the key seen longest ago comes first."""
 
     def __len__(self) -> int:
         """Return how many keys it remembers."""

@@ -96,7 +96,7 @@ def _addr_of(place: HeaderAddress | None) -> str:
 
 
 def _tlv_of(session: Session, name: str) -> str:
-    """Return what a TLV says, "" if there is none; bytes that are no UTF-8 as \\xNN.
+    """Return what a TLV says, "" if there is none; bytes that are not UTF-8 as \\xNN.
 
     nginx: `ngx_proxy_protocol_get_tlv` in `ngx_proxy_protocol.c`.
     """

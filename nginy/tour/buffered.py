@@ -13,7 +13,7 @@ Only select() waits: even connect() only begins, and the socket is writable when
 
 What it cannot do: select() takes 1,024 descriptors, and gets all of them in each turn; a silent
 client stays for ever. Next: evented.py. What neither can do, nginy does: a backend that refuses
-ends the session (proxy/upstream.py); one backend is no balancing (backend/pool.py); and nothing
+ends the session (proxy/upstream.py); one backend is not balancing (backend/pool.py); and nothing
 says why a session ended (proxy/session.py).
 
 Tested in tests/tour/test_programs_live.py.

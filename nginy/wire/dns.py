@@ -160,7 +160,7 @@ def encode_query(query: Query, *, edns: bool = True) -> bytes:
 
 
 def frame(message: bytes) -> bytes:
-    """Return the message as it goes over TCP, behind its length (RFC 1035 §4.2.2)."""
+    """Return the message as it goes over TCP, after its length (RFC 1035 §4.2.2)."""
     return LENGTH.pack(len(message)) + message
 
 

@@ -113,9 +113,9 @@ def _bad(message: str) -> RequestError:
 def _check_lines(head: bytes) -> None:
     """Raise RequestError for line ends that are not CRLF; the last byte may be half of one."""
     if head.count(b"\n") != head.count(b"\r\n"):
-        raise _bad("a line ends in LF alone, expected CRLF")
+        raise _bad("a line ends in a bare LF, expected CRLF")
     if head.count(b"\r") != head.count(b"\r\n") + head.endswith(b"\r"):
-        raise _bad("a CR stands alone, expected CRLF")
+        raise _bad("a bare CR, expected CRLF")
     if b"\0" in head:
         raise _bad("the head has a zero byte")
 

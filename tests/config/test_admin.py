@@ -158,7 +158,7 @@ def test_a_token_that_a_network_sees_is_a_warning(tmp_path: pathlib.Path) -> Non
         ("pid: ./a\nadmin_state: ./d", '2:14: admin_state keeps nothing, as "d" is a directory'),
         (
             "pid: ./a\nadmin_state: no/b",
-            "2:14: admin_state keeps nothing, as there is no",
+            "2:14: admin_state keeps nothing because there is no",
         ),
         ("admin: {listen: unix:/run/a, mode: 0662}", "1:36: mode: every user of this machine may"),
         ("admin: {listen: unix:/run/a, mode: 0662, access: read}", ""),

@@ -193,7 +193,7 @@ METHODS = (
             ),
         ),
         ("{hash: x, bounded_load: 2}", "28: balance: bounded_load needs consistent: true"),
-        ("{least_conn: x}", "41: balance: least_conn takes no value, expected it alone"),
+        ("{least_conn: x}", "41: balance: least_conn takes no value, expected the word"),
         ("{random: three}", '37: balance: "three" is not known, expected two'),
         ("{random: two, consistent: on}", "42: balance: consistent cannot be combined with random"),
         ("{hash: x, consistent: maybe}", '50: balance: "maybe" is not valid, expected on or off'),

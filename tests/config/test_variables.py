@@ -143,7 +143,7 @@ def test_bad_lines_of_a_file_are_found_all_by_line(tmp_path: pathlib.Path) -> No
             'n.txt:3:1: values: "bad" is neither an IP address nor a network, expected a network'
             " such as 10.0.0.0/8 or an address"
         ),
-        'n.txt:4:1: values: "1.2.3.4" has no value behind it, expected NETWORK VALUE',
+        'n.txt:4:1: values: "1.2.3.4" has no value after it, expected NETWORK VALUE',
         'n.txt:5:1: values: "$pid" names a variable, expected plain text in a file',
     ]
 

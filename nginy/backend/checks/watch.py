@@ -256,7 +256,7 @@ class BackendWatch:
             self.arm()
 
     def _ask(self) -> None:
-        """Make a check, for all who ask the same."""
+        """Make a check, for all watches that ask the same."""
         sharers: list[Sharer] = [self]
         if len(self._group) > 1:
             sharers += [other for other in self._group if other is not self]

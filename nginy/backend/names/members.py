@@ -10,7 +10,7 @@ takes 100 ms, so it goes in slices, one a turn, while the old table serves; back
 down meanwhile. Each build ends before the next one begins, or a list that changes all the time
 would never get its table.
 
-A reload that brings new names is no outage: the present list serves until they are resolved, or
+A reload that brings new names causes no outage: the present list serves until they are resolved, or
 until it is certain that they have no address.
 
 nginx: `ngx_stream_upstream_zone_resolve_handler` in `ngx_stream_upstream_zone_module.c`.

@@ -136,7 +136,7 @@ class Block:
 
     @property
     def has_comments(self) -> bool:
-        """Whether there is a comment within it, or one above or behind it."""
+        """Whether there is a comment within it, above it or after it."""
         if any(self.above.values()) or any(self.behind.values()) or self.end:
             return True
         return any(_has_comments(value) for value in self.values.values())

@@ -192,7 +192,10 @@ def _lost_state(config: Config) -> Warnings:
     elif os.path.isdir(path):
         yield mark, f"admin_state keeps nothing, as {quote_path(path)} is a directory"
     elif not os.path.isdir(directory):
-        yield mark, f"admin_state keeps nothing, as there is no directory {quote_path(directory)}"
+        yield (
+            mark,
+            f"admin_state keeps nothing because there is no directory {quote_path(directory)}",
+        )
 
 
 def _of_tls(config: Config) -> Warnings:

@@ -200,7 +200,7 @@ def _listen_hint(text: str) -> str | None:
     if not words or _list_hint(text) is not None:
         return _list_hint(text) or _url_hint(text, is_listen=True) or _port_hint(text)
     word, _, value = words[0].partition("=")
-    answer = LISTEN_WORDS.get(word, "expected the address alone, and keys beside it")
+    answer = LISTEN_WORDS.get(word, "expected only the address, and keys beside it")
     answer = answer.replace("{value}", value or (words[1] if len(words) > 1 else "..."))
     return f'has "{words[0]}" after the address: {answer}'
 
@@ -263,7 +263,7 @@ def _bind_hint(text: str) -> str | None:
     words = text.split()
     if words[1:] == ["transparent"]:
         return f"has a word after the address, expected {{address: {words[0]}, transparent: on}}"
-    return "has words after the address, expected the address alone" if words[1:] else None
+    return "has words after the address, expected only the address" if words[1:] else None
 
 
 def _check_hint(text: str) -> str | None:

@@ -106,8 +106,8 @@ class HeaderReader:
     def _is_known(self, sockaddr: SockAddr, local: bytes, data: memoryview) -> bool:
         """Return whether the client of a datagram has a session here.
 
-        Note a header that comes alone all the same: what follows is no longer the previous
-        client's, which may have a session here.
+        Note a header that comes alone in any case: the next datagrams no longer belong to the
+        previous client, which may have a session here.
         """
         key: ClientKey = (sockaddr, local) if local else sockaddr
         client: Announced | None = None

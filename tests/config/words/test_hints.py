@@ -205,7 +205,7 @@ VALUES_WRITTEN = [
         in_listener("proxy_bind: $remote_addr transparent"),
         "has a word after the address, expected {address: $remote_addr, transparent: on}",
     ),
-    (in_listener("proxy_bind: 127.0.0.1 eth0"), "expected the address alone"),
+    (in_listener("proxy_bind: 127.0.0.1 eth0"), "expected only the address"),
     (in_listener("protocol: http"), "does not read HTTP, expected tcp"),
     (in_upstream("health_check: {interval: 10sec}"), '(did you mean "10s"?)'),
     (in_upstream("health_check: {interval: 1 minute}"), '(did you mean "1m"?)'),

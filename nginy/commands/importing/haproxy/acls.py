@@ -381,7 +381,7 @@ def _escaped_one(letter: str) -> str:
 
 
 def binary(text: str) -> str:
-    r"""Return hexadecimal digits as a literal: 0x41 as A, and \x00 for what is no letter."""
+    r"""Return hexadecimal digits as a literal: 0x41 as A, and \x00 for other bytes than letters."""
     if len(text) % 2 or not re.fullmatch(r"[0-9A-Fa-f]*", text):
         raise InvalidValueError(f'has "{text}", which is not hexadecimal')
     return escaped(

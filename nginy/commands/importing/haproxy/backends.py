@@ -46,7 +46,7 @@ def read_back(proxy: Proxy, world: World) -> Back:
 
 
 def _backups(proxy: Proxy, servers: list[Server], world: World) -> None:
-    """Judge backups: HAProxy uses the first one alone, unless all are asked for."""
+    """Judge backups: HAProxy uses only the first one, unless the option asks for all."""
     backups = [server for server in servers if server.is_backup]
     option = proxy.get("option allbackups")
     world.ledger.exact(option)

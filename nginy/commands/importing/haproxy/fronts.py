@@ -205,7 +205,7 @@ class FrontReader:
         listener.set("so_keepalive", self._keepalive(listener))
 
     def _announced(self, listener: Block, bind: Bind) -> None:
-        """Write who sends PROXY headers."""
+        """Write which clients send PROXY headers."""
         block = Block()
         if "accept-proxy" in bind.options:
             has_unix = any(each.startswith("unix:") for each in bind.addresses)

@@ -59,7 +59,7 @@ def _request(health: Block, line: Line, ledger: Ledger, method: str, path: str) 
 
 
 def _old_headers(health: Block, text: str, line: Line, ledger: Ledger) -> None:
-    r"""Write headers behind the version, which were once smuggled in: `HTTP/1.1\r\nHost:\ www`."""
+    r"""Write headers after the version, which were once smuggled in: `HTTP/1.1\r\nHost:\ www`."""
     _, *lines = re.split(r"\r\n|\\r\\n", text)
     pairs = [each.partition(":") for each in lines if each.strip()]
     _headers(health, [(name.strip(), value.strip()) for name, _, value in pairs])

@@ -275,14 +275,14 @@ OPPOSITES: Final[Mapping[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An option with the words behind it."""
+    """An option with the words after it."""
 
     name: str
     values: tuple[str, ...]
 
     @property
     def value(self) -> str:
-        """The first word behind it; "" if there is none."""
+        """The first word after it; "" if there is none."""
         return self.values[0] if self.values else ""
 
     @property

@@ -174,7 +174,7 @@ class RuleReader:
 
     def _track(self, line: Line, words: Sequence[str]) -> None:
         if list(words[:1]) != ["src"]:
-            self.ledger.left_out(line, "nginy counts sessions by the client's address alone")
+            self.ledger.left_out(line, "nginy counts sessions only by the client's address")
         else:
             self.ledger.close(line, "counts only where a limit needs it")
 

@@ -180,7 +180,7 @@ class Definitions:
 
 
 def _groups(key: str) -> tuple[str, ...]:
-    """Return the names of the groups of a regular expression; raise LeftOutError if it is none."""
+    """Return the names of the groups of a regular expression; raise LeftOutError for a bad one."""
     try:
         pattern = parse_pattern(key)
     except InvalidValueError as error:

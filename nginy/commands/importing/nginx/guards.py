@@ -29,7 +29,7 @@ OTHERS: Final = (
 
 
 def set_access(reading: ConfReader, scope: Scope, listener: Block) -> None:
-    """Set who may connect; each rule keeps its comments."""
+    """Set which clients may connect; each rule keeps its comments."""
     rules: list[Value] = []
     for directive in scope.all("allow", "deny"):
         with reading.ledger.judging(directive):

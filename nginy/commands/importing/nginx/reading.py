@@ -52,7 +52,7 @@ CONTEXTS: Final = {
 }
 """The context of a block's directives, by the context of the block and its name."""
 ENTRIES: Final = frozenset({"geo", "map", "match", "split_clients"})
-"""Blocks whose lines are no directives."""
+"""Blocks whose lines are not directives."""
 NO_HTTP: Final = "nginy is layer 4 and does not read HTTP; leave this part to nginx"
 NO_MAIL: Final = "nginy is layer 4 and speaks no mail protocol; leave this part to nginx"
 

@@ -1,4 +1,4 @@
-"""From `server` blocks to listeners: which addresses, who may come, where clients go, and how.
+"""From `server` blocks to listeners: their addresses, which clients may come, where they go.
 
 Several servers with one address (`server_name`) become one listener: the default one's, with routes
 to the others.

@@ -37,7 +37,7 @@ _SIZE_UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
 def time_ms(text: str) -> int:
-    """Return the milliseconds of a time; a number alone has seconds."""
+    """Return the milliseconds of a time; a plain number counts seconds."""
     total, position = 0, 0
     while position < len(text):
         match = _TIME.match(text, position)
