@@ -179,7 +179,8 @@ class AdminClient:
             # In one call: the client may have asked the process to end, and this turn may be the
             # last.
             data, pieces = b"".join((data, *pieces)), ()
-        self._unsent, self._pieces = memoryview(data), iter(pieces)
+        self._unsent = memoryview(data)
+        self._pieces = filter(None, pieces)  # an empty one would look like the end
         self._door.hold(self._held)
         self._wait(SEND_MS + 1000 * max(self._held - LONG_BYTES, 0) // SEND_BYTES_A_S)
         self._send()

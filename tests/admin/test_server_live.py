@@ -104,6 +104,11 @@ def big(_subject: Subject, _asked: Asked) -> Slices[Answer]:
     return Answer(200, bytes(BIG_BYTES))
 
 
+def patchy(_subject: Subject, _asked: Asked) -> Slices[Answer]:
+    yield None
+    return Answer(200, b"", pieces=[b"", b"a" * 70_000, b"", b"", b"b", b""])
+
+
 def endless(_subject: Subject, _asked: Asked) -> Slices[Answer]:
     while True:
         yield None
@@ -129,6 +134,7 @@ def more_routes() -> Iterator[None]:
     for name, make in (
         ("big", big),
         ("endless", endless),
+        ("patchy", patchy),
         ("pouring", pouring),
         ("broken", broken),
     ):
@@ -339,6 +345,13 @@ def test_a_reader_that_stops_is_closed(one: Admin) -> None:
     assert one.server.held_bytes == 0
     client.is_reading = True
     one.harness.turn_until(lambda: client.is_over)
+
+
+def test_an_empty_piece_ends_no_answer(one: Admin) -> None:
+    client = one.connect()
+    for _ in range(2):
+        one.ask(client, "GET /patchy")
+        assert one.answer(client)[2] == b"a" * 70_000 + b"b"
 
 
 def test_a_slow_reader_gets_all_of_it(admin: Admin) -> None:

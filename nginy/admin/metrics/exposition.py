@@ -312,8 +312,9 @@ def render(found: Iterable[Family], *, is_openmetrics: bool) -> Slices[list[byte
             if value is not None:
                 lines.append(f"{name}{suffix}{text} {value!r}\n")
             if pace.is_over(LINE_US):
-                pieces.append("".join(lines).encode())
-                lines.clear()
+                if lines:
+                    pieces.append("".join(lines).encode())
+                    lines.clear()
                 yield None
     if is_openmetrics:
         lines.append("# EOF\n")

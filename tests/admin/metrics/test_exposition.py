@@ -56,6 +56,14 @@ def test_a_strict_reader_takes_all_of_it(is_openmetrics: bool) -> None:
     assert value(found, "process_open_fds", worker="0") > 2
 
 
+def test_series_that_are_left_out_take_slices_and_leave_no_empty_pieces() -> None:
+    facts = facts_of(*(pool(f"up{i}", "10.0.0.1:80") for i in range(200)))
+    done(prepare(facts))
+    pieces, slices = done(render(families(facts, ()), is_openmetrics=False))
+    assert all(pieces)
+    assert slices > len(pieces)
+
+
 def test_no_name_breaks_out_of_its_label() -> None:
     found = read(text_of(facts_of(pool(EVIL, "10.0.0.1:80"))), is_openmetrics=False)
     assert value(found, "nginy_upstream_sessions", upstream=EVIL) == 0
