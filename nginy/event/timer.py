@@ -98,9 +98,9 @@ class TimerWheel:
             del timer.slot[timer]
             timer.slot = None
 
-    def running(self) -> list[tuple[int, Timer]]:
-        """Return the deadline and each running timer; O(n)."""
-        return [(tick * TICK_MS, timer) for tick, slot in self._slots.items() for timer in slot]
+    def running(self) -> Iterator[tuple[int, Timer]]:
+        """Yield the deadline and each running timer, but for what is started or moved meanwhile."""
+        return ((at * TICK_MS, one) for at in [*self._slots] for one in [*self._slots.get(at, ())])
 
     def next_deadline_ms(self) -> int | None:
         """Return when the next timer is due, None with no timer running; drops slots left empty."""

@@ -15,12 +15,13 @@ import pytest
 from nginy.admin import looking, reading
 from nginy.admin.answer import Answer, Slices
 from nginy.admin.asked import Asked
-from nginy.admin.loop import tracing
+from nginy.admin.loop import page, tracing, view
 from nginy.admin.loop.recording import TraceOrder
 from nginy.admin.metrics import scraping
 from nginy.admin.page import front
 from nginy.admin.subject import Front, Subject
 from nginy.backend.pool import BackendPool
+from nginy.event.timer import TICK_MS, Timer
 from nginy.event.trace import Trace
 from nginy.proxy.handler import ProxySettings
 from nginy.proxy.tcp import TcpHandler
@@ -44,6 +45,8 @@ MADE: dict[str, tuple[Callable[[Subject, Asked], Slices[Answer]], dict[str, str]
     "sessions": (looking.sessions, {}),
     "page": (front.page, {}),
     "metrics": (scraping.metrics, {}),
+    "loop": (view.loop_answer, {}),
+    "page of the loop": (page.page, {}),
 }
 
 
@@ -59,6 +62,17 @@ def crowd(kind: str) -> list[BackendPool]:
         for place in range(BACKENDS):
             take_down(web, place, "check failed: connect() failed (111: Connection refused)")
     return [web]
+
+
+def keep_busy(subject: Subject) -> None:
+    """Record turns with many handlers, and have many timers run."""
+    recorder = subject.recording.watch()
+    for number in range(200):
+        recorder.boxes = [("client read", n, n + 1, 7, 5, "AGAIN", "") for n in range(60)]
+        recorder.end_turn((number, *[0] * 5, 100, 100, 60, -1, -1, 0, 5, 0, recorder.boxes))
+    for number in range(BACKENDS):
+        deadline_ms = subject.loop.clock.now_ms + number * TICK_MS
+        subject.loop.timers.start(Timer(lambda _: None, subject.recording), deadline_ms)
 
 
 def costs_ns(work: Slices[Answer]) -> list[int]:
@@ -89,6 +103,7 @@ def test_no_slice_of_any_answer_is_long(kind: str) -> None:
         subject.fronts = lambda: fronts
         subject.balances = {each.name: "round_robin" for each in pools}
         subject.metrics_backends = BACKENDS
+        keep_busy(subject)
         gc.collect()
         gc.freeze()
         worst = {}

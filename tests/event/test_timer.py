@@ -195,6 +195,20 @@ def test_any_sequence_of_operations_agrees_with_a_sorted_list(book: Book) -> Non
         assert timer.is_running == (timer in deadlines)
 
 
+def test_timers_that_run_are_found_one_by_one_while_others_go(book: Book) -> None:
+    first, second, later = book.start(100), book.start(100), book.start(HOUR_MS)
+    timers = [(100, first), (100, second), (HOUR_MS, later)]
+    assert list(book.wheel.running()) == timers
+    found = book.wheel.running()
+    assert next(found) == timers[0]
+    book.start(HOUR_MS)
+    book.wheel.cancel(later)
+    assert [timer.is_running for _, timer in found] == [True, True]
+    found = book.wheel.running()
+    book.expire(2 * HOUR_MS)
+    assert list(found) == []
+
+
 def test_a_timer_says_in_words_what_it_is_for() -> None:
     class Session:
         def abort(self) -> None: ...

@@ -174,11 +174,11 @@ def test_what_could_not_be_written_is_tried_again(
     path.parent.mkdir()
     wait(RETRY_MS)
     assert json.loads(path.read_text())["changes"] == []
-    assert loop.timers.running() == []
+    assert list(loop.timers.running()) == []
     path.unlink()
     path.mkdir()
     state.changed()
     with expect_log("cannot be written"):
         state.close()
-    assert loop.timers.running() == []
+    assert list(loop.timers.running()) == []
     loop.close()

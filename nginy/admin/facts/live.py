@@ -12,11 +12,14 @@ from nginy.admin.answer import Slices
 from nginy.admin.pace import Pace
 from nginy.backend.backend import Counters
 from nginy.event.loop import Loop
+from nginy.event.timer import Timer
 from nginy.proxy.session import Session
 
 TELL_US: Final = 0.5
 SLICE: Final = 200
 """Connections looked at in one turn: some 0.1 ms, and 0.3 ms where each session is looked at."""
+TIMER_US: Final = 1.5
+"""To look at a timer."""
 
 
 def walk(loop: Loop, look: Callable[[Session], object]) -> Slices[None]:
@@ -40,10 +43,19 @@ def walk(loop: Loop, look: Callable[[Session], object]) -> Slices[None]:
         yield None
     if not loop.interest.is_edge_triggered:
         # A connection that waits for nothing is not registered there; a timer has its session.
-        for place, (_, timer) in enumerate(loop.timers.running(), 1):
-            look_once(timer.data)
-            if place % SLICE == 0:
-                yield None
+        yield from walk_timers(loop, lambda _, timer: look_once(timer.data))
+
+
+def walk_timers(loop: Loop, look: Callable[[int, Timer], object]) -> Slices[None]:
+    """Call `look` with the deadline and each timer that runs.
+
+    One that is set again meanwhile may be missing, or come twice.
+    """
+    pace = Pace()
+    for deadline_ms, timer in loop.timers.running():
+        look(deadline_ms, timer)
+        if pace.is_over(TIMER_US):
+            yield None
 
 
 def count_bytes(loop: Loop) -> Slices[None]:

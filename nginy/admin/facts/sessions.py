@@ -13,7 +13,7 @@ from heapq import heappush, heapreplace
 from typing import Final
 
 from nginy.admin.answer import Facts, Slices
-from nginy.admin.facts.live import walk
+from nginy.admin.facts.live import walk, walk_timers
 from nginy.admin.facts.shape import number, optional, real, row, rows, text
 from nginy.admin.facts.source import Details, Source
 from nginy.admin.pace import ROW_US, Pace
@@ -239,21 +239,29 @@ def _collect(subject: Subject, wanted: Details) -> Slices[Facts]:
         if pace.is_over(ROW_US):
             yield None
     is_whole = bool(sessions) and wanted.get("is_whole", False)
+    timers = (yield from _timers(subject, sessions[0])) if is_whole else []
     return {
         "sessions": facts,
         "matched": matched,
         "attempts": _attempts(subject, sessions[0]) if is_whole else [],
-        "timers": _timers(subject, sessions[0]) if is_whole else [],
+        "timers": timers,
     }
 
 
-def _timers(subject: Subject, session: Session) -> list[Facts]:
+def _timers(subject: Subject, session: Session) -> Slices[list[Facts]]:
     """Return what a session waits for, and until when, the next first; O(all timers)."""
-    now_ms = subject.loop.clock.now_ms
-    running = [(ms, timer) for ms, timer in subject.loop.timers.running() if timer.data is session]
+    loop = subject.loop
+    running: dict[Timer, int] = {}
+
+    def note(deadline_ms: int, timer: Timer) -> None:
+        if timer.data is session:
+            running[timer] = deadline_ms
+
+    yield from walk_timers(loop, note)
+    now_ms = loop.clock.now_ms
     return [
         {"what": str(timer).partition(" of ")[0], "due_in_s": max(ms - now_ms, 0) / 1000}
-        for ms, timer in sorted(running, key=lambda each: each[0])
+        for timer, ms in sorted(running.items(), key=lambda each: each[1])
     ]
 
 

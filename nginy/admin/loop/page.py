@@ -14,7 +14,7 @@ from nginy.admin.answer import Answer, Facts, Slices
 from nginy.admin.asked import Asked
 from nginy.admin.loop.script import JS
 from nginy.admin.loop.style import CSS
-from nginy.admin.loop.view import STEPS, look
+from nginy.admin.loop.view import STEPS, forget, look
 from nginy.admin.pace import Pace
 from nginy.admin.page.front import HTML
 from nginy.admin.subject import Subject
@@ -202,6 +202,7 @@ def page(subject: Subject, asked: Asked) -> Slices[Answer]:
         boxes = len(next(rows, {"boxes": ()})["boxes"])
         if pace.is_over(ROW_US * (1 + boxes)):
             yield None
+    yield from forget(facts)
     return Answer(200, b"", HTML, (), pieces)
 
 

@@ -9,20 +9,22 @@ Durations are seconds. A turn begins with its steps 1 and 2, in which it sleeps;
 Tested in tests/run/test_admin_loop.py.
 """
 
+import math
 from collections.abc import Sequence
 from heapq import nsmallest
 from itertools import pairwise
 from typing import Any, Final
 
-from nginy.admin.answer import Answer, Facts, Slices
+from nginy.admin.answer import Answer, Facts, Slices, discard
 from nginy.admin.asked import Asked, bad, json_answer
+from nginy.admin.facts.live import walk_timers
 from nginy.admin.facts.shape import flag, number, optional, real, row, rows, text
 from nginy.admin.facts.source import Details, Source, known, stamp
 from nginy.admin.loop.chrome import tidy
 from nginy.admin.pace import Pace
 from nginy.admin.subject import Subject
-from nginy.event.loop import Loop
 from nginy.event.recorder import Recorder
+from nginy.event.timer import Timer
 from nginy.event.trace import ADMIN, KEPT_TURNS, TIMER, Box, Turn
 
 DEADLINES: Final = 24
@@ -32,7 +34,6 @@ BOXES_SHOWN: Final = 200
 BOX_US: Final = 3
 """The cost of the facts of a box."""
 TURN_US: Final = 6
-TIMERS_A_SLICE: Final = 2000
 
 STEPS: Final = (
     "how long may we sleep?",
@@ -113,29 +114,39 @@ def turn_facts(raw: tuple[Any, ...]) -> Facts:
     }
 
 
-def _wheel(loop: Loop) -> Slices[Facts]:
-    """Return how many timers run, and the next deadlines."""
-    running = loop.timers.running()
-    yield None
-    count: dict[int, int] = {}
-    first: dict[int, Any] = {}
-    for place, (deadline_ms, timer) in enumerate(running, 1):
-        count[deadline_ms] = count.get(deadline_ms, 0) + 1
-        first.setdefault(deadline_ms, timer)
-        if place % TIMERS_A_SLICE == 0:
-            yield None
-    now_ms = loop.clock.now_ms
-    return {
-        "timers": len(running),
-        "next": [
-            {
-                "in_s": max(each - now_ms, 0) / 1000,
-                "timers": count[each],
-                "what": tidy(getattr(first[each].handler, "__name__", "")),
-            }
-            for each in nsmallest(DEADLINES, count)
-        ],
-    }
+class _Wheel:
+    """What is told of timers, noted one by one: how many, and the first of those due next."""
+
+    def __init__(self) -> None:
+        self.timers = 0
+        self._latest_ms: float = math.inf
+        """Beyond it, a deadline is none of the next ones."""
+        self._next: dict[int, tuple[int, Timer]] = {}
+        """How many timers are due at a deadline, and one of them."""
+
+    def note(self, deadline_ms: int, timer: Timer) -> None:
+        self.timers += 1
+        if deadline_ms > self._latest_ms:
+            return
+        count, first = self._next.get(deadline_ms, (0, timer))
+        self._next[deadline_ms] = count + 1, first
+        if len(self._next) > 2 * DEADLINES:
+            kept = nsmallest(DEADLINES, self._next)
+            self._next = {each: self._next[each] for each in kept}
+            self._latest_ms = kept[-1]
+
+    def facts(self, now_ms: int) -> Facts:
+        return {
+            "timers": self.timers,
+            "next": [
+                {
+                    "in_s": max(each - now_ms, 0) / 1000,
+                    "timers": self._next[each][0],
+                    "what": tidy(getattr(self._next[each][1].handler, "__name__", "")),
+                }
+                for each in nsmallest(DEADLINES, self._next)
+            ],
+        }
 
 
 def _listener(subject: Subject) -> str:
@@ -171,8 +182,9 @@ def _collect(subject: Subject, wanted: Details) -> Slices[Facts]:
         facts["turns"].append(turn_facts(each))
         if pace.is_over(TURN_US + BOX_US * len(each[-1])):
             yield None
-    facts.update((yield from _wheel(loop)))
-    return facts
+    wheel = _Wheel()
+    yield from walk_timers(loop, wheel.note)
+    return {**facts, **wheel.facts(loop.clock.now_ms)}
 
 
 def _merge(reports: Sequence[Facts]) -> Facts:
@@ -226,4 +238,11 @@ def loop_answer(subject: Subject, asked: Asked) -> Slices[Answer]:
     turns = max(asked.number("turns", KEPT_TURNS, KEPT_TURNS), 1)
     after = asked.number("after", 0)
     members = yield from look(subject, asked.request.query.get("worker"), turns, after)
-    return (yield from json_answer(asked, members))
+    answer = yield from json_answer(asked, members)
+    yield from forget(members)
+    return answer
+
+
+def forget(facts: Facts) -> Slices[None]:
+    """Free the facts of all turns in slices."""
+    yield from discard(*(turn["boxes"] for turn in facts["turns"]))

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
-from nginy.admin.facts.live import SLICE, count_bytes, walk
+from nginy.admin.facts.live import SLICE, count_bytes, walk, walk_timers
+from nginy.admin.pace import SLICE_US
+from nginy.event.timer import TICK_MS, Timer
 from nginy.proxy.session import Session
 
 from kit.admin import done
@@ -57,3 +59,20 @@ def test_many_are_looked_at_in_slices() -> None:
     loop = SimpleNamespace(interest=interest)
     _, slices = done(walk(loop, lambda _: None))  # type: ignore[arg-type]
     assert slices == 3
+
+
+def test_timers_are_looked_at_in_slices_where_the_selector_forgets_connections() -> None:
+    with Harness("poll") as harness:
+        loop, seen = harness.loop, []
+        timers = [Timer(lambda _: None, SimpleNamespace()) for _ in range(1000)]
+        for number, timer in enumerate(timers):
+            loop.timers.start(timer, loop.clock.now_ms + number % 400 * TICK_MS)
+        _, slices = done(walk(loop, lambda _: None))
+        assert slices > 3
+        work = walk_timers(loop, lambda _, timer: seen.append(timer))
+        next(work)
+        assert len(seen) <= SLICE_US
+        for timer in timers:
+            loop.timers.cancel(timer)
+        list(work)
+        assert set(seen) < set(timers), "those that ended meanwhile are missing"

@@ -2,15 +2,19 @@
 what it is made of says the same as the records."""
 
 import re
+from collections import Counter
+from random import Random
 from typing import Any
 
 import pytest
 from nginy.admin.loop.page import LOCKED, MEANINGS, css_class, render, time_text
 from nginy.admin.loop.script import JS
 from nginy.admin.loop.style import CSS
-from nginy.admin.loop.view import LOOP, turn_facts
+from nginy.admin.loop.view import DEADLINES, LOOP, look, turn_facts
+from nginy.event.timer import TICK_MS, Timer
 from nginy.event.trace import KINDS, OUTCOMES
 
+from kit.admin import Made, done
 from kit.page import EVIL, Reader, luminance
 
 JS_MAX_BYTES = 24_576
@@ -21,6 +25,10 @@ BOXES = [
     ("admin", 3_100, 3_400, 0, 9, "done", "answering an admin client"),
 ]
 TURN = (12, 100, 200, 1_000, 1_100, 2_000, 3_000, 3_500, 2, 50, 4, 1, 17, 99, BOXES)
+
+
+def abort(_timer: Timer) -> None:
+    raise AssertionError
 
 
 def report(**more: Any) -> dict[str, Any]:
@@ -60,6 +68,21 @@ def test_the_facts_of_a_turn_are_those_of_its_record() -> None:
     assert turn_facts((*TURN[:-1], BOXES[3:]))["is_own"] is True
     shaped = LOOP.shape(report())
     assert shaped == report(), "a supervisor takes all of it from its workers"
+
+
+def test_the_next_deadlines_of_many_timers_are_found_in_slices() -> None:
+    random = Random(7)
+    with Made() as subject:
+        wheel, due = subject.loop.timers, []
+        for _ in range(10_000):
+            due.append(TICK_MS * random.randrange(1, 5000))
+            wheel.start(Timer(abort, subject.recording), subject.loop.clock.now_ms + due[-1])
+        facts, slices = done(look(subject, None, 1, 0))
+        assert slices > 20
+        assert facts["timers"] == len(due) + 1, "and the lease"
+        told = [(round(each["in_s"] * 1000), each["timers"]) for each in facts["next"]]
+        assert told == sorted(Counter(due).items())[:DEADLINES]
+        assert {each["what"] for each in facts["next"]} == {"abort"}
 
 
 def test_it_is_complete_without_a_script_and_loads_nothing_from_elsewhere() -> None:
