@@ -340,7 +340,8 @@ def test_in_a_browser_the_wheel_and_what_waits_are_beside_it(showcase: Showcase)
     for line, each in zip(listed, told["next"], strict=False):
         assert line.startswith("in ")
         assert each["what"] in line
-        assert each["timers"] == 1 or f"{each['timers']} at once" in line
+        more = f"{each['timers']} at once" if each["timers"] > 1 else f" of {each['of']}"
+        assert line.endswith(more)
     hands = sum(each["in_s"] < 60 for each in told["next"])
     assert browser.value(f"{timers}.querySelectorAll('.hand').length") == hands > 0
     assert re.match(

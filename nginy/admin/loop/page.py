@@ -171,7 +171,8 @@ def render(facts: Facts) -> Iterator[str]:
     yield PICTURE.replace("ADDRESS", escape(facts["listener"]) or "ADDRESS")
     yield from table(facts)
     wheel = "".join(
-        f"<li>{each['timers']} &times; {escape(each['what'])} in {time_text(each['in_s'])}</li>"
+        f"<li>{each['timers']} &times; {escape(each['what'])} in {time_text(each['in_s'])}, "
+        f"such as that of {escape(each['of'])}</li>"
         for each in facts["next"]
     )
     yield (

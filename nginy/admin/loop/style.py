@@ -95,7 +95,9 @@ border-radius:50%;background:inherit;border:2px solid var(--bg)}
 .card .big{font-size:22px;font-weight:650}
 .wheel{display:flex;gap:14px;align-items:center}
 .wheel svg{width:132px;flex:none}
-.wheel ul{list-style:none;margin:0;padding:0;font-size:13px}
+.wheel ul{list-style:none;margin:0;padding:0;font-size:13px;line-height:1.35;min-width:0;
+overflow-wrap:anywhere}
+.wheel li{margin:3px 0}
 .ring{fill:none;stroke:var(--line);stroke-width:10}
 .hand{stroke:var(--timer);stroke-width:3;stroke-linecap:round}
 .scroll{overflow-x:auto}

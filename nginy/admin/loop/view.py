@@ -69,7 +69,7 @@ TURN: Final = row(
     boxes=rows(BOX, BOXES_SHOWN),
     more_boxes=number,
 )
-DEADLINE: Final = row(in_s=real, timers=number, what=text)
+DEADLINE: Final = row(in_s=real, timers=number, what=text, of=text)
 
 
 def _s(duration_ns: int) -> float:
@@ -143,6 +143,7 @@ class _Wheel:
                     "in_s": max(each - now_ms, 0) / 1000,
                     "timers": self._next[each][0],
                     "what": tidy(getattr(self._next[each][1].handler, "__name__", "")),
+                    "of": str(self._next[each][1].data),
                 }
                 for each in nsmallest(DEADLINES, self._next)
             ],

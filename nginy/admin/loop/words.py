@@ -115,7 +115,7 @@ WORDS: Final = """\
     draw(svg, "text", { x: 60, y: 72, "text-anchor": "middle" }, "minute");
     facts.next.slice(0, 5).forEach(function (each) {
       list.appendChild(make("li", {}, "in " + time(each.in_s) + ": " + each.what +
-        (each.timers > 1 ? ", " + each.timers + " at once" : "")));
+        (each.timers > 1 ? ", " + each.timers + " at once" : " of " + each.of)));
     });
     wheel.appendChild(svg);
     wheel.appendChild(list);

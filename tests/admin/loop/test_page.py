@@ -44,7 +44,7 @@ def report(**more: Any) -> dict[str, Any]:
         "unsent_limit_bytes": 1000,
         "pipes": 1,
         "timers": 6,
-        "next": [{"in_s": 0.25, "timers": 2, "what": EVIL}],
+        "next": [{"in_s": 0.25, "timers": 2, "what": "idle", "of": EVIL}],
         "turns": [turn_facts(TURN)],
         **more,
     }
@@ -83,6 +83,7 @@ def test_the_next_deadlines_of_many_timers_are_found_in_slices() -> None:
         told = [(round(each["in_s"] * 1000), each["timers"]) for each in facts["next"]]
         assert told == sorted(Counter(due).items())[:DEADLINES]
         assert {each["what"] for each in facts["next"]} == {"abort"}
+    assert {each["of"] for each in facts["next"]} == {"the recording of the loop"}
 
 
 def test_it_is_complete_without_a_script_and_loads_nothing_from_elsewhere() -> None:
