@@ -86,7 +86,7 @@ def _check_host(request: Request, settings: DoorSettings, address: Address) -> N
     host = request.host
     is_ours = host == address.host or (address.is_wildcard and _is_literal(host))
     if not is_ours and host != "localhost" and host not in settings.hosts:
-        text = f"this is not the host that was asked for, expected {address.host} or localhost"
+        text = f"the request is for another host, expected {address.host} or localhost"
         raise RequestError(421, "misdirected_request", f"{text}; hosts: adds names")
 
 
@@ -102,7 +102,7 @@ def _check_token(request: Request, token: bytes, brake: TokenBrake, now_ms: int)
         raise RequestError(401, "token_missing", "expected Authorization: Bearer TOKEN")
     if scheme.lower() != "bearer" or not hmac.compare_digest(shown.encode("latin-1"), token):
         brake.count(now_ms)
-        raise RequestError(401, "token_wrong", "this is not the token of token_file")
+        raise RequestError(401, "token_wrong", "the token is not that of token_file")
 
 
 def _check_change(request: Request, settings: DoorSettings) -> None:
@@ -112,9 +112,9 @@ def _check_change(request: Request, settings: DoorSettings) -> None:
     origin = request.fields.get("origin")
     own = f"http://{request.fields.get('host', '')}"
     if origin is not None and origin.lower() != own.lower():
-        raise RequestError(403, "foreign_origin", "a page of another site may change nothing")
+        raise RequestError(403, "foreign_origin", "pages of other sites may not change anything")
     if request.fields.get("sec-fetch-site", "").lower() not in OWN_SITES:
-        raise RequestError(403, "foreign_site", "a page of another site may change nothing")
+        raise RequestError(403, "foreign_site", "pages of other sites may not change anything")
     kind = request.fields.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise RequestError(415, "json_expected", "expected Content-Type: application/json")

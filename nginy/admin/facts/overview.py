@@ -51,7 +51,7 @@ class Group:
     troubled: list[Backend] = field(default_factory=list)
     """The first `ROWS_MAX` of the backends in one of `TROUBLES`."""
     since_at_ms: int | None = None
-    """When the latest of the backends that are not up ceased to be; None if all are up."""
+    """When the latest of the backends that are not up stopped being up; None if all are up."""
     reasons: Counter[str] = field(default_factory=Counter)
     """How many backends are unusable, by the reason."""
     out_until_s: int = 0

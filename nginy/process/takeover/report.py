@@ -49,7 +49,7 @@ class UpgradeOutcome:
         if not self.is_serving:
             yield f"process {old_pid} goes on as before"
             return
-        yield f"process {self.pid} serves, since {self.took_ms / 1000:.1f} s after the signal"
+        yield f"process {self.pid} serves, {self.took_ms / 1000:.1f} s after the signal"
         if self.is_beside:
             yield f"process {old_pid} serves as well, until one of the two gets QUIT"
             return

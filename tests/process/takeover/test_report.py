@@ -18,7 +18,7 @@ FAILED = UpgradeOutcome(5, 400, 0, False, Moved(), ("nginy.yml:1:1: nonsense", "
         (
             MOVED,
             [
-                "process 4711 serves, since 1.2 s after the signal",
+                "process 4711 serves, 1.2 s after the signal",
                 "moved: 812 sessions, 800 TCP and 12 UDP",
                 "process 99 ends",
             ],
@@ -26,7 +26,7 @@ FAILED = UpgradeOutcome(5, 400, 0, False, Moved(), ("nginy.yml:1:1: nonsense", "
         (
             LEFT,
             [
-                "process 4711 serves, since 0.4 s after the signal",
+                "process 4711 serves, 0.4 s after the signal",
                 "moved: 1 session, 1 TCP and 0 UDP",
                 "stay with process 99 until they end: 3 that speak TLS with nginy",
             ],
@@ -35,7 +35,7 @@ FAILED = UpgradeOutcome(5, 400, 0, False, Moved(), ("nginy.yml:1:1: nonsense", "
             BESIDE,
             [
                 "it speaks version 99",
-                "process 4711 serves, since 0.4 s after the signal",
+                "process 4711 serves, 0.4 s after the signal",
                 "process 99 serves as well, until one of the two gets QUIT",
             ],
         ),
