@@ -6,6 +6,7 @@ checker alone obey the layers too; they may close a cycle only where two things 
 """
 
 import ast
+import functools
 import pathlib
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -84,6 +85,7 @@ OF_ONE_NATURE = {
 }
 
 Sources = dict[str, str]
+Walk = Callable[[ast.AST], Iterator[ast.AST]]
 
 
 def nginy_sources() -> Sources:
@@ -107,7 +109,13 @@ def walk_at_run_time(tree: ast.AST) -> Iterator[ast.AST]:
             yield from walk_at_run_time(child)
 
 
-def imported_names(module: str, nodes: Iterator[ast.AST]) -> set[str]:
+@functools.cache
+def imports(source: str, walk: Walk) -> list[ast.stmt]:
+    """Return the import statements of a module that `walk` finds."""
+    return [node for node in walk(parsed(source)) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
+def imported_names(module: str, nodes: Iterable[ast.AST]) -> set[str]:
     """Dotted names that the import statements among `nodes` bring in, relative ones resolved."""
     found: set[str] = set()
     package = module.removesuffix(".__init__").split(".")
@@ -138,7 +146,7 @@ def layer_offences(sources: Sources) -> list[str]:
         if not layer:
             wrong.append(f"{module} belongs to no layer")
             continue
-        found = imported_names(module, ast.walk(parsed(source)))
+        found = imported_names(module, imports(source, ast.walk))
         names = {name.removeprefix("nginy.") for name in found if name.startswith("nginy.")}
         used = {longest_prefix(name, ALLOWED) or name for name in names} - {"__version__", layer}
         extra = used - ALLOWED[layer] - (LEAVES if layer != "errors" else set())
@@ -159,7 +167,7 @@ def forbidden_offences(sources: Sources) -> list[str]:
         forbidden = FORBIDDEN | (IMPURE if is_pure else set())
         if is_pure in READERS and module != FRONT:
             forbidden |= OF_FILES
-        names = imported_names(module, ast.walk(parsed(source)))
+        names = imported_names(module, imports(source, ast.walk))
         roots = {name.split(".")[0] for name in names}
         wrong += [f"{module} imports {name}" for name in sorted(roots & forbidden)]
     return wrong
@@ -182,6 +190,8 @@ def local_import_offences(sources: Sources) -> list[str]:
     """Imports inside functions, but for those of `LOCAL_IMPORTS`."""
     wrong = []
     for module, source in sources.items():
+        if not any(statement.col_offset for statement in imports(source, ast.walk)):
+            continue  # none is indented
         for function in ast.walk(parsed(source)):
             if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
                 names = imported_names(module, ast.walk(function))
@@ -190,15 +200,13 @@ def local_import_offences(sources: Sources) -> list[str]:
     return wrong
 
 
-def import_graph(
-    sources: Sources, walk: Callable[[ast.AST], Iterator[ast.AST]]
-) -> dict[str, set[str]]:
+def import_graph(sources: Sources, walk: Walk) -> dict[str, set[str]]:
     """The modules that each module imports, by the statements that `walk` finds."""
     modules = {name.removesuffix(".__init__") for name in sources}
     graph: dict[str, set[str]] = {}
     for module, source in sources.items():
         targets = set()
-        for name in imported_names(module, walk(parsed(source))):
+        for name in imported_names(module, imports(source, walk)):
             target = name if name in modules else name.rpartition(".")[0]
             if target in modules:
                 targets.add(target)

@@ -12,8 +12,6 @@ import re
 import nginy
 import pytest
 
-from kit.sources import parsed
-
 PACKAGE = pathlib.Path(nginy.__file__).parent
 TESTS = PACKAGE.parent / "tests"
 
@@ -22,6 +20,11 @@ TESTS = PACKAGE.parent / "tests"
 OF_THEIR_OWN = {"run", "kit", "bench", "scale"}
 
 ELSEWHERE = re.compile(r"\nTested in tests/([\w/]+\.py)\.\Z")
+
+
+def docstring(source: str) -> str:
+    """Return the docstring of a module, without looking at the rest."""
+    return ast.get_docstring(ast.parse('"""'.join([*source.split('"""')[:2], ""]))) or ""
 
 
 def untested(package: pathlib.Path, tests: pathlib.Path) -> list[str]:
@@ -33,7 +36,7 @@ def untested(package: pathlib.Path, tests: pathlib.Path) -> list[str]:
         path = module.relative_to(package)
         beside = [tests / path.parent / f"test_{path.stem}{end}.py" for end in ("", "_live")]
         has_own = any(file.exists() for file in beside)
-        elsewhere = ELSEWHERE.search(ast.get_docstring(parsed(module.read_text())) or "")
+        elsewhere = ELSEWHERE.search(docstring(module.read_text()))
         if elsewhere is None and not has_own:
             wrong.append(f"{path} has no {beside[0].relative_to(tests)}, and names no other")
         elif elsewhere is not None and has_own:
