@@ -62,7 +62,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 def units(items: Sequence[pytest.Item]) -> tuple[list[Unit], list[Unit]]:
     """Split tests into files: those that run beside others, and those that run alone.
 
-    The files that start the program take longest. They come first, so that no process has half of
+    The files that start programs take longest. They come first, so that no process has half of
     them to itself when the others have run out of files.
     """
     together: list[Unit] = []
@@ -73,8 +73,14 @@ def units(items: Sequence[pytest.Item]) -> tuple[list[Unit], list[Unit]]:
         others = [place for place in places if not is_alone(items[place])]
         alone += [quiet] if quiet else []
         together += [others] if others else []
-    together.sort(key=lambda unit: -sum(bool(items[i].get_closest_marker("slow")) for i in unit))
+    together.sort(key=lambda unit: -sum(weight(items[place]) for place in unit))
     return together, alone
+
+
+def weight(item: pytest.Item) -> float:
+    """Return about how long a test takes, compared with a slow one; a limit of its own tells."""
+    limit = item.get_closest_marker("timeout")
+    return limit.args[0] / 10 if limit else bool(item.get_closest_marker("slow"))
 
 
 def is_alone(item: pytest.Item) -> bool:
