@@ -1,9 +1,9 @@
 """The configuration language for people: `nginy --help-config` prints every key and variable.
 
-The page is Markdown, 100 columns wide, so that a terminal shows it as well. It comes from the table
-of schema.py, so a new key appears here by itself: the page shows all records that it reaches from
-the configuration. The table of variables has functions only, so their sentences are here; a test
-checks that none is missing.
+The page is Markdown, 100 columns wide, so a terminal shows it as well. It comes from the table of
+config/schema.py, so a new key appears here by itself: the page shows all records below that of the
+whole file. The table of variables has functions only, so their sentences are here; a test checks
+that none is missing.
 """
 
 import re
@@ -27,7 +27,7 @@ of the environment, in values only. A relative path starts at the directory of i
 
 Two more keys may be at the top of a file. `include` is a path, a pattern such as `conf.d/*.yml`, or
 a list of these; nginy joins those files with this one. `defaults` holds keys of listeners and
-upstreams, for all that do not set them themselves: any but
+upstreams, for those that do not set them: any key except
 {", ".join(f"`{name}`" for name in sorted(NOT_FOR_DEFAULTS))}.
 """
 
@@ -43,7 +43,7 @@ VARIABLES_ABOUT: Final = {
     "nginy_version": "The version of nginy.",
     "pid": "The id of the process that served the session.",
     "protocol": "TCP or UDP.",
-    "proxy_protocol_addr": "The client's address in a PROXY header; the next ones are in it, too.",
+    "proxy_protocol_addr": "The client's address in a PROXY header, which has the next ones, too.",
     "proxy_protocol_port": "The client's port in it.",
     "proxy_protocol_server_addr": "The address in it that the client connected to.",
     "proxy_protocol_server_port": "The port in it that the client connected to.",
@@ -80,9 +80,9 @@ VARIABLES_ABOUT: Final = {
     "ssl_client_v_remain": "The days until then.",
     "ssl_client_v_start": "When the client's certificate became valid.",
     "ssl_client_verify": "SUCCESS, or NONE without a client certificate.",
-    "ssl_preread_alpn_protocols": "Protocols it offers (ALPN), as a,b, if its route needs them.",
+    "ssl_preread_alpn_protocols": "Protocols it offers (ALPN), as a,b; only if a route needs it.",
     "ssl_preread_protocol": "The highest version of TLS that the client offers, likewise.",
-    "ssl_preread_server_name": "The server it asks for (SNI); only if its route needs it.",
+    "ssl_preread_server_name": "The server that it asks for (SNI); only if its route needs it.",
     "ssl_protocol": "The version of the client's TLS.",
     "ssl_server_name": "The server that the client asked for (SNI).",
     "ssl_session_reused": "r if the client resumed a session, otherwise a dot.",
@@ -101,7 +101,7 @@ VARIABLES_ABOUT: Final = {
     "upstream_ssl_protocol": "The version of TLS.",
     "upstream_ssl_server_fingerprint": "The SHA1 fingerprint of the backend's certificate.",
     "upstream_ssl_server_i_dn": "The certificate's issuer.",
-    "upstream_ssl_server_name": "The name that the backend was asked for (SNI).",
+    "upstream_ssl_server_name": "The name that nginy sent to the backend (SNI).",
     "upstream_ssl_server_s_dn": "The certificate's subject.",
     "upstream_ssl_server_serial": "Its serial number.",
     "upstream_ssl_session_reused": "r if a session was resumed, otherwise a dot.",

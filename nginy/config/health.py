@@ -143,7 +143,7 @@ class HealthCheck(Entry):
     fails: int = key(POSITIVE, "3", "This many failed checks in a row take a backend down.")
     passes: int = key(POSITIVE, "2", "This many passed checks in a row bring it back.")
     initial: str = key(
-        Choice("up", "down"), "up", "What a new backend is until checks have decided."
+        Choice("up", "down"), "up", "The state of a new backend until checks have decided."
     )
     port: int | None = key(
         OrOff(PORT, "auto"), "auto", "The port to ask; auto is the backend's own."

@@ -54,7 +54,7 @@ class Values:
 class ValuesKind(Kind[Values]):
     """A mapping of texts to look up to values, in the order of the file."""
 
-    expected = "a mapping of what is looked up to values"
+    expected = "a mapping of texts to values"
 
     def read(self, node: Node, findings: Findings) -> Values:
         """Return the values as texts; each method of a variable reads them in its own way."""

@@ -22,7 +22,7 @@ class Resolver(Entry):
     valid_ms: int | None = key(
         OrOff(Duration(step_ms=1000)),
         "off",
-        "nginy keeps an answer for this long; off uses its own TTL.",
+        "nginy keeps an answer for this long; off uses the answer's TTL.",
     )
     hold_ms: int = key(
         Duration(), "30s", "A name must have no address for this long before it loses its backends."

@@ -146,7 +146,7 @@ class Listener(Entry):
         "Which clients may connect: the first rule that matches decides; if none does, any may.",
     )
     tls: Tls | None = TLS
-    tcp_nodelay: bool = key(FLAG, "on", "Small pieces are sent at once, both ways.", only="tcp")
+    tcp_nodelay: bool = key(FLAG, "on", "nginy sends small pieces at once, both ways.", only="tcp")
     proxy_connect_timeout_ms: int | None = key(
         OrOff(DURATION), "60s", "A backend may take this long to accept a connection.", only="tcp"
     )
@@ -197,7 +197,7 @@ class Listener(Entry):
     proxy_protocol: str = key(
         Choice("off", "v1", "v2"),
         "off",
-        "A PROXY header tells backends who the client is; a backend's own key wins. UDP has v2.",
+        "A PROXY header tells backends who the client is; a backend's own key wins. UDP takes v2.",
     )
     pass_tlvs: bool = key(FLAG, "off", "A header of v2 also passes on the TLVs of an accepted one.")
     proxy_tls: ProxyTls | None = PROXY_TLS

@@ -119,7 +119,7 @@ class ProxyTls(Entry):
         "auto",
         "The name that a backend's certificate must have; auto is the host of its address.",
     )
-    sni: bool = key(Flag(), "on", "nginy sends this name to the backend (SNI).")
+    sni: bool = key(Flag(), "on", "nginy sends the name to the backend (SNI).")
     certificate: Pem | None = key(
         OrOff(CERTIFICATES), "off", "The certificate that nginy shows to backends."
     )

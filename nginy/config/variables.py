@@ -69,7 +69,7 @@ class VariableSettings(Entry):
         "With map, *.suffix, .suffix (also the name itself) and prefix.* match host names; the"
         " longest match counts.",
     )
-    values: Values = key(ValuesKind(), "{}", "What the variable can be.", blank=Values)
+    values: Values = key(ValuesKind(), "{}", "The values and what they match.", blank=Values)
     default: str = key(Text("a text with variables"), "", "The value if nothing matches.")
     definition: Definition | None = field(default=None, compare=False, repr=False)
     """Ready for lookups; None if something is wrong."""
@@ -103,7 +103,7 @@ class VariableKind(Record[VariableSettings]):
             findings.report(origin.of("hostnames"), f"hostnames: cannot be combined with {method}")
         if not settings.values.texts and origin.has("values"):
             text = '"values" is missing, expected a mapping'
-            findings.report(origin.mark, f"{text} of what is looked up to values")
+            findings.report(origin.mark, f"{text} of texts to values")
         with findings.under("values"):
             lookup, values, shown = self._lookup(method, settings, findings)
         with findings.under("default"):

@@ -1,4 +1,4 @@
-"""Parameters and bodies of requests: what is taken, and what is said of the rest."""
+"""Parameters and bodies of requests: what is accepted, and how the rest is refused."""
 
 from typing import Any
 

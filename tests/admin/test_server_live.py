@@ -29,7 +29,7 @@ BIG_BYTES = 6 << 20
 ENDED: list[str] = []
 """The answers without an end that have ended."""
 QUIET_MS = 30
-"""How long a turn waits that has nothing to do."""
+"""How long an idle turn waits."""
 
 
 class Admin:

@@ -1,4 +1,4 @@
-"""Who holds an address, asked about sockets of this very process, and of a made-up /proc."""
+"""The holder of an address: for sockets of this process, and in a made-up /proc."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""Whom the pid file names, and what that process runs."""
+"""The process that the pid file names, and what it runs."""
 
 import os
 import pathlib

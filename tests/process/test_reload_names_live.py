@@ -123,7 +123,7 @@ def test_a_name_in_place_of_an_address_is_no_outage_while_dns_is_slow(site: Site
 
 
 def answer_late(site: Site) -> None:
-    """Have the name server answer what it was asked, and go on."""
+    """Let the name server answer its questions, and go on."""
     site.names.is_silent = False
     for asked in site.names.asked:
         site.names.udp.sendto(site.names.answer(asked), asked.sender)

@@ -1,7 +1,7 @@
 """Two redis behind bin/nginy: one is killed, stopped, or answers wrongly, and clients lose nothing.
 
 How long it takes to find out is measured to the tick, on fake time, in
-tests/backend/test_monitor.py; here it is measured on a clock, with room for a busy machine.
+tests/backend/checks/test_monitor.py; here it is measured on a clock, with room for a busy machine.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""What is said of backends: why one gets no clients, since when and until when."""
+"""What answers say about backends: why one gets no clients, since when and until when."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What several workers report, as one answer; and reports that are none."""
+"""What several workers report, as one answer; and malformed reports."""
 
 import json
 import random

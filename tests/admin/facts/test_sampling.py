@@ -1,4 +1,4 @@
-"""Samples are taken by those who look, and make rates."""
+"""Requests take samples, which make rates."""
 
 from nginy.admin.facts.sampling import KEPT, LEASE_S, Sample, Samples
 

@@ -1,4 +1,4 @@
-"""What a worker tells of its counters: all that has grown, nothing else, and nothing twice."""
+"""What a worker reports of its counters: all that has grown, nothing else, and nothing twice."""
 
 import json
 import random
@@ -20,7 +20,7 @@ from kit.admin import Made, done, pool
 
 
 def taken(tally: Tally, news: Iterator[str | None]) -> int:
-    """Have a supervisor take what is told; return in how many messages."""
+    """Give a supervisor a worker's reports; return how many messages they take."""
     count = 0
     for text in news:
         if text is not None:
@@ -33,7 +33,7 @@ def taken(tally: Tally, news: Iterator[str | None]) -> int:
 
 
 def asked(subject: Subject) -> Tally:
-    """What a supervisor knows that has asked for everything."""
+    """What a supervisor knows after asking for everything."""
     tally = Tally()
     for kind in ("listeners", "upstreams", "backends", "overview"):
         wanted = {"limit": 10_000, **({"upstream": None} if kind == "backends" else {})}

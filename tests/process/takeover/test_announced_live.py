@@ -1,4 +1,4 @@
-"""Whom proxies have announced once is known to a new process: here to another handler."""
+"""A new process, here another handler, knows the clients that proxies have announced once."""
 
 from nginy.process.takeover import announced
 from nginy.process.takeover.messages import Message, MessageMembers
