@@ -181,6 +181,10 @@ class Subject:
     """The outcome of the last reload."""
     reloads: Counter[str] = field(default_factory=Counter)
     """How many reloads were applied, and how many refused."""
+    reopenings: int = 0
+    """How often the logs were opened again, or could not be."""
+    unopened: tuple[str, ...] = ()
+    """Which of them could not be the last time, and why."""
     needs_restart: tuple[str, ...] = ()
     """Keys whose new values in the file wait for a restart."""
     recording: Recording = field(init=False)
@@ -195,6 +199,11 @@ class Subject:
     def __post_init__(self) -> None:
         self.recording = Recording(self.loop)
         self.started_at_ms = self.loaded_at_ms = self.loop.clock.wall_ms()
+
+    def reopening_ended(self, problems: Sequence[str]) -> None:
+        """Note that the logs are open again, but for those that `problems` name."""
+        self.reopenings += 1
+        self.unopened = tuple(problems)
 
     def wall_text(self, at_ms: int) -> str:
         """Return an instant of the loop's clock as text: always the same one, whoever asks when.

@@ -173,6 +173,7 @@ class AdminSet:
     def controlled_by(self, control: Control) -> None:
         """Let `control` obey orders that come this way as it obeys signals."""
         self.subject.obey = control.obey
+        control.reopening_ended = self.subject.reopening_ended
         self.subject.is_reloading = control.is_reloading
 
     def note(self, event: BackendEvent) -> None:

@@ -110,6 +110,8 @@ class Control:
         self._inherited: Inherited | None = None
         self.predecessor = Predecessor(loop)
         """The process from which this one takes over, if there is one."""
+        self.reopening_ended: Callable[[Sequence[str]], None] = lambda _: None
+        """Hears which logs could not be opened again, and why."""
         self._deferred: list[signal.Signals] = []
         """Signals that wait: for the end of the start, or until it is decided who serves."""
         self._serving = ""
@@ -305,6 +307,7 @@ class Control:
 
     def reopened(self, problems: Sequence[str]) -> None:
         """Report which logs could not be opened again, and why, to whoever asked."""
+        self.reopening_ended(problems)
         if self._pid_file is not None:
             outcome = ReopenOutcome(self._reopening_began_ms, tuple(problems))
             try:

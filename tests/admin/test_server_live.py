@@ -376,7 +376,12 @@ def test_slow_readers_keep_no_operator_away() -> None:
     with Harness() as harness:
         admin = Admin(harness, DoorSettings(access="full"))
         obeyed: list[signal.Signals] = []
-        admin.subject.obey = obeyed.append
+
+        def obey(number: signal.Signals) -> None:
+            obeyed.append(number)
+            admin.subject.reopening_ended(())
+
+        admin.subject.obey = obey
         admin.server.held_bytes = HELD_MAX_BYTES
         assert admin.get("/api/v1/overview")[0] == 200
         admin.server.held_bytes = 2 * HELD_MAX_BYTES

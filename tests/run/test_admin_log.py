@@ -3,6 +3,7 @@
 import contextlib
 import pathlib
 import re
+import shutil
 import socket
 import struct
 
@@ -42,6 +43,18 @@ def test_the_last_lines_of_all_processes_are_there(
             status, _, told = typed(capsys, "log", *arguments, str(nginy.path))
             assert status == 1
             assert said in told[0]
+        assert place.ask("POST", "/reopen")[1]["result"] == "reopened"
+        logs = tmp_path / "logs"
+        logs.mkdir()
+        nginy.write(place.config("access_log: logs/access.log\n"))
+        assert place.ask("POST", "/reload")[0] == 200
+        shutil.rmtree(logs)
+        status, answer = place.ask("POST", "/reopen")
+        assert (status, answer["result"]) == (422, "refused")
+        assert answer["problems"]
+        assert all("logs/access.log" in each["text"] for each in answer["problems"])
+        nginy.write(place.config())
+        assert place.ask("POST", "/reload")[0] == 200
         assert place.ask("GET", "/log?level=loud")[0] == 400
         assert place.ask("GET", "/log?last=x")[0] == 400
         nginy.stop()

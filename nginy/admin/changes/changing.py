@@ -31,6 +31,7 @@ FIELDS: Final = ("state", "weight", "max_conns", "reason", "for", "sessions")
 SESSIONS: Final = ("keep", "close", "reset")
 LEASE_MAX_MS: Final = 30 * 86_400_000
 RELOAD_MS: Final = 60_000
+REOPEN_MS: Final = 10_000
 LOOK_MS: Final = 20
 
 
@@ -196,11 +197,20 @@ def reload(subject: Subject, asked: Asked) -> Slices[Answer]:
 
 
 def reopen(subject: Subject, asked: Asked) -> Slices[Answer]:
-    """Open the logs again."""
+    """Open the logs again, and answer which could not be opened."""
     asked.body(())
     logger.log(NOTICE, "operator %s reopens the logs", asked.sender)
+    count, clock = subject.reopenings, subject.loop.clock
+    deadline_ms = clock.now_ms + REOPEN_MS
     subject.obey(signal.SIGUSR1)
-    return json_answer(asked, {**subject.stamp(), "result": "reopened"})
+    while subject.reopenings == count:
+        if clock.now_ms >= deadline_ms:
+            raise RequestError(504, "no_outcome", "the logs are not open yet; see the log")
+        yield Pause(LOOK_MS)
+    problems = [{"text": each} for each in subject.unopened]
+    result = "refused" if problems else "reopened"
+    told = {**subject.stamp(), "result": result, "problems": problems}
+    return (yield from json_answer(asked, told, 422 if problems else 200))
 
 
 def quit_(subject: Subject, asked: Asked) -> Slices[Answer]:
