@@ -15,8 +15,8 @@ from typing import Any
 
 from nginy.admin.answer import Answer, Facts, Slices, dumps
 from nginy.admin.asked import Asked, json_answer, one_line
-from nginy.admin.changes.book import BACKEND, Change, Newcomer
-from nginy.admin.changes.changing import SESSIONS, refuse_during_reload, refuse_too_many, tell
+from nginy.admin.changes.book import PRESENCE, Change, Newcomer
+from nginy.admin.changes.changing import SESSION_FATES, refuse_during_reload, refuse_too_many, tell
 from nginy.admin.changes.overriding import OVERRIDING, details
 from nginy.admin.facts.backends import BACKENDS
 from nginy.admin.facts.source import known, stamp
@@ -50,7 +50,7 @@ def add(subject: Subject, asked: Asked) -> Slices[Answer]:
     change = Change(
         0,
         place,
-        BACKEND,
+        PRESENCE,
         "added",
         "absent",
         asked.sender,
@@ -96,7 +96,7 @@ def _refused(subject: Subject, found: Newcomer) -> Answer:
 
 def remove(subject: Subject, asked: Asked) -> Slices[Answer]:
     """Remove a backend from an upstream."""
-    sessions = asked.word("sessions", SESSIONS) or "keep"
+    sessions = asked.word("sessions", SESSION_FATES) or "keep"
     refuse_during_reload(subject)
     upstream, address = asked.names["U"], asked.names["B"]
     wanted = {"upstream": upstream, "address": address}
@@ -132,7 +132,7 @@ def _note_removal(subject: Subject, asked: Asked, place: tuple[str, str, str]) -
         if not gone:
             refuse_too_many(subject)
         now_ms = subject.loop.clock.wall_ms()
-        subject.book.set(Change(0, place, BACKEND, "removed", "present", asked.sender, "", now_ms))
+        subject.book.set(Change(0, place, PRESENCE, "removed", "present", asked.sender, "", now_ms))
     tell(subject, f"operator {asked.sender} removed {place[0]}/{place[1]}", place)
     subject.changed()
 

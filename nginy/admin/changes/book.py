@@ -27,7 +27,7 @@ from nginy.wire.agent import Mode
 KEYS: Final = ("state", "weight", "max_conns")
 BOUNDS: Final = {"weight": (1, 65535), "max_conns": (0, 10**9)}
 """Bounds of the numeric keys, as in the configuration."""
-BACKEND: Final = "backend"
+PRESENCE: Final = "backend"
 """The key whose values are added and removed."""
 CHANGES_MAX: Final = 1000
 PLAIN: Final = re.compile(r"[A-Za-z0-9_./+][A-Za-z0-9_./+:-]*[A-Za-z0-9_./+-]|[A-Za-z0-9]")
@@ -65,7 +65,7 @@ class Change:
     def __str__(self) -> str:
         """Return "web/10.0.0.1:80 draining", as log lines have it."""
         upstream, name, address = self.place
-        value = self.value if self.key == BACKEND else f"{self.key} {self.value}"
+        value = self.value if self.key == PRESENCE else f"{self.key} {self.value}"
         return f"{upstream}/{address or name} {WORDS.get(str(self.value), value)}"
 
 
@@ -150,7 +150,7 @@ class Book:
         for change in self:
             if change.settings is not None:
                 found.setdefault(change.place[:2], values_of(change.settings))
-            elif change.key == BACKEND:
+            elif change.key == PRESENCE:
                 found.pop(change.place[:2], None)
         return found
 
@@ -159,7 +159,7 @@ class Book:
         ends.
         """
         told = []
-        for change in [each for each in self if each.key == BACKEND]:
+        for change in [each for each in self if each.key == PRESENCE]:
             is_there = change.place[:2] in file_values
             if change.place[0] not in upstreams:
                 told.append(f"{change} by an operator is dropped: the upstream is gone")
@@ -175,12 +175,12 @@ class Book:
     def _return_last(self, file_values: Values) -> list[str]:
         """End the removals that leave an upstream without a backend."""
         present = {upstream for upstream, _ in self.values(file_values)}
-        gone = self.remove(lambda c: c.key == BACKEND and c.place[0] not in present)
+        gone = self.remove(lambda c: c.key == PRESENCE and c.place[0] not in present)
         return [f"{each} by an operator is dropped: the upstream has no other" for each in gone]
 
     def _follow_keys(self, values: Values) -> list[str]:
         told = []
-        for change in [each for each in self if each.key != BACKEND]:
+        for change in [each for each in self if each.key != PRESENCE]:
             upstream, name, _ = change.place
             said = values.get((upstream, name))
             if said is None:
@@ -197,7 +197,7 @@ class Book:
         """Return what holds for the lists of upstreams."""
         found: dict[str, Listing] = {}
         for change in self:
-            if change.key != BACKEND:
+            if change.key != PRESENCE:
                 continue
             before = found.get(change.place[0], Listing())
             if change.settings is not None:
@@ -214,7 +214,7 @@ class Book:
         """
         found: dict[str, dict[tuple[str, str], Override]] = {}
         for change in self:
-            if change.key == BACKEND:
+            if change.key == PRESENCE:
                 continue
             upstream, *key = change.place
             name, address = key
@@ -265,7 +265,7 @@ class Book:
             if change.place[0] != upstream:
                 upstream, name = change.place[0], ""
                 lines += [f"  {_scalar(upstream)}:", "    backends:"]
-            if change.key == BACKEND and change.settings is None:
+            if change.key == PRESENCE and change.settings is None:
                 lines.append(f"      # without {change.place[1]}")
                 continue
             if change.place[1] != name:
@@ -279,7 +279,7 @@ class Book:
                     for key, value in keys.items()
                     if key not in left_out
                 ]
-            if change.key != BACKEND:
+            if change.key != PRESENCE:
                 lines.append(f"        {_yaml(change)}")
         return "\n".join(lines if len(lines) > 1 else ["# nothing has changed"]) + "\n"
 

@@ -28,7 +28,7 @@ from nginy.wire.request import RequestError
 logger = logging.getLogger("nginy.admin")
 
 FIELDS: Final = ("state", "weight", "max_conns", "reason", "for", "sessions")
-SESSIONS: Final = ("keep", "close", "reset")
+SESSION_FATES: Final = ("keep", "close", "reset")
 LEASE_MAX_MS: Final = 30 * 86_400_000
 RELOAD_MS: Final = 60_000
 REOPEN_MS: Final = 10_000
@@ -91,8 +91,8 @@ def _checked(members: dict[str, Any]) -> dict[str, Any]:
         members["for"] = duration_ms("for", members["for"])
         if not 0 < members["for"] <= LEASE_MAX_MS:
             raise bad("for is not a duration up to 30d", "bad_value")
-    if members.get("sessions", "keep") not in SESSIONS:
-        raise bad(f"sessions is not one of {', '.join(SESSIONS)}", "bad_value")
+    if members.get("sessions", "keep") not in SESSION_FATES:
+        raise bad(f"sessions is not one of {', '.join(SESSION_FATES)}", "bad_value")
     if "sessions" in members and state != "maint":
         raise bad("sessions goes with state maint", "bad_value")
     return members

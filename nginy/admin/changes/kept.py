@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from nginy.admin.answer import dumps
-from nginy.admin.changes.book import BACKEND, BOUNDS, KEYS, WORDS, Book, Change
+from nginy.admin.changes.book import BOUNDS, KEYS, PRESENCE, WORDS, Book, Change
 from nginy.backend.backend import BackendSettings
 
 VERSION: Final = 1
@@ -70,7 +70,7 @@ def _change(members: Mapping[str, Any], shift_ms: int, read_keys: ReadKeys) -> C
     upstream, name, address = (_text(each) for each in members["place"])
     key, value, until_ms = members["key"], members["value"], members["until_ms"]
     settings = None
-    if key == BACKEND:
+    if key == PRESENCE:
         if members["file_value"] != LISTED[value]:
             raise ValueError("file_value")
         settings = read_keys(members["keys"]) if value == "added" else None

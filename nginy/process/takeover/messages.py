@@ -4,7 +4,7 @@ There are two kinds of links; each is a pair of unix sockets that keep messages 
 (SOCK_SEQPACKET):
 
 - **The main link**, between the two processes that operators deal with. The successor finds the
-  number of its end in the environment, in `VARIABLE`.
+  number of its end in the environment, in `LINK_VARIABLE`.
 - **Lanes**, which the old side makes and sends over the main link: one for each of its processes
   that serves clients. With several workers on both sides, number i hands over to number i; if there
   are fewer new ones, some have several lanes, and if there are more, some have none.
@@ -60,7 +60,7 @@ from nginy.errors import NginyError
 VERSION: Final = 1
 VERSIONS: Final = (VERSION,)
 """The versions that this program speaks."""
-VARIABLE: Final = "NGINY_LINK"
+LINK_VARIABLE: Final = "NGINY_LINK"
 """The environment variable with the number of the successor's end of the main link."""
 
 MESSAGE_MAX_BYTES: Final = 96 * 1024

@@ -20,7 +20,7 @@ from typing import Final
 from nginy.event.loop import Loop
 from nginy.process.takeover.link import Link
 from nginy.process.takeover.messages import (
-    VARIABLE,
+    LINK_VARIABLE,
     VERSIONS,
     Message,
     MessageError,
@@ -90,7 +90,7 @@ class Predecessor:
     def greet(self, environ: MutableMapping[str, str]) -> None:
         """Say hello on the link that `environ` names, if there is one, and remove the variable."""
         found = _link_in(environ)
-        environ.pop(VARIABLE, None)
+        environ.pop(LINK_VARIABLE, None)
         if found is None:
             return
         sock, self.pid = found
@@ -206,12 +206,12 @@ def _link_in(environ: Mapping[str, str]) -> tuple[socket.socket, int] | None:
     """Return the link that an environment names, and the process at its other end; None if there is
     none.
     """
-    fd, _, pid = environ.get(VARIABLE, "").partition(";")
+    fd, _, pid = environ.get(LINK_VARIABLE, "").partition(";")
     if not fd.isdecimal() or not pid.isdecimal():
         return None
     try:
         os.set_inheritable(int(fd), False)
         return socket.socket(fileno=int(fd)), int(pid)
     except OSError as error:
-        logger.warning("%s is no link (%s: %s)", VARIABLE, error.errno, error.strerror)
+        logger.warning("%s is no link (%s: %s)", LINK_VARIABLE, error.errno, error.strerror)
         return None

@@ -12,15 +12,15 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Final
 
 from nginy.event.signals import HELD_SIGNALS
-from nginy.process.takeover.messages import VARIABLE as LINK_VARIABLE
+from nginy.process.takeover.messages import LINK_VARIABLE
 
-VARIABLE: Final = "NGINY"
+SOCKETS_VARIABLE: Final = "NGINY"
 """The environment variable with the numbers of the listening sockets, as "5;6;7;" (nginx)."""
 
 
 def handed_descriptors(environ: MutableMapping[str, str]) -> list[int]:
     """Return the descriptors that the previous process has left to us, and remove the variable."""
-    texts = environ.pop(VARIABLE, "").split(";")
+    texts = environ.pop(SOCKETS_VARIABLE, "").split(";")
     return [int(text) for text in texts if text.isdecimal()]
 
 
@@ -28,7 +28,7 @@ def start_program(fds: Sequence[int], link: int, environ: Mapping[str, str]) -> 
     """Start this program anew with `fds` and a link; return its process id, raise OSError."""
     variables = {
         **environ,
-        VARIABLE: "".join(f"{fd};" for fd in fds),
+        SOCKETS_VARIABLE: "".join(f"{fd};" for fd in fds),
         LINK_VARIABLE: f"{link};{os.getpid()}",
     }
     for fd in (*fds, link):

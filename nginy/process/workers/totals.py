@@ -20,7 +20,7 @@ from nginy.process.workers.channel import Channel
 
 PINGS: Final = 2
 """Pings from one report of totals to the next: 10 s."""
-RETRY_MS: Final = 100
+SEND_AGAIN_MS: Final = 100
 """When to go on if the supervisor has not read the last message yet."""
 LAST_MS: Final = 500
 """How long the end of a worker may wait for its supervisor to read."""
@@ -72,7 +72,7 @@ class Teller:
         self._unsent = text if text and not self._channel.send("totals", text) else ""
         if self._unsent:
             loop = self._subject.loop
-            loop.timers.start(self._timer, loop.clock.now_ms + RETRY_MS)
+            loop.timers.start(self._timer, loop.clock.now_ms + SEND_AGAIN_MS)
         return not self._unsent
 
     def _timer_handler(self, _timer: Timer) -> None:

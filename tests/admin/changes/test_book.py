@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from nginy.admin.changes.book import BACKEND, Book, Change
+from nginy.admin.changes.book import PRESENCE, Book, Change
 from nginy.backend.backend import BackendSettings
 from nginy.backend.listing import Listing
 from nginy.backend.override import Override
@@ -106,12 +106,12 @@ NEW_PLACE = ("web", NEW.name, "")
 
 def added() -> Change:
     keys = {"address": NEW.name, "weight": "2", "slow_start": "5s"}
-    made = Change(0, NEW_PLACE, BACKEND, "added", "absent", "uid 0", "", 0)
+    made = Change(0, NEW_PLACE, PRESENCE, "added", "absent", "uid 0", "", 0)
     return replace(made, keys=keys, settings=NEW)
 
 
 def removed() -> Change:
-    return Change(0, ("web", PLACE[1], ""), BACKEND, "removed", "present", "uid 0", "", 0)
+    return Change(0, ("web", PLACE[1], ""), PRESENCE, "removed", "present", "uid 0", "", 0)
 
 
 def test_what_is_added_and_removed_is_a_listing_and_no_override() -> None:
@@ -160,7 +160,7 @@ def test_changes_of_an_added_backend_go_with_it() -> None:
     book = Book()
     book.set(added())
     book.set(change("state", "drain", place=NEW_PLACE))
-    book.remove(lambda each: each.key == BACKEND)
+    book.remove(lambda each: each.key == PRESENCE)
     assert book.follow({PLACE[:2]: FILE}, {"web"}) == [
         "web/10.0.0.9:80 draining by an operator is dropped: the backend is gone"
     ]

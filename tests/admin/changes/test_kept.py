@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-from nginy.admin.changes.book import BACKEND, Book, Change
+from nginy.admin.changes.book import PRESENCE, Book, Change
 from nginy.admin.changes.kept import lines_of, parse_kept
 from nginy.backend.backend import BackendSettings
 from nginy.text.address import parse_address
@@ -29,7 +29,7 @@ def book() -> Book:
         replace(first, key="max_conns", value=0, file_value=7, until_at_ms=None, reason="\x1b")
     )
     place = ("web", NEW.name, "")
-    added = Change(0, place, BACKEND, "added", "absent", "", "", 5, None, KEYS, NEW)
+    added = Change(0, place, PRESENCE, "added", "absent", "", "", 5, None, KEYS, NEW)
     made.set(added)
     gone = ("web", "unix:/run/\udcff", "")
     made.set(

@@ -5,8 +5,8 @@ from nginy.process.takeover.link import link_pair
 from nginy.process.takeover.messages import (
     DATA_MAX_BYTES,
     DESCRIPTORS_MAX,
+    LINK_VARIABLE,
     MESSAGE_MAX_BYTES,
-    VARIABLE,
     VERSIONS,
     Message,
     MessageError,
@@ -23,7 +23,7 @@ from nginy.process.takeover.predecessor import PROBLEM_CHARACTERS, PROBLEMS_MAX,
 def test_many_long_problems_in_any_script_fit_into_a_message(letter: str) -> None:
     ours, theirs = link_pair()
     with ours:
-        tell_failure({VARIABLE: f"{theirs.detach()};1"}, [letter * 2000] * 50)
+        tell_failure({LINK_VARIABLE: f"{theirs.detach()};1"}, [letter * 2000] * 50)
         members = MessageMembers(decode(ours.recv(MESSAGE_MAX_BYTES)).members)
     assert members.text("word") == "failed"
     assert members.items("problems") == [letter * PROBLEM_CHARACTERS] * PROBLEMS_MAX
