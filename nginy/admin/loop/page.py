@@ -144,7 +144,7 @@ def table(facts: Facts) -> Iterator[str]:
     heads = ("Turn", "Slept", "Ready", "Worked", "Handlers, one after the other")
     cells = "".join(f'<th scope="col">{each}</th>' for each in heads)
     yield (
-        f'<details id="table" open><summary>The same as a table</summary><div class="scroll">'
+        f'<details id="table" open><summary>The last turns as a table</summary><div class="scroll">'
         f"<table><thead><tr>{cells}</tr></thead><tbody>\n"
     )
     for turn in reversed(facts["turns"]):

@@ -106,6 +106,7 @@ summary{cursor:pointer;color:var(--dim)}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:14px}
 th,td{text-align:left;padding:4px 10px;border-bottom:1px solid var(--line);vertical-align:top}
 thead th{color:var(--dim);font-weight:500}
+td:not(:last-child){white-space:nowrap}
 td ol{margin:0;padding-left:1.4em}
 footer{margin:28px 0 8px;color:var(--dim);font-size:13px}
 @media(max-width:800px){#six{grid-template-columns:repeat(3,1fr)}}
