@@ -94,8 +94,9 @@ def _serve(config: Config, path: str) -> int:
 def _test(config: Config, path: str, *, is_dump: bool) -> int:
     """Check files and addresses as a start does; for -T, print the configuration."""
     tell(f"the configuration file {path} syntax is ok")
-    _check_files(config)
-    problems = [] if is_dump else binding_problems(config, path)
+    problems = [str(problem) for problem in check_files(config)]
+    if not is_dump:
+        problems += binding_problems(config, path)
     if problems:
         raise NginyError("\n".join(problems))
     for validity in validities(config):

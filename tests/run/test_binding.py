@@ -79,9 +79,12 @@ def test_a_reload_names_every_address_that_it_cannot_have(
 def test_t_finds_what_a_start_would_find(
     tmp_path: pathlib.Path, taken: list[str], here: str
 ) -> None:
-    path = write(tmp_path, config([here, taken[0], f"{FOREIGN}:81"], [taken[1]]))
+    more = f"access_log: {tmp_path}/nowhere/log\n"
+    path = write(tmp_path, config([here, taken[0], f"{FOREIGN}:81"], [taken[1]], more))
     status, _, errors = run_once("-t", path)
     assert status == 1
+    # Who mends the file need not come back for the addresses.
+    assert f'the directory "{tmp_path}/nowhere" does not exist' in errors.pop(1)
     assert errors[0] == f"nginy: the configuration file {path} syntax is ok"
     assert errors[-1] == f"nginy: configuration file {path} test failed"
     assert len([line for line in errors if is_foreign(line)]) == 1
