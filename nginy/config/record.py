@@ -286,7 +286,8 @@ class ListOf(Kind[tuple[T, ...]]):
 
     def __init__(self, item: Kind[T]) -> None:
         self.item = item
-        self.expected = f"{item.expected}, or a list of these"
+        more = ", or a list of these"  # an item's shorthand may be a list already
+        self.expected = f"{item.expected.removesuffix(more)}{more}"
 
     def read(self, node: Node, findings: Findings) -> tuple[T, ...]:
         """Return the items that could be read; refuse an empty list."""

@@ -86,7 +86,7 @@ def _run(options: argparse.Namespace) -> int:
 def run_rounds(
     bench: Bench, contenders: Sequence[Contender], works: Sequence[Work], rounds: int, say: Say
 ) -> tuple[list[Sample], list[str]]:
-    """Take all samples, in turns. Return them and a sentence for each one that there is not."""
+    """Take all samples, in turns. Return them, and a sentence for each that is missing."""
     samples: list[Sample] = []
     failures: dict[tuple[str, str], str] = {}
     for number in range(1, rounds + 1):
@@ -119,13 +119,13 @@ def _glance(sample: Sample) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bench",
-        description="Measure nginy beside nginx and HAProxy: CPU an operation, memory, errors.",
+        description="Measure nginy beside nginx and HAProxy: CPU per operation, memory, errors.",
     )
     works, names = [work.name for work in WORKS], [c.name for c in CONTENDERS]
     about = "only these, of those that --work lists"
     parser.add_argument("works", nargs="*", metavar="WORK", type=_work_name, help=about)
     parser.add_argument("--quick", action="store_true", help="few works, one short round")
-    parser.add_argument("--work", action="append", choices=works, help="only this; may repeat")
+    parser.add_argument("--work", action="append", choices=works, help="only this one; may repeat")
     parser.add_argument("--contender", action="append", choices=names, help="only this; may repeat")
     parser.add_argument("--rounds", type=_positive_int, help=f"default {ROUNDS}, quick: 1")
     parser.add_argument(

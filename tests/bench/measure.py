@@ -276,7 +276,7 @@ class _Arena:
         self.pids = [] if proxy is None else proxy.pids()
 
     def generator(self, bench: Bench) -> ProcessGroup:
-        """Start the generator; who gets it ends it."""
+        """Start the generator; the caller ends it."""
         setup, work = self.setup, self.setup.work
         port = setup.backend_port if self.proxy is None else setup.port
         warmup_ms, measure_ms = round(bench.warmup_s * 1000), round(bench.seconds * 1000)
@@ -342,7 +342,7 @@ def _running(
 
 
 def _backend_socket(work: Work) -> socket.socket:
-    """Return the generator's backend: a socket of its own, so that no port is fought over."""
+    """Return the generator's backend: a socket of its own, so nobody else can take the port."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM if work.is_udp else socket.SOCK_STREAM)
     sock.bind(("127.0.0.1" if work.backends == 1 else "0.0.0.0", 0))
     if not work.is_udp:
@@ -352,7 +352,7 @@ def _backend_socket(work: Work) -> socket.socket:
 
 
 def _free_port(kind: int) -> int:
-    """Return a port that was free just now: nginx and HAProxy have to be told a number."""
+    """Return a port that was free just now: nginx and HAProxy need a number."""
     with socket.socket(socket.AF_INET, kind) as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
