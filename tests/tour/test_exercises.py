@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import nginy
@@ -51,22 +52,31 @@ def test_there_are_ten() -> None:
     assert [each.title.partition(".")[0] for each in found] == [str(n) for n in range(1, 11)]
 
 
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Path]:
+    """A copy of the project; each test changes a file of it, and puts it back."""
+    path = tmp_path_factory.mktemp("project")
+    for name in ("nginy", "tests"):
+        shutil.copytree(CHECKOUT / name, path / name, ignore=NEITHER)
+    shutil.copy(CHECKOUT / "setup.cfg", path)
+    yield path
+    for copy in ("nginy", "tests"):  # pytest would keep the copies of three runs
+        shutil.rmtree(path / copy)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("exercise", exercises(PAGE.read_text()), ids=lambda each: each.title)
 def test_the_change_makes_the_test_of_the_answer_fail(
-    exercise: Exercise, tmp_path: pathlib.Path
+    exercise: Exercise, project: pathlib.Path
 ) -> None:
-    for name in ("nginy", "tests"):
-        shutil.copytree(CHECKOUT / name, tmp_path / name, ignore=NEITHER)
-    shutil.copy(CHECKOUT / "setup.cfg", tmp_path)
-    file = tmp_path / "nginy" / exercise.path
+    file = project / "nginy" / exercise.path
     text = file.read_text()
     assert text.count(exercise.before) == 1, f"not once in {exercise.path}:\n{exercise.before}"
     file.write_text(text.replace(exercise.before, exercise.after))
-    command = (sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", exercise.test)
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    # Without a cache of bytecode, which would not notice a file of the same length and second.
+    command = (sys.executable, "-B", "-m", "pytest", "-qx", "-p", "no:cacheprovider", exercise.test)
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    shutil.copy2(CHECKOUT / "nginy" / exercise.path, file)
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
     name = exercise.test.partition("::")[2]
     assert re.search(rf"^FAILED .*::{name}\b", done.stdout, re.MULTILINE), done.stdout
-    for copy in ("nginy", "tests"):  # pytest would keep the copies of three runs
-        shutil.rmtree(tmp_path / copy)
