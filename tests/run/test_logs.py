@@ -43,7 +43,7 @@ def answering(site: Site, head: str = "") -> str:
 
 
 def ask(site: Site) -> None:
-    """One whole session."""
+    """One whole session, which ends at once only if the client closes it."""
     client = site.connect()
     assert receive_all(client) == b"hello"
     client.close()
@@ -277,14 +277,14 @@ def test_logs_by_variables_are_rotated_like_others(site: Site) -> None:
     """
     nginy = site.run(config)
     path, old = site.directory / "by-127.0.0.1.log", site.directory / "old.log"
-    receive_all(site.connect())
+    ask(site)
     wait_until(lambda: path.exists() and path.read_text() == "200\n")
     path.rename(old)
-    receive_all(site.connect())
+    ask(site)
     wait_until(lambda: old.read_text() == "200\n200\n")
     nginy.send_signal(signal.SIGUSR1)
     nginy.said("SIGUSR1")
-    receive_all(site.connect())
+    ask(site)
     wait_until(lambda: path.exists() and path.read_text() == "200\n")
     assert old.read_text() == "200\n200\n"
 
@@ -292,7 +292,7 @@ def test_logs_by_variables_are_rotated_like_others(site: Site) -> None:
 def test_a_reload_that_needs_no_such_log_closes_its_files(site: Site) -> None:
     listeners = f'listeners: {{listen: "{site.address}", return: hello}}'
     nginy = site.run(f"access_log: by-$remote_addr.log\n{listeners}")
-    receive_all(site.connect())
+    ask(site)
     name = str(site.directory / "by-127.0.0.1.log")
     wait_until(lambda: name in open_paths(nginy))
     nginy.write(f"access_log: off\n{listeners}")
@@ -317,7 +317,7 @@ def test_a_path_that_cannot_be_opened_costs_its_lines_and_is_said(site: Site) ->
     listeners: {{listen: "{site.address}", return: hello}}
     """
     nginy = site.run(config)
-    assert receive_all(site.connect()) == b"hello"
+    ask(site)
     nginy.said(r'open\(\) ".*by-127\.0\.0\.1\.log" failed \(Is a directory\), 1 lines of access')
     wait_until(lambda: (site.directory / "all.log").read_text().count("\n") == 1)
 
@@ -372,7 +372,7 @@ def test_escapes_and_conditions_are_those_of_nginx(site: Site, tmp_path: pathlib
         # The check whether it serves was a client, too.
         wait_until(lambda: (directory / "c.log").read_bytes().count(b"\n") == 2)
     site.run(OURS.format(front=site.address))
-    receive_all(site.connect())
+    ask(site)
     wait_until(lambda: (site.directory / "c.log").read_bytes().count(b"\n") == 1)
     for name in "abcd":
         expected = (directory / f"{name}.log").read_bytes().splitlines()[:1]
