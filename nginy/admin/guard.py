@@ -110,8 +110,10 @@ def _check_change(request: Request, settings: DoorSettings) -> None:
         text = f"this listener has access {settings.access}, changes need full"
         raise RequestError(403, "read_only", text)
     origin = request.fields.get("origin")
-    own = f"http://{request.fields.get('host', '')}"
-    if origin is not None and origin.lower() != own.lower():
+    # With https there is a proxy in front, which speaks TLS.
+    scheme, _, asker = (origin or "").lower().partition("://")
+    is_own = scheme in ("http", "https") and asker == request.fields.get("host", "").lower()
+    if origin is not None and not is_own:
         raise RequestError(403, "foreign_origin", "pages of other sites may not change anything")
     if request.fields.get("sec-fetch-site", "").lower() not in OWN_SITES:
         raise RequestError(403, "foreign_site", "pages of other sites may not change anything")
