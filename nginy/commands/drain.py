@@ -23,7 +23,7 @@ from nginy.text.units import parse_duration_ms
 
 STATES: Final = ("drain", "maint", "ready")
 LONGEST_MS: Final = 300_000
-"""nginy waits no longer in one answer."""
+"""The longest that nginy waits in one answer."""
 CHANGE_S: Final = 5.0
 """How much longer a change may take than a question: it looks at the backend before and after."""
 NOT_YET: Final = 2
@@ -71,7 +71,7 @@ def drain(interface: Interface, wish: Wish) -> tuple[int, str]:
 
 
 def _wait(interface: Interface, target: str, what: str, deadline_s: float) -> Any:
-    """Return how a backend is when it is what was wished for, or at the deadline."""
+    """Return the state of a backend once it is as wished, or at the deadline."""
     while True:
         left_ms = max(round((deadline_s - time.monotonic()) * 1000), 0)
         step_ms = min(left_ms, LONGEST_MS)
@@ -109,9 +109,9 @@ def _duration_ms(option: str, text: str) -> int:
 
 
 def _late(answer: Mapping[str, Any]) -> list[str]:
-    """Say which workers have not heard of a change yet."""
+    """Say which workers have not received a change yet."""
     late = answer.get("workers", {}).get("late")
-    return [escape_control(f"not yet in {', '.join(late)}, for want of an answer")] if late else []
+    return [escape_control(f"not yet in {', '.join(late)}: no answer")] if late else []
 
 
 def _line(upstream: str, row: Mapping[str, Any]) -> str:

@@ -49,7 +49,7 @@ ROUTE_MAX_CHARACTERS: Final = 160
 
 
 class ChangeLine(NamedTuple):
-    """A change for those who print it, in this or in another process."""
+    """A change, ready to print, in this or in another process."""
 
     op: str
     """One of `MARKS`."""

@@ -42,7 +42,7 @@ HIDES: Final = {
     for name, row in record.keys.items()
     if row.kind.hide is not None and not row.kind.is_secret
 }
-"""What hides parts of values. Those of other keys with one of these names have no such parts."""
+"""Functions that hide parts of values. Other keys with one of these names have no such parts."""
 
 
 def dump(config: Config) -> str:

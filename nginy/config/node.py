@@ -158,7 +158,7 @@ class Findings:
             self.key, self.label, self.hide = outer, label, hidden
 
     def report(self, mark: Mark, text: str, *, is_clean: bool = False) -> None:
-        """Note one problem and go on. `is_clean` says that nobody need look for secrets in it."""
+        """Note one problem and go on. `is_clean`: there are no secrets in it."""
         self.failures += 1
         if mark in self.refused:
             return

@@ -45,7 +45,7 @@ def secret(kind: K) -> K:
 
 
 def secret_in_part(kind: K, hide: Callable[[str], str]) -> K:
-    """Mark the kind of a key whose values may have passwords in them, beside what helps."""
+    """Mark the kind of a key whose values may contain passwords, beside harmless parts."""
     kind.hide = hide
     return kind
 

@@ -1,4 +1,4 @@
-"""Pauses: which times of suspension the loop's clock has left out, and when.
+"""Pauses: when the process was suspended, and for how long; the loop's clock leaves that out.
 
 To show a moment of the loop's clock as a time of day, add the pauses since then
 (`admin/subject.py`).

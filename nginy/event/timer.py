@@ -99,7 +99,7 @@ class TimerWheel:
             timer.slot = None
 
     def running(self) -> Iterator[tuple[int, Timer]]:
-        """Yield the deadline and each running timer, but for what is started or moved meanwhile."""
+        """Yield the deadline and each running timer, except those started or moved meanwhile."""
         return ((at * TICK_MS, one) for at in [*self._slots] for one in [*self._slots.get(at, ())])
 
     def next_deadline_ms(self) -> int | None:

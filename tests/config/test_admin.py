@@ -155,7 +155,10 @@ def test_a_token_that_a_network_sees_is_a_warning(tmp_path: pathlib.Path) -> Non
     [
         ("pid: ./a\nadmin_state: ./b", ""),
         ("admin_state: ./b", "1:14: admin_state keeps nothing without an admin interface"),
-        ("pid: ./a\nadmin_state: ./d", '2:14: admin_state keeps nothing, as "d" is a directory'),
+        (
+            "pid: ./a\nadmin_state: ./d",
+            '2:14: admin_state keeps nothing because "d" is a directory',
+        ),
         (
             "pid: ./a\nadmin_state: no/b",
             "2:14: admin_state keeps nothing because there is no",

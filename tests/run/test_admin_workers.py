@@ -121,7 +121,7 @@ def test_a_worker_that_does_not_answer_is_named_and_the_others_count(
             assert refused["error"]["message"] == f"nobody can tell, as {silent}"
             assert (status, out.splitlines()[1]) == (
                 0,
-                f"not yet in {late}, for want of an answer",
+                f"not yet in {late}: no answer",
             )
             os.kill(other, signal.SIGSTOP)
             (code, refused), (_, found), health = at_once(backend, everybody, healthz)

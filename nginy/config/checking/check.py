@@ -251,7 +251,7 @@ def _check_target(target: str, mark: Mark, config: Config, findings: Findings) -
     if ":" not in target and target.strip("0123456789."):
         is_unread = not config.origin.has("upstreams") and all(map(_is_peer, config.upstreams))
         if is_unread and not target.endswith(";"):
-            return  # it may be among those that nobody could read
+            return  # it may be among upstreams with a mistake of their own
         hint = did_you_mean(closest(target, config.upstreams))
         text = f"proxy_pass: there is no upstream {quote(target)}{hint}"
         if target.endswith(";"):

@@ -182,7 +182,7 @@ def _open_sockets(config: Config) -> Warnings:
 
 
 def _lost_state(config: Config) -> Warnings:
-    """Find a file for changes where nobody can make any, or where it cannot be written."""
+    """Find an admin_state that no change can reach, or that cannot be written."""
     path = config.admin_state
     if path is None:
         return
@@ -190,7 +190,7 @@ def _lost_state(config: Config) -> Warnings:
     if not admin_listeners(config.admin, config.pid):
         yield mark, "admin_state keeps nothing without an admin interface, expected admin or pid"
     elif os.path.isdir(path):
-        yield mark, f"admin_state keeps nothing, as {quote_path(path)} is a directory"
+        yield mark, f"admin_state keeps nothing because {quote_path(path)} is a directory"
     elif not os.path.isdir(directory):
         yield (
             mark,

@@ -1,4 +1,4 @@
-"""What is wrong with an upstream and its backends when their keys are seen together.
+"""Rules that span keys of an upstream and its backends.
 
 Tested in tests/config/checking/test_check.py.
 """
@@ -41,7 +41,7 @@ def _check_names_of_backends(upstream: Upstream, findings: Findings) -> None:
 
 
 def _check_backups(upstream: Upstream, findings: Findings) -> None:
-    """Report backups that the method cannot use, and groups of backups alone (nginx's rules)."""
+    """Report backups that the method cannot use, and groups of only backups (nginx's rules)."""
     origin = upstream.origin
     method = upstream.balance.method
     backups = [backend for backend in upstream.backends if backend.backup]

@@ -67,7 +67,7 @@ def absent(noun: str, word: str) -> str | None:
 
 
 def stands_for(noun: str, word: str) -> str | None:
-    """Return the key in whose place another program has an unknown one that `absent` explains."""
+    """Return nginy's key that an unknown word of another program replaces; `absent` explains it."""
     first, *rest = word.split() or [""]
     if noun != CONFIGURATION:
         return None

@@ -28,10 +28,10 @@ from nginy.config.words.foreign import (
 )
 
 WHOLE: Final = "expected listeners: [{listen: 0.0.0.0:80, proxy_pass: web}], upstreams: {web: ...}"
-OF_TRAEFIK: Final = f"this is of Traefik, {WHOLE}"
-OF_ENVOY: Final = f"this is of Envoy, {WHOLE}"
-OF_CADDY: Final = f"this is of Caddy, {WHOLE}"
-OF_KUBERNETES: Final = f"this is of Kubernetes, {WHOLE}"
+OF_TRAEFIK: Final = f"this is a key of Traefik, {WHOLE}"
+OF_ENVOY: Final = f"this is a key of Envoy, {WHOLE}"
+OF_CADDY: Final = f"this is a key of Caddy, {WHOLE}"
+OF_KUBERNETES: Final = f"this is a key of Kubernetes, {WHOLE}"
 
 WHOLE_FILES: Final = frozenset(
     (
@@ -48,13 +48,13 @@ WHOLE_FILES: Final = frozenset(
         *("apps", "layer4", "api_version", "kind", "spec"),
     )
 )
-"""Keys at the top of other programs' files that hold, or stand beside, what listens there."""
+"""Keys at the top of other programs' files that hold listeners, or stand beside them."""
 
 SECTIONS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("backend", "cluster", "upstream"), "upstreams"),
     **dict.fromkeys(("frontend", "listen", "server"), "listeners"),
 }
-"""The first words of sections that have a name behind it, and the key that has such sections."""
+"""The first words of sections with a name after it, and the key that has such sections."""
 
 _OUTLIERS: Final = "expected eject: on in the upstream, or max_fails in a backend"
 _FULL: Final = "expected max_conns in a backend, and queue in the upstream"
