@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from nginy.commands.help import USAGE
+from nginy.commands.printed.help import USAGE
 from nginy.config.checking.files import check_files
 from nginy.config.checking.surprises import surprises
 from nginy.config.checking.tls import validities

@@ -1,7 +1,7 @@
 """The command lines that do not serve: pages, signals, questions, changes.
 
 -s finds the running process by its pid file, as nginx's does. Pages and answers go to stdout, for a
-pager or a file. A new command is a line of USAGE (commands/help.py) and one function here.
+pager or a file. A new command is a line of USAGE (commands/printed/help.py) and one function here.
 
 A start needs none of this, so cli.py imports it when something else was typed.
 """
@@ -17,20 +17,20 @@ import yaml
 
 from nginy import __version__
 from nginy.commands.check import check, render_checks
-from nginy.commands.completion import SHELLS, render_completion
-from nginy.commands.drain import STATES, Wish, drain
 from nginy.commands.explain import explain
-from nginy.commands.help import USAGE
-from nginy.commands.interface import Interface, interface_at, interface_of
-from nginy.commands.log import log, set_level
-from nginy.commands.manual import render_manual
 from nginy.commands.plan import render_plan
-from nginy.commands.reference import render_reference
-from nginy.commands.sessions import Choice, sessions
+from nginy.commands.printed.completion import SHELLS, render_completion
+from nginy.commands.printed.help import USAGE
+from nginy.commands.printed.manual import render_manual
+from nginy.commands.printed.reference import render_reference
+from nginy.commands.printed.usage import mistake, parse_usage
+from nginy.commands.running.drain import STATES, Wish, drain
+from nginy.commands.running.interface import Interface, interface_at, interface_of
+from nginy.commands.running.log import log, set_level
+from nginy.commands.running.sessions import Choice, sessions
+from nginy.commands.running.status import status
+from nginy.commands.running.trace import TraceWish, trace
 from nginy.commands.standing import standing
-from nginy.commands.status import status
-from nginy.commands.trace import TraceWish, trace
-from nginy.commands.usage import mistake, parse_usage
 from nginy.config.load import load, service_pid_file
 from nginy.config.node import closest, did_you_mean
 from nginy.config.schema import Config

@@ -8,8 +8,8 @@ Tested in tests/run/test_admin_config.py.
 
 import json
 
-from nginy.commands.asking import Message, ask
-from nginy.commands.interface import interface_of
+from nginy.commands.running.asking import Message, ask
+from nginy.commands.running.interface import interface_of
 from nginy.config.schema import Config
 from nginy.errors import NginyError
 

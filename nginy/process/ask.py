@@ -22,9 +22,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
-from nginy.commands.asking import Message, NoAnswerError, ask, refusal
-from nginy.commands.interface import Interface, interface_of
 from nginy.commands.plan import ChangeLine
+from nginy.commands.running.asking import Message, NoAnswerError, ask, refusal
+from nginy.commands.running.interface import Interface, interface_of
 from nginy.config.load import service_pid_file
 from nginy.config.schema import Config
 from nginy.errors import NginyError

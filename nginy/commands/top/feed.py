@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from nginy.commands.asking import (
+from nginy.commands.running.asking import (
     ANSWER_MAX_BYTES,
     ANSWER_S,
     REFUSED,
@@ -23,7 +23,7 @@ from nginy.commands.asking import (
     refusal,
     unreachable,
 )
-from nginy.commands.interface import Interface
+from nginy.commands.running.interface import Interface
 from nginy.commands.top.snapshot import BACKENDS, SESSIONS, Snapshot, take
 from nginy.commands.top.state import API, State, backend_path
 from nginy.commands.top.tables import ORDERS, Line

@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Final
 
-from nginy.commands.interface import Interface
-from nginy.commands.status import status
+from nginy.commands.running.interface import Interface
+from nginy.commands.running.status import status
 from nginy.commands.top.cells import ASCII, UNICODE, Glyphs, width_of
 from nginy.commands.top.feed import Feed
 from nginy.commands.top.screen import Size, Span, body_height, draw

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import quote
 
-from nginy.commands.asking import Message
+from nginy.commands.running.asking import Message
 from nginy.commands.top.snapshot import BACKENDS, LISTENERS, SESSIONS, VIEWS
 from nginy.commands.top.tables import ORDERS, Line, words_of
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from nginy.commands.asking import ANSWER_S, Message
-from nginy.commands.interface import interface_of
+from nginy.commands.running.asking import ANSWER_S, Message
+from nginy.commands.running.interface import interface_of
 from nginy.commands.top.cells import ASCII
 from nginy.commands.top.feed import Feed
 from nginy.commands.top.snapshot import SESSIONS

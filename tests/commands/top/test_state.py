@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from nginy.commands.asking import Message
+from nginy.commands.running.asking import Message
 from nginy.commands.top.cells import ASCII
 from nginy.commands.top.snapshot import LISTENERS, SESSIONS
 from nginy.commands.top.state import Action, State, press, settle

@@ -2,7 +2,7 @@
 
 `interface.py` knows where that is.
 
-Tested in tests/commands/test_status.py.
+Tested in tests/commands/running/test_status.py.
 """
 
 import json
@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any, Final
 
-from nginy.commands.interface import Interface
+from nginy.commands.running.interface import Interface
 from nginy.config.checking.files import read_token
 from nginy.errors import NginyError
 from nginy.text.address import Address

@@ -12,12 +12,12 @@ import pytest
 from nginy import __version__
 from nginy.cli import main
 from nginy.cli_questions import SIGNALS_BY_NAME
-from nginy.commands.completion import SHELLS, render_completion
-from nginy.commands.help import USAGE
 from nginy.commands.importing.front import READERS
-from nginy.commands.manual import SIGNALS, render_manual
-from nginy.commands.reference import VARIABLES_ABOUT, render_reference
-from nginy.commands.usage import Command, Option, Usage, parse_usage
+from nginy.commands.printed.completion import SHELLS, render_completion
+from nginy.commands.printed.help import USAGE
+from nginy.commands.printed.manual import SIGNALS, render_manual
+from nginy.commands.printed.reference import VARIABLES_ABOUT, render_reference
+from nginy.commands.printed.usage import Command, Option, Usage, parse_usage
 from nginy.config.record import records_of
 from nginy.config.schema import CONFIG
 

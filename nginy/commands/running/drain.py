@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
-from nginy.commands.asking import Message, ask_json
-from nginy.commands.interface import Interface
+from nginy.commands.running.asking import Message, ask_json
+from nginy.commands.running.interface import Interface
 from nginy.config.node import closest, did_you_mean
 from nginy.errors import InvalidValueError, NginyError
 from nginy.text.counts import counted

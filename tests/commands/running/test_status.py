@@ -3,8 +3,8 @@
 import pathlib
 
 import pytest
-from nginy.commands.interface import interface_of
-from nginy.commands.status import render, status
+from nginy.commands.running.interface import interface_of
+from nginy.commands.running.status import render, status
 from nginy.errors import NginyError
 
 from kit.configs import LISTENER, loaded

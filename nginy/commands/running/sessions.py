@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from nginy.commands.asking import Message, ask_json
-from nginy.commands.interface import Interface
+from nginy.commands.running.asking import Message, ask_json
+from nginy.commands.running.interface import Interface
 from nginy.errors import NginyError
 from nginy.text.escape import escape_control
 from nginy.text.units import format_duration

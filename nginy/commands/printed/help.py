@@ -4,7 +4,7 @@ docopt reads it to parse a command line (`cli.py`), and `usage.py` takes it apar
 page, for shell completion and for messages about mistakes. A command is a line here and a few in
 `cli.py`.
 
-Tested in tests/commands/test_usage.py.
+Tested in tests/commands/printed/test_usage.py.
 """
 
 from typing import Final

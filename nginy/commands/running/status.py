@@ -11,8 +11,8 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from nginy.commands.asking import Message, ask, refusal
-from nginy.commands.interface import Interface
+from nginy.commands.running.asking import Message, ask, refusal
+from nginy.commands.running.interface import Interface
 from nginy.errors import NginyError
 from nginy.text.counts import counted
 from nginy.text.escape import escape_control

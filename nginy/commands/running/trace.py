@@ -9,8 +9,8 @@ import json
 from dataclasses import dataclass
 from typing import Final
 
-from nginy.commands.asking import Message, ask, ask_json, refusal
-from nginy.commands.interface import Interface
+from nginy.commands.running.asking import Message, ask, ask_json, refusal
+from nginy.commands.running.interface import Interface
 from nginy.errors import NginyError
 from nginy.text.counts import counted
 

@@ -5,14 +5,14 @@ with the README's. The page has no date, so a version of nginy always makes the 
 
 Sources: man-pages(7) for the order of the sections, groff_char(7) for the characters to escape.
 
-Tested in tests/commands/test_usage.py.
+Tested in tests/commands/printed/test_usage.py.
 """
 
 import re
 from collections.abc import Iterator
 from typing import Final
 
-from nginy.commands.usage import Usage
+from nginy.commands.printed.usage import Usage
 
 SIGNALS: Final = {
     "TERM, INT": "nginy ends at once",

@@ -4,7 +4,7 @@ import dataclasses
 import re
 
 import pytest
-from nginy.commands.reference import VARIABLES_ABOUT, WIDTH, render_reference
+from nginy.commands.printed.reference import VARIABLES_ABOUT, WIDTH, render_reference
 from nginy.config import schema, upstream
 from nginy.config.record import Entry, Key, keys_of, records_of
 from nginy.proxy.variables import KEY_VARIABLES, VARIABLES

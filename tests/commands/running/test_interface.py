@@ -7,8 +7,8 @@ import threading
 
 import pytest
 from nginy.cli import main
-from nginy.commands.asking import Message, ask_json
-from nginy.commands.interface import Interface, interface_at
+from nginy.commands.running.asking import Message, ask_json
+from nginy.commands.running.interface import Interface, interface_at
 from nginy.errors import NginyError
 
 from kit.configs import LISTENER, loaded

@@ -6,8 +6,8 @@ import socket
 import threading
 from typing import Any
 
-from nginy.commands.drain import LONGEST_MS, Wish, drain
-from nginy.commands.interface import interface_of
+from nginy.commands.running.drain import LONGEST_MS, Wish, drain
+from nginy.commands.running.interface import interface_of
 
 from kit.configs import loaded
 from kit.program import PATIENCE_S

@@ -6,14 +6,14 @@ no program, so it answers at once and never complains about files it cannot read
 
 The scripts are for the names `nginy` and `nginy.pyz`, and for any path to them.
 
-Tested in tests/commands/test_usage.py.
+Tested in tests/commands/printed/test_usage.py.
 """
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
-from nginy.commands.usage import Command, Option, Usage
+from nginy.commands.printed.usage import Command, Option, Usage
 
 NAMES: Final = "nginy nginy.pyz"
 FILES: Final = {"CONFIG", "FILE", "OUT"}

@@ -7,8 +7,8 @@ Tested in tests/run/test_admin_log.py.
 
 from typing import Any
 
-from nginy.commands.asking import Message, ask_json
-from nginy.commands.interface import Interface
+from nginy.commands.running.asking import Message, ask_json
+from nginy.commands.running.interface import Interface
 from nginy.errors import NginyError
 from nginy.log.levels import LEVELS
 from nginy.text.escape import escape_control
