@@ -218,7 +218,7 @@ class AdminSet:
             "at": utc_text(now_ms),
             "took_s": outcome.took_ms / 1000,
             "problems": [problem_row(text) for text in outcome.problems],
-            "warnings": list(outcome.warnings),
+            "warnings": [*outcome.warnings, *([] if outcome.problems else self.changes.overruled)],
             "changes": [change._asdict() for change in outcome.changes],
             "needs_restart": list(outcome.needs_restart),
         }

@@ -35,6 +35,8 @@ class OperatorChanges:
         self._state = StateFile(loop, subject.book)
         self._is_begun = False
         """Whether the first configuration is known."""
+        self.overruled: list[str] = []
+        """What has become of changes that the last configuration overrules."""
         subject.changed = self._book_changed
 
     def follow(self, config: schema.Config) -> None:
@@ -46,11 +48,12 @@ class OperatorChanges:
             self._state.begin(config.admin_state)
         self._is_begun = True
         had_changes = len(subject.book) > 0
-        follow_file(subject)
+        self.overruled = follow_file(subject)
         for change, reason in misfits(config, subject.book):
             subject.book.remove_all_of(change.place)
-            tell(subject, f"{change} by an operator is dropped: {reason}", change.place)
-            follow_file(subject)
+            text = f"{change} by an operator is dropped: {reason}"
+            tell(subject, text, change.place)
+            self.overruled += [text, *follow_file(subject)]
         if had_changes:
             self.apply()
 

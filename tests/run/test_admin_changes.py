@@ -93,8 +93,12 @@ def test_a_weight_holds_until_the_file_has_another(place: Place, tmp_path: pathl
         assert run_once("-s", "reload", str(nginy.path))[0] == 0
         assert place.backend()["weight"] == {"file": 1, "now": 3, "effective": 3.0}
         nginy.write(place.config(backend=", weight: 5"))
-        assert run_once("-s", "reload", str(nginy.path))[0] == 0
-        nginy.said("the file now says weight 5, 3 by an operator is dropped")
+        status, _, warnings = run_once("-s", "reload", str(nginy.path))
+        dropped = "the file now says weight 5, 3 by an operator is dropped"
+        assert (status, len(warnings)) == (0, 1)
+        assert warnings[0].endswith(f"{name}: {dropped}")
+        nginy.said(dropped)
+        assert run_once("-s", "reload", str(nginy.path)) == (0, "nothing changes\n", [])
         wait_until(lambda: place.backend()["weight"]["now"] == 5)
         nginy.stop()
 

@@ -139,10 +139,12 @@ def tell(subject: Subject, text: str, place: tuple[str, str, str] | None = None)
     subject.events.add(subject.loop.clock.wall_ms(), event)
 
 
-def follow_file(subject: Subject) -> None:
-    """End the changes that the file overrules, and announce each end."""
-    for text in subject.book.follow(subject.file_values, subject.balances):
+def follow_file(subject: Subject) -> list[str]:
+    """End the changes that the file overrules, announce each end, and return what that says."""
+    texts = subject.book.follow(subject.file_values, subject.balances)
+    for text in texts:
         tell(subject, text)
+    return texts
 
 
 def undo(subject: Subject, asked: Asked) -> Slices[Answer]:
