@@ -7,8 +7,9 @@ loop holds one descriptor back. `Listener` accepts only while it is there, and a
 no other takes it (`Reserve.open_socket`). Clients that cannot be served wait in the kernel's queue.
 HAProxy lets them wait there too (`src/listener.c`).
 
-A session that waits in a queue for a backend connects later, so it is promised a descriptor of its
-own: the loop holds back one more until it connects.
+A session that connects later is promised a descriptor of its own: the loop holds back one more
+until then. Such a session waits in a queue for a backend, or for its client's first bytes: a TLS
+handshake, a PROXY header, a name to route by.
 
 Only TCP sessions have a claim. Checks, pipes and UDP sessions do without if nothing is left.
 

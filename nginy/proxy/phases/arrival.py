@@ -8,6 +8,7 @@ Tested in tests/proxy/phases/test_real_address_live.py.
 
 from typing import Final
 
+from nginy.event.reserve import Reserve
 from nginy.proxy.limits import Counts
 from nginy.proxy.routing.routes import Route
 from nginy.text.address import SockAddr
@@ -50,6 +51,7 @@ class Arrival:
     """How a client came in."""
 
     __slots__ = (
+        "_promised_by",
         "header",
         "held",
         "hello",
@@ -78,9 +80,23 @@ class Arrival:
         """What the client's first bytes say about TLS; None if nobody has looked."""
         self.route: Route | None = None
         """The route that it takes; None for the listener's own target."""
+        self._promised_by: Reserve | None = None
+
+    def promise(self, reserve: Reserve) -> None:
+        """Have a descriptor held back for the backend, as the client has none yet and waits."""
+        if self._promised_by is None:
+            self._promised_by = reserve
+            reserve.promise()
+
+    def redeem(self) -> None:
+        """Release that descriptor: the session connects now, or has ended."""
+        reserve, self._promised_by = self._promised_by, None
+        if reserve is not None:
+            reserve.redeem()
 
     def give_back(self) -> None:
         """Stop counting the session, at its end."""
+        self.redeem()
         held, self.held = self.held, ()
         for counts, key in held:
             counts.give_back(key)

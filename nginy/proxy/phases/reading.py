@@ -50,6 +50,7 @@ class Reading(ABC):
         client.read.handler = self._read_handler
         timer = client.write.timer = Timer(self._first_bytes_timer_handler, self.session)
         loop.timers.start(timer, loop.clock.now_ms + timeout_ms)
+        self.session.arrived().promise(loop.reserve)
         client.resume_read()
 
     def _read_handler(self, _event: Event) -> None:
@@ -71,6 +72,7 @@ class Reading(ABC):
             del timer.handler  # which refers to the timer's owner by way of this object
         client.pause_read()
         client.read.handler = ignore
+        session.arrived().redeem()
         if isinstance(verdict, Refusal):
             refuse(session, verdict)
         else:

@@ -22,7 +22,6 @@ from typing import Final
 from nginy.event.connection import AGAIN, Connection
 from nginy.proxy.access import Access
 from nginy.proxy.context import host_of
-from nginy.proxy.phases.arrival import Arrival
 from nginy.proxy.phases.phase import Passage, Phase, PhaseResult, Phases, Refusal
 from nginy.proxy.phases.reading import Reading
 from nginy.proxy.session import Reason, Session
@@ -123,8 +122,7 @@ def announce(session: Session, header: Header) -> None:
     by TCP what it was asked by UDP (dnsdist).
     """
     client = session.client
-    arrival = session.arrival = Arrival(client.sockaddr)
-    arrival.header = header
+    session.arrived().header = header
     if isinstance(header.source, tuple):
         client.sockaddr = header.source
 

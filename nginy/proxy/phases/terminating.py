@@ -139,6 +139,7 @@ class ServerHandshake:
         client.read.handler = client.write.handler = self._handler
         timer = client.write.timer = Timer(self._timer_handler, self._session)
         loop.timers.start(timer, loop.clock.now_ms + self._tls.timeout_ms)
+        self._session.arrived().promise(loop.reserve)
         client.resume_read()
 
     def _handler(self, _event: Event) -> None:
@@ -269,6 +270,7 @@ class ServerHandshake:
         client.pause_read()
         client.pause_write()
         client.read.handler = client.write.handler = ignore
+        session.arrived().redeem()
         if refusal is not None:
             refuse(session, refusal)
             return

@@ -20,7 +20,7 @@ from nginy.wire.proxy_tlv import SslFlag, SslInfo, SslType, Type, build_ssl
 from kit.clock import FakeClock
 from kit.ends import End
 from kit.harness import Ended, Front, Harness
-from kit.leaks import no_garbage
+from kit.leaks import no_descriptor_left, no_garbage
 from kit.servers import EchoBackend
 
 CLIENT = ("192.0.2.7", 4711)
@@ -61,6 +61,22 @@ def test_a_header_and_the_first_bytes_may_come_together(harness: Harness, header
     client.send(b" again")
     echoed(harness, client, b"hello again")
     assert only(front, client).bytes_received == 11
+
+
+def test_a_client_whose_header_is_on_its_way_keeps_its_backends_descriptor(
+    harness: Harness,
+) -> None:
+    backend = harness.add(EchoBackend())
+    front = harness.proxy(harness.pool(backend.name))
+    front.handler.phases = (RealAddress(EVERYBODY, False, 3000),)
+    backend.is_accepting = False  # its descriptors would come out of the same limit
+    clients = [front.connect() for _ in range(3)]
+    harness.turn_until(lambda: front.handler.sessions == 3)
+    with no_descriptor_left():
+        for client in clients:
+            client.socket.send(V1)
+        harness.turn_until(lambda: all(session.upstream for session in harness.sessions()))
+    assert (front.handler.sessions, front.ended) == (3, [])
 
 
 @HEADERS

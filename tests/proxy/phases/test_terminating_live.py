@@ -17,8 +17,8 @@ from nginy.proxy.phases.terminating import HTTP_ANSWER, HTTP_LINGER_MS, ServerTl
 from nginy.proxy.tcp import TcpHandler
 
 from kit import ends
-from kit.harness import Front, Harness
-from kit.leaks import no_garbage
+from kit.harness import Front, Harness, descriptor_count
+from kit.leaks import no_descriptor_left, no_garbage
 from kit.servers import EchoBackend
 from kit.tls import HalfClosingEnd, make_certificate, serving, trusting
 
@@ -74,6 +74,31 @@ class Place:
 @pytest.fixture
 def place(harness: Harness, certificate: pathlib.Path) -> Place:
     return Place(harness, certificate)
+
+
+def test_a_client_that_shakes_hands_keeps_its_backends_descriptor(
+    place: Place, expect_log: ExpectLog
+) -> None:
+    harness, front = place.harness, place.front
+    place.backend.is_accepting = False  # its descriptors would come out of the same limit
+    before = descriptor_count()
+    clients = [place.connect() for _ in range(3)]
+    harness.turn_until(lambda: front.handler.sessions == 3)
+    with no_descriptor_left():
+        harness.turn_until(lambda: all(session.upstream for session in harness.sessions()))
+    assert (front.handler.sessions, front.ended) == (3, [])
+    for client in clients:
+        client.close()
+    harness.turn_until(lambda: len(front.ended) == 3)
+    # Nobody has a claim any more, whichever way a handshake ends.
+    gone, reset = place.connect(), place.connect()
+    harness.turn_until(lambda: front.handler.sessions == 2)
+    gone.close()
+    harness.turn_until(lambda: len(front.ended) == 4)
+    for session in harness.sessions():
+        session.kill()
+    reset.close()
+    harness.turn_until(lambda: descriptor_count() == before)
 
 
 def test_bytes_go_both_ways_and_end_cleanly(place: Place) -> None:
