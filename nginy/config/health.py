@@ -2,7 +2,7 @@
 
 The records here are keys of an upstream (schema.py), with the names of nginx Plus and HAProxy where
 those have the key. building/health.py turns them into the settings of backend/checks/settings.py
-and its neighbors. check_health() does for these keys what checking/check.py does for the others.
+and its neighbors. checking/health.py checks the rules that span these keys.
 
 The functions of wire/ that will use a text also check it here, so a text that they refuse is an
 error of the file, with its place, and not a failure of the first check.

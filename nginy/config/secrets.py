@@ -1,8 +1,8 @@
 """Passwords, which belong in files of their own and not in the configuration.
 
-Where one is in it all the same, nginy shows neither the values of keys that are meant for such, nor
-values of the environment that look like passwords: neither to clients of the admin interface, nor
-in problems, which go into logs.
+If the configuration contains one anyway, nginy hides the values of keys that may hold passwords,
+and values of the environment that look like passwords, from clients of the admin interface and from
+problems, which go into logs.
 
 A file that only its owner can read keeps a password out of `nginy -T`, of the process list and of
 the backups of the configuration. It is read with the configuration, so a reload takes a new

@@ -2,7 +2,7 @@
 
 docopt reads it to parse a command line (`cli.py`), and `usage.py` takes it apart for the manual
 page, for shell completion and for messages about mistakes. A command is a line here and a few in
-`cli.py`.
+`cli_questions.py`.
 
 Tested in tests/commands/printed/test_usage.py.
 """

@@ -1,4 +1,4 @@
-"""What asks a running nginy, by its admin interface: how it is, what it does, and changes to it.
+"""Commands that ask a running nginy through its admin interface, or change it.
 
 `interface.py` finds where to ask, and `asking.py` makes one request; the others are a command each.
 """
