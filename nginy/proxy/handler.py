@@ -29,6 +29,7 @@ from nginy.event.connection import Connection
 from nginy.event.datagram import DatagramReceiver
 from nginy.event.loop import Loop
 from nginy.proxy.attempt import Attempt
+from nginy.proxy.drops import REFUSALS, Drops
 from nginy.proxy.originating import UpstreamTls
 from nginy.proxy.phases.phase import Phases, enter
 from nginy.proxy.session import SESSIONS, ListenerCounters, Session
@@ -91,6 +92,7 @@ class ProtocolHandler:
 
     __slots__ = (
         "counters",
+        "drops",
         "is_verbose",
         "local_sockaddr",
         "log_session",
@@ -119,6 +121,8 @@ class ProtocolHandler:
         """The listener's name."""
         self.settings = settings
         self.counters = ListenerCounters()
+        self.drops = Drops(loop.clock)
+        """What it has refused."""
         self.log_session: Callable[[Session], None] | None = None
         """Writes an ended session to the access log; None if that is off."""
         self.logger = SESSIONS
@@ -135,13 +139,13 @@ class ProtocolHandler:
         knows which of the machine's it was."""
 
     def use_logger(self, logger: logging.Logger) -> None:
-        """Make its sessions log to `logger`."""
-        self.logger = logger
+        """Make its sessions, and reports of dropped datagrams, go to `logger`."""
+        self.logger = self.drops.logger = logger
         self.is_verbose = logger.isEnabledFor(logging.INFO)
 
     def take_over(self, before: "ProtocolHandler") -> None:
         """Go on with what belongs to the listener and not to the handler that served it before."""
-        self.counters = before.counters
+        self.counters, self.drops = before.counters, before.drops
 
     @property
     def leads_to(self) -> str | None:
@@ -195,6 +199,8 @@ class ProtocolHandler:
         counters.open -= 1
         if end is not None:
             counters.count(end.code, client.received, client.sent)
+            if session.upstream is None and end in REFUSALS and self.protocol == "TCP":
+                self.drops.count(REFUSALS[end])  # a UDP session has counted its datagram
         if self.log_session is not None:
             self.log_session(session)
         if session.arrival is not None:

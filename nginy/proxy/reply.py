@@ -9,7 +9,6 @@ On a UDP listener each datagram gets one datagram in return, and is a session of
 nginx.
 """
 
-import logging
 from collections.abc import Callable
 from typing import Final
 
@@ -18,14 +17,12 @@ from nginy.event.connect import failure_text
 from nginy.event.connection import AGAIN, ERROR, Connection
 from nginy.event.datagram import DatagramReceiver, SharedConnection
 from nginy.event.event import Event
-from nginy.event.loop import Loop
 from nginy.event.timer import Timer
-from nginy.proxy.handler import ProtocolHandler, ProxySettings
+from nginy.proxy.handler import ProtocolHandler
 from nginy.proxy.phases.arrival import Arrival
 from nginy.proxy.session import Reason, Session
-from nginy.proxy.udp.drops import Drops
 from nginy.proxy.udp.stranger import admitted
-from nginy.text.address import Address, SockAddr
+from nginy.text.address import SockAddr
 
 LINGER_MS: Final = 5000
 """A client that has the answer gets this long to close (nginx `lingering_timeout`)."""
@@ -55,28 +52,13 @@ class ReplyHandler(ProtocolHandler):
 class DatagramReplyHandler(ProtocolHandler):
     """Answers datagrams by itself."""
 
-    __slots__ = ("drops", "text")
+    __slots__ = ("text",)
 
     protocol = "UDP"
     kind = "udp reply"
 
     text: Callable[[Session], bytes]
     """Makes the answer; set by config/building/build.py."""
-
-    def __init__(self, loop: Loop, name: str, address: Address, settings: ProxySettings) -> None:
-        super().__init__(loop, name, address, settings)
-        self.drops = Drops(loop.clock)
-
-    def use_logger(self, logger: logging.Logger) -> None:
-        """Report dropped datagrams to `logger` as well."""
-        super().use_logger(logger)
-        self.drops.logger = logger
-
-    def take_over(self, before: ProtocolHandler) -> None:
-        """Go on counting where the previous handler of the listener has stopped."""
-        super().take_over(before)
-        if isinstance(before, DatagramReplyHandler):
-            self.drops = before.drops
 
     def datagram_handler(
         self, receiver: DatagramReceiver, sockaddr: SockAddr, local: bytes, data: memoryview

@@ -20,8 +20,6 @@ from nginy.admin.pace import ROW_US, Pace
 from nginy.admin.subject import Front, Subject
 from nginy.backend.backend import Backend
 from nginy.backend.pool import BackendPool
-from nginy.proxy.reply import DatagramReplyHandler
-from nginy.proxy.udp.handler import UdpHandler
 
 MESSAGE_MAX_CHARACTERS: Final = 4000
 """What fits into a message between processes; a row has some hundred."""
@@ -191,9 +189,7 @@ def _look(front: Front) -> int:
     handler, counters = front.handler, front.handler.counters
     total = counters.bytes_received + counters.bytes_sent
     total += 2 * counters.sessions + counters.open  # grows by one with each begin and each end
-    if isinstance(handler, UdpHandler | DatagramReplyHandler):
-        total += sum(handler.drops.values())
-    return total
+    return total + sum(handler.drops.values())
 
 
 def _listener(front: Front) -> Row:

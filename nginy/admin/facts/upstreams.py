@@ -17,9 +17,7 @@ from nginy.admin.subject import Front, Subject
 from nginy.backend.pool import BackendPool
 from nginy.event.histogram import Histogram
 from nginy.proxy.handler import ProtocolHandler
-from nginy.proxy.reply import DatagramReplyHandler
 from nginy.proxy.session import ListenerCounters
-from nginy.proxy.udp.handler import UdpHandler
 
 LEAVING_MAX: Final = 100
 
@@ -164,8 +162,6 @@ def _front(subject: Subject, front: Front) -> Facts:
 
 def dropped(handler: ProtocolHandler) -> Facts:
     """Return what a listener has refused, and when first and last."""
-    if not isinstance(handler, UdpHandler | DatagramReplyHandler):
-        return {"drops": {}, "drop_times": {}}
     drops = handler.drops
     times = {
         reason: {"first": drops.firsts.get(reason), "last": at_ms}
@@ -207,8 +203,7 @@ def _collect_listeners(subject: Subject, wanted: Details) -> Slices[Facts]:
     name = wanted.get("name")
     if wanted.get("anew"):
         for front in subject.fronts():
-            if isinstance(front.handler, UdpHandler | DatagramReplyHandler):
-                front.handler.drops.firsts.clear()
+            front.handler.drops.firsts.clear()
         for each in found:
             forget_firsts(each["drop_times"])
     return {"listeners": [each for each in found if name in (None, each["name"])]}

@@ -281,7 +281,11 @@ ENDED: Final = Words(
     "code",
 )
 DROPPED: Final = Words(
-    "nginy_listener_dropped", "counter", "Datagrams that were not passed on", "drops", "reason"
+    "nginy_listener_dropped",
+    "counter",
+    "Datagrams and connections that were refused",
+    "drops",
+    "reason",
 )
 STATES: Final = Words("nginy_upstream_backends", "gauge", "Backends by state", "states", "state")
 NO_BACKEND: Final = Words(

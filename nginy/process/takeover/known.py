@@ -18,10 +18,7 @@ from typing import Final
 from nginy.backend.backend import Backend, Counters
 from nginy.process.server import Server
 from nginy.process.takeover.messages import Message, MessageError, MessageMembers
-from nginy.proxy.handler import ProtocolHandler
-from nginy.proxy.reply import DatagramReplyHandler
-from nginy.proxy.udp.drops import Drops
-from nginy.proxy.udp.handler import UdpHandler
+from nginy.proxy.drops import Drops
 
 SLICE: Final = 50
 """Backends, or keys of a limit, in one message."""
@@ -97,7 +94,7 @@ def counts(server: Server) -> Grown:
     for front in server.services.fronts():
         name = f"{front.address} {front.handler.protocol}"
         numbers = _numbers_of(front.handler.counters)
-        found["listener", name] = {**numbers, **_numbers_of_drops(front.handler)}
+        found["listener", name] = {**numbers, **_numbers_of_drops(front.handler.drops)}
     return found
 
 
@@ -110,14 +107,7 @@ def _numbers_of(counters: Counters) -> dict[str, int]:
     }
 
 
-def _drops_of(handler: ProtocolHandler) -> Drops | None:
-    return handler.drops if isinstance(handler, UdpHandler | DatagramReplyHandler) else None
-
-
-def _numbers_of_drops(handler: ProtocolHandler) -> dict[str, int]:
-    drops = _drops_of(handler)
-    if drops is None:
-        return {}
+def _numbers_of_drops(drops: Drops) -> dict[str, int]:
     return {
         **{f"drop {why}": count for why, count in drops.items()},
         **{f"{FIRST}{why}": at_ms for why, at_ms in drops.firsts.items()},
@@ -210,7 +200,7 @@ def _grow(place: list[str], numbers: dict[str, int], server: Server) -> None:
     if kind == "listener":
         for front in server.services.fronts():
             if f"{front.address} {front.handler.protocol}" == names[0]:
-                _add(front.handler.counters, numbers, _drops_of(front.handler))
+                _add(front.handler.counters, numbers, front.handler.drops)
                 return
         return
     monitor = server.pools.monitor(names[0])

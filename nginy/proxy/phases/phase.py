@@ -46,7 +46,8 @@ class Refusal:
     detail: str
     """Replaces the reason's own sentence."""
     drop: str
-    """What the datagram of a UDP client is counted as, one of `proxy/udp/drops.py::DROPS`."""
+    """What the datagram of a UDP client is counted as, one of `proxy/drops.py::DROPS`; for a TCP
+    client, `REFUSALS` says it."""
 
 
 PhaseResult: TypeAlias = Passage | Refusal

@@ -67,7 +67,7 @@ class Contents:
         handler = self._by_target.get(target)
         if handler is None:
             handler = self._by_target[target] = self._make(target)
-            handler.counters = main.counters
+            handler.counters, handler.drops = main.counters, main.drops
             handler.use_logger(main.logger)
             handler.log_session = main.log_session
         return handler
@@ -190,7 +190,6 @@ class RoutedDatagramHandler(Routed, UdpHandler):
             handler.share(self)
             return handler.session_class(handler, client)
         assert isinstance(handler, DatagramReplyHandler)
-        handler.drops = self.drops
         handler.answer(receiver, stranger.arrival, client, data)
         return None
 

@@ -2,6 +2,6 @@
 
 `handler.py` has the table and `session.py` one session; read them first. The others are parts of
 them (`base`, `opening`, `moving`, `run`), sessions with something more (`pacing`, `announcing`),
-and what happens before there is a session (`header`, `stranger`, `drops`). Sockets are in
+and what happens before there is a session (`header`, `stranger`). Sockets are in
 `event/datagram.py`.
 """

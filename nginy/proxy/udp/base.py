@@ -11,7 +11,6 @@ sessions.
 Tested in tests/proxy/udp/test_handler_live.py.
 """
 
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Final
@@ -22,7 +21,6 @@ from nginy.event.loop import Loop
 from nginy.proxy.handler import ProxyHandler, ProxySettings
 from nginy.proxy.phases.arrival import Announced
 from nginy.proxy.session import Session
-from nginy.proxy.udp.drops import Drops
 from nginy.text.address import Address, SockAddr
 
 FIRSTS_MAX: Final = 64
@@ -49,7 +47,7 @@ class KeyedSession(Session):
 class UdpHandlerBase(ProxyHandler, ABC):
     """What the sessions of a UDP listener ask of its handler."""
 
-    __slots__ = ("announcements", "drops", "firsts", "on_announced")
+    __slots__ = ("announcements", "firsts", "on_announced")
 
     def __init__(
         self,
@@ -60,19 +58,12 @@ class UdpHandlerBase(ProxyHandler, ABC):
         settings: ProxySettings,
     ) -> None:
         super().__init__(loop, name, address, pool, settings)
-        self.drops = Drops(loop.clock)
-        """What could not be passed on."""
         self.announcements: dict[ClientKey, Announced] = {}
         """By peer, the clients whose header came alone; the one heard longest ago comes first."""
         self.on_announced: Callable[[ClientKey, Announced | None], None] | None = None
         """Called with each new one, and with None for a peer that speaks for itself again."""
         self.firsts: dict[KeyedSession, bytes] = {}
         """The first datagrams of the newest sessions, until they are answered."""
-
-    def use_logger(self, logger: logging.Logger) -> None:
-        """Report dropped datagrams to `logger` as well."""
-        super().use_logger(logger)
-        self.drops.logger = logger
 
     def hold(self, session: KeyedSession, data: bytes | memoryview) -> None:
         """Keep the first datagram of a session for a while, in case its backend refuses it."""

@@ -76,7 +76,6 @@ class UdpHandler(UdpHandlerBase):
         self.detached = other.detached
         self.firsts = other.firsts
         self.announcements = other.announcements
-        self.drops = other.drops
 
     def drain(self, is_draining: bool) -> None:
         """Serve known clients only, or everybody again."""

@@ -9,11 +9,11 @@ Tested in tests/proxy/test_access_live.py.
 
 from nginy.event.datagram import SharedConnection
 from nginy.log.limit import RateLimited, similar
+from nginy.proxy.drops import Drops
 from nginy.proxy.handler import ProtocolHandler
 from nginy.proxy.phases.arrival import Arrival
 from nginy.proxy.phases.phase import Refusal
 from nginy.proxy.session import Session
-from nginy.proxy.udp.drops import Drops
 
 
 class Stranger(Session):
