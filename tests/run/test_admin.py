@@ -133,7 +133,7 @@ def test_a_token_is_asked_for_and_read_again_at_a_reload(directory: pathlib.Path
         asked = http.client.HTTPConnection(host, admin_port, timeout=PATIENCE_S)
         assert ask(asked, "/healthz")[0] == 401
         token.write_text(TOKEN[::-1])
-        assert "is not the token" in run_once("status", str(nginy.path))[2][0]
+        assert "is not that of token_file" in run_once("status", str(nginy.path))[2][0]
         assert run_once("-s", "reload", str(nginy.path))[0] == 0
         assert run_once("status", "--check", str(nginy.path))[0] == 0
         assert TOKEN not in (directory / "nginy.pid.conf").read_text()
