@@ -76,6 +76,8 @@ def test_counters_grow_by_exactly_what_was_sent(tmp_path: pathlib.Path, workers:
         assert value(found, "nginy_backend_sessions_total", upstream="web") == 7
         assert value(found, "nginy_upstream_connect_seconds_count", upstream="web") == 7
         assert value(found, "nginy_workers") == workers
+        for worker in map(str, range(workers)):
+            assert value(place.metrics(), "nginy_admin_seconds_total", worker=worker) > 0
         assert value(found, "nginy_reloads_total", result="applied") == 0
         assert run_once("-s", "reload", str(nginy.path))[0] == 0
         assert value(place.metrics(), "nginy_reloads_total", result="applied") == 1

@@ -16,6 +16,7 @@ Tested in tests/run/test_admin_workers.py.
 import contextlib
 import json
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -238,11 +239,13 @@ class Reporter:
         if not self._jobs:
             return
         number, fd, slices = self._jobs[0]
+        began_ns = time.perf_counter_ns()
         try:
             next(slices)
         except StopIteration as end:
             self._jobs.popleft()
             self._write(number, fd, end.value)
+        self._subject.admin_ns += time.perf_counter_ns() - began_ns
         if self._jobs:
             self._subject.loop.soon(self._work, self)
 
