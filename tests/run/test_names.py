@@ -269,8 +269,10 @@ def test_every_method_leads_clients_to_all_backends(
     said = collections.Counter(node.choices(method, 50 * BACKENDS))
     assert set(said) == {backend.partition(":")[0] for backend in backends}
     # A fair share is 50; of a ring's 160 points a backend its standard deviation is some 8 %, and
-    # of 200 draws 6.1 clients.
-    assert min(said.values()) > (48 if method == "round_robin" else 15), said
+    # of 200 draws 6.1 clients. A backend whose first answers happened to be slow may get few by
+    # `least_time`.
+    fewest = 48 if method == "round_robin" else 0 if "least_time" in method else 15
+    assert min(said.values()) > fewest, said
 
 
 @pytest.mark.parametrize("method", [*KEYED[:2], RING])
