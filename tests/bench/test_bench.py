@@ -544,9 +544,12 @@ def test_tuned_nginx_has_smaller_buffers_over_tls(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [work.name for work in WORKS if work.tls])
 def test_works_over_tls_go_through_nginy_without_an_error(name: str) -> None:
     cpus = sorted(os.sched_getaffinity(0))
-    bench = Bench(python_generator(), {cpus[0]}, {cpus[-1]}, SECONDS)
     work = dataclasses.replace(BY_NAME[name], connections=4)
-    nginy = next(c for c in CONTENDERS if c.name == "nginy")
-    sample = take_sample(bench, nginy, work, 1)
-    assert sample.errors == 0
-    assert sample.cost > 0 or work.load == "tls-idle"  # four weigh less than what varies
+    for seconds in (SECONDS, 20 * SECONDS):  # on a busy machine the first may be over too soon
+        bench = Bench(python_generator(), {cpus[0]}, {cpus[-1]}, seconds)
+        sample = take_sample(bench, NGINY, work, 1)
+        assert sample.errors == 0
+        is_right = sample.cost > 0 or work.load == "tls-idle"  # four weigh less than what varies
+        if is_right:
+            break
+    assert is_right
