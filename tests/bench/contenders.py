@@ -106,7 +106,7 @@ class Contender(ABC):
 
     @abstractmethod
     def version(self) -> str:
-        """Return the one line that the program says of itself."""
+        """Return the line in which the program names its version."""
 
     @abstractmethod
     def command(self, setup: Setup) -> Command:

@@ -1,4 +1,4 @@
-"""The command line of bin/bench: which works, through whom, how often; then the report.
+"""The command line of bin/bench: which works, through which proxies, how often; then the report.
 
 Progress goes to standard error, the report to standard output. The rounds are interleaved: in a
 round each work goes through all contenders before the next work begins, and every round begins

@@ -191,7 +191,7 @@ def test_a_port_that_is_taken_may_be_free_for_another_destination(
 
 
 def test_a_unix_socket_whose_queue_is_full_lacks_no_port(harness: Harness, tmp_path: Any) -> None:
-    """EAGAIN of connect(), which says of UDP that ports are used up."""
+    """EAGAIN of connect(), which means for UDP that ports are used up."""
     address = parse_address(f"unix:{tmp_path}/x")
     with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as first:
         server.bind(address.path)

@@ -67,7 +67,7 @@ class UdpEnd:
 
 
 class UdpClient(UdpEnd):
-    """Talks to one address, but hears whoever speaks to it."""
+    """Talks to one address, but hears everybody."""
 
     def __init__(self, target: SockAddr, source: SockAddr = ("127.0.0.1", 0)) -> None:
         super().__init__(source)

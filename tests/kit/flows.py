@@ -292,7 +292,7 @@ class Caller:
         return bool(self._said)
 
     def call(self) -> None:
-        """Say something new, unless so much is under way that it has to wait."""
+        """Say something new, unless too much is under way."""
         if self.sock.fileno() >= 0 and not self._said and self._crowd.may_call(self):
             self._said = f"{self.name} {self.calls} ".encode().ljust(CALL_BYTES, b".")
             self.said_at_s = time.monotonic()

@@ -274,7 +274,7 @@ class Nginy:
         resource.prlimit(self.process.pid, what, (soft, hard))
 
     def allow_descriptors(self, more: int) -> None:
-        """Let nginy open so many descriptors beside those it has, and not one more."""
+        """Let nginy open this many descriptors beside those it has, and not one more."""
         taken = set(os.listdir(f"/proc/{self.process.pid}/fd"))
         free = (number for number in itertools.count() if str(number) not in taken)
         self.limit(resource.RLIMIT_NOFILE, next(itertools.islice(free, more, None)))

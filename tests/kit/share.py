@@ -102,7 +102,7 @@ class Process:
 
 
 class Share:
-    """Gives files of tests to processes, and tells pytest what comes of them."""
+    """Gives files of tests to processes, and tells pytest the results."""
 
     def __init__(self, session: pytest.Session) -> None:
         self.session = session

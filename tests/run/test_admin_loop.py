@@ -250,7 +250,7 @@ def test_in_a_browser_one_can_hold_the_picture_and_point_at_it(showcase: Showcas
     browser.value("document.getElementById('hold').click()")
     showcase.waits(f"{LABELS}.at(-1) !== {json.dumps(held[-1])}")
 
-    # It holds still, too, for whoever points at a box, which says what it was.
+    # It holds still, too, while somebody points at a box, which says what it was.
     browser.hover("[...document.querySelectorAll('#turns .box')].at(0)")
     browser.waits(f"document.getElementById('told').innerText === {LABELS}.at(0)")
     told = "document.getElementById('told').getBoundingClientRect().bottom <= innerHeight"

@@ -172,7 +172,7 @@ def test_ssh(checks: Checks, place: tuple[str, int], tmp_path: pathlib.Path) -> 
     options += ["MaxStartups=200"]
     argv = [program, "-D", "-e", "-f", "/dev/null"]
     argv += [word for option in options for word in ("-o", option)]
-    # Since 9.8 it turns away whom it has seen leave without a login 15 times within 15 s.
+    # Since 9.8 it turns away clients that left without a login 15 times within 15 s.
     patience = ["-o", "PerSourcePenalties=no"]
     if not subprocess.run([*argv, *patience, "-t"], capture_output=True, check=False).returncode:
         argv += patience

@@ -104,7 +104,7 @@ def test_descriptors_beyond_what_the_event_method_takes_are_never_opened(
         if method == "select":
             nginy.said("out of descriptors")
             nginy.said("16384 worker_connections exceed the limit of 1024 open files")
-            # Some have ended, so those who have waited are served.
+            # Some have ended, so clients that have waited are served.
             for _ in range(30):
                 crowd.pop(0).close()
         wait_until(lambda: nginy.sockets() >= 2 * 490, "the crowd to be served")

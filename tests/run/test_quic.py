@@ -243,7 +243,7 @@ def test_a_client_whose_server_has_died_reaches_the_other_from_the_same_port(
 
     victim.socket.close()
     end.quic.send_ping(0)
-    # What the client repeats, for want of an answer, arrives where nobody knows its connection.
+    # Without an answer the client repeats, and that arrives where nobody knows its connection.
     turn([client, other], lambda: other.strays > 0)
     assert nginy.session()["upstream_addr"] == victim.name
     assert nginy.session()["termination"] == "SD"

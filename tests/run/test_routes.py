@@ -129,7 +129,7 @@ def test_one_port_serves_ssh_https_and_http(
             *("-servername", "a.test", "-alpn", "h2"),
         )
         assert "ALPN protocol: h2" in shaken
-        # ssh speaks first; whoever waits for the server's banner gets it as well.
+        # ssh speaks first; a client that waits for the server's banner gets it as well.
         assert sshd.ask((site.host, site.port), "echo said over ssh") == "said over ssh\n"
         with socket.create_connection((site.host, site.port)) as sock:
             sock.settimeout(PATIENCE_S)

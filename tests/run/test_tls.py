@@ -243,7 +243,7 @@ class Crowded:
         longest_ms = 0.0
         new = [self.connect() for _ in range(count)]
         before = loop.connections
-        while loop.connections < before + count:  # their first messages are to come all at once
+        while loop.connections < before + count:  # their first messages will come all at once
             longest_ms = max(longest_ms, self.turn())
         for client in new:
             client.step()

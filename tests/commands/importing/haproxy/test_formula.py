@@ -21,7 +21,7 @@ NAMES = ("a", "b", "c", "d")
 
 
 def is_true(formula: Formula, true: frozenset[str]) -> bool:
-    """Whether a formula holds for a client of whom these atoms are true."""
+    """Whether a formula holds for a client for which these atoms are true."""
     return any(
         all(
             (_name(each.atom) in true) is (each.holds is not (each.atom.values == ("off",)))

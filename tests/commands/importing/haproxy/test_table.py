@@ -374,7 +374,7 @@ def test_each_keyword_becomes_what_its_row_says(where: str, tmp_path: pathlib.Pa
         entry = entry_of(result, words)
         fate = FATES.get((where, keyword), row.fate)
         if where in ("bind", "server") and row.is_read:
-            # Other options of the example, and what it says of all others, may be worse.
+            # Other options of the example, and its verdict on all others, may be worse.
             if fate is Fate.CLOSE and entry.fate is Fate.EXACT:
                 wrong.append((keyword, entry))
         elif entry.fate is not fate:
