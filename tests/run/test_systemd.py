@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import resource
+import shlex
 import signal
 import socket
 import subprocess
@@ -255,6 +256,33 @@ def test_the_unit_fits_the_program() -> None:
     assert service["NotifyAccess"] == ["all"]
     assert service["WatchdogSec"] == ["30s"]
     assert service["Environment"] == ["PYTHONFAULTHANDLER=1"]
+
+
+def test_stopping_the_unit_lasts_until_the_last_session_has_ended(tmp_path: pathlib.Path) -> None:
+    """systemd waits for ExecStop, but not for a process that is not its child, as after USR2."""
+    [line] = unit("nginy.service")["ExecStop"]
+    host = own_host()
+    port = free_port(host)
+    with socket.create_server((host, 0)) as backend:
+        to = "{}:{}".format(*backend.getsockname())
+        text = f"listeners: {{listen: '{host}:{port}', proxy_pass: '{to}'}}\n"
+        with (
+            Nginy(tmp_path, text) as nginy,
+            socket.create_connection((host, port), timeout=PATIENCE_S) as client,
+        ):
+            backend.settimeout(PATIENCE_S)
+            accepted, _ = backend.accept()
+            environ = {**os.environ, "MAINPID": str(nginy.process.pid)}
+            command = shlex.split(line.removeprefix("-"))
+            with subprocess.Popen(command, env=environ) as stopping:
+                nginy.said("waiting for 1 session to end")
+                assert stopping.poll() is None
+                accepted.sendall(b"whole")
+                accepted.close()
+                assert client.recv(10) == b"whole"
+                client.close()
+                nginy.wait()
+                assert stopping.wait(PATIENCE_S) == 0
 
 
 EXPOSURE_MAX = 2.0
