@@ -10,6 +10,7 @@ more.
 Tested in tests/backend/checks/test_https_live.py.
 """
 
+import codecs
 import os
 import re
 from dataclasses import dataclass, field
@@ -88,6 +89,9 @@ def client_context(settings: ClientTls) -> SSLContext:
 
     With the authorities of the system it takes some 20 ms.
     """
+    # The first handshake would import this module, which takes a descriptor; there may be none left
+    # then, and no file in a chroot or after an upgrade.
+    codecs.lookup("idna")
     context = SSLContext(PROTOCOL_TLS_CLIENT)
     context.options |= OP_NO_RENEGOTIATION
     if settings.alpn:

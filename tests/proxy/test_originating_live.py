@@ -3,6 +3,8 @@
 import pathlib
 import random
 import ssl
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -14,6 +16,7 @@ from nginy.proxy.session import Session
 
 from kit.ends import End
 from kit.harness import Front, Harness
+from kit.program import CHECKOUT
 from kit.servers import Server, SilentBackend
 from kit.tls import HalfClosingEnd, TlsEcho, make_certificate, serving
 
@@ -129,6 +132,17 @@ def test_without_verification_any_certificate_will_do(place: Place) -> None:
     client = place.front(verify=False, authorities=None, name="other.test").connect()
     client.send(b"hello")
     place.harness.turn_until(lambda: client.received == b"hello")
+
+
+def test_a_handshake_imports_nothing() -> None:
+    """That takes a descriptor, and all may be in use."""
+    program = (
+        "import sys, ssl; from nginy.event.tls_client import ClientTls, client_context\n"
+        "context = client_context(ClientTls(verify=False)); before = set(sys.modules)\n"
+        "context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), False, 'example.test')\n"
+        "print(*sys.modules.keys() - before)"
+    )
+    assert subprocess.check_output([sys.executable, "-c", program], cwd=CHECKOUT) == b"\n"
 
 
 def test_no_name_is_sent_where_that_is_unwanted_and_yet_it_is_verified(place: Place) -> None:
