@@ -16,7 +16,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Final, Protocol
 
 from nginy import __version__
@@ -86,6 +86,9 @@ class Controlled(Protocol):
 
     def book(self) -> bytes:
         """Return what operators have set, for a successor."""
+
+    def totals(self) -> Iterator[str]:
+        """Yield what dead workers have counted, for a successor."""
 
     def retire(self) -> None:
         """Take no new clients, and end when the last session that could not move has ended."""

@@ -11,8 +11,9 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from nginy.admin.facts.totals import tell_all
 from nginy.config import schema
 from nginy.config.dump import dump
 from nginy.errors import NginyError
@@ -56,6 +57,7 @@ class SingleProcess:
         """Begin to listen as `config` says, or raise NginyError."""
         self._takers.begin(self.control.predecessor.await_lanes())
         self.admin.changes.succeed(self.control.predecessor)
+        self.admin.subject.gone.add(self.control.predecessor.totals)
         self.server.before_serving = self._takers.await_known
         prepared = at_once(self.server.prepare(config))
         # This comes before the wait for backends' names: meanwhile the interface reports that nginy
@@ -159,6 +161,10 @@ class SingleProcess:
     def book(self) -> bytes:
         """Return what operators have set, for a successor."""
         return self.admin.changes.book()
+
+    def totals(self) -> Iterator[str]:
+        """Yield what dead workers have counted, for a successor."""
+        return tell_all(self.admin.subject.gone)
 
     def retire(self) -> None:
         """Take no new clients, and end with the last session."""

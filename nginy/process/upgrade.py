@@ -26,7 +26,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final, Protocol
 
@@ -82,6 +82,9 @@ class Testator(Protocol):
 
     def book(self) -> bytes:
         """Return what operators have set, as the file of `admin_state` has it."""
+
+    def totals(self) -> Iterator[str]:
+        """Yield what dead workers have counted (`admin/facts/totals.py`)."""
 
 
 class Upgrade:
@@ -225,6 +228,8 @@ class Upgrade:
         self.progress = Progress.GREETED
         link.send(Message("welcome", {"version": version, "lanes": len(lanes)}))
         self._send_book(link)
+        for text in self._testator.totals():
+            link.send(Message("totals", {}, text.encode()))
         for number, lane in enumerate(lanes):
             message = Message("lane", {"number": number}, b"", [lane.fileno()])
             link.send(message, partial(closed, lane))

@@ -30,7 +30,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from nginy import __file__ as package_file
@@ -134,6 +134,16 @@ def typed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str
     status = main(arguments)
     printed = capsys.readouterr()
     return status, printed.out, printed.err.splitlines()
+
+
+@contextlib.contextmanager
+def ending(pid: int) -> Iterator[None]:
+    """Kill the process, a stranger to subprocess, whatever happens to the test."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 class Nginy:

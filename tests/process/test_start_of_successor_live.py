@@ -33,6 +33,9 @@ class Nothing:
     def book(self) -> bytes:
         return b""
 
+    def totals(self) -> Iterator[str]:
+        return iter(())
+
 
 class FullInterest:
     """What a loop watches, with no room for one more (fs.epoll.max_user_watches)."""

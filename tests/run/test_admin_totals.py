@@ -12,7 +12,7 @@ import pytest
 
 from kit.admin import UnixConnection
 from kit.place import Place
-from kit.program import CHECKOUT, PATIENCE_S, Nginy, wait_until
+from kit.program import CHECKOUT, PATIENCE_S, Nginy, ending, run_once, wait_until
 
 CLIENTS = 6
 # Takes the arguments of bin/nginy, and has workers tell what they have counted soon.
@@ -138,6 +138,30 @@ def test_what_a_worker_has_counted_outlives_it_though_nobody_has_asked(
         wait_until(lambda: all(wakeups(pid) > count + 6 for pid, count in woken.items()))
         survives(signal.SIGKILL, 3 * CLIENTS, 6)
         nginy.stop()
+
+
+def test_what_dead_workers_have_counted_outlives_an_upgrade(tmp_path: pathlib.Path) -> None:
+    place = Place(tmp_path, 2)
+    text = place.config().replace("listeners: {", "listeners:\n- {")
+    with socket.create_server((place.host, 0)) as spare:
+        port = spare.getsockname()[1]
+    text += f"- {{listen: '{place.host}:{port}', return: hello}}\n"
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.closing(place))
+        nginy = stack.enter_context(Nginy(tmp_path, text))
+        for _ in range(CLIENTS):
+            visit(place, port)
+        for line in nginy.said(r"worker \d, process \d+ started", 2):
+            os.kill(int(re.sub(r".*process (\d+) started.*", r"\1", line)), signal.SIGTERM)
+        nginy.said(r"worker \d, process \d+ started", 4)
+        wait_until(lambda: place.ask("GET", "/overview")[1]["workers"]["answered"] == 2)
+        assert (told(place), metric(place)) == ([CLIENTS] * 4, CLIENTS)
+        for _ in range(2):  # the second successor gets what the first one was given
+            assert run_once("-s", "upgrade", str(nginy.path))[0] == 0
+            stack.enter_context(ending(nginy.pid))
+            wait_until(lambda: place.ask("GET", "/overview")[1]["workers"]["answered"] == 2)
+            assert metric(place) == CLIENTS
+        assert told(place)[1:] == [CLIENTS] * 3
 
 
 def test_counts_do_not_begin_anew_without_a_worker_that_is_late(tmp_path: pathlib.Path) -> None:

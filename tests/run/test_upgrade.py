@@ -12,7 +12,7 @@ from functools import partial
 import pytest
 from nginy.wire.proxy_protocol import build_v2
 
-from kit.program import PATIENCE_S, Nginy, free_port, own_host, run_once, wait_until
+from kit.program import PATIENCE_S, Nginy, ending, free_port, own_host, run_once, wait_until
 from kit.servers import address_text
 from kit.tls import make_certificate, trusting
 
@@ -32,16 +32,6 @@ def backend() -> Iterator[socket.socket]:
 def here() -> tuple[str, int]:
     host = own_host()
     return host, free_port(host)
-
-
-@contextlib.contextmanager
-def ending(pid: int) -> Iterator[None]:
-    """Kill the process, a stranger to subprocess, whatever happens to the test."""
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
 
 
 def config(workers: int, here: tuple[str, int], directory: pathlib.Path, to: str) -> str:

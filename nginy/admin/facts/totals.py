@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 from nginy.admin.answer import dumps
 from nginy.admin.facts.live import count_bytes
 from nginy.admin.facts.shape import number, optional, row, rows, table, text
-from nginy.admin.facts.tally import FIELDS, TIMES, Key, Row, Tally
+from nginy.admin.facts.tally import FIELDS, SUMS, TIMES, Key, Row, Tally
 from nginy.admin.facts.upstreams import HISTOGRAM, dropped, histogram_row
 from nginy.admin.pace import ROW_US, Pace
 from nginy.admin.subject import Front, Subject
@@ -95,6 +95,17 @@ class Batch:
             members = (f'"{kind}":[{",".join(rows)}]' for kind, rows in self._rows_of.items())
             yield f"{{{','.join(members)}}}"
         self._rows_of, self._length = {}, 0
+
+
+def tell_all(tally: Tally) -> Iterator[str]:
+    """Yield messages with all that a tally knows; none if it knows nothing."""
+    batch = Batch()
+    for kind, known in tally.rows_of.items():
+        for key, counts in known.items():
+            yield from batch.add(kind, key, counts)
+    if any(tally.sums.values()):
+        yield from batch.add("process", (), {name: tally.sums[each, name] for each, name in SUMS})
+    yield from batch.end()
 
 
 class Totals:

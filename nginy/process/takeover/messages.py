@@ -19,6 +19,7 @@ and takes no more than `MESSAGE_MAX_BYTES`. Anything malformed ends the link.
 | no | why it cannot, in words | no | why it cannot, in words |
 | lane | with a descriptor | failed | it cannot start, and why |
 | book | what operators have set | serving | it serves; which pid file is its own |
+| totals | some of what dead workers have counted | | |
 
 | lane, old to new | | new to old | |
 |---|---|---|---|

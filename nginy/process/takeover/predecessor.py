@@ -17,6 +17,9 @@ import socket
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Final
 
+from nginy.admin.facts.merge import parse
+from nginy.admin.facts.tally import Tally
+from nginy.admin.facts.totals import TOTALS
 from nginy.event.loop import Loop
 from nginy.process.takeover.link import Link
 from nginy.process.takeover.messages import (
@@ -57,6 +60,7 @@ class Predecessor:
         "gone",
         "is_busy",
         "pid",
+        "totals",
     )
 
     def __init__(self, loop: Loop) -> None:
@@ -77,6 +81,8 @@ class Predecessor:
         self.book_changed: Callable[[bytes], None] = lambda _: None
         """Called if operators set something else while this process starts."""
         self._pages = b""
+        self.totals = Tally()
+        """What workers that have died there have counted."""
         self.done: Callable[[], None] = lambda: None
         """Called once it has handed over everything; it may live on for a while."""
         self.gone: Callable[[], None] = lambda: None
@@ -157,15 +163,21 @@ class Predecessor:
             self._awaited = 0
             self._done()
         elif message.word == "book":
-            self._pages += message.data
-            if members.flag("is_last"):
-                self.book, self._pages = self._pages, b""
-                self.book_changed(self.book)
-            elif len(self._pages) > BOOK_MAX_BYTES:
-                raise MessageError("the book is too long")
+            self._take_page(message.data, is_last=members.flag("is_last"))
+        elif message.word == "totals":
+            self.totals.take("totals", parse(message.data, TOTALS) or {})
         elif message.word == "done":
             self._is_leaving = True
             self._done()
+
+    def _take_page(self, data: bytes, *, is_last: bool) -> None:
+        """Take a part of the book."""
+        self._pages += data
+        if is_last:
+            self.book, self._pages = self._pages, b""
+            self.book_changed(self.book)
+        elif len(self._pages) > BOOK_MAX_BYTES:
+            raise MessageError("the book is too long")
 
     def _ended(self, what: str) -> None:
         if what:

@@ -21,9 +21,10 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
+from nginy.admin.facts.totals import tell_all
 from nginy.backend.shared import SharedCounts
 from nginy.config import schema
 from nginy.config.dump import dump
@@ -120,6 +121,7 @@ class Supervisor:
         raise_descriptor_limit(config.worker_connections, self.loop.interest.descriptors_max)
         self._handing.lanes = self.control.predecessor.await_lanes()
         self.admin.changes.succeed(self.control.predecessor)
+        self.admin.subject.gone.add(self.control.predecessor.totals)
         opened = self.ports.open(config)
         self.admin.commit(self.admin.prepare(config, self.ports.inherited))
         self.ports.apply(config, opened)
@@ -269,6 +271,10 @@ class Supervisor:
     def book(self) -> bytes:
         """Return what operators have set, for a successor."""
         return self.admin.changes.book()
+
+    def totals(self) -> Iterator[str]:
+        """Yield what dead workers have counted, for a successor."""
+        return tell_all(self.admin.subject.gone)
 
     def retire(self) -> None:
         """End when the last session that could not move has ended."""

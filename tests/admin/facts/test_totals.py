@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from nginy.admin.facts.merge import parse
 from nginy.admin.facts.sources import SOURCES
 from nginy.admin.facts.tally import Tally
-from nginy.admin.facts.totals import MESSAGE_MAX_CHARACTERS, TOTALS, Totals
+from nginy.admin.facts.totals import MESSAGE_MAX_CHARACTERS, TOTALS, Totals, tell_all
 from nginy.admin.subject import Front, Subject
 from nginy.backend.backend import Counters
 from nginy.backend.pool import BackendPool
@@ -99,6 +99,13 @@ def test_a_supervisor_that_is_told_knows_what_one_that_asks_does() -> None:
             assert taken(told, totals.news(fronts)) > 0
             assert without_zeros(told) == without_zeros(asked(subject))
             assert taken(told, totals.news(fronts)) == 0
+        successor = Tally()
+        assert taken(successor, tell_all(told)) > 1
+        assert without_zeros(successor) == without_zeros(told)
+
+
+def test_who_knows_nothing_tells_nothing() -> None:
+    assert list(tell_all(Tally())) == []
 
 
 def test_one_backend_of_many_has_news() -> None:
