@@ -11,8 +11,9 @@ from typing import Final
 from nginy.admin.answer import TEXT, Answer, Facts, Pause, Slices, discard
 from nginy.admin.asked import Asked, closest_of_many, json_answer
 from nginy.admin.facts.backends import BACKENDS, HEALTH, LIMIT, health_of
-from nginy.admin.facts.overview import ROWS_MAX, overview, unreadiness
+from nginy.admin.facts.overview import ROWS_MAX
 from nginy.admin.facts.source import known, missing, silence, stamp
+from nginy.admin.facts.summary import overview, unreadiness
 from nginy.admin.facts.upstreams import LISTENERS, UPSTREAMS
 from nginy.admin.pace import Pace
 from nginy.admin.subject import Subject

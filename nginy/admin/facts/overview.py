@@ -1,14 +1,12 @@
-"""What nginy serves, by which backends, and whether all is well: the overview, and the two probes.
+"""What nginy serves, by which backends, and whether all is well: the facts of the overview.
 
 Each function is a generator that looks at some hundreds of backends, yields, and goes on in the
 next turn: see `admin/answer.py`. It repeats what `backend/pool.py` and `backend/health/health.py`
-say of a backend, and works out nothing itself.
+say of a backend, and works out nothing itself. `summary.py` makes the answers.
 """
 
-import os
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeVar
@@ -16,9 +14,8 @@ from typing import Final, TypeVar
 from nginy.admin.answer import Facts, Slices
 from nginy.admin.facts.live import count_bytes
 from nginy.admin.facts.merge import merge_rows, sum_members
-from nginy.admin.facts.sampling import LISTENERS_MAX, Sample
 from nginy.admin.facts.shape import flag, number, optional, real, row, rows, table, text
-from nginy.admin.facts.source import Details, Source, known, silence, stamp
+from nginy.admin.facts.source import Details, Source
 from nginy.admin.facts.upstreams import told_counts
 from nginy.admin.pace import LOOK_US, ROW_US, Pace
 from nginy.admin.subject import Front, Subject
@@ -26,9 +23,7 @@ from nginy.backend.backend import Backend
 from nginy.backend.health.states import TROUBLES, State
 from nginy.backend.pool import BackendPool
 from nginy.backend.unusable import OUT, in_counts
-from nginy.event.histogram import TURN_BOUNDS_MS, quantile_s
 from nginy.event.meter import meter_of
-from nginy.text.times import utc_text
 
 T = TypeVar("T")
 
@@ -147,6 +142,46 @@ def _rows(make: Callable[[T], Facts], items: Iterable[T]) -> Slices[list[Facts]]
     return rows
 
 
+def _front(front: Front) -> dict[str, object]:
+    handler = front.handler
+    return {
+        "name": handler.name,
+        "address": front.address,
+        "protocol": handler.protocol.lower(),
+        "to": handler.leads_to,
+        **told_counts(handler.counters),
+        "retiring": front.is_retiring,
+    }
+
+
+def _upstream(subject: Subject, group: Group) -> dict[str, object]:
+    queue = group.pool.queue
+    since_at_ms = None if group.usable else group.since_at_ms
+    now_s = subject.loop.clock.now_ms // 1000
+    return {
+        "name": group.pool.name,
+        "usable": group.usable,
+        "backends": len(group.pool.backends),
+        "states": group.states,
+        "sessions": group.sessions,
+        "queue": 0 if queue is None else len(queue),
+        "why_none": None if group.usable else group.why_none(now_s),
+        "since": None if since_at_ms is None else subject.wall_text(since_at_ms),
+    }
+
+
+def _down(subject: Subject, troubled: tuple[Group, Backend]) -> dict[str, object]:
+    group, backend = troubled
+    health = backend.health
+    sentence = f"{group.pool.name}: {backend.addr_text} {health.state}: {health.reason}"
+    return problem("warning", sentence, subject.wall_text(health.since_at_ms))
+
+
+def problem(severity: str, sentence: str, since: str | None) -> dict[str, object]:
+    """Return something that is wrong, with its instant as text."""
+    return {"severity": severity, "text": sentence, "since": since}
+
+
 def merge(reports: Sequence[Facts]) -> Facts:
     """Return the facts of all workers together."""
     return {
@@ -220,169 +255,3 @@ OVERVIEW: Final = Source(
     ),
     merge,
 )
-
-
-def overview(subject: Subject) -> Slices[Facts]:
-    """Return one screenful."""
-    found = yield from known(subject, OVERVIEW)
-    yield None
-    loop = subject.loop
-    samples = subject.samples
-    subject.gone.add_to_overview(found)
-    if samples.is_due(time.monotonic()):
-        samples.add(_sample(found, subject))
-    subject.zero.add_to_overview(found, -1)
-    found["problems"] = [*_problems(subject, found), *found["problems"]]
-    if subject.needs_restart:
-        sentence = f"needs a restart: {', '.join(subject.needs_restart)}"
-        found["problems"].append(_problem("notice", sentence, None))
-    result, at_ms = subject.last_reload or (None, 0)
-    last_reload = None if result is None else {"result": result, "at": utc_text(at_ms)}
-    uptime_ms = loop.clock.wall_ms() - subject.started_at_ms
-    return {
-        **stamp(subject, found),
-        "version": subject.version,
-        "uptime_s": uptime_ms / 1000,
-        "status": subject.status,
-        "config": {
-            "file": subject.file,
-            "file_changed": _has_changed(subject),
-            "generation": subject.generation,
-            "loaded_at": utc_text(subject.loaded_at_ms),
-            "last_reload": last_reload,
-            "needs_restart": list(subject.needs_restart),
-        },
-        "sessions": {**found["sessions"], "rate": samples.rate("total")},
-        "connections": found["connections"],
-        "bytes": {
-            **found["bytes"],
-            "received_rate": samples.rate("received"),
-            "sent_rate": samples.rate("sent"),
-        },
-        "loop": {
-            "busy": samples.rate("busy_s"),
-            "lag_p99_s": quantile_s(found["loop"]["lags"], TURN_BOUNDS_MS, 0.99),
-        },
-        **{name: found[name][:ROWS_MAX] for name in LISTS},
-        "more": {name: max(len(found[name]) - ROWS_MAX, 0) for name in LISTS},
-        "draining": subject.draining,
-        "counters_reset_at": None if subject.zero_at_ms is None else utc_text(subject.zero_at_ms),
-    }
-
-
-def _sample(found: Facts, subject: Subject) -> Sample:
-    sessions, connections = found["sessions"], found["connections"]
-    listeners: dict[str, int] = {}
-    for each in found["listeners"][:LISTENERS_MAX]:
-        name = f"{each['name']} {each['protocol']}"
-        listeners[name] = listeners.get(name, 0) + each["received"] + each["sent"]
-    before, lags = subject.lags, found["loop"]["lags"]
-    subject.lags = lags
-    recent = [max(a - b, 0) for a, b in zip(lags, before or [0] * len(lags), strict=False)]
-    return Sample(
-        time.monotonic(),
-        sessions["now"],
-        sessions["total"],
-        found["bytes"]["received"],
-        found["bytes"]["sent"],
-        connections["now"],
-        found["loop"]["busy_s"],
-        quantile_s(recent, TURN_BOUNDS_MS, 0.99) or 0.0,
-        listeners,
-    )
-
-
-def _has_changed(subject: Subject) -> bool:
-    """Whether the configuration file is newer than what runs; False if nobody can tell."""
-    try:
-        return os.stat(subject.file).st_mtime > subject.loaded_at_ms / 1000
-    except OSError:
-        return False
-
-
-def _front(front: Front) -> dict[str, object]:
-    handler = front.handler
-    return {
-        "name": handler.name,
-        "address": front.address,
-        "protocol": handler.protocol.lower(),
-        "to": handler.leads_to,
-        **told_counts(handler.counters),
-        "retiring": front.is_retiring,
-    }
-
-
-def _upstream(subject: Subject, group: Group) -> dict[str, object]:
-    queue = group.pool.queue
-    since_at_ms = None if group.usable else group.since_at_ms
-    now_s = subject.loop.clock.now_ms // 1000
-    return {
-        "name": group.pool.name,
-        "usable": group.usable,
-        "backends": len(group.pool.backends),
-        "states": group.states,
-        "sessions": group.sessions,
-        "queue": 0 if queue is None else len(queue),
-        "why_none": None if group.usable else group.why_none(now_s),
-        "since": None if since_at_ms is None else subject.wall_text(since_at_ms),
-    }
-
-
-def _down(subject: Subject, troubled: tuple[Group, Backend]) -> dict[str, object]:
-    group, backend = troubled
-    health = backend.health
-    sentence = f"{group.pool.name}: {backend.addr_text} {health.state}: {health.reason}"
-    return _problem("warning", sentence, subject.wall_text(health.since_at_ms))
-
-
-def _problems(subject: Subject, found: Facts) -> Iterator[dict[str, object]]:
-    """Yield what is worse than a backend that is down."""
-    silent = silence(found)
-    if silent is not None:
-        yield _problem("error", silent, None)
-    for group in found["upstreams"]:
-        if not group["usable"]:
-            yield _problem("error", _shortage(group, 1), group["since"])
-    if subject.last_reload is not None and subject.last_reload[0] == "refused":
-        at = utc_text(subject.last_reload[1])
-        yield _problem("error", "the last reload was refused, the log says why", at)
-
-
-def _problem(severity: str, sentence: str, since: str | None) -> dict[str, object]:
-    return {"severity": severity, "text": sentence, "since": since}
-
-
-def _shortage(group: Facts, minimum: int) -> str:
-    """Return why an upstream has fewer usable backends than it needs."""
-    said = f"{group['name']}: {group['usable']} of {group['backends']} backends usable"
-    if minimum > 1:
-        said += f", {minimum} needed"
-    if not group["usable"]:
-        said += f" ({group['why_none']})"
-    return said
-
-
-def unreadiness(
-    subject: Subject, upstream: str | None, minimum: int | None
-) -> Slices[list[str] | None]:
-    """Return why nginy should get no clients: nothing if it should, None if the upstream is
-    unknown.
-
-    `upstream` and `minimum` replace what the configuration says.
-    """
-    if subject.status != "serving":
-        return [subject.draining or subject.status]
-    found = yield from known(subject, OVERVIEW)
-    if "workers" in found and not found["workers"]["answered"]:
-        return [str(silence(found))]
-    groups = [each for each in found["upstreams"] if upstream in (None, each["name"])]
-    if upstream is not None and not groups:
-        return None
-    reasons = []
-    for group in groups:
-        least = minimum
-        if least is None:
-            least = subject.ready.get(group["name"], subject.ready.get("min_up", 1))
-        if group["usable"] < least:
-            reasons.append(_shortage(group, least))
-    return reasons

@@ -9,8 +9,8 @@ from typing import Final
 from nginy.admin.answer import Answer, Facts, Slices, discard
 from nginy.admin.asked import Asked
 from nginy.admin.facts.backends import BACKENDS, FIRSTS
-from nginy.admin.facts.overview import overview
 from nginy.admin.facts.source import known
+from nginy.admin.facts.summary import overview
 from nginy.admin.facts.upstreams import LISTENERS
 from nginy.admin.pace import BYTE_US, Pace
 from nginy.admin.page.assets import CSS, JS

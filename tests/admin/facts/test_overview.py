@@ -1,6 +1,7 @@
 """The overview and readiness: what they say of listeners, upstreams and what is wrong."""
 
-from nginy.admin.facts.overview import ROWS_MAX, overview, unreadiness
+from nginy.admin.facts.overview import ROWS_MAX
+from nginy.admin.facts.summary import overview, unreadiness
 from nginy.admin.pace import LOOK_US, SLICE_US
 from nginy.admin.subject import Front, Subject
 from nginy.proxy.handler import ProxySettings

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from nginy.admin.asked import Asked
 from nginy.admin.facts.backends import BACKENDS
-from nginy.admin.facts.overview import overview
 from nginy.admin.facts.sampling import Sample
+from nginy.admin.facts.summary import overview
 from nginy.admin.facts.upstreams import LISTENERS
 from nginy.admin.page.assets import CSS, JS
 from nginy.admin.page.document import LOCKED, Shown, render, verdict
