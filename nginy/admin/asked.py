@@ -20,11 +20,11 @@ TEXT_MAX_CHARACTERS: Final = 200
 CUTOFF: Final = 0.6
 """How alike two names are, from 0 to 1, if one is taken for the other."""
 GLANCE_US: Final = 2.0
-"""To see that two names are too long or too short for each other."""
+"""The cost of seeing that two names differ too much in length."""
 LETTER_US: Final = 0.3
-"""To count a letter."""
+"""The cost of counting a letter."""
 LETTERS_US: Final = 4
-"""To compare a letter with those of another name."""
+"""The cost of comparing a letter with those of another name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ FAILURES_PER_S: Final = 5
 it."""
 CHANGING: Final = frozenset({"POST", "PATCH", "DELETE"})
 OWN_SITES: Final = frozenset({"", "none", "same-origin"})
-"""Of Sec-Fetch-Site."""
+"""Values of Sec-Fetch-Site that are accepted; "" is a client that does not send it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,7 +167,7 @@ ROUTES: Final = (
 )
 
 CHANGE_PARAMETERS: Final = ("name", "sessions", "reset", "fields", "pretty")
-"""Of all routes that change something."""
+"""Parameters of the routes that change something."""
 
 SEGMENTS: Final = [(tuple(route.path[1:].split("/")), route) for route in ROUTES]
 

@@ -28,7 +28,7 @@ from nginy.proxy.handler import ProtocolHandler
 from nginy.text.times import utc_text
 
 JITTER_MS: Final = 100
-"""By so much two readings of the clocks may differ without a change of the time of day."""
+"""How much two readings of the clocks may differ without a change of the time of day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ class Subject:
     ends_at_ms: int | None = None
     """When nginy ends at the latest, by the loop's clock; None if it may take for ever."""
     started_at_ms: int = 0
-    """By the wall clock, as the following."""
+    """When the process started, by the wall clock, like the following."""
     generation: int = 1
     """How many configurations have run so far, the present one included."""
     loaded_at_ms: int = 0

@@ -36,7 +36,7 @@ class OperatorChanges:
         self._is_begun = False
         """Whether the first configuration is known."""
         self.overruled: list[str] = []
-        """What has become of changes that the last configuration overrules."""
+        """What became of the changes that the last configuration overrules."""
         subject.changed = self._book_changed
 
     def follow(self, config: schema.Config) -> None:

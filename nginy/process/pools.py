@@ -115,10 +115,10 @@ class PoolSet:
         self._checker = Checker(loop)
         self._closer = SessionCloser(loop)
         self.relay = Relay(loop)
+        """Carries the findings of checks from one worker to the others."""
         self.relay.names = queries = self._resolver.queries
         queries.tell = self.relay.tell_answer
         queries.is_leading = lambda: self.relay.is_leading
-        """What carries the findings of checks from one worker to the others."""
         self._upstreams: dict[str, _Upstream] = {}
         self._changes: dict[str, PreparedPool] = {}
         """What upstreams still have to take over from a reload."""

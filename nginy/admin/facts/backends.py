@@ -61,7 +61,7 @@ BACKEND: Final = row(
     leaving=flag,
 )
 PASSED: Final = "passed"
-"""What `Health.last_check` is after a check without failure."""
+"""The value of `Health.last_check` after a check without failure."""
 OPEN_QUESTIONS: Final = frozenset({"smtp", "pop3", "imap", "ldap", "ssh", "dns", "ntp", "sip"})
 """Checks that send no text of the configuration, so nothing that may be a password."""
 ADDED: Final = ("sessions_total", "received", "sent", "failures")

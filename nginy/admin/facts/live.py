@@ -19,7 +19,7 @@ TELL_US: Final = 0.5
 SLICE: Final = 200
 """Connections looked at in one turn: some 0.1 ms, and 0.3 ms where each session is looked at."""
 TIMER_US: Final = 1.5
-"""To look at a timer."""
+"""The cost of looking at a timer."""
 
 
 def walk(loop: Loop, look: Callable[[Session], object]) -> Slices[None]:

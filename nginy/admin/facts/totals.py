@@ -22,15 +22,15 @@ from nginy.backend.backend import Backend
 from nginy.backend.pool import BackendPool
 
 MESSAGE_MAX_CHARACTERS: Final = 4000
-"""What fits into a message between processes; a row has some hundred."""
+"""The longest message between processes; a row has some hundred characters."""
 NEWS_US: Final = 1.5
-"""To see whether a backend has news."""
+"""The cost of seeing whether a backend has news."""
 
 FRAME_CHARACTERS: Final = 100
-"""What is around the rows."""
+"""The length of what is around the rows."""
 KEYS: Final = {"process": (), **{kind: names for kind, (names, _) in FIELDS.items()}}
 Counts: TypeAlias = tuple[int, int, int, int]
-"""Of a backend, in the order of `FIELDS`."""
+"""The counts of a backend, in the order of `FIELDS`."""
 
 TOTALS: Final = row(
     listeners=rows(

@@ -21,7 +21,7 @@ from nginy.admin.subject import Subject
 from nginy.event.trace import KEPT_TURNS, KINDS
 
 ROW_US: Final = 12
-"""To make a row of the table, and for each handler in it."""
+"""The cost of a row of the table, and of each handler in it."""
 
 MEANINGS: Final = {
     "accept": "a new client",

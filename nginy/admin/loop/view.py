@@ -115,7 +115,7 @@ def turn_facts(raw: tuple[Any, ...]) -> Facts:
 
 
 class _Wheel:
-    """What is told of timers, noted one by one: how many, and the first of those due next."""
+    """Timers, noted one by one: how many there are, and which are due next."""
 
     def __init__(self) -> None:
         self.timers = 0

@@ -113,7 +113,7 @@ class Giver:
         """The outcome so far."""
         self._in_flight: dict[int, Movable] = {}
         self._sent: set[int] = set()
-        """Those of them that have left."""
+        """The numbers of those whose messages have left."""
         self._refusals: dict[Session, str] = {}
         """The sessions that the other side has refused, and why."""
         self._seen: set[Session] = set()

@@ -82,7 +82,7 @@ class Predecessor:
         """Called if operators set something else while this process starts."""
         self._pages = b""
         self.totals = Tally()
-        """What workers that have died there have counted."""
+        """The counts of workers that have died there."""
         self.done: Callable[[], None] = lambda: None
         """Called once it has handed over everything; it may live on for a while."""
         self.gone: Callable[[], None] = lambda: None
