@@ -69,7 +69,7 @@ def process_row(subject: Subject) -> Slices[Facts]:
         "worker": subject.worker,
         "started_s": subject.started_at_ms / 1000,
         "cpu_s": usage.ru_utime + usage.ru_stime,
-        "resident_bytes": _resident_bytes(),
+        "resident_bytes": _resident_bytes(usage.ru_maxrss * 1024),
         "open_fds": open_fds,
         "max_fds": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         "connections": loop.connections,
@@ -84,10 +84,14 @@ def process_row(subject: Subject) -> Slices[Facts]:
 
 def _open_fds() -> Slices[int]:
     """Return how many descriptors are open. Each is an entry in a directory, and there may be a
-    hundred thousand.
+    hundred thousand. If none is left to read it with, all that a process may have are open.
     """
     count, pace = -1, Pace()  # one belongs to the directory itself
-    with os.scandir("/proc/self/fd") as entries:
+    try:
+        entries = os.scandir("/proc/self/fd")
+    except OSError:
+        return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    with entries:
         for _ in entries:
             count += 1
             if pace.is_over(DESCRIPTOR_US):
@@ -95,9 +99,13 @@ def _open_fds() -> Slices[int]:
     return count
 
 
-def _resident_bytes() -> int:
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * PAGE_BYTES
+def _resident_bytes(peak_bytes: int) -> int:
+    """Return the memory in use; without a descriptor to ask with, the most that it ever was."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * PAGE_BYTES
+    except OSError:
+        return peak_bytes
 
 
 def _collect(subject: Subject, wanted: Details) -> Slices[Facts]:

@@ -12,6 +12,7 @@ from nginy.proxy.tcp import TcpHandler
 from nginy.text.address import parse_address
 
 from kit.admin import Made, done, pool
+from kit.leaks import no_descriptor_left
 
 
 def add_dead(facts: dict[str, Any], report: dict[str, Any]) -> None:
@@ -59,6 +60,14 @@ def test_the_process_is_measured_by_the_real_clock_alone() -> None:
         for _ in range(3):
             subject.loop.turn(0)
         assert sum(done(process_row(subject))[0]["turns"]["counts"]) == 3
+
+
+def test_the_process_is_measured_with_all_descriptors_in_use() -> None:
+    """That is when somebody looks."""
+    with Made() as subject, no_descriptor_left():
+        row = done(process_row(subject))[0]
+        assert row["open_fds"] == row["max_fds"]
+        assert row["resident_bytes"] > 1 << 20
 
 
 def test_reports_stay_as_they_are_so_that_several_answers_can_be_made_of_them() -> None:
