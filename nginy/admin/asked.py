@@ -153,8 +153,8 @@ def json_answer(asked: Asked, members: Facts, status: int = 200) -> Slices[Answe
         always = [name for name in ("at", "generation", "pid", "workers") if name in members]
         names = dict.fromkeys((*always, *wanted.split(",")))
         unknown = [name for name in names if name not in members]
-        if unknown:
+        if unknown and asked.request.method in ("GET", "HEAD"):  # else it is too late to refuse
             raise RequestError(400, "unknown_field", f"fields are {', '.join(members)}")
-        members = {name: members[name] for name in names}
+        members = {name: members[name] for name in names if name in members}
     pieces = yield from encode(members, is_pretty="pretty" in query)
     return Answer(status, b"", pieces=pieces)

@@ -103,6 +103,17 @@ def test_a_weight_holds_until_the_file_has_another(place: Place, tmp_path: pathl
         nginy.stop()
 
 
+def test_a_change_that_is_made_is_never_refused_afterwards(
+    alone: Place, tmp_path: pathlib.Path
+) -> None:
+    with Nginy(tmp_path, alone.config()) as nginy:
+        target = f"/upstreams/web/backends/{alone.addresses[0]}?fields=weight,wieght"
+        status, answer = alone.ask("PATCH", target, {"weight": 3})
+        assert (status, answer["weight"]["now"], "state" in answer) == (200, 3, False)
+        assert alone.ask("GET", target)[0] == 400
+        nginy.stop()
+
+
 def test_a_worker_that_starts_later_has_what_holds(tmp_path: pathlib.Path) -> None:
     place = Place(tmp_path, 2)
     with contextlib.closing(place), Nginy(tmp_path, place.config()) as nginy:

@@ -62,6 +62,7 @@ ASKED = {
     """jq -r '.backends[] | "\\(.upstream)/\\(.address) \\(.state)"'""": ("jq", "jq"),
     "curl -s 'http://127.0.0.1:9180/api/v1/overview?fields=upstreams' | "
     "jq -c '.upstreams[] | [.name, .usable, .backends]'": ("jq", "jq"),
+    "curl -s http://127.0.0.1:9180/api/v1/upstreams/wbe | jq -c .error": ("jq", "jq"),
     "for i in 1 2; do echo | nc -u -w1 127.0.0.1 8053; done": ("nc", "netcat-openbsd"),
 }
 SHOWN = "cat bad.yml"
