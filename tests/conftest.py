@@ -85,14 +85,17 @@ def pytest_collection_finish() -> None:
 def log_watch(request: pytest.FixtureRequest) -> Iterator[LogWatch]:
     """Fail the test if nginy logs a warning, or worse, that the test has not announced.
 
-    A test that asks for pytest's `caplog`, or opens an error log, reads that one instead.
+    A test that asks for pytest's `caplog`, or opens an error log, reads that one instead. Nor may a
+    loop be recorded any more: its recorder would hear of each collection in the tests to come.
     """
+    callbacks = gc.callbacks.copy()
     watch = LogWatch()
     logging.getLogger().addHandler(watch)
     yield watch
     logging.getLogger().removeHandler(watch)
     if "caplog" not in request.fixturenames:
         assert watch.unannounced() == []
+    assert gc.callbacks == callbacks
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from nginy.backend.health.health import Health
 from nginy.backend.pool import BackendPool
 from nginy.balancer.round_robin import RoundRobin
 from nginy.event.loop import Loop
+from nginy.event.traced import end_recording
 from nginy.text.address import parse_address
 
 from kit.clock import FakeClock
@@ -90,4 +91,5 @@ class Made:
         return self.subject
 
     def __exit__(self, *_: object) -> None:
+        end_recording(self.loop)
         self.loop.close()

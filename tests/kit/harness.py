@@ -30,6 +30,7 @@ from nginy.event.datagram import DatagramReceiver
 from nginy.event.listener import Listener
 from nginy.event.loop import Loop
 from nginy.event.selector import LevelInterest
+from nginy.event.traced import end_recording
 from nginy.process.retiring import sessions_of
 from nginy.proxy.handler import ProtocolHandler, ProxySettings
 from nginy.proxy.reply import ReplyHandler
@@ -327,4 +328,5 @@ class Harness:
         finally:
             for c in self.connections():
                 c.close()
+            end_recording(self.loop)
             self.loop.close()

@@ -11,7 +11,7 @@ from nginy.event.loop import Loop
 from nginy.event.recorder import now
 from nginy.event.timer import TICK_MS
 from nginy.event.trace import Trace
-from nginy.event.traced import TracedLoop
+from nginy.event.traced import TracedLoop, end_recording
 from nginy.proxy.session import Reason
 
 from kit.clock import FakeClock
@@ -35,6 +35,7 @@ class Place:
 def place() -> Iterator[Place]:
     made = Place()
     yield made
+    end_recording(made.loop)
     made.loop.close()
 
 
