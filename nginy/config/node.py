@@ -201,7 +201,7 @@ class Findings:
         hide = self.hide
         if hide is not None:
             text = _QUOTED.sub(lambda match: f'"{hide(match[1])}"', text)
-        for value in self.environment:
+        for value in sorted(self.environment, key=len, reverse=True):  # one may stand in another
             text = text.replace(value, "***")
         return text
 

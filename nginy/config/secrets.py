@@ -57,8 +57,8 @@ def hide_all(_text: str) -> str:
 
 def hide_arguments(text: str) -> str:
     """Show only the program of a command line."""
-    program, blank, _ = text.partition(" ")
-    return f"{program} {MASK}" if blank else text
+    words = text.split(None, 1)
+    return f"{words[0]} {MASK}" if len(words) > 1 else text
 
 
 def hide_query(text: str) -> str:

@@ -4,6 +4,7 @@ import pathlib
 
 import pytest
 from nginy.config.load import load
+from nginy.config.node import NOWHERE, Findings
 from nginy.config.secrets import hide_arguments, hide_query, may_be_secret, without
 from nginy.errors import ConfigError
 
@@ -67,6 +68,13 @@ listeners: {listen: 127.0.0.1:80, proxy_pass: "${HUSH}"}
     assert "proxy_pass: " in found
 
 
+def test_a_value_that_begins_with_another_leaves_nothing() -> None:
+    findings = Findings()
+    findings.environment |= {"hush-hush" + "!" * count for count in range(20)}
+    findings.warn(NOWHERE, "it is hush-hush" + "!" * 19)
+    assert [each.text for each in findings.warnings] == ["it is ***"]
+
+
 def test_what_looks_like_nothing_else_may_be_a_password() -> None:
     for text in ("hush-hush", "Basic aHVzaA==", "p4ssw0rd", "a b c d", "https://x/y?z"):
         assert may_be_secret(text)
@@ -78,6 +86,7 @@ def test_what_looks_like_nothing_else_may_be_a_password() -> None:
 def test_what_helps_is_left() -> None:
     assert hide_arguments("/bin/true") == "/bin/true"
     assert hide_arguments("/bin/ask -p x") == "/bin/ask ***"
+    assert hide_arguments("/bin/ask\tx\ny z") == "/bin/ask ***"
     assert hide_query("/ready") == "/ready"
     assert hide_query("/ready?a=b?c") == "/ready?***"
     assert without("one two three", ["two", "one"]) == "*** *** three"

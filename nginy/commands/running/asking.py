@@ -105,7 +105,7 @@ def refusal(code: int, text: str) -> NginyError:
         said = ", ".join(str(told[name]) for name in ("message", "hint") if told.get(name))
         return NginyError(escape_control(said))
     except (ValueError, KeyError, TypeError):
-        return NginyError(f"nginy answers {code}: {escape_control(text.strip())}")
+        return NginyError(f"the answer {code} is not nginy's; does something else listen there?")
 
 
 def _host(address: Address) -> str:

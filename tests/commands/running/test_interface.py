@@ -130,7 +130,14 @@ def test_a_name_stands_for_its_address_that_answers() -> None:
         interface_at(f"localhost:{port}", None)
 
 
-def test_what_answers_otherwise_is_not_nginy() -> None:
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        ("200 OK", "127.0.0.1:[0-9]+ does not answer like nginy"),
+        ("404 Not Found", "the answer 404 is not nginy's; does something else listen there?"),
+    ],
+)
+def test_what_answers_otherwise_is_not_nginy(head: str, said: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         interface = interface_at(f"127.0.0.1:{server.getsockname()[1]}", None)
 
@@ -138,10 +145,10 @@ def test_what_answers_otherwise_is_not_nginy() -> None:
             c, _ = server.accept()
             with c:
                 c.recv(65536)
-                c.sendall(b"HTTP/1.0 200 OK\r\n\r\nhello")
+                c.sendall(f"HTTP/1.0 {head}\r\n\r\nhello".encode())
 
         thread = threading.Thread(target=answer)
         thread.start()
-        with pytest.raises(NginyError, match=f"{interface.name} does not answer like nginy"):
+        with pytest.raises(NginyError, match=said.replace("?", "[?]")):
             ask_json(interface, Message("GET", "/api/v1/overview"))
         thread.join()
