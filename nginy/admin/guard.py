@@ -107,7 +107,8 @@ def _check_token(request: Request, token: bytes, brake: TokenBrake, now_ms: int)
 
 def _check_change(request: Request, settings: DoorSettings) -> None:
     if settings.access != "full":
-        text = f"this listener has access {settings.access}, changes need full"
+        needed = "changes and traces need full, as unix sockets have"
+        text = f"this listener has access {settings.access}, {needed}"
         raise RequestError(403, "read_only", text)
     origin = request.fields.get("origin")
     # With https there is a proxy in front, which speaks TLS.
