@@ -262,6 +262,7 @@ def _timers(subject: Subject, session: Session) -> Slices[list[Facts]]:
     return [
         {"what": str(timer).partition(" of ")[0], "due_in_s": max(ms - now_ms, 0) / 1000}
         for timer, ms in sorted(running.items(), key=lambda each: each[1])
+        if timer.is_running  # without a handler, perhaps, if it was cancelled meanwhile
     ]
 
 

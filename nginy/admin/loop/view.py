@@ -136,16 +136,18 @@ class _Wheel:
             self._latest_ms = kept[-1]
 
     def facts(self, now_ms: int) -> Facts:
+        # A timer that was cancelled meanwhile may have no handler any more.
+        found = {at: each for at, each in self._next.items() if each[1].is_running}
         return {
             "timers": self.timers,
             "next": [
                 {
                     "in_s": max(each - now_ms, 0) / 1000,
-                    "timers": self._next[each][0],
-                    "what": tidy(getattr(self._next[each][1].handler, "__name__", "")),
-                    "of": str(self._next[each][1].data),
+                    "timers": found[each][0],
+                    "what": tidy(getattr(found[each][1].handler, "__name__", "")),
+                    "of": str(found[each][1].data),
                 }
-                for each in nsmallest(DEADLINES, self._next)
+                for each in nsmallest(DEADLINES, found)
             ],
         }
 

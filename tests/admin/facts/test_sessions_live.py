@@ -14,6 +14,7 @@ from nginy.admin.facts.sessions import (
     split_id,
 )
 from nginy.admin.subject import Subject
+from nginy.event.timer import TICK_MS, Timer
 from nginy.proxy.access import Table, parse_network
 
 from kit.admin import done
@@ -22,6 +23,10 @@ from kit.harness import METHODS, Front, Harness
 from kit.servers import EchoBackend
 
 PID = 42
+
+
+def ignore(_timer: Timer) -> None:
+    """Be the handler of a timer that does not matter."""
 
 
 @pytest.fixture(params=METHODS)
@@ -72,6 +77,26 @@ def test_a_row_says_who_where_and_how_much(harness: Harness) -> None:
     [timer] = whole["timers"]
     assert timer["what"] == "idle timer"
     assert 0 < timer["due_in_s"] <= 600
+
+
+def test_a_timer_of_a_session_that_is_cancelled_while_others_are_looked_at_is_left_out(
+    harness: Harness,
+) -> None:
+    talking = Talking(harness, 1)
+    [session] = harness.sessions()
+    loop = harness.loop
+    timers = [Timer(ignore, session) for _ in range(1000)]
+    for number, timer in enumerate(timers, 1):
+        loop.timers.start(timer, loop.clock.now_ms + TICK_MS * number)
+    wanted = {"ids": [f"{PID}.1"], "is_whole": True}
+    _, slices = done(SESSIONS.collect(talking.subject, wanted))
+    work = SESSIONS.collect(talking.subject, wanted)
+    for _ in range(slices - 1):
+        next(work)
+    for timer in timers:
+        loop.timers.cancel(timer)
+        del timer.handler  # as phases do, so that no cycle is left
+    assert [each["what"] for each in done(work)[0]["timers"]] == ["idle timer"]
 
 
 def test_filters_choose(harness: Harness) -> None:

@@ -86,6 +86,20 @@ def test_the_next_deadlines_of_many_timers_are_found_in_slices() -> None:
     assert {each["of"] for each in facts["next"]} == {"the recording of the loop"}
 
 
+def test_a_deadline_that_goes_while_others_are_looked_at_is_left_out() -> None:
+    with Made() as subject:
+        wheel = subject.loop.timers
+        timers = [Timer(abort, subject.recording) for _ in range(1000)]
+        for number, timer in enumerate(timers, 1):
+            wheel.start(timer, subject.loop.clock.now_ms + TICK_MS * number)
+        work = look(subject, None, 1, 0)
+        next(work)
+        wheel.cancel(timers[0])
+        del timers[0].handler  # as phases do, so that no cycle is left
+        facts, _ = done(work)
+        assert round(facts["next"][0]["in_s"] * 1000) == TICK_MS * 2
+
+
 def test_it_is_complete_without_a_script_and_loads_nothing_from_elsewhere() -> None:
     page = read()
     assert "*8 to *9" in page.text
