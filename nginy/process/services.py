@@ -12,7 +12,7 @@ has.
 
 nginx: `ngx_init_cycle`.
 
-Tested in tests/run/test_reload_keeps.py.
+Tested in tests/run/test_reload_keeps.py and tests/process/test_services_live.py.
 """
 
 import logging
@@ -178,8 +178,9 @@ class ServiceSet:
         wanted = wanted_by(config)
         for key in [key for key in self._services if key not in wanted]:
             self._retire(key, config.worker_shutdown_timeout_ms)
+        retiring = self._retiring_by_key()
         for key, (options, settings) in wanted.items():
-            listener, handler = self._present(key)
+            listener, handler = self._present(key, retiring.get(key, []))
             listener = opened.get(key) or listener
             if listener is not None:
                 self._serve(listener, handler, options, settings, config)
@@ -197,10 +198,11 @@ class ServiceSet:
                 wildcard = self._services.get((heirs.wildcard_of(listener.address), True))
                 if wildcard is not None:
                     heirs.bequeath(handler, listener.address, wildcard.listener, wildcard.handler)
+        begun, by_key = set(self._begun), self._retiring_by_key()
         for key, service in self._services.items():
-            if service.listener in self._begun and isinstance(service.handler, UdpHandler):
+            if service.listener in begun and isinstance(service.handler, UdpHandler):
                 same = (heirs.wildcard_of(service.listener.address), True)
-                before = [each.handler for each in self.retiring if each.key == same]
+                before = [each.handler for each in by_key.get(same, ())]
                 if same in self._services and same != key:
                     before.append(self._services[same].handler)
                 heirs.inherit(service.handler, service.listener.address, before)
@@ -338,19 +340,27 @@ class ServiceSet:
         self.retiring.append(retiring)
         self._ended.append(listener)
 
-    def _present(self, key: ListenKey) -> tuple[Listener | None, ProtocolHandler | None]:
-        """Return the listener and handler of an address, in service or retiring."""
+    def _retiring_by_key(self) -> dict[ListenKey, list[Retiring]]:
+        """Return what retires, to be looked up: a range may have thousands of ports."""
+        found: dict[ListenKey, list[Retiring]] = {}
+        for each in self.retiring:
+            found.setdefault(each.key, []).append(each)
+        return found
+
+    def _present(
+        self, key: ListenKey, same: list[Retiring]
+    ) -> tuple[Listener | None, ProtocolHandler | None]:
+        """Return the listener and handler of an address, in service or among the `same`."""
         service = self._services.get(key)
         if service is not None:
             return service.listener, service.handler
-        retiring = self._take_back(key)
+        retiring = self._take_back(same)
         return (None, None) if retiring is None else (retiring.listener, retiring.handler)
 
-    def _take_back(self, key: ListenKey) -> Retiring | None:
-        """Return the retiring service that the configuration wants again: a handler with its
+    def _take_back(self, same: list[Retiring]) -> Retiring | None:
+        """Return the one of the `same` that the configuration wants again: a handler with its
         sessions.
         """
-        same = [each for each in self.retiring if each.key == key]
         if not same:
             return None
         retiring = next((each for each in same if each.listener is not None), same[0])

@@ -1,0 +1,43 @@
+"""The listeners of one configuration after the other, without the rest of a server."""
+
+import pathlib
+
+import pytest
+from nginy.process.gradual import at_once
+from nginy.process.logs import LogSet
+from nginy.process.pools import PoolSet
+from nginy.process.services import ServiceSet
+
+from kit.calls import calls
+from kit.configs import loaded
+from kit.harness import Harness
+from kit.program import own_host
+
+
+@pytest.mark.parametrize("method", ["epoll"])
+def test_a_range_of_ports_moves_without_comparing_each_with_each(
+    harness: Harness, tmp_path: pathlib.Path
+) -> None:
+    def calls_to_move(count: int) -> int:
+        """Return what it takes to move a range to another host."""
+        pools = PoolSet(harness.loop)
+        services = ServiceSet(harness.loop, LogSet(harness.loop), pools)
+        cost = 0
+        try:
+            for host in (own_host(), own_host()):
+                ports = f"{host}:20000-{19999 + count}"
+                text = f'{{listen: "{ports}", protocol: udp, proxy_pass: "127.0.0.1:9"}}'
+                config = loaded(tmp_path, f"listeners: [{text}]")
+                opened = services.open(config)
+                at_once(pools.add(config, at_once(pools.prepare(config))))
+                pools.apply()
+                at_once(services.begin(config))
+                cost = calls(lambda: services.apply(config, opened))  # noqa: B023 - called at once
+                pools.finish()
+            assert len(services.retiring) == count
+        finally:
+            services.close()
+            pools.close()
+        return cost
+
+    assert calls_to_move(200) < 5 * calls_to_move(50)
