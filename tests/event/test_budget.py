@@ -67,6 +67,25 @@ def test_without_memory_the_budget_is_spent_until_it_is_measured_again() -> None
     budget.close()
 
 
+def put_aside() -> int:
+    """Return how many maps of memory without a file this process has (`mmap.mmap(-1, ...)`)."""
+    return pathlib.Path("/proc/self/maps").read_text().count("/dev/zero (deleted)")
+
+
+def test_what_is_put_aside_is_there_for_the_next_time_too() -> None:
+    room, before = Room(2 * BALLAST_BYTES), put_aside()
+    budget = Budget(1 << 20, room)
+    assert put_aside() == before + 1
+    budget.starve(0)
+    budget.measure(MEASURE_MS)
+    assert put_aside() == before
+    room.left = 2 * BALLAST_BYTES + 1
+    budget.measure(2 * MEASURE_MS)
+    assert put_aside() == before + 1
+    budget.close()
+    assert put_aside() == before
+
+
 @pytest.mark.parametrize(
     ("membership", "files", "limit"),
     [

@@ -13,11 +13,12 @@ import pytest
 from nginy.event.tls_client import ClientTls, client_context
 from nginy.proxy.originating import SESSIONS_MAX, UpstreamTls
 from nginy.proxy.session import Session
+from nginy.text.address import parse_address
 
 from kit.ends import End
 from kit.harness import Front, Harness
 from kit.program import CHECKOUT
-from kit.servers import Server, SilentBackend
+from kit.servers import RefusingPort, Server, SilentBackend
 from kit.tls import HalfClosingEnd, TlsEcho, make_certificate, serving
 
 ExpectLog = Callable[..., AbstractContextManager[object]]
@@ -30,8 +31,10 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return make_certificate(tmp_path_factory.mktemp("tls"), names=names)
 
 
-def tls_server(harness: Harness, context: ssl.SSLContext, end: type[HalfClosingEnd]) -> Server:
-    server = harness.add(Server())
+def tls_server(
+    harness: Harness, context: ssl.SSLContext, end: type[HalfClosingEnd], host: str = "127.0.0.1"
+) -> Server:
+    server = harness.add(Server((host, 0)))
 
     def make(sock: object) -> End:
         made = end(sock, context)  # type: ignore[arg-type]
@@ -63,15 +66,16 @@ class Place:
 
     def front(self, *backends: str, name: str = "", **settings: object) -> Front:
         """Listen, with these settings of `ClientTls`; by default the certificate is trusted."""
-        proxy = {key: settings.pop(key) for key in ("proxy_protocol",) if key in settings}
+        changes: dict[str, Any] = {
+            key: settings.pop(key) for key in ("proxy_protocol", "bind") if key in settings
+        }
         settings.setdefault("authorities", self.certificate.read_bytes())
         client = ClientTls(**settings)  # type: ignore[arg-type]
         tls = UpstreamTls(
             client_context(client), name, verifies=client.verify, sends_name=client.sends_name
         )
         pool = self.harness.pool(*(backends or (self.server.name,)))
-        changes: dict[str, Any] = {"tls": tls, **proxy}
-        return self.harness.proxy(pool, **changes)
+        return self.harness.proxy(pool, tls=tls, **changes)
 
     def refusal(self, front: Front) -> str:
         """Turn until the only session has ended with 502 SC; return why."""
@@ -126,6 +130,20 @@ def test_a_certificate_that_is_not_right_is_a_failed_connect(
     front = place.front(**settings)  # type: ignore[arg-type]
     with expect_log("TLS handshake with upstream failed"):
         assert place.refusal(front) == why
+
+
+def test_without_a_port_towards_one_backend_another_is_tried(
+    place: Place, expect_log: ExpectLog
+) -> None:
+    """The local port is taken; the second backend is of a family that is not bound to it."""
+    other = tls_server(place.harness, place.context, TlsEcho, "::1")
+    taken = parse_address(place.harness.add(RefusingPort()).name)
+    front = place.front(place.server.name, other.name, name="example.test", bind=taken)
+    with expect_log(r"bind\(\) failed"):
+        client = front.connect()
+        client.send(b"hello")
+        place.harness.turn_until(lambda: client.received == b"hello")
+    assert [b.failures for b in place.harness.pools[-1].backends] == [0, 0]
 
 
 def test_without_verification_any_certificate_will_do(place: Place) -> None:

@@ -120,10 +120,12 @@ def test_descriptors_beyond_what_the_event_method_takes_are_never_opened(
 
 
 @pytest.mark.slow
-def test_without_memory_sessions_get_slower_and_none_is_cut(site: Site, backend: Listening) -> None:
+@pytest.mark.parametrize(("splice", "room"), [("on", 512 << 10), ("off", 2 << 20)])
+def test_without_memory_sessions_get_slower_and_none_is_cut(
+    site: Site, backend: Listening, splice: str, room: int
+) -> None:
     """Nobody reads, and there is room for a few of the rests."""
-    nginy = site.start([backend.name])
-    room = 512 << 10
+    nginy = site.start([backend.name], proxy_splice=splice)
     pages = int(pathlib.Path(f"/proc/{nginy.pid}/statm").read_text().split()[0])
     nginy.limit(resource.RLIMIT_AS, pages * resource.getpagesize() + room)
     clients = [site.connect(rcvbuf_bytes=4096) for _ in range(40)]

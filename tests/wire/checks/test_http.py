@@ -61,6 +61,10 @@ FAILING = {
         HEAD + b"Content-Length: 9\r\n\r\ndown",
         'the body is incomplete: "down" came, "~o.*k" was expected',
     ),
+    "interim": (
+        b"HTTP/1.1 103 Early\r\nLink: <ok>\r\n\r\n" + HEAD + b"Content-Length: 4\r\n\r\ndownok",
+        'the body is not as expected: "down" came, "~o.*k" was expected',
+    ),
     "bad chunk": (CHUNKED + b"x\r\n", "a chunk of the body has no valid size"),
     "large chunk": (CHUNKED + b"123456789\r\n", "a chunk of the body has no valid size"),
     "long chunk": (CHUNKED + b"1\r\nxx\r\n", "a chunk of the body is longer than it says"),
