@@ -1,4 +1,4 @@
-"""The tests of one run, shared among processes: one more than cores; `--jobs` says otherwise.
+"""The tests of one run, shared among processes: two more than cores; `--jobs` says otherwise.
 
 pytest collects once, in the process that was started. That process, the parent, then forks others,
 which inherit what was collected and run a file of tests at a time, whichever comes next. They send
@@ -6,8 +6,8 @@ back their reports; the parent prints a file's when the file is done. What a rea
 pytest prints by itself, in another order. (pytest-xdist collects in each process, and is one more
 package.)
 
-Tests that start programs often wait for them, hence one process more than there are cores: on two
-cores, all tests took 202 s with two processes and 164 s with three.
+Tests that start programs often wait for them, hence two processes more than there are cores: on
+two cores, all tests took 195 s with three processes and 164 s with four.
 
 A test that is marked `alone` or `real` runs when no other does. A process that dies fails the test
 that it was at, and another takes over the rest of its file.
@@ -38,8 +38,8 @@ Unit = list[int]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    text = "processes that run tests at a time (default: one more than there are cores)"
-    parser.addoption("--jobs", type=int, default=len(os.sched_getaffinity(0)) + 1, help=text)
+    text = "processes that run tests at a time (default: two more than there are cores)"
+    parser.addoption("--jobs", type=int, default=len(os.sched_getaffinity(0)) + 2, help=text)
 
 
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
