@@ -43,6 +43,18 @@ def test_a_full_queue_takes_nobody(queue: WaitingQueue, calls: list[Client]) -> 
     assert len(queue) == 3
 
 
+def test_a_closed_queue_takes_nobody_but_those_who_were_called_in_vain(
+    queue: WaitingQueue, calls: list[Client]
+) -> None:
+    first = Client(calls)
+    ticket = queue.join(first, 0)
+    queue.is_open = False
+    queue.call_next()
+    assert queue.join(Client(calls), 0) is None
+    assert queue.join(first, 9, ticket) == ticket
+    assert len(queue) == 1
+
+
 def test_who_was_called_in_vain_goes_to_the_head_even_of_a_full_queue(
     queue: WaitingQueue, calls: list[Client]
 ) -> None:

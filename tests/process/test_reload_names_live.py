@@ -214,6 +214,42 @@ def test_an_upstream_that_leaves_and_returns_counts_its_sessions(
         assert site.served_by() == ""
 
 
+def test_an_upstream_that_returns_with_its_listener_and_a_slow_name_keeps_its_sessions(
+    site: Site,
+) -> None:
+    draining = "proxy_pass: web, proxy_drain_timeout: 2s"
+    site.reload(listing(site.one.name), draining)
+    assert site.served_by() == site.one.name
+    front, site.front = site.front, free_port(site.host)
+    site.reload("other: {backends: '127.0.0.1:1'}", "proxy_pass: other")
+    site.front = front
+    site.names.is_silent = True
+    site.reload(listing(named(site.port)), draining)
+    assert site.served_by() == site.one.name
+    # The present list serves until the name is resolved, so nothing in it has left.
+    site.harness.advance(2200)
+    site.settle()
+    assert [client.is_over for client in site.clients] == [False, False]
+
+
+def test_an_upstream_that_has_left_is_not_checked_until_it_returns(site: Site) -> None:
+    def checks() -> int:
+        """Return how many checks come within some seconds."""
+        before = len(site.one.ends)
+        for _ in range(5):
+            site.harness.advance(1000)
+            site.settle()
+        return len(site.one.ends) - before
+
+    checked = listing(site.one.name, more=", health_check: {interval: 1s}")
+    site.reload(checked)
+    assert checks() > 0
+    site.reload("other: {backends: '127.0.0.1:1'}", "proxy_pass: other")
+    assert checks() == 0
+    site.reload(checked)
+    assert checks() > 0
+
+
 def test_an_upstream_is_forgotten_in_the_end(site: Site) -> None:
     site.reload(listing(site.one.name))
     (backend,) = site.backends()
@@ -346,6 +382,21 @@ def test_sessions_with_a_removed_backend_end_after_the_drain_timeout(site: Site)
     site.harness.advance(400)
     site.harness.turn_until(lambda: client.is_over)
     assert site.served_by() == site.two.name
+
+
+def test_sessions_of_an_upstream_that_goes_with_its_listener_end_after_the_drain_timeout(
+    site: Site,
+) -> None:
+    site.reload(listing(site.one.name), "proxy_pass: web, proxy_drain_timeout: 5s")
+    assert site.served_by() == site.one.name
+    (client,) = site.clients
+    site.front = free_port(site.host)
+    site.reload("other: {backends: '127.0.0.1:1'}", "proxy_pass: other")
+    site.harness.advance(4800)
+    site.settle()
+    assert not client.is_over
+    site.harness.advance(400)
+    site.harness.turn_until(lambda: client.is_over)
 
 
 def test_without_a_drain_timeout_sessions_with_a_removed_backend_go_on(site: Site) -> None:

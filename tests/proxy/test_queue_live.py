@@ -105,7 +105,7 @@ def test_a_client_that_leaves_the_line_makes_room(harness: Harness) -> None:
 def test_those_who_wait_when_the_queue_is_removed_are_served(
     harness: Harness, expect_log: Any
 ) -> None:
-    pool = full_pool(harness)
+    pool = full_pool(harness, size=3)
     proxy = harness.proxy(pool)
     first = served(harness, proxy)
     clients = [waiting(harness, proxy, pool) for _ in range(2)]

@@ -58,6 +58,7 @@ def test_the_next_backend_is_tried_if_one_refuses(harness: Harness, expect_log: 
     assert client.received == b"hello"
     assert ended.termination == "--"
     assert ended.upstreams == (dead, backend.name)
+    assert harness.pools[0].retries == 1
 
 
 @pytest.mark.parametrize("method", ["epoll", "poll"])
@@ -74,6 +75,7 @@ def test_each_backend_is_tried_once_and_then_the_session_fails(
     assert ended.upstreams == tuple(dead)
     harness.turn_until(lambda: client.has_eof)
     assert [backend.failures for backend in harness.pools[0].backends] == [1, 1, 1]
+    assert harness.pools[0].retries == 2
 
 
 @pytest.mark.parametrize("method", ["epoll"])

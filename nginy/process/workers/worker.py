@@ -31,7 +31,7 @@ If the supervisor is gone, the worker ends at once: the next nginy needs the add
 
 nginx: `ngx_worker_process_cycle`, `ngx_channel_handler`. Read next: `supervisor.py`.
 
-Tested in tests/run/test_workers.py.
+Tested in tests/run/test_workers.py and tests/process/workers/test_worker.py.
 """
 
 import io

@@ -478,6 +478,7 @@ class TestBackendFailure:
             "--", 200, "completed", 5, 5, (*(port.name for port in refusing), backend.name)
         )
         assert [each.fails for each in pool.backends] == [1, 1, 0]
+        assert pool.retries == 2
         assert front.handler.firsts == {}
         assert dropped(front) == {}
 
