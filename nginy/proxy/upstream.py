@@ -105,6 +105,8 @@ class UpstreamSession(Session, ABC):
             if self._queue is not None:
                 self._queue = None
                 handler.loop.reserve.redeem()
+            if self.attempts:
+                handler.pool.retries += 1
             self.attempt = Attempt(handler.pool, backend, now_ms)
             self.attempts += (self.attempt,)
             if handler.is_verbose:
@@ -272,7 +274,6 @@ class UpstreamSession(Session, ABC):
             self.finalize(Reason.RESOURCE, failure.text)
             return ENDED
         if self.handler.may_try_next(self.attempts):
-            attempt.pool.retries += 1
             self.log(Reason.BACKEND_UNREACHABLE.level, failure.text)
             return TRY_NEXT
         self.finalize(self._unreached(), failure.text)

@@ -211,6 +211,7 @@ def test_the_last_usable_backend_that_fails_leaves_no_further_one(
         ended = proxy.only()
     assert ended.reason == "no usable backend is left: 2 of 2 tried"
     assert len(ended.upstreams) == 2
+    assert harness.pools[0].retries == 1
 
 
 @pytest.mark.parametrize("method", ["epoll"])

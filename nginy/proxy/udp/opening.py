@@ -82,6 +82,8 @@ class UdpOpening(KeyedSession):
                 self._not_connected(failure)
                 return False
             self.backend = backend
+            if failure is not None:
+                handler.pool.retries += 1
             self._attempt = Attempt(handler.pool, backend, now_ms)
             self.attempts += (self._attempt,)
             if handler.is_verbose:
@@ -113,7 +115,6 @@ class UdpOpening(KeyedSession):
         self._tried += (self.backend,)
         self._attempt.errno = failure.errno
         result = AttemptResult.UNKNOWN if failure.is_ours else AttemptResult.FAILED
-        self._attempt.pool.retries += 1
         self._attempt.give_up(result, self.handler.loop.clock.now_ms, self.upstream)
 
     def _connected(self, upstream: DatagramConnection) -> None:

@@ -486,11 +486,24 @@ class TestBackendFailure:
         self, harness: Harness, expect_log: ExpectLog
     ) -> None:
         refusing = [harness.add(RefusingPort(own_host())) for _ in range(2)]
-        front = udp_proxy(harness, harness.pool(*(port.name for port in refusing)))
+        pool = harness.pool(*(port.name for port in refusing))
+        front = udp_proxy(harness, pool)
         with expect_log(r"recv\(\) failed \(111: Connection refused\)", count=1):
             front.client().send(b"hello")
             assert front.only().termination == "SD"
+        assert pool.retries == 1
         assert front.handler.firsts == {}
+
+    def test_a_further_attempt_for_which_no_backend_is_left_is_not_counted(
+        self, harness: Harness, expect_log: ExpectLog
+    ) -> None:
+        refusing = [harness.add(RefusingPort(own_host())) for _ in range(2)]
+        pool = harness.pool(*(port.name for port in refusing))
+        front = udp_proxy(harness, pool, next_upstream_tries=5)
+        with expect_log(r"recv\(\) failed \(111: Connection refused\)", count=1):
+            front.client().send(b"hello")
+            assert len(front.only().upstreams) == 2
+        assert pool.retries == 1
 
     def test_a_backend_to_which_there_is_no_way_is_passed_over(
         self, harness: Harness, expect_log: ExpectLog
