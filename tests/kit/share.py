@@ -7,7 +7,7 @@ pytest prints by itself, in another order. (pytest-xdist collects in each proces
 package.)
 
 Tests that start programs often wait for them, hence two processes more than there are cores: on
-two cores, all tests took 195 s with three processes and 164 s with four.
+two cores, all tests took 172 s with three processes and 153 to 160 s with four.
 
 A test that is marked `alone` or `real` runs when no other does. A process that dies fails the test
 that it was at, and another takes over the rest of its file.
