@@ -285,7 +285,8 @@ class PoolMonitor:
             self._note_back(backend)
 
     def _note_back(self, backend: Backend) -> None:
-        if not self.pool.is_fail_open:
+        # Of one that is down, its change to up will tell.
+        if not self.pool.is_fail_open and not backend.down:
             self.news.back(backend)
         self._effect.update_fail_open(self.now_ms)
 

@@ -542,6 +542,20 @@ class TestPassiveFailures:
         for each in pool.backends:
             pool.release(each)
 
+    def test_the_first_check_that_passes_does_not_say_that_a_backend_is_back_while_it_is_down(
+        self, harness: Harness, watched: Watched, expect_log: ExpectLog
+    ) -> None:
+        pool = harness.pool(*(harness.add(Moody(answers)).name for answers in ("---+", "+")))
+        watched.watch(pool, MonitorSettings(CHECK, EXPECT_PLUS))
+        backend = pool.backends[0]
+        with expect_log("up -> down", count=1):
+            watched.pass_time(10_000, lambda: backend.down)
+        with expect_log("out for 10s", count=1):
+            pool.failed(backend, harness.clock.now_ms // 1000)
+        with expect_log(": back$", count=0, level=NOTICE):
+            watched.pass_time(10_000, lambda: not backend.down)
+        assert backend.fails == 0
+
     def test_a_check_that_passes_later_outweighs_failures(
         self, harness: Harness, watched: Watched, expect_log: ExpectLog
     ) -> None:
