@@ -1,7 +1,7 @@
 """The error log: its last lines, from all processes, and another level for a while.
 
 Each process keeps its own lines (`log/ring.py`); those of several processes are merged in order of
-time. The level is a lease: a log that somebody has left at debug fills the disk.
+time. The level is a lease, as a log that stays at debug fills the disk.
 
 Tested in tests/run/test_admin_log.py.
 """

@@ -118,7 +118,7 @@ class Totals:
         self._before = self._told
         """The same of the time before, while it is compared with."""
         self._seen: list[int] = []
-        """The sums of the listeners when somebody last looked for news."""
+        """The sums of the listeners at the last call of `news`."""
 
     def news(self, fronts: Sequence[Front]) -> Iterator[str | None]:
         """Yield messages with the rows that have grown, and None after each slice of work.

@@ -46,7 +46,7 @@ HEAD: Final = """\
 INTRODUCTION: Final = """\
 <nav><a href="/">nginy</a> &rsaquo; the event loop</nav>
 <h1>One loop serves everybody, in turns.</h1>
-<p class="lead">It <b>sleeps</b> until something happens, <b>serves</b> whoever is ready, one \
+<p class="lead">It <b>sleeps</b> until something happens, <b>serves</b> all that is ready, one \
 after the other, and sleeps again. Each pass is a <b>turn</b>. This page shows the last ones, as \
 they really were.</p>
 <p id="stale" role="status" hidden></p>
@@ -71,9 +71,9 @@ choose one to follow its session.</p>
 <label>session <input type="number" id="follow" min="1" inputmode="numeric"></label>
 <label id="workers" hidden>worker <select id="worker"></select></label>
 </div>
-<p id="quiet" class="card" hidden>No client has kept the loop busy so far. Send it \
-something, such as <code>curl http://<span id="address">ADDRESS</span>/</code>, or have the other \
-turns shown.</p>
+<p id="quiet" class="card" hidden>No client has kept the loop busy so far. Send a \
+request, such as <code>curl http://<span id="address">ADDRESS</span>/</code>, or show the \
+other turns.</p>
 <div id="turns" class="chart"></div><svg id="blank" hidden></svg>
 <p id="told" role="status" aria-live="polite"></p>
 </section>

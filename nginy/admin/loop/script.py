@@ -145,8 +145,8 @@ BEGIN: Final = """\
   }
   function show() {
     document.querySelectorAll(".live").forEach(function (part) { part.hidden = false; });
-    // A page that was locked has neither. Else both stay as they were loaded; what follows says the
-    // same of now.
+    // The table and the list of timers are as old as the page, and the picture says more. A page
+    // that was locked has neither.
     if ($("wheel") && !$("wheel").hidden) {
       $("table").open = false;
       $("table").firstChild.textContent = "The turns before this page, as a table";
@@ -232,7 +232,7 @@ BEGIN: Final = """\
   }
   function scale(list, of) {
     var sorted = list.map(of).sort(function (a, b) { return a - b; });
-    // One turn that is far longer than the rest is cut, and says so.
+    // A turn that is far longer than the rest is cut, and marked.
     return nice(Math.min(sorted[sorted.length - 1] || 1e-6,
       2.5 * (sorted[Math.floor(sorted.length * 0.8)] || 1e-6)));
   }
@@ -268,7 +268,7 @@ BEGIN: Final = """\
     });
     var focused = $("turns").querySelector(":focus");
     $("turns").replaceChildren(svg);
-    // Whoever moves from box to box by the keyboard stays where he was.
+    // A new picture keeps the keyboard's place among the boxes.
     if (focused) svg.querySelectorAll(".box").forEach(function (node) {
       if (node.getAttribute("aria-label") === focused.getAttribute("aria-label")) node.focus();
     });
@@ -337,7 +337,7 @@ BEGIN: Final = """\
 
 """
 END: Final = """\
-  // What visitors do.
+  // What the visitor does.
 
   function press(button) {
     var on = button.getAttribute("aria-pressed") !== "true";

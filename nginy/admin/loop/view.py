@@ -39,7 +39,7 @@ STEPS: Final = (
     "how long may we sleep?",
     "sleep, until something happens",
     "read the clock",
-    "whoever is ready",
+    "what is ready",
     "timers that are due",
     "what was put off",
 )

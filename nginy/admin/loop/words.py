@@ -30,12 +30,13 @@ WORDS: Final = """\
   var STORY = {
     accept: "The client is accepted.", "client read": "The client has sent something.",
     "upstream read": "The backend has sent something.", write: "There is room to send.",
-    timer: "A deadline is due.", posted: "The rest, after the others had their turn."
+    timer: "A deadline is due.", posted: "It goes on after the others have had their turn."
   };
   function says(box) {
-    if (box.outcome === "put off") return "A client knocks; accepting comes last, in step 6.";
+    if (box.outcome === "put off") return "A client is waiting; it is accepted last, in step 6.";
     if (box.outcome === "EOF") {
-      return (box.kind === "client read" ? "The client" : "The backend") + " has said its last.";
+      return (box.kind === "client read" ? "The client" : "The backend") +
+        " has sent its last byte.";
     }
     if (box.what.indexOf("connected") === 0) return "The backend has answered: connected.";
     if (box.kind === "posted" && box.what) return "More of a " + box.what + " that was put off.";
@@ -80,9 +81,9 @@ WORDS: Final = """\
     }
     var longest = turns.slice().sort(function (a, b) { return b.took_s - a.took_s; })[0];
     if (longest) {
-      text += " The longest turn here took " + time(longest.took_s) + ": so long nginy heard of " +
-        "nothing new. A handler that waited for a disk or a name server, 100 ms perhaps, would " +
-        "have kept " + (facts.connections === 1 ? "the one connection" : "all " +
+      text += " The longest turn here took " + time(longest.took_s) + ": for that long, nginy " +
+        "noticed nothing new. A handler that waited for a disk or a name server, 100 ms perhaps, " +
+        "would have kept " + (facts.connections === 1 ? "the one connection" : "all " +
         facts.connections + " connections") + " waiting " +
         Math.round(0.1 / longest.took_s).toLocaleString("en") + " times as long. So no handler " +
         "ever waits: it takes what is there, and comes back when there is more.";
@@ -100,8 +101,8 @@ WORDS: Final = """\
   function showBeside() {
     $("beside").textContent = "";
     var node = card("Timers", facts.timers + " run", facts.fired + " have fired since the " +
-      "recording began, " + facts.went_back_to_sleep + " of them too early: traffic had put " +
-      "their deadline off, and they went back to sleep.");
+      "recording began, " + facts.went_back_to_sleep + " of them too early: traffic had moved " +
+      "their deadlines, and they went back to sleep.");
     var wheel = make("div", { "class": "wheel" }), list = make("ul");
     var svg = picture(120, 120, "the next deadlines, on a dial of a minute");
     draw(svg, "circle", { cx: 60, cy: 60, r: 46, "class": "ring" });
@@ -123,7 +124,7 @@ WORDS: Final = """\
     var off = total(turns, function (turn) { return turn.put_off; });
     card("Put off until step 6", off + " in " + turns.length + " turns",
       "New clients, sessions that had used up their share of a turn, and work in slices, such as " +
-      "this page. What they put off in turn waits for the next turn, so nobody starves.");
+      "this page. What they put off again waits for the next turn, so nobody starves.");
     card("Bytes in buffers and pipes", amount(facts.unsent_bytes),
       "Received, and not yet taken by the other side, of " + amount(facts.unsent_limit_bytes) +
       " at most; " + facts.pipes + " pipes. A session at rest holds nothing.");

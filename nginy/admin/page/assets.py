@@ -96,8 +96,8 @@ JS: Final = """\
     line.hidden = !text;
     line.textContent = text;
   }
-  // Makes an old node equal to a fresh one, and touches nothing that is equal already. So whoever
-  // types, selects or points at something is not disturbed.
+  // Makes an old node equal to a fresh one, and touches nothing that is equal already, so it does
+  // not disturb typing, selecting or pointing.
   function morph(old, fresh) {
     if (old.nodeName !== fresh.nodeName || old.id !== fresh.id) return old.replaceWith(fresh);
     if (old.nodeType === 3) {
@@ -174,7 +174,7 @@ JS: Final = """\
     if (all > names.length) names.push((all - names.length) + " more");
     return names.join("\\n");
   }
-  // Asks which sessions there are, and then whether it is meant.
+  // Asks which sessions there are, and then whether to go on.
   function change(data) {
     var place = data.upstream + "/" + data.backend, state = data.state;
     var chosen = { upstream: data.upstream, backend: data.backend };
