@@ -104,7 +104,7 @@ def refusal(code: int, text: str) -> NginyError:
         told = json.loads(text)["error"]
         said = ", ".join(str(told[name]) for name in ("message", "hint") if told.get(name))
         return NginyError(escape_control(said))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return NginyError(f"the answer {code} is not nginy's; does something else listen there?")
 
 

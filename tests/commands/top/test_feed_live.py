@@ -106,6 +106,7 @@ def test_sessions_are_chosen_and_sorted_by_nginy(server: Server) -> None:
     ("body", "status", "trouble"),
     [
         ({"error": {"message": "not now"}}, "HTTP/1.1 503 X", "not now"),
+        ({"error": "not found"}, "HTTP/1.1 404 X", "the answer 404 is not nginy's"),
         (b"[]", OK, "the answer is malformed"),
         (b"{", OK, "the answer is malformed"),
         ({"overview": 1}, OK, "the answer is malformed"),
