@@ -126,7 +126,6 @@ class Feed:
         self._found: dict[str, Any] = {}
         self._view = BACKENDS
         self._about = ""
-        self._change: Message | None = None
         self._under_way: tuple[str, Exchange] | None = None
         self.shot: Snapshot | None = None
         self.trouble = ""
