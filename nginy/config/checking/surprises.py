@@ -29,6 +29,8 @@ from nginy.text.address import Address
 WITHOUT_LINE_END: Final = frozenset({"conf", "isro", "mntr", "ruok", "srvr", "stat"})
 # Types that send into a stream, where a reader of lines waits for the line end.
 STREAM_TYPES: Final = frozenset({"tcp", "tls"})
+UNENDED: Final = r"send has no line end, expected one such as \r\n where lines are read"
+"""Without the text, which may have a password in it."""
 
 
 def surprises(config: Config) -> list[str]:
@@ -101,20 +103,15 @@ def _unended_lines(upstream: Upstream) -> Warnings:
     """Find texts without the line end that their reader probably waits for."""
     check, agent = upstream.health_check, upstream.agent_check
     if check is not None and check.type in STREAM_TYPES and _is_unended(check.send):
-        yield check.origin.of("send"), _unended(check.send)
+        yield check.origin.of("send"), UNENDED
     if agent is not None and _is_unended(agent.send):
-        yield agent.origin.of("send"), _unended(agent.send)
+        yield agent.origin.of("send"), UNENDED
 
 
 def _is_unended(text: str) -> bool:
     """Return whether this is one line of text without its end."""
     is_text = text.isascii() and text.isprintable() and "\\" not in text
     return bool(text) and is_text and text not in WITHOUT_LINE_END
-
-
-def _unended(text: str) -> str:
-    line = f"{text}\r\n"
-    return f"send: {quote(text)} has no line end, expected {quote(line)} where lines are read"
 
 
 def _conditions(config: Config) -> Warnings:
