@@ -298,7 +298,7 @@ def _typed(state: State, prompt: Prompt) -> tuple[State, Action | None]:
     text, message = prompt.typed.strip(), prompt.message
     if message is None or not text:
         return state, None
-    if not text.isascii() or not text.isdecimal() or not 1 <= int(text[:6]) <= 65535:
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= 65535:
         return replace(state, told=f'"{text}" is not a weight from 1 to 65535'), None
     body = {"weight": int(text), "reason": "by nginy top"}
     question = f"{prompt.text.partition(', now')[0]} becomes {int(text)}? y/N "

@@ -120,7 +120,7 @@ def test_a_weight_is_typed_and_asked_again() -> None:
     person = Person(may_change=True).press("down", "W")
     assert person.state.prompt is not None
     assert person.state.prompt.text == "weight of web/10.0.0.1:80, now 1: "
-    for wrong in ("0", "x", "70000", "9999999", "²"):
+    for wrong in ("0", "x", "70000", "9999999", "0000019999999", "²"):
         person.type(wrong).press("enter")
         assert "is not a weight from 1 to 65535" in person.state.told
         person.press("W")
