@@ -230,9 +230,8 @@ class Giver:
         if session in self._refusals:
             return self._refusals[session]
         if id(session.handler.counters) not in self._names or session.number in self._in_flight:
-            return (
-                SOON  # two sessions may have the same number, if one came from an earlier process
-            )
+            # Two sessions may have the same number, if one came from an earlier process.
+            return SOON
         if isinstance(session, TcpSession):
             return session.why_unmovable
         if isinstance(session, UdpSession):
