@@ -13,8 +13,7 @@ Tested in tests/run/test_shared_port.py.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
-from socket import AF_INET6, inet_pton
+from socket import inet_pton
 from typing import cast
 
 from nginy.event.datagram import DatagramReceiver
@@ -28,11 +27,6 @@ from nginy.text.address import Address, SockAddr
 
 Announcements = dict[ClientKey, Announced]
 Heir = Callable[[SockAddr, bytes, memoryview], None]
-
-
-def wildcard_of(address: Address) -> Address:
-    """Return the wildcard that includes an address."""
-    return replace(address, host="::" if address.family == AF_INET6 else "0.0.0.0")
 
 
 def bequeath(

@@ -195,13 +195,13 @@ class ServiceSet:
             listener, handler = retiring.listener, retiring.handler
             if listener is not None and isinstance(handler, UdpHandler):
                 handler.heir = None
-                wildcard = self._services.get((heirs.wildcard_of(listener.address), True))
+                wildcard = self._services.get((listener.address.wildcard, True))
                 if wildcard is not None:
                     heirs.bequeath(handler, listener.address, wildcard.listener, wildcard.handler)
         begun, by_key = set(self._begun), self._retiring_by_key()
         for key, service in self._services.items():
             if service.listener in begun and isinstance(service.handler, UdpHandler):
-                same = (heirs.wildcard_of(service.listener.address), True)
+                same = (service.listener.address.wildcard, True)
                 before = [each.handler for each in by_key.get(same, ())]
                 if same in self._services and same != key:
                     before.append(self._services[same].handler)

@@ -78,6 +78,14 @@ class Address:
         return self.host in ("0.0.0.0", "::")
 
     @property
+    def wildcard(self) -> "Address":
+        """Every address of the machine, of this family and on this port; a unix socket itself."""
+        if self.is_unix:
+            return self
+        host = "::" if self.family is socket.AF_INET6 else "0.0.0.0"
+        return Address(self.family, host, self.port)
+
+    @property
     def host_text(self) -> str:
         """The host as it stands in a URL: [::1] in brackets."""
         return f"[{self.host}]" if self.family is socket.AF_INET6 else self.host

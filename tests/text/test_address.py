@@ -57,6 +57,12 @@ def test_an_address_knows_what_it_is() -> None:
     assert [address.is_unix for address in addresses] == [False, False, False, True]
 
 
+def test_the_wildcard_of_an_address_keeps_its_family_and_its_port() -> None:
+    texts = ("127.0.0.1:1", "[::1]:2", "0.0.0.0:3", "unix:/x")
+    wildcards = [str(parse_address(text).wildcard) for text in texts]
+    assert wildcards == ["0.0.0.0:1", "[::]:2", "0.0.0.0:3", "unix:/x"]
+
+
 @pytest.mark.parametrize(
     ("text", "clause", "hint"),
     [

@@ -64,8 +64,7 @@ class OwnListeners:
         index = self._by_address.get((protocol, address))
         if index is not None or address.is_unix or address.is_name:
             return index
-        host = "::" if address.family is socket.AF_INET6 else "0.0.0.0"
-        index = self._by_address.get((protocol, Address(address.family, host, address.port)))
+        index = self._by_address.get((protocol, address.wildcard))
         return index if index is not None and self._local(address) else None
 
 

@@ -14,7 +14,7 @@ nginx: `ngx_open_listening_sockets`, `ngx_clone_listening`.
 Tested in tests/run/test_workers.py.
 """
 
-from _socket import AF_INET6, SO_REUSEPORT, SOL_SOCKET, socket
+from _socket import SO_REUSEPORT, SOL_SOCKET, socket
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -79,7 +79,8 @@ class PortSet:
         """
         wanted = wanted_by(config)
         for key in [key for key in self._ports if key not in wanted]:
-            if _wildcard_of(key) in wanted:
+            address, is_udp = key
+            if (address.wildcard, is_udp) in wanted:
                 _close({key: self._ports.pop(key)})
             else:
                 self._retire(key)
@@ -180,14 +181,6 @@ class PortSet:
             self._retired[key] = group
         else:
             _close({key: group})
-
-
-def _wildcard_of(key: ListenKey) -> ListenKey:
-    """Return the key of all addresses on the port of one; a unix socket's is its own."""
-    address, is_udp = key
-    if address.is_unix:
-        return key
-    return replace(address, host="::" if address.family == AF_INET6 else "0.0.0.0"), is_udp
 
 
 def _close(ports: OpenPorts) -> None:
