@@ -46,6 +46,22 @@ def test_before(): pass
 def test_death(): os.kill(os.getpid(), signal.SIGKILL)
 def test_after(): pass
 """
+LONG = """
+import contextlib, pathlib, time
+import pytest
+@pytest.fixture
+def used():
+    yield
+    pathlib.Path("ended").touch()
+@contextlib.contextmanager
+def entered():
+    try: yield
+    finally: pathlib.Path("left").touch()
+def test_long(used):
+    with entered():
+        pathlib.Path("begun").touch()
+        time.sleep(60)
+"""
 
 
 @pytest.fixture
@@ -111,6 +127,20 @@ def test_a_process_that_dies_fails_its_test_alone(directory: pathlib.Path) -> No
     assert re.search(r"test_death.py::test_after PASSED", text)
     assert re.search(r"test_death.py::test_death FAILED", text)
     assert "2 failed, 8 passed, 1 skipped, 1 xfailed, 1 warning, 1 error" in text
+
+
+@pytest.mark.slow
+def test_the_end_of_a_run_lets_each_test_clean_up(directory: pathlib.Path) -> None:
+    (directory / "test_long.py").write_text(LONG)
+    (directory / "test_wrong.py").write_text(
+        "import pathlib, time\ndef test_wrong():\n"
+        "    while not pathlib.Path('begun').exists(): time.sleep(0.01)\n    assert False\n"
+    )
+    status, text = run(directory, "--jobs=2", "-x", "test_long.py", "test_wrong.py")
+    assert status == pytest.ExitCode.TESTS_FAILED
+    assert "stopping after 1 failures" in text
+    assert (directory / "left").exists()
+    assert (directory / "ended").exists()
 
 
 @pytest.mark.slow

@@ -24,14 +24,20 @@ import traceback
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any, NoReturn
 
 import pytest
 
+from kit.waiting import comes_true
+
 AT_END: list[Callable[[], None]] = []
 """What a process does when there are no more tests for it."""
+
+END_S = 5.0
+"""How long a test may take to clean up when the run ends before the test."""
 
 Unit = list[int]
 """Tests that one process runs in a row: their places in what was collected."""
@@ -125,9 +131,7 @@ class Share:
                 self.print(process)
             raise
         finally:
-            for process in list(self.processes.values()):
-                os.kill(process.pid, signal.SIGKILL)
-                self.forget(process)
+            self.end()
 
     def fork(self) -> Process:
         ours, theirs = Pipe()
@@ -212,12 +216,26 @@ class Share:
         process.link.close()
         os.waitpid(process.pid, 0)
 
+    def end(self) -> None:
+        """End what still runs; each test may first end what it has started."""
+        for process in self.processes.values():
+            os.kill(process.pid, signal.SIGINT)
+            process.link.close()
+        for process in self.processes.values():
+            if not comes_true(partial(has_ended, process.pid), END_S):
+                os.kill(process.pid, signal.SIGKILL)
+                os.waitpid(process.pid, 0)
+
     def stop_if_asked(self) -> None:
         """End the session as pytest's own loop does, after a failure with -x for one."""
         if self.session.shouldfail:
             raise self.session.Failed(self.session.shouldfail)
         if self.session.shouldstop:
             raise self.session.Interrupted(self.session.shouldstop)
+
+
+def has_ended(pid: int) -> bool:
+    return os.waitpid(pid, os.WNOHANG) != (0, 0)
 
 
 def describe(status: int) -> str:
@@ -247,6 +265,8 @@ class Worker:
             with contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt):
                 for unit in self.units():
                     self.run(unit)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # that of the parent after a terminal's
+            getattr(self.session, "_setupstate").teardown_exact(None)  # noqa: B009
             for call in AT_END:
                 call()
             status = 0
