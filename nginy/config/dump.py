@@ -16,9 +16,9 @@ from typing import Final
 
 from nginy.config.record import records_of
 from nginy.config.schema import CONFIG, LISTENER, Config
-from nginy.config.secrets import MASK, without
 from nginy.config.types import Plain
 from nginy.config.upstream import UPSTREAM, Upstream
+from nginy.text.mask import MASK, without
 
 # Texts that our reader takes for something else unless they are in quotes.
 _RESERVED: Final = frozenset({"", "~", "null", "<<", "..."})

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from nginy.errors import Problem
+from nginy.text.mask import without_cut
 
 # How much of a value a message quotes: enough to find it, and still one line.
 QUOTED_MAX_CHARACTERS: Final = 60
@@ -201,9 +202,7 @@ class Findings:
         hide = self.hide
         if hide is not None:
             text = _QUOTED.sub(lambda match: f'"{hide(match[1])}"', text)
-        for value in sorted(self.environment, key=len, reverse=True):  # one may stand in another
-            text = text.replace(value, "***")
-        return text
+        return without_cut(text, self.environment)
 
     def refuse(self, mark: Mark, text: str, *, is_clean: bool = False) -> RefusedError:
         """Note one problem; return the exception that the caller raises."""

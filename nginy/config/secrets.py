@@ -10,7 +10,7 @@ password, and a missing file is a mistake with its place.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -18,6 +18,7 @@ from nginy.config.node import Mark
 from nginy.config.paths import FilePath, read_head
 from nginy.config.types import Kind, Plain, ScalarKind
 from nginy.errors import InvalidValueError
+from nginy.text.mask import MASK
 
 MAX_SECRET_BYTES: Final = 1024
 """More is a wrong file: the longest real ones, tokens, have some hundred."""
@@ -25,8 +26,6 @@ MAX_SECRET_BYTES: Final = 1024
 
 K = TypeVar("K", bound=Kind[Any])
 
-
-MASK: Final = "***"
 
 _PUBLIC: Final = re.compile(
     r"[0-9.]+[a-zA-Z%]*"  # numbers, sizes, durations
@@ -70,13 +69,6 @@ def hide_query(text: str) -> str:
 def may_be_secret(text: str) -> bool:
     """Whether a value of the environment may be a password: it looks like nothing else."""
     return len(text) >= _SHORTEST and not _PUBLIC.fullmatch(text)
-
-
-def without(text: str, values: Iterable[str]) -> str:
-    """Return a text with `***` wherever one of the values stands."""
-    for value in values:
-        text = text.replace(value, MASK)
-    return text
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ from typing import Final
 from nginy.commands.plan import ChangeLine, needing_restart, plan
 from nginy.config import schema
 from nginy.config.checking.surprises import surprises
-from nginy.config.secrets import without
 from nginy.log.levels import NOTICE
+from nginy.text.mask import without_cut
 
 logger = logging.getLogger("nginy.server")
 
@@ -133,8 +133,8 @@ def difference(before: schema.Config, config: schema.Config) -> Difference:
     values = (*before.origin.environment, *config.origin.environment)
     lines = (change.line for change in changes[:CHANGES_KEPT])
     return Difference(
-        tuple(without(warning, values) for warning in surprises(config)),
-        tuple(ChangeLine(*(without(text, values) for text in line)) for line in lines),
+        tuple(without_cut(warning, values) for warning in surprises(config)),
+        tuple(ChangeLine(*(without_cut(text, values) for text in line)) for line in lines),
         len(changes),
         needing_restart(before, config),
     )

@@ -21,13 +21,13 @@ from nginy.commands.explain import explain
 from nginy.config.checking.files import check_files
 from nginy.config.dump import masked_steps, yaml_steps
 from nginy.config.schema import Config
-from nginy.config.secrets import without
 from nginy.errors import NginyError
 from nginy.event.loop import Loop
 from nginy.process.binding import binding_problems
 from nginy.process.errand import Errands
 from nginy.process.newcomers import newcomer, present
 from nginy.process.reader import read
+from nginy.text.mask import without_cut
 from nginy.text.times import utc_text
 from nginy.wire.request import RequestError
 
@@ -111,7 +111,7 @@ class RunningConfig:
                 text = explain(now, listener, client, words, live)
             except NginyError as error:
                 return {"problem": str(error)}
-            return {"text": without(text, config.origin.environment), "upstreams": wanted}
+            return {"text": without_cut(text, config.origin.environment), "upstreams": wanted}
 
         found = yield from self._errands.run(work, is_reader=is_reader)
         if "problem" in found:

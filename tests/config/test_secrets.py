@@ -5,7 +5,7 @@ import pathlib
 import pytest
 from nginy.config.load import load
 from nginy.config.node import NOWHERE, Findings
-from nginy.config.secrets import hide_arguments, hide_query, may_be_secret, without
+from nginy.config.secrets import hide_arguments, hide_query, may_be_secret
 from nginy.errors import ConfigError
 
 from kit.configs import write
@@ -75,6 +75,18 @@ def test_a_value_that_begins_with_another_leaves_nothing() -> None:
     assert [each.text for each in findings.warnings] == ["it is ***"]
 
 
+def test_a_value_that_a_problem_cuts_short_is_not_said(tmp_path: pathlib.Path) -> None:
+    """The place of the problem has no variable: another one quotes the value."""
+    text = """
+listeners:
+  - {listen: 127.0.0.1:80, return: a, limit_conn: {key: "${HUSH}$remote_addr", max: 1, zone: z}}
+  - {listen: 127.0.0.1:81, return: a, limit_conn: {key: $remote_port, max: 1, zone: z}}
+"""
+    found = problems(tmp_path, text, {"HUSH": "hush-" * 20})
+    assert 'zone: "z" counts by "***..." at ' in found
+    assert "hush" not in found
+
+
 def test_what_looks_like_nothing_else_may_be_a_password() -> None:
     for text in ("hush-hush", "Basic aHVzaA==", "p4ssw0rd", "a b c d", "https://x/y?z"):
         assert may_be_secret(text)
@@ -89,4 +101,3 @@ def test_what_helps_is_left() -> None:
     assert hide_arguments("/bin/ask\tx\ny z") == "/bin/ask ***"
     assert hide_query("/ready") == "/ready"
     assert hide_query("/ready?a=b?c") == "/ready?***"
-    assert without("one two three", ["two", "one"]) == "*** *** three"

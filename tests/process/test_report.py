@@ -91,3 +91,16 @@ def test_a_large_reload_is_logged_in_part_and_kept_in_part(
     assert str(outcome.changes[0]) == "+ upstream u: backend 127.0.0.1:2 added"
     more = CHANGES_KEPT + 1 - CHANGES_LOGGED
     assert logged[-1].getMessage() == f"reload: {more} more changes"
+
+
+def test_no_change_shows_the_beginning_of_a_secret(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "nginy.yml").write_text(
+        'listeners: {listen: 127.0.0.1:1, return: "${A}", access_log: {path: stderr, if: "${A}"}}'
+    )
+    configs = [load(str(tmp_path / "nginy.yml"), {"A": word * 20}) for word in ("hush-", "hide-")]
+    found = difference(*configs)
+    said = "\n".join([*found.warnings, *map(str, found.changes)])
+    assert "return ***... -> ***..." in said
+    assert 'if: "***..." has no variable' in said
+    assert "hush" not in said
+    assert "hide" not in said

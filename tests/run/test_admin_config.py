@@ -18,9 +18,9 @@ from nginy.config.dump import SECRET_KEYS, dump, masked, masked_steps, yaml_step
 from nginy.config.load import load
 from nginy.config.record import records_of
 from nginy.config.schema import CONFIG
-from nginy.config.secrets import MASK
 from nginy.event.loop import Loop
 from nginy.process.errand import LIMIT_S, Errands
+from nginy.text.mask import MASK
 from nginy.wire.request import Request, RequestError
 
 from kit.admin import Made, UnixConnection, pool
