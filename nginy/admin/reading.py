@@ -74,7 +74,7 @@ def upstreams(subject: Subject, asked: Asked) -> Slices[Answer]:
     """Answer with one upstream, or all."""
     name = asked.names.get("U")
     facts = yield from known(subject, UPSTREAMS, {"name": name})
-    subject.adjust("upstreams", facts["upstreams"])
+    yield from subject.adjust("upstreams", facts["upstreams"])
     pace = Pace()
     for each in facts["upstreams"]:
         del each["connects"]
@@ -96,7 +96,7 @@ def listeners(subject: Subject, asked: Asked) -> Slices[Answer]:
     """Answer with one listener, or all."""
     name = asked.names.get("L")
     facts = yield from known(subject, LISTENERS, {"name": name})
-    subject.adjust("listeners", facts["listeners"])
+    yield from subject.adjust("listeners", facts["listeners"])
     for each in facts["listeners"]:
         mark = subject.defined_at.get(each["name"])
         each["defined_at"] = None if mark is None else str(mark)
@@ -114,7 +114,7 @@ def listeners(subject: Subject, asked: Asked) -> Slices[Answer]:
 def drops(subject: Subject, asked: Asked) -> Slices[Answer]:
     """Answer which listeners have refused what, and how often."""
     facts = yield from known(subject, LISTENERS)
-    subject.adjust("listeners", facts["listeners"])
+    yield from subject.adjust("listeners", facts["listeners"])
     rows = [
         {
             "listener": each["name"],
@@ -183,7 +183,7 @@ def backend(subject: Subject, asked: Asked) -> Slices[Answer]:
     row: Facts | None = None
     while True:
         facts = yield from known(subject, BACKENDS, {**wanted, "bytes": row is None})
-        subject.adjust("backends", facts["backends"])
+        yield from subject.adjust("backends", facts["backends"])
         if facts["backends"]:
             row = facts["backends"][0]
         elif row is None or wait != "idle" or not facts["is_known"]:

@@ -217,12 +217,12 @@ class Subject:
             self._ahead_ms = ahead_ms
         return utc_text(at_ms + self._ahead_ms - clock.pauses.since(at_ms))
 
-    def adjust(self, kind: str, rows: Sequence[Facts]) -> None:
+    def adjust(self, kind: str, rows: Sequence[Facts]) -> Slices[None]:
         """Adjust counters that workers report: add those of dead workers, subtract those before a
         reset.
         """
-        self.gone.add_to(kind, rows)
-        self.zero.add_to(kind, rows, -1)
+        yield from self.gone.add_to(kind, rows)
+        yield from self.zero.add_to(kind, rows, -1)
 
     def stamp(self) -> dict[str, object]:
         """Return the members that every answer has."""

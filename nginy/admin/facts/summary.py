@@ -24,10 +24,10 @@ def overview(subject: Subject) -> Slices[Facts]:
     yield None
     loop = subject.loop
     samples = subject.samples
-    subject.gone.add_to_overview(found)
+    yield from subject.gone.add_to_overview(found)
     if samples.is_due(time.monotonic()):
         samples.add(_sample(found, subject))
-    subject.zero.add_to_overview(found, -1)
+    yield from subject.zero.add_to_overview(found, -1)
     found["problems"] = [*_problems(subject, found), *found["problems"]]
     if subject.needs_restart:
         sentence = f"needs a restart: {', '.join(subject.needs_restart)}"

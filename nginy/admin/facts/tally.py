@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, Final
 
+from nginy.admin.answer import Slices
 from nginy.admin.facts.merge import forget_firsts, join_times
+from nginy.admin.pace import Pace
 
 Row = dict[str, Any]
 Key = tuple[str, ...]
@@ -34,6 +36,8 @@ FIELDS: Final[Mapping[str, tuple[Key, Key]]] = {
 ROWS_MAX: Final = 50_000
 """Rows of one kind, some 500 bytes each. The names of backends get new addresses for as long as
 nginy runs, so the rows not heard of for the longest time are forgotten."""
+ADD_US: Final = 6
+"""The cost of adding to a row."""
 SUMS: Final = (("sessions", "total"), ("bytes", "received"), ("bytes", "sent"))
 """The counters of the overview itself."""
 
@@ -89,17 +93,24 @@ class Tally:
         for name, value in other.sums.items():
             self.sums[name] += value
 
-    def add_to(self, kind: str, rows: Sequence[Row], sign: int = 1) -> None:
-        """Add the counters to rows of a kind, or with -1 subtract them, as far as there are any."""
-        known = dict(self.rows_of[kind])
-        for row in rows if known else ():
-            counts = known.pop(tuple(row[name] for name in FIELDS[kind][0]), None)
-            if counts is not None:
-                _add(row, counts, sign)
+    def add_to(self, kind: str, rows: Sequence[Row], sign: int = 1) -> Slices[None]:
+        """Add the counters to rows of a kind, or with -1 subtract them, as far as there are any.
 
-    def add_to_overview(self, facts: Row, sign: int = 1) -> None:
+        Of two rows of the same name, only the first one gets them.
+        """
+        known, pace = self.rows_of[kind], Pace()
+        added: set[Key] = set()
+        for row in rows if known else ():
+            key = tuple(row[name] for name in FIELDS[kind][0])
+            if key in known and key not in added:
+                added.add(key)
+                _add(row, known[key], sign)
+            if pace.is_over(ADD_US):
+                yield None
+
+    def add_to_overview(self, facts: Row, sign: int = 1) -> Slices[None]:
         """Do the same for an overview."""
-        self.add_to("fronts", facts["listeners"], sign)
+        yield from self.add_to("fronts", facts["listeners"], sign)
         for (each, name), value in self.sums.items():
             facts[each][name] = max(facts[each][name] + sign * value, 0)
 

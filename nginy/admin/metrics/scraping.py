@@ -41,7 +41,7 @@ def metrics(subject: Subject, asked: Asked) -> Slices[Answer]:
     facts = yield from known(subject, MEASURED, wanted)
     yield None
     for kind in ("listeners", "upstreams", "backends"):
-        subject.gone.add_to(kind, facts[kind])
+        yield from subject.gone.add_to(kind, facts[kind])
     if subject.crew is not None and "process" in scopes:
         # The supervisor has no sessions, so only what the system says of it is shown.
         own = {**(yield from process_row(subject)), "worker": "supervisor", "connections_limit": 0}

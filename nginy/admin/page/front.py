@@ -37,12 +37,12 @@ def page(subject: Subject, asked: Asked) -> Slices[Answer]:
     told = yield from overview(subject)
     yield None
     fronts = yield from known(subject, LISTENERS)
-    subject.adjust("listeners", fronts["listeners"])
+    yield from subject.adjust("listeners", fronts["listeners"])
     backends: defaultdict[str, list[Facts]] = defaultdict(list)
     pace = Pace()
     wanted: Facts = {"limit": BACKENDS_ASKED, "per_upstream": PAGE_ROWS}
     facts = yield from known(subject, FIRSTS, wanted)
-    subject.adjust("backends", facts["backends"])
+    yield from subject.adjust("backends", facts["backends"])
     for row in facts["backends"]:
         backends[row["upstream"]].append(row)
         if pace.is_over(1):
@@ -81,7 +81,7 @@ def _focus(subject: Subject, asked: Asked, backends: dict[str, list[Facts]]) -> 
         return Focus()
     wanted = {"upstream": name, "match": match, "after": after, "limit": PAGE_ROWS}
     facts = yield from known(subject, BACKENDS, wanted)
-    subject.adjust("backends", facts["backends"])
+    yield from subject.adjust("backends", facts["backends"])
     backends[name] = facts["backends"]
     return Focus(name, match, after, facts["matched"])
 

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 from nginy.admin.facts.tally import ROWS_MAX, Tally
 
+from kit.admin import done
+
 Row = dict[str, Any]
 
 
@@ -33,7 +35,7 @@ def test_what_is_known_last_counts_and_that_of_several_adds_up() -> None:
     both.add(first)
     both.add(tally(listener(2, SC=1), listener(1, "mail")))
     rows = [listener(10, SC=4), listener(7, "new")]
-    both.add_to("listeners", rows)
+    done(both.add_to("listeners", rows))
     assert rows[0] == listener(17, SC=5, CD=2)
     # One of them is new, and one is not there any more.
     assert rows[1] == listener(7, "new")
@@ -41,7 +43,7 @@ def test_what_is_known_last_counts_and_that_of_several_adds_up() -> None:
 
 def test_nothing_falls_below_zero() -> None:
     rows = [listener(2, SC=1)]
-    tally(listener(5, SC=1, CD=3)).add_to("listeners", rows, -1)
+    done(tally(listener(5, SC=1, CD=3)).add_to("listeners", rows, -1))
     assert rows[0] == listener(0, SC=0, CD=0)
 
 
@@ -58,17 +60,17 @@ def test_a_retiring_listener_counts_with_its_successor_and_once() -> None:
     made = Tally()
     made.take("overview", overview(2, 3))
     found = overview(10, 20)
-    made.add_to_overview(found)
+    done(made.add_to_overview(found))
     assert [each["sessions_total"] for each in found["listeners"]] == [15, 20]
     assert (found["sessions"], found["bytes"]) == (
         {"now": 1, "total": 35},
         {"received": 14, "sent": 16},
     )
-    made.add_to_overview(found, -1)
+    done(made.add_to_overview(found, -1))
     assert found == overview(10, 20)
     other = Tally()
     other.take("sessions", {"sessions": []})
-    other.add_to_overview(found)
+    done(other.add_to_overview(found))
     assert found == overview(10, 20)
 
 

@@ -19,7 +19,7 @@ def add_dead(facts: dict[str, Any], report: dict[str, Any]) -> None:
     gone = Tally()
     gone.take("measured", report)
     for kind in ("listeners", "upstreams", "backends"):
-        gone.add_to(kind, facts[kind])
+        done(gone.add_to(kind, facts[kind]))
 
 
 def test_counters_of_the_dead_are_added_and_gauges_are_not() -> None:
