@@ -133,7 +133,7 @@ def difference(before: schema.Config, config: schema.Config) -> Difference:
     values = (*before.origin.environment, *config.origin.environment)
     lines = (change.line for change in changes[:CHANGES_KEPT])
     return Difference(
-        tuple(without_cut(warning, values) for warning in surprises(config)),
+        tuple(surprises(config)),
         tuple(ChangeLine(*(without_cut(text, values) for text in line)) for line in lines),
         len(changes),
         needing_restart(before, config),

@@ -24,6 +24,7 @@ from nginy.config.upstream import Upstream
 from nginy.errors import Problem
 from nginy.proxy.variables import KEY_VARIABLES
 from nginy.text.address import Address
+from nginy.text.mask import without_cut
 
 # ZooKeeper's commands ("four letter words") need no line end.
 WITHOUT_LINE_END: Final = frozenset({"conf", "isro", "mntr", "ruok", "srvr", "stat"})
@@ -34,7 +35,10 @@ UNENDED: Final = r"send has no line end, expected one such as \r\n where lines a
 
 
 def surprises(config: Config) -> list[str]:
-    """Return the warnings about a configuration that has been checked, sorted by place."""
+    """Return the warnings about a configuration that has been checked, sorted by place.
+
+    They go into logs, so they hide what may be a password.
+    """
     found = [*config.origin.warnings]
     for name, upstream in config.upstreams.items():
         for mark, text in _of_upstream(name, upstream):
@@ -51,7 +55,8 @@ def surprises(config: Config) -> list[str]:
     )
     for mark, text in (*idle, *others, *_conditions(config)):
         found.append(Problem(mark.file, mark.line, mark.column, text))
-    return [str(problem) for problem in sorted(set(found))]
+    values = config.origin.environment
+    return [without_cut(str(problem), values) for problem in sorted(set(found))]
 
 
 Warnings = Iterator[tuple[Mark, str]]

@@ -4,6 +4,7 @@ import pathlib
 
 import pytest
 from nginy.config.checking.surprises import surprises
+from nginy.config.load import load
 
 from kit.configs import LISTENER, loaded, write
 
@@ -135,6 +136,14 @@ def test_a_line_without_its_end_is_warned_of(
     assert all("has no line end, expected" in warning for warning in found)
     # it may be a password
     assert not any(text in warning for text in ("PING", "HELP", "web1") for warning in found)
+
+
+def test_no_warning_quotes_a_value_of_the_environment(tmp_path: pathlib.Path) -> None:
+    path = write(tmp_path, serving("balance: {hash: '${HUSH}'}"))
+    for value in ("hush-hush", "hush-" * 20):
+        (warning,) = surprises(load(path, {"HUSH": value}))
+        assert 'the key "***' in warning
+        assert "hush" not in warning
 
 
 def test_a_condition_without_a_variable_is_warned_of(tmp_path: pathlib.Path) -> None:
