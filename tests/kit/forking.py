@@ -15,7 +15,6 @@ starter. For what asks the starter, see `kit/starter.py`.
 import json
 import os
 import pathlib
-import random
 import resource
 import signal
 import socket
@@ -59,7 +58,6 @@ def become(arguments: list[str], limits: tuple[int, int], fds: list[int]) -> Non
     sys.argv = [PROGRAM, *arguments]
     sys.orig_argv = [sys.executable, *sys.argv]
     show_command_line(sys.orig_argv)
-    random.seed()
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

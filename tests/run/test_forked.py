@@ -38,6 +38,7 @@ def test_others_cannot_tell_it_from_one_that_was_started(site: Site) -> None:
         seen.append(look_at(nginy))
         client = site.connect()
         assert client.recv(100) == b"hello"
+        client.close()
         assert nginy.session()["bytes_sent"] == 5
         nginy.access_path.unlink()
         nginy.send_signal(signal.SIGTERM)
