@@ -162,6 +162,7 @@ def backends(subject: Subject, asked: Asked) -> Slices[Answer]:
     if upstream is not None and not facts["is_known"]:
         raise missing(facts, (yield from no_upstream(subject, upstream)))
     rows = facts["backends"]
+    yield from subject.adjust("backends", rows)
     end = after + len(rows)
     members = {
         **stamp(subject, facts),

@@ -68,6 +68,7 @@ def backend(subject: Subject, asked: Asked) -> Slices[Answer]:
     done = yield from known(subject, OVERRIDING, details(subject.book, act))
     after = yield from known(subject, BACKENDS, wanted)
     rows = after["backends"]
+    yield from subject.adjust("backends", rows)
     for each in rows:
         each.pop("upstream")
     told = stamp(subject, done)

@@ -10,7 +10,7 @@ from nginy.admin.asked import Asked
 from nginy.admin.changes.zeroing import reset
 from nginy.admin.facts.sources import SOURCES
 from nginy.admin.facts.tally import Tally
-from nginy.admin.reading import drops
+from nginy.admin.reading import backends, drops
 from nginy.admin.subject import Front, Subject
 from nginy.proxy.handler import ProxySettings
 from nginy.proxy.udp.handler import UdpHandler
@@ -70,6 +70,17 @@ def test_the_times_of_drops_begin_anew_as_well() -> None:
         assert told(subject) == [
             ("shed", 2, "2026-11-23T18:36:04.000Z", "2026-11-23T18:37:04.000Z")
         ]
+
+
+def test_the_counts_of_backends_begin_anew_in_lists_as_well() -> None:
+    web = pool("web", "10.0.0.1:80", "10.0.0.2:80")
+    with Made(web) as subject:
+        for backend in web.backends:
+            backend.failures = 3
+        carried_out(reset(subject, ASKED), (), lambda _: None)
+        web.backends[0].failures += 1
+        rows = carried_out(backends(subject, ASKED), (), lambda _: None)["backends"]
+    assert [row["failures"] for row in rows] == [1, 0]
 
 
 def test_what_dead_workers_have_dropped_counts_with_its_times() -> None:
