@@ -145,7 +145,8 @@ class AccessKind(Kind[AccessRules | None]):
                 if all(name.text in ("allow", "deny") for name, _ in node.pairs) and node.pairs:
                     rules = "[{allow: ...}, {deny: ...}]"
                     raise findings.refuse(node.mark, f"{what}, expected a list of rules: {rules}")
-            word, *rest = node.text.split() if isinstance(node, ScalarNode) else [""]
+            text = node.text if isinstance(node, ScalarNode) else ""
+            word, *rest = text.split() or [""]
             if word.rstrip(":") in ("allow", "deny") and len(rest) == 1:
                 meant = f"{{{word.rstrip(':')}: {rest[0].rstrip(';')}}}"
                 raise findings.refuse(node.mark, f"{what}, expected {meant}")

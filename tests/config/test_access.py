@@ -51,6 +51,8 @@ def test_defaults_may_have_rules(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("access", "message"),
     [
+        ("", "access: no value, expected "),
+        ("'  '", 'access: "  ", expected '),
         ("[]", "access: an empty list, expected off, or a list of "),
         ("[{deny: 10.0.0.1/8}]", f'"10.0.0.1/8" has bits set beyond its prefix, {EXPECTED} '),
         ("[{deny: 10.0.0.0/33}]", f'"10.0.0.0/33" has no prefix length from /0 to /32, {EXPECTED}'),
