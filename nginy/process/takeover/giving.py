@@ -143,7 +143,7 @@ class Giver:
                 self._telling = None
                 for each in growth(self._counts, {}):
                     self._link.send(each)
-                self._link.send(Message("known", {}))
+                self._link.send(Message("known", {}), self._go_on)
             else:
                 self._link.send(message, None if number + 1 < STATES_A_TURN else self._told)
 
@@ -195,7 +195,7 @@ class Giver:
     def _next_pass_handler(self, _timer: Timer) -> None:
         self._begin_pass()
 
-    def _go_on(self) -> None:
+    def _go_on(self, _is_sent: bool = True) -> None:
         if self.stage is Stage.MOVING and self._pass is not None:
             self._loop.soon(self._work, self)
 

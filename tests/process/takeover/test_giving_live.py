@@ -9,6 +9,7 @@ from nginy.event.loop import Loop
 from nginy.event.pipe import Pipe
 from nginy.process.takeover.estate import Estate
 from nginy.process.takeover.giving import PATIENCE_MS, Giver
+from nginy.process.takeover.known import Grown
 from nginy.process.takeover.link import link_pair
 from nginy.process.takeover.messages import Message, MessageMembers, encode
 from nginy.process.takeover.taking import Taker
@@ -36,6 +37,7 @@ class House(Estate):
         self.listener = listener
         self.is_accepting = True
         self.learned: list[int] = []
+        self.counted: Grown = {}
         self._zones = Zones()
 
     @property
@@ -60,11 +62,12 @@ class House(Estate):
     def known(self) -> Iterator[Message]:
         return iter([Message("state", {"kind": "n", "n": n}) for n in range(10)])
 
-    def counts(self) -> dict[tuple[str, ...], dict[str, int]]:
-        return {}
+    def counts(self) -> Grown:
+        return self.counted
 
     def learn(self, members: MessageMembers) -> None:
-        self.learned.append(members.number("n"))
+        if members.text("kind") == "n":
+            self.learned.append(members.number("n"))
 
     def udp_handlers(self) -> Iterator[Any]:
         return iter(())
@@ -332,6 +335,18 @@ def test_what_a_dead_process_has_sent_belongs_to_the_new_one(harness: Harness) -
         move.take()
         harness.turn_until(lambda: client.received == b"before,after")
         assert (move.old.handler.sessions, move.new.handler.sessions) == (0, 1)
+
+
+def test_sessions_move_once_what_is_known_has_left_the_lane(harness: Harness) -> None:
+    """The new process says that it serves before it has read all of it, as after a time limit."""
+    backend = harness.add(EchoBackend())
+    with moving(harness, backend.name) as move:
+        names = (str(number).rjust(1000) for number in range(6000))
+        move.house.counted.update({("listener", name): {"sessions": 1} for name in names})
+        client = connected(harness, move.old)
+        assert move.move().tcp == 1
+        client.send(b"after")
+        harness.turn_until(lambda: client.received == b"before,after")
 
 
 class StarvedBuffer:
