@@ -52,6 +52,9 @@ BACKLOG_MAX: Final = 16
 """With more messages than this waiting for room, no further session stops."""
 STATES_A_TURN: Final = 4
 """Messages in one turn about what is known; each takes some 0.3 ms to make."""
+NEWS_MAX: Final = 5000
+"""With more messages than this waiting, no announcement is added; they have some 10 MB. A new
+process that starts slowly leaves fewer; one that has stopped must not fill our memory."""
 PASS_MS: Final = 20
 """The time to the second pass; it doubles from pass to pass."""
 PASS_MAX_MS: Final = 500
@@ -129,7 +132,7 @@ class Giver:
         self._datagrams = Forwarding(estate, self._link, self._go_on)
         self._counts = estate.counts()
         """The counts as they were last sent."""
-        estate.tell_news(self._link.send)
+        estate.tell_news(self._tell_news)
         self._telling: Iterator[Message] | None = estate.known()
         self._loop.soon(self._tell_some, self)
 
@@ -150,6 +153,11 @@ class Giver:
     def _told(self, is_sent: bool) -> None:
         if is_sent:
             self._loop.soon(self._tell_some, self)
+
+    def _tell_news(self, message: Message) -> None:
+        """Send an announcement, unless the other side does not read."""
+        if self._link.backlog < NEWS_MAX:
+            self._link.send(message, self._go_on)
 
     # What the other side says.
 

@@ -1,14 +1,14 @@
 """Sessions go from one process to another, here from one listener to another of the same loop."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from nginy.event.loop import Loop
 from nginy.event.pipe import Pipe
 from nginy.process.takeover.estate import Estate
-from nginy.process.takeover.giving import PATIENCE_MS, Giver
+from nginy.process.takeover.giving import NEWS_MAX, PATIENCE_MS, Giver
 from nginy.process.takeover.known import Grown
 from nginy.process.takeover.link import link_pair
 from nginy.process.takeover.messages import Message, MessageMembers, encode
@@ -37,6 +37,7 @@ class House(Estate):
         self.listener = listener
         self.is_accepting = True
         self.learned: list[int] = []
+        self.tell: Callable[[Message], None] | None = None
         self.counted: Grown = {}
         self._zones = Zones()
 
@@ -61,6 +62,9 @@ class House(Estate):
 
     def known(self) -> Iterator[Message]:
         return iter([Message("state", {"kind": "n", "n": n}) for n in range(10)])
+
+    def tell_news(self, tell: Callable[[Message], None] | None) -> None:
+        self.tell = tell
 
     def counts(self) -> Grown:
         return self.counted
@@ -335,6 +339,19 @@ def test_what_a_dead_process_has_sent_belongs_to_the_new_one(harness: Harness) -
         move.take()
         harness.turn_until(lambda: client.received == b"before,after")
         assert (move.old.handler.sessions, move.new.handler.sessions) == (0, 1)
+
+
+def test_news_for_a_process_that_does_not_read_have_a_bound(harness: Harness) -> None:
+    backend = harness.add(EchoBackend())
+    with moving(harness, backend.name) as move:
+        tell = move.house.tell
+        assert tell is not None
+        for _ in range(2 * NEWS_MAX):
+            tell(Message("state", {"kind": "n", "n": 99}))
+        move.take()
+        harness.turn_until(lambda: move.tallies and move.tallies[-1].is_final)
+        assert NEWS_MAX <= move.new_house.learned.count(99) < 2 * NEWS_MAX
+        assert move.house.tell is None
 
 
 def test_sessions_move_once_what_is_known_has_left_the_lane(harness: Harness) -> None:
