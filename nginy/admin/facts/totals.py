@@ -13,9 +13,9 @@ from typing import Final, TypeAlias
 
 from nginy.admin.answer import dumps
 from nginy.admin.facts.live import count_bytes
-from nginy.admin.facts.shape import number, optional, row, rows, table, text
+from nginy.admin.facts.shape import number, row, rows, table, text
 from nginy.admin.facts.tally import FIELDS, SUMS, TIMES, Key, Row, Tally
-from nginy.admin.facts.upstreams import HISTOGRAM, dropped, histogram_row
+from nginy.admin.facts.upstreams import DROP_TIMES, HISTOGRAM, dropped, histogram_row
 from nginy.admin.pace import ROW_US, Pace
 from nginy.admin.subject import Front, Subject
 from nginy.backend.backend import Backend
@@ -43,7 +43,7 @@ TOTALS: Final = row(
             accept_pauses=number,
             ended=table(number),
             drops=table(number),
-            drop_times=table(row(first=optional(number), last=number)),
+            drop_times=DROP_TIMES,
         )
     ),
     fronts=rows(

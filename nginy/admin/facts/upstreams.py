@@ -22,6 +22,7 @@ from nginy.proxy.session import ListenerCounters
 LEAVING_MAX: Final = 100
 
 HISTOGRAM: Final = row(counts=rows(number, 32), sum_ms=real)
+DROP_TIMES: Final = table(row(first=optional(number), last=number))
 UPSTREAM: Final = row(
     name=text,
     fail_open_active=flag,
@@ -47,7 +48,7 @@ LISTENER: Final = row(
     sent=number,
     ended=table(number),
     drops=table(number),
-    drop_times=table(row(first=optional(number), last=number)),
+    drop_times=DROP_TIMES,
     accept_pauses=number,
     accept_paused_until=optional(text),
     retiring=flag,
