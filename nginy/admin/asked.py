@@ -84,7 +84,7 @@ def bad(message: str, code: str = "bad_parameter", hint: str = "") -> RequestErr
 
 
 def closest(text: str, names: Iterable[str]) -> str | None:
-    """Return the name that somebody probably meant."""
+    """Return the name that was probably meant."""
     found = get_close_matches(text[:TEXT_MAX_CHARACTERS], list(names), 1)
     return found[0] if found else None
 

@@ -1,9 +1,9 @@
-"""Events: what has happened lately, numbered, for whoever asks.
+"""Events: what has happened lately, numbered, for all who ask.
 
 One ring holds changes of backends, reloads, changes by operators and ends of workers, each with its
 time by the wall clock. A client that has read up to some number asks for the events after it.
 
-Pure: whoever adds an event says what time it is.
+Pure: the caller of `add` says what time it is.
 """
 
 from collections import deque

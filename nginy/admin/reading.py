@@ -24,8 +24,7 @@ from nginy.wire.request import RequestError
 WAIT_MAX_MS: Final = 300_000
 WAIT_MS: Final = 60_000
 LOOK_MS: Final = 100
-"""How often an answer that waits looks again, so that nothing else has to know that somebody
-waits."""
+"""How often an answer that waits looks again, so that nothing else has to know of it."""
 BALANCE_US: Final = 0.5
 TIME_MAX_MS: Final = 10**14
 """In the year 5138; workers may say anything."""

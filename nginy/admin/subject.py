@@ -1,7 +1,7 @@
 """Subject: what the admin interface is about, and all that it knows of the process around it.
 
 The process fills it in, and changes it at a reload (`process/admin.py`). It copies nothing: it
-looks listeners and upstreams up when somebody asks.
+looks listeners and upstreams up for each answer.
 
 Tested in tests/admin/facts/test_overview.py.
 """
@@ -190,7 +190,7 @@ class Subject:
     recording: Recording = field(init=False)
     """What is recorded of the loop."""
     trace_order: TraceOrder | None = None
-    """The last trace that somebody ordered."""
+    """The last trace that was ordered."""
     _ahead_ms: int = 0
     """By how much the time of day is ahead of the loop's clock."""
     ready: Mapping[str, int] = field(default_factory=dict)
@@ -206,7 +206,7 @@ class Subject:
         self.unopened = tuple(problems)
 
     def wall_text(self, at_ms: int) -> str:
-        """Return an instant of the loop's clock as text: always the same one, whoever asks when.
+        """Return an instant of the loop's clock as text, the same at each call.
 
         The two clocks are read one after the other, so what lies between them is never quite the
         same. The loop's stands still while the machine does.

@@ -182,7 +182,8 @@ JS: Final = """\
       return answer.json();
     }).then(function (found) {
       var count = found.matched, what = state === "kill" ? "End all sessions of " : state + " ";
-      var text = what + place + "? It has " + (count || "no") + " sessions.";
+      var text = what + place + "? It has " + (count || "no") +
+        (count === 1 ? " session." : " sessions.");
       if (!confirm(count ? text + "\\n" + some(found.sessions, count) : text)) return;
       if (state === "kill") return send("POST", "/sessions/kill", { filter: chosen });
       send("PATCH", "/upstreams/" + encodeURIComponent(data.upstream) + "/backends/" +
