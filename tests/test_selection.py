@@ -1,4 +1,7 @@
-"""Which tests run by themselves: those marked `real` do so only where `-m` names the marker."""
+"""Which tests run by themselves: those marked `real` do so only where `-m` names the marker.
+
+And what setup.cfg excuses: a cache of pytest's that cannot be written.
+"""
 
 import pathlib
 import shutil
@@ -30,6 +33,18 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return path
 
 
+def run(directory: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    paths = f"pythonpath={TESTS.parent} {TESTS}"
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-o", paths, "-q", "test_example.py", *arguments],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=15,
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("expression", "selected"),
@@ -45,15 +60,12 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def test_what_a_marker_expression_selects(
     directory: pathlib.Path, expression: str, selected: list[str]
 ) -> None:
-    paths = f"pythonpath={TESTS.parent} {TESTS}"
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-o", paths]
-    done = subprocess.run(
-        [*command, "--collect-only", "-q", "test_example.py", "-m", expression],
-        cwd=directory,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=15,
-    )
+    done = run(directory, "-p", "no:cacheprovider", "--collect-only", "-m", expression)
     found = [line.partition("::test_")[2] for line in done.stdout.splitlines() if "::" in line]
     assert found == selected, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_cache_that_cannot_be_written_stops_nobody(directory: pathlib.Path) -> None:
+    done = run(directory, "-o", "cache_dir=/dev/null")
+    assert done.returncode == pytest.ExitCode.OK, done.stdout + done.stderr
