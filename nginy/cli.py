@@ -48,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         say_what_was_meant(typed)
         print_error(str(error))
         return 1
-    arguments["CONFIG"] = arguments["CONFIG"] or arguments["-c"]
+    if arguments["CONFIG"] is None:
+        arguments["CONFIG"] = arguments["-c"]
     try:
         return _act(arguments)
     except NginyError as error:
@@ -65,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _act(arguments: Mapping[str, str]) -> int:
     """Serve a configuration or check it; leave other command lines to `cli_questions`."""
-    if not STARTING.issuperset(word for word, value in arguments.items() if value):
+    typed = (word for word, value in arguments.items() if value or value == "")
+    if not STARTING.issuperset(typed):
         from nginy.cli_questions import answer  # noqa: PLC0415
 
         return answer(arguments)

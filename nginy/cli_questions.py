@@ -68,7 +68,7 @@ def answer(arguments: Mapping[str, Any]) -> int:
         return _answer_at(arguments)
     path = arguments["CONFIG"]
     environ = ask.service_environ(os.environ, path)
-    if arguments["-s"]:
+    if arguments["-s"] is not None:
         return _send(arguments["-s"], path, environ)
     return _answer(load(path, environ), arguments)
 
@@ -95,7 +95,8 @@ def _page(arguments: Mapping[str, str]) -> str | None:
         return render_reference()
     if arguments["--man"]:
         return render_manual(parse_usage(USAGE), render_reference(), __version__)
-    return _completion(arguments["--completion"]) if arguments["--completion"] else None
+    shell = arguments["--completion"]
+    return None if shell is None else _completion(shell)
 
 
 def _completion(shell: str) -> str:

@@ -85,6 +85,17 @@ def test_t_names_every_mistake_and_fails(tmp_path: pathlib.Path, capsys: Capture
     )
 
 
+@pytest.mark.parametrize("argv", [[""], ["-t", ""], ["-c", ""]])
+def test_an_empty_name_of_a_file_is_one_sentence(capsys: Capture, argv: list[str]) -> None:
+    """As in a script whose variable is not set."""
+    status, out, err = outcome(capsys, *argv)
+    assert (status, out, err[0]) == (
+        1,
+        "",
+        "nginy: [emerg] : cannot be read: No such file or directory",
+    )
+
+
 def test_t_names_files_that_could_not_be_written(tmp_path: pathlib.Path, capsys: Capture) -> None:
     path = write(tmp_path, "pid: none/nginy.pid\n" + LISTENER)
     assert outcome(capsys, "-t", path) == (
@@ -279,6 +290,15 @@ def test_s_knows_five_signals(tmp_path: pathlib.Path, capsys: Capture) -> None:
         assert outcome(capsys, "-s", "kill", path) == (1, "", [message])
     message = message.replace("kill", "relaod") + ' (did you mean "reload"?)'
     assert outcome(capsys, "-s", "relaod", "missing.yml") == (1, "", [message])
+    status, _, err = outcome(capsys, "-s", "", "missing.yml")
+    assert status == 1
+    assert 'invalid option: "-s ", expected stop' in err[0]
+
+
+def test_completion_knows_three_shells(capsys: Capture) -> None:
+    for shell in ("", "tcsh"):
+        message = f'nginy: [emerg] invalid option: "--completion {shell}", expected bash, zsh, fish'
+        assert outcome(capsys, "--completion", shell) == (1, "", [message])
 
 
 def test_s_needs_a_pid_file(tmp_path: pathlib.Path, capsys: Capture) -> None:
