@@ -95,7 +95,7 @@ class StateFile:
         """Write now what is due: the process is ending, or another one is about to read the
         file.
         """
-        if self._is_due:
+        if self._timer.is_running:
             self._loop.timers.cancel(self._timer)
             self._timer_handler(self._timer)
         self._saving.finish()

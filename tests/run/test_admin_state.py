@@ -179,6 +179,14 @@ def test_what_could_not_be_written_is_tried_again(
     path.mkdir()
     state.changed()
     with expect_log("cannot be written"):
+        wait(DELAY_MS)
+    path.rmdir()
+    state.flush()  # the process ends before the next try
+    assert json.loads(path.read_text())["changes"] == []
+    path.unlink()
+    path.mkdir()
+    state.changed()
+    with expect_log("cannot be written"):
         state.close()
     assert list(loop.timers.running()) == []
     loop.close()
