@@ -148,6 +148,9 @@ class Taker:
         if not is_sent:
             self._undecided.append(session)
             return
+        self._take_up(session)
+
+    def _take_up(self, session: TcpSession | UdpSession) -> None:
         self.taken += 1
         try:
             session.take_up()
@@ -165,8 +168,7 @@ class Taker:
         self._over()
         orphans, self._undecided = self._undecided, []
         for session in orphans:
-            self.taken += 1
-            session.take_up()
+            self._take_up(session)
 
     def _over(self) -> None:
         """Close the lane; sessions whose confirmations have not left become undecided."""

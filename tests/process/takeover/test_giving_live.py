@@ -430,9 +430,9 @@ def test_a_session_for_whose_connections_there_is_no_memory_stays(harness: Harne
         harness.turn_until(lambda: client.received == b"before,after")
 
 
-@pytest.mark.parametrize("is_new", [False, True], ids=["old", "new"])
+@pytest.mark.parametrize("where", ["old", "new", "new of a dead one"])
 def test_a_session_without_memory_to_go_on_ends_and_no_other_one(
-    harness: Harness, expect_log: ExpectLog, is_new: bool
+    harness: Harness, expect_log: ExpectLog, where: str
 ) -> None:
     starved: list[TcpSession] = []
 
@@ -447,17 +447,19 @@ def test_a_session_without_memory_to_go_on_ends_and_no_other_one(
 
     backend = harness.add(EchoBackend())
     with moving(harness, backend.name) as move:
-        handler: Any = (move.new if is_new else move.old).handler
+        handler: Any = (move.old if where == "old" else move.new).handler
         handler.session_class = StarvedSession
         clients = [connected(harness, move.old) for _ in range(2)]
         move.send_off()
         with contextlib.ExitStack() as stack:
             stack.enter_context(expect_log("no descriptor, port or memory"))
-            if is_new:
-                move.take()
-            else:
+            if where == "old":
                 stack.enter_context(expect_log("2 sessions on the way"))
                 move.far.close()
+            else:
+                if where != "new":
+                    move.giver.close()
+                move.take()
             harness.turn_until(lambda: any(client.was_reset for client in clients))
         (alive,) = [client for client in clients if not client.was_reset]
         alive.send(b"after")
