@@ -8,7 +8,7 @@ import signal
 from kit.faults import Site
 from kit.program import PROGRAM, Nginy, run_once
 
-FIELDS = "Name|Umask|Groups|Threads|NoNewPrivs|Sig...|Shd...|Cap..."
+FIELDS = "Name|Umask|Groups|Threads|NoNewPrivs|Sig(?:Pnd|Blk|Ign|Cgt)|ShdPnd|Cap..."
 STATUS = re.compile(rf"^(?:{FIELDS}):.*", re.MULTILINE)
 TIMES_AND_NUMBERS = re.compile(r"^\S+ \S+|\d+#\d+|PID \d+")
 
