@@ -23,6 +23,8 @@ ANSWER_MAX_BYTES: Final = 64 << 20
 TOKEN_MISSING: Final = 401
 REFUSED: Final = 400
 """The lowest status of an answer that says what is wrong."""
+STAMPED: Final = "generation"
+"""A member that all objects have with which nginy answers."""
 
 
 class NoAnswerError(NginyError):
@@ -93,9 +95,12 @@ def ask_json(interface: Interface, message: Message) -> Any:
     if code >= REFUSED:
         raise refusal(code, text)
     try:
-        return json.loads(text)
+        found = json.loads(text)
     except ValueError:
-        raise NginyError(f"{interface.name} does not answer like nginy") from None
+        found = None
+    if not isinstance(found, dict) or STAMPED not in found:
+        raise NginyError(f"{interface.name} does not answer like nginy")
+    return found
 
 
 def refusal(code: int, text: str) -> NginyError:

@@ -43,7 +43,7 @@ class Canned:
 
 
 def test_it_goes_on_waiting_for_as_long_as_it_was_told_to(tmp_path: pathlib.Path) -> None:
-    row = {**ROW, "weight": {"now": 1}}
+    row = {**ROW, "weight": {"now": 1}, "generation": 1}
     canned = Canned(tmp_path / "a", row, {**row, "idle": False}, {**row, "conns": 0, "idle": True})
     config = loaded(tmp_path, f"admin: unix:{tmp_path}/a\n{CONFIG}")
     interface = interface_of(config, "nginy.yml")
