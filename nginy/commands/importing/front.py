@@ -175,7 +175,7 @@ def _empty(path: str, imported: Imported) -> ConfigError:
     lost = [each for each in imported.entries if each.fate is Fate.LEFT_OUT]
     for word in LISTENING:
         for entry in lost:
-            if entry.directive.split()[0] == word:
+            if entry.directive.split()[:1] == [word]:
                 return refuse(entry.file, entry.line, f"{entry.directive}: {entry.text}; {text}")
     return refuse(path, 0, text)
 

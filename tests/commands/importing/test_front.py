@@ -154,6 +154,7 @@ def test_a_slip_is_one_sentence(
             '"proxy_pass" within "listen", expected ";" before it',
         ),
         ("stream {}\n", "", "nothing in it listens, so there is nothing to import"),
+        ("listen a\n mode tcp\n \\ \n", "", "nothing in it listens, so there is nothing to import"),
         ("stream {\n include no/x.conf;\n}\n", ":2:1", '"{dir}/no/x.conf" cannot be read: No such'),
     ],
 )
