@@ -122,8 +122,7 @@ class Server:
         self.logs.set_level(level)
         for front in self.services.fronts():
             # Handlers have looked at the level, to know what their sessions need to log.
-            for handler in (front.handler, *front.handler.proxies()):
-                handler.use_logger(handler.logger)
+            front.handler.use_logger(front.handler.logger)
 
     # Running and ending.
 

@@ -421,12 +421,14 @@ def test_a_listener_s_error_log_has_what_its_sessions_say_and_nothing_else(site:
     assert not [line for line in nginy.stop() if "denied" in line or "connected" in line]
 
 
+@pytest.mark.parametrize("way", ["%s", "%s, routes: [{from: 10.0.0.0/8, return: x}]"])
 def test_a_session_goes_on_with_the_error_log_that_it_began_with(
-    site: Site, backend: Listening
+    site: Site, backend: Listening, way: str
 ) -> None:
     """Its file is closed when the last such session has ended."""
+    leads = way % f'proxy_pass: "{backend.name}"'
     config = f"""
-    listeners: {{listen: "{site.address}", proxy_pass: "{backend.name}", error_log: %s}}
+    listeners: {{listen: "{site.address}", {leads}, error_log: %s}}
     """
     nginy = site.run(config % "{path: old.log, level: info}")
     client, upstream = site.exchange(backend)

@@ -15,6 +15,7 @@ A reload makes another routed handler. Established sessions stay with the handle
 its successor for the same upstream, if there is one, takes it over like any other.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -89,6 +90,11 @@ class Contents:
         """Return those that lead to an upstream."""
         return [each for each in self._by_target.values() if isinstance(each, ProxyHandler)]
 
+    def use_logger(self, logger: logging.Logger) -> None:
+        """Make the sessions of all targets log to `logger`."""
+        for handler in self._by_target.values():
+            handler.use_logger(logger)
+
     def take_over(self, main: ProtocolHandler, before: ProtocolHandler) -> None:
         """Follow the handlers that served the listener before."""
         for old in before.proxies():
@@ -135,6 +141,11 @@ class Routed(ProtocolHandler):
             return None
         handler = self.contents.handler(self, RouteTarget(upstream))
         return handler if isinstance(handler, ProxyHandler) else None
+
+    def use_logger(self, logger: logging.Logger) -> None:
+        """Do the same for its targets: a reload may have made some before."""
+        super().use_logger(logger)
+        self.contents.use_logger(logger)
 
     def take_over(self, before: ProtocolHandler) -> None:
         """Go on where `before` did, whether it had routes or not."""
