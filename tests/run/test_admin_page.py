@@ -151,6 +151,19 @@ def state_of(backend: str) -> str:
     return f"{row}('{backend}')).querySelector('.state').className"
 
 
+# Answers instead of nginy.
+REFUSING = """() => Promise.resolve(new Response(
+  '{"error": {"message": "too many", "hint": "try again"}}', {status: 503}))"""
+
+
+def click_refused(browser: Browser, place: str) -> None:
+    """Click a button while nginy does not tell how many sessions there are; nothing is asked."""
+    browser.value(f"window.real = window.fetch; window.fetch = {REFUSING}; 1")
+    browser.value(f"{place}.click()")
+    wait_until(lambda: browser.value("1") and browser.asked[-1] == "too many, try again")
+    browser.value("window.fetch = window.real; 1")
+
+
 def button(backend: str, word: str) -> str:
     return f"document.querySelector('button[data-backend=\"{backend}\"][data-state={word}]')"
 
@@ -192,6 +205,7 @@ def test_in_a_browser_it_is_true_in_three_seconds_and_asks_before_it_changes_any
         assert f"drain web/{first}? It has 2 sessions." in browser.asked[-1]
         assert shown.clients[0].getsockname()[0] in browser.asked[-1]
         assert browser.value(state_of(first)) == "state up"
+        click_refused(browser, button(first, "drain"))
         browser.reply = lambda _: ""
         browser.value(f"{button(first, 'drain')}.click()")
         browser.waits(f"{state_of(first)} === 'state draining'")

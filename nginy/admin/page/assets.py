@@ -156,17 +156,19 @@ JS: Final = """\
       stale("stale since " + since.toTimeString().slice(0, 8) + ": nginy does not answer");
     }).finally(function () { busy = false; });
   }
+  function refused(answer) {
+    return answer.json().then(function (found) {
+      var error = found.error;
+      alert(error.message + (error.hint ? ", " + error.hint : ""));
+    });
+  }
   function send(method, path, body) {
     ask("/api/v1" + path, {
       method: method,
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify(body)
     }).then(function (answer) {
-      if (answer.ok) return look();
-      return answer.json().then(function (found) {
-        var error = found.error;
-        alert(error.message + (error.hint ? ", " + error.hint : ""));
-      });
+      return answer.ok ? look() : refused(answer);
     }).catch(look);
   }
   function some(sessions, all) {
@@ -179,8 +181,9 @@ JS: Final = """\
     var place = data.upstream + "/" + data.backend, state = data.state;
     var chosen = { upstream: data.upstream, backend: data.backend };
     ask("/api/v1/sessions?limit=5&" + new URLSearchParams(chosen)).then(function (answer) {
-      return answer.json();
+      return answer.ok ? answer.json() : refused(answer);
     }).then(function (found) {
+      if (!found) return;
       var count = found.matched, what = state === "kill" ? "End all sessions of " : state + " ";
       var text = what + place + "? It has " + (count || "no") +
         (count === 1 ? " session." : " sessions.");
