@@ -144,7 +144,9 @@ class Feed:
         return None if self._under_way is None else self._under_way[1]
 
     def begin(self, state: State, line: Line | None, now_s: float) -> None:
-        """Begin a round, and give up one under way."""
+        """Begin a round, and give up one under way; a change has to end first."""
+        if self._under_way is not None and self._under_way[0] == "change":
+            return
         self.close()
         self._found.clear()
         self._view = state.view

@@ -216,7 +216,7 @@ class Front:
                 self._feed.advance(time.monotonic())
                 if self._feed.told:
                     state, self._feed.told = replace(state, told=self._feed.told), ""
-                    self._next_s = 0.0
+                    self._act(state, Action("ask"))
                 for key in self._keys():
                     size = self._size()
                     state, action = press(state, key, self._lines, body_height(state, size))

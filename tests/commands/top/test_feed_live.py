@@ -160,3 +160,15 @@ def test_a_change_is_sent_and_told(server: Server) -> None:
     assert told(b"", "HTTP/1.1 204 No Content") == "done"
     assert told({"result": "ok"}) == "done"
     assert told({"error": {"message": "no \x1b"}}, "HTTP/1.1 403 X") == "no \\x1B"
+
+
+def test_a_round_does_not_give_up_a_change_that_is_under_way(server: Server) -> None:
+    """As when Enter follows the y at once, which asks for details."""
+    server.feed.send(Message("PATCH", "/x", {"state": "drain"}), 0.0)
+    server.feed.begin(State(), None, 0.0)
+    assert server.answer({"result": "ok"})
+    assert server.asked[-1].startswith("PATCH /x ")
+    assert server.feed.told == "done"
+    server.feed.begin(State(), None, 0.0)
+    server.answer(overview())
+    assert server.asked[-1].startswith("GET /api/v1/overview ")
