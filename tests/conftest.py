@@ -5,7 +5,7 @@ import logging
 import pathlib
 import resource
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager
 
 import pytest
@@ -71,14 +71,18 @@ def is_repetition(item: pytest.Item) -> bool:
     )
 
 
-def pytest_collection_finish() -> None:
-    """Make the cyclic collector skip what pytest has collected.
+@pytest.hookimpl(hookwrapper=True)
+def pytest_collection() -> Generator[None, None, None]:
+    """Make the cyclic collector skip what pytest collects.
 
     These are some 10^5 objects that live to the end; a collection that a test asks for, or that
     falls into a span which a test measures, is then about the test's own.
     """
+    gc.disable()
+    yield
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
