@@ -1,8 +1,9 @@
 """OperatorChanges: applies what operators have set, keeps it, and hands it to a successor.
 
 The book of changes is in the subject (`admin/changes/book.py`), and requests write there. This
-sends what holds to all who serve, ends leases in time, has a reload overrule what it contradicts,
-and keeps the file of changes up to date (`state_file.py`). At an upgrade, the book goes along.
+sends what holds to all processes that serve, ends leases in time, has a reload overrule what it
+contradicts, and keeps the file of changes up to date (`state_file.py`). At an upgrade, the book
+goes along.
 
 Tested in tests/run/test_admin_state.py.
 """
@@ -25,7 +26,7 @@ logger = logging.getLogger("nginy.server")
 
 
 class OperatorChanges:
-    """The changes of one process, for all who serve. Created and closed by the `AdminSet`."""
+    """The changes of one process, for all that serve. Created and closed by the `AdminSet`."""
 
     def __init__(self, loop: Loop, subject: Subject) -> None:
         """Follow the book of `subject`."""
@@ -58,7 +59,7 @@ class OperatorChanges:
             self.apply()
 
     def apply(self) -> None:
-        """Send the changes that hold to all who serve, without waiting for them."""
+        """Send the changes that hold to all processes that serve, without waiting for them."""
         subject = self._subject
         subject.set_level(None if subject.book.level is None else subject.book.level[0])
         if subject.crew is None:

@@ -66,7 +66,7 @@ class Progress(enum.Enum):
 
 
 class Testator(Protocol):
-    """Whoever has something to hand over: the process that serves, or the supervisor of several."""
+    """The side that hands over: the process that serves, or the supervisor of several."""
 
     def listeners(self) -> Sequence[Listener]:
         """Return the listeners that the successor gets copies of."""

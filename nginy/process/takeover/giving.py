@@ -79,7 +79,7 @@ class Stage(enum.Enum):
 
 
 class Giver:
-    """Hands over what one process has. Created and closed by whoever owns its server."""
+    """Hands over what one process has. Created and closed by the owner of its server."""
 
     __slots__ = (
         "_counts",

@@ -86,7 +86,7 @@ class Message:
     members: Mapping[str, object]
     data: bytes = b""
     fds: Sequence[int] = ()
-    """Received descriptors belong to whoever gets the message."""
+    """Received descriptors belong to the receiver of the message."""
 
 
 def encode(message: Message) -> bytes:

@@ -199,7 +199,7 @@ class Predecessor:
 
 
 def tell_failure(environ: Mapping[str, str], problems: Sequence[str]) -> None:
-    """Tell whoever waits for this process that it failed before it had a loop."""
+    """Tell the process that waits for this one that it failed before it had a loop."""
     with contextlib.suppress(OSError):
         found = _link_in(environ)
         if found is not None:

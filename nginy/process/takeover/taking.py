@@ -34,7 +34,7 @@ KNOWN_MS: Final = 5000
 
 
 class Taker:
-    """Takes over what comes on one lane. Created and closed by whoever owns the server."""
+    """Takes over what comes on one lane. Created and closed by the owner of the server."""
 
     __slots__ = (
         "_changed",

@@ -159,7 +159,7 @@ class Reports:
             os.close(fd)
 
     def heard(self, process: WorkerProcess, word: str, text: str) -> bool:
-        """Take a worker's message; return False if it is for somebody else."""
+        """Take a worker's message; return False if it is not about reports."""
         if word == "event":
             add_event(self._subject.events, self._loop.clock.wall_ms(), text)
         elif word == "totals":

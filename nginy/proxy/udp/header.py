@@ -124,7 +124,7 @@ class HeaderReader:
         return (client or key) in self._handler.table
 
     def _read(self, data: memoryview) -> tuple[Announced | None, int]:
-        """Return whom the header at the head of a datagram announces, and its length.
+        """Return the client that the header of a datagram announces, and the header's length.
 
         Raises WireError.
         """
@@ -146,13 +146,13 @@ class HeaderReader:
         return known
 
     def _note(self, key: ClientKey, client: Announced | None) -> None:
-        """Note who a peer speaks for, until it announces somebody else."""
+        """Note the client that a peer speaks for, until it announces another one."""
         note(self._handler.announcements, key, client, self.announcements_max)
         if self._handler.on_announced is not None:
             self._handler.on_announced(key, client)
 
     def _noted(self, key: ClientKey) -> Announced | None:
-        """Return the client for whom a peer that sends no header speaks, None if there is none."""
+        """Return the client that a peer without a header speaks for, None if there is none."""
         if not self._is_standalone:
             return None
         noted = self._handler.announcements
@@ -173,7 +173,7 @@ def note(
     client: Announced | None,
     most: int = ANNOUNCEMENTS_MAX,
 ) -> None:
-    """Note among the announcements of a listener for whom a peer speaks; None: for itself."""
+    """Note in a listener's announcements which client a peer speaks for; None: for itself."""
     noted.pop(key, None)
     if client is not None:
         noted[key] = client
