@@ -198,11 +198,26 @@ class Findings:
         Where they end is not certain, as they may have quotation marks in them.
         """
         if mark in self.filled:
-            text = _QUOTED.sub(lambda _: quote(self.filled[mark]), text)
+            text = self._as_written(mark, text)
+        text = without_cut(text, self.environment)  # as long as they are whole
         hide = self.hide
         if hide is not None:
             text = _QUOTED.sub(lambda match: f'"{hide(match[1])}"', text)
-        return without_cut(text, self.environment)
+        return text
+
+    def _as_written(self, mark: Mark, text: str) -> str:
+        """Return the text of a problem with ${NAME} for its value.
+
+        What follows the value may be a hint, which has parts of it.
+        """
+        match = _QUOTED.search(text)
+        if match is None:
+            return text
+        rest = text[match.end() :]
+        parts = {part for value in self.environment for part in _PARTS.findall(value)}
+        if not parts.isdisjoint(_PARTS.findall(rest)):
+            rest = " is not valid"
+        return f"{text[: match.start()]}{quote(self.filled[mark])}{rest}"
 
     def refuse(self, mark: Mark, text: str, *, is_clean: bool = False) -> RefusedError:
         """Note one problem; return the exception that the caller raises."""

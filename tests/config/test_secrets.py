@@ -75,6 +75,32 @@ def test_a_value_that_begins_with_another_leaves_nothing() -> None:
     assert [each.text for each in findings.warnings] == ["it is ***"]
 
 
+@pytest.mark.parametrize("value", ["hush hush; x", "hush:hush;", "hu'sh\"hush!"])
+@pytest.mark.parametrize(
+    ("balance", "command", "target", "said"),
+    [
+        ("${HUSH}", "/bin/true", "web", 'balance: "${HUSH}" is not '),
+        ("http://${HUSH}", "/bin/true", "web", 'balance: "http://${HUSH}" is not '),
+        ("random", "${HUSH}", "web", 'command: "***'),
+        ("random", "/bin/true", "${HUSH};", 'proxy_pass: "${HUSH};" is not valid'),
+    ],
+)
+def test_no_hint_has_a_part_of_a_secret(
+    tmp_path: pathlib.Path, balance: str, command: str, target: str, said: str, value: str
+) -> None:
+    text = f"""
+upstreams:
+  web:
+    backends: 127.0.0.1:1
+    balance: "{balance}"
+    health_check: {{type: exec, command: ["{command}"]}}
+listeners: {{listen: 127.0.0.1:80, proxy_pass: "{target}"}}
+"""
+    found = problems(tmp_path, text, {"HUSH": value})
+    assert "hush" not in found
+    assert said in found
+
+
 def test_a_value_that_a_problem_cuts_short_is_not_said(tmp_path: pathlib.Path) -> None:
     """The place of the problem has no variable: another one quotes the value."""
     text = """
