@@ -53,6 +53,7 @@ import pytest
 def used():
     yield
     pathlib.Path("ended").touch()
+    pytest.fail("nobody is told")
 @contextlib.contextmanager
 def entered():
     try: yield
@@ -141,6 +142,8 @@ def test_the_end_of_a_run_lets_each_test_clean_up(directory: pathlib.Path) -> No
     assert "stopping after 1 failures" in text
     assert (directory / "left").exists()
     assert (directory / "ended").exists()
+    assert "Traceback" not in text
+    assert "nobody is told" not in text
 
 
 @pytest.mark.slow
