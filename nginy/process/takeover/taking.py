@@ -1,8 +1,9 @@
 """The new side: a process takes over, on a lane, what another process has.
 
 It learns what the old process knows before it serves, then says that it is ready. Each session that
-comes finds its place in the new configuration, or is refused and stays where it is. A session does
-nothing here before its confirmation has left; the head of `messages.py` says why.
+comes finds its place in the new configuration, or is refused and stays where it is, as does one
+that would leave no descriptors for the next new client. A session does nothing here before its
+confirmation has left; the head of `messages.py` says why.
 
 Tested in tests/process/takeover/test_giving_live.py.
 """
@@ -82,6 +83,9 @@ class Taker:
         for members in early:
             self._estate.learn(members)
         if not self.is_over:
+            # One more than usual: without it, sessions could take the last ones, and no client
+            # would be accepted before one of them ends.
+            self._loop.reserve.promise()
             self._link.send(Message("ready", {}))
 
     def _received(self, message: Message) -> None:
@@ -135,6 +139,10 @@ class Taker:
     def _made_of(
         self, record: TcpRecord | UdpRecord, data: bytes, fds: Sequence[int]
     ) -> TcpSession | UdpSession:
+        if not self._loop.reserve.refill():
+            for fd in fds:
+                os.close(fd)
+            raise Unmovable("as no descriptor is free")
         if isinstance(record, UdpRecord):
             return udp_session.made_of(record, data, fds, self._estate, self._loop)
         return tcp_session.made_of(record, data, fds, self._estate, self._loop)
@@ -172,6 +180,8 @@ class Taker:
 
     def _over(self) -> None:
         """Close the lane; sessions whose confirmations have not left become undecided."""
+        if self._is_ready and not self.is_over:
+            self._loop.reserve.redeem()
         self.is_over = self.is_known = True
         self._link.close()
         self.reads = False

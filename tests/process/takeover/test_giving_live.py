@@ -22,6 +22,7 @@ from nginy.proxy.tcp import TcpSession
 from conftest import ExpectLog
 from kit.ends import End
 from kit.harness import Front, Harness
+from kit.leaks import no_descriptor_left
 from kit.servers import EchoBackend, SilentBackend
 
 LISTENER = "127.0.0.1:80"
@@ -477,3 +478,23 @@ def test_a_session_stays_where_the_new_process_has_no_room(harness: Harness) -> 
         assert dict(move.tallies[-1].stays) == {"as worker_connections are used up": 1}
         client.send(b"after")
         harness.turn_until(lambda: client.received == b"before,after")
+
+
+def test_a_session_stays_that_would_leave_no_descriptors_for_a_new_client(
+    harness: Harness,
+) -> None:
+    backend = harness.add(EchoBackend())
+    with moving(harness, backend.name) as move:
+        client = connected(harness, move.old)
+        move.send_off()
+        with no_descriptor_left() as free_one:
+            move.take()
+            for _ in range(2):  # just what the session takes
+                free_one()
+            harness.turn_until(lambda: move.tallies and move.tallies[-1].is_final)
+        assert dict(move.tallies[-1].stays) == {"as no descriptor is free": 1}
+        client.send(b"after")
+        harness.turn_until(lambda: client.received == b"before,after")
+        move.close()
+        assert harness.loop.reserve.refill()
+        assert len(connected(harness, move.new).received) == len(b"before,")
