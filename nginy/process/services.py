@@ -225,6 +225,7 @@ class ServiceSet:
             self._retire(key, timeout_ms)
             if has_successor:
                 _leave(service.listener)
+        self.holds_datagrams &= not has_successor
         self._tell()
 
     def receivers(self) -> Iterator[DatagramReceiver]:
@@ -237,8 +238,10 @@ class ServiceSet:
         """Read the sockets of UDP listeners from now on, as no other process does any more."""
         if self.holds_datagrams:
             self.holds_datagrams = False
-            for receiver in self.receivers():
-                receiver.wake()
+            retiring = (each.listener for each in self.retiring)
+            for listener in filter(None, (*self.listeners(), *retiring)):
+                if isinstance(listener.connection, DatagramReceiver):
+                    listener.connection.wake()
 
     def limit(self, timeout_ms: int | None) -> None:
         """Let the sessions of retired listeners end within `timeout_ms`."""

@@ -1,6 +1,7 @@
 """The listeners of one configuration after the other, without the rest of a server."""
 
 import pathlib
+import socket
 
 import pytest
 from nginy.process.gradual import at_once
@@ -8,10 +9,11 @@ from nginy.process.logs import LogSet
 from nginy.process.pools import PoolSet
 from nginy.process.services import ServiceSet
 
+from conftest import ExpectLog
 from kit.calls import calls
 from kit.configs import loaded
 from kit.harness import Harness
-from kit.program import own_host
+from kit.program import free_port, own_host
 
 
 @pytest.mark.parametrize("method", ["epoll"])
@@ -41,3 +43,33 @@ def test_a_range_of_ports_moves_without_comparing_each_with_each(
         return cost
 
     assert calls_to_move(200) < 5 * calls_to_move(50)
+
+
+def test_a_retired_listener_reads_datagrams_once_no_other_process_does(
+    harness: Harness, tmp_path: pathlib.Path, expect_log: ExpectLog
+) -> None:
+    """A new process may be told to end in the moment in which the old one dies."""
+    pools = PoolSet(harness.loop)
+    services = ServiceSet(harness.loop, LogSet(harness.loop), pools)
+    try:
+        services.holds_datagrams = True
+        host = own_host()
+        text = f'{{listen: "{host}:{free_port(host)}", protocol: udp, proxy_pass: "127.0.0.1:9"}}'
+        config = loaded(tmp_path, f"listeners: [{text}]")
+        opened = services.open(config)
+        at_once(pools.add(config, at_once(pools.prepare(config))))
+        pools.apply()
+        at_once(services.begin(config))
+        services.apply(config, opened)
+        (receiver,) = services.receivers()
+        services.retire_all(None)
+        with socket.socket(type=socket.SOCK_DGRAM) as client:
+            client.sendto(b"hello", receiver.socket.getsockname())
+            harness.settle()
+            assert receiver.received == 0
+            with expect_log("the listener takes no new clients"):
+                services.read_datagrams()
+                harness.turn_until(lambda: receiver.received == len(b"hello"))
+    finally:
+        services.close()
+        pools.close()

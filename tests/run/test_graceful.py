@@ -46,6 +46,8 @@ class Place:
             self.connect()
         except ConnectionRefusedError:
             return False
+        except ConnectionResetError:  # closed in the very moment in which the kernel answered
+            return True
         return True
 
     def close(self) -> None:

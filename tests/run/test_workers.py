@@ -167,10 +167,13 @@ def has_died(pid: int) -> bool:
 
 
 def refuses(target: tuple[str, int]) -> bool:
-    with contextlib.suppress(ConnectionRefusedError):
+    try:
         connect(target).close()
+    except ConnectionRefusedError:
+        return True
+    except ConnectionResetError:  # closed in the very moment in which the kernel answered
         return False
-    return True
+    return False
 
 
 # Serving.

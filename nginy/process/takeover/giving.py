@@ -4,7 +4,8 @@ meanwhile.
     KNOWING   tells what it knows; sessions go on as ever
     MOVING    since `ready`: accepts nobody, and goes through its sessions in passes. One that can
               move stops and is sent; one that cannot move yet is looked at again in the next pass
-    OVER      nothing is left that will move, or the other side is gone
+    LEAVING   nothing is left that will move; the other side has not read all of it yet
+    OVER      the other side has read everything, or is gone
 
 A giver works in slices, a few sessions in each turn, and no more than `WINDOW` of them are on their
 way at a time. Whatever goes wrong, it resumes the sessions that the other side has not confirmed;
@@ -23,18 +24,14 @@ from typing import Final
 
 from nginy.event.loop import Loop
 from nginy.event.timer import Timer
-from nginy.process.takeover import tcp_session, udp_session
 from nginy.process.takeover.datagrams import Forwarding
 from nginy.process.takeover.estate import Estate
 from nginy.process.takeover.known import growth
 from nginy.process.takeover.link import Link
 from nginy.process.takeover.messages import Message, MessageError, MessageMembers, pieces
-from nginy.process.takeover.session_record import TcpRecord
+from nginy.process.takeover.offers import PENDING, Movable, parts_of, resume, why_unmovable
 from nginy.process.takeover.tally import Moved
-from nginy.process.takeover.udp_session import UdpRecord
 from nginy.proxy.movable import SOON
-from nginy.proxy.phases.limiting import Zones
-from nginy.proxy.reply import ReplySession
 from nginy.proxy.session import Session
 from nginy.proxy.tcp import TcpSession
 from nginy.proxy.udp.session import UdpSession
@@ -61,20 +58,13 @@ PASS_MAX_MS: Final = 500
 PATIENCE_MS: Final = 10_000
 """How long the other side may leave sessions unconfirmed."""
 
-OWN_ANSWER: Final = "that nginy answers itself"
-
-PENDING: Final = frozenset((SOON, OWN_ANSWER))
-"""The reasons that will be gone in a moment: the session moves then, or has ended."""
-
-
-Movable = TcpSession | UdpSession
-
 
 class Stage(enum.Enum):
     """What a giver is doing."""
 
     KNOWING = "knowing"
     MOVING = "moving"
+    LEAVING = "leaving"
     OVER = "over"
 
 
@@ -180,8 +170,13 @@ class Giver:
             session = self._arrived(members.number("number"))
             why = self._refusals[session] = members.text("why")
             self._stays[why] += 1
-            _take_back(session)
+            resume(session)
             self._go_on()
+        elif message.word == "bye" and self.stage is Stage.LEAVING:
+            self.stage = Stage.OVER
+            self._stop()
+            self.tally.is_final = True
+            self._report(self.tally)
 
     def _arrived(self, number: int) -> Movable:
         session = self._in_flight.pop(number, None)
@@ -240,17 +235,13 @@ class Giver:
         if id(session.handler.counters) not in self._names or session.number in self._in_flight:
             # Two sessions may have the same number, if one came from an earlier process.
             return SOON
-        if isinstance(session, TcpSession):
-            return session.why_unmovable
-        if isinstance(session, UdpSession):
-            return "" if session.upstream is not None else SOON
-        return OWN_ANSWER if isinstance(session, ReplySession) else SOON
+        return why_unmovable(session)
 
     def _offer(self, session: Movable) -> bool:
         number = session.number
         session.halt()
         self._in_flight[number] = session  # from here on, any failure resumes it
-        record, rests, fds = _parts(
+        record, rests, fds = parts_of(
             session, self._names[id(session.handler.counters)], self._estate.zones
         )
         *firsts, last = pieces(rests) if isinstance(session, TcpSession) else [rests]
@@ -263,7 +254,7 @@ class Giver:
             del self._in_flight[number]
             self._refusals[session] = f"of which too much is known ({error})"
             self._stays[self._refusals[session]] += 1
-            _take_back(session)
+            resume(session)
             return False
         if not self._patience.is_running:
             self._watch_patience()
@@ -288,17 +279,25 @@ class Giver:
         tally = self.tally
         tally.stays = self._stays
         tally.pending = sum(count for what, count in tally.stays.items() if what in PENDING)
-        tally.is_final = not tally.pending
         # There is no need to remember sessions that have ended.
         self._refusals = {each: why for each, why in self._refusals.items() if each.end is None}
-        if tally.is_final:
-            self._link.send(Message("bye", {}))
-            self.stage = Stage.OVER
-            self._stop()
-        else:
+        if tally.pending:
             self._loop.timers.start(self._timer, self._loop.clock.now_ms + self._pass_ms)
             self._pass_ms = min(2 * self._pass_ms, PASS_MAX_MS)
-        self._report(tally)
+            self._report(tally)
+        else:
+            self._take_leave()
+
+    def _take_leave(self) -> None:
+        """Say that this was all, and wait until the other side has read it.
+
+        `upgrade.py` speaks on another link, where it could be heard first. The other side would end
+        its listeners, if somebody has told it to, before it has read the last datagrams.
+        """
+        self.stage = Stage.LEAVING
+        self._estate.tell_news(None)
+        self._link.send(Message("bye", {}))
+        self._loop.timers.start(self._patience, self._loop.clock.now_ms + PATIENCE_MS)
 
     # When it ends early.
 
@@ -344,7 +343,7 @@ class Giver:
         self._sent.clear()
         self._stop()
         for session in sessions:
-            _take_back(session)
+            resume(session)
         if sessions:
             text = "%s on the way to the new process, and here again"
             logger.warning(text, counted(len(sessions), "session"))
@@ -365,7 +364,7 @@ class Giver:
             if number in self._sent:
                 session.let_go()
             else:
-                _take_back(session)
+                resume(session)
         self._in_flight.clear()
         self._stop()
 
@@ -376,23 +375,3 @@ class Giver:
     def abort(self) -> None:
         """Move nothing more after a bug."""
         self._give_up("a bug")
-
-
-def _parts(
-    session: Movable, listener: str, zones: Zones
-) -> tuple[TcpRecord | UdpRecord, bytes, list[int]]:
-    """Return what a session's message consists of: its record, bytes and descriptors."""
-    if isinstance(session, TcpSession):
-        return tcp_session.record_of(session, listener, zones), *tcp_session.parts_of(session)
-    assert session.upstream is not None
-    first = session.handler.firsts.get(session, b"")
-    return udp_session.record_of(session, listener, zones), first, [session.upstream.fd]
-
-
-def _take_back(session: Movable) -> None:
-    """Go on with a session where it was."""
-    try:
-        session.watch()
-        session.take_up()
-    except (OSError, MemoryError):  # the selector, or the process, has no room any more
-        session.abort()

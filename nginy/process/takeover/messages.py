@@ -20,6 +20,7 @@ and takes no more than `MESSAGE_MAX_BYTES`. Anything malformed ends the link.
 | lane | with a descriptor | failed | it cannot start, and why |
 | book | what operators have set | serving | it serves; which pid file is its own |
 | totals | some of what dead workers have counted | | |
+| done | all that can move has moved | | |
 
 | lane, old to new | | new to old | |
 |---|---|---|---|
@@ -30,7 +31,7 @@ and takes no more than `MESSAGE_MAX_BYTES`. Anything malformed ends the link.
 | datagram | of a client that has moved, or is new | refused | number, why: keep it |
 | read | nobody else reads the UDP sockets | | |
 | back | what you have not confirmed is mine | | |
-| bye | nothing more will come | | |
+| bye | nothing more will come | bye | everything is read |
 
 **Versions.** `hello` names all versions that the new side speaks, `welcome` the one to use: the
 highest that both have. If there is none, the old side says no, and nothing moves: both accept

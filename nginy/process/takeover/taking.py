@@ -109,6 +109,13 @@ class Taker:
             self.reads = False
             self._changed()
         elif word in ("back", "bye"):
+            self._part(word)
+
+    def _part(self, word: str) -> None:
+        """Take nothing more, and answer a farewell."""
+        if word == "bye":
+            self._link.send(Message("bye", {}), lambda _is_sent: self.close())
+        else:
             self.close()
 
     def _learn(self, members: MessageMembers) -> None:

@@ -1,6 +1,7 @@
 """Sessions go from one process to another, here from one listener to another of the same loop."""
 
 import contextlib
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -308,6 +309,38 @@ def test_what_the_new_process_has_not_confirmed_before_its_end_goes_on_in_the_ol
         assert move.tallies[-1].problem
         move.giver.take_back()
         assert move.house.is_accepting
+
+
+@pytest.mark.parametrize("what", ["answers", "dies", "stops"])
+def test_the_hand_over_is_over_once_the_new_process_has_read_everything(
+    harness: Harness, what: str
+) -> None:
+    """What comes later on another link must not overtake it: somebody may have told the new process
+    to end as soon as the old one is done.
+    """
+    backend = harness.add(SilentBackend())
+    with moving(harness, backend.name) as move:
+        move.far.send(encode(Message("ready", {})))
+        move.far.setblocking(False)
+        harness.turn_until(lambda: b'"bye"' in received(move.far))
+        harness.advance(PATIENCE_MS - 10)
+        assert not any(tally.is_final for tally in move.tallies)
+        if what == "answers":
+            move.far.send(encode(Message("bye", {})))
+        elif what == "dies":
+            move.far.close()
+        else:
+            harness.advance(20)
+        harness.turn_until(lambda: move.tallies and move.tallies[-1].is_final)
+        problems = {"answers": "", "dies": "ended the link", "stops": "no answer for 10 s"}
+        assert problems[what] in move.tallies[-1].problem
+        assert bool(move.tallies[-1].problem) == (what != "answers")
+
+
+def received(sock: socket.socket) -> bytes:
+    with contextlib.suppress(BlockingIOError):
+        return sock.recv(1 << 17)
+    return b""
 
 
 def test_what_the_old_process_takes_back_the_new_one_drops(
