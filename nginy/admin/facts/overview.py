@@ -1,28 +1,23 @@
 """What nginy serves, by which backends, and whether all is well: the facts of the overview.
 
 Each function is a generator that looks at some hundreds of backends, yields, and goes on in the
-next turn: see `admin/answer.py`. It repeats what `backend/pool.py` and `backend/health/health.py`
-say of a backend, and works out nothing itself. `summary.py` makes the answers.
+next turn: see `admin/answer.py`. `group.py` counts an upstream; `summary.py` makes the answers.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeVar
 
 from nginy.admin.answer import Facts, Slices
+from nginy.admin.facts.group import Group, counted_group
 from nginy.admin.facts.live import count_bytes
 from nginy.admin.facts.merge import merge_rows, sum_members
 from nginy.admin.facts.shape import flag, number, optional, real, row, rows, table, text
 from nginy.admin.facts.source import Details, Source
 from nginy.admin.facts.upstreams import told_counts
-from nginy.admin.pace import LOOK_US, ROW_US, Pace
+from nginy.admin.pace import ROW_US, Pace
 from nginy.admin.subject import Front, Subject
 from nginy.backend.backend import Backend
-from nginy.backend.health.states import TROUBLES, State
-from nginy.backend.pool import BackendPool
-from nginy.backend.unusable import OUT, in_counts
 from nginy.event.meter import meter_of
 
 T = TypeVar("T")
@@ -32,49 +27,6 @@ ROWS_MAX: Final = 200
 GROUP_US: Final = 4
 """The cost of beginning an upstream."""
 LISTS: Final = ("listeners", "upstreams", "problems")
-WORDS: Final = {state: str(state) for state in State}
-
-
-@dataclass(slots=True)
-class Group:
-    """An upstream and its backends, counted."""
-
-    pool: BackendPool
-    usable: int = 0
-    sessions: int = 0
-    states: dict[str, int] = field(default_factory=dict)
-    troubled: list[Backend] = field(default_factory=list)
-    """The first `ROWS_MAX` of the backends in one of `TROUBLES`."""
-    since_at_ms: int | None = None
-    """When the latest of the backends that are not up stopped being up; None if all are up."""
-    reasons: Counter[str] = field(default_factory=Counter)
-    """How many backends are unusable, by the reason."""
-    out_until_s: int = 0
-    """When the first backend that failures have taken out comes back."""
-
-    def add(self, backend: Backend, now_s: int) -> None:
-        """Count a backend."""
-        health = backend.health
-        state = health.state
-        word = WORDS[state]
-        self.states[word] = self.states.get(word, 0) + 1
-        self.sessions += backend.conns
-        reason = self.pool.why_not(backend, now_s)
-        if not reason:
-            self.usable += 1
-        else:
-            self.reasons[reason] += 1
-        if reason == OUT:
-            until_s = backend.checked_s + backend.fail_timeout_s
-            self.out_until_s = min(self.out_until_s or until_s, until_s)
-        if state in TROUBLES and len(self.troubled) < ROWS_MAX:
-            self.troubled.append(backend)
-        if state is not State.UP:
-            self.since_at_ms = max(self.since_at_ms or 0, health.since_at_ms)
-
-    def why_none(self, now_s: int) -> str:
-        """Return why no backend is usable, in the words of the log."""
-        return in_counts(self.reasons, len(self.pool.backends), self.out_until_s - now_s)
 
 
 def count(subject: Subject) -> Slices[list[Group]]:
@@ -82,12 +34,8 @@ def count(subject: Subject) -> Slices[list[Group]]:
     groups = []
     pace = Pace()
     for pool in subject.pools():
-        group = Group(pool)
-        for backend in pool.backends:
-            group.add(backend, subject.loop.clock.now_ms // 1000)
-            if pace.is_over(LOOK_US):
-                yield None
-        groups.append(group)
+        now_s = subject.loop.clock.now_ms // 1000
+        groups.append((yield from counted_group(pool, now_s, pace)))
         if pace.is_over(GROUP_US):
             yield None
     return groups

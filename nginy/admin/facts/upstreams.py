@@ -4,15 +4,16 @@ The overview has a screenful of the same; this has everything, for programs. Por
 share its name and are one row.
 """
 
-from itertools import chain
+from itertools import chain, islice
 from typing import Final
 
 from nginy.admin.answer import Facts, Slices
+from nginy.admin.facts.group import AT_ONCE, counted_group
 from nginy.admin.facts.live import count_bytes
 from nginy.admin.facts.merge import add_members, forget_firsts, join_times, merge_rows
 from nginy.admin.facts.shape import flag, number, optional, real, row, rows, table, text
 from nginy.admin.facts.source import Details, Source
-from nginy.admin.pace import LOOK_US, ROW_US, Pace
+from nginy.admin.pace import ROW_US, Pace
 from nginy.admin.subject import Front, Subject
 from nginy.backend.pool import BackendPool
 from nginy.event.histogram import Histogram
@@ -20,6 +21,8 @@ from nginy.proxy.handler import ProtocolHandler
 from nginy.proxy.session import ListenerCounters
 
 LEAVING_MAX: Final = 100
+TOTAL_US: Final = 0.3
+"""The cost of adding up the sessions of a backend."""
 
 HISTOGRAM: Final = row(counts=rows(number, 32), sum_ms=real)
 DROP_TIMES: Final = table(row(first=optional(number), last=number))
@@ -61,25 +64,20 @@ def histogram_row(histogram: Histogram) -> Facts:
 
 
 def _upstream(subject: Subject, pool: BackendPool, pace: Pace) -> Slices[Facts]:
-    states: dict[str, int] = {}
-    usable = conns = total = 0
-    for backend in chain(pool.backends, pool.left):
-        if pace.is_over(LOOK_US):
+    group = yield from counted_group(pool, subject.loop.clock.now_ms // 1000, pace)
+    total, members = 0, chain(pool.backends, pool.left)
+    while some := tuple(islice(members, AT_ONCE)):
+        total += sum(backend.sessions_total for backend in some)
+        if pace.is_over(TOTAL_US * len(some)):
             yield None
-        conns += backend.conns
-        total += backend.sessions_total
-        if backend.left_at_ms is None:
-            word = str(backend.health.state)
-            states[word] = states.get(word, 0) + 1
-            usable += not pool.why_not(backend, subject.loop.clock.now_ms // 1000)
     queue = pool.queue
     return {
         "name": pool.name,
         "fail_open_active": pool.is_fail_open,
         "backends": len(pool.backends),
-        "usable": usable,
-        "states": states,
-        "sessions": conns,
+        "usable": group.usable,
+        "states": group.states,
+        "sessions": group.sessions + sum(backend.conns for backend in pool.left),
         "sessions_total": total,
         "queue": {
             "now": 0 if queue is None else len(queue),

@@ -1,8 +1,9 @@
 """The overview and readiness: what they say of listeners, upstreams and what is wrong."""
 
+from nginy.admin.facts.group import PLAIN_US
 from nginy.admin.facts.overview import ROWS_MAX
 from nginy.admin.facts.summary import overview, unreadiness
-from nginy.admin.pace import LOOK_US, SLICE_US
+from nginy.admin.pace import SLICE_US
 from nginy.admin.subject import Front, Subject
 from nginy.proxy.handler import ProxySettings
 from nginy.proxy.reply import ReplyHandler
@@ -121,7 +122,7 @@ def test_lists_end_and_say_how_much_is_missing() -> None:
 
 
 def test_many_backends_are_counted_in_slices() -> None:
-    count = int(4 * SLICE_US / LOOK_US)
+    count = int(4 * SLICE_US / PLAIN_US)
     web = pool("web", *(f"10.0.{n >> 8}.{n & 255}:80" for n in range(count)))
     with Made(web) as subject:
         found, slices = done(overview(subject))
