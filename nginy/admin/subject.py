@@ -18,6 +18,7 @@ from nginy.admin.events import Events
 from nginy.admin.facts.sampling import Samples
 from nginy.admin.facts.tally import Tally
 from nginy.admin.loop.recording import Recording, TraceOrder
+from nginy.admin.thrift import Thrift
 from nginy.backend.checks.monitor import Overrides, PoolMonitor
 from nginy.backend.listing import Listing
 from nginy.backend.pool import BackendPool
@@ -154,6 +155,12 @@ class Subject:
     """Lines of logs that were lost, by the kind of log."""
     admin_ns: int = 0
     """Time that answers have taken."""
+    bytes_thrift: Thrift = field(default_factory=Thrift)
+    """When the bytes of open sessions may be counted again."""
+    fds_thrift: Thrift = field(default_factory=Thrift)
+    """When open descriptors may be."""
+    other_fds: int = 0
+    """How many there were that belong to no connection."""
     metrics_backends: int = 1000
     """The most backends with series of their own."""
     balances: Mapping[str, str] = field(default_factory=dict)

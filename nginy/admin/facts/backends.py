@@ -151,7 +151,7 @@ def collect(subject: Subject, wanted: Details) -> Slices[Facts]:
     With `bytes`, their byte counts include open sessions, which takes a look at each session.
     """
     if wanted.get("bytes"):
-        yield from count_bytes(subject.loop)
+        yield from count_bytes(subject)
     wanted = {**wanted, "words": str(wanted.get("match") or "").lower().split()}
     after, limit = int(wanted.get("after", 0)), int(wanted.get("limit", LIMIT))
     found: list[Facts] = []

@@ -44,7 +44,7 @@ def count(subject: Subject) -> Slices[list[Group]]:
 def facts(subject: Subject, _wanted: Details) -> Slices[Facts]:
     """Return what one process knows of itself; a worker reports it as it is."""
     groups = yield from count(subject)
-    yield from count_bytes(subject.loop)
+    yield from count_bytes(subject)
     fronts = subject.fronts()
     yield None
     listeners = yield from _rows(_front, fronts)

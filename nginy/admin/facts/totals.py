@@ -134,7 +134,7 @@ class Totals:
         if seen == self._seen and not any(front.handler.counters.open for front in fronts):
             return  # whatever is counted is counted for the sake of a client
         self._seen = seen
-        for _ in count_bytes(self._subject.loop):
+        for _ in count_bytes(self._subject):
             yield None
         self._before, self._told = self._told, {}
         batch = Batch()

@@ -182,7 +182,7 @@ def told_counts(counters: ListenerCounters) -> Facts:
 def listener_rows(subject: Subject) -> Slices[list[Facts]]:
     """Return a row for each listener; one with several ports, or with sessions from before a
     reload, is one row."""
-    yield from count_bytes(subject.loop)
+    yield from count_bytes(subject)
     found: dict[tuple[str, str], Facts] = {}
     pace = Pace()
     for front in subject.fronts():

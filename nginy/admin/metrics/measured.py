@@ -60,7 +60,7 @@ PROCESS: Final = row(
 
 def process_row(subject: Subject) -> Slices[Facts]:
     """Return what the system and the loop say of this process."""
-    open_fds = yield from _open_fds()
+    open_fds = yield from _open_fds(subject)
     loop, usage = subject.loop, resource.getrusage(resource.RUSAGE_SELF)
     meter = meter_of(loop)
     none = Histogram(TURN_BOUNDS_MS)
@@ -82,21 +82,33 @@ def process_row(subject: Subject) -> Slices[Facts]:
     }
 
 
-def _open_fds() -> Slices[int]:
-    """Return how many descriptors are open. Each is an entry in a directory, and there may be a
-    hundred thousand. If none is left to read it with, all that a process may have are open.
+def _open_fds(subject: Subject) -> Slices[int]:
+    """Return how many descriptors are open: Linux knows since 6.2, before they must be counted."""
+    known = os.stat("/proc/self/fd").st_size
+    return known or (yield from count_fds(subject))
+
+
+def count_fds(subject: Subject) -> Slices[int]:
+    """Count the open descriptors, or add the connections of now to what was counted a moment ago.
+
+    Each is an entry in a directory, and there may be a hundred thousand. If none is left to read it
+    with, all that a process may have are open.
     """
-    count, pace = -1, Pace()  # one belongs to the directory itself
-    try:
-        entries = os.scandir("/proc/self/fd")
-    except OSError:
-        return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    with entries:
-        for _ in entries:
-            count += 1
-            if pace.is_over(DESCRIPTOR_US):
-                yield None
-    return count
+    loop = subject.loop
+    opened = loop.connections
+    if subject.fds_thrift.allows(opened * DESCRIPTOR_US, loop.clock.now_ms):
+        count, pace = -1, Pace()  # one belongs to the directory itself
+        try:
+            entries = os.scandir("/proc/self/fd")
+        except OSError:
+            return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        with entries:
+            for _ in entries:
+                count += 1
+                if pace.is_over(DESCRIPTOR_US):
+                    yield None
+        subject.other_fds = count - opened
+    return subject.other_fds + loop.connections
 
 
 def _resident_bytes(peak_bytes: int) -> int:
@@ -122,7 +134,7 @@ def _collect(subject: Subject, wanted: Details) -> Slices[Facts]:
         facts["upstreams"] = (yield from collect_upstreams(subject, {"name": name}))["upstreams"]
     if "backend" in scopes:
         if "listener" not in scopes:
-            yield from count_bytes(subject.loop)
+            yield from count_bytes(subject)
         yield from _backends(subject, name, int(wanted.get("backends_max", BACKENDS_MAX)), facts)
     return facts
 

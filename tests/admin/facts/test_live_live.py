@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 from nginy.admin.facts.live import SLICE, count_bytes, walk, walk_timers
 from nginy.admin.pace import SLICE_US
+from nginy.admin.subject import Subject
 from nginy.event.timer import TICK_MS, Timer
 from nginy.proxy.session import Session
 
@@ -40,25 +41,46 @@ def test_each_session_comes_once_and_none_is_missing(harness: Harness) -> None:
     assert numbers(harness) == [1, 2, 3, 4, 5]
     served = stuck.attempts[-1].backend
     assert served is not None
-    done(count_bytes(harness.loop))
+    subject = Subject(harness.loop)
+    done(count_bytes(subject))
     for counters in (stuck.handler.counters, served.counters):
         assert (counters.received, counters.sent, counters.bytes_sent) == (25, 25, 0)
     stuck.client.resume_read()  # type: ignore[attr-defined]
     clients[0].reset()
     harness.turn_until(lambda: len(harness.sessions()) == 4)
     assert len(numbers(harness)) == 4
-    done(count_bytes(harness.loop))
+    harness.advance(1000)
+    done(count_bytes(subject))
     assert (served.counters.received, served.counters.bytes_received) == (25, 5)
 
 
+def test_bytes_are_not_counted_again_at_once_for_many_readers(harness: Harness) -> None:
+    backend = harness.add(EchoBackend())
+    proxy = harness.proxy(harness.pool(backend.name))
+    clients = [proxy.connect() for _ in range(50)]
+    for client in clients:
+        client.send(b"hello")
+    harness.turn_until(lambda: all(client.received == b"hello" for client in clients))
+    subject, counters = Subject(harness.loop), proxy.handler.counters
+    _, slices = done(count_bytes(subject))
+    assert (counters.received, slices > 1) == (250, True)
+    clients[0].send(b"more")
+    harness.turn_until(lambda: clients[0].received == b"hellomore")
+    assert done(count_bytes(subject)) == (None, 1)
+    assert counters.received == 250
+    harness.advance(20)
+    done(count_bytes(subject))
+    assert counters.received == 254
+
+
 def test_many_are_looked_at_in_slices() -> None:
-    closed = SimpleNamespace(fd=-1)
+    closed = SimpleNamespace(fd=-1, data=None)
     interest = SimpleNamespace(
         connections=lambda: [closed] * (2 * SLICE + 1), is_edge_triggered=True
     )
     loop = SimpleNamespace(interest=interest)
     _, slices = done(walk(loop, lambda _: None))  # type: ignore[arg-type]
-    assert slices == 3
+    assert slices == 4
 
 
 def test_timers_are_looked_at_in_slices_where_the_selector_forgets_connections() -> None:

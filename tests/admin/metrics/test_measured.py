@@ -1,10 +1,11 @@
 """What is left of workers that have died: their counters, which never fall."""
 
 import copy
+import os
 from typing import Any
 
 from nginy.admin.facts.tally import Tally
-from nginy.admin.metrics.measured import MEASURED, process_row
+from nginy.admin.metrics.measured import MEASURED, count_fds, process_row
 from nginy.admin.subject import Front
 from nginy.event.loop import Loop
 from nginy.proxy.handler import ProxySettings
@@ -68,6 +69,21 @@ def test_the_process_is_measured_with_all_descriptors_in_use() -> None:
         row = done(process_row(subject))[0]
         assert row["open_fds"] == row["max_fds"]
         assert row["resident_bytes"] > 1 << 20
+
+
+def test_descriptors_are_counted_where_the_system_does_not_know() -> None:
+    with Made() as subject:
+        known = os.stat("/proc/self/fd").st_size or len(os.listdir("/proc/self/fd")) - 1
+        assert done(count_fds(subject))[0] == known
+
+
+def test_many_descriptors_are_not_counted_again_at_once() -> None:
+    with Made() as subject:
+        subject.loop.connections = 200
+        first, _ = done(count_fds(subject))
+        subject.loop.connections = 230
+        assert done(count_fds(subject)) == (first + 30, 1)
+        subject.loop.connections = 200
 
 
 def test_reports_stay_as_they_are_so_that_several_answers_can_be_made_of_them() -> None:
