@@ -71,6 +71,13 @@ NEAR_BARS: Final[dict[str, tuple[str, float]]] = {
 _PAIR: Final = Limit("cost", 1750, "≤ 1,750 B a pair")
 _NO_CPU: Final = Limit("busy", 0.001, "no CPU while idle")
 _NO_ERRORS: Final = Limit("errors", 0, "no failed connection")
+_WATCHED: Final = (
+    Limit("slowdown", 0.01, "≤ 1 % fewer operations while watched"),
+    Limit("p99_added_ms", 1, "p99 ≤ 1 ms more while watched"),
+    Limit("scrape_s", 2, "a scrape ≤ 2 s"),
+    Limit("probe_ms", 20, "/healthz ≤ 20 ms"),
+    _NO_ERRORS,
+)
 
 LIMITS: Final[dict[str, tuple[Limit, ...]]] = {
     "idle-1000": (_PAIR, _NO_CPU),
@@ -79,13 +86,8 @@ LIMITS: Final[dict[str, tuple[Limit, ...]]] = {
     "access-log": (Limit("log_cost", 1.05, "≤ 5 % more CPU with the access log"),),
     "two-workers": (Limit("worker_cost", 1.10, "≤ 10 % more CPU with two workers"),),
     "reload": (_NO_ERRORS,),
-    "admin": (
-        Limit("slowdown", 0.01, "≤ 1 % fewer operations while watched"),
-        Limit("p99_added_ms", 1, "p99 ≤ 1 ms more while watched"),
-        Limit("scrape_s", 2, "a scrape ≤ 2 s"),
-        Limit("probe_ms", 20, "/healthz ≤ 20 ms"),
-        _NO_ERRORS,
-    ),
+    "admin": _WATCHED,
+    "admin-sessions": _WATCHED,
     "checks": (
         Limit("busy", 0.20, "≤ a fifth of a core"),
         Limit("p99_us", 1000, "p99 of a ping-pong ≤ 1 ms"),

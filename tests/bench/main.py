@@ -113,7 +113,8 @@ def run_rounds(
 
 def _glance(sample: Sample) -> str:
     rate = f"{sample.rate:,.0f}/s, " if sample.rate else ""
-    return f"{rate}core {sample.busy:.0%}, {sample.errors} errors"
+    watched = "" if sample.slowdown is None else f"watched {-sample.slowdown:+.1%}, "
+    return f"{rate}{watched}core {sample.busy:.0%}, {sample.errors} errors"
 
 
 def _parser() -> argparse.ArgumentParser:

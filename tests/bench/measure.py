@@ -13,7 +13,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Final
 from bench import processes
 from bench.contenders import Command, Contender, Setup
 from bench.generator import TLS_GENERATOR, Generator, GeneratorError, Load, parse
+from bench.holder import COMMAND as HOLDER
 from bench.processes import ProcessGroup
 from bench.watcher import COMMAND as WATCHER
 from bench.works import Figure, Work
@@ -164,31 +165,66 @@ def _workers_sample(bench: Bench, contender: Contender, work: Work, round_number
 
 
 def _admin_sample(bench: Bench, contender: Contender, work: Work, round_number: int) -> Sample:
-    """Measure with nobody watching and with watchers, the order turning by rounds."""
-    order = (False, True) if round_number % 2 else (True, False)
-    found: dict[bool, Sample] = {}
+    """Measure a nginy that is watched and one without the interface, both running, in turns.
+
+    Two runs one after the other differ by more than the bar, as the processor's clock wanders; in
+    the order A B B A B A A B, what it does steadily falls out of the ratio.
+    """
+    without = dataclasses.replace(work, is_watched=False)
+    loads: dict[bool, list[Load]] = {False: [], True: []}
     seen: dict[str, list[float]] = {}
-    for is_watched in order:
-        this = dataclasses.replace(work, is_watched=is_watched)
-        if not is_watched:
-            found[False] = _load_sample(bench, contender, this, round_number)
-            continue
-        with _running(bench, contender, this) as arena:
-            argv = [*WATCHER, str(arena.setup.admin), str(bench.warmup_s + bench.seconds)]
-            log = arena.setup.directory / "watcher.log"
-            with ProcessGroup(argv, bench.cpus(work)[1], log, is_piped=True) as watcher:
-                load = arena.run_load(bench)
-                output, _ = watcher.process.communicate(timeout=LOAD_SPARE_S)
-                seen = json.loads(output)
-            found[True] = _sample_of(contender, work, round_number, load)
-    without, with_ = found[False], found[True]
+    first = bool(round_number % 2)
+    with (
+        _running(bench, contender, without) as quiet,
+        _running(bench, contender, work) as watched,
+    ):
+        for turn in (0, 1, 1, 0, 1, 0, 0, 1):
+            is_watched = bool(turn) is first
+            if is_watched:
+                load, found = _watched_load(bench, watched)
+                for name, times_s in found.items():
+                    seen.setdefault(name, []).extend(times_s)
+            else:
+                load = quiet.run_load(bench)
+            loads[is_watched].append(load)
+    off, on = (_joined(loads[is_watched]) for is_watched in (False, True))
+    sample = _sample_of(contender, work, round_number, on)
     return dataclasses.replace(
-        with_,
-        errors=without.errors + with_.errors,
-        slowdown=1 - with_.rate / (without.rate or 1),
-        p99_added_ms=(with_.p99_us - without.p99_us) / 1000,
+        sample,
+        errors=off.errors + on.errors,
+        slowdown=1 - sample.rate / (off.operations / (off.seconds or 1) or 1),
+        p99_added_ms=(on.p99_us - off.p99_us) / 1000,
         scrape_s=max(seen["scrape"]),
         probe_ms=max(seen["probe"]) * 1000,
+    )
+
+
+def _watched_load(bench: Bench, arena: "_Arena") -> tuple[Load, dict[str, list[float]]]:
+    """Run the load once while somebody watches; return how long answers took, too."""
+    argv = [*WATCHER, str(arena.setup.admin), str(bench.warmup_s + bench.seconds)]
+    log = arena.setup.directory / "watcher.log"
+    cpus = bench.cpus(arena.setup.work)[1]
+    with ProcessGroup(argv, cpus, log, is_piped=True) as watcher:
+        load = arena.run_load(bench)
+        output, _ = watcher.process.communicate(timeout=LOAD_SPARE_S)
+    return load, json.loads(output)
+
+
+def _joined(loads: Sequence[Load]) -> Load:
+    """Return several runs as one; of percentiles the mean."""
+
+    def mean(values: Iterable[float]) -> float:
+        return sum(values) / len(loads)
+
+    return Load(
+        operations=sum(each.operations for each in loads),
+        seconds=sum(each.seconds for each in loads),
+        cpu_ns=sum(each.cpu_ns for each in loads),
+        own_cpu_ns=sum(each.own_cpu_ns for each in loads),
+        errors=sum(each.errors for each in loads),
+        p50_us=mean(each.p50_us for each in loads),
+        p99_us=mean(each.p99_us for each in loads),
+        max_us=max(each.max_us for each in loads),
     )
 
 
@@ -336,9 +372,29 @@ def _running(
         with ProcessGroup(command.argv, bench.cpus(work)[0], log) as proxy:
             if not comes_true(lambda: _is_serving(proxy, command, setup), START_TIMEOUT_S):
                 raise MeasureError(f"{contender.name} did not start: {_last_words(directory)}")
-            yield _Arena(setup, backend, proxy, command)
+            with _silent_sessions(bench, setup, backend):
+                yield _Arena(setup, backend, proxy, command)
             if proxy.process.poll() is not None:
                 raise MeasureError(f"{contender.name} ended by itself: {_last_words(directory)}")
+
+
+@contextmanager
+def _silent_sessions(bench: Bench, setup: Setup, backend: socket.socket) -> Iterator[None]:
+    """Hold the silent sessions of the work, if it has any."""
+    work = setup.work
+    if not work.sessions:
+        yield
+        return
+    argv = [*HOLDER, *map(str, (setup.port, backend.fileno(), work.sessions))]
+    with ProcessGroup(
+        argv,
+        bench.cpus(work)[1],
+        setup.directory / "holder.log",
+        inherited_fd=backend.fileno(),
+        is_piped=True,
+    ) as holder:
+        _read_line(holder)
+        yield
 
 
 def _backend_socket(work: Work) -> socket.socket:

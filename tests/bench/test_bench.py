@@ -50,6 +50,7 @@ SMALL = [
         "flood",
     )
     and work.workers == work.backends == 1
+    and not work.is_watched
 ]
 
 
@@ -112,6 +113,14 @@ def test_both_generators_do_every_work_without_a_proxy_and_without_errors(
 ) -> None:
     got = check_sample(DIRECT, work, generator, lambda got: got.rate > 0 or work.load == "idle")
     assert got.p50_us <= got.p99_us <= got.max_us * 1.04  # buckets of 3 %
+
+
+def test_a_nginy_with_silent_sessions_is_watched_beside_one_that_is_not(bench: Bench) -> None:
+    work = dataclasses.replace(BY_NAME["admin-sessions"], sessions=60, connections=8)
+    got = take_sample(bench, NGINY, work, 1)
+    assert (got.errors, got.rate > 0) == (0, True)
+    assert None not in (got.slowdown, got.p99_added_ms)
+    assert min(got.scrape_s or 0, got.probe_ms or 0) > 0
 
 
 def test_refused_connections_are_errors_and_the_run_is_given_up(generator: Generator) -> None:

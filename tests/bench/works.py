@@ -50,6 +50,7 @@ class Work:
     networks: int = 0  # in a file of networks that are denied; none of them is the clients'
     check_interval_ms: int = 0  # between two health checks of a backend; 0: none are made
     is_watched: bool = False  # a scrape a second, the page open
+    sessions: int = 0  # that say nothing, beside the load
 
 
 WORKS: Final = (
@@ -241,6 +242,17 @@ WORKS: Final = (
         figure=Figure.ADMIN,
         backends=10_000,
         is_watched=True,
+        is_quick=False,
+    ),
+    Work(
+        "admin-sessions",
+        "64 B to and fro, 9,500 silent sessions, a scrape a second and the page open",
+        "pingpong",
+        64,
+        "round trip",
+        figure=Figure.ADMIN,
+        is_watched=True,
+        sessions=9500,  # two descriptors each, of the 20,000 that many systems allow
         is_quick=False,
     ),
 )
