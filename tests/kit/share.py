@@ -25,12 +25,12 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import groupby
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any, NoReturn
 
 import pytest
 
+from kit.sources import parsed
 from kit.waiting import comes_true
 
 AT_END: list[Callable[[], None]] = []
@@ -69,12 +69,16 @@ def units(items: Sequence[pytest.Item]) -> tuple[list[Unit], list[Unit]]:
     """Split tests into files: those that run beside others, and those that run alone.
 
     The files that start programs take longest. They come first, so that no process has half of
-    them to itself when the others have run out of files.
+    them to itself when the others have run out of files. Those that read all sources are one: so
+    each source is parsed once.
     """
     together: list[Unit] = []
     alone: list[Unit] = []
-    for _path, group in groupby(range(len(items)), lambda place: items[place].path):
-        places = list(group)
+    files: dict[object, Unit] = {}
+    for place, item in enumerate(items):
+        reads_sources = getattr(getattr(item, "module", None), "parsed", None) is parsed
+        files.setdefault(parsed if reads_sources else item.path, []).append(place)
+    for places in files.values():
         quiet = [place for place in places if is_alone(items[place])]
         others = [place for place in places if not is_alone(items[place])]
         alone += [quiet] if quiet else []

@@ -15,7 +15,9 @@ def parsed(source: str) -> ast.Module:
     collects = gc.isenabled()
     gc.disable()
     try:
-        return ast.parse(source)
+        tree = ast.parse(source)
+        gc.freeze()
+        return tree
     finally:
         if collects:
             gc.enable()
