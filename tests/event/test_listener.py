@@ -73,7 +73,7 @@ def connect() -> Iterator[Callable[[Listener], socket.socket]]:
     def connect_one(listener: Listener) -> socket.socket:
         client = socket.socket(listener.address.family)
         clients.append(client)
-        client.settimeout(5)
+        client.settimeout(15)
         client.connect(listener.address.sockaddr)
         return client
 

@@ -93,7 +93,7 @@ def test_what_is_not_taken_stays_in_the_pipe(pipes: Pipes, open_pair: OpenPair) 
     assert total == dst.sent == src.received - rest
     assert pipe.send_to(dst) == AGAIN
     assert len(pipe) == rest
-    backend.settimeout(5)
+    backend.settimeout(15)
     while total:
         total -= len(backend.recv(1 << 20))
     assert pipe.send_to(dst) == rest

@@ -11,7 +11,7 @@ import struct
 
 SockAddr = tuple[str, int] | tuple[str, int, int, int] | str
 
-PATIENCE_S = 5.0
+PATIENCE_S = 15.0
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 

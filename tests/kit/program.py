@@ -47,7 +47,7 @@ PROGRAM = tuple(shlex.split(os.environ.get("NGINY_PROGRAM", ""))) or (
     str(CHECKOUT / "bin" / "nginy"),
 )
 """What the tests start. With NGINY_PROGRAM, a command line, they try another build of nginy."""
-PATIENCE_S = 10.0
+PATIENCE_S = 25.0
 # With this variable in it, each start would compile all of nginy anew: a tenth of a second.
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/usr/local/sbin"))

@@ -21,7 +21,7 @@ SockAddr = tuple[str, int]
 IN_FLIGHT = 64
 MESSAGE_BYTES = 48
 MAX_BYTES = 65536
-PATIENCE_S = 15.0
+PATIENCE_S = 25.0
 STEP_S = 0.005
 
 

@@ -235,7 +235,7 @@ def test_a_failed_reopen_is_said_in_the_error_log_itself(tmp_path, error_log):
 def test_syslog_gets_the_severity_of_the_level(tmp_path, level, severity):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
         server.bind(str(tmp_path / "sock"))
-        server.settimeout(5)
+        server.settimeout(15)
         log = setup_error_log(f"syslog:unix:{tmp_path}/sock", "debug")
         logging.getLogger("nginy.proxy").log(LEVELS[level], "hello")
         log.close()

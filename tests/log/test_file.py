@@ -464,7 +464,7 @@ def test_the_owner_is_asked_when_a_log_begins_to_fail_and_when_it_works_again(tm
 def unix_syslog(path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
         server.bind(path)
-        server.settimeout(5)
+        server.settimeout(15)
         yield server
     os.unlink(path)
 
@@ -511,7 +511,7 @@ def test_datagrams_that_a_dead_host_refuses_are_counted_and_told_when_it_is_back
     assert 0 < log.lost_lines < 100
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(address)
-        server.settimeout(5)
+        server.settimeout(15)
         write_numbered(log, 100, 102)
         assert texts(server, 3) == [
             *numbered(100, 102),

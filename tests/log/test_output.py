@@ -248,7 +248,7 @@ def test_a_line_over_the_network_says_its_host_as_well():
 def test_each_write_sends_one_line_without_its_newline():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
-        server.settimeout(5)
+        server.settimeout(15)
         output = SyslogOutput(f"syslog:127.0.0.1:{server.getsockname()[1]}", wall_s)
         assert output.write(b"one\ntwo\n") == 4
         assert server.recv(100) == b"one"

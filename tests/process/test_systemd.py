@@ -15,7 +15,7 @@ from nginy.process.systemd import Notifier, Watchdog, passed_descriptors
 
 from kit.clock import FakeClock
 
-PATIENCE_S = 5
+PATIENCE_S = 15
 
 
 @pytest.fixture

@@ -195,7 +195,7 @@ def test_a_backend_without_a_free_port_towards_it_is_passed_over(site: Site) -> 
     with contextlib.ExitStack() as clients:
         for _ in range(5):
             client = clients.enter_context(socket.socket(socket.AF_UNIX))
-            client.settimeout(5)
+            client.settimeout(15)
             client.connect(str(path))
             answers.append(client.recv(100))
     assert sorted(answers) == [b"", b"one", b"one", b"two", b"two"]

@@ -15,7 +15,7 @@ from kit.program import PATIENCE_S, Nginy, free_port, own_host, run_once
 def asked(kind: socket.SocketKind, host: str, port: int) -> bytes:
     """What the listener at an address answers."""
     with socket.socket(type=kind) as client:
-        client.settimeout(5)
+        client.settimeout(15)
         client.connect((host, port))
         client.send(b"x")
         return client.recv(100)

@@ -15,7 +15,7 @@ import nginy.tour
 import pytest
 
 CHECKOUT = pathlib.Path(nginy.tour.__file__).parents[2]
-PATIENCE_S = 10
+PATIENCE_S = 20
 MORE_THAN_THE_KERNEL_HOLDS = 32 * 1024 * 1024
 
 Address = tuple[str, int]
