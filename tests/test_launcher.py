@@ -139,7 +139,7 @@ def two_pythons(tmp_path: pathlib.Path) -> dict[str, str]:
 
 def who_runs(command: Sequence[str | pathlib.Path], env: Mapping[str, str]) -> str:
     """Return the last directory of the Python that runs a command."""
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=20)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=50)
     assert (done.returncode, done.stderr) == (3, "")
     return pathlib.Path(done.stdout.split()[2]).parent.name
 

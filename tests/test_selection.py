@@ -41,7 +41,7 @@ def run(directory: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess
         capture_output=True,
         text=True,
         check=False,
-        timeout=15,
+        timeout=50,
     )
 
 

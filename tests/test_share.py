@@ -87,7 +87,7 @@ def run(directory: pathlib.Path, *arguments: str) -> tuple[int, str]:
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        timeout=15,
+        timeout=50,
     )
     return done.returncode, done.stdout
 
@@ -174,7 +174,7 @@ def test_an_interrupt_ends_all_processes(directory: pathlib.Path) -> None:
     )
     wait_until(lambda: (directory / "a").exists() and (directory / "b").exists(), "both tests")
     os.killpg(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=15)
+    output, _ = process.communicate(timeout=50)
     assert process.returncode == pytest.ExitCode.INTERRUPTED
     assert "KeyboardInterrupt" in output
     with pytest.raises(ProcessLookupError):

@@ -133,7 +133,7 @@ def test_refused_connections_are_errors_and_the_run_is_given_up(generator: Gener
             pass_fds=(backend.fileno(),),
             stdout=subprocess.PIPE,
             check=True,
-            timeout=15,
+            timeout=50,
         )
     load = parse(done.stdout.decode())
     assert load.operations == 0
@@ -240,7 +240,7 @@ def test_nothing_survives_the_end_of_the_benchmark(number: signal.Signals, tmp_p
 
         assert comes_true(has_started, 15)
         process.send_signal(number)
-        output, errors = process.communicate(timeout=10)
+        output, errors = process.communicate(timeout=50)
     assert (
         process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
     )
