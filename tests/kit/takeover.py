@@ -28,11 +28,11 @@ from kit.crowd import Crowd, Session
 from kit.faults import resident_bytes
 from kit.program import ENVIRONMENT, PROGRAM, Fields, Nginy, free_port, own_host
 
-CLOCK_S = 1.5
+CLOCK_S = 3.0
 """By how much a session's time differs from what its client has measured, on a busy machine."""
 DRAIN_S = 10.0
 """How long a client that has not read so far may take to empty the kernel's buffers."""
-GONE_S = 2.0
+GONE_S = 4.5
 """An old process without sessions is gone after this long."""
 
 

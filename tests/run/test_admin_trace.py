@@ -60,7 +60,7 @@ def test_a_trace_shows_each_session_and_what_its_handlers_did(
     place: Place, tmp_path: pathlib.Path
 ) -> None:
     with Nginy(tmp_path, place.config) as nginy:
-        identity = place.trace("1s")
+        identity = place.trace("3s")
         status, answer = place.ask("POST", "/trace", {})
         assert (status, answer["error"]["code"]) == (409, "trace_running")
         for _ in range(SESSIONS):
@@ -101,7 +101,7 @@ def test_a_trace_shows_each_session_and_what_its_handlers_did(
 
 def test_a_full_trace_and_one_without_clients_say_so(place: Place, tmp_path: pathlib.Path) -> None:
     with Nginy(tmp_path, place.config) as nginy:
-        identity = place.trace("300ms", max_events=20, anonymous=True)
+        identity = place.trace("2s", max_events=20, anonymous=True)
         for _ in range(SESSIONS):
             place.visit()
         _, found = place.ask("GET", f"/trace/{identity}")

@@ -110,7 +110,7 @@ def test_more_sessions_than_one_turn_closes_are_all_closed(
 
 
 def test_within_the_grace_clients_are_still_accepted(place: Place, tmp_path: pathlib.Path) -> None:
-    config = place.config(worker_shutdown_timeout=LONG, shutdown_grace="500ms")
+    config = place.config(worker_shutdown_timeout=LONG, shutdown_grace="1500ms")
     with Nginy(tmp_path, config) as nginy:
         nginy.send_signal(signal.SIGQUIT)
         nginy.said("SIGQUIT")

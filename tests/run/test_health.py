@@ -20,7 +20,7 @@ INTERVAL_S = 0.1
 JITTER_S = 0.025
 TIMEOUT_S = 0.1
 FAILS = 3
-SLACK_S = 2.0
+SLACK_S = 6.0
 """What a busy machine may add."""
 
 CONFIG = """
@@ -123,7 +123,8 @@ def found_out_s(site: Site, redis: Redis, began_s: float) -> float:
 
 
 def assert_in_time(took_s: float) -> None:
-    assert took_s > (FAILS - 1) * INTERVAL_S - 2 * JITTER_S
+    # The first of them may have been under way for nearly an interval.
+    assert took_s > (FAILS - 2) * INTERVAL_S - 2 * JITTER_S
     assert took_s < FAILS * INTERVAL_S + 2 * JITTER_S + SLACK_S
 
 
@@ -202,8 +203,8 @@ def test_redis_logs_no_trouble_and_keeps_no_connection(
 ) -> None:
     wait_until(lambda: b"total_connections_received:1\r" not in info(pair[0]), "checks")
     wait_until(lambda: int(value(info(pair[0]), b"total_connections_received")) > 8, "checks")
-    # Ours, and at most one check's.
-    assert int(value(info(pair[0]), b"connected_clients")) <= 2
+    # Ours, and at most one check's; redis may not have read yet that another one is over.
+    wait_until(lambda: int(value(info(pair[0]), b"connected_clients")) <= 2, "the end of checks")
 
 
 def info(redis: Redis) -> bytes:

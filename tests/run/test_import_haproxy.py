@@ -31,7 +31,7 @@ defaults
     timeout connect 2s
     timeout client 10s
     timeout server 10s
-    timeout queue 300ms
+    timeout queue 1s
 
 # Turns, bytes and half-closes; one that is switched off, and one that refuses.
 frontend turns

@@ -157,12 +157,12 @@ def test_a_pause_longer_than_the_idle_timeout_ends_no_busy_session(
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
     try:
-        nginy = site.start([backend.name], proxy_timeout="2500ms")
+        nginy = site.start([backend.name], proxy_timeout="5s")
         ends = [site.exchange(backend) for _ in range(BATCH + 50)]
         nginy.send_signal(signal.SIGSTOP)
         for _, upstream in ends:
             upstream.sendall(b"answer")
-        select.select((), (), (), 3.1)
+        select.select((), (), (), 5.6)
         nginy.send_signal(signal.SIGCONT)
         for client, upstream in ends:
             assert client.recv(100) == b"answer"

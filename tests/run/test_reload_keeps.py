@@ -139,7 +139,7 @@ def test_changed_settings_hold_for_the_session_that_there_is(
 ) -> None:
     nginy = site.start([backend.name], proxy_timeout="10m")
     client, upstream = site.exchange(backend)
-    reload(nginy, site.config([backend.name], proxy_timeout="200ms"))
+    reload(nginy, site.config([backend.name], proxy_timeout="1s"))
     new_client, _ = site.exchange(backend)
     with contextlib.suppress(ConnectionResetError):  # the end of a stream that has only paused
         assert new_client.recv(1) == b""
@@ -209,7 +209,7 @@ def test_a_listener_that_comes_back_saves_its_sessions_from_the_deadline(
     site: Site, backend: Listening
 ) -> None:
     port = free_port(site.host)
-    head = "worker_shutdown_timeout: 700ms"
+    head = "worker_shutdown_timeout: 3s"  # two reloads take less
     whole = two_listeners(site, port, backend.name, head)
     nginy = site.run(whole)
     ends = site.exchange(backend)

@@ -107,7 +107,7 @@ def test_one_port_serves_ssh_https_and_http(
             event_method: {event_method}
             listeners:
             - listen: {site.address}
-              preread: {{timeout: 300ms}}
+              preread: {{timeout: 1s}}
               routes:
               - {{sni: b.test, proxy_pass: "{https}"}}
               - {{is_tls: on, proxy_pass: "{https}"}}

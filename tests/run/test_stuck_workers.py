@@ -13,7 +13,8 @@ from kit.program import CHECKOUT, PATIENCE_S, Nginy, free_port, own_host, wait_u
 
 WORKERS = 2
 
-# Takes the arguments of bin/nginy, and waits for workers as long as a test may take.
+# Takes the arguments of bin/nginy, and waits for workers as long as a test may take; a worker that
+# waits for its turn on a busy machine needs some of that time.
 IMPATIENT = f"""\
 import os, sys
 sys.path.insert(0, {str(CHECKOUT)!r})
@@ -66,14 +67,14 @@ class Scripted(Nginy):
 
 @pytest.fixture
 def pinging(tmp_path: pathlib.Path, here: tuple[str, int]) -> Iterator[Scripted]:
-    nginy = Scripted(tmp_path, config(here, "one"), IMPATIENT.replace("PATIENCE", "ping_ms=50"))
+    nginy = Scripted(tmp_path, config(here, "one"), IMPATIENT.replace("PATIENCE", "ping_ms=400"))
     yield nginy
     nginy.close()
 
 
 @pytest.fixture
 def voting(tmp_path: pathlib.Path, here: tuple[str, int]) -> Iterator[Scripted]:
-    nginy = Scripted(tmp_path, config(here, "one"), IMPATIENT.replace("PATIENCE", "vote_ms=100"))
+    nginy = Scripted(tmp_path, config(here, "one"), IMPATIENT.replace("PATIENCE", "vote_ms=1500"))
     yield nginy
     nginy.close()
 

@@ -196,7 +196,7 @@ variables:
   zone: {{geo: $remote_addr, values: {{127.0.0.2/32: one}}, default: "{host}:{three}"}}
 upstreams: {{one: {{backends: "{host}:{one}"}}}}
 listeners:
-- {{listen: "{host}:{front}", proxy_pass: $site, preread: {{timeout: 100ms}}}}
+- {{listen: "{host}:{front}", proxy_pass: $site, preread: {{timeout: 1s}}}}
 - {{listen: "{host}:{front}", protocol: udp, proxy_pass: $zone}}
 - {{listen: ["{host}:{one}"], return: one, access_log: off}}
 - {{listen: ["{host}:{two}"], return: two, access_log: off}}
