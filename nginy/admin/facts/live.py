@@ -82,6 +82,14 @@ def count_bytes(subject: Subject) -> Slices[None]:
     loop = subject.loop
     if not subject.bytes_thrift.allows(loop.connections * LOOK_US, loop.clock.now_ms):
         return
+    try:
+        yield from _count_bytes(loop)
+    except BaseException:  # whoever asked has left
+        subject.bytes_thrift.forget()
+        raise
+
+
+def _count_bytes(loop: Loop) -> Slices[None]:
     found: dict[int, tuple[Counters, list[int]]] = {}
     for sessions in met(loop):
         for session in sessions:

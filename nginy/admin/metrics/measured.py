@@ -36,6 +36,7 @@ from nginy.event.histogram import TURN_BOUNDS_MS, Histogram
 from nginy.event.meter import meter_of
 
 DESCRIPTOR_US: Final = 1
+DESCRIPTORS: Final = "/proc/self/fd"
 PAGE_BYTES: Final = resource.getpagesize()
 SCOPES: Final = ("process", "listener", "upstream", "backend")
 BACKENDS_MAX: Final = 1000
@@ -60,7 +61,7 @@ PROCESS: Final = row(
 
 def process_row(subject: Subject) -> Slices[Facts]:
     """Return what the system and the loop say of this process."""
-    open_fds = yield from _open_fds(subject)
+    fds = yield from open_fds(subject)
     loop, usage = subject.loop, resource.getrusage(resource.RUSAGE_SELF)
     meter = meter_of(loop)
     none = Histogram(TURN_BOUNDS_MS)
@@ -70,7 +71,7 @@ def process_row(subject: Subject) -> Slices[Facts]:
         "started_s": subject.started_at_ms / 1000,
         "cpu_s": usage.ru_utime + usage.ru_stime,
         "resident_bytes": _resident_bytes(usage.ru_maxrss * 1024),
-        "open_fds": open_fds,
+        "open_fds": fds,
         "max_fds": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         "connections": loop.connections,
         "connections_limit": loop.max_connections,
@@ -82,33 +83,46 @@ def process_row(subject: Subject) -> Slices[Facts]:
     }
 
 
-def _open_fds(subject: Subject) -> Slices[int]:
-    """Return how many descriptors are open: Linux knows since 6.2, before they must be counted."""
-    known = os.stat("/proc/self/fd").st_size
-    return known or (yield from count_fds(subject))
+def open_fds(subject: Subject, directory: str = DESCRIPTORS) -> Slices[int]:
+    """Return how many descriptors are open. Linux tells since 6.2; before, they must be counted."""
+    try:
+        known = os.stat(directory).st_size
+    except OSError:  # there is no /proc
+        known = 0
+    return known or (yield from count_fds(subject, directory))
 
 
-def count_fds(subject: Subject) -> Slices[int]:
+def count_fds(subject: Subject, directory: str = DESCRIPTORS) -> Slices[int]:
     """Count the open descriptors, or add the connections of now to what was counted a moment ago.
 
-    Each is an entry in a directory, and there may be a hundred thousand. If none is left to read it
-    with, all that a process may have are open.
+    There may be a hundred thousand.
     """
     loop = subject.loop
-    opened = loop.connections
-    if subject.fds_thrift.allows(opened * DESCRIPTOR_US, loop.clock.now_ms):
-        count, pace = -1, Pace()  # one belongs to the directory itself
+    if subject.fds_thrift.allows(loop.connections * DESCRIPTOR_US, loop.clock.now_ms):
         try:
-            entries = os.scandir("/proc/self/fd")
-        except OSError:
-            return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        with entries:
-            for _ in entries:
-                count += 1
-                if pace.is_over(DESCRIPTOR_US):
-                    yield None
-        subject.other_fds = count - opened
+            count = yield from _entries(directory)
+        except BaseException:  # whoever asked has left
+            subject.fds_thrift.forget()
+            raise
+        subject.other_fds = count - loop.connections
     return subject.other_fds + loop.connections
+
+
+def _entries(directory: str) -> Slices[int]:
+    """Count the entries of a directory, one for each open descriptor. If none is left to read it
+    with, all that a process may have are open.
+    """
+    count, pace = -1, Pace()  # one belongs to the directory itself
+    try:
+        entries = os.scandir(directory)
+    except OSError:
+        return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    with entries:
+        for _ in entries:
+            count += 1
+            if pace.is_over(DESCRIPTOR_US):
+                yield None
+    return count
 
 
 def _resident_bytes(peak_bytes: int) -> int:

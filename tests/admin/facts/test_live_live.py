@@ -73,6 +73,24 @@ def test_bytes_are_not_counted_again_at_once_for_many_readers(harness: Harness) 
     assert counters.received == 254
 
 
+def test_a_reader_who_leaves_in_the_middle_takes_nothing_from_the_next_one(
+    harness: Harness,
+) -> None:
+    backend = harness.add(EchoBackend())
+    proxy = harness.proxy(harness.pool(backend.name))
+    clients = [proxy.connect() for _ in range(50)]
+    for client in clients:
+        client.send(b"hello")
+    harness.turn_until(lambda: all(client.received == b"hello" for client in clients))
+    subject = Subject(harness.loop)
+    walk_of_the_first = count_bytes(subject)
+    next(walk_of_the_first)
+    walk_of_the_first.close()
+    assert proxy.handler.counters.received == 0
+    done(count_bytes(subject))
+    assert proxy.handler.counters.received == 250
+
+
 def test_many_are_looked_at_in_slices() -> None:
     closed = SimpleNamespace(fd=-1, data=None)
     interest = SimpleNamespace(

@@ -2,10 +2,13 @@
 
 import copy
 import os
+import pathlib
+import resource
 from typing import Any
 
 from nginy.admin.facts.tally import Tally
-from nginy.admin.metrics.measured import MEASURED, count_fds, process_row
+from nginy.admin.metrics.measured import MEASURED, count_fds, open_fds, process_row
+from nginy.admin.pace import SLICE_US
 from nginy.admin.subject import Front
 from nginy.event.loop import Loop
 from nginy.proxy.handler import ProxySettings
@@ -84,6 +87,30 @@ def test_many_descriptors_are_not_counted_again_at_once() -> None:
         subject.loop.connections = 230
         assert done(count_fds(subject)) == (first + 30, 1)
         subject.loop.connections = 200
+
+
+def test_descriptors_that_nobody_can_count_are_all_that_a_process_may_have() -> None:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    with Made() as subject:
+        subject.loop.connections = 200
+        counts = [done(open_fds(subject, "/nowhere"))[0] for _ in range(2)]
+        subject.loop.connections = 150
+        assert [*counts, done(count_fds(subject))[0]] == [limit, limit, limit - 50]
+        subject.loop.connections = 0
+
+
+def test_a_reader_who_leaves_in_the_middle_leaves_no_half_count_of_descriptors(
+    tmp_path: pathlib.Path,
+) -> None:
+    for number in range(2 * SLICE_US):
+        (tmp_path / str(number)).touch()
+    with Made() as subject:
+        subject.loop.connections = 200
+        first = count_fds(subject, str(tmp_path))
+        next(first)
+        first.close()
+        assert done(count_fds(subject, str(tmp_path)))[0] == 2 * SLICE_US - 1
+        subject.loop.connections = 0
 
 
 def test_reports_stay_as_they_are_so_that_several_answers_can_be_made_of_them() -> None:
