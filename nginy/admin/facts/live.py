@@ -26,26 +26,28 @@ TIMER_US: Final = 1.5
 
 
 def met(loop: Loop) -> Iterator[list[Session]]:
-    """Yield the sessions that each slice of a walk has met; each session once."""
-    seen: set[int] = set()
+    """Yield the sessions that each slice of a walk has met; each session once.
+
+    Numbers would not do: sessions that come from two workers of an earlier process may have the
+    same one.
+    """
+    seen: set[Session] = set()
     connections = iter(loop.interest.connections())
     while some := list(islice(connections, SLICE)):
         found: list[Session] = []
         for c in some:
             owner = c.data
-            if c.fd >= 0 and isinstance(owner, Session):
-                number = owner.number
-                if number not in seen and owner.end is None:
-                    seen.add(number)
-                    found.append(owner)
+            if c.fd >= 0 and isinstance(owner, Session) and owner.end is None and owner not in seen:
+                seen.add(owner)
+                found.append(owner)
         yield found
     if not loop.interest.is_edge_triggered:
         # A connection that waits for nothing is not registered there; a timer has its session.
         pace, found = Pace(), []
         for _, timer in loop.timers.running():
             owner = timer.data
-            if isinstance(owner, Session) and owner.end is None and owner.number not in seen:
-                seen.add(owner.number)
+            if isinstance(owner, Session) and owner.end is None and owner not in seen:
+                seen.add(owner)
                 found.append(owner)
             if pace.is_over(TIMER_US):
                 yield found

@@ -4,7 +4,7 @@ import random
 from collections import Counter
 
 import pytest
-from nginy.admin.facts.group import AT_ONCE, Group, counted_group
+from nginy.admin.facts.group import AT_ONCE, TROUBLED_MAX, Group, counted_group
 from nginy.admin.pace import Pace
 from nginy.backend.backend import Backend
 from nginy.backend.health.states import TROUBLES, State
@@ -21,7 +21,7 @@ def spoil(web: BackendPool, rng: random.Random) -> None:
     for index, backend in enumerate(web.backends):
         backend.conns = rng.randrange(4)
         kind = rng.choice(
-            ("plain", "plain", "failed", "failing", "full", "limited", "down", "gone")
+            ("plain", "plain", "failed", "failing", "full", "limited", "down", "gone", "ignored")
         )
         if kind == "failed":
             backend.fails, backend.accessed_s = backend.max_fails, NOW_S
@@ -34,9 +34,10 @@ def spoil(web: BackendPool, rng: random.Random) -> None:
             backend.max_conns = backend.conns + 1
         elif kind == "down":
             backend.down = True
-        elif kind == "gone":
+        elif kind in ("gone", "ignored"):
             take_down(web, index)
             backend.health.since_at_ms = rng.randrange(1000)
+            backend.down = kind == "gone"  # with `fail_open`, health may be ignored
 
 
 def plainly(web: BackendPool) -> Group:
@@ -62,6 +63,15 @@ def test_a_group_counts_what_a_look_at_each_backend_finds(seed: int) -> None:
     spoil(web, rng)
     found, _ = done(counted_group(web, NOW_S, Pace()))
     assert found == plainly(web)
+
+
+def test_only_the_first_of_many_in_trouble_are_kept() -> None:
+    web = pool("web", *(f"10.0.{n >> 8}.{n & 255}:80" for n in range(TROUBLED_MAX + 10)))
+    for index in range(len(web.backends)):
+        take_down(web, index)
+    found, _ = done(counted_group(web, NOW_S, Pace()))
+    assert found.troubled == list(web.backends[:TROUBLED_MAX])
+    assert found.states == {"unresolved": TROUBLED_MAX + 10}
 
 
 def test_backends_in_trouble_cost_more_than_those_that_are_up() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
-from nginy.admin.facts.live import SLICE, count_bytes, walk, walk_timers
+from nginy.admin.facts.live import SLICE, count_bytes, met, walk, walk_timers
 from nginy.admin.pace import SLICE_US
 from nginy.admin.subject import Subject
 from nginy.event.timer import TICK_MS, Timer
@@ -89,6 +89,57 @@ def test_a_reader_who_leaves_in_the_middle_takes_nothing_from_the_next_one(
     assert proxy.handler.counters.received == 0
     done(count_bytes(subject))
     assert proxy.handler.counters.received == 250
+
+
+def test_counts_never_fall_though_a_session_may_end_before_the_walk_reaches_it(
+    harness: Harness,
+) -> None:
+    backend = harness.add(EchoBackend())
+    proxy = harness.proxy(harness.pool(backend.name))
+    client = proxy.connect()
+    client.send(b"hello")
+    harness.turn_until(lambda: client.received == b"hello")
+    counters = proxy.handler.counters
+    counters.told_received, counters.told_sent = 100, 200
+    done(count_bytes(Subject(harness.loop)))
+    assert (counters.received, counters.sent) == (100, 200)
+
+
+def test_two_sessions_of_one_number_both_count(harness: Harness) -> None:
+    """They come from two workers of the process before."""
+    backend = harness.add(EchoBackend())
+    proxy = harness.proxy(harness.pool(backend.name))
+    clients = [proxy.connect() for _ in range(2)]
+    for client in clients:
+        client.send(b"hello")
+    harness.turn_until(lambda: all(client.received == b"hello" for client in clients))
+    for session in harness.sessions():
+        session.client.number = 7
+    done(count_bytes(Subject(harness.loop)))
+    assert proxy.handler.counters.received == 10
+    assert numbers(harness) == [7, 7]
+
+
+def made_up(end: object = None) -> Session:
+    session = Session.__new__(Session)
+    session.end = end  # type: ignore[assignment]
+    return session
+
+
+def test_a_walk_meets_nobody_twice_and_nobody_who_has_ended() -> None:
+    first, ended, waiting = made_up(), made_up("ended"), made_up()
+    connections = [
+        SimpleNamespace(fd=fd, data=data)
+        for fd, data in ((5, first), (6, first), (7, ended), (-1, made_up()), (8, None))
+    ]
+    owners = [first, waiting, waiting, ended, *[None] * SLICE_US, waiting]
+    loop = SimpleNamespace(
+        interest=SimpleNamespace(connections=lambda: connections, is_edge_triggered=False),
+        timers=SimpleNamespace(running=lambda: [(0, SimpleNamespace(data=one)) for one in owners]),
+    )
+    found = list(met(loop))  # type: ignore[arg-type]
+    assert found[:2] == [[first], [waiting]]
+    assert not any(found[2:])
 
 
 def test_many_are_looked_at_in_slices() -> None:

@@ -80,6 +80,12 @@ def test_descriptors_are_counted_where_the_system_does_not_know() -> None:
         assert done(count_fds(subject))[0] == known
 
 
+def test_descriptors_are_not_counted_where_the_system_knows(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "some file").touch()
+    with Made() as subject:
+        assert done(open_fds(subject, str(tmp_path))) == (tmp_path.stat().st_size, 1)
+
+
 def test_many_descriptors_are_not_counted_again_at_once() -> None:
     with Made() as subject:
         subject.loop.connections = 200
