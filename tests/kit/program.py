@@ -79,6 +79,15 @@ def _unchosen_ports() -> range:
 PORTS = _unchosen_ports()
 
 
+def open_paths(pid: int) -> list[str]:
+    """Return what the descriptors of a process lead to; one may be closed while one looks."""
+    paths = []
+    for each in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            paths.append(os.readlink(each))
+    return paths
+
+
 def free_port(host: str, kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
     """Return a port of `host` that nobody uses, and another one each time.
 
@@ -287,11 +296,7 @@ class Nginy:
 
     def sockets(self) -> int:
         """How many sockets nginy has open."""
-        count = 0
-        for path in pathlib.Path(f"/proc/{self.process.pid}/fd").iterdir():
-            with contextlib.suppress(OSError):  # closed since it was listed
-                count += path.readlink().name.startswith("socket:")
-        return count
+        return sum(path.startswith("socket:") for path in open_paths(self.process.pid))
 
     def limit(self, what: int, soft: int) -> None:
         """Change a soft limit (setrlimit(2)) of the running process."""

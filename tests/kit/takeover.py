@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 from kit.crowd import Crowd, Session
 from kit.faults import resident_bytes
-from kit.program import ENVIRONMENT, PROGRAM, Fields, Nginy, free_port, own_host
+from kit.program import ENVIRONMENT, PROGRAM, Fields, Nginy, free_port, open_paths, own_host
 
 CLOCK_S = 3.0
 """By how much a session's time differs from what its client has measured, on a busy machine."""
@@ -62,11 +62,8 @@ class Held:
 
 def held_by(pid: int) -> Held:
     """Look at what a process holds."""
-    kinds: collections.Counter[str] = collections.Counter()
-    for path in pathlib.Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(OSError):  # closed since it was listed
-            kinds[path.readlink().name.partition(":")[0]] += 1
-    return Held(kinds, resident_bytes(pid))
+    kinds = (path.rpartition("/")[2].partition(":")[0] for path in open_paths(pid))
+    return Held(collections.Counter(kinds), resident_bytes(pid))
 
 
 def runs(pid: int) -> bool:

@@ -210,8 +210,8 @@ def test_a_start_with_ten_thousand_backends_takes_about_a_second_of_processor_ti
     with Nginy(tmp_path, f"upstreams:\n{upstreams}listeners:\n{listeners}") as nginy:
         fields = pathlib.Path(f"/proc/{nginy.process.pid}/stat").read_text().split(")")[1].split()
         ticks = sum(map(int, fields[11:13]))  # utime and stime of proc(5)
-        # Three times as much as on an idle machine: this one may be shared.
-        assert ticks / os.sysconf("SC_CLK_TCK") < 2.5
+        # Four times as much as on an idle machine: this one may be shared.
+        assert ticks / os.sysconf("SC_CLK_TCK") < 3.5
 
 
 @pytest.mark.parametrize("command", ENTRIES.values(), ids=ENTRIES)

@@ -6,7 +6,6 @@ shown that traffic does not care.
 
 import contextlib
 import json
-import os
 import pathlib
 import re
 import resource
@@ -19,7 +18,7 @@ import pytest
 
 from kit.faults import Listening, Site, check, receive_all
 from kit.others import load_stream, running_nginx
-from kit.program import Nginy, free_port, wait_until
+from kit.program import Nginy, free_port, open_paths, wait_until
 from kit.servers import RefusingPort
 
 TIME = r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d"
@@ -294,20 +293,11 @@ def test_a_reload_that_needs_no_such_log_closes_its_files(site: Site) -> None:
     nginy = site.run(f"access_log: by-$remote_addr.log\n{listeners}")
     ask(site)
     name = str(site.directory / "by-127.0.0.1.log")
-    wait_until(lambda: name in open_paths(nginy))
+    wait_until(lambda: name in open_paths(nginy.process.pid))
     nginy.write(f"access_log: off\n{listeners}")
     nginy.send_signal(signal.SIGHUP)
     nginy.said("configuration reloaded")
-    wait_until(lambda: name not in open_paths(nginy))
-
-
-def open_paths(nginy: Nginy) -> list[str]:
-    directory = pathlib.Path(f"/proc/{nginy.process.pid}/fd")
-    paths = []
-    for each in directory.iterdir():
-        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-            paths.append(os.readlink(each))
-    return paths
+    wait_until(lambda: name not in open_paths(nginy.process.pid))
 
 
 def test_a_path_that_cannot_be_opened_costs_its_lines_and_is_said(site: Site) -> None:
@@ -436,11 +426,11 @@ def test_a_session_goes_on_with_the_error_log_that_it_began_with(
     nginy.send_signal(signal.SIGHUP)
     nginy.said("configuration reloaded")
     old, new = site.directory / "old.log", site.directory / "new.log"
-    assert str(old) in open_paths(nginy)
+    assert str(old) in open_paths(nginy.process.pid)
     client.close()
     upstream.close()
     wait_until(lambda: "*1 completed" in old.read_text())
-    wait_until(lambda: str(old) not in open_paths(nginy))
+    wait_until(lambda: str(old) not in open_paths(nginy.process.pid))
     client, upstream = site.exchange(backend)
     client.close()
     upstream.close()
@@ -462,7 +452,7 @@ def test_the_log_at_the_top_may_become_that_of_a_listener_and_back(site: Site) -
     nginy.write(denying(site, "auto", "own.log"))
     nginy.send_signal(signal.SIGHUP)
     wait_until(lambda: own.read_text().count("configuration reloaded") == 2)
-    wait_until(lambda: str(top) not in open_paths(nginy))
+    wait_until(lambda: str(top) not in open_paths(nginy.process.pid))
 
 
 def test_error_logs_of_listeners_are_rotated_too(site: Site) -> None:
@@ -542,8 +532,7 @@ def test_the_configured_event_method_is_the_one_that_waits(
 
 
 def has_epoll(nginy: Nginy) -> bool:
-    descriptors = pathlib.Path(f"/proc/{nginy.pid}/fd").iterdir()
-    return any(str(path.readlink()) == "anon_inode:[eventpoll]" for path in descriptors)
+    return "anon_inode:[eventpoll]" in open_paths(nginy.pid)
 
 
 # What is said on a good day.

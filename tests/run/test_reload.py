@@ -1,6 +1,5 @@
 """A reload loses nothing: the proof, with bin/nginy as a process and a crowd around it."""
 
-import contextlib
 import functools
 import json
 import os
@@ -18,7 +17,7 @@ from nginy.process.server import Server
 from nginy.process.single import SingleProcess
 
 from kit.leaks import no_garbage
-from kit.program import PATIENCE_S, Nginy, free_port, own_host
+from kit.program import PATIENCE_S, Nginy, free_port, open_paths, own_host
 from kit.traffic import Crowd
 
 TCP_SESSIONS = 1000
@@ -132,11 +131,7 @@ def resident_bytes(pid: int) -> int:
 
 def descriptors_of(nginy: Nginy) -> int:
     """How many descriptors nginy has open, but for logs whose paths have variables: those stay."""
-    paths = []
-    for each in pathlib.Path(f"/proc/{nginy.process.pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-            paths.append(os.readlink(each))
-    return sum("/by-" not in path for path in paths)
+    return sum("/by-" not in path for path in open_paths(nginy.process.pid))
 
 
 def said_so_far(nginy: Nginy, text: str) -> int:
@@ -152,7 +147,7 @@ def reload_under(crowd: Crowd, nginy: Nginy, config: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 def test_a_hundred_reloads_lose_no_session_no_byte_and_no_memory(
     crowd: Crowd, tmp_path: pathlib.Path
 ) -> None:
@@ -219,6 +214,7 @@ def broken_files(site: Site, good: str, directory: pathlib.Path) -> Iterator[str
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(120)
 def test_a_hundred_broken_files_in_a_row_change_nothing(
     crowd: Crowd, tmp_path: pathlib.Path
 ) -> None:

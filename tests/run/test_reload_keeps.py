@@ -10,7 +10,15 @@ from collections.abc import Iterator
 import pytest
 
 from kit.faults import Listening, Site, check, receive_all
-from kit.program import PATIENCE_S, Nginy, free_port, own_host, run_once, wait_until
+from kit.program import (
+    PATIENCE_S,
+    Nginy,
+    free_port,
+    open_paths,
+    own_host,
+    run_once,
+    wait_until,
+)
 
 LONG = "worker_shutdown_timeout: 1h"
 
@@ -49,8 +57,7 @@ def _reload(nginy: Nginy, config: str, last: str) -> list[str]:
 
 
 def open_files(nginy: Nginy) -> set[pathlib.Path]:
-    descriptors = pathlib.Path(f"/proc/{nginy.process.pid}/fd")
-    return {pathlib.Path(os.readlink(each)) for each in descriptors.iterdir()}
+    return set(map(pathlib.Path, open_paths(nginy.process.pid)))
 
 
 def is_open(host: str, port: int) -> bool:

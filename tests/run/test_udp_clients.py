@@ -57,7 +57,7 @@ def name_server(host: str, answer: str) -> Iterator[tuple["subprocess.Popen[str]
 
 
 def dig(host: str, port: int, *options: str, tries: int = 1) -> str:
-    argv = [needs("dig", "bind9-dnsutils"), "+short", "+time=1", f"+tries={tries}", *options]
+    argv = [needs("dig", "bind9-dnsutils"), "+short", "+time=3", f"+tries={tries}", *options]
     argv += ["-p", str(port), f"@{host}", "name.example"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     return done.stdout.strip()
@@ -139,7 +139,7 @@ def test_a_backend_that_is_cut_costs_only_the_queries_in_flight_to_it(
         nginy = start(config_of(host, port, [one, two]))
         run = dnsperf(
             *(host, port, tmp_path / "queries"),
-            *("-l", "2", "-c", "10", "-q", "10", "-Q", "1000", "-t", "1"),
+            *("-l", "2", "-c", "10", "-q", "10", "-Q", "1000", "-t", "3"),
         )
         next(run)
         wait_for_traffic(host, one)

@@ -16,6 +16,7 @@ from kit.program import (
     PATIENCE_S,
     Nginy,
     free_port,
+    open_paths,
     own_host,
     run_once,
     wait_until,
@@ -297,8 +298,7 @@ def test_a_killed_worker_takes_only_its_own_sessions_along_and_the_port_never_re
 
 
 def sockets_of(pid: int) -> int:
-    links = (os.readlink(path) for path in pathlib.Path(f"/proc/{pid}/fd").iterdir())
-    return sum(link.startswith("socket:") for link in links)
+    return sum(path.startswith("socket:") for path in open_paths(pid))
 
 
 def test_the_queue_of_a_killed_worker_is_served_by_the_next(
