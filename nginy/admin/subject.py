@@ -157,6 +157,8 @@ class Subject:
     """Time that answers have taken."""
     bytes_thrift: Thrift = field(default_factory=Thrift)
     """When the bytes of open sessions may be counted again."""
+    bytes_counted_at_ms: int | None = None
+    """When they were last counted, by the loop's clock; None before the first time."""
     fds_thrift: Thrift = field(default_factory=Thrift)
     """When open descriptors may be."""
     other_fds: int = 0

@@ -86,6 +86,7 @@ def count_bytes(subject: Subject) -> Slices[None]:
         return
     try:
         yield from _count_bytes(loop)
+        subject.bytes_counted_at_ms = loop.clock.now_ms
     except BaseException:  # whoever asked has left
         subject.bytes_thrift.forget()
         raise

@@ -65,6 +65,7 @@ def facts(subject: Subject, _wanted: Details) -> Slices[Facts]:
             "received": sum(each["received"] for each in listeners),
             "sent": sum(each["sent"] for each in listeners),
         },
+        "counted_at_ms": subject.bytes_counted_at_ms,
         "loop": loop_facts(subject),
         "listeners": listeners,
         "upstreams": upstreams,
@@ -136,6 +137,7 @@ def merge(reports: Sequence[Facts]) -> Facts:
         "sessions": {"now": 0, "total": 0, **sum_members(reports, "sessions")},
         "connections": {"now": 0, "limit": 0, **sum_members(reports, "connections")},
         "bytes": {"received": 0, "sent": 0, **sum_members(reports, "bytes")},
+        "counted_at_ms": _earliest([each["counted_at_ms"] for each in reports]),
         "loop": {
             # With several workers, the share of their total time.
             "busy_s": sum(r["loop"]["busy_s"] for r in reports) / max(len(reports), 1),
@@ -151,6 +153,12 @@ def merge(reports: Sequence[Facts]) -> Facts:
         ),
         "problems": merge_rows((each["problems"] for each in reports), ("text",)),
     }
+
+
+def _earliest(times_ms: Sequence[int | None]) -> int | None:
+    """Return since when all workers have counted the bytes of open sessions; None: not all have."""
+    known = [each for each in times_ms if each is not None]
+    return min(known) if known and len(known) == len(times_ms) else None
 
 
 def _lags(reports: Sequence[Facts]) -> list[list[int]]:
@@ -173,6 +181,7 @@ OVERVIEW: Final = Source(
         sessions=row(now=number, total=number),
         connections=row(now=number, limit=number),
         bytes=row(received=number, sent=number),
+        counted_at_ms=optional(number),
         loop=row(busy_s=real, lags=rows(number, 32)),
         listeners=rows(
             row(

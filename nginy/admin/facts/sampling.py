@@ -3,6 +3,9 @@
 Each answer of the page takes a sample, at most one a second. So there is a history only while the
 page is open, and there is no timer. A pause of a minute begins the history anew.
 
+With thousands of sessions, bytes are not counted for each answer (`admin/thrift.py`). A sample then
+waits until they have been; otherwise rates would be 0, and twice what they are, by turns.
+
 Pure.
 """
 
@@ -35,6 +38,10 @@ class Sample:
     """How late timers were since the previous sample: the 99th percentile."""
     listeners: Mapping[str, int] = field(default_factory=dict)
     """Bytes so far, both ways, of the first listeners."""
+    counted_at_ms: int | None = 0
+    """When bytes were last counted, by the loop's clock; None: never."""
+    taken_at_ms: int = -1
+    """`at_s` by the loop's clock."""
 
 
 class Samples:
@@ -43,13 +50,18 @@ class Samples:
     def __init__(self) -> None:
         self._ring: deque[Sample] = deque(maxlen=KEPT)
 
-    def is_due(self, at_s: float) -> bool:
-        """Whether the last one is old enough for another."""
-        return not self._ring or at_s - self._ring[-1].at_s >= LEAST_S
+    def is_due(self, at_s: float, counted_at_ms: int | None) -> bool:
+        """Whether the last one is old enough for another, and bytes have been counted since."""
+        if counted_at_ms is None:
+            return False
+        if not self._ring:
+            return True
+        last = self._ring[-1]
+        return at_s - last.at_s >= LEAST_S and counted_at_ms > last.taken_at_ms
 
     def add(self, sample: Sample) -> None:
         """Take a sample, unless the last one is too young."""
-        if not self.is_due(sample.at_s):
+        if not self.is_due(sample.at_s, sample.counted_at_ms):
             return
         if self._ring and sample.at_s - self._ring[-1].at_s > LEASE_S:
             self._ring.clear()

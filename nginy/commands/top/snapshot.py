@@ -1,7 +1,8 @@
 """Snapshot: what nginy said in one round of questions, and how fast its counts grow.
 
 Rates are differences between two snapshots of the same process. A count that has fallen, or one of
-another process, has no rate.
+another process, has no rate. With thousands of sessions, nginy does not count bytes for each
+answer. While it has not, counts and rates stay as they were.
 
 Pure: facts and times go in.
 """
@@ -18,6 +19,8 @@ LISTENERS: Final = "listeners"
 SESSIONS: Final = "sessions"
 EVENTS: Final = "events"
 VIEWS: Final = (BACKENDS, LISTENERS, SESSIONS, EVENTS)
+LATER_S: Final = 0.05
+"""A moment that is later than another by less may be the same one: nginy has two clocks."""
 HISTORY: Final = 60
 """Rates of new sessions that are kept for the small chart."""
 
@@ -74,6 +77,8 @@ class Snapshot:
     rates: Mapping[str, Rates] = field(default_factory=dict)
     """By the keys of rows; "" is nginy as a whole."""
     history: tuple[float, ...] = ()
+    counts_of: "Snapshot | None" = None
+    """The round that the counts are of; None: of this one."""
 
     @property
     def pid(self) -> object:
@@ -88,6 +93,14 @@ class Snapshot:
             return (_instant(self.overview["at"]) - _instant(at)).total_seconds()
         except (KeyError, TypeError, ValueError):
             return None
+
+    def has_counted_since(self, other: "Snapshot") -> bool:
+        """Whether nginy has counted the bytes of open sessions since another round."""
+        bytes_ = self.overview["bytes"]
+        passed_s = self.age_s(other.overview.get("at"))
+        if passed_s is None or "age_s" not in bytes_:  # an older one counts for each answer
+            return True
+        return bytes_["age_s"] is not None and passed_s - bytes_["age_s"] > LATER_S
 
 
 def _instant(text: str) -> datetime:
@@ -109,7 +122,11 @@ def take(before: Snapshot | None, taken: Snapshot) -> Snapshot:
     rates: dict[str, Rates] = {}
     history: tuple[float, ...] = ()
     if before is not None and before.pid == taken.pid:
-        passed_s = taken.at_s - before.at_s
+        counted = before.counts_of or before
+        if not taken.has_counted_since(counted):
+            kept = replace(taken, counts=before.counts, rates=before.rates, history=before.history)
+            return replace(kept, counts_of=counted)
+        passed_s = taken.at_s - counted.at_s
         history = before.history
         for key, now in counts.items():
             known = before.counts.get(key)

@@ -13,6 +13,23 @@ def test_rates_are_what_has_grown_in_the_time_between() -> None:
     assert found.history == (312,)
 
 
+def test_rates_stay_until_nginy_has_counted_bytes_again() -> None:
+    """With thousands of sessions, it does not count them for each answer."""
+
+    def rounds(*ages_s: float | None) -> list[float | None]:
+        shown, found = None, []
+        for second, age_s in enumerate(ages_s):
+            at = f"2026-11-28T06:00:{second:02}.000Z"
+            counted = int(100 * (second - (age_s or 0)))
+            bytes_ = {"received": 0, "sent": counted, "age_s": age_s}
+            shown = take(shown, Snapshot(float(second), overview(at=at, bytes=bytes_)))
+            found.append(shown.rates.get("", UNKNOWN).sent)
+        return found
+
+    assert rounds(0, 1, 0, 1.01, 0, 0) == [None, None, 100, 100, 100, 100]
+    assert rounds(0, 0.5, 0, None) == [None, 50, 150, 150]
+
+
 def test_another_process_has_no_rates_yet_nor_has_a_count_that_fell() -> None:
     before = shot()
     other = take(before, Snapshot(3.0, overview(pid=1), rows=backends(2)))
