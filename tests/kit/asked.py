@@ -147,9 +147,14 @@ class RealServer:
 
     def _states(self) -> Iterator[str]:
         """Yield the state of each thread, as /proc/PID/stat has it."""
-        for path in pathlib.Path("/proc").glob("[0-9]*/task/*/stat"):
-            with contextlib.suppress(OSError):  # it has ended
-                state, _, group = path.read_text().rpartition(")")[2].split()[:3]
+        threads: list[str] = []
+        for pid in filter(str.isdecimal, os.listdir("/proc")):
+            with contextlib.suppress(OSError):  # it has ended, as any may below
+                threads += (f"/proc/{pid}/task/{each}" for each in os.listdir(f"/proc/{pid}/task"))
+        for path in threads:
+            with contextlib.suppress(OSError):
+                text = pathlib.Path(f"{path}/stat").read_text()
+                state, _, group = text.rpartition(")")[2].split()[:3]
                 if group == str(self.process.pid):
                     yield state
 

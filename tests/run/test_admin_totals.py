@@ -12,7 +12,7 @@ import pytest
 
 from kit.admin import UnixConnection
 from kit.place import Place
-from kit.program import CHECKOUT, PATIENCE_S, Nginy, ending, run_once, wait_until
+from kit.program import CHECKOUT, PATIENCE_S, Nginy, ending, free_port, run_once, wait_until
 
 CLIENTS = 6
 # Takes the arguments of bin/nginy, and has workers tell what they have counted soon.
@@ -21,7 +21,7 @@ import os, sys
 sys.path.insert(0, {str(CHECKOUT)!r})
 from nginy.config.load import load
 from nginy.process.workers import supervisor
-path, patience = sys.argv[-1], supervisor.Patience(ping_ms=50)
+path, patience = sys.argv[-1], supervisor.Patience(ping_ms=400)
 sys.exit(supervisor.run(load(path, os.environ), path, 2, patience))
 """
 
@@ -43,9 +43,10 @@ def told(place: Place) -> list[int]:
     overview = place.ask("GET", "/overview")[1]
     [row] = [e for e in overview["listeners"] if e["to"] is None]
     [listener] = [e for e in place.ask("GET", "/listeners")[1]["listeners"] if e["to"] is None]
-    assert listener["sent"] == 5 * listener["sessions_total"]
-    assert sum(listener["ended"].values()) == listener["sessions_total"]
-    totals = overview["sessions"]["total"], row["sessions_total"], listener["sessions_total"]
+    sessions = listener["sessions_total"]
+    if (listener["sent"], sum(listener["ended"].values())) != (5 * sessions, sessions):
+        return []  # one is under way
+    totals = overview["sessions"]["total"], row["sessions_total"], sessions
     return [*totals, overview["bytes"]["sent"] // 5]
 
 
@@ -62,8 +63,7 @@ def metric(place: Place) -> int:
 def test_totals_outlive_workers_and_begin_anew(workers: int, tmp_path: pathlib.Path) -> None:
     place = Place(tmp_path, workers)
     text = place.config().replace("listeners: {", "listeners:\n- {")
-    with socket.create_server((place.host, 0)) as spare:
-        port = spare.getsockname()[1]
+    port = free_port(place.host)
     text += f"- {{listen: '{place.host}:{port}', return: hello}}\n"
     with contextlib.closing(place), Nginy(tmp_path, text) as nginy:
         for _ in range(CLIENTS):
@@ -104,8 +104,7 @@ def test_what_a_worker_has_counted_outlives_it_though_nobody_has_asked(
 ) -> None:
     place = Place(tmp_path, 2)
     text = place.config().replace("listeners: {", "listeners:\n- {")
-    with socket.create_server((place.host, 0)) as spare:
-        port = spare.getsockname()[1]
+    port = free_port(place.host)
     text += f"- {{listen: '{place.host}:{port}', return: hello}}\n"
     script = tmp_path / "script.py"
     script.write_text(PINGING)
@@ -143,8 +142,7 @@ def test_what_a_worker_has_counted_outlives_it_though_nobody_has_asked(
 def test_what_dead_workers_have_counted_outlives_an_upgrade(tmp_path: pathlib.Path) -> None:
     place = Place(tmp_path, 2)
     text = place.config().replace("listeners: {", "listeners:\n- {")
-    with socket.create_server((place.host, 0)) as spare:
-        port = spare.getsockname()[1]
+    port = free_port(place.host)
     text += f"- {{listen: '{place.host}:{port}', return: hello}}\n"
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(place))
