@@ -45,10 +45,13 @@ def test_a_range_of_ports_moves_without_comparing_each_with_each(
     assert calls_to_move(200) < 5 * calls_to_move(50)
 
 
+@pytest.mark.parametrize("has_successor", [False, True])
 def test_a_retired_listener_reads_datagrams_once_no_other_process_does(
-    harness: Harness, tmp_path: pathlib.Path, expect_log: ExpectLog
+    harness: Harness, tmp_path: pathlib.Path, expect_log: ExpectLog, has_successor: bool
 ) -> None:
-    """A new process may be told to end in the moment in which the old one dies."""
+    """A new process may be told to end in the moment in which the old one dies. If it has a
+    successor itself, that one reads.
+    """
     pools = PoolSet(harness.loop)
     services = ServiceSet(harness.loop, LogSet(harness.loop), pools)
     try:
@@ -62,11 +65,16 @@ def test_a_retired_listener_reads_datagrams_once_no_other_process_does(
         at_once(services.begin(config))
         services.apply(config, opened)
         (receiver,) = services.receivers()
-        services.retire_all(None)
+        services.retire_all(None, has_successor=has_successor)
         with socket.socket(type=socket.SOCK_DGRAM) as client:
             client.sendto(b"hello", receiver.socket.getsockname())
             harness.settle()
             assert receiver.received == 0
+            if has_successor:
+                services.read_datagrams()
+                harness.settle()
+                assert receiver.received == 0
+                return
             with expect_log("the listener takes no new clients"):
                 services.read_datagrams()
                 harness.turn_until(lambda: receiver.received == len(b"hello"))

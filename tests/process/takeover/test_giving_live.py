@@ -323,6 +323,7 @@ def test_the_hand_over_is_over_once_the_new_process_has_read_everything(
         move.far.send(encode(Message("ready", {})))
         move.far.setblocking(False)
         harness.turn_until(lambda: b'"bye"' in received(move.far))
+        assert move.house.tell is None
         harness.advance(PATIENCE_MS - 10)
         assert not any(tally.is_final for tally in move.tallies)
         if what == "answers":
@@ -335,6 +336,39 @@ def test_the_hand_over_is_over_once_the_new_process_has_read_everything(
         problems = {"answers": "", "dies": "ended the link", "stops": "no answer for 10 s"}
         assert problems[what] in move.tallies[-1].problem
         assert bool(move.tallies[-1].problem) == (what != "answers")
+        harness.advance(PATIENCE_MS)
+        move.giver.take_back()  # the new process has died
+        harness.settle()
+        assert move.house.is_accepting
+        assert len(move.tallies) == 1
+
+
+def test_a_farewell_that_comes_too_early_ends_nothing(harness: Harness) -> None:
+    backend = harness.add(EchoBackend())
+    with moving(harness, backend.name) as move:
+        connected(harness, move.old)
+        move.send_off()
+        move.far.send(encode(Message("bye", {})))
+        harness.settle()
+        assert not move.tallies
+        move.far.send(encode(Message("took", {"number": 1})))
+        harness.turn_until(lambda: b'"bye"' in received(move.far))
+        move.far.send(encode(Message("bye", {})))
+        harness.turn_until(lambda: move.tallies and move.tallies[-1].is_final)
+        assert (move.tallies[-1].tcp, move.tallies[-1].problem) == (1, "")
+
+
+def test_a_farewell_is_answered_and_ends_the_lane(harness: Harness) -> None:
+    backend = harness.add(SilentBackend())
+    with moving(harness, backend.name) as move:
+        ours, theirs = link_pair()
+        ours.setblocking(False)
+        with ours:
+            taker = Taker(move.new_house, theirs)
+            ours.send(encode(Message("bye", {})))
+            harness.turn_until(lambda: taker.is_over)
+            assert b'"bye"' in received(ours)
+            assert ours.recv(1) == b""
 
 
 def received(sock: socket.socket) -> bytes:
