@@ -1,28 +1,21 @@
 """What the last check of a backend has said and heard, without what may be a password."""
 
 import pathlib
-import socket
 from typing import Any
 
 import pytest
 
 from kit.place import Place
-from kit.program import Nginy, wait_until
+from kit.program import Nginy, free_port, wait_until
 
 HTTP = r"HTTP/1.0 200 OK\r\n\r\nfine"
-
-
-def free(host: str) -> int:
-    with socket.create_server((host, 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_check_shows_what_was_said(workers: int, tmp_path: pathlib.Path) -> None:
     place = Place(tmp_path, workers)
     place.close()
-    web, db, silent, dns = (f"{place.host}:{free(place.host)}" for _ in range(4))
+    web, db, silent, dns = (f"{place.host}:{free_port(place.host)}" for _ in range(4))
     text = f"""workers: {workers}
 upstreams:
   web:

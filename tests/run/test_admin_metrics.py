@@ -180,7 +180,7 @@ def prometheus(directory: pathlib.Path, target: str) -> Iterator[str]:
     address = f"{host}:{free_port(host)}"
     config = directory / "prometheus.yml"
     config.write_text(
-        "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\n"
+        "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
         f"scrape_configs: [{{job_name: nginy, static_configs: [{{targets: ['{target}']}}]}}]\n"
         f"rule_files: ['{CHECKOUT}/etc/alerts.yml']\n"
     )
@@ -222,9 +222,13 @@ def test_prometheus_scrapes_it_without_an_error(tmp_path: pathlib.Path) -> None:
             name = 'nginy_listener_sessions_total{listener="front"}'
             wait_until(lambda: [each["value"][1] for each in query(address, name)] == ["5"])
             targets = f"http://{address}/api/v1/targets"
-            with urllib.request.urlopen(targets, timeout=PATIENCE_S) as response:
-                [target] = json.load(response)["data"]["activeTargets"]
-            assert (target["health"], target["lastError"]) == ("up", "")
+
+            def last() -> tuple[str, str]:
+                with urllib.request.urlopen(targets, timeout=PATIENCE_S) as response:
+                    [target] = json.load(response)["data"]["activeTargets"]
+                return target["health"], target["lastError"]
+
+            wait_until(lambda: last() == ("up", ""), "a scrape without an error")
         nginy.stop()
 
 

@@ -26,7 +26,7 @@ class Place:
     def __init__(self, workers: int = 1, more: str = "") -> None:
         self.host = own_host()
         self.admin = free_port(self.host)
-        self.server = socket.create_server((self.host, 0))
+        self.server = socket.create_server((self.host, 0), backlog=4096)  # nobody accepts
         self.backend = "{}:{}".format(*self.server.getsockname())
         self.config = (
             f"workers: {workers}\nadmin: [{{listen: '{self.host}:{self.admin}'{more}}}]\n"
@@ -104,7 +104,8 @@ class Demonstration:
         self.host = own_host()
         self.admin = free_port(self.host)
         self.port = free_port(self.host)
-        self.servers = [socket.create_server((self.host, 0)) for _ in range(4)]
+        # Nobody accepts: the checks of a minute must find room.
+        self.servers = [socket.create_server((self.host, 0), backlog=4096) for _ in range(4)]
         names = ["{}:{}".format(*server.getsockname()) for server in self.servers]
         self.web, self.mail = names[:3], names[3:]
         (directory / "token").write_text(TOKEN)

@@ -23,7 +23,7 @@ class Place:
     def __init__(self, directory: pathlib.Path, more: str = "") -> None:
         self.host = own_host()
         self.port = free_port(self.host)
-        self.server = socket.create_server((self.host, 0))
+        self.server = socket.create_server((self.host, 0), backlog=4096)  # nobody accepts
         self.good = "{}:{}".format(*self.server.getsockname())
         self.bad = f"{self.host}:{free_port(self.host)}"
         self.path = directory / "nginy.yml"
