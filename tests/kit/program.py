@@ -69,14 +69,19 @@ def own_host() -> str:
     return socket.inet_ntoa((127 << 24 | number & ~1 | 2).to_bytes(4, "big"))
 
 
-def _unchosen_ports() -> range:
-    """Return ports that the kernel gives nobody who leaves the choice to it."""
-    path = pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range")
-    first, last = map(int, path.read_text().split())
-    return max(range(10_000, first), range(last + 1, 65_536), key=len)
+def unchosen_ports(first: int, last: int) -> Sequence[int]:
+    """Return ports that the kernel gives nobody who leaves the choice to it, from `first` to
+    `last`; 0, which leaves it to the kernel, if these are nearly all.
+    """
+    ports = max(range(10_000, first), range(last + 1, 65_536), key=len)
+    return ports if len(ports) >= PORTS_MIN else (0,)
 
 
-PORTS = _unchosen_ports()
+PORTS_MIN = 2000
+"""More than all tests together need at one address."""
+PORTS = unchosen_ports(
+    *map(int, pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+)
 
 
 def open_paths(pid: int) -> list[str]:
@@ -91,16 +96,16 @@ def open_paths(pid: int) -> list[str]:
 def free_port(host: str, kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
     """Return a port of `host` that nobody uses, and another one each time.
 
-    The kernel would never choose it, so no server of the test that binds port 0, and no client,
-    gets it before nginy does: that happened once in some 20 runs of all tests.
+    The kernel would not choose it, so no server of the test that binds port 0, and no client, gets
+    it before nginy does: that happened once in some 20 runs of all tests.
     """
     while True:
-        place = (host, RANDOM.choice(PORTS), kind)
-        if place not in GIVEN:
-            with contextlib.suppress(OSError), socket.socket(type=kind) as sock:
-                sock.bind(place[:2])
+        with contextlib.suppress(OSError), socket.socket(type=kind) as sock:
+            sock.bind((host, RANDOM.choice(PORTS)))
+            place = (*sock.getsockname(), kind)
+            if place not in GIVEN:
                 GIVEN.add(place)
-                return place[1]
+                return int(place[1])
 
 
 def needs(program: str, package: str) -> str:

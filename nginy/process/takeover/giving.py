@@ -56,7 +56,7 @@ PASS_MS: Final = 20
 """The time to the second pass; it doubles from pass to pass."""
 PASS_MAX_MS: Final = 500
 PATIENCE_MS: Final = 10_000
-"""How long the other side may leave sessions unconfirmed."""
+"""How long the other side may leave sessions unconfirmed, or the farewell unanswered."""
 
 
 class Stage(enum.Enum):
