@@ -121,6 +121,27 @@ def test_lists_end_and_say_how_much_is_missing() -> None:
         }
 
 
+def test_it_says_how_old_the_bytes_of_open_sessions_are() -> None:
+    with Made(pool("web", "10.0.0.1:80")) as subject:
+        loop = subject.loop
+        ages_s = []
+        loop.connections = 1000  # a walk over them is due again after 80 ms
+        for passed_ms in (0, 50, 40, 20):
+            loop.clock.advance(passed_ms)  # type: ignore[attr-defined]
+            ages_s.append(done(overview(subject))[0]["bytes"]["age_s"])
+        assert ages_s == [0, 0.05, 0, 0.02]
+        (sample,) = subject.samples.all()
+        assert sample.counted_at_ms == sample.taken_at_ms == loop.clock.now_ms - 110
+        loop.connections = 0
+
+
+def test_before_bytes_are_counted_their_age_is_unknown_and_no_sample_is_taken() -> None:
+    with Made(pool("web", "10.0.0.1:80")) as subject:
+        assert subject.bytes_thrift.allows(1000.0, subject.loop.clock.now_ms)  # a walk has begun
+        assert done(overview(subject))[0]["bytes"]["age_s"] is None
+        assert not subject.samples.all()
+
+
 def test_many_backends_are_counted_in_slices() -> None:
     def slices(count: int) -> int:
         web = pool("web", *(f"10.0.{n >> 8}.{n & 255}:80" for n in range(count)))

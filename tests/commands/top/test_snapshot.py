@@ -28,6 +28,9 @@ def test_rates_stay_until_nginy_has_counted_bytes_again() -> None:
 
     assert rounds(0, 1, 0, 1.01, 0, 0) == [None, None, 100, 100, 100, 100]
     assert rounds(0, 0.5, 0, None) == [None, 50, 150, 150]
+    timeless = take(None, Snapshot(0.0, overview(at="soon")))
+    later = overview(bytes={**timeless.overview["bytes"], "age_s": 5.0})
+    assert take(timeless, Snapshot(1.0, later)).rates[""] == Rates(0, 0, 0)
 
 
 def test_another_process_has_no_rates_yet_nor_has_a_count_that_fell() -> None:
