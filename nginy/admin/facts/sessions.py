@@ -7,6 +7,7 @@ of them.
 nginx: none. HAProxy: `show sess`, `shutdown session`.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heappush, heapreplace
@@ -188,17 +189,20 @@ class _Heap:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._heap: list[tuple[int, int, Session]] = []
+        self._heap: list[tuple[int, int, int, Session]] = []
+        self._turns = itertools.count(0, -1)
+        """Tells apart sessions with one number, which come from two workers of an earlier process;
+        the first of them to come goes first."""
 
     def add(self, key: int, session: Session) -> None:
-        entry = (key, -session.number, session)
+        entry = (key, -session.number, next(self._turns), session)
         if len(self._heap) < self._size:
             heappush(self._heap, entry)
-        elif entry[:2] > self._heap[0][:2]:
+        elif entry > self._heap[0]:
             heapreplace(self._heap, entry)
 
     def largest_first(self) -> list[Session]:
-        return [each for _, _, each in sorted(self._heap, key=lambda e: e[:2], reverse=True)]
+        return [session for *_, session in sorted(self._heap, reverse=True)]
 
 
 def _key_of(order: str | None, now_ms: int) -> Callable[[Session], int]:

@@ -143,6 +143,17 @@ def test_pages_are_in_the_order_of_ids_and_the_largest_come_first(harness: Harne
     assert talking.ask(limit=1)["matched"] == 4
 
 
+@pytest.mark.parametrize("limit", [2, 4])
+def test_sessions_with_one_number_are_all_shown(harness: Harness, limit: int) -> None:
+    """They come from two workers of the process before."""
+    talking = Talking(harness)
+    for session in harness.sessions():
+        session.client.number = 7
+        session.client.start_time_ms = 0
+    assert talking.ids(limit=limit) == talking.ids(limit=limit, by="age") == [f"{PID}.7"] * limit
+    assert sorted(each["received"] for each in talking.ask()["sessions"]) == [1, 2, 3, 4]
+
+
 def test_half_closed_sessions_have_a_state_of_their_own(harness: Harness) -> None:
     talking = Talking(harness, 1)
     talking.backend.ends[0].finish()
