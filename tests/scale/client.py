@@ -5,7 +5,8 @@
     client.py load ADDRESS KIND...    until its input ends; prints what each exchange came to
 
 A flow is a client address and a port, the same each time. Load is `short` (connect, ask, end),
-`long` (2 s of questions on one connection), `asleep` (the same, until the end) and `dns`.
+`long` (2 s of questions on one connection), `asleep` (the same, until the end) and `dns`, each with
+a number of clients after a colon, and `dns` after another one with its patience in seconds.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ PORTS = range(40001, 40011)
 PATIENCE_S = 5.0
 """A lost SYN is sent again after 1 s, and again after 1 or 2 s more, as the kernel is set."""
 DNS_PATIENCE_S = 0.3
+"""A datagram may be lost; where none may, a busy machine gets more time."""
 PACE_S = 0.01
 QUESTIONS = 20
 """Of a `long` session, PERIOD_S apart."""
@@ -99,6 +101,7 @@ class Load:
     def __init__(self, address: str) -> None:
         self.address = address
         self.records: list[Record] = []
+        self.dns_patience_s = DNS_PATIENCE_S
         self.end = threading.Event()
         self.threads: list[threading.Thread] = []
 
@@ -142,7 +145,7 @@ class Load:
 
     def play_dns(self, client: str) -> str:
         with socket.socket(type=socket.SOCK_DGRAM) as sock:
-            sock.settimeout(DNS_PATIENCE_S)
+            sock.settimeout(self.dns_patience_s)
             sock.bind((client, 0))
             sock.connect((self.address, 53))
             sock.send(b"? ")
@@ -152,7 +155,9 @@ class Load:
 def load(address: str, kinds: list[str]) -> None:
     players = Load(address)
     for kind in kinds:
-        name, _, count = kind.partition(":")
+        name, count, *patience = kind.split(":")
+        if patience:
+            players.dns_patience_s = float(patience[0])
         players.start(name, int(count))
     print("ready", flush=True)
     sys.stdin.read()

@@ -33,7 +33,7 @@ from scale.nodes import (
 
 Numbers = dict[str, float]
 CLIENTS_A_PROOF: Final = ("short:8", "long:10", "asleep:10", "dns:4")
-BRIEF_CLIENTS: Final = ("short:8", "long:10", "dns:4")
+BRIEF_CLIENTS: Final = ("short:8", "long:10", "dns:4:5")
 """Without those that stay for ever, which a node must cut when it ends."""
 SETTLE_S: Final = 1.0
 """How long clients come before anything happens, and after it."""
