@@ -152,13 +152,20 @@ def kill(subject: Subject, asked: Asked) -> Slices[Answer]:
     for name in ("dry_run", "reset"):
         if not isinstance(members.get(name, False), bool):
             raise bad(f"{name} is not true or false", "bad_value")
-    facts = yield from known(subject, SESSIONS, {**_filter(chosen), "limit": most})
+    fitting = _filter(chosen)
+    facts = yield from known(subject, SESSIONS, {**fitting, "limit": most})
     ids = [each["id"] for each in sorted(facts["sessions"], key=order_key)[:most]]
     found = {**stamp(subject, facts), "matched": facts["matched"], "killed": 0, "pending": 0}
     if ids and not members.get("dry_run", False):
         processes = len({split_id(each)[0] for each in ids})
         pace = max(per_second // processes, 1)
-        wanted = {"ids": ids, "per_second": pace, "reset": members.get("reset", False)}
+        # Two sessions may have one id, if they come from two workers of an earlier process.
+        wanted = {
+            **fitting,
+            "ids": ids,
+            "per_second": pace,
+            "reset": members.get("reset", False),
+        }
         done = yield from known(subject, KILL, wanted)
         text = f"operator {asked.sender} ends {done['total']} sessions of {facts['matched']} with "
         tell(subject, text + ", ".join(f"{name} {value}" for name, value in chosen.items()))

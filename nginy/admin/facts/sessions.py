@@ -363,7 +363,7 @@ class Killer:
 
 
 def _kill(subject: Subject, wanted: Details) -> Slices[Facts]:
-    chosen = parse_filter({"ids": wanted["ids"]}, subject.pid)
+    chosen = parse_filter(wanted, subject.pid)
     now_ms = subject.loop.clock.now_ms
     found: list[Session] = []
 

@@ -154,6 +154,16 @@ def test_sessions_with_one_number_are_all_shown(harness: Harness, limit: int) ->
     assert sorted(each["received"] for each in talking.ask()["sessions"]) == [1, 2, 3, 4]
 
 
+def test_of_sessions_with_one_number_only_those_end_that_fit_the_filter(harness: Harness) -> None:
+    talking = Talking(harness)
+    for session in harness.sessions():
+        session.client.number = 7
+    wanted = {"ids": [f"{PID}.7"], "min_bytes": 6, "per_second": 100}
+    facts, _ = done(KILL.collect(talking.subject, wanted))
+    assert facts == {"killed": 2, "total": 2}
+    assert sorted(each["received"] for each in talking.ask()["sessions"]) == [1, 2]
+
+
 def test_half_closed_sessions_have_a_state_of_their_own(harness: Harness) -> None:
     talking = Talking(harness, 1)
     talking.backend.ends[0].finish()
