@@ -10,6 +10,7 @@ from nginy.event.bind import ListenError, ListenOptions, Neighbors, bind_listene
 from nginy.text.address import Address, parse_address
 
 from kit.leaks import no_descriptor_left
+from kit.program import free_port
 
 Bind = Callable[..., socket.socket]
 
@@ -36,6 +37,11 @@ def options(
 ) -> ListenOptions:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return ListenOptions(Address(family, host, port), udp=udp, freebind=freebind)
+
+
+def free_everywhere(udp: bool = False) -> int:
+    """Return a port that no address has in use: the kernel looks at the one address alone."""
+    return free_port("0.0.0.0", socket.SOCK_DGRAM if udp else socket.SOCK_STREAM)
 
 
 def served_by(socks: list[socket.socket], host: str, udp: bool) -> list[bool]:
@@ -65,8 +71,8 @@ def test_a_specific_address_beside_a_wildcard_is_served_first(
     bind: Bind, udp: bool, wildcard: str, specific: str, is_wildcard_first: bool
 ) -> None:
     hosts = [wildcard, specific] if is_wildcard_first else [specific, wildcard]
-    first = bind(options(hosts[0], udp=udp))
-    port = first.getsockname()[1]
+    port = free_everywhere(udp)
+    first = bind(options(hosts[0], port, udp=udp))
     neighbors = Neighbors()
     neighbors.add(options(hosts[0], port, udp=udp), first)
     other = options(hosts[1], port, udp=udp)
@@ -79,8 +85,8 @@ def test_a_specific_address_beside_a_wildcard_is_served_first(
 
 @pytest.mark.parametrize("udp", [False, True])
 def test_another_process_cannot_bind_beside_them(bind: Bind, udp: bool) -> None:
-    wildcard = bind(options("0.0.0.0", udp=udp))
-    port = wildcard.getsockname()[1]
+    port = free_everywhere(udp)
+    wildcard = bind(options("0.0.0.0", port, udp=udp))
     bind(options("127.0.0.1", port, udp=udp), [wildcard])
     for host in ("0.0.0.0", "127.0.0.1", "127.0.0.2"):
         with pytest.raises(ListenError) as raised:
@@ -95,8 +101,8 @@ def test_without_a_free_descriptor_the_address_is_named() -> None:
 
 
 def test_a_port_of_somebody_else_is_found_with_neighbors(bind: Bind) -> None:
-    ours = bind(options("127.0.0.2"))
-    port = ours.getsockname()[1]
+    port = free_everywhere()
+    ours = bind(options("127.0.0.2", port))
     bind(options("127.0.0.1", port))
     with pytest.raises(ListenError):
         bind(options("0.0.0.0", port), [ours])

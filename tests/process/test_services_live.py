@@ -27,7 +27,7 @@ def test_a_range_of_ports_moves_without_comparing_each_with_each(
         cost = 0
         try:
             for host in (own_host(), own_host()):
-                ports = f"{host}:20000-{19999 + count}"
+                ports = f"{host}:4000-{3999 + count}"
                 text = f'{{listen: "{ports}", protocol: udp, proxy_pass: "127.0.0.1:9"}}'
                 config = loaded(tmp_path, f"listeners: [{text}]")
                 opened = services.open(config)

@@ -26,7 +26,8 @@ from kit.program import (
 
 ENTRIES = {"bin/nginy": PROGRAM, "installed": (sys.executable, "-m", "nginy")}
 MANY = 300
-"""Listeners, so that a start takes long enough to be met by a signal."""
+"""Listeners, so that a start takes long enough to be met by a signal. `free_port` gives their ports
+to nobody, not even for a wildcard."""
 CLOSING = ("<&-", ">&-", "2>&-")
 CLOSED = [
     pytest.param(subset, id="".join(map(str, subset)) or "none")
@@ -84,7 +85,7 @@ class Start:
 @pytest.fixture(params=ENTRIES)
 def start(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Iterator[Start]:
     host = own_host()
-    listeners = "".join(f"  - {{listen: '{host}:{20000 + n}', return: hi}}\n" for n in range(MANY))
+    listeners = "".join(f"  - {{listen: '{host}:{4000 + n}', return: hi}}\n" for n in range(MANY))
     made = Start(tmp_path, ENTRIES[request.param], f"listeners:\n{listeners}")
     yield made
     made.close()
@@ -205,7 +206,7 @@ def test_a_start_with_ten_thousand_backends_takes_about_a_second_of_processor_ti
     backends = "\n".join(f"      - 10.0.0.{n}:80" for n in range(1, 11))
     upstreams = "".join(f"  u{n}:\n    backends:\n{backends}\n" for n in range(1000))
     listeners = "".join(
-        f"  - {{listen: '{host}:{10000 + n}', proxy_pass: u{n}}}\n" for n in range(1000)
+        f"  - {{listen: '{host}:{7000 + n}', proxy_pass: u{n}}}\n" for n in range(1000)
     )
     with Nginy(tmp_path, f"upstreams:\n{upstreams}listeners:\n{listeners}") as nginy:
         fields = pathlib.Path(f"/proc/{nginy.process.pid}/stat").read_text().split(")")[1].split()

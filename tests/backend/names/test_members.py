@@ -20,6 +20,7 @@ from conftest import ExpectLog
 from kit.clock import FakeClock
 from kit.harness import Harness
 from kit.names import NXDOMAIN, Asked, NameServer, srv
+from kit.program import free_port
 from kit.servers import EchoBackend
 
 NAME = "web.example"
@@ -254,8 +255,8 @@ def test_a_name_that_a_reload_took_out_leaves_with_its_backends(world: World) ->
 
 
 def test_sessions_of_a_backend_that_left_go_on_and_new_ones_go_elsewhere(world: World) -> None:
-    old = world.harness.add(EchoBackend())
-    port = old.socket.getsockname()[1]
+    port = free_port("0.0.0.0")
+    old = world.harness.add(EchoBackend(("127.0.0.1", port)))
     new = world.harness.add(EchoBackend(("127.0.0.2", port)))
     world.server.set(NAME, "127.0.0.1", ttl_s=5)
     members = world.settled(settings(f"{NAME}:{port}", resolve=True))
