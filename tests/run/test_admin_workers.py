@@ -16,9 +16,11 @@ import pytest
 from nginy.admin.answer import Poll
 from nginy.admin.changes.book import Book
 from nginy.admin.changes.overriding import OVERRIDING, details
+from nginy.admin.facts.tally import Tally
 from nginy.admin.subject import Subject
 from nginy.event.loop import Loop
-from nginy.process.workers.reports import ANSWER_MS, Reporter
+from nginy.process.workers.crew import WorkerProcess
+from nginy.process.workers.reports import ANSWER_MS, Reporter, Round
 
 from kit.admin import UnixConnection, ask
 from kit.clock import FakeClock
@@ -152,6 +154,26 @@ def test_a_refused_reload_leaves_the_interface_as_it_is(
         nginy.said("started", 3)
         wait_until(lambda: overview(nginy, capsys)["workers"]["answered"] == 2)
         nginy.stop()
+
+
+class Told(WorkerProcess):
+    """A worker that no process belongs to."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.tally = Tally()
+
+
+def test_the_answers_of_workers_come_in_their_order_whoever_is_first() -> None:
+    asked = Round(1, Poll("backends", {}), lambda _: None)
+    with tempfile.TemporaryDirectory() as directory:
+        for number in (2, 0, 1):
+            process = Told(number)
+            path = pathlib.Path(directory, str(number))
+            path.write_text(json.dumps({"is_known": True, "backends": [], "matched": number}))
+            asked.waiting[process] = os.open(path, os.O_RDONLY)
+            asked.take(process)
+    assert [facts["matched"] for facts in asked.replies().facts] == [0, 1, 2]
 
 
 def test_a_worker_leaves_out_a_question_that_nobody_waits_for_any_more() -> None:

@@ -183,6 +183,8 @@ def join(known: Facts, other: Facts) -> None:
         known.update({name: other[name] for name in names})
     elif known["usable"] and not other["usable"]:
         known.update({name: other[name] for name in ("usable", "why_not", "failed_until")})
+    weight = known["weight"]
+    weight["effective"] = min(weight["effective"], other["weight"]["effective"])
     known["conns"] = max(known["conns"], other["conns"])
     known["down_s"] = max(known["down_s"], other["down_s"])
     known["changes"] = max(known["changes"], other["changes"])

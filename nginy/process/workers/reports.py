@@ -59,7 +59,8 @@ class Round:
         self.question = question
         self.asked = 0
         self.calls: list[Done] = []
-        self.found: list[Facts] = []
+        self.found: dict[int, Facts] = {}
+        """The answers by the numbers of the workers."""
         self.late: list[str] = []
         self.waiting: dict[WorkerProcess, int] = {}
         """The workers that have not answered yet, each with the descriptor of its report."""
@@ -86,8 +87,14 @@ class Round:
         if facts is None:
             self.late.append(str(process))
         else:
-            self.found.append(facts)
+            self.found[process.index] = facts
             process.tally.take(self.question.kind, facts)
+
+    def replies(self) -> Replies:
+        """Return the answers in the order of the workers, so that what only the first one tells is
+        the same each time.
+        """
+        return Replies([self.found[each] for each in sorted(self.found)], self.asked, self.late)
 
     def __str__(self) -> str:
         """Return what log lines call it."""
@@ -192,7 +199,7 @@ class Reports:
     def _finish(self, asked: Round) -> None:
         self._loop.timers.cancel(asked.timer)
         self._rounds = {text: each for text, each in self._rounds.items() if each is not asked}
-        replies = Replies(asked.found, asked.asked, asked.late)
+        replies = asked.replies()
         for call in asked.calls:
             call(replies)
 

@@ -116,6 +116,11 @@ def test_of_several_workers_the_worst_state_counts_and_sums_are_added() -> None:
     [row] = merged["backends"]
     assert (row["state"], row["reason"], row["usable"]) == ("draining", "deploy", False)
     assert (row["sessions_total"], row["received"], row["differs"]) == (3, 15, ["up", "draining"])
+    one["backends"][0]["weight"]["effective"] = 0.5
+    for reports in ([one, two], [two, one]):
+        [row] = BACKENDS.merge([BACKENDS.shape(each) for each in reports])["backends"]
+        assert row["weight"] == {"file": 1, "now": 1, "effective": 0.5}
+    assert two["backends"][0]["weight"]["effective"] == 1.0
     assert BACKENDS.merge([]) == {"is_known": False, "backends": [], "matched": 0}
 
 
