@@ -52,6 +52,23 @@ class Zone:
     ttl_s: int = 60
 
 
+def bound_to_one_port(host: str) -> tuple[socket.socket, socket.socket]:
+    """Return a TCP socket that listens and a UDP socket, both at one port of `host`.
+
+    Somebody's wildcard UDP socket may have the port that TCP has got; then another one may do.
+    """
+    while True:
+        with contextlib.ExitStack() as undo:
+            tcp = undo.enter_context(socket.create_server((host, 0)))
+            udp = undo.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            with contextlib.suppress(OSError):
+                udp.bind(tcp.getsockname())
+                undo.pop_all()
+                for sock in (tcp, udp):
+                    sock.setblocking(False)
+                return tcp, udp
+
+
 class NameServer:
     """Answers from `zones`; a name that is not there does not exist.
 
@@ -60,11 +77,7 @@ class NameServer:
     """
 
     def __init__(self, host: str = "") -> None:
-        self.tcp = socket.create_server((host or own_host(), 0))
-        self.tcp.setblocking(False)
-        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.udp.setblocking(False)
-        self.udp.bind(self.tcp.getsockname())
+        self.tcp, self.udp = bound_to_one_port(host or own_host())
         self.zones: dict[str, Zone] = {}
         self.asked: list[Asked] = []
         self.is_silent = False
