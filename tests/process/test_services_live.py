@@ -4,6 +4,9 @@ import pathlib
 import socket
 
 import pytest
+from nginy.config.schema import Config
+from nginy.event.bind import ListenKey
+from nginy.event.listener import Listener
 from nginy.process.gradual import at_once
 from nginy.process.logs import LogSet
 from nginy.process.pools import PoolSet
@@ -14,6 +17,15 @@ from kit.calls import calls
 from kit.configs import loaded
 from kit.harness import Harness
 from kit.program import free_port, own_host
+
+
+def begin(services: ServiceSet, pools: PoolSet, config: Config) -> dict[ListenKey, Listener]:
+    """Do what comes before `services.apply`, which needs the listeners that this returns."""
+    opened = services.open(config)
+    at_once(pools.add(config, at_once(pools.prepare(config))))
+    pools.apply()
+    at_once(services.begin(config))
+    return opened
 
 
 @pytest.mark.parametrize("method", ["epoll"])
@@ -30,10 +42,7 @@ def test_a_range_of_ports_moves_without_comparing_each_with_each(
                 ports = f"{host}:4000-{3999 + count}"
                 text = f'{{listen: "{ports}", protocol: udp, proxy_pass: "127.0.0.1:9"}}'
                 config = loaded(tmp_path, f"listeners: [{text}]")
-                opened = services.open(config)
-                at_once(pools.add(config, at_once(pools.prepare(config))))
-                pools.apply()
-                at_once(services.begin(config))
+                opened = begin(services, pools, config)
                 cost = calls(lambda: services.apply(config, opened))  # noqa: B023 - called at once
                 pools.finish()
             assert len(services.retiring) == count
@@ -59,11 +68,7 @@ def test_a_retired_listener_reads_datagrams_once_no_other_process_does(
         host = own_host()
         text = f'{{listen: "{host}:{free_port(host)}", protocol: udp, proxy_pass: "127.0.0.1:9"}}'
         config = loaded(tmp_path, f"listeners: [{text}]")
-        opened = services.open(config)
-        at_once(pools.add(config, at_once(pools.prepare(config))))
-        pools.apply()
-        at_once(services.begin(config))
-        services.apply(config, opened)
+        services.apply(config, begin(services, pools, config))
         (receiver,) = services.receivers()
         services.retire_all(None, has_successor=has_successor)
         with socket.socket(type=socket.SOCK_DGRAM) as client:

@@ -11,7 +11,8 @@ from nginy.event.timer import TICK_MS, Timer
 from nginy.proxy.session import Session
 
 from kit.admin import done
-from kit.harness import METHODS, Harness
+from kit.ends import End
+from kit.harness import METHODS, Front, Harness
 from kit.servers import EchoBackend
 
 
@@ -22,6 +23,17 @@ def harness(request: pytest.FixtureRequest) -> Iterator[Harness]:
         yield made
 
 
+def greeted(harness: Harness, count: int) -> tuple[Front, list[End]]:
+    """Return a proxy with some sessions, each of which has carried five bytes both ways."""
+    backend = harness.add(EchoBackend())
+    proxy = harness.proxy(harness.pool(backend.name))
+    clients = [proxy.connect() for _ in range(count)]
+    for client in clients:
+        client.send(b"hello")
+    harness.turn_until(lambda: all(client.received == b"hello" for client in clients))
+    return proxy, clients
+
+
 def numbers(harness: Harness) -> list[int]:
     found: list[Session] = []
     done(walk(harness.loop, found.append))
@@ -29,12 +41,7 @@ def numbers(harness: Harness) -> list[int]:
 
 
 def test_each_session_comes_once_and_none_is_missing(harness: Harness) -> None:
-    backend = harness.add(EchoBackend())
-    proxy = harness.proxy(harness.pool(backend.name))
-    clients = [proxy.connect() for _ in range(5)]
-    for client in clients:
-        client.send(b"hello")
-    harness.turn_until(lambda: all(client.received == b"hello" for client in clients))
+    _, clients = greeted(harness, 5)
     assert numbers(harness) == [1, 2, 3, 4, 5]
     stuck = harness.sessions()[0]
     stuck.client.pause_read()  # type: ignore[attr-defined]
@@ -55,12 +62,7 @@ def test_each_session_comes_once_and_none_is_missing(harness: Harness) -> None:
 
 
 def test_bytes_are_not_counted_again_at_once_for_many_readers(harness: Harness) -> None:
-    backend = harness.add(EchoBackend())
-    proxy = harness.proxy(harness.pool(backend.name))
-    clients = [proxy.connect() for _ in range(50)]
-    for client in clients:
-        client.send(b"hello")
-    harness.turn_until(lambda: all(client.received == b"hello" for client in clients))
+    proxy, clients = greeted(harness, 50)
     subject, counters = Subject(harness.loop), proxy.handler.counters
     _, slices = done(count_bytes(subject))
     assert (counters.received, slices > 1) == (250, True)
@@ -76,12 +78,7 @@ def test_bytes_are_not_counted_again_at_once_for_many_readers(harness: Harness) 
 def test_a_reader_who_leaves_in_the_middle_takes_nothing_from_the_next_one(
     harness: Harness,
 ) -> None:
-    backend = harness.add(EchoBackend())
-    proxy = harness.proxy(harness.pool(backend.name))
-    clients = [proxy.connect() for _ in range(50)]
-    for client in clients:
-        client.send(b"hello")
-    harness.turn_until(lambda: all(client.received == b"hello" for client in clients))
+    proxy, _ = greeted(harness, 50)
     subject = Subject(harness.loop)
     walk_of_the_first = count_bytes(subject)
     next(walk_of_the_first)
@@ -94,11 +91,7 @@ def test_a_reader_who_leaves_in_the_middle_takes_nothing_from_the_next_one(
 def test_counts_never_fall_though_a_session_may_end_before_the_walk_reaches_it(
     harness: Harness,
 ) -> None:
-    backend = harness.add(EchoBackend())
-    proxy = harness.proxy(harness.pool(backend.name))
-    client = proxy.connect()
-    client.send(b"hello")
-    harness.turn_until(lambda: client.received == b"hello")
+    proxy, _ = greeted(harness, 1)
     counters = proxy.handler.counters
     counters.told_received, counters.told_sent = 100, 200
     done(count_bytes(Subject(harness.loop)))
@@ -107,12 +100,7 @@ def test_counts_never_fall_though_a_session_may_end_before_the_walk_reaches_it(
 
 def test_two_sessions_of_one_number_both_count(harness: Harness) -> None:
     """They come from two workers of the process before."""
-    backend = harness.add(EchoBackend())
-    proxy = harness.proxy(harness.pool(backend.name))
-    clients = [proxy.connect() for _ in range(2)]
-    for client in clients:
-        client.send(b"hello")
-    harness.turn_until(lambda: all(client.received == b"hello" for client in clients))
+    proxy, _ = greeted(harness, 2)
     for session in harness.sessions():
         session.client.number = 7
     done(count_bytes(Subject(harness.loop)))
