@@ -291,8 +291,8 @@ class Giver:
     def _take_leave(self) -> None:
         """Say that this was all, and wait until the other side has read it.
 
-        `upgrade.py` speaks on another link, where it could be heard first. The other side would end
-        its listeners, if somebody has told it to, before it has read the last datagrams.
+        `upgrade.py` speaks on another link, where it could be heard first. Then the other side, if
+        it has got a QUIT, would retire its listeners before it has read the last datagrams.
         """
         self.stage = Stage.LEAVING
         self._estate.tell_news(None)
