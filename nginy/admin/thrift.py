@@ -8,6 +8,8 @@ after 1.6 s. Like `pace.py`, this reckons with the costs of steps as measured.
 Pure.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Final
 
 SHARE: Final = 0.005
@@ -29,6 +31,13 @@ class Thrift:
         self._due_at_ms = now_ms + int(cost_us / 1000 / SHARE)
         return True
 
-    def forget(self) -> None:
-        """Let the next walk begin at once: the last one has found nothing before its end."""
-        self._due_at_ms = 0
+    @contextlib.contextmanager
+    def refund(self) -> Iterator[None]:
+        """Let the next walk begin at once if the block, which is a walk, is cut short: its reader
+        may leave, and nobody has what it found.
+        """
+        try:
+            yield
+        except BaseException:
+            self._due_at_ms = 0
+            raise

@@ -84,12 +84,9 @@ def count_bytes(subject: Subject) -> Slices[None]:
     loop = subject.loop
     if not subject.bytes_thrift.allows(loop.connections * LOOK_US, loop.clock.now_ms):
         return
-    try:
+    with subject.bytes_thrift.refund():
         yield from _count_bytes(loop)
         subject.bytes_counted_at_ms = loop.clock.now_ms
-    except BaseException:  # whoever asked has left
-        subject.bytes_thrift.forget()
-        raise
 
 
 def _count_bytes(loop: Loop) -> Slices[None]:

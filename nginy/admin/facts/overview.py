@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from nginy.admin.answer import Facts, Slices
-from nginy.admin.facts.group import Group, counted_group
+from nginy.admin.facts.group import TROUBLED_MAX, Group, counted_group
 from nginy.admin.facts.live import count_bytes
 from nginy.admin.facts.merge import merge_rows, sum_members
 from nginy.admin.facts.shape import flag, number, optional, real, row, rows, table, text
@@ -22,7 +22,7 @@ from nginy.event.meter import meter_of
 
 T = TypeVar("T")
 
-ROWS_MAX: Final = 200
+ROWS_MAX: Final = TROUBLED_MAX
 """The most rows of each list in the overview."""
 GROUP_US: Final = 4
 """The cost of beginning an upstream."""
@@ -54,7 +54,7 @@ def facts(subject: Subject, _wanted: Details) -> Slices[Facts]:
     troubled = ((group, backend) for group in groups for backend in group.troubled)
     problems = yield from _rows(partial(_down, subject), troubled)
     yield None
-    loop = subject.loop
+    loop, counted_at_ms = subject.loop, subject.bytes_counted_at_ms
     return {
         "sessions": {
             "now": sum(front.handler.sessions for front in fronts),
@@ -65,7 +65,7 @@ def facts(subject: Subject, _wanted: Details) -> Slices[Facts]:
             "received": sum(each["received"] for each in listeners),
             "sent": sum(each["sent"] for each in listeners),
         },
-        "counted_at_ms": subject.bytes_counted_at_ms,
+        "bytes_age_ms": None if counted_at_ms is None else loop.clock.now_ms - counted_at_ms,
         "loop": loop_facts(subject),
         "listeners": listeners,
         "upstreams": upstreams,
@@ -137,7 +137,7 @@ def merge(reports: Sequence[Facts]) -> Facts:
         "sessions": {"now": 0, "total": 0, **sum_members(reports, "sessions")},
         "connections": {"now": 0, "limit": 0, **sum_members(reports, "connections")},
         "bytes": {"received": 0, "sent": 0, **sum_members(reports, "bytes")},
-        "counted_at_ms": _earliest([each["counted_at_ms"] for each in reports]),
+        "bytes_age_ms": _oldest([each["bytes_age_ms"] for each in reports]),
         "loop": {
             # With several workers, the share of their total time.
             "busy_s": sum(r["loop"]["busy_s"] for r in reports) / max(len(reports), 1),
@@ -155,10 +155,13 @@ def merge(reports: Sequence[Facts]) -> Facts:
     }
 
 
-def _earliest(times_ms: Sequence[int | None]) -> int | None:
-    """Return since when all workers have counted the bytes of open sessions; None: not all have."""
-    known = [each for each in times_ms if each is not None]
-    return min(known) if known and len(known) == len(times_ms) else None
+def _oldest(ages_ms: Sequence[int | None]) -> int | None:
+    """Return the greatest age; None if one is unknown.
+
+    Ages and not times: the clock of a worker that was stopped is behind those of others.
+    """
+    known = [each for each in ages_ms if each is not None]
+    return max(known) if known and len(known) == len(ages_ms) else None
 
 
 def _lags(reports: Sequence[Facts]) -> list[list[int]]:
@@ -181,7 +184,7 @@ OVERVIEW: Final = Source(
         sessions=row(now=number, total=number),
         connections=row(now=number, limit=number),
         bytes=row(received=number, sent=number),
-        counted_at_ms=optional(number),
+        bytes_age_ms=optional(number),
         loop=row(busy_s=real, lags=rows(number, 32)),
         listeners=rows(
             row(

@@ -19,6 +19,8 @@ LISTENERS_MAX: Final = 50
 """How many listeners have a history."""
 LEAST_S: Final = 0.9
 """From one sample to the next."""
+LATER_S: Final = 0.05
+"""A moment that is later than another by less may be the same one: reports take time to arrive."""
 LEASE_S: Final = 60.0
 """Older ones say nothing about now."""
 
@@ -38,10 +40,6 @@ class Sample:
     """How late timers were since the previous sample: the 99th percentile."""
     listeners: Mapping[str, int] = field(default_factory=dict)
     """Bytes so far, both ways, of the first listeners."""
-    counted_at_ms: int | None = 0
-    """When bytes were last counted, by the loop's clock; None: never."""
-    taken_at_ms: int = -1
-    """`at_s` by the loop's clock."""
 
 
 class Samples:
@@ -50,18 +48,19 @@ class Samples:
     def __init__(self) -> None:
         self._ring: deque[Sample] = deque(maxlen=KEPT)
 
-    def is_due(self, at_s: float, counted_at_ms: int | None) -> bool:
-        """Whether the last one is old enough for another, and bytes have been counted since."""
-        if counted_at_ms is None:
-            return False
-        if not self._ring:
-            return True
-        last = self._ring[-1]
-        return at_s - last.at_s >= LEAST_S and counted_at_ms > last.taken_at_ms
+    def is_due(self, at_s: float, age_s: float | None) -> bool:
+        """Whether the last one is old enough for another, and bytes have been counted since.
 
-    def add(self, sample: Sample) -> None:
-        """Take a sample, unless the last one is too young."""
-        if not self.is_due(sample.at_s, sample.counted_at_ms):
+        They were counted `age_s` ago; None: never.
+        """
+        if age_s is None:
+            return False
+        passed_s = at_s - self._ring[-1].at_s if self._ring else LEASE_S
+        return passed_s >= LEAST_S and passed_s - age_s > LATER_S
+
+    def add(self, sample: Sample, age_s: float | None = 0.0) -> None:
+        """Take a sample, unless the last one is too young, or bytes were last counted before it."""
+        if not self.is_due(sample.at_s, age_s):
             return
         if self._ring and sample.at_s - self._ring[-1].at_s > LEASE_S:
             self._ring.clear()

@@ -25,9 +25,9 @@ def overview(subject: Subject) -> Slices[Facts]:
     loop = subject.loop
     samples = subject.samples
     yield from subject.gone.add_to_overview(found)
-    counted_at_ms = found["counted_at_ms"]
-    if samples.is_due(time.monotonic(), counted_at_ms):
-        samples.add(_sample(found, subject))
+    age_s = None if found["bytes_age_ms"] is None else found["bytes_age_ms"] / 1000
+    if samples.is_due(time.monotonic(), age_s):
+        samples.add(_sample(found, subject), age_s)
     yield from subject.zero.add_to_overview(found, -1)
     found["problems"] = [*_problems(subject, found), *found["problems"]]
     if subject.needs_restart:
@@ -53,7 +53,7 @@ def overview(subject: Subject) -> Slices[Facts]:
         "connections": found["connections"],
         "bytes": {
             **found["bytes"],
-            "age_s": None if counted_at_ms is None else (loop.clock.now_ms - counted_at_ms) / 1000,
+            "age_s": age_s,
             "received_rate": samples.rate("received"),
             "sent_rate": samples.rate("sent"),
         },
@@ -87,8 +87,6 @@ def _sample(found: Facts, subject: Subject) -> Sample:
         found["loop"]["busy_s"],
         quantile_s(recent, TURN_BOUNDS_MS, 0.99) or 0.0,
         listeners,
-        found["counted_at_ms"],
-        subject.loop.clock.now_ms,
     )
 
 

@@ -99,11 +99,8 @@ def count_fds(subject: Subject, directory: str = DESCRIPTORS) -> Slices[int]:
     """
     loop = subject.loop
     if subject.fds_thrift.allows(loop.connections * DESCRIPTOR_US, loop.clock.now_ms):
-        try:
+        with subject.fds_thrift.refund():
             count = yield from _entries(directory)
-        except BaseException:  # whoever asked has left
-            subject.fds_thrift.forget()
-            raise
         subject.other_fds = count - loop.connections
     return subject.other_fds + loop.connections
 

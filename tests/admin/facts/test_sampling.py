@@ -17,12 +17,11 @@ def test_a_rate_needs_two_samples_a_second_apart() -> None:
 
 def test_a_sample_waits_until_bytes_have_been_counted_since_the_last_one() -> None:
     samples = Samples()
-    samples.add(Sample(1.0, counted_at_ms=None, taken_at_ms=1000))
+    samples.add(Sample(1.0), None)
     assert samples.all() == ()
-    for second, counted_at_s in ((2, 2), (3, 2), (4, 4), (5, 4), (6, 6)):
-        at_ms, counted_ms = 1000 * second, 1000 * counted_at_s
-        sent = 100 * counted_at_s
-        samples.add(Sample(second, sent=sent, counted_at_ms=counted_ms, taken_at_ms=at_ms))
+    # The report of the third second took 20 ms longer than that of the second one.
+    for second, counted_at_s in ((2, 2), (3, 2.02), (4, 4), (5, 4), (6, 6)):
+        samples.add(Sample(second, sent=100 * int(counted_at_s)), second - counted_at_s)
         assert samples.rate("sent") == (None if second < 4 else 100.0)
     assert [each.at_s for each in samples.all()] == [2, 4, 6]
 
